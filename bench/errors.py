@@ -1,0 +1,22 @@
+"""The one exception that a user's input may cause."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something the user gave or has cannot be used: one sentence saying what, where and what to do.
+
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``'; did you mean "lora"?'`` for a near miss, else the list of what there is."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    return f"; there is: {', '.join(names)}" if names else "; there is none"

@@ -1,0 +1,108 @@
+"""A small, lazy, generic registry: names now, code when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from importlib.metadata import EntryPoint, entry_points
+from typing import Generic, TypeVar, cast
+
+from bench.errors import UserError, did_you_mean
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Entry(Generic[T]):
+    """A registered name: its one-line summary, the module that its object is in, and how to get it."""
+
+    name: str
+    summary: str
+    module: str
+    load: Callable[[], T]
+
+
+class Registry(Generic[T]):
+    """Objects of one kind by name.
+
+    Ours are registered as ``"module:attribute"``, so that listing them imports none of them; those of other packages
+    come by entry point. A name may be registered once.
+
+    Example::
+
+        METHODS: Registry[Method] = Registry("method", entry_point_group="parbench.methods")
+        METHODS.register("lora", "methods.lora:LORA", "Low-Rank Adaptation")
+        METHODS["lora"]
+    """
+
+    def __init__(self, kind: str, entry_point_group: str | None = None) -> None:
+        self.kind = kind
+        self._group = entry_point_group
+        self._own: dict[str, Entry[T]] = {}
+
+    def register(self, name: str, target: str, summary: str) -> None:
+        """Add ``name``; ``target`` is ``"module:attribute"``, imported when the name is first looked up.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+        if name in self._own:
+            raise ValueError(f"{self.kind} {name!r} is registered twice")
+        self._own[name] = Entry(name, summary, target.partition(":")[0], lambda: cast(T, _resolve(target)))
+
+    def __getitem__(self, name: str) -> T:
+        """Return the object called ``name``.
+
+        Raises:
+            UserError: no such name, or an outside package's object cannot be imported.
+        """
+        return self.entry(name).load()
+
+    def entry(self, name: str) -> Entry[T]:
+        """Return what is known of ``name`` without importing it."""
+        found = self._own.get(name) or self._outside.get(name)
+        if found is None:
+            raise UserError(f'there is no {self.kind} called "{name}"{did_you_mean(name, self)}')
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._own or name in self._outside
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._own
+        yield from self._outside
+
+    @cached_property
+    def _outside(self) -> dict[str, Entry[T]]:
+        if self._group is None:
+            return {}
+        found: dict[str, Entry[T]] = {}
+        for point in entry_points(group=self._group):
+            if point.name in self._own or point.name in found:
+                raise UserError(
+                    f'the package "{_package(point)}" offers a {self.kind} called "{point.name}", but that name is taken; '
+                    "uninstall it or ask its author to rename it"
+                )
+            found[point.name] = Entry(
+                point.name, f"from the package {_package(point)}", point.module, partial(self._load, point)
+            )
+        return found
+
+    def _load(self, point: EntryPoint) -> T:
+        try:
+            return cast(T, point.load())
+        except (ImportError, AttributeError) as error:
+            raise UserError(
+                f'the {self.kind} "{point.name}" of the package "{_package(point)}" cannot be imported: {error}'
+            ) from error
+
+
+def _resolve(target: str) -> object:
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.value
