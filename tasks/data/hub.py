@@ -1,0 +1,88 @@
+"""Datasets and models on the hub, always at one commit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from bench.errors import UserError
+from tasks.data.lock import RevisionLock
+from tasks.data.source import DataRef
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """The hub, through `datasets`."""
+
+    lock: RevisionLock
+
+    def missing(self, data: DataRef) -> str | None:
+        """Return ``None``: only a download can tell."""
+        return None
+
+    def describe(self, data: DataRef) -> str:
+        """Return the repository and configuration."""
+        return f"hub {data.hub.repository} {data.hub.config or ''}".strip()
+
+    def revision(self, data: DataRef) -> str:
+        """Return the pinned commit, or the one resolved at the first download and locked since."""
+        return data.hub.revision or resolve("dataset", data.hub.repository, self.lock)
+
+    def load(self, data: DataRef) -> dict[str, Dataset]:
+        """Download the splits, or take them from the local cache."""
+        from datasets import load_dataset
+
+        revision = self.revision(data)
+        try:
+            found = load_dataset(data.hub.repository, data.hub.config, revision=revision)
+            return {split: found[split] for split in data.split_names}
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise UserError(_unreachable(f"{data.hub.repository} {data.hub.config or ''}".strip(), error)) from error
+
+
+def resolve(kind: Literal["dataset", "model"], repository: str, lock: RevisionLock) -> str:
+    """Return the locked commit of a repository; ask the hub, and lock the answer, the first time.
+
+    Raises:
+        UserError: nothing is locked and the hub cannot be asked.
+    """
+    locked = lock.get(kind, repository)
+    if locked is not None:
+        return locked
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        api = HfApi()
+        info = api.dataset_info(repository) if kind == "dataset" else api.model_info(repository)
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise UserError(_unreachable(repository, error)) from error
+    if info.sha is None:
+        raise UserError(f'the hub names no commit of "{repository}"; pin a revision')
+    lock.put(kind, repository, info.sha)
+    return info.sha
+
+
+def obstacle(repository: str) -> str | None:
+    """Return why a model repository can be had neither from the hub nor from the local cache, or ``None``."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if isinstance(try_to_load_from_cache(repository, "config.json"), str):
+        return None
+    try:
+        HfApi().model_info(repository, timeout=5)
+    except (OSError, ValueError, HfHubHTTPError):
+        return f"{repository} is not in the local cache and the hub cannot be reached"
+    return None
+
+
+def _unreachable(what: str, error: Exception) -> str:
+    reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+    return (
+        f'cannot get "{what}" from the hub, and there is no local copy of it; connect to the network, give local files '
+        f"(--data-root for data, a folder for --model), or use --suite mini ({reason})"
+    )

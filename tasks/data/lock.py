@@ -1,0 +1,52 @@
+"""Keeps the revisions that were resolved at the first download, so that later runs and tables hold to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import UserError
+
+
+@dataclass(frozen=True)
+class RevisionLock:
+    """A JSON file of hub repositories and the commits first seen of them.
+
+    Only what has no pinned revision is looked up here: a pin in the code wins, a lock is what stands in for one.
+    """
+
+    path: Path
+
+    def get(self, kind: str, repository: str) -> str | None:
+        """Return the locked commit of a ``dataset`` or ``model`` repository, if there is one.
+
+        Raises:
+            UserError: the lock file is damaged.
+        """
+        return self._read().get(f"{kind}:{repository}")
+
+    def put(self, kind: str, repository: str, revision: str) -> None:
+        """Lock a repository to a commit; written atomically."""
+        locked = {**self._read(), f"{kind}:{repository}": revision}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(f".{self.path.name}-{uuid.uuid4().hex}")
+        temporary.write_text(json.dumps(locked, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        os.replace(temporary, self.path)
+
+    def _read(self) -> dict[str, str]:
+        if not self.path.exists():
+            return {}
+        try:
+            locked = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f'the lock file "{self.path}" cannot be read ({error}); restore it, or delete it to lock anew'
+            ) from error
+        if not isinstance(locked, dict) or not all(isinstance(value, str) for value in locked.values()):
+            raise UserError(
+                f'the lock file "{self.path}" does not map names to commits; restore it, or delete it to lock anew'
+            )
+        return locked
