@@ -1,0 +1,174 @@
+"""What a method is: the contract between a fine-tuning method and whoever trains with it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+
+from bench.reference import Reference
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from peft import PeftConfig
+    from torch import nn
+    from transformers import PreTrainedModel, TrainerCallback
+
+    from methods.architecture import ModuleNames
+
+
+class Setting(BaseModel):
+    """The hyper-parameters of one method; each method adds its own, its size knob among them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    learning_rate: PositiveFloat = Field(description="peak learning rate of the adapter")
+    head_learning_rate: PositiveFloat = Field(description="peak learning rate of the task head")
+    target_modules: tuple[str, ...] | None = Field(
+        default=None,
+        description="leaf names of the adapted modules; the query and value projections if not given",
+    )
+
+
+S = TypeVar("S", bound=Setting)
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that are optimised alike.
+
+    Attributes:
+        name: what they are: ``adapter``, ``head``, or a special group such as LoCA's ``locations``.
+        parameters: the trainable tensors, each in exactly one group.
+        learning_rate: peak learning rate, before the schedule.
+    """
+
+    name: str
+    parameters: Sequence[nn.Parameter]
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class SizeKnob:
+    """The one hyper-parameter that sets how many parameters a method has.
+
+    Attributes:
+        field: its name in the method's `Setting`.
+        smallest: the least value that makes sense.
+        choices: the values allowed, in ascending order of the parameter count, where not every whole number is;
+            a value that an architecture refuses is passed over.
+        ceiling: no value above this is tried.
+    """
+
+    field: str
+    smallest: int = 1
+    choices: tuple[int, ...] | None = None
+    ceiling: int = 1 << 20
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One axis of a search space, sampled evenly on a logarithmic scale.
+
+    Attributes:
+        field: a name in the method's `Setting`; or ``update_step``: learning rate times atom norm, the change of the
+            weight's Frobenius norm by one unit step of one coefficient, in which spectral methods with different
+            scalings can be compared (see `Method.atom_norm`).
+        low: least value.
+        high: largest value.
+    """
+
+    field: str
+    low: float
+    high: float
+
+
+class Method(ABC, Generic[S]):
+    """A parameter-efficient fine-tuning method.
+
+    A method turns a base model into an adapted one and says how the result is trained and counted. It knows nothing of
+    tasks, plans or stores.
+
+    Attributes:
+        name: what `bench run --methods` calls it.
+        reference: the paper.
+        setting_type: its hyper-parameters.
+        size_knob: what a budget is matched with; ``None`` where the size is fixed.
+        search_space: what is tuned, the same number of trials for every method.
+        starts_at_base: whether the adapted model computes what the base model does before the first step.
+        mergeable: whether the adapter can be folded into the base weights.
+    """
+
+    name: str
+    reference: Reference
+    setting_type: type[S]
+    size_knob: SizeKnob | None = None
+    search_space: tuple[Dimension, ...] = ()
+    starts_at_base: bool = True
+    mergeable: bool = True
+
+    @abstractmethod
+    def config(self, names: ModuleNames, setting: S) -> PeftConfig:
+        """Return the peft configuration for a base model whose modules are called ``names``."""
+
+    def adapt(self, model: PreTrainedModel, names: ModuleNames, setting: S) -> nn.Module:
+        """Wrap ``model`` (changed in place) so that only adapter and head are trainable.
+
+        Raises:
+            ValueError: peft cannot apply the method to this architecture.
+        """
+        from peft import get_peft_model
+
+        config = self.config(names, setting)
+        # Set here and not in each config: without them a newly initialised head would stay frozen, and the run would
+        # look plausible and weak.
+        config.modules_to_save = list(names.head)  # type: ignore[attr-defined]
+        return get_peft_model(model, config)
+
+    def parameter_groups(self, model: nn.Module, names: ModuleNames, setting: S) -> list[ParameterGroup]:
+        """Return every parameter that is ever optimised, each once, with its learning rate."""
+        return [
+            ParameterGroup("adapter", list(adapter_parameters(model, names)), setting.learning_rate),
+            ParameterGroup("head", list(head_parameters(model, names)), setting.head_learning_rate),
+        ]
+
+    def reported_parameters(self, model: nn.Module, names: ModuleNames) -> int:
+        """Return the adapter's size as the method's paper counts it (the task head is never counted)."""
+        return sum(parameter.numel() for parameter in adapter_parameters(model, names))
+
+    def atom_norm(self, setting: S, shape: tuple[int, int]) -> float | None:
+        """Return the Frobenius norm of the weight update per unit of one coefficient, for a weight of ``shape``.
+
+        ``None`` where it is no constant (a low-rank product's depends on the other factor).
+        """
+        return None
+
+    def adapter_state(self, model: nn.Module, names: ModuleNames) -> dict[str, torch.Tensor]:
+        """Return the tensors of the adapter's file, without the task head's."""
+        from peft import get_peft_model_state_dict
+
+        state = get_peft_model_state_dict(model)
+        return {name: tensor.contiguous() for name, tensor in state.items() if not names.in_head(name)}
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write adapter and head as safetensors, so that peft can load them onto the base model."""
+        model.save_pretrained(str(folder))
+
+    def callbacks(self, setting: S) -> list[TrainerCallback]:
+        """Return what must happen between optimiser steps."""
+        return []
+
+
+def adapter_parameters(model: nn.Module, names: ModuleNames) -> Iterator[nn.Parameter]:
+    """Yield the trainable parameters outside the task head."""
+    return (p for name, p in model.named_parameters() if p.requires_grad and not names.in_head(name))
+
+
+def head_parameters(model: nn.Module, names: ModuleNames) -> Iterator[nn.Parameter]:
+    """Yield the trainable parameters of the task head."""
+    return (p for name, p in model.named_parameters() if p.requires_grad and names.in_head(name))

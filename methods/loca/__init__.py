@@ -1,0 +1,26 @@
+"""LoCA, location-aware cosine adaptation (Du et al., ICLR 2025, arXiv 2502.06820), as a peft tuner.
+
+Importing this package registers the tuner with peft::
+
+    model = get_peft_model(model, LocaConfig(n_frequency=1000, target_modules=["query", "value"]))
+    trainer = Trainer(model, ..., callbacks=[LocaCallback()])
+"""
+
+from methods.loca.config import LocaConfig
+from methods.loca.layer import LocaLayer, LocaLinear
+from methods.loca.model import LocaModel, LocaParameterCounts
+from methods.loca.schedule import LocaCallback, LocaSchedule, Phase
+from methods.peft_registration import register_tuner
+
+__all__ = [
+    "LocaCallback",
+    "LocaConfig",
+    "LocaLayer",
+    "LocaLinear",
+    "LocaModel",
+    "LocaParameterCounts",
+    "LocaSchedule",
+    "Phase",
+]
+
+register_tuner("loca", LocaConfig, LocaModel)

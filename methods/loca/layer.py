@@ -1,0 +1,198 @@
+"""LoCA on one linear layer."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Collection
+from typing import Any, ClassVar
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from peft.utils.other import get_pattern_key
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from methods.loca.config import LOCATION_CLAMPS, LocaConfig
+from methods.loca.transform import CosineTransform, DeltaLinear, RankProduct, delta_weight
+
+COEFFICIENTS = "loca_coefficients"
+LOCATIONS = "loca_locations"
+
+TEST_INIT_STD = 0.02
+"""Standard deviation of the coefficients under ``init_weights=False``."""
+
+
+class LocaLayer(BaseTunerLayer):
+    """The parameters of LoCA on one layer with a ``p x q`` weight, by adapter name.
+
+    `loca_coefficients` holds ``(B,)`` and `loca_locations` ``(2, B)``, rows first, in units of the weight's
+    height and width. Both are float32, or float64 for a float64 base layer, whatever lower precision the base
+    layer has: bfloat16 would put the locations on a grid coarser than the cells.
+    """
+
+    adapter_layer_names = (COEFFICIENTS, LOCATIONS)
+    other_param_names = ("loca_alpha", "loca_upper")
+
+    transform_type: ClassVar[type[CosineTransform]] = RankProduct
+
+    def __init__(self, base_layer: nn.Module) -> None:
+        self.base_layer = base_layer
+        self.loca_coefficients = nn.ParameterDict()
+        self.loca_locations = nn.ParameterDict()
+        self.loca_alpha: dict[str, float] = {}
+        self.loca_upper: dict[str, float] = {}
+        self.frozen_peft_weight_names: dict[str, tuple[str, ...]] = {}
+        self.merged_adapters: list[str] = []
+        self._disable_adapters = False
+
+        base = self.get_base_layer()
+        if isinstance(base, nn.Linear):
+            self.in_features, self.out_features = base.in_features, base.out_features
+        elif isinstance(base, Conv1D):
+            # Under DeepSpeed ZeRO-3 the weight is empty here and carries its real shape beside.
+            self.in_features, self.out_features = getattr(base.weight, "ds_shape", base.weight.shape)
+        else:
+            raise TypeError(f"LoCA adapts torch.nn.Linear and transformers' Conv1D, not {type(base).__name__}.")
+        self.transposed = isinstance(base, Conv1D)
+        self.loca_transform = self.transform_type(self.out_features, self.in_features)
+
+    def update_layer(self, adapter_name: str, config: LocaConfig, module_name: str) -> None:
+        """Add the adapter to this layer, which is called `module_name` in the model.
+
+        Raises:
+            ValueError: more coefficients are asked for than the weight has entries.
+        """
+        pattern = get_pattern_key(list(config.n_frequency_pattern), module_name)
+        n_frequency = config.n_frequency_pattern.get(pattern, config.n_frequency)
+        if n_frequency > self.out_features * self.in_features:
+            raise ValueError(
+                f"LocaConfig: n_frequency is {n_frequency} but the weight of {module_name} has only "
+                f"{self.out_features} x {self.in_features} = {self.out_features * self.in_features} entries; "
+                "lower n_frequency, or give this module its own value in n_frequency_pattern."
+            )
+        dtype = torch.float64 if self.get_base_layer().weight.dtype == torch.float64 else torch.float32
+        generator = _generator(config.location_seed, module_name)
+        # Drawn on the CPU, so that a seed means the same locations on every device.
+        locations = torch.rand(2, n_frequency, generator=generator, device="cpu", dtype=dtype)
+        coefficients = torch.zeros(n_frequency, device="cpu", dtype=dtype)
+        if not config.init_weights:
+            coefficients.normal_(std=TEST_INIT_STD, generator=generator)
+
+        self.loca_alpha[adapter_name] = config.alpha
+        self.loca_upper[adapter_name] = LOCATION_CLAMPS[config.location_clamp]
+        self.loca_coefficients[adapter_name] = nn.Parameter(coefficients)
+        self.loca_locations[adapter_name] = nn.Parameter(locations)
+        self._move_adapter_to_device_of_base_layer(adapter_name)
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
+        # peft calls this when it loads an adapter, too; its own version rounds to the base layer's dtype.
+        base_device, _ = self._get_base_layer_device_and_dtype(self.get_base_layer())
+        target = device or base_device
+        for group in (self.loca_coefficients, self.loca_locations):
+            parameter = group.get(adapter_name)
+            # A meta tensor waits for the values of a file.
+            if parameter is not None and not parameter.is_meta and parameter.device != target:
+                group[adapter_name] = nn.Parameter(parameter.detach().to(target), parameter.requires_grad)
+
+    def freeze(self, adapter_name: str, groups: Collection[str]) -> None:
+        """Freeze these parameter groups (`COEFFICIENTS`, `LOCATIONS`) of the adapter, and train the others.
+
+        A frozen group loses its gradient, so that no optimiser moves or decays it. It stays frozen when peft
+        switches adapters off and on again.
+        """
+        self.frozen_peft_weight_names[adapter_name] = tuple(groups)
+        for group in self.adapter_layer_names:
+            parameter = getattr(self, group)[adapter_name]
+            parameter.requires_grad_(group not in groups)
+            if group in groups:
+                parameter.grad = None
+
+    def in_training(self, adapter_name: str) -> bool:
+        """Whether any group of the adapter trains; false if it was loaded for inference, or is not here."""
+        groups = [getattr(self, group) for group in self.adapter_layer_names]
+        return any(adapter_name in group and group[adapter_name].requires_grad for group in groups)
+
+    @torch.no_grad()
+    def get_delta_weight(self, adapter: str) -> Tensor:
+        """``alpha dW``, detached, in at least float32 and in the orientation of the base layer's weight."""
+        delta = delta_weight(*self._adapter(adapter))
+        return delta.T if self.transposed else delta
+
+    def _adapter(self, name: str) -> tuple[Tensor, Tensor, CosineTransform, float, float]:
+        return (
+            self.loca_coefficients[name],
+            self.loca_locations[name],
+            self.loca_transform,
+            self.loca_alpha[name],
+            self.loca_upper[name],
+        )
+
+
+class LocaLinear(nn.Module, LocaLayer):
+    """LoCA on a `torch.nn.Linear` or transformers' `Conv1D`.
+
+    ``y = base(x) + alpha x dW^T``, with one such term for each active adapter. The products with `dW` run in
+    the dtype of the base layer's output.
+    """
+
+    def __init__(self, base_layer: nn.Module, adapter_name: str, config: LocaConfig, module_name: str) -> None:
+        super().__init__()
+        LocaLayer.__init__(self, base_layer)
+        self._active_adapter = adapter_name
+        self.update_layer(adapter_name, config, module_name)
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """`x` has shape ``(..., q)``; returns ``(..., p)`` in the dtype of the base layer's output."""
+        if self.disable_adapters and self.merged:
+            self.unmerge()
+        result = self.base_layer(x, *args, **kwargs)
+        if self.disable_adapters or self.merged:
+            return result
+        x = self._cast_input_dtype(x, result.dtype)
+        for adapter in self.active_adapters:
+            if adapter in self.loca_coefficients:
+                result = result + DeltaLinear.apply(x, *self._adapter(adapter))
+        return result
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Add the update of the named (by default: all active) adapters to the base weight.
+
+        Raises:
+            ValueError: with `safe_merge`, the merged weight is not finite; the base weight is then unchanged.
+        """
+        for adapter in check_adapters_to_merge(self, adapter_names):
+            if adapter not in self.loca_coefficients:
+                continue
+            merged = self._shifted_base_weight(adapter, 1)
+            if safe_merge and not torch.isfinite(merged).all():
+                raise ValueError(f"The merged weight is not finite: adapter {adapter!r} is broken and was not merged.")
+            self.set_base_weight(merged)
+            self.merged_adapters.append(adapter)
+
+    def unmerge(self) -> None:
+        """Subtract the update of all merged adapters from the base weight."""
+        if not self.merged:
+            warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
+        while self.merged_adapters:
+            self.set_base_weight(self._shifted_base_weight(self.merged_adapters.pop(), -1))
+
+    def _shifted_base_weight(self, adapter: str, sign: int) -> Tensor:
+        base, delta = self.get_base_weight(), self.get_delta_weight(adapter)
+        return (base.to(torch.promote_types(base.dtype, delta.dtype)) + sign * delta).to(base.dtype)
+
+    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
+        """LoCA adds to the weight, so peft can convert it to LoRA by a truncated SVD."""
+        return True
+
+    def __repr__(self) -> str:
+        return "loca." + super().__repr__()
+
+
+def _generator(seed: int | None, module_name: str) -> torch.Generator | None:
+    """A generator of the module's own: with one seed for all, every module would draw the same locations."""
+    if seed is None:
+        return None
+    digest = hashlib.sha256(f"{seed}:{module_name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))

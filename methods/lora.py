@@ -1,0 +1,49 @@
+"""LoRA: peft's own tuner, with the published settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from bench.reference import Reference
+from methods.base import Dimension, Method, Setting, SizeKnob
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+    from methods.architecture import ModuleNames
+
+
+class LoraSetting(Setting):
+    """Hyper-parameters of LoRA; the defaults are those of RoBERTa-base on GLUE (Hu et al., 2021, Table 9)."""
+
+    learning_rate: PositiveFloat = 5e-4
+    head_learning_rate: PositiveFloat = 5e-4
+    r: PositiveInt = Field(default=8, description="rank: the size knob")
+    alpha: PositiveFloat = Field(default=8.0, description="the update is scaled by alpha / r")
+    dropout: NonNegativeFloat = Field(default=0.0, lt=1.0, description="dropout on the adapter's input")
+
+
+class Lora(Method[LoraSetting]):
+    """Low-rank adaptation: W' = W + (alpha / r) B A, with B zero at the start."""
+
+    name = "lora"
+    reference = Reference("LoRA: Low-Rank Adaptation of Large Language Models", 2021, "ICLR 2022", "2106.09685")
+    setting_type = LoraSetting
+    size_knob = SizeKnob("r")
+    search_space = (Dimension("learning_rate", 1e-4, 1e-2),)
+
+    def config(self, names: ModuleNames, setting: LoraSetting) -> LoraConfig:
+        """Return peft's `LoraConfig` on the query and value projections, or on ``setting.target_modules``."""
+        from peft import LoraConfig
+
+        return LoraConfig(
+            r=setting.r,
+            lora_alpha=setting.alpha,
+            lora_dropout=setting.dropout,
+            target_modules=list(setting.target_modules or names.query_value),
+        )
+
+
+LORA = Lora()
