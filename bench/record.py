@@ -1,0 +1,213 @@
+"""What a run is (its spec) and what it leaves (its record)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+Json = dict[str, Any]
+
+RECORD_FORMAT = 1
+
+
+class Status(StrEnum):
+    """How a run ended."""
+
+    OK = "ok"
+    OUT_OF_MEMORY = "out_of_memory"
+    DIVERGED = "diverged"
+    TIMEOUT = "timeout"
+    ERROR = "error"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One training and evaluation of one (task, base model, method, setting, seed): all that determines its result.
+
+    Attributes:
+        suite: name of the suite that asked for the run.
+        small: whether the suite is a miniature whose scores must not be read as those of the full set-up.
+        protocol: rules of selection and reporting.
+        task: name of the task.
+        base_model: name of the base model.
+        method: name of the method.
+        setting: the method's hyper-parameters, all of them.
+        training: the training's hyper-parameters, all of them.
+        seed: seeds the head, the adapter, the data order and dropout.
+        limit: cap on the examples of each split; ``None`` is all of them.
+        data_source: where the data comes from, in words.
+        data_revision: commit or content hash of the data.
+        model_revision: commit or content hash of the base model.
+        method_code: hash of the project's source that the method consists of.
+        task_code: hash of the project's source that the task consists of.
+        harness_code: hash of the project's source that trains and evaluates.
+    """
+
+    suite: str
+    small: bool
+    protocol: str
+    task: str
+    base_model: str
+    method: str
+    setting: Json
+    training: Json
+    seed: int
+    limit: int | None
+    data_source: str
+    data_revision: str
+    model_revision: str
+    method_code: str
+    task_code: str
+    harness_code: str
+
+    @property
+    def run_id(self) -> str:
+        """16 hexadecimal digits: the hash of everything above, but for the words that only describe it."""
+        identity = dataclasses.asdict(self)
+        for description in ("suite", "small", "data_source"):
+            del identity[description]
+        return digest(identity)[:16]
+
+    def __str__(self) -> str:
+        return f"{self.method} on {self.task} with {self.base_model}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class ParameterLedger:
+    """What was counted.
+
+    Attributes:
+        reported: as the method's paper counts.
+        trainable: numbers of the adapter that the last optimiser step could change.
+        optimised: numbers of the adapter that were optimised at any time.
+        stored_bytes: size of the adapter file without the head.
+        head: numbers of the task head; never part of a budget.
+    """
+
+    reported: int
+    trainable: int
+    optimised: int
+    stored_bytes: int
+    head: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took; wall-clock seconds, bytes. ``None`` where it could not be measured.
+
+    Attributes:
+        load_seconds: base model, adapter and data made ready.
+        train_seconds: from the first to the last optimiser step; the sum over the parts of an interrupted run.
+        train_steps: optimiser steps.
+        evaluation_seconds: scoring the reported split.
+        peak_process_bytes: peak resident memory of the process while training.
+        peak_device_bytes: peak memory allocated on the accelerator while training.
+    """
+
+    load_seconds: float
+    train_seconds: float
+    train_steps: int
+    evaluation_seconds: float
+    peak_process_bytes: int
+    peak_device_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where and with what a record was made; ``notes`` are the warnings that the run gave."""
+
+    started: str
+    finished: str
+    command: str
+    versions: dict[str, str]
+    hardware: dict[str, str]
+    git_commit: str | None
+    git_dirty: bool | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run leaves behind: a row of every table.
+
+    Attributes:
+        spec: what was run.
+        status: how it ended.
+        reason: one sentence where ``status`` is not ``ok``.
+        primary: name of the metric that ranks.
+        metrics: on the reported split, by name, in the field's usual units (fractions, not percent).
+        selection_metrics: the same on the selection split.
+        examples: number of examples of each split.
+        ledger: parameter counts.
+        cost: time and memory.
+        provenance: when, where and with what.
+        files: sha256 of every file beside the record, by name.
+    """
+
+    spec: RunSpec
+    status: Status
+    reason: str | None
+    primary: str
+    metrics: dict[str, float]
+    selection_metrics: dict[str, float]
+    examples: dict[str, int]
+    ledger: ParameterLedger | None
+    cost: Cost | None
+    provenance: Provenance
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run."""
+        return self.spec.run_id
+
+    @property
+    def score(self) -> float | None:
+        """The primary metric, where the run came to one."""
+        return self.metrics.get(self.primary)
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 of a JSON value in canonical form."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def to_json(record: RunRecord) -> str:
+    """Return the record as JSON text, closed by the hash of its content."""
+    content = {"format": RECORD_FORMAT, "run_id": record.run_id, **dataclasses.asdict(record)}
+    return json.dumps({**content, "sha256": digest(content)}, indent=1, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str) -> RunRecord:
+    """Read a record.
+
+    Raises:
+        ValueError: not a whole, unedited record of this format; the message says which.
+    """
+    from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not whole JSON ({error.msg} at line {error.lineno})") from error
+    if not isinstance(content, dict) or "sha256" not in content:
+        raise ValueError("is not a record")
+    written = content.pop("sha256")
+    if content.pop("format", None) != RECORD_FORMAT:
+        raise ValueError(f"is not of record format {RECORD_FORMAT}")
+    if written != digest({"format": RECORD_FORMAT, **content}):
+        raise ValueError("was changed after it was written (its checksum does not match)")
+    run_id = content.pop("run_id", None)
+    try:
+        record = TypeAdapter(with_config(ConfigDict(extra="forbid"))(RunRecord)).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"has a wrong field {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    if run_id != record.run_id:
+        raise ValueError(f"says it is run {run_id}, but its spec is that of run {record.run_id}")
+    return record

@@ -1,0 +1,214 @@
+"""One run from its plan to its record: load, train, evaluate, write."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import traceback
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import environment
+from bench.errors import UserError
+from bench.plan import PlannedRun
+from bench.record import Cost, ParameterLedger, Provenance, RunRecord, Status
+from bench.store import ADAPTER, ERROR, HISTORY, PREDICTIONS, Store, explained
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+    from bench.train import OnStep
+    from tasks.base import Splits, Task
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A task's splits and their model inputs: the same for every method and seed."""
+
+    splits: Splits
+    inputs: dict[str, Dataset]
+    tokenizer: PreTrainedTokenizerBase
+
+
+@dataclass
+class Inputs:
+    """Loads and tokenises each task once per process."""
+
+    _kept: dict[tuple[Any, ...], Prepared] = field(default_factory=dict)
+
+    def of(self, run: PlannedRun) -> Prepared:
+        """Return the data of a run.
+
+        Raises:
+            UserError: data or tokenizer cannot be had, or are not what the task needs.
+        """
+        spec = run.spec
+        key = (
+            spec.task,
+            spec.data_revision,
+            spec.limit,
+            spec.base_model,
+            spec.model_revision,
+            run.training.max_length,
+        )
+        if key not in self._kept:
+            self._kept[key] = _prepare(run)
+        return self._kept[key]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run that came to its end has found."""
+
+    metrics: dict[str, float]
+    selection_metrics: dict[str, float]
+    examples: dict[str, int]
+    ledger: ParameterLedger
+    cost: Cost
+
+
+def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device, on_step: OnStep) -> RunRecord:
+    """Do one run and write its record, whatever becomes of it.
+
+    Raises:
+        UserError: the store cannot be written to.
+    """
+    started = environment.now()
+    workspace = store.workspace(run.spec.run_id)
+    output = workspace / "output"
+    with explained(output):
+        shutil.rmtree(output, ignore_errors=True)
+        output.mkdir()
+    outcome: Outcome | None = None
+    status, reason = Status.OK, None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            outcome = _train_and_evaluate(run, inputs.of(run), workspace, output, device, on_step)
+        except Exception as error:  # one failing run never ends the others; Ctrl-C does
+            status, reason = _failure(error)
+            with explained(output):
+                (output / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
+    git = environment.git_state()
+    record = RunRecord(
+        spec=run.spec,
+        status=status,
+        reason=reason,
+        primary=run.task.primary,
+        metrics=outcome.metrics if outcome else {},
+        selection_metrics=outcome.selection_metrics if outcome else {},
+        examples=outcome.examples if outcome else {},
+        ledger=outcome.ledger if outcome else None,
+        cost=outcome.cost if outcome else None,
+        provenance=Provenance(
+            started=started,
+            finished=environment.now(),
+            command=environment.command(),
+            versions=environment.versions(),
+            hardware=environment.hardware(device),
+            git_commit=git.commit,
+            git_dirty=git.dirty,
+            notes=tuple(dict.fromkeys(str(warning.message) for warning in caught)),
+        ),
+    )
+    record = store.commit(record, output)
+    store.discard_workspace(run.spec.run_id)
+    return record
+
+
+def _prepare(run: PlannedRun) -> Prepared:
+    run.base_model.check(run.spec.model_revision)
+    tokenizer = run.base_model.tokenizer(run.spec.model_revision)
+    if run.training.max_length > tokenizer.model_max_length:
+        raise UserError(
+            f"max_length {run.training.max_length} is more than the {tokenizer.model_max_length} tokens that "
+            f"{run.base_model.name} takes; use --set train.max_length={tokenizer.model_max_length}"
+        )
+    splits = run.task.splits(run.source, run.spec.limit)
+    prepared = {
+        name: run.task.prepare(getattr(splits, name), tokenizer, run.training.max_length) for name in splits.sizes
+    }
+    return Prepared(splits, prepared, tokenizer)
+
+
+def _train_and_evaluate(
+    run: PlannedRun, data: Prepared, workspace: Path, output: Path, device: torch.device, on_step: OnStep
+) -> Outcome:
+    from transformers import set_seed
+
+    from bench.measure import ledger, peak_memory
+    from bench.train import Job, infer, train
+    from methods.architecture import module_names
+
+    method, setting, task = run.method, run.setting, run.task
+    clock = time.perf_counter()
+    set_seed(run.spec.seed)
+    base = run.base_model.load(task.head, run.spec.model_revision)
+    names = module_names(base)
+    model = method.adapt(base, names, setting).to(device)
+    groups = method.parameter_groups(model, names, setting)
+    collate = task.collate(data.tokenizer)
+    load_seconds = time.perf_counter() - clock
+
+    with peak_memory(device) as peak:
+        trained = train(
+            Job(
+                model=model,
+                groups=groups,
+                callbacks=method.callbacks(setting),
+                task=task,
+                data=data.inputs["train"],
+                collate=collate,
+                settings=run.training,
+                seed=run.spec.seed,
+                device=device,
+                workspace=workspace,
+                on_step=on_step,
+            )
+        )
+
+    def scored(split: str) -> Any:
+        batch, precision = run.training.evaluation_batch_size, run.training.precision
+        logits = infer(model, data.inputs[split], collate, batch, device, precision)
+        return task.predictions(getattr(data.splits, split), logits)
+
+    selection_metrics = task.score(scored("selection"))
+    clock = time.perf_counter()
+    predictions = scored("reported")
+    evaluation_seconds = time.perf_counter() - clock
+
+    predictions.to_parquet(output / PREDICTIONS, index=False)
+    (output / HISTORY).write_text("".join(json.dumps(entry) + "\n" for entry in trained.history), encoding="utf-8")
+    method.save(model, output / ADAPTER)
+    return Outcome(
+        metrics=dict(task.score(predictions)),
+        selection_metrics=dict(selection_metrics),
+        examples=data.splits.sizes,
+        ledger=ledger(model, method, names, groups, trained.trainable),
+        cost=Cost(
+            load_seconds=load_seconds,
+            train_seconds=trained.seconds,
+            train_steps=trained.steps,
+            evaluation_seconds=evaluation_seconds,
+            peak_process_bytes=peak.process_bytes,
+            peak_device_bytes=peak.device_bytes,
+        ),
+    )
+
+
+def _failure(error: Exception) -> tuple[Status, str]:
+    import torch
+
+    from bench.train import DivergedError
+
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, DivergedError):
+        return Status.DIVERGED, reason
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return Status.OUT_OF_MEMORY, reason
+    return Status.ERROR, f"{type(error).__name__}: {reason}"

@@ -1,0 +1,198 @@
+"""The folder of records; every table is recomputed from it.
+
+Layout::
+
+    STORE/
+      lock.json                 revisions resolved at first use (see bench.lock)
+      runs/RUN_ID/record.json   written last: a run is done when it is there and whole
+                  predictions.parquet, history.jsonl, adapter/, error.txt
+      work/RUN_ID/              checkpoints of an unfinished run
+      aside/                    what could not be read, moved out of the way, never deleted
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import UserError, did_you_mean
+from bench.record import RunRecord, Status, from_json, to_json
+
+RECORD = "record.json"
+PREDICTIONS = "predictions.parquet"
+HISTORY = "history.jsonl"
+ERROR = "error.txt"
+ADAPTER = "adapter"
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A folder in the store that should hold a run and does not."""
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.reason}; restore it, or move the folder away and run again"
+
+
+class Store:
+    """Reads and writes the records under one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.runs = root / "runs"
+        self.work = root / "work"
+        self.lock_file = root / "lock.json"
+
+    def prepare(self) -> None:
+        """Make the folder ready to be written to.
+
+        Raises:
+            UserError: it is a file, is read-only, or the disk is full.
+        """
+        with explained(self.root):
+            for folder in (self.runs, self.work):
+                folder.mkdir(parents=True, exist_ok=True)
+            probe = self.root / f".probe-{uuid.uuid4().hex}"
+            probe.write_bytes(b"parbench")
+            probe.unlink()
+
+    def require(self) -> None:
+        """Check that there is something to read.
+
+        Raises:
+            UserError: the folder does not exist or holds no runs.
+        """
+        if not self.runs.is_dir():
+            raise UserError(f'there are no runs in "{self.root}"; name the folder that was given to bench run --out')
+
+    def load(self, run_id: str) -> RunRecord | Unreadable | None:
+        """Return the record of a run, what is wrong with it, or ``None`` where there is none."""
+        folder = self.runs / run_id
+        if not folder.exists():
+            return None
+        try:
+            record = from_json((folder / RECORD).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return Unreadable(folder, f"has no {RECORD}")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            return Unreadable(folder / RECORD, reason)
+        if record.run_id != run_id:
+            return Unreadable(folder, f"holds the record of run {record.run_id}")
+        return record
+
+    def is_done(self, run_id: str) -> bool:
+        """Tell whether a run has a whole record of success; a failed or unreadable one is to be done again."""
+        found = self.load(run_id)
+        return isinstance(found, RunRecord) and found.status is Status.OK
+
+    def scan(self) -> Iterator[RunRecord | Unreadable]:
+        """Yield every run in the order of their ids, the unreadable ones as such."""
+        if not self.runs.is_dir():
+            return
+        for folder in sorted(self.runs.iterdir()):
+            if folder.name.startswith("."):
+                continue
+            found = self.load(folder.name) if folder.is_dir() else Unreadable(folder, "is not a run's folder")
+            if found is not None:
+                yield found
+
+    def find(self, prefix: str) -> RunRecord:
+        """Return the run whose id begins with ``prefix``.
+
+        Raises:
+            UserError: none or several do, or its record is unreadable.
+        """
+        self.require()
+        ids = [folder.name for folder in self.runs.iterdir() if not folder.name.startswith(".")]
+        matches = [run_id for run_id in ids if run_id.startswith(prefix)] if prefix else []
+        if len(matches) != 1:
+            what = f"{len(matches)} runs begin" if matches else "no run begins"
+            raise UserError(f'{what} with "{prefix}" in "{self.root}"{did_you_mean(prefix, matches or ids)}')
+        found = self.load(matches[0])
+        if not isinstance(found, RunRecord):
+            raise UserError(str(found))
+        return found
+
+    def workspace(self, run_id: str) -> Path:
+        """Return the folder where an unfinished run keeps its checkpoints."""
+        folder = self.work / run_id
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def discard_workspace(self, run_id: str) -> None:
+        """Delete the checkpoints of a run that is finished or starts anew."""
+        shutil.rmtree(self.work / run_id, ignore_errors=True)
+
+    def commit(self, record: RunRecord, output: Path) -> RunRecord:
+        """Make ``output``, a folder under `workspace`, the run's folder, its record written last; all or nothing.
+
+        An earlier record of the same run (a failed one, an unreadable one) is moved aside, never deleted.
+
+        Returns:
+            The record with the checksums of its files.
+        """
+        with explained(output):
+            files = {
+                path.relative_to(output).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+                for path in sorted(output.rglob("*"))
+                if path.is_file()
+            }
+            record = dataclasses.replace(record, files=files)
+            write_atomically(output / RECORD, to_json(record))
+            target = self.runs / record.run_id
+            if target.exists():
+                self._move_aside(target)
+            os.replace(output, target)
+            _sync_folder(self.runs)
+        return record
+
+    def _move_aside(self, folder: Path) -> None:
+        aside = self.root / "aside"
+        aside.mkdir(exist_ok=True)
+        os.replace(folder, aside / f"{folder.name}-{uuid.uuid4().hex[:8]}")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a crash, sees all of it or none of it."""
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    _sync_folder(path.parent)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn an operating system's refusal to write into a sentence.
+
+    Raises:
+        UserError: in place of the `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        raise UserError(
+            f'cannot write to "{where}": {error.strerror}; free or allow it, or give another --out'
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

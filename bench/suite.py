@@ -1,0 +1,156 @@
+"""A suite: tasks, base model, methods, seeds and settings in a YAML file, and what the command line changes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+
+from bench.errors import UserError, did_you_mean
+
+AUTO = "auto"
+# What `auto` prefers, and what it falls back to, aloud.
+FULL, MINI = "loca_paper", "mini"
+
+
+class Requirements(BaseModel):
+    """What a suite needs of the machine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    device_memory_gib: PositiveFloat | None = None
+
+
+class Layer(BaseModel):
+    """Values that a suite lays over the defaults: of a method's setting, of the training."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    training: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict, description="by method")
+
+
+class Suite(Layer):
+    """What is compared with what, and how.
+
+    The setting of a method on a task is made of, later over earlier: the method's defaults, the published preset if
+    ``presets`` asks for it, the suite's ``settings``, the suite's ``by_task``, the command line's ``--set``.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    title: str
+    small: bool = Field(description="a miniature: its scores must not be read as those of the full set-up")
+    shows: str = Field(description="what can be concluded from it")
+    cannot_show: str = Field(description="what cannot")
+    base_model: str
+    data: Literal["hub", "package"]
+    methods: tuple[str, ...] = Field(min_length=1)
+    tasks: tuple[str, ...] = Field(min_length=1)
+    seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
+    protocol: Literal["strict"] = "strict"
+    limit: PositiveInt | None = None
+    presets: bool = Field(default=False, description="start from the published settings of each method")
+    requires: Requirements = Requirements()
+    by_task: dict[str, Layer] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A suite, and why it is this one."""
+
+    suite: Suite
+    why: str
+
+
+def suite_names() -> list[str]:
+    """Return the names of the suites that come with parbench."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in _folder().iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_suite(name: str) -> Suite:
+    """Return a suite by name or by the path of a YAML file.
+
+    Raises:
+        UserError: no such suite, or the file is not one.
+    """
+    if name in suite_names():
+        return parse_suite(_folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8"), name)
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise UserError(f'there is no suite called "{name}", nor a file{did_you_mean(name, [AUTO, *suite_names()])}')
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'the suite "{name}" cannot be read ({error})') from error
+    return parse_suite(text, name)
+
+
+def parse_suite(text: str, origin: str) -> Suite:
+    """Read a suite from YAML; ``origin`` is what error messages call it.
+
+    Raises:
+        UserError: it is not YAML, or not a suite.
+    """
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f'the suite "{origin}" is not YAML: {" ".join(str(error).split())}') from error
+    if not isinstance(content, Mapping):
+        raise UserError(f'the suite "{origin}" is not a mapping of fields to values; see bench/suites/mini.yaml')
+    try:
+        return Suite.model_validate(dict(content))
+    except ValidationError as error:
+        raise UserError(f'the suite "{origin}" is wrong: {explain(error, Suite)}') from error
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return pydantic's first complaint as the middle of a sentence."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = model.model_fields if len(first["loc"]) == 1 else ()
+        return f'there is no field "{where}"{did_you_mean(where, known) if known else ""}'
+    given = "" if first["type"] == "missing" else f" (it is {first['input']!r})"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return f'field "{where}": {message}{given}' if where else f"{message}"
+
+
+def choose_suite(name: str, unreachable: Callable[[Suite], str | None]) -> Choice:
+    """Return the named suite; for ``auto`` the full one if this machine can carry it, else the miniature.
+
+    Args:
+        name: a suite's name, a file, or ``auto``.
+        unreachable: tells why a suite's model or data cannot be had, if so.
+    """
+    if name != AUTO:
+        return Choice(load_suite(name), "chosen by name")
+    full = load_suite(FULL)
+    obstacle = lacking(full.requires) or unreachable(full)
+    if obstacle is None:
+        return Choice(full, "chosen by auto: this machine can carry it")
+    return Choice(load_suite(MINI), f"chosen by auto: {FULL} cannot run here, {obstacle}")
+
+
+def lacking(requirements: Requirements) -> str | None:
+    """Return what this machine lacks of the requirements, or ``None``."""
+    if requirements.device == "cpu":
+        return None
+    import torch
+
+    if not torch.cuda.is_available():
+        return "it needs a CUDA device and there is none"
+    memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+    if requirements.device_memory_gib is not None and memory < requirements.device_memory_gib:
+        return f"it needs {requirements.device_memory_gib:.0f} GiB of device memory and there are {memory:.0f}"
+    return None
+
+
+def _folder() -> Any:
+    return files("bench") / "suites"

@@ -1,0 +1,290 @@
+"""Trains an adapted model and applies it: everything here changes results, so its source is part of a run's identity.
+
+The loop is transformers' `Trainer`; only the loss is our own (see `TaskTrainer`).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from bench.training import TrainingSettings
+from methods.base import ParameterGroup
+from tasks.base import Collate, Task
+
+# Called after every optimiser step with the steps done, all steps, and the newest logged loss.
+OnStep = Callable[[int, int, float | None], None]
+
+# Written into a checkpoint after everything else: one without it was cut off while being saved.
+COMPLETE = "complete.json"
+
+
+class DivergedError(RuntimeError):
+    """The loss or the outputs are no longer finite."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves besides the model.
+
+    Attributes:
+        steps: optimiser steps, those before an interruption included.
+        seconds: wall clock of those steps.
+        trainable: numbers that the last step could change, the head's included.
+        history: the logged losses and learning rates.
+    """
+
+    steps: int
+    seconds: float
+    trainable: int
+    history: list[dict[str, float]]
+
+
+@dataclass
+class Job:
+    """One training: what is trained, on what, and how.
+
+    Attributes:
+        data: prepared rows of the training split; no other split ever gets here.
+        workspace: folder for checkpoints; a complete one found there is resumed from.
+    """
+
+    model: nn.Module
+    groups: Sequence[ParameterGroup]
+    callbacks: Sequence[TrainerCallback]
+    task: Task
+    data: Dataset
+    collate: Collate
+    settings: TrainingSettings
+    seed: int
+    device: torch.device
+    workspace: Path
+    on_step: OnStep = field(default=lambda done, total, loss: None)
+
+
+def train(job: Job) -> Trained:
+    """Train ``job.model`` in place.
+
+    Raises:
+        DivergedError: the loss became infinite or no number.
+    """
+    clock = _Clock()
+    count = _CountTrainable()
+    trainer = TaskTrainer(
+        model=job.model,
+        args=_arguments(job),
+        train_dataset=job.data,
+        data_collator=job.collate,
+        optimizers=(_optimiser(job), None),
+        callbacks=[clock, count, _Progress(job.on_step), *job.callbacks],
+    )
+    trainer.task_loss = job.task.loss
+    # What is printed is the command line's business.
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    checkpoint = last_checkpoint(job.workspace)
+    if checkpoint is not None:
+        clock.seconds_before = json.loads((checkpoint / COMPLETE).read_text())["seconds"]
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.raise_if_diverged()
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return Trained(trainer.state.global_step, clock.seconds, count.numbers, history)
+
+
+@torch.no_grad()
+def infer(
+    model: nn.Module, data: Dataset, collate: Collate, batch_size: int, device: torch.device, precision: str
+) -> np.ndarray:
+    """Return the logits of prepared rows, in their order.
+
+    Returns:
+        float32 array of shape (rows, outputs).
+
+    Raises:
+        DivergedError: a logit is not finite.
+    """
+    model.eval()
+    # Examples of a like length share a batch: less padding, and no result depends on it.
+    order = np.argsort([-len(ids) for ids in data["input_ids"]], kind="stable")
+    rows = data.remove_columns("labels")
+    outputs: list[np.ndarray] = []
+    for start in range(0, len(order), batch_size):
+        batch = collate([rows[int(row)] for row in order[start : start + batch_size]])
+        with autocast(device, precision):
+            logits = model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
+        outputs.append(logits.float().cpu().numpy())
+    sorted_logits = np.concatenate(outputs)
+    if not np.isfinite(sorted_logits).all():
+        raise DivergedError("the trained model's outputs are not finite")
+    logits = np.empty_like(sorted_logits)
+    logits[order] = sorted_logits
+    return logits
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """Return the context of a forward pass in ``precision``."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def last_checkpoint(workspace: Path) -> Path | None:
+    """Return the newest checkpoint that was saved to the end; delete those that were not."""
+    complete: list[Path] = []
+    for folder in workspace.glob("checkpoint-*"):
+        if (folder / COMPLETE).is_file():
+            complete.append(folder)
+        else:
+            shutil.rmtree(folder)
+    return max(complete, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
+
+
+class TaskTrainer(Trainer):
+    """A `Trainer` with the task's own loss.
+
+    transformers' classification heads ignore the number of items of an accumulated batch, while `Trainer` relies on them
+    to divide by it: loss and gradients come out multiplied by the accumulation steps for some architectures and not for
+    others. With the loss computed here, as a mean over the forward pass's examples, and declared not scaled, all agree.
+    """
+
+    loss_is_scaled_for_ga = False
+    task_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        # Kept on the device, so that watching the loss costs no synchronisation.
+        self._first_bad_step = torch.full((), -1, device=self.args.device)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Return the task's mean loss over the batch."""
+        labels = inputs["labels"]
+        outputs = model(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
+        loss = self.task_loss(outputs.logits, labels)
+        bad = ~torch.isfinite(loss.detach()) & (self._first_bad_step < 0)
+        self._first_bad_step = torch.where(bad, self.state.global_step + 1, self._first_bad_step)
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, and stop a run whose loss is no longer a number."""
+        self.raise_if_diverged()
+        super().log(logs, start_time)
+
+    def raise_if_diverged(self) -> None:
+        """Raise where a loss was not finite.
+
+        Raises:
+            DivergedError: names the optimiser step.
+        """
+        step = int(self._first_bad_step)
+        if step >= 0:
+            raise DivergedError(f"the loss was not finite at step {step}")
+
+
+class _Clock(TrainerCallback):
+    """Measures the optimiser steps, and marks checkpoints as complete with the time so far."""
+
+    def __init__(self) -> None:
+        self.seconds_before = 0.0
+        self._started = 0.0
+        self._stopped: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        end = time.perf_counter() if self._stopped is None else self._stopped
+        return self.seconds_before + end - self._started
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._started = time.perf_counter()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        (folder / COMPLETE).write_text(json.dumps({"seconds": self.seconds}))
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if args.device.type == "cuda":
+            torch.cuda.synchronize(args.device)
+        self._stopped = time.perf_counter()
+
+
+class _CountTrainable(TrainerCallback):
+    """Counts what is trainable before a method's own callbacks tidy up after the last step."""
+
+    numbers = 0
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.numbers = sum(p.numel() for p in kwargs["model"].parameters() if p.requires_grad)
+
+
+class _Progress(TrainerCallback):
+    def __init__(self, on_step: OnStep) -> None:
+        self._on_step = on_step
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        losses = [entry["loss"] for entry in state.log_history[-1:] if "loss" in entry]
+        self._on_step(state.global_step, state.max_steps, losses[-1] if losses else None)
+
+
+def _arguments(job: Job) -> TrainingArguments:
+    settings = job.settings
+    steps = settings.max_steps or _steps(settings, len(job.data))
+    return TrainingArguments(
+        output_dir=str(job.workspace),
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        activation_checkpointing=settings.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
+        max_grad_norm=settings.max_gradient_norm,
+        warmup_steps=round(settings.warmup_ratio * steps),
+        lr_scheduler_type="linear",
+        bf16=settings.precision == "bfloat16",
+        seed=job.seed,
+        data_seed=job.seed,
+        use_cpu=job.device.type == "cpu",
+        logging_steps=max(1, steps // 50),
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=settings.checkpoint_steps,
+        save_total_limit=2,
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=True,
+        label_names=["labels"],
+    )
+
+
+def _steps(settings: TrainingSettings, examples: int) -> int:
+    per_epoch = -(-examples // (settings.batch_size * settings.gradient_accumulation))
+    return max(1, round((settings.epochs or 0.0) * per_epoch))
+
+
+def _optimiser(job: Job) -> torch.optim.Optimizer:
+    groups = [
+        {"params": list(group.parameters), "lr": group.learning_rate, "name": group.name}
+        for group in job.groups
+        if group.parameters
+    ]
+    return torch.optim.AdamW(groups, weight_decay=job.settings.weight_decay)

