@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.metadata import EntryPoint, entry_points
@@ -30,6 +30,12 @@ class Registry(Generic[T]):
     Ours are registered as ``"module:attribute"``, so that listing them imports none of them; those of other packages
     come by entry point. A name may be registered once.
 
+    Args:
+        kind: what the objects are, for messages.
+        entry_point_group: where other packages announce theirs.
+        discover: finds what a library brings along; called when a name is first needed. A registered name goes before a
+            discovered one.
+
     Example::
 
         METHODS: Registry[Method] = Registry("method", entry_point_group="parbench.methods")
@@ -37,9 +43,15 @@ class Registry(Generic[T]):
         METHODS["lora"]
     """
 
-    def __init__(self, kind: str, entry_point_group: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        entry_point_group: str | None = None,
+        discover: Callable[[], Iterable[Entry[T]]] | None = None,
+    ) -> None:
         self.kind = kind
         self._group = entry_point_group
+        self._discover = discover
         self._own: dict[str, Entry[T]] = {}
 
     def register(self, name: str, target: str, summary: str) -> None:
@@ -62,17 +74,23 @@ class Registry(Generic[T]):
 
     def entry(self, name: str) -> Entry[T]:
         """Return what is known of ``name`` without importing it."""
-        found = self._own.get(name) or self._outside.get(name)
+        found = self._own.get(name) or self._discovered.get(name) or self._outside.get(name)
         if found is None:
             raise UserError(f'there is no {self.kind} called "{name}"{did_you_mean(name, self)}')
         return found
 
     def __contains__(self, name: object) -> bool:
-        return name in self._own or name in self._outside
+        return name in self._own or name in self._discovered or name in self._outside
 
     def __iter__(self) -> Iterator[str]:
         yield from self._own
+        yield from self._discovered
         yield from self._outside
+
+    @cached_property
+    def _discovered(self) -> dict[str, Entry[T]]:
+        entries = self._discover() if self._discover else ()
+        return {entry.name: entry for entry in entries if entry.name not in self._own}
 
     @cached_property
     def _outside(self) -> dict[str, Entry[T]]:
@@ -80,7 +98,7 @@ class Registry(Generic[T]):
             return {}
         found: dict[str, Entry[T]] = {}
         for point in entry_points(group=self._group):
-            if point.name in self._own or point.name in found:
+            if point.name in self._own or point.name in self._discovered or point.name in found:
                 raise UserError(
                     f'the package "{_package(point)}" offers a {self.kind} called "{point.name}", but that name is taken; '
                     "uninstall it or ask its author to rename it"

@@ -113,7 +113,7 @@ def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device,
             hardware=environment.hardware(device),
             git_commit=git.commit,
             git_dirty=git.dirty,
-            notes=tuple(dict.fromkeys(str(warning.message) for warning in caught)),
+            notes=tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning))),
         ),
     )
     record = store.commit(record, output)

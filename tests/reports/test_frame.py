@@ -1,0 +1,116 @@
+"""The tidy frame holds every record, and what is no record is returned beside it."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bench.errors import UserError
+from bench.record import Status
+from bench.store import Store
+from reports.frame import read_frame
+
+
+def test_one_row_a_run_with_all_that_was_recorded(planter: Any) -> None:
+    record = planter.run(0.61, limit=100, seed=7)
+    (row,) = read_frame(planter.store).runs.to_dict("records")
+    assert row["run_id"] == record.run_id
+    assert (row["method"], row["task"], row["base_model"], row["seed"]) == ("lora", "glue/cola", "roberta-base", 7)
+    assert (row["status"], row["metric"], row["score"]) == ("ok", "matthews_correlation", 0.61)
+    assert row["metric/matthews_correlation"] == 0.61
+    assert (row["ledger/reported"], row["ledger/head"], row["limit"]) == (294_912, 592_130, 100)
+    assert (row["cost/train_seconds"], row["cost/train_steps"]) == (50.0, 100)
+    assert pd.isna(row["cost/peak_device_bytes"])
+    assert (row["version/torch"], row["hardware/processor"], row["examples/train"]) == ("2.6.0", "abacus", 64)
+    assert (row["data_source"], row["data_revision"], row["model_revision"]) == (
+        "a planted source",
+        "data-1",
+        "model-1",
+    )
+    assert row["setting"] == '{"learning_rate": 0.001, "rank": 8}'
+
+
+def test_setting_and_training_make_the_setting_id_and_the_seed_does_not(planter: Any) -> None:
+    planter.seeds([0.5, 0.6])
+    planter.run(0.7, setting={"rank": 16})
+    planter.run(0.7, training={"epochs": 1})
+    assert sorted(read_frame(planter.store).runs["setting_id"].value_counts()) == [1, 1, 2]
+
+
+def test_only_runs_that_are_ok_have_a_score(planter: Any) -> None:
+    planter.run(0.1, status=Status.DIVERGED, reason="The loss rose.")
+    planter.run(math.nan, seed=1)
+    planter.run(math.inf, seed=2)
+    planter.run(None, seed=3)
+    runs = read_frame(planter.store).runs
+    assert runs["score"].isna().all()
+    assert runs.loc[0, "metric/matthews_correlation"] == 0.1
+
+
+def test_a_run_without_ledger_or_cost_is_a_row(planter: Any) -> None:
+    planter.run(status=Status.ERROR, reason="It broke.", ledger=None, cost=None)
+    row = read_frame(planter.store).runs.iloc[0]
+    assert pd.isna(row["ledger/reported"])
+    assert pd.isna(row["cost/train_seconds"])
+    assert row["reason"] == "It broke."
+
+
+def test_seeds_of_64_bits_are_kept(planter: Any) -> None:
+    planter.run(0.5, seed=2**64 - 1)
+    planter.run(0.5, seed=0)
+    assert list(read_frame(planter.store).runs["seed"]) == [0, 2**64 - 1]
+
+
+def test_unreadable_records_are_returned_and_not_dropped(planter: Any, damage: Callable[[str, str], None]) -> None:
+    good, half, edited, missing = (planter.run(0.5, seed=seed).run_id for seed in range(4))
+    damage(half, "half")
+    damage(edited, "edited")
+    damage(missing, "missing")
+    frame = read_frame(planter.store)
+    assert list(frame.runs["run_id"]) == [good]
+    reasons = {entry.path.relative_to(planter.store.runs).parts[0]: entry.reason for entry in frame.unreadable}
+    assert set(reasons) == {half, edited, missing}
+    assert "not whole JSON" in reasons[half]
+    assert "changed after it was written" in reasons[edited]
+    assert "has no record.json" in reasons[missing]
+
+
+def test_a_store_of_unreadable_records_gives_a_frame_without_rows(
+    planter: Any, damage: Callable[[str, str], None]
+) -> None:
+    damage(planter.run(0.5).run_id, "half")
+    frame = read_frame(planter.store)
+    assert len(frame.unreadable) == 1
+    assert frame.runs.empty
+    assert {"run_id", "score", "row", "ledger/reported"} <= set(frame.runs.columns)
+
+
+def test_an_empty_store_is_said_to_be_empty(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there are no runs in"):
+        read_frame(store)
+    with pytest.raises(UserError, match="there are no runs in"):
+        read_frame(Store(tmp_path / "nowhere"))
+
+
+def test_runs_of_two_machines_share_the_columns_of_both(planter: Any) -> None:
+    planter.run(0.5)
+    planter.run(0.5, seed=1, provenance=replace(planter.provenance, hardware={"gpu": "x"}, versions={}))
+    runs = read_frame(planter.store).runs
+    assert runs[["hardware/processor", "hardware/gpu", "version/peft"]].isna().to_numpy().tolist() == [
+        [False, True, False],
+        [True, False, True],
+    ]
+
+
+def test_importing_reports_imports_no_deep_learning_library() -> None:
+    program = "import sys, reports.report; print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

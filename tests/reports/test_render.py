@@ -1,0 +1,125 @@
+"""Markdown and the terminal show what the table holds, whatever it holds."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+from rich.console import Console
+
+from reports.frame import read_frame
+from reports.render import TerminalLeaderboard, escape, markdown, markdown_table, one_line
+from reports.tables import MINI_LABEL, Table, leaderboards
+
+HOSTILE = [
+    "a|b",
+    "two\nlines\r\n",
+    "| --- |",
+    "*bold* _under_ __dunder__ `code` ~~gone~~",
+    "[link](http://example.org) <b>html</b> &amp; <!-- ",
+    "back\\slash \\| pipe",
+    "[red]markup[/red] :smile:",
+    "\x1b[2J\x1b[31mescape \u202ereversed",
+    "$x^2$ 100%",
+    "matthews_correlation",
+    "# 1. - +",
+    "漢字 é 😀",
+]
+
+
+def parsed_tables(text: str) -> list[list[list[str]]]:
+    """Return the cells that a Markdown reader sees in each table, as plain text."""
+    tables: list[list[list[str]]] = []
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
+    in_cell = False
+    for token in tokens:
+        if token.type == "table_open":
+            tables.append([])
+        elif token.type == "tr_open":
+            tables[-1].append([])
+        elif token.type in ("th_open", "td_open"):
+            in_cell = True
+        elif token.type == "inline" and in_cell:
+            kinds = {child.type for child in token.children or []}
+            assert kinds <= {"text", "text_special"}, f"{token.content!r} is read as markup: {kinds}"
+            tables[-1][-1].append("".join(child.content for child in token.children or []))
+            in_cell = False
+    return tables
+
+
+def terminal(board: Any, width: int) -> str:
+    buffer = io.StringIO()
+    Console(file=buffer, width=width, force_terminal=False, color_system=None).print(TerminalLeaderboard(board))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_markdown_reader_sees_the_name_and_no_markup(name: str) -> None:
+    table = Table(("method", name), ((name, "1"), ("lora", name)))
+    shown = one_line(name).strip()
+    assert parsed_tables(markdown_table(table)) == [[["method", shown], [shown, "1"], ["lora", shown]]]
+
+
+def test_ordinary_names_are_not_escaped() -> None:
+    for name in ("glue/cola (matthews_correlation)", "e2e_nlg", "81.2 ± 0.4 (n=2, 1 diverged)", "—"):
+        assert escape(name) == name
+
+
+def test_one_line_escapes_what_cannot_be_printed() -> None:
+    assert one_line("a\nb\x1b[2J\u202e") == "a\\nb\\x1b[2J\\u202e"
+
+
+def test_a_hostile_leaderboard_keeps_its_tables(planter: Any) -> None:
+    for method in HOSTILE:
+        planter.run(0.5, method=method, small=True)
+    (board,) = leaderboards(read_frame(planter.store).runs)
+    text = markdown(board)
+    scores, costs = parsed_tables(text)
+    assert [row[0] for row in scores[1:]] == [one_line(row[0]).strip() for row in board.scores.rows]
+    assert {len(row) for row in scores} == {len(board.scores.head)}
+    assert {len(row) for row in costs} == {len(board.costs.head)}
+    assert MINI_LABEL in text
+
+
+def test_warnings_and_facts_are_in_the_page(planter: Any) -> None:
+    planter.run(0.5)
+    planter.run(0.5, seed=1, data_revision="data-2")
+    (board,) = leaderboards(read_frame(planter.store).runs)
+    assert "- **Warning**: mixed revisions: data of glue/cola: data-1 (1 run), data-2 (1 run)." in markdown(board)
+    assert "Warning: mixed revisions: data of glue/cola" in terminal(board, 120)
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 200])
+def test_no_terminal_is_too_narrow(planted: Any, width: int) -> None:
+    (board,) = leaderboards(read_frame(planted.store).runs)
+    text = terminal(board, width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert "…" not in text
+    shown = re.sub(r"\s+", "", text)
+    for table in (board.scores, board.costs):
+        for cell in {cell for row in table.rows for cell in row}:
+            assert re.sub(r"\s+", "", cell) in shown
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_cells_are_not_broken_where_a_table_fits(planted: Any, width: int) -> None:
+    (board,) = leaderboards(read_frame(planted.store).runs)
+    text = terminal(board, width)
+    for row in board.scores.rows:
+        assert all(cell in text for cell in row)
+    # The columns after the first may be in several pieces, but each row of a piece begins with the row's name.
+    rows = [line for line in text.splitlines() if "diverged)" in line or "(n=3)" in line]
+    assert all(line.split()[0] in ("lora", "vera") for line in rows)
+
+
+def test_the_terminal_gets_no_codes_from_names(planter: Any) -> None:
+    for method in HOSTILE:
+        planter.run(0.5, method=method, small=True)
+    (board,) = leaderboards(read_frame(planter.store).runs)
+    text = terminal(board, 250)
+    assert "\x1b" not in text
+    assert "[red]markup[/red] :smile:" in text
+    assert MINI_LABEL in text

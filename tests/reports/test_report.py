@@ -1,0 +1,169 @@
+"""The whole report: every file, complete, the same each time."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bench.errors import UserError
+from bench.record import Status
+from bench.store import Store
+from reports.report import write_report
+from reports.tables import MINI_LABEL
+
+NAMES = {
+    "leaderboard.md",
+    "leaderboard.csv",
+    "runs.csv",
+    "figures/score_vs_parameters.png",
+    "figures/score_vs_parameters.svg",
+}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_writes_these_files_and_no_others(planted: Any) -> None:
+    before = contents(planted.store.runs)
+    report = write_report(planted.store)
+    folder = planted.store.root / "report"
+    assert {path.relative_to(folder).as_posix() for path in report.files} == NAMES == set(contents(folder))
+    assert contents(planted.store.runs) == before
+    assert len(report.frame.runs) == 13
+    assert [board.title for board in report.boards] == ["planted: roberta-base, protocol strict, all examples"]
+
+
+def test_same_records_same_bytes_wherever_they_lie(planted: Any, tmp_path: Path, copied: Callable[[], Store]) -> None:
+    (planted.store.runs / "0123456789abcdef").mkdir()  # an unreadable one must not tell where the store is
+    write_report(planted.store)
+    first = contents(planted.store.root / "report")
+    write_report(planted.store)
+    assert contents(planted.store.root / "report") == first
+    write_report(copied(), tmp_path / "another" / "place")
+    assert contents(tmp_path / "another" / "place") == first
+    assert str(tmp_path).encode() not in b"".join(first.values())
+
+
+def test_another_process_writes_the_same_bytes(planted: Any, tmp_path: Path) -> None:
+    write_report(planted.store, tmp_path / "here")
+    program = (
+        "import sys; from pathlib import Path; from bench.store import Store; from reports.report import write_report; "
+        "write_report(Store(Path(sys.argv[1])), Path(sys.argv[2]))"
+    )
+    arguments = [str(planted.store.root), str(tmp_path / "there")]
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program, *arguments], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert contents(tmp_path / "here") == contents(tmp_path / "there")
+
+
+def test_failures_are_listed_with_their_reasons(planted: Any) -> None:
+    page = write_report(planted.store).files[0].read_text(encoding="utf-8")
+    assert "Runs: 13, of which 11 have a score. Records that cannot be read: 0." in page
+    assert "| lora | glue/rte | roberta-base | 2 | diverged | The loss was not finite at step 12. |" in page
+    assert "| vera | glue/rte | roberta-base | 0 | out of memory | The device has 1 GiB. |" in page
+
+
+def test_warnings_of_runs_are_listed(planter: Any) -> None:
+    for seed in range(2):
+        planter.run(0.5, seed=seed, provenance=replace(planter.provenance, notes=("Beware | of it; always.",)))
+    planter.run(0.5, seed=2)
+    page = write_report(planter.store).files[0].read_text(encoding="utf-8")
+    assert "## Warnings that runs gave\n\n- 2 x Beware \\| of it; always.\n" in page
+
+
+def test_scores_that_cannot_be_drawn_are_counted(planter: Any) -> None:
+    planter.run(0.5)
+    planter.run(0.5, seed=1, ledger=None)  # of a setting whose size another run tells
+    assert "Not drawn" not in write_report(planter.store).files[0].read_text(encoding="utf-8")
+    planter.run(0.5, method="vera", ledger=None)
+    page = write_report(planter.store).files[0].read_text(encoding="utf-8")
+    assert "Not drawn, because their parameters were not counted: 1 of the runs with a score." in page
+
+
+def test_unreadable_records_are_listed(planted: Any, damage: Callable[[str, str], None]) -> None:
+    half, edited = (planted.run(0.5, task=task).run_id for task in ("c", "d"))
+    damage(half, "half")
+    damage(edited, "edited")
+    report = write_report(planted.store)
+    page = report.files[0].read_text(encoding="utf-8")
+    assert "Records that cannot be read: 2." in page
+    assert f"- runs/{half}/record.json is not whole JSON" in page
+    assert f"- runs/{edited}/record.json was changed after it was written" in page
+    assert {entry.path.parent.name for entry in report.frame.unreadable} == {half, edited}
+    assert half not in (planted.store.root / "report" / "runs.csv").read_text(encoding="utf-8")
+
+
+def test_nothing_but_unreadable_records_is_a_report_too(planter: Any, damage: Callable[[str, str], None]) -> None:
+    damage(planter.run(0.5).run_id, "half")
+    report = write_report(planter.store)
+    assert {path.name for path in report.files} == {"leaderboard.md", "leaderboard.csv", "runs.csv"}
+    assert report.boards == ()
+    assert "Runs: 0, of which 0 have a score. Records that cannot be read: 1." in report.files[0].read_text()
+
+
+def test_the_figure_of_an_earlier_report_does_not_stay(planter: Any, damage: Callable[[str, str], None]) -> None:
+    run_id = planter.run(0.5).run_id
+    planter.run(seed=1, status=Status.ERROR, reason="It broke.")
+    assert len(write_report(planter.store).files) == 5
+    damage(run_id, "half")
+    write_report(planter.store)
+    assert not list((planter.store.root / "report" / "figures").iterdir())
+    assert "score_vs_parameters" not in (planter.store.root / "report" / "leaderboard.md").read_text()
+
+
+def test_every_file_of_a_small_suite_says_so(planter: Any) -> None:
+    planter.run(0.5, small=True)
+    files = {path.suffix + path.stem: path for path in write_report(planter.store).files}
+    page = files[".mdleaderboard"].read_text(encoding="utf-8")
+    assert page.count(MINI_LABEL) == 2  # at the top, and at the table
+    for name in (".csvleaderboard", ".csvruns"):
+        assert list(pd.read_csv(files[name])["label"]) == [MINI_LABEL]
+    drawn = files[".svgscore_vs_parameters"].read_text(encoding="utf-8")
+    assert "<!-- MINI SUITE: small model" in drawn  # matplotlib notes every text beside its outline
+
+
+def test_a_full_suite_is_not_called_small(planted: Any) -> None:
+    for path in write_report(planted.store).files:
+        assert b"MINI SUITE" not in path.read_bytes()
+
+
+def test_a_mixed_store_says_which_part_is_small(planter: Any) -> None:
+    planter.run(0.5, small=True, suite="mini")
+    planter.run(0.5, base_model="roberta-large")
+    page = write_report(planter.store).files[0].read_text(encoding="utf-8")
+    assert f"**{MINI_LABEL}** (where so marked)" in page
+    full = page[page.index("## planted: roberta-large") :].split("## Score against")[0]
+    assert MINI_LABEL not in full
+
+
+def test_csv_files_read_back(planter: Any) -> None:
+    name = 'a "quoted", b|c\nnew line'
+    planter.seeds([0.1, 0.2], method=name)
+    planter.run(method=name, seed=2, status=Status.ERROR, reason=name)
+    report = write_report(planter.store)
+    table = pd.read_csv(report.files[1])
+    assert list(table["method"]) == [name]
+    assert table.loc[0, "mean"] == pytest.approx(0.15)
+    assert (table.loc[0, "n_ok"], table.loc[0, "n_failed"], table.loc[0, "failed"]) == (2, 1, "1 error")
+    runs = pd.read_csv(io.BytesIO(report.files[2].read_bytes()))
+    assert list(runs["run_id"]) == list(report.frame.runs["run_id"])
+    assert list(runs["score"].dropna()) == [0.1, 0.2]
+    assert runs.loc[2, "reason"] == name
+
+
+def test_an_empty_store_and_a_place_that_cannot_be_written_to_are_told(planter: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there are no runs in"):
+        write_report(planter.store)
+    planter.run(0.5)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot write to"):
+        write_report(planter.store, tmp_path / "file")

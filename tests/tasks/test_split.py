@@ -1,0 +1,65 @@
+import pytest
+from datasets import Dataset
+
+from bench.errors import UserError
+from tasks.data.source import DataRef, HubDataset
+from tasks.data.split import cut_splits
+
+REF = DataRef("thing", "train", {"": "validation"}, HubDataset("a/b"))
+TWO = DataRef("thing", "train", {"near": "near", "far": "far"}, HubDataset("a/b"))
+
+
+def data(count, share=0.5):
+    return Dataset.from_dict({"text": [str(n) for n in range(count)], "label": [int(n < share * count) for n in range(count)]})
+
+
+def sizes(cut):
+    return len(cut.train), len(cut.selection), len(cut.reported)
+
+
+def test_selection_is_cut_from_train_and_the_official_split_is_reported():
+    cut = cut_splits({"train": data(200), "validation": data(50)}, REF, None, stratify=True)
+    assert sizes(cut) == (180, 20, 50)
+    assert {name.split(":")[0] for name in cut.selection["example"]} == {"train"}
+    assert {name.split(":")[0] for name in cut.reported["example"]} == {"validation"}
+
+
+def test_the_selection_split_has_at_most_a_thousand():
+    assert sizes(cut_splits({"train": data(20000), "validation": data(5)}, REF, None, True)) == (19000, 1000, 5)
+
+
+def test_a_lone_validation_split_is_cut_in_three():
+    cut = cut_splits({"validation": data(100, share=0.3)}, REF, None, stratify=True)
+    assert sizes(cut) == (45, 15, 40)
+    together = [name for part in cut for name in part["example"]]
+    assert len(set(together)) == 100
+    assert sum(cut.reported["label"][:]) == 12
+
+
+def test_the_cut_is_always_the_same():
+    cuts = [cut_splits({"train": data(200), "validation": data(50)}, REF, 30, stratify=True) for _ in range(2)]
+    for first, second in zip(*cuts, strict=True):
+        assert first["example"][:] == second["example"][:]
+
+
+def test_a_limit_caps_each_split_with_the_same_examples_of_the_same_cut():
+    whole = cut_splits({"train": data(200), "validation": data(50)}, REF, None, stratify=True)
+    small = cut_splits({"train": data(200), "validation": data(50)}, REF, 15, stratify=True)
+    assert sizes(small) == (15, 15, 15)
+    for part, larger in zip(small, whole, strict=True):
+        assert set(part["example"][:]) <= set(larger["example"][:])
+
+
+def test_reported_subsets_are_joined_and_named():
+    cut = cut_splits({"train": data(100), "near": data(10), "far": data(20)}, TWO, None, stratify=True)
+    assert cut.reported["subset"][:] == ["near"] * 10 + ["far"] * 20
+
+
+def test_numbers_are_cut_without_strata():
+    numbers = Dataset.from_dict({"text": ["x"] * 40, "label": [n / 8 for n in range(40)]})
+    assert sizes(cut_splits({"train": numbers, "validation": numbers}, REF, None, stratify=False)) == (36, 4, 40)
+
+
+def test_too_little_data_is_a_sentence():
+    with pytest.raises(UserError, match=r'"thing" \(3 examples\) is too small to cut'):
+        cut_splits({"train": data(3), "validation": data(3)}, REF, None, stratify=True)
