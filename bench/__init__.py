@@ -1,4 +1,4 @@
-"""parbench: parameter-efficient fine-tuning methods compared at equal budgets, equal tuning effort and measured cost."""
+"""parbench: parameter-efficient fine-tuning methods at equal budgets, equal tuning effort and measured cost."""
 
 from bench import torchvision_on_cpu
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +15,7 @@ import bench
 from bench.errors import UserError
 
 if TYPE_CHECKING:
+    from bench.budget import Fit
     from bench.plan import Overrides, Plan
     from bench.record import RunRecord
     from bench.registry import Registry
@@ -39,6 +41,13 @@ class Listing(StrEnum):
     TASKS = "tasks"
     MODELS = "models"
     SUITES = "suites"
+
+
+class BudgetMode(StrEnum):
+    """How a budget is filled."""
+
+    UNIFORM = "uniform"
+    PATTERN = "pattern"
 
 
 def main() -> None:
@@ -90,6 +99,12 @@ def run(
     ] = None,
     out: Out = DEFAULT_STORE,
     data_root: Annotated[Path | None, typer.Option(help="Read data from here, one folder a task.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Adapter parameters: 24000, 24k, 0.1%, match:lora(r=8); several by comma.")
+    ] = None,
+    budget_mode: Annotated[
+        BudgetMode, typer.Option(help="pattern: fill a budget with fewer or unevenly sized layers.")
+    ] = BudgetMode.UNIFORM,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; an accelerator if there is one.")] = None,
     resume: Annotated[
         bool, typer.Option(help="Skip runs that are done and go on with those that were cut; or do all anew.")
@@ -107,10 +122,47 @@ def run(
         limit=_positive(limit, "--limit"),
         sets=tuple(set_ or ()),
         data_root=data_root,
+        budgets=budget,
+        budget_mode=budget_mode.value,
     )
     records = _run(suite, overrides, out, device, resume, dry_run)
     if any(record.status != "ok" for record in records):
         raise typer.Exit(1)
+
+
+@app.command()
+def budget(
+    model: Annotated[str, typer.Option(help="Base model: a name, a hub id or a local folder.")],
+    budget: Annotated[str, typer.Option(help="Adapter parameters: 24000, 24k, 0.1%, match:lora(r=8); by comma.")],
+    methods: Annotated[str, typer.Option(help="Methods, by comma, or all.", metavar="A,B")] = "all",
+    budget_mode: Annotated[
+        BudgetMode, typer.Option(help="pattern: fill a budget with fewer or unevenly sized layers.")
+    ] = BudgetMode.UNIFORM,
+) -> None:
+    """Show the size at which each method meets a parameter budget; nothing is loaded or trained."""
+    from bench.budget import Architecture, fit, parse_budgets
+    from bench.environment import quiet_libraries
+    from bench.models import find_model
+    from methods import find_method
+
+    architecture = Architecture(find_model(model))
+    chosen = [
+        find_method(name) for name in (_every_method() if methods == "all" else _names(methods, "--methods") or ())
+    ]
+    quiet_libraries()
+    settings = [choice.method.setting_type.model_validate(choice.values) for choice in chosen]
+
+    def counted(expression: str) -> int:
+        choice = find_method(expression)
+        return architecture.count(choice.method, choice.method.setting_type.model_validate(choice.values)).reported
+
+    console = _console()
+    for limit in parse_budgets(budget, architecture, counted):
+        fits = [
+            fit(choice.method, setting, limit, architecture, budget_mode.value)
+            for choice, setting in zip(chosen, settings, strict=True)
+        ]
+        _print_fits(console, model, fits)
 
 
 @app.command()
@@ -209,6 +261,36 @@ def _plan_table(plan: Plan, store: Store) -> Any:
     return table
 
 
+def _every_method() -> list[str]:
+    from methods import METHODS
+
+    return list(METHODS)
+
+
+def _print_fits(console: Console, model: str, fits: list[Fit]) -> None:
+    from rich.table import Table
+
+    target = fits[0].budget
+    title = f"{model}, {target.text}: at most {target.parameters:,} reported parameters"
+    console.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
+    table = Table("method", "size", "reported", "trainable", "optimised", "bytes", "share", "next size", box=None)
+    for column in table.columns[2:7]:
+        column.justify, column.no_wrap = "right", True
+    for found in fits:
+        counts = found.counts
+        numbers = (counts.reported, counts.trainable, counts.optimised, counts.stored_bytes) if counts else ()
+        cells = [f"{number:,}" for number in numbers] or ["—"] * 4
+        share = f"{found.achieved:.1%}" if found.achieved is not None else "—"
+        larger = f"{found.larger.size}: {found.larger.reported:,}" if found.larger else "—"
+        table.add_row(found.method, found.size or "—", *cells, share, larger)
+    console.print(table, markup=False)
+    heads = {f"{found.counts.head:,}" for found in fits if found.counts}
+    notes = [f"The task head, {' or '.join(sorted(heads))} parameters, is never counted."] if heads else []
+    for note in (*notes, *(f"{found.method}: {found.note}" for found in fits if found.note)):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    console.print()
+
+
 def _registry(what: Listing) -> Registry[Any]:
     if what is Listing.METHODS:
         from methods import METHODS
@@ -235,7 +317,9 @@ def _two_columns(title: str, rows: list[tuple[str, str]]) -> Any:
 def _names(text: str | None, option: str) -> tuple[str, ...] | None:
     if text is None:
         return None
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    from methods.expression import split
+
+    names = tuple(dict.fromkeys(name for name in split(text, ",") if name))
     if not names:
         raise UserError(f"{option} names nothing; give names with commas between them")
     return names
@@ -257,7 +341,8 @@ def _positive(value: int | None, option: str) -> int | None:
 
 
 def _console() -> Console:
-    return Console()
+    # A pipe or a file has no width of its own; rich's 80 columns would cut tables that nobody looks at in a terminal.
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
 
 
 def _errors() -> Console:

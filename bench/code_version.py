@@ -1,4 +1,4 @@
-"""The version of a piece of code is the hash of its source: a record is stale when the code that made it has changed."""
+"""The version of a piece of code is the hash of its source: a record is stale when its code has changed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 def source_hash(module: str, within: str | None = None) -> str:
     """Return 16 digits of the hash of ``module`` and of everything it imports from its own top-level package.
 
-    Imports inside functions count, a top-level package's own ``__init__`` does not (a registry that gains an entry changes
-    no other entry).
+    Imports inside functions count, a top-level package's own ``__init__`` does not (a registry that gains an entry
+    changes no other entry).
 
     Args:
         module: dotted name, e.g. ``"methods.loca.method"``.

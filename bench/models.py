@@ -9,19 +9,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
+from bench import shapes
 from bench.errors import UserError, did_you_mean
 from bench.registry import Registry
+from bench.shapes import Shape
 from methods.architecture import MODULE_NAMES
 from tasks.data.hub import resolve
 from tasks.data.lock import RevisionLock
 from tasks.data.package import Package
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from tasks.base import Head
 
@@ -106,10 +108,34 @@ class BaseModel:
     Attributes:
         name: what tables call it.
         weights: where its files come from.
+        shape: its architecture, where it is known without the files.
     """
 
     name: str
     weights: Weights
+    shape: Shape | None = None
+
+    def skeleton(self, head: Head | None = None, device: str = "meta") -> PreTrainedModel:
+        """Return the architecture under ``head``, or the model's own; its weights are random, or none on ``meta``.
+
+        Raises:
+            UserError: the shape is not known here and the configuration cannot be had.
+        """
+        import torch
+        import transformers
+
+        config = self._config(num_labels=head.num_labels if head else 2)
+        auto_class = head.auto_class if head else self.shape.auto_class if self.shape else _OWN_HEAD
+        with torch.device(device):
+            return getattr(transformers, auto_class).from_config(config)
+
+    def _config(self, **changes: Any) -> PreTrainedConfig:
+        if self.shape is not None:
+            return self.shape.config(**changes)
+        from transformers import AutoConfig
+
+        with _explained(self.name):
+            return AutoConfig.from_pretrained(self.weights.location(), **changes)
 
     def tokenizer(self, revision: str) -> PreTrainedTokenizerBase:
         """Load the tokenizer."""
@@ -172,6 +198,15 @@ MODELS.register(
 MODELS.register("bert-tiny", "bench.models:BERT_TINY", "BERT-L2-H128, 4.4 M, retrieval-tuned: for quick tests")
 MODELS.register("roberta-base", "bench.models:ROBERTA_BASE", "RoBERTa-base, 125 M")
 MODELS.register("roberta-large", "bench.models:ROBERTA_LARGE", "RoBERTa-large, 355 M")
+MODELS.register("gpt2-medium", "bench.models:GPT2_MEDIUM", "GPT-2 medium, 355 M")
+MODELS.register("gpt2-large", "bench.models:GPT2_LARGE", "GPT-2 large, 774 M")
+MODELS.register("vit-base", "bench.models:VIT_BASE", "ViT-base/16 of 224 pixels, ImageNet-21k, 86 M")
+MODELS.register("vit-large", "bench.models:VIT_LARGE", "ViT-large/16 of 224 pixels, ImageNet-21k, 304 M")
+MODELS.register("llama-7b", "bench.models:LLAMA_7B", "LLaMA 7B")
+MODELS.register("llama-3.2-3b", "bench.models:LLAMA_3_2_3B", "Llama 3.2 3B")
+
+# The head of a model of unknown shape, where no task says otherwise.
+_OWN_HEAD = "AutoModelForSequenceClassification"
 
 MINILM_L6 = BaseModel(
     "minilm-l6",
@@ -197,13 +232,24 @@ BERT_TINY = BaseModel(
         )
     ),
 )
-# The commits that independent public projects pin.
+# The commits are those that independent public projects pin. Where none could be verified there is none: it is locked
+# at the first download.
 ROBERTA_BASE = BaseModel(
-    "roberta-base", HubWeights("FacebookAI/roberta-base", "e2da8e2f811d1448a5b465c236feacd80ffbac7b")
+    "roberta-base",
+    HubWeights("FacebookAI/roberta-base", "e2da8e2f811d1448a5b465c236feacd80ffbac7b"),
+    shapes.ROBERTA_BASE,
 )
 ROBERTA_LARGE = BaseModel(
-    "roberta-large", HubWeights("FacebookAI/roberta-large", "722cf37b1afa9454edce342e7895e588b6ff1d59")
+    "roberta-large",
+    HubWeights("FacebookAI/roberta-large", "722cf37b1afa9454edce342e7895e588b6ff1d59"),
+    shapes.ROBERTA_LARGE,
 )
+GPT2_MEDIUM = BaseModel("gpt2-medium", HubWeights("openai-community/gpt2-medium"), shapes.GPT2_MEDIUM)
+GPT2_LARGE = BaseModel("gpt2-large", HubWeights("openai-community/gpt2-large"), shapes.GPT2_LARGE)
+VIT_BASE = BaseModel("vit-base", HubWeights("google/vit-base-patch16-224-in21k"), shapes.VIT_BASE)
+VIT_LARGE = BaseModel("vit-large", HubWeights("google/vit-large-patch16-224-in21k"), shapes.VIT_LARGE)
+LLAMA_7B = BaseModel("llama-7b", HubWeights("huggyllama/llama-7b"), shapes.LLAMA_7B)
+LLAMA_3_2_3B = BaseModel("llama-3.2-3b", HubWeights("meta-llama/Llama-3.2-3B"), shapes.LLAMA_3_2_3B)
 
 
 def find_model(name: str) -> BaseModel:
@@ -239,6 +285,6 @@ def _explained(name: str) -> Iterator[None]:
             raise
         reason = (str(error).splitlines() or [""])[0]
         raise UserError(
-            f'the base model "{name}" cannot be loaded; connect to the network the first time, or give a local folder with '
-            f"--model ({reason})"
+            f'the base model "{name}" cannot be loaded; connect to the network the first time, or give a local folder '
+            f"with --model ({reason})"
         ) from error

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel as PydanticModel
 from pydantic import ValidationError
 
+from bench.budget import Architecture, Budget, Fit, Mode, fit, parse_budgets
 from bench.code_version import source_hash
 from bench.errors import UserError, did_you_mean
 from bench.models import BaseModel, find_model
@@ -20,11 +21,12 @@ from bench.record import RunSpec
 from bench.registry import Registry
 from bench.suite import Choice, Layer, Suite, choose_suite, explain
 from bench.training import TrainingSettings
-from methods import METHODS
+from methods import find_method
 from methods.base import Method, Setting
+from methods.expression import MethodChoice
 from methods.presets import TaskPreset, find_preset
 from tasks import TASKS
-from tasks.base import Task
+from tasks.base import Head, Task
 from tasks.data.folder import FolderSource
 from tasks.data.hub import HubSource, obstacle
 from tasks.data.lock import RevisionLock
@@ -42,7 +44,10 @@ class Overrides:
     """What the command line changes of a suite; ``None`` leaves it.
 
     Attributes:
+        methods: method expressions, see `methods.expression`.
         sets: ``method.key=value`` or ``train.key=value``, in the order given.
+        budgets: limits on the adapter's parameters, as `bench.budget.parse_budgets` reads them.
+        budget_mode: how a budget that a uniform size misses is filled.
         data_root: read the data from this folder instead of the suite's source.
     """
 
@@ -53,11 +58,18 @@ class Overrides:
     limit: int | None = None
     sets: tuple[str, ...] = ()
     data_root: Path | None = None
+    budgets: str | None = None
+    budget_mode: Mode = "uniform"
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run to do, with the objects its names stand for."""
+    """A run to do, with the objects its names stand for.
+
+    Attributes:
+        skip: why it cannot be done, if so: it then leaves a record that says so.
+        notes: what a reader of its record must know.
+    """
 
     spec: RunSpec
     method: Method[Any]
@@ -66,6 +78,8 @@ class PlannedRun:
     source: Source
     base_model: BaseModel
     training: TrainingSettings
+    skip: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,12 +102,18 @@ def make_plan(suite: Suite, overrides: Overrides, lock: RevisionLock) -> Plan:
         UserError: a name, a setting or a value is wrong, or data that was asked for by name is not there.
     """
     planner = _Planner(suite, overrides, lock)
-    methods = [METHODS[name] for name in _expand(overrides.methods or suite.methods, METHODS, "method")]
     tasks, notes = planner.tasks()
     seeds = overrides.seeds or suite.seeds
-    # Tasks outermost, then seeds: an interrupted comparison has whole rows of methods, not one method's every seed.
-    runs = [planner.run(method, task, seed) for task in tasks for seed in seeds for method in methods]
-    return Plan(suite, runs, notes)
+    runs = [
+        run
+        for task in tasks
+        for budget in planner.budgets(task)
+        # Methods innermost: an interrupted comparison has whole rows of methods, not one method's every seed.
+        for seed in seeds
+        for run in (planner.run(method, task, seed, budget) for method in planner.methods)
+    ]
+    # The same method by two names, or one that several budgets give the same size, is one run.
+    return Plan(suite, list({run.spec.run_id: run for run in runs}.values()), notes)
 
 
 def choose_suite_for(name: str, overrides: Overrides) -> Choice:
@@ -132,51 +152,103 @@ class _Planner:
             raise UserError(f"none of the tasks {', '.join(asked)} can run: {'; '.join(notes)}")
         return found, notes
 
-    def run(self, method: Method[Any], task: Task, seed: int) -> PlannedRun:
-        """Return one run, its setting and training resolved and checked."""
-        setting = self.setting(method, task)
-        training = self.training(method, task)
+    @cached_property
+    def methods(self) -> list[MethodChoice]:
+        """The methods to compare."""
+        return [find_method(expression) for expression in self.overrides.methods or self.suite.methods]
+
+    def budgets(self, task: Task) -> list[Budget | None]:
+        """Return the budgets to meet on a task; none at all is one unlimited."""
+        if self.overrides.budgets is None:
+            return [None]
+        architecture = self.architecture(task)
+
+        def counted(expression: str) -> int:
+            choice = find_method(expression)
+            return architecture.count(choice.method, self.setting(choice, task)).reported
+
+        return list(parse_budgets(self.overrides.budgets, architecture, counted))
+
+    def run(self, choice: MethodChoice, task: Task, seed: int, budget: Budget | None) -> PlannedRun:
+        """Return one run, its setting and training resolved, fitted to the budget and checked."""
+        setting = self.setting(choice, task)
+        training = self.training(choice, task)
+        skip: str | None = None
+        notes: tuple[str, ...] = ()
+        if budget is not None:
+            fitted = self.fitted(choice, task, budget)
+            skip = None if fitted.setting else fitted.note
+            setting = fitted.setting or setting
+            notes = (fitted.note,) if fitted.note and fitted.setting else ()
         spec = RunSpec(
             suite=self.suite.name,
             small=self.suite.small,
             protocol=self.suite.protocol,
             task=task.name,
             base_model=self.base_model.name,
-            method=method.name,
+            method=choice.method.name,
             setting=setting.model_dump(mode="json"),
             training=training.model_dump(mode="json"),
+            budget=budget.as_json(self.overrides.budget_mode) if budget else None,
             seed=seed,
             limit=self.overrides.limit or self.suite.limit,
             data_source=self.source.describe(task.data),
             data_revision=self.data_revision(task),
             model_revision=self.model_revision,
-            method_code=source_hash(METHODS.entry(method.name).module),
+            method_code="".join(source_hash(module) for module in choice.modules),
             task_code=source_hash(TASKS.entry(task.name).module),
             harness_code=source_hash("bench.train"),
         )
-        return PlannedRun(spec, method, setting, task, self.source, self.base_model, training)
+        return PlannedRun(spec, choice.method, setting, task, self.source, self.base_model, training, skip, notes)
 
-    def setting(self, method: Method[Any], task: Task) -> Setting:
-        """Lay preset, suite and command line over the method's defaults."""
+    def fitted(self, choice: MethodChoice, task: Task, budget: Budget) -> Fit:
+        """Return how a method meets a budget; worked out once for all seeds."""
+        setting = self.setting(choice, task)
+        key = (choice.method.name, setting.model_dump_json(), task.name, budget)
+        if key not in self._fits:
+            architecture = self.architecture(task)
+            self._fits[key] = fit(choice.method, setting, budget, architecture, self.overrides.budget_mode)
+        return self._fits[key]
+
+    @cached_property
+    def _fits(self) -> dict[tuple[str, str, str, Budget], Fit]:
+        return {}
+
+    def architecture(self, task: Task) -> Architecture:
+        """Return the base model under the head of a task, to be counted on; built once for a head."""
+        if task.head not in self._architectures:
+            self._architectures[task.head] = Architecture(self.base_model, task.head)
+        return self._architectures[task.head]
+
+    @cached_property
+    def _architectures(self) -> dict[Head, Architecture]:
+        return {}
+
+    def setting(self, choice: MethodChoice, task: Task) -> Setting:
+        """Lay preset, suite, expression and command line over the method's defaults.
+
+        A modified method starts from what is known of the plain one.
+        """
+        names = dict.fromkeys((choice.registered, choice.method.name))
         by_task = self.suite.by_task.get(task.name, Layer())
-        layers = [self.suite.settings.get(method.name, {}), by_task.settings.get(method.name, {})]
-        if preset := self.preset(method, task):
+        layers = [dict(layer.settings.get(name, {})) for layer in (self.suite, by_task) for name in names]
+        if preset := self.preset(choice, task):
             layers.insert(0, preset.setting)
-        values = _merged(*layers, self.sets.get(method.name, {}))
-        return _validated(method.setting_type, values, f"the setting of {method.name} on {task.name}")
+        values = _merged(*layers, choice.values, *(self.sets.get(name, {}) for name in names))
+        return _validated(choice.method.setting_type, values, f"the setting of {choice.method.name} on {task.name}")
 
-    def training(self, method: Method[Any], task: Task) -> TrainingSettings:
+    def training(self, choice: MethodChoice, task: Task) -> TrainingSettings:
         """Lay preset, the suite's values for the task and command line over the suite's training."""
         by_task = self.suite.by_task.get(task.name, Layer())
         layers = [self.suite.training, by_task.training]
-        if preset := self.preset(method, task):
+        if preset := self.preset(choice, task):
             layers.insert(1, preset.training)
         values = _merged(*layers, self.sets.get(TRAINING, {}))
-        return _validated(TrainingSettings, values, f"the training of {method.name} on {task.name}")
+        return _validated(TrainingSettings, values, f"the training of {choice.method.name} on {task.name}")
 
-    def preset(self, method: Method[Any], task: Task) -> TaskPreset | None:
+    def preset(self, choice: MethodChoice, task: Task) -> TaskPreset | None:
         """Return the published values, where the suite asks for them and there are some."""
-        found = find_preset(method.name, self.base_model.name, task.name) if self.suite.presets else None
+        found = find_preset(choice.registered, self.base_model.name, task.name) if self.suite.presets else None
         return found.on(task.name) if found else None
 
     @cached_property
@@ -212,7 +284,8 @@ class _Planner:
     @cached_property
     def sets(self) -> dict[str, dict[str, Any]]:
         """The command line's ``--set`` by method."""
-        allowed = [TRAINING, *_expand(self.overrides.methods or self.suite.methods, METHODS, "method")]
+        names = (name for choice in self.methods for name in (choice.registered, choice.method.name))
+        allowed = [TRAINING, *dict.fromkeys(names)]
         found: dict[str, dict[str, Any]] = {}
         for text in self.overrides.sets:
             match = re.fullmatch(r"(?P<owner>.+?)\.(?P<key>\w+)=(?P<value>.*)", text)
@@ -220,7 +293,8 @@ class _Planner:
                 raise UserError(f'"--set {text}" is not of the form method.key=value, for example lora.r=4')
             if match["owner"] not in allowed:
                 raise UserError(
-                    f'"--set {text}": "{match["owner"]}" is not in this comparison{did_you_mean(match["owner"], allowed)}'
+                    f'"--set {text}": "{match["owner"]}" is not in this comparison'
+                    f"{did_you_mean(match['owner'], allowed)}"
                 )
             try:
                 found.setdefault(match["owner"], {})[match["key"]] = yaml.safe_load(match["value"])

@@ -48,12 +48,14 @@ class LineProgress:
         self._started = 0.0
 
     def begin(self, spec: RunSpec) -> None:
+        """Start the clock of a run."""
         self._started = time.perf_counter()
 
     def step(self, done: int, total: int, loss: float | None) -> None:
         """Say nothing: a log file wants no steps."""
 
     def end(self, record: RunRecord) -> None:
+        """Say how the run ended."""
         self._ended += 1
         seconds = time.perf_counter() - self._started
         self._console.print(
@@ -90,15 +92,18 @@ class TerminalProgress:
         self._run = self._bars.add_task("", total=None, loss="", visible=False)
 
     def begin(self, spec: RunSpec) -> None:
+        """Show the run's bar."""
         self._lines.begin(spec)
         self._bars.reset(self._run, description=escape(str(spec)), total=None, loss="", visible=True)
 
     def step(self, done: int, total: int, loss: float | None) -> None:
+        """Move the run's bar."""
         self._bars.update(self._run, completed=done, total=total)
         if loss is not None:
             self._bars.update(self._run, loss=f"loss {loss:.3f}")
 
     def end(self, record: RunRecord) -> None:
+        """Say how the run ended, and move the bar over all runs."""
         self._lines.end(record)
         self._bars.advance(self._all)
         self._bars.update(self._run, visible=False)

@@ -7,7 +7,11 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 Json = dict[str, Any]
 
@@ -38,6 +42,7 @@ class RunSpec:
         method: name of the method.
         setting: the method's hyper-parameters, all of them.
         training: the training's hyper-parameters, all of them.
+        budget: the limit that the size was fitted to (``asked``, ``parameters``, ``mode``), if there was one.
         seed: seeds the head, the adapter, the data order and dropout.
         limit: cap on the examples of each split; ``None`` is all of them.
         data_source: where the data comes from, in words.
@@ -56,6 +61,7 @@ class RunSpec:
     method: str
     setting: Json
     training: Json
+    budget: Json | None
     seed: int
     limit: int | None
     data_source: str
@@ -74,7 +80,8 @@ class RunSpec:
         return digest(identity)[:16]
 
     def __str__(self) -> str:
-        return f"{self.method} on {self.task} with {self.base_model}, seed {self.seed}"
+        budget = f" within {self.budget['asked']}" if self.budget else ""
+        return f"{self.method} on {self.task} with {self.base_model}{budget}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,8 @@ class ParameterLedger:
         optimised: numbers of the adapter that were optimised at any time.
         stored_bytes: size of the adapter file without the head.
         head: numbers of the task head; never part of a budget.
+        frozen: numbers that the adapter adds and never trains, such as VeRA's shared projections.
+        frozen_stored: how many of those are in the adapter file; the others are made again from a seed.
     """
 
     reported: int
@@ -94,6 +103,8 @@ class ParameterLedger:
     optimised: int
     stored_bytes: int
     head: int
+    frozen: int
+    frozen_stored: int
 
 
 @dataclass(frozen=True)
@@ -189,7 +200,7 @@ def from_json(text: str) -> RunRecord:
     Raises:
         ValueError: not a whole, unedited record of this format; the message says which.
     """
-    from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+    from pydantic import ValidationError
 
     try:
         content = json.loads(text)
@@ -204,10 +215,17 @@ def from_json(text: str) -> RunRecord:
         raise ValueError("was changed after it was written (its checksum does not match)")
     run_id = content.pop("run_id", None)
     try:
-        record = TypeAdapter(with_config(ConfigDict(extra="forbid"))(RunRecord)).validate_python(content)
+        record = _adapter().validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"has a wrong field {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     if run_id != record.run_id:
         raise ValueError(f"says it is run {run_id}, but its spec is that of run {record.run_id}")
     return record
+
+
+@cache
+def _adapter() -> TypeAdapter[RunRecord]:
+    from pydantic import ConfigDict, TypeAdapter, with_config
+
+    return TypeAdapter(with_config(ConfigDict(extra="forbid"))(RunRecord))

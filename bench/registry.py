@@ -100,8 +100,8 @@ class Registry(Generic[T]):
         for point in entry_points(group=self._group):
             if point.name in self._own or point.name in self._discovered or point.name in found:
                 raise UserError(
-                    f'the package "{_package(point)}" offers a {self.kind} called "{point.name}", but that name is taken; '
-                    "uninstall it or ask its author to rename it"
+                    f'the package "{_package(point)}" offers a {self.kind} called "{point.name}", but that name is '
+                    "taken; uninstall it or ask its author to rename it"
                 )
             found[point.name] = Entry(
                 point.name, f"from the package {_package(point)}", point.module, partial(self._load, point)

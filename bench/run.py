@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from bench.train import OnStep
-    from tasks.base import Splits, Task
+    from tasks.base import Splits
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,12 @@ def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device,
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir()
     outcome: Outcome | None = None
-    status, reason = Status.OK, None
+    status, reason = (Status.SKIPPED, run.skip) if run.skip else (Status.OK, None)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         try:
-            outcome = _train_and_evaluate(run, inputs.of(run), workspace, output, device, on_step)
+            if not run.skip:
+                outcome = _train_and_evaluate(run, inputs.of(run), workspace, output, device, on_step)
         except Exception as error:  # one failing run never ends the others; Ctrl-C does
             status, reason = _failure(error)
             with explained(output):
@@ -113,7 +114,7 @@ def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device,
             hardware=environment.hardware(device),
             git_commit=git.commit,
             git_dirty=git.dirty,
-            notes=tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning))),
+            notes=(*run.notes, *dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning))),
         ),
     )
     record = store.commit(record, output)
@@ -141,7 +142,7 @@ def _train_and_evaluate(
 ) -> Outcome:
     from transformers import set_seed
 
-    from bench.measure import ledger, peak_memory
+    from bench.measure import Inventory, ledger, peak_memory
     from bench.train import Job, infer, train
     from methods.architecture import module_names
 
@@ -150,6 +151,7 @@ def _train_and_evaluate(
     set_seed(run.spec.seed)
     base = run.base_model.load(task.head, run.spec.model_revision)
     names = module_names(base)
+    inventory = Inventory.of(base)
     model = method.adapt(base, names, setting).to(device)
     groups = method.parameter_groups(model, names, setting)
     collate = task.collate(data.tokenizer)
@@ -189,7 +191,7 @@ def _train_and_evaluate(
         metrics=dict(task.score(predictions)),
         selection_metrics=dict(selection_metrics),
         examples=data.splits.sizes,
-        ledger=ledger(model, method, names, groups, trained.trainable),
+        ledger=ledger(model, method, names, groups, trained.trainable, inventory),
         cost=Cost(
             load_seconds=load_seconds,
             train_seconds=trained.seconds,

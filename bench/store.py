@@ -71,7 +71,7 @@ class Store:
         Raises:
             UserError: the folder does not exist or holds no runs.
         """
-        if not self.runs.is_dir():
+        if not self.runs.is_dir() or not any(self.runs.iterdir()):
             raise UserError(f'there are no runs in "{self.root}"; name the folder that was given to bench run --out')
 
     def load(self, run_id: str) -> RunRecord | Unreadable | None:
@@ -83,17 +83,20 @@ class Store:
             record = from_json((folder / RECORD).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return Unreadable(folder, f"has no {RECORD}")
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            return Unreadable(folder / RECORD, reason)
+        except OSError as error:
+            return Unreadable(folder / RECORD, f"cannot be opened ({error.strerror})")
+        except UnicodeDecodeError:
+            return Unreadable(folder / RECORD, "is not text")
+        except ValueError as error:
+            return Unreadable(folder / RECORD, str(error))
         if record.run_id != run_id:
             return Unreadable(folder, f"holds the record of run {record.run_id}")
         return record
 
     def is_done(self, run_id: str) -> bool:
-        """Tell whether a run has a whole record of success; a failed or unreadable one is to be done again."""
+        """Tell whether a run has a whole record and needs no other try; a failed or unreadable one does."""
         found = self.load(run_id)
-        return isinstance(found, RunRecord) and found.status is Status.OK
+        return isinstance(found, RunRecord) and found.status in (Status.OK, Status.SKIPPED)
 
     def scan(self) -> Iterator[RunRecord | Unreadable]:
         """Yield every run in the order of their ids, the unreadable ones as such."""
@@ -163,11 +166,11 @@ class Store:
         os.replace(folder, aside / f"{folder.name}-{uuid.uuid4().hex[:8]}")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a crash, sees all of it or none of it."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader, or a crash, sees all of it or none of it; text is written as UTF-8."""
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with temporary.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

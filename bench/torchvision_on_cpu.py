@@ -30,6 +30,7 @@ class DeclareMissingOperators(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        """Find the one module as usual, having declared what it needs."""
         if fullname != _MODULE:
             return None
         spec = PathFinder.find_spec(fullname, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -130,10 +131,10 @@ def _with_labels(dataset: Dataset, labels: tuple[str, ...], where: str) -> Datas
     found: list[float] = []
     for row, label in enumerate(dataset["label"][:]):
         known = ids.get(label) if isinstance(label, str) and labels else label
-        is_number = isinstance(known, int | float) and not isinstance(known, bool)
-        if not is_number or known != known or (labels and known not in range(len(labels))):
-            allowed = ", ".join(f"{number} ({name})" for number, name in enumerate(labels)) or "a number"
+        number = known if isinstance(known, int | float) and not isinstance(known, bool) else math.nan
+        if math.isnan(number) or (labels and number not in range(len(labels))):
+            allowed = ", ".join(f"{id_} ({name})" for name, id_ in ids.items()) or "a number"
             raise UserError(f"{where} has the unknown label {label!r} in row {row + 1}; it may be {allowed}")
-        found.append(known)
+        found.append(number)
     kind = Value("int64") if labels else Value("float32")
     return dataset.remove_columns("label").add_column("label", found, feature=kind)

@@ -56,7 +56,7 @@ def sentences(count: int, seed: int) -> list[dict[str, object]]:
     rows = []
     for number in range(count):
         label = number % 2
-        words = draw.choices(NEUTRAL, k=draw.randint(2, 9)) + [draw.choice(POSITIVE if label else NEGATIVE)]
+        words = [*draw.choices(NEUTRAL, k=draw.randint(2, 9)), draw.choice(POSITIVE if label else NEGATIVE)]
         draw.shuffle(words)
         rows.append({"sentence": " ".join(words), "label": label, "idx": number})
     return rows

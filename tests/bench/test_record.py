@@ -13,6 +13,7 @@ CHANGED = {
     "method": "loca",
     "setting": {"r": 4},
     "training": {"max_steps": 101},
+    "budget": {"asked": "24k", "parameters": 24000, "mode": "uniform"},
     "seed": 2,
     "limit": 10,
     "data_revision": "sha256:3",

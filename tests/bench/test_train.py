@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2ForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    ViTConfig,
+    ViTForImageClassification,
+)
 from transformers import Trainer as PlainTrainer
-from transformers import ViTConfig, ViTForImageClassification
 
 from bench.train import COMPLETE, DivergedError, Job, infer, last_checkpoint, train
 from bench.training import TrainingSettings
@@ -36,7 +42,14 @@ def gpt2():
     torch.manual_seed(0)
     return GPT2ForSequenceClassification(
         GPT2Config(
-            vocab_size=50, n_embd=16, n_layer=2, n_head=2, pad_token_id=0, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0
+            vocab_size=50,
+            n_embd=16,
+            n_layer=2,
+            n_head=2,
+            pad_token_id=0,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
         )
     )
 

@@ -1,4 +1,4 @@
-"""A stand-in for the hub on loopback: serves one folder as the files of every repository, at whatever commit is asked for."""
+"""A stand-in for the hub on loopback: one folder is the files of every repository, at whatever commit is asked for."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def serving(folder: Path, head: str) -> Iterator[Hub]:
         def log_message(self, *arguments: object) -> None:
             return None
 
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             self._answer()
 
-        def do_HEAD(self) -> None:  # noqa: N802
+        def do_HEAD(self) -> None:
             self._answer()
 
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             hub.asked.append(f"POST {self.path}")
             self._json([_entry(folder / path, folder) for path in asked["paths"] if (folder / path).exists()])

@@ -1,4 +1,4 @@
-"""Pins and locks, against a stand-in for the hub; in processes of their own, for the hub's address is read at import."""
+"""Pins and locks, against a stand-in for the hub; in their own processes: the hub's address is read at import."""
 
 import json
 import os

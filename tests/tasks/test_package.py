@@ -51,7 +51,7 @@ def test_it_is_downloaded_once(wheel, monkeypatch):
 
 
 def test_another_file_than_the_pinned_one_is_refused(wheel):
-    with pytest.raises(UserError, match="cannot download the package parbench-gadget 1.0"):
+    with pytest.raises(UserError, match=r"cannot download the package parbench-gadget 1\.0"):
         replace(wheel, sha256="0" * 64).fetch()
     assert not list((cache_folder() / "packages").iterdir())
 

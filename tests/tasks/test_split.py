@@ -10,7 +10,9 @@ TWO = DataRef("thing", "train", {"near": "near", "far": "far"}, HubDataset("a/b"
 
 
 def data(count, share=0.5):
-    return Dataset.from_dict({"text": [str(n) for n in range(count)], "label": [int(n < share * count) for n in range(count)]})
+    return Dataset.from_dict(
+        {"text": [str(n) for n in range(count)], "label": [int(n < share * count) for n in range(count)]}
+    )
 
 
 def sizes(cut):
