@@ -331,7 +331,7 @@ class _Sizes:
 
 
 def _bisect(low: int, high: int, holds: Callable[[int], bool]) -> int:
-    """Return the last index of [low, high) where ``holds`` does: it does at ``low``, and once it does not, never again."""
+    """Return the last index of [low, high) where ``holds`` does: at ``low`` it does; once it does not, never again."""
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if holds(middle) else (low, middle)

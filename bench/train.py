@@ -154,8 +154,9 @@ class TaskTrainer(Trainer):
     """A `Trainer` with the task's own loss.
 
     transformers' classification heads ignore the number of items of an accumulated batch, while `Trainer` relies on
-    them to divide by it: loss and gradients come out multiplied by the accumulation steps for some architectures and not for
-    others. With the loss computed here, as a mean over the forward pass's examples, and declared not scaled, all agree.
+    them to divide by it: loss and gradients come out multiplied by the accumulation steps for some architectures and
+    not for others. With the loss computed here, as a mean over the forward pass's examples, and declared not scaled,
+    all agree.
     """
 
     loss_is_scaled_for_ga = False

@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-from bench.registry import Registry
+from bench.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from methods.base import Method
+    from methods.expression import MethodChoice
 
-METHODS: Registry[Method] = Registry("method", entry_point_group="parbench.methods")
-METHODS.register("loca", "methods.loca.method:LOCA", "Location-aware cosine adaptation (Du et al., 2025)")
+
+def _of_peft() -> Iterator[Entry[Method[Any]]]:
+    from methods.peft_catalogue import discovered
+
+    return discovered()
+
+
+METHODS: Registry[Method[Any]] = Registry("method", entry_point_group="parbench.methods", discover=_of_peft)
 METHODS.register("lora", "methods.lora:LORA", "Low-rank adaptation (Hu et al., 2021)")
+METHODS.register("dora", "methods.dora:DORA", "Weight-decomposed low-rank adaptation (Liu et al., 2024)")
+METHODS.register("adalora", "methods.adalora:ADALORA", "LoRA with an adaptive rank budget (Zhang et al., 2023)")
+METHODS.register("fourierft", "methods.fourierft:FOURIERFT", "Sparse Fourier spectrum (Gao et al., 2024)")
+METHODS.register("vera", "methods.vera:VERA", "Vector-based random matrix adaptation (Kopiczko et al., 2024)")
+METHODS.register("loca", "methods.loca.method:LOCA", "Location-aware cosine adaptation (Du et al., 2025)")
+METHODS.register("replora", "methods.replora.method:REPLORA", "LoRA from small generators (Truong et al., 2025)")
+METHODS.register("full", "methods.selective:FULL", "Full fine-tuning")
+METHODS.register("bitfit", "methods.selective:BITFIT", "Bias terms only (Ben Zaken et al., 2022)")
+METHODS.register("linear_probe", "methods.selective:LINEAR_PROBE", "Task head only")
+
+
+def find_method(expression: str) -> MethodChoice:
+    """Return the method that an expression names, for example ``lora``, ``lora(r=4)`` or ``dora+qv_ratio(8)``.
+
+    See `methods.expression` for the grammar.
+
+    Raises:
+        UserError: there is no such method, option or modifier, or they do not go together.
+    """
+    from methods.expression import parse
+
+    return parse(expression)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from bench.reference import Reference
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
-    from peft import PeftConfig
+    from peft import PeftConfig, PeftModel
     from torch import nn
     from transformers import PreTrainedModel, TrainerCallback
 
@@ -33,6 +33,16 @@ class Setting(BaseModel):
         default=None,
         description="leaf names of the adapted modules; the query and value projections if not given",
     )
+    layers: tuple[NonNegativeInt, ...] | None = Field(
+        default=None, description="indices of the adapted layers; all if not given"
+    )
+    larger_layers: tuple[NonNegativeInt, ...] = Field(
+        default=(), description="indices of layers whose size is one step larger, where the method can"
+    )
+
+    def larger_pattern(self, size: int) -> dict[str, int]:
+        """Return ``larger_layers`` as peft's patterns of module names, each with the size after ``size``."""
+        return {rf".*\.{layer}\..*": size + 1 for layer in self.larger_layers}
 
 
 S = TypeVar("S", bound=Setting)
@@ -46,11 +56,13 @@ class ParameterGroup:
         name: what they are: ``adapter``, ``head``, or a special group such as LoCA's ``locations``.
         parameters: the trainable tensors, each in exactly one group.
         learning_rate: peak learning rate, before the schedule.
+        weight_decay: AdamW's; ``None`` takes the training's.
     """
 
     name: str
     parameters: Sequence[nn.Parameter]
     learning_rate: float
+    weight_decay: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,12 +75,14 @@ class SizeKnob:
         choices: the values allowed, in ascending order of the parameter count, where not every whole number is;
             a value that an architecture refuses is passed over.
         ceiling: no value above this is tried.
+        per_layer: whether some layers may have the next size up (see `Setting.larger_layers`).
     """
 
     field: str
     smallest: int = 1
     choices: tuple[int, ...] | None = None
     ceiling: int = 1 << 20
+    per_layer: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,6 +139,12 @@ class Method(ABC, Generic[S]):
         from peft import get_peft_model
 
         config = self.config(names, setting)
+        if setting.layers is not None:
+            if not hasattr(config, "layers_to_transform"):
+                raise ValueError(f"{self.name} cannot be put on some layers only")
+            config.layers_to_transform = list(setting.layers)
+        if setting.larger_layers and not (self.size_knob and self.size_knob.per_layer):
+            raise ValueError(f"{self.name} has the same size on all layers; leave larger_layers out")
         # Set here and not in each config: without them a newly initialised head would stay frozen, and the run would
         # look plausible and weak.
         config.modules_to_save = list(names.head)  # type: ignore[attr-defined]
@@ -140,6 +160,12 @@ class Method(ABC, Generic[S]):
     def reported_parameters(self, model: nn.Module, names: ModuleNames) -> int:
         """Return the adapter's size as the method's paper counts it (the task head is never counted)."""
         return sum(parameter.numel() for parameter in adapter_parameters(model, names))
+
+    def with_size(self, setting: S, size: int) -> S:
+        """Return ``setting`` at another value of the size knob, all else alike."""
+        if self.size_knob is None:
+            raise ValueError(f"{self.name} is of fixed size")
+        return setting.model_copy(update={self.size_knob.field: size})
 
     def atom_norm(self, setting: S, shape: tuple[int, int]) -> float | None:
         """Return the Frobenius norm of the weight update per unit of one coefficient, for a weight of ``shape``.
@@ -157,7 +183,7 @@ class Method(ABC, Generic[S]):
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write adapter and head as safetensors, so that peft can load them onto the base model."""
-        model.save_pretrained(str(folder))
+        cast("PeftModel", model).save_pretrained(str(folder))
 
     def callbacks(self, setting: S) -> list[TrainerCallback]:
         """Return what must happen between optimiser steps."""

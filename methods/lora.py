@@ -31,7 +31,7 @@ class Lora(Method[LoraSetting]):
     name = "lora"
     reference = Reference("LoRA: Low-Rank Adaptation of Large Language Models", 2021, "ICLR 2022", "2106.09685")
     setting_type = LoraSetting
-    size_knob = SizeKnob("r")
+    size_knob = SizeKnob("r", per_layer=True)
     search_space = (Dimension("learning_rate", 1e-4, 1e-2),)
 
     def config(self, names: ModuleNames, setting: LoraSetting) -> LoraConfig:
@@ -40,10 +40,17 @@ class Lora(Method[LoraSetting]):
 
         return LoraConfig(
             r=setting.r,
-            lora_alpha=setting.alpha,
+            lora_alpha=setting.alpha,  # type: ignore[arg-type]  # annotated as a whole number, used as any
             lora_dropout=setting.dropout,
+            rank_pattern=setting.larger_pattern(setting.r),
+            # The scale alpha / r is one number for the whole model.
+            alpha_pattern=dict.fromkeys(setting.larger_pattern(setting.r), setting.alpha * (setting.r + 1) / setting.r),
             target_modules=list(setting.target_modules or names.query_value),
         )
+
+    def with_size(self, setting: LoraSetting, size: int) -> LoraSetting:
+        """Return ``setting`` at another rank and the same scale alpha / r: the scale is a hyper-parameter of its own."""
+        return setting.model_copy(update={"r": size, "alpha": setting.alpha * size / setting.r})
 
 
 LORA = Lora()

@@ -46,7 +46,7 @@ class Loca(Method[LocaSetting]):
         "2502.06820",
     )
     setting_type = LocaSetting
-    size_knob = SizeKnob("n_frequency")
+    size_knob = SizeKnob("n_frequency", per_layer=True)
     search_space = (Dimension("update_step", 5e-4, 1e-1),)
 
     def config(self, names: ModuleNames, setting: LocaSetting) -> LocaConfig:
@@ -55,6 +55,7 @@ class Loca(Method[LocaSetting]):
 
         return LocaConfig(
             n_frequency=setting.n_frequency,
+            n_frequency_pattern=setting.larger_pattern(setting.n_frequency),
             alpha=setting.alpha,
             target_modules=list(setting.target_modules or names.query_value),
         )

@@ -5,13 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from bench.record import Cost, Json, ParameterLedger, Provenance, RunRecord, RunSpec, Status
-from bench.store import Store
+from bench.store import PREDICTIONS, Store
+from tasks import TASKS
 
 SPEC = RunSpec(
     suite="planted",
@@ -22,6 +26,7 @@ SPEC = RunSpec(
     method="lora",
     setting={"rank": 8, "learning_rate": 0.001},
     training={"epochs": 3, "batch_size": 32},
+    budget=None,
     seed=0,
     limit=None,
     data_source="a planted source",
@@ -31,7 +36,15 @@ SPEC = RunSpec(
     task_code="task-1",
     harness_code="harness-1",
 )
-LEDGER = ParameterLedger(reported=294_912, trainable=294_912, optimised=294_912, stored_bytes=1_181_696, head=592_130)
+LEDGER = ParameterLedger(
+    reported=294_912,
+    trainable=294_912,
+    optimised=294_912,
+    stored_bytes=1_181_696,
+    head=592_130,
+    frozen=0,
+    frozen_stored=0,
+)
 COST = Cost(
     load_seconds=2.0,
     train_seconds=50.0,
@@ -49,6 +62,39 @@ PROVENANCE = Provenance(
     git_commit=None,
     git_dirty=None,
 )
+
+
+def rows_of(score: float, metric: str, turn: int = 0) -> pd.DataFrame:
+    """Return per-example rows on which a metric is exactly ``score``, which has at most 4 decimals.
+
+    Classes are two, of the same size, and equally often mistaken; ``turn`` says where the mistakes are.
+    """
+    if metric in ("pearson", "spearman"):
+        return _numbers(score, metric)
+    size = 200 if float(100 * score).is_integer() or abs(100 * score - round(100 * score)) < 1e-9 else 20_000
+    wrong = size * (1 - score) / (2 if metric == "matthews_correlation" else 1)
+    assert abs(wrong - round(wrong)) < 1e-6, f"{score} has more than 4 decimals: give the rows themselves"
+    labels = np.repeat([0, 1], size)
+    mistaken = np.tile(np.roll(np.arange(size) < round(wrong), 7 * turn), 2)
+    return _rows(labels, np.where(mistaken, 1 - labels, labels))
+
+
+def _numbers(score: float, metric: str) -> pd.DataFrame:
+    labels = np.arange(100.0)
+    along = (labels - labels.mean()) / labels.std()
+    across = np.where(np.arange(100) % 3 == 0, 1.0, -1.0)
+    across -= across.mean() + along * (across @ along) / 100  # uncorrelated with the labels
+    assert metric == "pearson", "only Pearson's is known in a closed form"
+    across = (across - across.mean()) / across.std()
+    return _rows(labels, score * along + np.sqrt(1 - score**2) * across)
+
+
+def _rows(labels: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
+    examples = [f"validation:{row}" for row in range(len(labels))]
+    return pd.DataFrame({"example": examples, "subset": "", "label": labels, "prediction": predicted})
+
+
+ANY_ROWS = (np.array([0, 1]), np.array([0, 1]))
 
 
 @dataclass(frozen=True)
@@ -69,9 +115,14 @@ class Planter:
         ledger: ParameterLedger | None = LEDGER,
         cost: Cost | None = COST,
         provenance: Provenance = PROVENANCE,
+        rows: pd.DataFrame | None = None,
         **spec: Any,
     ) -> RunRecord:
-        """Commit the record of one run; ``spec`` is what differs from `SPEC`."""
+        """Commit the record of one run; ``spec`` is what differs from `SPEC`.
+
+        A run that is ok leaves per-example rows that bear its score out, made up unless given; where its task or
+        metric is not known, any rows will do.
+        """
         record = RunRecord(
             spec=replace(SPEC, **spec),
             status=status,
@@ -84,7 +135,13 @@ class Planter:
             cost=cost,
             provenance=provenance,
         )
-        return self.store.commit(record, self.store.workspace(record.run_id))
+        folder = self.store.workspace(record.run_id)
+        if status is Status.OK:
+            if rows is None:
+                known = score is not None and isfinite(score) and record.spec.task in TASKS
+                rows = rows_of(score, metric, record.spec.seed) if known and score is not None else _rows(*ANY_ROWS)
+            rows.to_parquet(folder / PREDICTIONS, index=False)
+        return self.store.commit(record, folder)
 
     def seeds(self, scores: list[float], **rest: Any) -> None:
         """Commit a run a score, with the seeds 0, 1, 2, ..."""

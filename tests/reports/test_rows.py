@@ -18,11 +18,11 @@ def label(*runs: dict[str, Any]) -> list[str]:
         training = {"epochs": run.get("epochs", 3)}
         rows.append(
             {
-                "suite": "s",
                 "small": False,
                 "base_model": "b",
                 "protocol": "p",
                 "limit": pd.NA,
+                "budget": pd.NA,
                 "metric": "accuracy",
                 "method": run.get("method", "lora"),
                 "task": run["task"],
