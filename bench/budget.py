@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from bench.errors import UserError
 from bench.models import BaseModel
-from bench.suite import explain
+from bench.validation import explain
 from methods.base import Method, Setting
 from methods.expression import split
 

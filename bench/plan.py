@@ -7,11 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
-from pydantic import BaseModel as PydanticModel
-from pydantic import ValidationError
 
 from bench.budget import Architecture, Budget, Fit, Mode, fit, parse_budgets
 from bench.code_version import source_hash
@@ -19,8 +17,9 @@ from bench.errors import UserError, did_you_mean
 from bench.models import BaseModel, find_model
 from bench.record import RunSpec
 from bench.registry import Registry
-from bench.suite import Choice, Layer, Suite, choose_suite, explain
+from bench.suite import Choice, Layer, Suite, choose_suite
 from bench.training import TrainingSettings
+from bench.validation import validated
 from methods import find_method
 from methods.base import Method, Setting
 from methods.expression import MethodChoice
@@ -35,8 +34,6 @@ from tasks.data.source import Source
 
 # The owner, in `--set train.max_steps=50`, of what is not a method's.
 TRAINING = "train"
-
-M = TypeVar("M", bound=PydanticModel)
 
 
 @dataclass(frozen=True)
@@ -235,7 +232,7 @@ class _Planner:
         if preset := self.preset(choice, task):
             layers.insert(0, preset.setting)
         values = _merged(*layers, choice.values, *(self.sets.get(name, {}) for name in names))
-        return _validated(choice.method.setting_type, values, f"the setting of {choice.method.name} on {task.name}")
+        return validated(choice.method.setting_type, values, f"the setting of {choice.method.name} on {task.name}")
 
     def training(self, choice: MethodChoice, task: Task) -> TrainingSettings:
         """Lay preset, the suite's values for the task and command line over the suite's training."""
@@ -244,7 +241,7 @@ class _Planner:
         if preset := self.preset(choice, task):
             layers.insert(1, preset.training)
         values = _merged(*layers, self.sets.get(TRAINING, {}))
-        return _validated(TrainingSettings, values, f"the training of {choice.method.name} on {task.name}")
+        return validated(TrainingSettings, values, f"the training of {choice.method.name} on {task.name}")
 
     def preset(self, choice: MethodChoice, task: Task) -> TaskPreset | None:
         """Return the published values, where the suite asks for them and there are some."""
@@ -324,10 +321,3 @@ def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
                 values.pop(replaced, None)
         values.update(layer)
     return values
-
-
-def _validated(model: type[M], values: dict[str, Any], what: str) -> M:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"{what} is wrong: {explain(error, model)}") from error

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from bench.errors import UserError, did_you_mean
+from bench.validation import validated
 
 AUTO = "auto"
 # What `auto` prefers, and what it falls back to, aloud.
@@ -103,23 +104,7 @@ def parse_suite(text: str, origin: str) -> Suite:
         raise UserError(f'the suite "{origin}" is not YAML: {" ".join(str(error).split())}') from error
     if not isinstance(content, Mapping):
         raise UserError(f'the suite "{origin}" is not a mapping of fields to values; see bench/suites/mini.yaml')
-    try:
-        return Suite.model_validate(dict(content))
-    except ValidationError as error:
-        raise UserError(f'the suite "{origin}" is wrong: {explain(error, Suite)}') from error
-
-
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """Return pydantic's first complaint as the middle of a sentence."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = model.model_fields if len(first["loc"]) == 1 else ()
-        return f'there is no field "{where}"{did_you_mean(where, known) if known else ""}'
-    given = "" if first["type"] == "missing" else f" (it is {first['input']!r})"
-    message = first["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    return f'field "{where}": {message}{given}' if where else f"{message}"
+    return validated(Suite, content, f'the suite "{origin}"')
 
 
 def choose_suite(name: str, unreachable: Callable[[Suite], str | None]) -> Choice:

@@ -1,0 +1,53 @@
+"""The command line, one sub-command a file.
+
+Heavy imports stay inside the commands: `bench --help` and `bench list` must be instant.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import bench
+from bench.cli.budget import budget
+from bench.cli.listing import list_names
+from bench.cli.report import report, show
+from bench.cli.run import run
+from bench.errors import UserError
+
+app = typer.Typer(
+    name="bench",
+    help="Compare parameter-efficient fine-tuning methods at equal budgets, equal tuning effort and measured cost.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("list")(list_names)
+app.command()(run)
+app.command()(budget)
+app.command()(report)
+app.command()(show)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        Console(stderr=True).print(f"bench: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("bench: interrupted; the same command goes on from here", soft_wrap=True)
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"parbench {bench.__version__}")
+        raise typer.Exit

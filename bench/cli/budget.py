@@ -1,0 +1,113 @@
+"""`bench budget`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench.cli.console import open_console, read_names, read_positive, say
+from bench.cli.run import BudgetMode
+
+if TYPE_CHECKING:
+    from bench.budget import Fit
+    from bench.match import Currency, Workload
+    from methods.expression import MethodChoice
+
+
+class Matched(StrEnum):
+    """What is made equal."""
+
+    PARAMETERS = "parameters"
+    MEMORY = "memory"
+    STEP_TIME = "step-time"
+
+
+def budget(
+    model: Annotated[str, typer.Option(help="Base model: a name, a hub id or a local folder.")],
+    budget: Annotated[str, typer.Option(help="Adapter parameters: 24000, 24k, 0.1%, match:lora(r=8); by comma.")],
+    methods: Annotated[str, typer.Option(help="Methods, by comma, or all.", metavar="A,B")] = "all",
+    budget_mode: Annotated[
+        BudgetMode, typer.Option(help="pattern: fill a budget with fewer or unevenly sized layers.")
+    ] = BudgetMode.UNIFORM,
+    matched: Annotated[
+        Matched, typer.Option("--match", help="What is limited; memory (2GiB) and step-time (250ms) are measured.")
+    ] = Matched.PARAMETERS,
+    batch: Annotated[int, typer.Option(help="Examples per measured step.")] = 8,
+    seq: Annotated[int, typer.Option(help="Tokens per example of a measured step.")] = 128,
+    device: Annotated[str | None, typer.Option(help="Where to measure: cpu, cuda or cuda:N.")] = None,
+) -> None:
+    """Show the size at which each method meets a budget; with parameters, nothing is loaded or trained."""
+    from bench.budget import Architecture, fit, parse_budgets
+    from bench.environment import choose_device, quiet_libraries
+    from bench.match import Workload
+    from bench.models import find_model
+    from bench.validation import default_setting
+    from methods import METHODS, find_method
+
+    quiet_libraries()
+    expressions = list(METHODS) if methods == "all" else read_names(methods, "--methods") or ()
+    chosen = [find_method(expression) for expression in expressions]
+    if matched is not Matched.PARAMETERS:
+        read_positive(batch, "--batch")
+        read_positive(seq, "--seq")
+        currency: Currency = "memory" if matched is Matched.MEMORY else "step-time"
+        _print_matches(chosen, budget, currency, Workload(model, batch, seq, str(choose_device(device))))
+        return
+    architecture = Architecture(find_model(model))
+
+    def counted(expression: str) -> int:
+        choice = find_method(expression)
+        return architecture.count(choice.method, default_setting(choice)).reported
+
+    console = open_console()
+    for limit in parse_budgets(budget, architecture, counted):
+        fits = [
+            fit(choice.method, default_setting(choice), limit, architecture, budget_mode.value) for choice in chosen
+        ]
+        _print_fits(console, model, fits)
+
+
+def _print_fits(console: Console, model: str, fits: list[Fit]) -> None:
+    target = fits[0].budget
+    title = f"{model}, {target.text}: at most {target.parameters:,} reported parameters"
+    say(title, console)
+    table = Table("method", "size", "reported", "trainable", "optimised", "bytes", "share", "next size", box=None)
+    for column in table.columns[2:7]:
+        column.justify, column.no_wrap = "right", True
+    for found in fits:
+        counts = found.counts
+        numbers = (counts.reported, counts.trainable, counts.optimised, counts.stored_bytes) if counts else ()
+        cells = [f"{number:,}" for number in numbers] or ["—"] * 4
+        share = f"{found.achieved:.1%}" if found.achieved is not None else "—"
+        larger = f"{found.larger.size}: {found.larger.reported:,}" if found.larger else "—"
+        table.add_row(found.method, found.size or "—", *cells, share, larger)
+    console.print(table, markup=False)
+    heads = {f"{found.counts.head:,}" for found in fits if found.counts}
+    notes = [f"The task head, {' or '.join(sorted(heads))} parameters, is never counted."] if heads else []
+    for note in (*notes, *(f"{found.method}: {found.note}" for found in fits if found.note)):
+        say(note, console)
+    console.print()
+
+
+def _print_matches(chosen: list[MethodChoice], budget: str, currency: Currency, workload: Workload) -> None:
+    from bench.match import in_fresh_process, match, read_limit
+
+    console = open_console()
+    measure = in_fresh_process(workload)
+    limit = read_limit(budget, currency, measure)
+    unit, factor = ("ms", 1e3) if currency == "step-time" else ("MiB", 2.0**-20)
+    title = f"{workload.base_model}, {budget}: at most {limit * factor:,.1f} {unit} of {currency} a training step"
+    detail = f"batch {workload.batch_size} x {workload.length} tokens on {workload.device}, random weights; measured"
+    say(f"{title} ({detail})", console)
+    table = Table("method", "size", f"reached ({unit})", "of budget", f"tried ({unit})", box=None)
+    for choice in chosen:
+        found = match(choice, limit, currency, measure)
+        size = found.size or "fixed"
+        tried = ", ".join(f"{name or 'fixed'} {amount * factor:,.1f}" for name, amount in found.tried)
+        share = f"{found.reached / limit:.1%}{'' if found.within else ', over'}"
+        table.add_row(found.method, size, f"{found.reached * factor:,.1f}", share, tried)
+    console.print(table, markup=False)

@@ -1,0 +1,69 @@
+"""What the sub-commands share: where they print, and how they read lists and numbers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bench.errors import UserError
+
+DEFAULT_STORE = Path("results")
+
+Out = Annotated[Path, typer.Option("--out", help="Folder of the records.", show_default=True)]
+
+
+def open_console() -> Console:
+    """Return where results are printed."""
+    # A pipe or a file has no width of its own; rich's 80 columns would cut tables that nobody looks at in a terminal.
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
+
+
+def say(text: str, on: Console | None = None) -> None:
+    """Print a sentence as it is: no markup, no wrapping in the middle of a path."""
+    (on or open_console()).print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def read_names(text: str | None, option: str) -> tuple[str, ...] | None:
+    """Read names with commas between them; commas in brackets belong to a name.
+
+    Raises:
+        UserError: there is no name.
+    """
+    if text is None:
+        return None
+    from methods.expression import split
+
+    found = tuple(dict.fromkeys(name for name in split(text, ",") if name))
+    if not found:
+        raise UserError(f"{option} names nothing; give names with commas between them")
+    return found
+
+
+def read_seeds(text: str | None) -> tuple[int, ...] | None:
+    """Read whole numbers with commas between them.
+
+    Raises:
+        UserError: one is not, or is too large for a random generator.
+    """
+    found = read_names(text, "--seeds")
+    if found is None:
+        return None
+    if not all(name.isdecimal() and int(name) < 2**32 for name in found):
+        raise UserError(f'"--seeds {text}" are not whole numbers from 0 to {2**32 - 1} with commas between them')
+    return tuple(int(name) for name in found)
+
+
+def read_positive(value: int | None, option: str) -> int | None:
+    """Return a number of at least 1.
+
+    Raises:
+        UserError: it is smaller.
+    """
+    if value is not None and value < 1:
+        raise UserError(f"{option} is {value}; give a number of at least 1")
+    return value

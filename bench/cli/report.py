@@ -1,0 +1,41 @@
+"""`bench report` and `bench show`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bench.cli.console import DEFAULT_STORE, Out, open_console, say
+from bench.errors import UserError
+
+
+def report(out: Out = DEFAULT_STORE) -> None:
+    """Turn the records into tables and figures."""
+    from bench.store import Store
+    from reports.render import TerminalLeaderboard
+    from reports.report import write_report
+
+    written = write_report(Store(out))
+    console = open_console()
+    for board in written.boards:
+        console.print(TerminalLeaderboard(board))
+    say(f"the report is {written.files[0]}", console)
+    if written.frame.unreadable:
+        raise UserError("left out of the report: " + "; ".join(str(entry) for entry in written.frame.unreadable))
+
+
+def show(
+    run_id: Annotated[str, typer.Argument(help="A run's id, or its first digits.")], out: Out = DEFAULT_STORE
+) -> None:
+    """Print one run: its spec, outcome, parameter ledger, cost and provenance."""
+    from bench.record import to_json
+    from bench.store import ERROR, Store
+
+    store = Store(out)
+    record = store.find(run_id)
+    console = open_console()
+    console.print_json(to_json(record))
+    failure = store.runs / record.run_id / ERROR
+    if failure.exists():
+        say(f"the traceback is in {failure}", console)

@@ -1,0 +1,50 @@
+"""Turns pydantic's complaints about what a user wrote into sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from bench.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from methods.base import Setting
+    from methods.expression import MethodChoice
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def validated(model: type[M], values: Mapping[str, Any], what: str) -> M:
+    """Return ``values`` as a ``model``; ``what`` is the subject of the sentence if they are not one.
+
+    Raises:
+        UserError: they are not.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise UserError(f"{what} is wrong: {explain(error, model)}") from error
+
+
+def default_setting(choice: MethodChoice) -> Setting:
+    """Return the defaults of a method under what its expression fixes.
+
+    Raises:
+        UserError: a value is wrong.
+    """
+    return validated(choice.method.setting_type, choice.values, f"the setting of {choice.method.name}")
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return pydantic's first complaint as the middle of a sentence."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = model.model_fields if len(first["loc"]) == 1 else ()
+        return f'there is no field "{where}"{did_you_mean(where, known) if known else ""}'
+    given = "" if first["type"] == "missing" else f" (it is {first['input']!r})"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return f'field "{where}": {message}{given}' if where else f"{message}"
