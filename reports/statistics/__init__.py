@@ -1,0 +1,48 @@
+"""What may be said of scores: intervals, paired tests, tie groups, ranks over tasks, the noise floor, equal tuning.
+
+Pure functions over arrays and frames; nothing here reads a store. Where a number cannot be had honestly it is ``None``
+and ``reason`` says why in a sentence; no result holds a NaN.
+
+The usual order, for one task::
+
+    runs = {method: Predictions.of_runs(rows_by_seed) for method, rows_by_seed in ...}
+    scores = score_runs(runs, METRICS["accuracy"])
+    estimates = {method: estimate(scores[method], bounds=(0, 1)) for method in scores}
+    comparisons = compare_all(scores)
+    ranks = rank_ranges(scores, comparisons)
+"""
+
+from reports.statistics.comparisons import Comparison, McNemar, compare, compare_all, holm, mcnemar
+from reports.statistics.estimates import MIN_SEEDS, Estimate, Interval, estimate
+from reports.statistics.noise import NoiseFloor, noise_floor
+from reports.statistics.over_tasks import InterquartileMean, TaskRanking, interquartile_mean, rank_over_tasks
+from reports.statistics.ranks import RankRange, rank_ranges, win_tie_loss
+from reports.statistics.scores import Predictions, Scores, score_runs
+from reports.statistics.trials import expected_best, rank_by_trials
+
+__all__ = [
+    "MIN_SEEDS",
+    "Comparison",
+    "Estimate",
+    "InterquartileMean",
+    "Interval",
+    "McNemar",
+    "NoiseFloor",
+    "Predictions",
+    "RankRange",
+    "Scores",
+    "TaskRanking",
+    "compare",
+    "compare_all",
+    "estimate",
+    "expected_best",
+    "holm",
+    "interquartile_mean",
+    "mcnemar",
+    "noise_floor",
+    "rank_by_trials",
+    "rank_over_tasks",
+    "rank_ranges",
+    "score_runs",
+    "win_tie_loss",
+]
