@@ -177,12 +177,11 @@ class Architecture:
             warnings.simplefilter("ignore")
             adapted = method.adapt(model, names, setting)
             groups = method.parameter_groups(adapted, names, setting)
-        numbers = {group.name: sum(p.numel() for p in group.parameters) for group in groups}
-        head = numbers.pop("head", 0)
+        head = sum(group.numbers for group in groups if group.is_head)
         return Counts(
             reported=method.reported_parameters(adapted, names),
             trainable=sum(p.numel() for p in adapted.parameters() if p.requires_grad) - head,
-            optimised=sum(numbers.values()),
+            optimised=sum(group.numbers for group in groups if not group.is_head),
             stored_bytes=sum(t.numel() * t.element_size() for t in method.adapter_state(adapted, names).values()),
             head=head,
         )

@@ -50,8 +50,8 @@ def ledger(
     """
     from safetensors.torch import save
 
-    head = {group.name: sum(p.numel() for p in group.parameters) for group in groups}.pop("head", 0)
-    optimised = sum(p.numel() for group in groups for p in group.parameters if group.name != "head")
+    head = sum(group.numbers for group in groups if group.is_head)
+    optimised = sum(group.numbers for group in groups if not group.is_head)
     added = sum(p.numel() for group in groups for p in group.parameters if id(p) not in base.parameters)
     state = method.adapter_state(model, names)
     return ParameterLedger(

@@ -284,8 +284,13 @@ def _steps(settings: TrainingSettings, examples: int) -> int:
 
 def _optimiser(job: Job) -> torch.optim.Optimizer:
     groups = [
-        {"params": list(group.parameters), "lr": group.learning_rate, "name": group.name}
+        {
+            "params": list(group.parameters),
+            "lr": group.learning_rate,
+            "weight_decay": job.settings.weight_decay if group.weight_decay is None else group.weight_decay,
+            "name": group.name,
+        }
         for group in job.groups
         if group.parameters
     ]
-    return torch.optim.AdamW(groups, weight_decay=job.settings.weight_decay)
+    return torch.optim.AdamW(groups)

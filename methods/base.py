@@ -64,6 +64,16 @@ class ParameterGroup:
     learning_rate: float
     weight_decay: float | None = None
 
+    @property
+    def numbers(self) -> int:
+        """How many numbers it has."""
+        return sum(parameter.numel() for parameter in self.parameters)
+
+    @property
+    def is_head(self) -> bool:
+        """Whether it belongs to the task head; a head may have several groups."""
+        return self.name == "head"
+
 
 @dataclass(frozen=True)
 class SizeKnob:

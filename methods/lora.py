@@ -40,7 +40,7 @@ class Lora(Method[LoraSetting]):
 
         return LoraConfig(
             r=setting.r,
-            lora_alpha=setting.alpha,  # type: ignore[arg-type]  # annotated as a whole number, used as any
+            lora_alpha=setting.alpha,  # type: ignore[arg-type]  # any number will do
             lora_dropout=setting.dropout,
             rank_pattern=setting.larger_pattern(setting.r),
             # The scale alpha / r is one number for the whole model.

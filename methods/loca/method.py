@@ -47,7 +47,7 @@ class Loca(Method[LocaSetting]):
     )
     setting_type = LocaSetting
     size_knob = SizeKnob("n_frequency", per_layer=True)
-    search_space = (Dimension("update_step", 5e-4, 1e-1),)
+    search_space = (Dimension("update_step", 2e-4, 1e-1),)
 
     def config(self, names: ModuleNames, setting: LocaSetting) -> LocaConfig:
         """Return a `LocaConfig` on the query and value projections, or on ``setting.target_modules``."""

@@ -40,9 +40,7 @@ class Preset(TaskPreset):
     def on(self, task: str) -> TaskPreset:
         """Return the settings on one of the preset's tasks."""
         special = self.tasks[task]
-        return TaskPreset(
-            setting={**self.setting, **special.setting}, training={**self.training, **special.training}
-        )
+        return TaskPreset(setting={**self.setting, **special.setting}, training={**self.training, **special.training})
 
 
 def presets_of(method: str) -> list[Preset]:

@@ -38,9 +38,7 @@ def export_lora(
     config = peft_model.peft_config.get(adapter_name)
     if not isinstance(config, RepLoraConfig):
         known = ", ".join(name for name, c in peft_model.peft_config.items() if isinstance(c, RepLoraConfig))
-        raise ValueError(
-            f"{adapter_name!r} is no RepLoRA adapter of this model; choose one of: {known or 'none'}"
-        )
+        raise ValueError(f"{adapter_name!r} is no RepLoRA adapter of this model; choose one of: {known or 'none'}")
 
     # Whatever peft would save beside the adapter itself, e.g. the task head, in the form in which it would.
     own = tuple(f"base_model.{name}." for name in RepLoraLayer.adapter_layer_names)

@@ -143,9 +143,7 @@ class RepLoraLinear(nn.Module, RepLoraLayer):
             )
         merged = weight + sign * self.get_delta_weight(adapter).to(weight.device, weight.dtype)
         if check and not torch.isfinite(merged).all():
-            raise ValueError(
-                f"merging adapter {adapter!r} gives NaN or infinite weights; retrain the adapter"
-            )
+            raise ValueError(f"merging adapter {adapter!r} gives NaN or infinite weights; retrain the adapter")
         self.set_base_weight(merged)
 
     def __repr__(self) -> str:

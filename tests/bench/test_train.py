@@ -256,3 +256,27 @@ def test_a_checkpoint_that_was_cut_while_being_saved_is_not_resumed_from(tmp_pat
     (tmp_path / "checkpoint-8" / COMPLETE).unlink()
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-4"
     assert not (tmp_path / "checkpoint-8").exists()
+
+
+def test_a_group_may_have_a_weight_decay_of_its_own(tmp_path):
+    """With no gradient to speak of, AdamW shrinks a weight by learning rate times decay."""
+    from dataclasses import replace
+
+    model = bert()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    training = job(tmp_path, model, texts(), rate=1e-3, max_steps=1, weight_decay=0.5)
+    adapter, head = training.groups
+    training.groups = [replace(adapter, weight_decay=0.0), head]
+    training.task = _Flat()
+    train(training)
+    after = dict(model.named_parameters())
+    assert torch.equal(after["bert.pooler.dense.weight"], before["bert.pooler.dense.weight"])
+    shrunk = before["classifier.weight"] * (1 - 1e-2 * 0.5)
+    assert torch.allclose(after["classifier.weight"], shrunk, rtol=1e-6)
+
+
+class _Flat:
+    """A task whose loss does not depend on the model's outputs."""
+
+    def loss(self, logits, labels):
+        return (logits * 0.0).sum()

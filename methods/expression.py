@@ -1,0 +1,196 @@
+"""What may stand where a method is named: a name, values for its options, modifiers.
+
+.. code-block:: text
+
+    expression = name [ "(" option { "," option } ")" ] { "+" modifier [ "(" value { "," value } ")" ] }
+    option     = key "=" value
+
+Examples: ``lora``; ``lora(r=4,target_modules=[query,key,value])``; ``dora+qv_ratio(8)``;
+``lora(r=16)+rslora+qv_ratio(4,strict)``.
+
+Values are YAML. Modifiers are put into one order, so that one method has one name: ``lora+qv_ratio(4)+rslora`` is
+``lora+rslora+qv_ratio(4)``. Values for options are no part of a method's name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from bench.errors import UserError, did_you_mean
+from bench.reference import Reference
+from methods import METHODS
+from methods.base import Method
+from methods.modifiers import LoraOption, LoraPlus, QvRatio, RankStabilised
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """What an expression stands for.
+
+    Attributes:
+        method: the method, modified if the expression says so.
+        values: the options that the expression fixes; they go before defaults and presets.
+        registered: the method's name in `methods.METHODS`, without modifiers.
+    """
+
+    method: Method[Any]
+    values: Mapping[str, Any]
+    registered: str
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules that hold the method's code."""
+        own = METHODS.entry(self.registered).module
+        return (own,) if self.method.name == self.registered else (own, "methods.modifiers")
+
+
+def parse(expression: str) -> MethodChoice:
+    """Return the method that an expression names, and the values it fixes.
+
+    Raises:
+        UserError: it cannot be read, or names what there is not.
+    """
+    head, *modifiers = (_Term.read(part, expression) for part in split(expression, "+"))
+    method = METHODS[head.name]
+    values = head.options(method, expression)
+    names = [term.name for term in modifiers]
+    for name in names:
+        if name not in MODIFIERS:
+            raise UserError(f'there is no modifier called "{name}"{did_you_mean(name, MODIFIERS)}')
+        if names.count(name) > 1:
+            raise UserError(f'"{expression}" has the modifier "{name}" twice')
+    for pair, reason in _EXCLUSIVE.items():
+        if pair <= set(names):
+            raise UserError(f'"{expression}" cannot have both {" and ".join(sorted(pair))}: {reason}')
+    for term in sorted(modifiers, key=lambda term: list(MODIFIERS).index(term.name)):
+        method = MODIFIERS[term.name](method, term, expression)
+    return MethodChoice(method, values, head.name)
+
+
+def split(text: str, separator: str) -> list[str]:
+    """Split a text at a character where no bracket is open; parts are stripped.
+
+    Raises:
+        UserError: a bracket is closed that is not open, or the other way round.
+    """
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if depth < 0:
+            break
+        if character == separator and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    if depth:
+        raise UserError(f'the brackets of "{text}" do not match')
+    return [part.strip() for part in parts]
+
+
+@dataclass(frozen=True)
+class _Term:
+    """A name and what stands in brackets behind it."""
+
+    name: str
+    arguments: tuple[str, ...]
+
+    @classmethod
+    def read(cls, text: str, expression: str) -> _Term:
+        match = re.fullmatch(r"(?P<name>[^\s()=,]+)\s*(\((?P<arguments>.*)\))?", text)
+        if match is None:
+            raise UserError(f'"{expression}" is not of the form name(option=value)+modifier(value): "{text}"')
+        arguments = split(match["arguments"], ",") if match["arguments"] and match["arguments"].strip() else []
+        return cls(match["name"], tuple(arguments))
+
+    def options(self, method: Method[Any], expression: str) -> dict[str, Any]:
+        """Read the arguments as values for a method's options."""
+        values: dict[str, Any] = {}
+        for argument in self.arguments:
+            option, equals, value = argument.partition("=")
+            option = option.strip()
+            if not equals or option in values:
+                fault = "a second value" if equals else "not of the form option=value"
+                raise UserError(f'"{argument}" in "{expression}" is {fault}')
+            if option not in method.setting_type.model_fields:
+                known = did_you_mean(option, method.setting_type.model_fields)
+                raise UserError(f'the method "{method.name}" has no option "{option}"{known}')
+            try:
+                values[option] = yaml.safe_load(value)
+            except yaml.YAMLError as error:
+                raise UserError(f'the value in "{argument}" is neither a number, a word nor a [list]') from error
+        return values
+
+    def ratio(self, expression: str) -> float:
+        """Read the first argument as a factor."""
+        text = self.arguments[0] if self.arguments else ""
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.0
+        if not 0.0 < value < float("inf"):
+            raise UserError(f'"{self.name}" in "{expression}" needs a positive factor, as in {self.name}(4)')
+        return value
+
+    def no_more_than(self, count: int, expression: str) -> None:
+        """Refuse arguments that would have no effect."""
+        if len(self.arguments) > count:
+            extra = ", ".join(self.arguments[count:])
+            raise UserError(f'"{self.name}" in "{expression}" takes no "{extra}"')
+
+
+Apply = Callable[[Method[Any], _Term, str], Method[Any]]
+
+
+def _option(reference: Reference, **options: Any) -> Apply:
+    def apply(method: Method[Any], term: _Term, expression: str) -> Method[Any]:
+        term.no_more_than(0, expression)
+        return LoraOption(method, term.name, reference, **options)
+
+    return apply
+
+
+def _rank_stabilised(method: Method[Any], term: _Term, expression: str) -> Method[Any]:
+    term.no_more_than(0, expression)
+    return RankStabilised(method, term.name)
+
+
+def _lora_plus(method: Method[Any], term: _Term, expression: str) -> Method[Any]:
+    term.no_more_than(1, expression)
+    return LoraPlus(method, term.ratio(expression))
+
+
+def _qv_ratio(method: Method[Any], term: _Term, expression: str) -> Method[Any]:
+    ratio = term.ratio(expression)
+    strict = term.arguments[1:2] == ("strict",)
+    term.no_more_than(2 if strict else 1, expression)
+    if strict and isinstance(method, LoraPlus):
+        raise UserError(f'"{expression}": the strict qv_ratio is the authors\' whole grouping, which has no lora_plus')
+    return QvRatio(method, ratio, strict)
+
+
+# In the order in which they are applied: what changes the model goes before what divides its parameters.
+MODIFIERS: dict[str, Apply] = {
+    "olora": _option(
+        Reference("OLoRA: Orthonormal Low-Rank Adaptation of Large Language Models", 2024, "arXiv", "2406.01775"),
+        init_lora_weights="olora",
+    ),
+    "pissa": _option(
+        Reference(
+            "PiSSA: Principal Singular Values and Singular Vectors Adaptation of Large Language Models",
+            2024,
+            "NeurIPS",
+            "2404.02948",
+        ),
+        init_lora_weights="pissa",
+    ),
+    "rslora": _rank_stabilised,
+    "lora_plus": _lora_plus,
+    "qv_ratio": _qv_ratio,
+}
+
+_EXCLUSIVE = {frozenset({"olora", "pissa"}): "both are the start of the same factors"}

@@ -1,0 +1,168 @@
+"""What methods can do, found by trying: nothing here is looked up in what a method declares."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+
+from methods import find_method
+from methods.base import Method, Setting
+from methods.testing.after_training import try_merging
+from methods.testing.before_training import starting_change
+from methods.testing.check import ON_EVERY_MODEL, make_subject, quiet_workspace, run_rules
+from methods.testing.findings import EQUAL, FaultError
+from methods.testing.models import TINY_MODELS, WIDER_MODELS
+from methods.testing.report import Outcome
+from methods.testing.subject import Subject, first_line
+
+# What a method must do on a model to be said to work on it; the rest is reported by itself.
+WORKING = ("adapt", "groups", "gradients", "training", "save")
+REASON_LENGTH = 120
+
+
+@dataclass(frozen=True)
+class Ability:
+    """Whether a method can do something.
+
+    Attributes:
+        reason: why not, in a few words; empty if it can.
+    """
+
+    able: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The size of an adapter on a tiny model.
+
+    Attributes:
+        model: name of the tiny model.
+        width: of the tiny model's hidden states; methods with wide blocks need more than the others.
+        size: value of the size knob, e.g. ``r=8``; empty where there is none.
+        reported: parameters as the method's paper counts.
+        optimised: numbers of the adapter that are optimised at any time.
+        file_bytes: length of the adapter's safetensors file, without the task head.
+    """
+
+    model: str
+    width: int
+    size: str
+    reported: int
+    optimised: int
+    file_bytes: int
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What one method can do on tiny models, probed.
+
+    Attributes:
+        method: its name or expression.
+        models: whether it can be applied, trained, saved and loaded, by name of `methods.testing.TINY_MODELS`; a model
+            that the time did not suffice for is missing.
+        starts_at_base: whether the untrained adapter leaves the outputs as they are; ``None`` if it works on no model.
+        merges: whether it can be merged and unmerged; ``None`` if it works on no model.
+        reason: why nothing could be probed, or not everything.
+    """
+
+    method: str
+    models: Mapping[str, Ability] = field(default_factory=dict)
+    starts_at_base: Ability | None = None
+    merges: Ability | None = None
+    counts: Counts | None = None
+    reason: str = ""
+
+
+def capability_rows(names: Iterable[str]) -> list[Capabilities]:
+    """Probe methods by name or expression; one that cannot even be loaded has a row that says why."""
+    rows = []
+    for name in names:
+        try:
+            choice = find_method(name)
+            setting = choice.method.setting_type.model_validate(dict(choice.values)) if choice.values else None
+        except Exception as error:  # an outside package may raise anything when it is imported
+            rows.append(Capabilities(name, reason=shortened(first_line(error))))
+        else:
+            rows.append(probe(choice.method, setting))
+    return rows
+
+
+def probe(method: Method[Any], setting: Setting | None = None, seconds: float = 30.0) -> Capabilities:
+    """Try a method on every tiny model; never raises.
+
+    Args:
+        setting: its hyper-parameters; by default as `methods.testing.check_method` chooses them.
+        seconds: no further model is begun after this time. An ordinary method takes about one second for all.
+    """
+    try:
+        with quiet_workspace() as workspace:
+            return _probe(method, setting, workspace, time.monotonic() + seconds)
+    except Exception as error:  # whatever a method does that no check foresees
+        return Capabilities(method.name, reason=shortened(first_line(error)))
+
+
+def _probe(method: Method[Any], setting: Setting | None, workspace: Path, deadline: float) -> Capabilities:
+    models: dict[str, Ability] = {}
+    main: Subject | None = None
+    reason = ""
+    for name, tiny in TINY_MODELS.items():
+        if models and time.monotonic() > deadline:
+            reason = f"out of time after {', '.join(models)}"
+            break
+        subject = make_subject(method, setting, (tiny, WIDER_MODELS[name]), workspace)
+        models[name] = _works(subject)
+        if main is None and models[name].able:
+            main = subject
+    if main is None:
+        reasons = {ability.reason for ability in models.values()}
+        common = reasons.pop() if len(reasons) == 1 else "works on no tiny model"
+        return Capabilities(method.name, models, reason=reason or common)
+    return Capabilities(method.name, models, _start(main), _merge(main), _counts(main), reason)
+
+
+def shortened(reason: str) -> str:
+    """Return what a table has room for."""
+    return reason if len(reason) <= REASON_LENGTH else reason[: REASON_LENGTH - 1].rstrip() + "…"
+
+
+def _works(subject: Subject) -> Ability:
+    if subject.obstacle is not None:
+        return Ability(False, shortened(first_line(subject.obstacle)))
+    for check in run_rules(ON_EVERY_MODEL, subject):
+        if check.name in WORKING and check.outcome is not Outcome.PASSED:
+            return Ability(False, shortened(str(check)))
+    return Ability(True)
+
+
+def _start(subject: Subject) -> Ability:
+    change = starting_change(subject)
+    return Ability(True) if change <= EQUAL else Ability(False, f"outputs change by {change:.2g}")
+
+
+def _merge(subject: Subject) -> Ability:
+    if not hasattr(subject.trained.model, "merge_and_unload"):
+        return Ability(False, "no adapter apart from the base weights")
+    try:
+        try_merging(subject)
+    except FaultError as fault:
+        return Ability(False, shortened(str(fault)))
+    return Ability(True)
+
+
+def _counts(subject: Subject) -> Counts:
+    method, adapted = subject.method, subject.fresh
+    knob = method.size_knob
+    return Counts(
+        model=subject.tiny.name,
+        width=subject.tiny.build().config.hidden_size,
+        size=f"{knob.field}={getattr(subject.setting, knob.field)}" if knob else "",
+        reported=method.reported_parameters(adapted.model, adapted.names),
+        optimised=sum(p.numel() for p in adapted.adapter),
+        file_bytes=len(save(method.adapter_state(adapted.model, adapted.names))),
+    )

@@ -1,0 +1,77 @@
+"""RepLoRA as a registered method: its hyper-parameters and how its size is counted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from bench.reference import Reference
+from methods.base import Dimension, Method, Setting, SizeKnob
+
+if TYPE_CHECKING:
+    from methods.architecture import ModuleNames
+    from methods.replora.config import RepLoraConfig
+
+
+class RepLoraSetting(Setting):
+    """Hyper-parameters of RepLoRA; none could be read in the paper: `RepLoraConfig` gives the origin of each."""
+
+    learning_rate: PositiveFloat = Field(
+        default=5e-3, description="peak learning rate of seeds and generators; in the paper's grid, chosen here"
+    )
+    head_learning_rate: PositiveFloat = 5e-3
+    r: PositiveInt = Field(default=8, description="rank of the update, and of the LoRA that is shipped")
+    alpha: PositiveInt = Field(default=8, description="the update is scaled by alpha / r")
+    hidden: PositiveInt = Field(default=48, description="hidden width of the generators: the size knob")
+    depth: Literal[1, 2] = Field(default=2, description="layers of a generator; with 1, hidden is unused")
+    activation: Literal["identity", "relu", "tanh", "gelu", "silu"] = "tanh"
+    seed: Literal["diagonal", "full", "identity"] = Field(
+        default="diagonal", description="what the generators start from"
+    )
+    share_first_layer: bool = Field(default=True, description="query and value of a block share seeds and first layer")
+    share_across_layers: bool = Field(default=False, description="all blocks share one pair of generators")
+    generator_bias: bool = True
+    dropout: NonNegativeFloat = Field(default=0.0, lt=1.0, description="dropout on the low-rank path's input")
+
+
+class RepLora(Method[RepLoraSetting]):
+    """LoRA whose factors are the outputs of two small trained MLPs in each block.
+
+    Two sizes differ. *Trained*, and so reported, matched and saved, are seeds and generators: about
+    ``hidden * sum(d_in + d_out)`` over a block's projections, as a LoRA of rank ``hidden`` has. *Shipped* is what
+    `methods.replora.export_lora` makes of them after training, a plain LoRA of rank r: ``r * sum(d_in + d_out)``.
+    """
+
+    name = "replora"
+    reference = Reference(
+        "RepLoRA: Reparameterizing Low-Rank Adaptation via the Perspective of Mixture of Experts",
+        2025,
+        "ICML",
+        "2502.03044",
+    )
+    setting_type = RepLoraSetting
+    size_knob = SizeKnob("hidden")
+    # The range of the grid that the paper searches on vision tasks.
+    search_space = (Dimension("learning_rate", 1e-3, 1e-1),)
+
+    def config(self, names: ModuleNames, setting: RepLoraSetting) -> RepLoraConfig:
+        """Return a `RepLoraConfig` on the query and value projections, or on ``setting.target_modules``."""
+        from methods.replora import RepLoraConfig
+
+        return RepLoraConfig(
+            r=setting.r,
+            lora_alpha=setting.alpha,
+            hidden=setting.hidden,
+            depth=setting.depth,
+            activation=setting.activation,
+            seed=setting.seed,
+            share_first_layer=setting.share_first_layer,
+            share_across_layers=setting.share_across_layers,
+            generator_bias=setting.generator_bias,
+            dropout=setting.dropout,
+            target_modules=list(setting.target_modules or names.query_value),
+        )
+
+
+REPLORA = RepLora()

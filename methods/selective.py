@@ -1,0 +1,207 @@
+"""Methods that train parameters the base model already has: full fine-tuning, BitFit and the linear probe.
+
+peft has none of them. Nothing is wrapped: `adapt` freezes the model and unfreezes what is trained, so the result is
+still the transformers model, a `Trainer` checkpoint is a plain model, and inference costs what the base model's does.
+There is no adapter to merge: the trained values have replaced the base model's from the first step (``mergeable`` is
+false).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from pydantic import Field, PositiveFloat
+
+from bench.reference import Reference
+from methods.base import Dimension, Method, S, Setting
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PreTrainedModel
+
+    from methods.architecture import ModuleNames
+
+TRAINED_FILE = "trained.safetensors"
+
+
+class FullSetting(Setting):
+    """Hyper-parameters of full fine-tuning; the default is the example of BitFit's authors for BERT-base on RTE."""
+
+    learning_rate: PositiveFloat = Field(default=1e-5, description="peak learning rate of the base model")
+    head_learning_rate: PositiveFloat = 1e-5
+    target_modules: tuple[str, ...] | None = Field(
+        default=None, description="leaf names of the modules to train, weights and biases; all if not given"
+    )
+
+
+class BitFitSetting(Setting):
+    """Hyper-parameters of BitFit; the default is its authors' example for BERT-base on RTE (README of their code)."""
+
+    learning_rate: PositiveFloat = Field(default=1e-3, description="peak learning rate of the bias terms")
+    head_learning_rate: PositiveFloat = 1e-3
+    target_modules: tuple[str, ...] | None = Field(
+        default=None, description="leaf names of the modules whose biases are trained; all if not given"
+    )
+
+
+class LinearProbeSetting(Setting):
+    """Hyper-parameters of the linear probe; the default is untuned."""
+
+    learning_rate: PositiveFloat = Field(default=1e-3, description="without effect: only the head is trained")
+    head_learning_rate: PositiveFloat = 1e-3
+    target_modules: None = Field(default=None, description="not available: only the head is trained")
+    layers: None = Field(default=None, description="not available: only the head is trained")
+
+
+class SelectiveMethod(Method[S]):
+    """Trains some of the base model's own parameters, and the task head.
+
+    Attributes:
+        lacking: why a model may have nothing to train, as the end of a sentence.
+    """
+
+    mergeable = False
+    lacking: str
+
+    @abstractmethod
+    def selects(self, parameter_name: str) -> bool:
+        """Tell whether a parameter outside the task head is trained where no target modules are given."""
+
+    def config(self, names: ModuleNames, setting: S) -> NoReturn:
+        """There is no peft configuration.
+
+        Raises:
+            TypeError: always; use `adapt`.
+        """
+        raise TypeError(
+            f'"{self.name}" has no peft configuration: it trains parameters of the model itself; use adapt()'
+        )
+
+    def adapt(self, model: PreTrainedModel, names: ModuleNames, setting: S) -> nn.Module:
+        """Freeze ``model`` but for the selected parameters and the task head; return it, unwrapped.
+
+        Raises:
+            ValueError: the model has nothing of what the method trains.
+        """
+        if setting.larger_layers:
+            raise ValueError(f'"{self.name}" has no size that could be larger on some layers; leave larger_layers out')
+        model.requires_grad_(False)
+        selected = 0
+        for name, parameter in model.named_parameters():
+            in_head = names.in_head(name)
+            chosen = self.selects(name) and _within(name, setting)
+            parameter.requires_grad_(in_head or chosen)
+            selected += chosen and not in_head
+        if not selected and not self._head_is_enough(names):
+            raise ValueError(f'"{self.name}" finds nothing to train in this {model.config.model_type}: {self.lacking}')
+        return model
+
+    def _head_is_enough(self, names: ModuleNames) -> bool:
+        return False
+
+    def adapter_state(self, model: nn.Module, names: ModuleNames) -> dict[str, torch.Tensor]:
+        """Return the trained tensors outside the task head."""
+        return {name: tensor for name, tensor in _trained(model).items() if not names.in_head(name)}
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write the trained tensors, head included, as ``trained.safetensors``; `load_trained` puts them back."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(_trained(model), folder / TRAINED_FILE, metadata={"format": "pt"})
+
+
+class Full(SelectiveMethod[FullSetting]):
+    """Full fine-tuning: every parameter is trained, or every one of ``target_modules``. The size is fixed."""
+
+    name = "full"
+    reference = Reference("Universal Language Model Fine-tuning for Text Classification", 2018, "ACL", "1801.06146")
+    setting_type = FullSetting
+    search_space = (Dimension("learning_rate", 3e-6, 3e-4),)
+    lacking = "no parameter belongs to the given target_modules and layers"
+
+    def selects(self, parameter_name: str) -> bool:
+        """All are."""
+        return True
+
+
+class BitFit(SelectiveMethod[BitFitSetting]):
+    """BitFit: the bias terms are trained, those of the layer norms included. The size is fixed."""
+
+    name = "bitfit"
+    reference = Reference(
+        "BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked Language-models",
+        2022,
+        "ACL",
+        "2106.10199",
+    )
+    setting_type = BitFitSetting
+    search_space = (Dimension("learning_rate", 1e-4, 1e-2),)
+    lacking = "none of its modules has a bias"
+
+    def selects(self, parameter_name: str) -> bool:
+        """The bias terms are."""
+        return parameter_name.rpartition(".")[2] == "bias"
+
+
+class LinearProbe(SelectiveMethod[LinearProbeSetting]):
+    """Only the task head is trained: the floor of every comparison. No parameters are reported."""
+
+    name = "linear_probe"
+    reference = Reference(
+        "Understanding intermediate layers using linear classifier probes", 2016, "arXiv", "1610.01644"
+    )
+    setting_type = LinearProbeSetting
+    search_space = (Dimension("head_learning_rate", 1e-4, 1e-1),)
+    lacking = "it has no task head"
+
+    def selects(self, parameter_name: str) -> bool:
+        """None outside the head is."""
+        return False
+
+    def _head_is_enough(self, names: ModuleNames) -> bool:
+        return bool(names.head)
+
+
+def load_trained(model: nn.Module, folder: Path) -> None:
+    """Put what `SelectiveMethod.save` wrote into a freshly loaded base model, in place.
+
+    Raises:
+        ValueError: the file is not of this model.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    parameters = dict(model.named_parameters())
+    trained = load_file(folder / TRAINED_FILE)
+    for name, tensor in trained.items():
+        if name not in parameters or parameters[name].shape != tensor.shape:
+            raise ValueError(
+                f'{folder / TRAINED_FILE} does not fit this model, which has no "{name}" of shape '
+                f"{tuple(tensor.shape)}; load the base model that it was trained on"
+            )
+    with torch.no_grad():
+        for name, tensor in trained.items():
+            parameters[name].copy_(tensor)
+
+
+def _trained(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.detach().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _within(parameter_name: str, setting: Setting) -> bool:
+    """Tell whether a parameter is in the setting's target modules and layers."""
+    modules, layers = setting.target_modules, setting.layers
+    # The first number in a name counts the layers.
+    layer = next((int(part) for part in parameter_name.split(".") if part.isdecimal()), None)
+    return (modules is None or any(f".{module}." in f".{parameter_name}" for module in modules)) and (
+        layers is None or layer in layers
+    )
+
+
+FULL = Full()
+BITFIT = BitFit()
+LINEAR_PROBE = LinearProbe()

@@ -1,0 +1,201 @@
+"""What a method promises of training and of what comes out: that it can be repeated, resumed, merged, saved, disabled.
+
+Each check raises what it finds wrong as one sentence.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save
+from torch import nn
+
+from methods.testing.findings import (
+    EQUAL,
+    FaultError,
+    NotApplicableError,
+    difference,
+    largest_change,
+    raise_unless_equal,
+    raise_unless_finite,
+    several,
+)
+from methods.testing.subject import (
+    INTERRUPTED_AFTER,
+    OTHER_SEED,
+    REFUSALS,
+    STEPS,
+    Adapted,
+    State,
+    Subject,
+    first_line,
+)
+
+# Of the largest logit: a merged weight is rounded once more than the sum of two products.
+EQUAL_MERGED = 1e-4
+
+UNSAFE_FILES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+
+
+def check_training(subject: Subject) -> None:
+    """Training with the method's callbacks moves adapter and head and leaves the base model bit-identical."""
+    trained = subject.trained
+    before, after = trained.start, trained.state()
+    raise_unless_finite(subject.outputs(trained.model), f"after {STEPS} steps")
+    moved = {name for name in before if name not in after or not torch.equal(before[name], after[name])}
+    optimised = {name for name, tensor in trained.tensors() if id(tensor) in trained.optimised}
+    # Buffers of the adapter's own may change: they are no weights.
+    frozen = trained.of_base | dict(trained.model.named_parameters()).keys() - optimised
+    if drifted := sorted(moved & frozen - optimised):
+        most = largest_change(drifted, before, after)
+        raise FaultError(
+            f"{several(drifted, 'tensor')} in no parameter group, but moved by up to {most:.2g} in training"
+        )
+    head = {name for name in optimised if trained.names.in_head(name)}
+    if still := sorted(head - moved):
+        raise FaultError(f"{several(still, 'parameter')} of the task head, but not moved by {STEPS} steps")
+    if optimised - head and not moved & optimised - head:
+        raise FaultError(
+            f"{several(sorted(optimised - head), 'parameter')} of the adapter, and none is moved by {STEPS} steps"
+        )
+    if lost := _not_stored(subject, trained):
+        raise FaultError(f"{several(lost, 'weight')} of the base model and trained, but not in adapter_state")
+
+
+def check_determinism(subject: Subject) -> None:
+    """The same seed gives the same start and the same end."""
+    raise_unless_equal(subject.fresh.start, subject.adapt().start, "the same seed starts with other values in")
+    again = subject.trained_again.state()
+    raise_unless_equal(subject.trained.state(), again, "training again with the same seed ends with other values in")
+
+
+def check_resume(subject: Subject) -> None:
+    """A training that was interrupted and resumed ends where the uninterrupted one does."""
+    what = f"{STEPS} steps that were resumed after {INTERRUPTED_AFTER} end with other values than uninterrupted ones in"
+    raise_unless_equal(subject.trained.state(), subject.resume().state(), what)
+
+
+def check_merge(subject: Subject) -> None:
+    """Merging after training keeps the outputs, and unmerging gives them back; or it cannot be done, as declared."""
+    trained, declared = subject.trained, subject.method.mergeable
+    if not hasattr(trained.model, "merge_and_unload"):
+        if declared and not _in_place(trained):
+            raise FaultError("mergeable = True is declared, but the adapted model has no merge_and_unload")
+        raise NotApplicableError("there is no adapter apart from the base weights: nothing to merge")
+    try:
+        try_merging(subject)
+    except FaultError as fault:
+        if declared:
+            raise
+        raise NotApplicableError(f"mergeable = False is declared, and {fault}") from fault
+    if not declared:
+        raise FaultError("mergeable = False is declared, but merging keeps the outputs; declare mergeable = True")
+
+
+def try_merging(subject: Subject) -> None:
+    """Merge, unmerge and unload copies of the trained model.
+
+    Raises:
+        FaultError: merging is refused, or changes the outputs.
+    """
+    expected = subject.outputs(subject.trained.model)
+    model: Any = copy.deepcopy(subject.trained.model)
+    try:
+        model.merge_adapter()
+        merged = subject.outputs(model)
+        model.unmerge_adapter()
+        unmerged = subject.outputs(model)
+        unloaded = subject.outputs(model.merge_and_unload())
+    except (*REFUSALS, AttributeError) as error:
+        raise FaultError(f"merging raises {type(error).__name__} ({first_line(error)})") from error
+    for found, fault in (
+        (merged, "merging changes the outputs by {}: get_delta_weight or merge disagrees with forward"),
+        (unmerged, "merging and unmerging changes the outputs by {}: unmerge does not undo merge"),
+        (unloaded, "merge_and_unload changes the outputs by {}: what it returns is not the merged model"),
+    ):
+        change = difference(found, expected)
+        if not change <= EQUAL_MERGED:
+            raise FaultError(fault.format(f"{change:.2g} (allowed {EQUAL_MERGED:.0e} relative)"))
+
+
+def check_save(subject: Subject) -> None:
+    """`save` writes the adapter's state as safetensors, and loading it onto a fresh base model gives the outputs."""
+    trained, folder = subject.trained, subject.workspace / "saved"
+    subject.method.save(trained.model, folder)
+    unsafe = sorted(path.name for path in folder.rglob("*") if path.suffix in UNSAFE_FILES)
+    if unsafe:
+        raise FaultError(f"save writes {', '.join(unsafe)}, which loads by unpickling; write safetensors")
+    stored = stored_tensors(folder)
+    expected = subject.method.adapter_state(trained.model, trained.names)
+    # What a record's size is measured by; it refuses what shares memory.
+    save(expected)
+    adapter = {name: tensor for name, tensor in stored.items() if not trained.names.in_head(name)}
+    raise_unless_equal(expected, adapter, "the file and adapter_state differ in")
+    change = difference(subject.outputs(_loaded(subject, folder)), subject.outputs(trained.model))
+    if not change <= EQUAL:
+        raise FaultError(
+            f"the saved adapter, loaded onto a fresh base model, changes the outputs by {change:.2g} (allowed "
+            f"{EQUAL:.0e} relative): something that was trained or drawn is not in the file"
+        )
+
+
+def check_disable(subject: Subject) -> None:
+    """Without its adapter and head, the trained model is the base model; with them again, it is itself."""
+    model = subject.trained.model
+    if not isinstance(model, PeftModel):
+        raise NotApplicableError("the adapted model is no peft model, and has no adapter to disable")
+    expected = subject.outputs(model)
+    with model.disable_adapter():
+        disabled = subject.outputs(model)
+    change = difference(disabled, subject.base_outputs)
+    if not change <= EQUAL:
+        raise FaultError(
+            f"with the adapter disabled, the outputs differ from the base model's by {change:.2g} (allowed "
+            f"{EQUAL:.0e} relative)"
+        )
+    change = difference(subject.outputs(model), expected)
+    if not change <= EQUAL:
+        raise FaultError(f"disabling the adapter and enabling it again changes the outputs by {change:.2g}")
+
+
+def stored_tensors(folder: Path) -> State:
+    """Return all tensors of a folder's safetensors files."""
+    files = sorted(folder.rglob("*.safetensors"))
+    if not files:
+        raise FaultError("save writes no safetensors file")
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
+
+
+def _loaded(subject: Subject, folder: Path) -> nn.Module:
+    """Load a saved adapter onto a fresh base model, in another state of the random generators."""
+    if isinstance(subject.trained.model, PeftModel):
+        base = subject.tiny.build()
+        torch.manual_seed(OTHER_SEED)
+        return PeftModel.from_pretrained(base, str(folder))
+    model = subject.adapt(seed=OTHER_SEED).model
+    unknown = model.load_state_dict(stored_tensors(folder), strict=False).unexpected_keys
+    if unknown:
+        raise FaultError(f"{several(unknown, 'tensor')} in the file, but not in the adapted model")
+    return model
+
+
+def _in_place(adapted: Adapted) -> bool:
+    """Whether the method trains the base model's own parameters and adds none."""
+    own = {id(p) for name, p in adapted.model.named_parameters() if name in adapted.of_base}
+    return all(id(p) in own for p in adapted.adapter)
+
+
+def _not_stored(subject: Subject, trained: Adapted) -> list[str]:
+    """Return those of the base model's own weights that are trained, as a method may, without being in its file."""
+    stored = list(subject.method.adapter_state(trained.model, trained.names).values())
+    return [
+        name
+        for name, p in trained.model.named_parameters()
+        if id(p) in trained.optimised and name in trained.of_base and not trained.names.in_head(name)
+        # By value: the names in the file are the method's affair.
+        if not any(tensor.shape == p.shape and torch.equal(tensor, p) for tensor in stored)
+    ]

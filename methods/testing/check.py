@@ -1,0 +1,157 @@
+"""Runs the checks on one method."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import logging as transformers_logging
+
+from methods.base import Method, Setting
+from methods.testing import after_training, before_training
+from methods.testing.findings import FaultError, NotApplicableError
+from methods.testing.models import TINY_MODELS, WIDER_MODELS, TinyModel
+from methods.testing.report import Check, ConformanceReport, Outcome
+from methods.testing.subject import Subject, first_line, size_candidates, with_size
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A check by name.
+
+    Attributes:
+        run: raises `FaultError` or `NotApplicableError`.
+        needs: checks without which this one would find nothing new, but blame something else.
+        everywhere: whether every kind of base model is checked, or one stands for all.
+    """
+
+    name: str
+    run: Callable[[Subject], None]
+    needs: tuple[str, ...] = ()
+    everywhere: bool = False
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("adapt", before_training.check_adapt, everywhere=True),
+    Rule("start", before_training.check_start, ("adapt",), everywhere=True),
+    Rule("groups", before_training.check_groups, ("adapt",), everywhere=True),
+    Rule("count", before_training.check_count, ("groups",)),
+    Rule("size", before_training.check_size, ("count",)),
+    Rule("skeleton", before_training.check_skeleton, ("adapt",)),
+    Rule("gradients", before_training.check_gradients, ("groups",), everywhere=True),
+    Rule("training", after_training.check_training, ("groups",), everywhere=True),
+    Rule("determinism", after_training.check_determinism, ("training",)),
+    Rule("resume", after_training.check_resume, ("determinism",)),
+    Rule("merge", after_training.check_merge, ("training",), everywhere=True),
+    Rule("save", after_training.check_save, ("training",), everywhere=True),
+    Rule("disable", after_training.check_disable, ("training",), everywhere=True),
+    Rule("bfloat16", before_training.check_bfloat16, ("adapt",)),
+)
+ON_EVERY_MODEL: tuple[Rule, ...] = tuple(rule for rule in RULES if rule.everywhere)
+
+
+def check_method(
+    method: Method[Any], setting: Setting | None = None, *, model: TinyModel | None = None
+) -> ConformanceReport:
+    """Check that a method keeps the contract of `methods.base.Method`.
+
+    All checks are done on the first of `TINY_MODELS` that the method can be applied to; those of the adapter itself on
+    the other ones too, which the method may refuse with a `ValueError` in `Method.adapt`.
+
+    Args:
+        setting: its hyper-parameters; by default those of its setting type, with another size for a tiny model that
+            refuses the default size.
+        model: do the checks on this model alone.
+
+    Raises:
+        ValueError: no setting is given, and the method's setting type does not have a default for everything.
+    """
+    with quiet_workspace() as workspace:
+        models = [[model]] if model is not None else [[TINY_MODELS[name], WIDER_MODELS[name]] for name in TINY_MODELS]
+        subjects = [make_subject(method, setting, widths, workspace) for widths in models]
+        main = next((subject for subject in subjects if subject.obstacle is None), None)
+        if main is None:
+            reasons = "; ".join(f"{s.tiny.name}: {first_line(s.obstacle)}" for s in subjects if s.obstacle)
+            refused = f"the method can be applied to no tiny model ({reasons})"
+            fault = Check("adapt", Outcome.FAILED, refused, subjects[0].obstacle)
+            return ConformanceReport(method.name, " or ".join(s.tiny.name for s in subjects), (fault,))
+        checks = [*run_rules(RULES, main), *(check_elsewhere(subject) for subject in subjects if subject is not main)]
+    return ConformanceReport(method.name, main.tiny.name, tuple(checks))
+
+
+@contextmanager
+def quiet_workspace() -> Iterator[Path]:
+    """Give a folder that goes away, and silence what libraries say of training a few steps on a tiny model."""
+    bars = transformers_logging.is_progress_bar_enabled()
+    with tempfile.TemporaryDirectory(prefix="conformance-") as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        transformers_logging.disable_progress_bar()
+        try:
+            yield Path(folder)
+        finally:
+            if bars:
+                transformers_logging.enable_progress_bar()
+
+
+def make_subject(method: Method[Any], setting: Setting | None, widths: Sequence[TinyModel], workspace: Path) -> Subject:
+    """Return a method on the first width of a model that it can be applied to; on the first if there is none.
+
+    Without a setting it has the default one, or the first of its sizes that the model takes.
+
+    Raises:
+        ValueError: no setting is given, and the method's setting type does not have a default for everything.
+    """
+    settings = [setting] if setting is not None else list(_settings(method))
+    candidates = (Subject(method, chosen, tiny, workspace / tiny.name) for tiny in widths for chosen in settings)
+    first = next(candidates)
+    return next((subject for subject in chain([first], candidates) if subject.obstacle is None), first)
+
+
+def _settings(method: Method[Any]) -> Iterator[Setting]:
+    default = method.setting_type()
+    yield default
+    for size in size_candidates(method):
+        # A value that the setting refuses is no size of the method.
+        with suppress(ValueError):
+            yield with_size(method, default, size)
+
+
+def run_rules(rules: tuple[Rule, ...], subject: Subject) -> Iterator[Check]:
+    """Do the checks one after the other, leaving out those that could only repeat an earlier one's fault."""
+    passed: set[str] = set()
+    for rule in rules:
+        check = _run(rule, subject, [name for name in rule.needs if name not in passed])
+        if check.outcome is Outcome.PASSED:
+            passed.add(rule.name)
+        yield check
+
+
+def check_elsewhere(subject: Subject) -> Check:
+    """Do the checks that count on every tiny model, as one check with the model's name."""
+    checks = list(run_rules(ON_EVERY_MODEL, subject))
+    adapt = checks[0]
+    faults = [check for check in checks if check.outcome is Outcome.FAILED]
+    if faults:
+        reason = "; ".join(str(fault) for fault in faults)
+        return Check(subject.tiny.name, Outcome.FAILED, reason, faults[0].cause)
+    return Check(subject.tiny.name, adapt.outcome, adapt.reason)
+
+
+def _run(rule: Rule, subject: Subject, not_passed: list[str]) -> Check:
+    if not_passed:
+        return Check(rule.name, Outcome.NOT_APPLICABLE, f"not looked at, since {not_passed[0]} did not pass")
+    try:
+        rule.run(subject)
+    except NotApplicableError as reason:
+        return Check(rule.name, Outcome.NOT_APPLICABLE, str(reason))
+    except FaultError as fault:
+        return Check(rule.name, Outcome.FAILED, str(fault), fault)
+    except Exception as error:  # whatever a method raises is a finding, and never ends the other checks
+        return Check(rule.name, Outcome.FAILED, f"raises {type(error).__name__} ({first_line(error)})", error)
+    return Check(rule.name, Outcome.PASSED)

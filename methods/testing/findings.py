@@ -1,0 +1,64 @@
+"""How a check says what it has found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import inf
+
+import torch
+from torch import Tensor
+
+from methods.testing.subject import State
+
+# Of the largest logit.
+EQUAL = 1e-5
+
+
+class FaultError(Exception):
+    """A promise that is not kept, as one sentence with the number found."""
+
+
+class NotApplicableError(Exception):
+    """Why a promise is not asked of this method, as one sentence."""
+
+
+def difference(found: Tensor, expected: Tensor) -> float:
+    """Return the largest difference as a share of the largest expected number; infinite for unlike shapes."""
+    if found.shape != expected.shape:
+        return inf
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+def raise_unless_equal(expected: State, found: State, fault: str) -> None:
+    """Raise where two states are not bit-identical."""
+    names = [
+        name
+        for name in {**expected, **found}
+        if name not in expected or name not in found or not torch.equal(expected[name], found[name])
+    ]
+    if names:
+        most = largest_change(names, expected, found)
+        everything = len({**expected, **found})
+        raise FaultError(f"{fault} {len(names)} of {everything} tensors, by up to {most:.2g} (the first: {names[0]})")
+
+
+def largest_change(names: Iterable[str], before: State, after: State) -> float:
+    """Return the largest absolute change of the named tensors; infinite for one that is gone, new or reshaped."""
+    return max(
+        float((after[name].float() - before[name].float()).abs().max())
+        if name in before and name in after and before[name].shape == after[name].shape
+        else inf
+        for name in names
+    )
+
+
+def raise_unless_finite(logits: Tensor, when: str) -> None:
+    """Raise where an output is infinite or no number."""
+    bad = int((~torch.isfinite(logits)).sum())
+    if bad:
+        raise FaultError(f"{bad} of {logits.numel()} outputs are not finite {when}")
+
+
+def several(names: list[str], kind: str) -> str:
+    """Return ``2 parameters are (the first: a.b)``."""
+    return f"1 {kind} is ({names[0]})" if len(names) == 1 else f"{len(names)} {kind}s are (the first: {names[0]})"

@@ -1,0 +1,166 @@
+"""Tiny base models from configurations: the four kinds of layers that methods meet."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    ViTConfig,
+    ViTForImageClassification,
+)
+
+WIDTH = 64
+# For methods whose blocks are wider than that.
+WIDER = 256
+LABELS = 3
+TOKENS = 8
+VOCABULARY = 96
+# Five times the usual: at the usual scale so narrow a model attends to everything alike, and an adapter on the queries
+# changes next to nothing.
+STD = 0.1
+
+Row = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class TinyModel:
+    """A small base model with inputs for it.
+
+    Attributes:
+        name: what reports call it.
+        kind: what is special about its layers, in words.
+        make: returns the model; called once, after torch's generator was seeded.
+    """
+
+    name: str
+    kind: str
+    make: Callable[[], PreTrainedModel]
+
+    def build(self, dtype: torch.dtype = torch.float32, device: str = "cpu") -> PreTrainedModel:
+        """Return a new copy of the model, with the same weights at every call."""
+        return copy.deepcopy(_template(self)).to(device=device, dtype=dtype)
+
+    def rows(self, count: int) -> list[Row]:
+        """Return training examples, the same at every call: inputs and ``labels``, without a batch dimension."""
+        model = self.build().eval()
+        generator = torch.Generator().manual_seed(1)
+        rows = [_inputs(model, generator) for _ in range(count)]
+        with torch.no_grad():
+            scores_tokens = model(**as_batch(rows[:1])).logits.ndim == 3
+        for number, row in enumerate(rows):
+            row["labels"] = row["input_ids"] if scores_tokens else torch.tensor(number % model.config.num_labels)
+        return rows
+
+
+@cache
+def _template(tiny: TinyModel) -> Any:
+    torch.manual_seed(0)
+    model = tiny.make()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            # Biases start at zero, and an adapter that forgets or scales them would not be noticed.
+            if parameter.ndim == 1:
+                parameter.add_(STD * torch.randn_like(parameter))
+    return model
+
+
+def as_batch(rows: list[Row]) -> Row:
+    """Stack rows."""
+    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy: of classes, or of the next token where there is a label for every token.
+
+    Args:
+        logits: shape (batch, classes), or (batch, tokens, vocabulary); a prompt in front of the tokens is ignored.
+        labels: shape (batch,), or (batch, tokens).
+    """
+    if labels.ndim == 2:
+        logits, labels = logits[:, -labels.shape[1] : -1].flatten(0, 1), labels[:, 1:].flatten()
+    return functional.cross_entropy(logits.float(), labels)
+
+
+@torch.no_grad()
+def outputs(model: nn.Module, rows: list[Row]) -> Tensor:
+    """Return the logits in evaluation mode: shape (batch, classes), or (batch, tokens, vocabulary)."""
+    batch = as_batch(rows)
+    labels = batch.pop("labels")
+    logits = model.eval()(**batch).logits.float()
+    return logits[:, -labels.shape[1] :] if labels.ndim == 2 else logits
+
+
+def _inputs(model: PreTrainedModel, generator: torch.Generator) -> Row:
+    config = model.config
+    if model.main_input_name == "pixel_values":
+        size = (config.num_channels, config.image_size, config.image_size)
+        return {"pixel_values": torch.randn(size, generator=generator)}
+    # From 2 on: 0 and 1 are padding and the like.
+    ids = torch.randint(2, config.vocab_size, (TOKENS,), generator=generator)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def _shape(width: int) -> dict[str, Any]:
+    return {
+        "hidden_size": width,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "initializer_range": STD,
+        "vocab_size": VOCABULARY,
+        "num_labels": LABELS,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "pad_token_id": 0,
+    }
+
+
+def _bert(width: int) -> PreTrainedModel:
+    return BertForSequenceClassification(
+        BertConfig(**_shape(width), intermediate_size=2 * width, max_position_embeddings=64)
+    )
+
+
+def _gpt2(width: int) -> PreTrainedModel:
+    return GPT2ForSequenceClassification(GPT2Config(**_shape(width), n_inner=2 * width, n_positions=64))
+
+
+def _llama(width: int) -> PreTrainedModel:
+    return LlamaForCausalLM(
+        LlamaConfig(**_shape(width), intermediate_size=2 * width, num_key_value_heads=2, max_position_embeddings=64)
+    )
+
+
+def _vit(width: int) -> PreTrainedModel:
+    return ViTForImageClassification(
+        ViTConfig(**_shape(width), intermediate_size=2 * width, image_size=8, patch_size=4)
+    )
+
+
+def _tiny_models(width: int) -> dict[str, TinyModel]:
+    return {
+        tiny.name: tiny
+        for tiny in (
+            TinyModel("bert", "an encoder with nn.Linear", partial(_bert, width)),
+            TinyModel("gpt2", "a decoder with Conv1D, whose weights lie transposed", partial(_gpt2, width)),
+            TinyModel("llama", "a causal language model with fewer key than query heads", partial(_llama, width)),
+            TinyModel("vit", "an image encoder", partial(_vit, width)),
+        )
+    }
+
+
+TINY_MODELS: dict[str, TinyModel] = _tiny_models(WIDTH)
+WIDER_MODELS: dict[str, TinyModel] = _tiny_models(WIDER)

@@ -1,0 +1,271 @@
+"""One method on one tiny model: adapted, stepped and trained, for the checks to look at."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer, TrainingArguments, set_seed
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from methods.architecture import ModuleNames, module_names
+from methods.base import Method, ParameterGroup, Setting
+from methods.testing.models import Row, TinyModel, as_batch, loss, outputs
+
+SEED = 11
+OTHER_SEED = 12
+
+STEPS = 6
+INTERRUPTED_AFTER = 3
+BATCH = 4
+# More than any method would take: six steps have to show what moves.
+LEARNING_RATE = 1e-2
+WEIGHT_DECAY = 0.1
+
+# No tiny model takes more.
+LARGEST_SIZE = 1024
+
+# What peft and torch raise for a layer, a width or an architecture that a method cannot be applied to.
+REFUSALS = (ValueError, TypeError, NotImplementedError)
+
+State = dict[str, Tensor]
+
+
+@dataclass
+class Adapted:
+    """A base model that a method has adapted.
+
+    Attributes:
+        model: the adapted model.
+        groups: what the method says it optimises.
+        of_base: names in ``model`` of the parameters and buffers that were the base model's own before.
+        start: a copy of all parameters and buffers before any step.
+    """
+
+    model: nn.Module
+    names: ModuleNames
+    groups: list[ParameterGroup]
+    of_base: frozenset[str] = frozenset()
+    start: State = field(default_factory=dict)
+
+    @property
+    def adapter(self) -> list[nn.Parameter]:
+        """Everything optimised but the task head."""
+        return [p for group in self.groups if group.name != "head" for p in group.parameters]
+
+    @property
+    def optimised(self) -> dict[int, nn.Parameter]:
+        """Everything optimised, each parameter once, by identity."""
+        return {id(p): p for group in self.groups for p in group.parameters}
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield parameters and buffers by name, those with two names twice."""
+        yield from self.model.named_parameters(remove_duplicate=False)
+        yield from self.model.named_buffers(remove_duplicate=False)
+
+    def state(self) -> State:
+        """Return a copy of all parameters and buffers, those that no file holds included."""
+        return {name: tensor.detach().clone() for name, tensor in self.tensors()}
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Return AdamW over everything optimised; one learning rate for all, since a few steps must move it."""
+        return torch.optim.AdamW(self.optimised.values(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+
+
+@dataclass
+class Subject:
+    """A method with a setting on a tiny model; what is expensive is made once.
+
+    Attributes:
+        workspace: an empty folder for checkpoints and adapters.
+    """
+
+    method: Method[Any]
+    setting: Setting
+    tiny: TinyModel
+    workspace: Path
+
+    @property
+    def rows(self) -> list[Row]:
+        """The examples of all steps."""
+        return _rows(self.tiny)
+
+    def adapt(
+        self,
+        setting: Setting | None = None,
+        seed: int = SEED,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+    ) -> Adapted:
+        """Adapt a fresh base model."""
+        setting = setting or self.setting
+        base = self.tiny.build(dtype, device)
+        names = module_names(base)
+        # The tensors themselves are kept: an identity may be given to another once its owner is gone.
+        own = {id(tensor): tensor for tensor in [*base.parameters(), *base.buffers()]}
+        set_seed(seed)
+        with torch.device(device):
+            model = self.method.adapt(base, names, setting)
+        adapted = Adapted(model, names, self.method.parameter_groups(model, names, setting))
+        adapted.of_base = frozenset(name for name, tensor in adapted.tensors() if id(tensor) in own)
+        adapted.start = adapted.state()
+        return adapted
+
+    def outputs(self, model: nn.Module) -> Tensor:
+        """Return the logits of the tiny model's first examples."""
+        return outputs(model, self.rows[:BATCH])
+
+    @cached_property
+    def base_outputs(self) -> Tensor:
+        """The logits of the base model."""
+        return self.outputs(self.tiny.build())
+
+    @cached_property
+    def obstacle(self) -> Exception | None:
+        """What adapting the model raises, if it cannot be adapted."""
+        try:
+            _ = self.fresh
+        except Exception as error:  # of whatever kind: it becomes a finding
+            return error
+        return None
+
+    @cached_property
+    def fresh(self) -> Adapted:
+        """The adapted model before any step; not to be changed."""
+        return self.adapt()
+
+    @cached_property
+    def trained(self) -> Adapted:
+        """The adapted model after all steps; not to be changed."""
+        adapted = self.adapt()
+        self._train(adapted, self.workspace / "trained")
+        return adapted
+
+    @cached_property
+    def trained_again(self) -> Adapted:
+        """The same from the beginning, but with a checkpoint half way; not to be changed."""
+        adapted = self.adapt()
+        self._train(adapted, self.workspace / "trained again", save=True)
+        return adapted
+
+    def resume(self) -> Adapted:
+        """Do the second half of the training, from the checkpoint of the first and as a new process would."""
+        _ = self.trained_again
+        # As an interruption leaves it: the checkpoint and nothing later, in the folder that training goes on in.
+        folder, checkpoint = self.workspace / "resumed", f"checkpoint-{INTERRUPTED_AFTER}"
+        shutil.copytree(self.workspace / "trained again" / checkpoint, folder / checkpoint)
+        adapted = self.adapt()
+        self._train(adapted, folder, resume_from=folder / checkpoint)
+        return adapted
+
+    def step(self, adapted: Adapted, batch: Row, optimiser: torch.optim.Optimizer) -> None:
+        """Take one optimiser step without the method's callbacks; the gradients are left to be looked at."""
+        optimiser.zero_grad()
+        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+        loss(adapted.model.train()(**inputs).logits, batch["labels"]).backward()
+        optimiser.step()
+
+    def batches(self, count: int) -> Iterator[Row]:
+        """Yield the first ``count`` batches."""
+        for number in range(count):
+            yield as_batch(self.rows[BATCH * number : BATCH * (number + 1)])
+
+    def _train(self, adapted: Adapted, folder: Path, save: bool = False, resume_from: Path | None = None) -> None:
+        """Train in place with the method's callbacks, as a benchmark's run does."""
+        arguments = TrainingArguments(
+            output_dir=str(folder),
+            max_steps=STEPS,
+            per_device_train_batch_size=BATCH,
+            seed=SEED,
+            data_seed=SEED,
+            save_strategy="steps" if save else "no",
+            save_steps=INTERRUPTED_AFTER,
+            logging_strategy="no",
+            # The same arithmetic everywhere; what is checked does not depend on a device.
+            use_cpu=True,
+            remove_unused_columns=False,
+            report_to="none",
+            disable_tqdm=True,
+            label_names=["labels"],
+        )
+        trainer = _Trainer(
+            model=adapted.model,
+            args=arguments,
+            train_dataset=self.rows,
+            data_collator=as_batch,
+            optimizers=(adapted.optimiser(), None),
+            callbacks=self.method.callbacks(self.setting),
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(ProgressCallback)
+        with _cheap_garbage_collection():
+            trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its type."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def size_candidates(method: Method[Any]) -> Iterator[int]:
+    """Yield some values of the size knob, wider and wider apart, in ascending order of the parameter count."""
+    knob = method.size_knob
+    if knob is None:
+        return
+    values = knob.choices or range(knob.smallest, min(knob.ceiling, LARGEST_SIZE) + 1)
+    at = 0
+    while at < len(values):
+        yield values[at]
+        at = 2 * at + 1
+
+
+def with_size(method: Method[Any], setting: Setting, value: int) -> Setting:
+    """Return the setting with another value of the size knob.
+
+    Raises:
+        ValueError: the setting refuses the value.
+    """
+    # Checked anew: `Method.with_size` copies.
+    return type(setting).model_validate(method.with_size(setting, value).model_dump())
+
+
+@cache
+def _rows(tiny: TinyModel) -> list[Row]:
+    return tiny.rows(STEPS * BATCH)
+
+
+class _Trainer(Trainer):
+    """A `Trainer` whose loss is made of the logits, so that no model's own loss is needed."""
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Row,
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Return the mean loss of the batch."""
+        result = model(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
+        value = loss(result.logits, inputs["labels"])
+        return (value, result) if return_outputs else value
+
+
+@contextmanager
+def _cheap_garbage_collection() -> Iterator[None]:
+    """Let collections inside the block look only at what is made inside it.
+
+    `Trainer` collects at its end, which takes several times as long as the few steps of a tiny model.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
