@@ -14,14 +14,14 @@ from methods import find_method
 from methods.base import Method, Setting
 from methods.testing.after_training import try_merging
 from methods.testing.before_training import starting_change
-from methods.testing.check import ON_EVERY_MODEL, make_subject, quiet_workspace, run_rules
+from methods.testing.check import RULES, make_subject, quiet_workspace, run_rules
 from methods.testing.findings import EQUAL, FaultError
 from methods.testing.models import TINY_MODELS, WIDER_MODELS
 from methods.testing.report import Outcome
 from methods.testing.subject import Subject, first_line
 
 # What a method must do on a model to be said to work on it; the rest is reported by itself.
-WORKING = ("adapt", "groups", "gradients", "training", "save")
+WORKING = tuple(rule for rule in RULES if rule.name in ("adapt", "groups", "gradients", "training", "save"))
 REASON_LENGTH = 120
 
 
@@ -134,8 +134,8 @@ def shortened(reason: str) -> str:
 def _works(subject: Subject) -> Ability:
     if subject.obstacle is not None:
         return Ability(False, shortened(first_line(subject.obstacle)))
-    for check in run_rules(ON_EVERY_MODEL, subject):
-        if check.name in WORKING and check.outcome is not Outcome.PASSED:
+    for check in run_rules(WORKING, subject):
+        if check.outcome is not Outcome.PASSED:
             return Ability(False, shortened(str(check)))
     return Ability(True)
 
@@ -146,8 +146,6 @@ def _start(subject: Subject) -> Ability:
 
 
 def _merge(subject: Subject) -> Ability:
-    if not hasattr(subject.trained.model, "merge_and_unload"):
-        return Ability(False, "no adapter apart from the base weights")
     try:
         try_merging(subject)
     except FaultError as fault:

@@ -68,7 +68,7 @@ def check_training(subject: Subject) -> None:
 
 def check_determinism(subject: Subject) -> None:
     """The same seed gives the same start and the same end."""
-    raise_unless_equal(subject.fresh.start, subject.adapt().start, "the same seed starts with other values in")
+    raise_unless_equal(subject.trained.start, subject.trained_again.start, "the same seed starts with other values in")
     again = subject.trained_again.state()
     raise_unless_equal(subject.trained.state(), again, "training again with the same seed ends with other values in")
 
@@ -81,11 +81,11 @@ def check_resume(subject: Subject) -> None:
 
 def check_merge(subject: Subject) -> None:
     """Merging after training keeps the outputs, and unmerging gives them back; or it cannot be done, as declared."""
-    trained, declared = subject.trained, subject.method.mergeable
-    if not hasattr(trained.model, "merge_and_unload"):
-        if declared and not _in_place(trained):
-            raise FaultError("mergeable = True is declared, but the adapted model has no merge_and_unload")
-        raise NotApplicableError("there is no adapter apart from the base weights: nothing to merge")
+    declared = subject.method.mergeable
+    if _in_place(subject.trained):
+        raise NotApplicableError(
+            "nothing is trained apart from the base model and its head, so there is nothing to merge"
+        )
     try:
         try_merging(subject)
     except FaultError as fault:
@@ -97,11 +97,13 @@ def check_merge(subject: Subject) -> None:
 
 
 def try_merging(subject: Subject) -> None:
-    """Merge, unmerge and unload copies of the trained model.
+    """Merge, unmerge and unload a copy of the trained model.
 
     Raises:
-        FaultError: merging is refused, or changes the outputs.
+        FaultError: merging is not possible, is refused, or changes the outputs.
     """
+    if not hasattr(subject.trained.model, "merge_and_unload"):
+        raise FaultError("the adapted model has no merge_and_unload")
     expected = subject.outputs(subject.trained.model)
     model: Any = copy.deepcopy(subject.trained.model)
     try:

@@ -60,5 +60,5 @@ def raise_unless_finite(logits: Tensor, when: str) -> None:
 
 
 def several(names: list[str], kind: str) -> str:
-    """Return ``2 parameters are (the first: a.b)``."""
-    return f"1 {kind} is ({names[0]})" if len(names) == 1 else f"{len(names)} {kind}s are (the first: {names[0]})"
+    """Return ``the parameter a.b is``, or ``3 parameters (a.b and others) are``."""
+    return f"the {kind} {names[0]} is" if len(names) == 1 else f"{len(names)} {kind}s ({names[0]} and others) are"

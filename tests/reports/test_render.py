@@ -12,7 +12,8 @@ from rich.console import Console
 
 from reports.frame import read_frame
 from reports.render import TerminalLeaderboard, escape, markdown, markdown_table, one_line
-from reports.tables import MINI_LABEL, Table, leaderboards
+from reports.leaderboard import leaderboards
+from reports.tables import MINI_LABEL, Table
 
 HOSTILE = [
     "a|b",
@@ -75,7 +76,7 @@ def test_one_line_escapes_what_cannot_be_printed() -> None:
 def test_a_hostile_leaderboard_keeps_its_tables(planter: Any) -> None:
     for method in HOSTILE:
         planter.run(0.5, method=method, small=True)
-    (board,) = leaderboards(read_frame(planter.store).runs)
+    (board,) = leaderboards(read_frame(planter.store))
     text = markdown(board)
     scores, costs = parsed_tables(text)
     assert [row[0] for row in scores[1:]] == [one_line(row[0]).strip() for row in board.scores.rows]
@@ -87,14 +88,14 @@ def test_a_hostile_leaderboard_keeps_its_tables(planter: Any) -> None:
 def test_warnings_and_facts_are_in_the_page(planter: Any) -> None:
     planter.run(0.5)
     planter.run(0.5, seed=1, data_revision="data-2")
-    (board,) = leaderboards(read_frame(planter.store).runs)
+    (board,) = leaderboards(read_frame(planter.store))
     assert "- **Warning**: mixed revisions: data of glue/cola: data-1 (1 run), data-2 (1 run)." in markdown(board)
     assert "Warning: mixed revisions: data of glue/cola" in terminal(board, 120)
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 200])
 def test_no_terminal_is_too_narrow(planted: Any, width: int) -> None:
-    (board,) = leaderboards(read_frame(planted.store).runs)
+    (board,) = leaderboards(read_frame(planted.store))
     text = terminal(board, width)
     assert max(len(line) for line in text.splitlines()) <= width
     assert "…" not in text
@@ -106,7 +107,7 @@ def test_no_terminal_is_too_narrow(planted: Any, width: int) -> None:
 
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_cells_are_not_broken_where_a_table_fits(planted: Any, width: int) -> None:
-    (board,) = leaderboards(read_frame(planted.store).runs)
+    (board,) = leaderboards(read_frame(planted.store))
     text = terminal(board, width)
     for row in board.scores.rows:
         assert all(cell in text for cell in row)
@@ -118,7 +119,7 @@ def test_cells_are_not_broken_where_a_table_fits(planted: Any, width: int) -> No
 def test_the_terminal_gets_no_codes_from_names(planter: Any) -> None:
     for method in HOSTILE:
         planter.run(0.5, method=method, small=True)
-    (board,) = leaderboards(read_frame(planter.store).runs)
+    (board,) = leaderboards(read_frame(planter.store))
     text = terminal(board, 250)
     assert "\x1b" not in text
     assert "[red]markup[/red] :smile:" in text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +21,10 @@ from reports.tables import MINI_LABEL
 NAMES = {
     "leaderboard.md",
     "leaderboard.csv",
+    "leaderboard.tex",
+    "leaderboard.parquet",
+    "over_tasks.csv",
+    "comparisons.csv",
     "runs.csv",
     "figures/score_vs_parameters.png",
     "figures/score_vs_parameters.svg",
@@ -39,7 +42,7 @@ def test_writes_these_files_and_no_others(planted: Any) -> None:
     assert {path.relative_to(folder).as_posix() for path in report.files} == NAMES == set(contents(folder))
     assert contents(planted.store.runs) == before
     assert len(report.frame.runs) == 13
-    assert [board.title for board in report.boards] == ["planted: roberta-base, protocol strict, all examples"]
+    assert [board.title for board in report.boards] == ["roberta-base, protocol strict, all examples, no budget"]
 
 
 def test_same_records_same_bytes_wherever_they_lie(planted: Any, tmp_path: Path, copied: Callable[[], Store]) -> None:
@@ -67,7 +70,7 @@ def test_another_process_writes_the_same_bytes(planted: Any, tmp_path: Path) -> 
 
 def test_failures_are_listed_with_their_reasons(planted: Any) -> None:
     page = write_report(planted.store).files[0].read_text(encoding="utf-8")
-    assert "Runs: 13, of which 11 have a score. Records that cannot be read: 0." in page
+    assert "Runs: 13, of which 11 have a score. Refused records: 0." in page
     assert "| lora | glue/rte | roberta-base | 2 | diverged | The loss was not finite at step 12. |" in page
     assert "| vera | glue/rte | roberta-base | 0 | out of memory | The device has 1 GiB. |" in page
 
@@ -95,7 +98,7 @@ def test_unreadable_records_are_listed(planted: Any, damage: Callable[[str, str]
     damage(edited, "edited")
     report = write_report(planted.store)
     page = report.files[0].read_text(encoding="utf-8")
-    assert "Records that cannot be read: 2." in page
+    assert "Refused records: 2." in page
     assert f"- runs/{half}/record.json is not whole JSON" in page
     assert f"- runs/{edited}/record.json was changed after it was written" in page
     assert {entry.path.parent.name for entry in report.frame.unreadable} == {half, edited}
@@ -105,15 +108,15 @@ def test_unreadable_records_are_listed(planted: Any, damage: Callable[[str, str]
 def test_nothing_but_unreadable_records_is_a_report_too(planter: Any, damage: Callable[[str, str], None]) -> None:
     damage(planter.run(0.5).run_id, "half")
     report = write_report(planter.store)
-    assert {path.name for path in report.files} == {"leaderboard.md", "leaderboard.csv", "runs.csv"}
+    assert {path.name for path in report.files} == {name for name in NAMES if "/" not in name}
     assert report.boards == ()
-    assert "Runs: 0, of which 0 have a score. Records that cannot be read: 1." in report.files[0].read_text()
+    assert "Runs: 0, of which 0 have a score. Refused records: 1." in report.files[0].read_text()
 
 
 def test_the_figure_of_an_earlier_report_does_not_stay(planter: Any, damage: Callable[[str, str], None]) -> None:
     run_id = planter.run(0.5).run_id
     planter.run(seed=1, status=Status.ERROR, reason="It broke.")
-    assert len(write_report(planter.store).files) == 5
+    assert len(write_report(planter.store).files) == len(NAMES)
     damage(run_id, "half")
     write_report(planter.store)
     assert not list((planter.store.root / "report" / "figures").iterdir())
@@ -141,7 +144,7 @@ def test_a_mixed_store_says_which_part_is_small(planter: Any) -> None:
     planter.run(0.5, base_model="roberta-large")
     page = write_report(planter.store).files[0].read_text(encoding="utf-8")
     assert f"**{MINI_LABEL}** (where so marked)" in page
-    full = page[page.index("## planted: roberta-large") :].split("## Score against")[0]
+    full = page[page.index("## roberta-large") :].split("## Score against")[0]
     assert MINI_LABEL not in full
 
 
@@ -150,11 +153,12 @@ def test_csv_files_read_back(planter: Any) -> None:
     planter.seeds([0.1, 0.2], method=name)
     planter.run(method=name, seed=2, status=Status.ERROR, reason=name)
     report = write_report(planter.store)
-    table = pd.read_csv(report.files[1])
+    files = {path.name: path for path in report.files}
+    table = pd.read_csv(files["leaderboard.csv"])
     assert list(table["method"]) == [name]
     assert table.loc[0, "mean"] == pytest.approx(0.15)
     assert (table.loc[0, "n_ok"], table.loc[0, "n_failed"], table.loc[0, "failed"]) == (2, 1, "1 error")
-    runs = pd.read_csv(io.BytesIO(report.files[2].read_bytes()))
+    runs = pd.read_csv(files["runs.csv"])
     assert list(runs["run_id"]) == list(report.frame.runs["run_id"])
     assert list(runs["score"].dropna()) == [0.1, 0.2]
     assert runs.loc[2, "reason"] == name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 
 from bench.record import Status
 from reports.frame import read_frame
-from reports.tables import MINI_LABEL, Leaderboard, leaderboards, row_key, summarise
+from reports.leaderboard import Leaderboard, leaderboards
+from reports.tables import MINI_LABEL, row_key, summarise
 
 
 def boards_of(planter: Any) -> list[Leaderboard]:
-    return leaderboards(read_frame(planter.store).runs)
+    return leaderboards(read_frame(planter.store))
 
 
 def board_of(planter: Any) -> Leaderboard:
@@ -50,11 +52,15 @@ def test_cells_of_the_planted_store(planted: Any) -> None:
         "glue/stsb (pearson)",
         "average",
     )
-    average = "75.0"  # of 60, 75 and 90
-    assert board.scores.rows == (
-        ("lora", "294,912", "60.0 ± 10.0 (n=3)", "75.0 ± 7.1 (n=2, 1 diverged)", "90.0 ± 0.0 (n=3)", average),
-        ("vera", "18,432", "60.0 ± 26.5 (n=3)", "out of memory", "not run", "—"),
+    lora, vera = board.scores.rows
+    assert re.fullmatch(r"60\.0 ± \d+\.\d \[1-2\] \(n=3\)", lora[2])
+    assert lora[:2] + lora[3:] == (
+        *("lora", "294,912", "75.0 (n=2, 1 diverged)"),
+        *("90.0 ± 0.0 (n=3)", "75.0"),  # the average of 60, 75 and 90
     )
+    assert re.fullmatch(r"60\.0 ± \d+\.\d \[1-2\] \(n=3\)", vera[2])
+    assert vera[:2] + vera[3:] == ("vera", "18,432", "out of memory", "not run", "—")
+    assert board.scores.bold == frozenset()
     assert any("average is over all 3 tasks" in note for note in board.notes)
     assert board.warnings == ()
     assert board.label is None
@@ -74,8 +80,8 @@ def test_no_average_over_fewer_tasks_than_the_table_has(planter: Any) -> None:
 
 def test_parameters_and_cost(planted: Any) -> None:
     costs = board_of(planted).costs
-    assert costs.head[1:6] == ("reported", "trainable", "optimised", "stored (bytes)", "head")
-    lora = ("lora", "294,912", "294,912", "294,912", "1,181,696", "592,130", "0.5", "1.00", "—")
+    assert costs.head[1:7] == ("reported", "trainable", "optimised", "frozen", "stored (bytes)", "head")
+    lora = ("lora", "294,912", "294,912", "294,912", "0", "1,181,696", "592,130", "0.5", "1.00", "—")
     assert costs.rows[0] == lora  # 50 s / 100 steps; 2**30 bytes; no accelerator
 
 
@@ -86,12 +92,12 @@ def test_cost_spans_the_tasks_and_leaves_failed_runs_out(planter: Any) -> None:
     failed = replace(planter.cost, train_seconds=9999.0, peak_process_bytes=2**40)
     planter.run(task="b", seed=1, cost=failed, ledger=None, status=Status.TIMEOUT, reason="It took too long.")
     row = board_of(planter).costs.rows[0]
-    assert row[5:] == ("10 to 1,000", "0.5 to 1", "1.00", "1.00 to 3.00")
+    assert row[6:] == ("10 to 1,000", "0.5 to 1", "1.00", "1.00 to 3.00")
 
 
 def test_a_run_that_took_no_step_has_no_time_a_step(planter: Any) -> None:
     planter.run(0.5, cost=replace(planter.cost, train_seconds=0.0, train_steps=0))
-    assert board_of(planter).costs.rows[0][6] == "—"
+    assert board_of(planter).costs.rows[0][7] == "—"
 
 
 def test_one_seed_has_no_deviation(planter: Any) -> None:
@@ -103,6 +109,7 @@ def test_one_seed_has_no_deviation(planter: Any) -> None:
     ("endings", "text"),
     [
         ([Status.OUT_OF_MEMORY], "out of memory"),
+        ([Status.SKIPPED], "skipped"),
         ([Status.DIVERGED, Status.DIVERGED], "2 diverged"),
         ([Status.ERROR, Status.TIMEOUT, Status.SKIPPED], "1 error, 1 skipped, 1 timeout"),
     ],
@@ -117,16 +124,16 @@ def test_a_score_of_a_failed_run_is_in_no_mean(planter: Any) -> None:
     planter.seeds([0.5, 0.5])
     planter.run(0.0, status=Status.DIVERGED, reason="The loss rose.", seed=2)
     planter.run(None, seed=3)
-    planter.run(math.nan, seed=4)
-    assert board_of(planter).scores.rows[0][2] == "50.0 ± 0.0 (n=2, 1 diverged, 2 ok without a score)"
+    planter.run(None, seed=4)
+    assert board_of(planter).scores.rows[0][2] == "50.0 (n=2, 1 diverged, 2 ok without a score)"
 
 
 def test_two_settings_of_a_method_are_two_rows_never_one_mean(planter: Any) -> None:
     for rank in (16, 4):
         planter.seeds([rank / 100, rank / 100], setting={"rank": rank, "learning_rate": 0.001})
     assert [(row[0], row[2]) for row in board_of(planter).scores.rows] == [
-        ("lora (rank=4)", "4.0 ± 0.0 (n=2)"),
-        ("lora (rank=16)", "16.0 ± 0.0 (n=2)"),
+        ("lora (rank=4)", "4.0 (n=2)"),
+        ("lora (rank=16)", "16.0 (n=2)"),
     ]
     cells = summarise(read_frame(planter.store).runs)
     assert list(cells["row"]) == ["lora (rank=4)", "lora (rank=16)"]
@@ -141,13 +148,44 @@ def test_a_setting_that_differs_between_tasks_is_told(planter: Any) -> None:
     assert "Settings that are not the same on all tasks: learning_rate of lora." in board.notes
 
 
-@pytest.mark.parametrize("held", ["suite", "base_model", "protocol", "limit", "small"])
+@pytest.mark.parametrize("held", ["base_model", "protocol", "limit", "small", "budget"])
 def test_what_a_table_holds_fixed_makes_tables(planter: Any, held: str) -> None:
     planter.run(0.5)
-    planter.run(0.7, **{held: {"limit": 100, "small": True}.get(held, "another")}, seed=1)
+    others = {"limit": 100, "small": True, "budget": {"asked": "24k", "parameters": 24_000, "mode": "uniform"}}
+    planter.run(0.7, **{held: others.get(held, "another")}, seed=1)
     boards = boards_of(planter)
     assert sorted(board.scores.rows[0][2] for board in boards) == ["50.0 (n=1)", "70.0 (n=1)"]
     assert len({(board.title, board.label) for board in boards}) == 2
+
+
+def test_a_run_that_two_suites_ask_for_is_in_one_table(planter: Any) -> None:
+    planter.run(0.5, suite="first")
+    planter.run(0.6, suite="second", seed=1)
+    board = board_of(planter)
+    assert board.scores.rows[0][2] == "55.0 (n=2)"
+    assert board.facts[0] == "Suites: first, second."
+    assert list(summarise(read_frame(planter.store).runs)["suites"]) == ["first; second"]
+
+
+BUDGET = {"asked": "24k", "parameters": 24_000, "mode": "uniform"}
+
+
+def test_a_budget_is_named_and_what_is_used_of_it_is_shown(planter: Any) -> None:
+    planter.run(0.5, budget=BUDGET, ledger=replace(planter.ledger, reported=23_000))
+    planter.run(0.5, budget=BUDGET, ledger=replace(planter.ledger, reported=24_600), method="vera")
+    planter.run(0.5, budget={**BUDGET, "asked": "9k", "parameters": 9_000}, method="none", ledger=None)
+    small, large = boards_of(planter)
+    assert large.title.endswith("all examples, budget 24k: at most 24,000 (uniform)")
+    assert small.title.endswith("budget 9k: at most 9,000 (uniform)")
+    assert large.costs.head[1:3] == ("reported", "of budget")
+    assert [row[2] for row in large.costs.rows] == ["95.8%", "102.5% OVER"]
+    assert small.costs.rows[0][2] == "—"
+    assert "of budget" not in board_of_no_budget(planter).costs.head
+
+
+def board_of_no_budget(planter: Any) -> Leaderboard:
+    planter.run(0.5)
+    return boards_of(planter)[-1]
 
 
 def test_small_suites_are_labelled(planter: Any) -> None:
@@ -156,11 +194,12 @@ def test_small_suites_are_labelled(planter: Any) -> None:
     assert list(summarise(read_frame(planter.store).runs)["label"]) == [MINI_LABEL]
 
 
-def test_heading_names_suite_model_protocol_limit_data_and_revisions(planter: Any) -> None:
+def test_heading_names_model_protocol_limit_budget_suite_data_and_revisions(planter: Any) -> None:
     planter.run(0.5, limit=64)
     board = board_of(planter)
-    assert board.title == "planted: roberta-base, protocol strict, at most 64 examples of each split"
+    assert board.title == "roberta-base, protocol strict, at most 64 examples of each split, no budget"
     assert board.facts == (
+        "Suite: planted.",
         "Base model roberta-base at revision model-1.",
         "Data of glue/cola: a planted source, revision data-1.",
     )
@@ -174,7 +213,7 @@ def test_heading_names_suite_model_protocol_limit_data_and_revisions(planter: An
         ("data_source", "mixed sources: data of glue/cola: a planted source (1 run), other (1 run)."),
         ("method_code", "mixed code: method lora: method-1 (1 run), other (1 run)."),
         ("task_code", "mixed code: task glue/cola: other (1 run), task-1 (1 run)."),
-        ("harness_code", "mixed code: harness of suite planted: harness-1 (1 run), other (1 run)."),
+        ("harness_code", "mixed code: harness with roberta-base: harness-1 (1 run), other (1 run)."),
     ],
 )
 def test_mixed_specs_are_warned_of(planter: Any, field: str, warning: str) -> None:
@@ -186,7 +225,7 @@ def test_mixed_specs_are_warned_of(planter: Any, field: str, warning: str) -> No
 @pytest.mark.parametrize("field", ["data_revision", "method_code", "task_code"])
 def test_tasks_and_methods_of_their_own_are_not_mixed(planter: Any, field: str) -> None:
     planter.run(0.5)
-    planter.run(0.7, **{field: "other"}, task="b", method="vera")
+    planter.run(0.7, **{field: "other"}, task="glue/rte", method="vera")
     assert board_of(planter).warnings == ()
 
 
@@ -196,7 +235,7 @@ def test_mixed_versions_are_warned_of(planter: Any, library: str) -> None:
     planter.run(0.5)
     planter.run(0.5, seed=1, provenance=replace(planter.provenance, versions={**versions, library: "9"}))
     (warning,) = board_of(planter).warnings
-    assert warning == f"mixed versions: {library} in suite planted: {versions[library]} (1 run), 9 (1 run)."
+    assert warning == f"mixed versions: {library} with roberta-base: {versions[library]} (1 run), 9 (1 run)."
 
 
 def test_an_unknown_version_is_not_taken_for_the_known_one(planter: Any) -> None:
@@ -211,7 +250,7 @@ def test_mixed_hardware_is_warned_of(planter: Any) -> None:
     planter.run(0.5)
     planter.run(0.5, seed=1, provenance=replace(planter.provenance, hardware={"processor": "loom"}))
     (warning,) = board_of(planter).warnings
-    assert "processor in suite planted: abacus (1 run), loom (1 run)" in warning
+    assert "processor with roberta-base: abacus (1 run), loom (1 run)" in warning
 
 
 def test_a_seed_that_counts_twice_is_warned_of(planter: Any) -> None:
@@ -225,14 +264,14 @@ def test_scores_that_are_no_fractions_are_shown_as_they_are(planter: Any) -> Non
     planter.seeds([5.5, 6.5], task="mt_bench", metric="judge_score")
     board = board_of(planter)
     assert board.scores.head[2:] == ("glue/cola (matthews_correlation)", "mt_bench (judge_score, as is)")
-    assert board.scores.rows[0][2:] == ("55.0 ± 7.1 (n=2)", "6.00 ± 0.71 (n=2)")
+    assert board.scores.rows[0][2:] == ("55.0 (n=2)", "6.00 (n=2)")
     assert any("no average" in note for note in board.notes)
 
 
 def test_negative_correlations_are_fractions_too(planter: Any) -> None:
     planter.seeds([-0.25, -0.25])
     planter.run(-0.0001, method="vera")
-    assert [row[2] for row in board_of(planter).scores.rows] == ["-25.0 ± 0.0 (n=2)", "0.0 (n=1)"]
+    assert [row[2] for row in board_of(planter).scores.rows] == ["-25.0 (n=2)", "0.0 (n=1)"]
 
 
 def test_one_task_with_two_primary_metrics_is_two_columns_and_no_average(planter: Any) -> None:
