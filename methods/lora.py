@@ -49,7 +49,7 @@ class Lora(Method[LoraSetting]):
         )
 
     def with_size(self, setting: LoraSetting, size: int) -> LoraSetting:
-        """Return ``setting`` at another rank and the same scale alpha / r: the scale is a hyper-parameter of its own."""
+        """Return ``setting`` at another rank and the same scale alpha / r, which is a hyper-parameter of its own."""
         return setting.model_copy(update={"r": size, "alpha": setting.alpha * size / setting.r})
 
 

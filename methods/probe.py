@@ -161,6 +161,6 @@ def _counts(subject: Subject) -> Counts:
         width=subject.tiny.build().config.hidden_size,
         size=f"{knob.field}={getattr(subject.setting, knob.field)}" if knob else "",
         reported=method.reported_parameters(adapted.model, adapted.names),
-        optimised=sum(p.numel() for p in adapted.adapter),
+        optimised=adapted.adapter_numbers,
         file_bytes=len(save(method.adapter_state(adapted.model, adapted.names))),
     )

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.console import open_console
+from bench.cli.console import open_console, say
+from bench.errors import UserError
 
 if TYPE_CHECKING:
     from bench.registry import Registry
+    from methods.probe import Ability
 
 
 class Listing(StrEnum):
@@ -22,8 +24,18 @@ class Listing(StrEnum):
     SUITES = "suites"
 
 
-def list_names(what: Annotated[Listing, typer.Argument(help="What to list.")]) -> None:
+def list_names(
+    what: Annotated[Listing, typer.Argument(help="What to list.")],
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Try each method on tiny models and show what it can do (a minute).")
+    ] = False,
+) -> None:
     """List the methods, tasks, base models or suites by name."""
+    if probe:
+        if what is not Listing.METHODS:
+            raise UserError(f"--probe goes with methods, not with {what.value}")
+        _print_capabilities()
+        return
     if what is Listing.SUITES:
         from bench.suite import load_suite, suite_names
 
@@ -32,6 +44,37 @@ def list_names(what: Annotated[Listing, typer.Argument(help="What to list.")]) -
         registry = _registry(what)
         rows = [(name, registry.entry(name).summary) for name in registry]
     open_console().print(_two_columns(what.value, rows))
+
+
+def _print_capabilities() -> None:
+    from rich.table import Table
+
+    from bench.environment import quiet_libraries
+    from methods import METHODS
+    from methods.probe import capability_rows
+    from methods.testing import TINY_MODELS
+
+    quiet_libraries()
+    console = open_console()
+    rows = capability_rows(METHODS)
+    models = {"bert": "encoder", "gpt2": "GPT-2 (Conv1D)", "llama": "Llama (grouped queries)", "vit": "ViT"}
+    columns = [models.get(name, name) for name in TINY_MODELS]
+    table = Table("method", *columns, "starts at base", "merges", "size", "reported", "file bytes", box=None)
+    for row in rows:
+        counts = row.counts
+        numbers = (counts.size or "fixed", f"{counts.reported:,}", f"{counts.file_bytes:,}") if counts else ("—",) * 3
+        abilities = (*(row.models.get(name) for name in TINY_MODELS), row.starts_at_base, row.merges)
+        table.add_row(row.method, *map(_yes_or_no, abilities), *numbers)
+    console.print(table, markup=False)
+    say("Found by trying, on tiny models of random weights; sizes are on the first of them that works.", console)
+    for row in rows:
+        reasons = dict.fromkeys(filter(None, (row.reason, *(ability.reason for ability in row.models.values()))))
+        if reasons:
+            say(f"{row.method}: {'; '.join(reasons)}", console)
+
+
+def _yes_or_no(ability: Ability | None) -> str:
+    return "—" if ability is None else "yes" if ability.able else "no"
 
 
 def _registry(what: Listing) -> Registry[Any]:

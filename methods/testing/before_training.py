@@ -18,7 +18,7 @@ from methods.testing.findings import (
     raise_unless_finite,
     several,
 )
-from methods.testing.subject import REFUSALS, Adapted, Subject, first_line, size_candidates, with_size
+from methods.testing.subject import REFUSALS, Subject, first_line, size_candidates, with_size
 
 # As many as a start from zero in several factors needs until everything has a gradient.
 GRADIENT_STEPS = 3
@@ -74,12 +74,12 @@ def check_groups(subject: Subject) -> None:
     twice = [names[key] for key, count in times.items() if count > 1]
     missing = [name for key, name in names.items() if key in trainable and key not in times]
     frozen = [names[key] for key in times if key not in trainable]
-    if adapted.names.head and not any(group.name == "head" and group.parameters for group in adapted.groups):
+    if adapted.names.head and not any(group.is_head and group.parameters for group in adapted.groups):
         raise FaultError(
             f'the task head ({", ".join(adapted.names.head)}) is in no group "head": it would stay untrained'
         )
     in_head = {id(p): adapted.names.in_head(names[id(p)]) for _, p in held}
-    misplaced = [names[id(p)] for group, p in held if in_head[id(p)] != (group.name == "head")]
+    misplaced = [names[id(p)] for group, p in held if in_head[id(p)] != group.is_head]
     for found, fault in (
         (twice, "in two parameter groups"),
         (missing, "trainable, but in no parameter group"),
@@ -94,8 +94,8 @@ def check_count(subject: Subject) -> None:
     """The reported size is that of one or more of the groups."""
     adapted = subject.fresh
     reported = subject.method.reported_parameters(adapted.model, adapted.names)
-    groups = [group for group in adapted.groups if group.name != "head"]
-    sizes = [sum(p.numel() for p in group.parameters) for group in groups]
+    groups = [group for group in adapted.groups if not group.is_head]
+    sizes = [group.numbers for group in groups]
     total = sum(sizes)
     if total and reported < 1:
         raise FaultError(f"reported_parameters is {reported}, but {total} numbers are optimised besides the task head")
@@ -110,7 +110,7 @@ def check_count(subject: Subject) -> None:
     trained = subject.trained
     stored = sum(t.numel() for t in subject.method.adapter_state(trained.model, trained.names).values())
     if reported < stored:
-        parts = ", ".join(f"{group.name} {size}" for group, size in zip(groups, sizes, strict=True))
+        parts = ", ".join(f"{group.name} {group.numbers}" for group in groups)
         raise FaultError(
             f"reported_parameters is {reported}, but {stored} numbers are stored, and it is no sum of parameter groups "
             f"either ({parts}): put what the paper does not count into a group of its own"
@@ -162,7 +162,7 @@ def check_skeleton(subject: Subject) -> None:
         raise NotApplicableError(f"the method needs weights to be applied ({first_line(error)})") from error
     for what, found, expected in (
         ("reported_parameters", count(skeleton.model, skeleton.names), count(fresh.model, fresh.names)),
-        ("the number of optimised parameters", _numbers(skeleton), _numbers(fresh)),
+        ("the number of optimised parameters", skeleton.adapter_numbers, fresh.adapter_numbers),
     ):
         if found != expected:
             raise FaultError(f"{what} is {found} on the meta device, but {expected} on a device with weights")
@@ -188,7 +188,3 @@ def _sizes(subject: Subject) -> Iterator[tuple[int, int]]:
             # As when a budget is matched: what an architecture refuses is passed over.
             continue
         yield value, subject.method.reported_parameters(adapted.model, adapted.names)
-
-
-def _numbers(adapted: Adapted) -> int:
-    return sum(p.numel() for p in adapted.adapter)

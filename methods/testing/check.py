@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from methods.testing import after_training, before_training
 from methods.testing.findings import FaultError, NotApplicableError
 from methods.testing.models import TINY_MODELS, WIDER_MODELS, TinyModel
 from methods.testing.report import Check, ConformanceReport, Outcome
-from methods.testing.subject import Subject, first_line, size_candidates, with_size
+from methods.testing.subject import REFUSALS, Subject, first_line, size_candidates, with_size
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def quiet_workspace() -> Iterator[Path]:
 
 
 def make_subject(method: Method[Any], setting: Setting | None, widths: Sequence[TinyModel], workspace: Path) -> Subject:
-    """Return a method on the first width of a model that it can be applied to; on the first if there is none.
+    """Return a method on the first width of a model that it does not refuse; on the first if it refuses all.
 
     Without a setting it has the default one, or the first of its sizes that the model takes.
 
@@ -108,9 +107,9 @@ def make_subject(method: Method[Any], setting: Setting | None, widths: Sequence[
         ValueError: no setting is given, and the method's setting type does not have a default for everything.
     """
     settings = [setting] if setting is not None else list(_settings(method))
-    candidates = (Subject(method, chosen, tiny, workspace / tiny.name) for tiny in widths for chosen in settings)
-    first = next(candidates)
-    return next((subject for subject in chain([first], candidates) if subject.obstacle is None), first)
+    subjects = [Subject(method, chosen, tiny, workspace / tiny.name) for tiny in widths for chosen in settings]
+    # What is no refusal is a fault of the method, and not to be passed over.
+    return next((subject for subject in subjects if not isinstance(subject.obstacle, REFUSALS)), subjects[0])
 
 
 def _settings(method: Method[Any]) -> Iterator[Setting]:

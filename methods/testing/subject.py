@@ -59,7 +59,12 @@ class Adapted:
     @property
     def adapter(self) -> list[nn.Parameter]:
         """Everything optimised but the task head."""
-        return [p for group in self.groups if group.name != "head" for p in group.parameters]
+        return [p for group in self.groups if not group.is_head for p in group.parameters]
+
+    @property
+    def adapter_numbers(self) -> int:
+        """How many numbers that are."""
+        return sum(p.numel() for p in self.adapter)
 
     @property
     def optimised(self) -> dict[int, nn.Parameter]:

@@ -194,3 +194,13 @@ def test_nothing_to_report_is_a_sentence(bench, tmp_path):
     result = bench("report", "--out", tmp_path / "nothing")
     assert result.code == 2
     assert "there are no runs in" in result.err
+
+
+def test_what_methods_can_do_is_found_by_trying(bench, monkeypatch):
+    monkeypatch.setattr("bench.registry.Registry.__iter__", lambda registry: iter(["lora", "loca", "shadow"]))
+    result = bench("list", "methods", "--probe")
+    assert result.code == 0, result.err
+    lines = {line.split()[0].rstrip(":"): line for line in result.out.splitlines() if line.strip()}
+    assert re.search(r"loca +yes +yes +yes +yes +yes +yes +n_frequency=\d+ ", result.out)
+    assert "cannot be used here" in lines["shadow"]
+    assert bench("list", "tasks", "--probe").code == 2
