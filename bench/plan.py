@@ -15,6 +15,7 @@ from bench.budget import Architecture, Budget, Fit, Mode, fit, parse_budgets
 from bench.code_version import source_hash
 from bench.errors import UserError, did_you_mean
 from bench.models import BaseModel, find_model
+from bench.protocol import Protocol, Purpose
 from bench.record import RunSpec
 from bench.registry import Registry
 from bench.suite import Choice, Layer, Suite, choose_suite
@@ -46,6 +47,8 @@ class Overrides:
         budgets: limits on the adapter's parameters, as `bench.budget.parse_budgets` reads them.
         budget_mode: how a budget that a uniform size misses is filled.
         data_root: read the data from this folder instead of the suite's source.
+        protocol: rules of selection and reporting.
+        purpose: what the runs are for; not the user's to say.
     """
 
     methods: tuple[str, ...] | None = None
@@ -57,6 +60,8 @@ class Overrides:
     data_root: Path | None = None
     budgets: str | None = None
     budget_mode: Mode = "uniform"
+    protocol: Protocol | None = None
+    purpose: Purpose = Purpose.REPORT
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,7 @@ class _Planner:
         found, notes = [], []
         for name in _expand(asked, TASKS, "task"):
             task = TASKS[name]
-            missing = self.source.missing(task.data)
+            missing = self.source(task).missing(task.data)
             if missing is None:
                 found.append(task)
             elif name in asked:
@@ -180,7 +185,7 @@ class _Planner:
         spec = RunSpec(
             suite=self.suite.name,
             small=self.suite.small,
-            protocol=self.suite.protocol,
+            protocol=self.protocol.value,
             task=task.name,
             base_model=self.base_model.name,
             method=choice.method.name,
@@ -189,14 +194,15 @@ class _Planner:
             budget=budget.as_json(self.overrides.budget_mode) if budget else None,
             seed=seed,
             limit=self.overrides.limit or self.suite.limit,
-            data_source=self.source.describe(task.data),
+            data_source=self.source(task).describe(task.data),
             data_revision=self.data_revision(task),
             model_revision=self.model_revision,
             method_code="".join(source_hash(module) for module in choice.modules),
             task_code=source_hash(TASKS.entry(task.name).module),
             harness_code=source_hash("bench.train"),
+            purpose=self.overrides.purpose.value,
         )
-        return PlannedRun(spec, choice.method, setting, task, self.source, self.base_model, training, skip, notes)
+        return PlannedRun(spec, choice.method, setting, task, self.source(task), self.base_model, training, skip, notes)
 
     def fitted(self, choice: MethodChoice, task: Task, budget: Budget) -> Fit:
         """Return how a method meets a budget; worked out once for all seeds."""
@@ -241,27 +247,41 @@ class _Planner:
         if preset := self.preset(choice, task):
             layers.insert(1, preset.training)
         values = _merged(*layers, self.sets.get(TRAINING, {}))
-        return validated(TrainingSettings, values, f"the training of {choice.method.name} on {task.name}")
+        training = validated(TrainingSettings, values, f"the training of {choice.method.name} on {task.name}")
+        if training.select_epoch and self.protocol is Protocol.PAPER_BEST_EPOCH:
+            raise UserError(
+                f'protocol "{self.protocol}" chooses the epoch on the reported split and select_epoch on the selection '
+                "split; use --set train.select_epoch=false, or --protocol strict"
+            )
+        return training
+
+    @property
+    def protocol(self) -> Protocol:
+        """The rules of every run. One that chooses hyper-parameters sees no reported split, whatever is reported."""
+        if self.overrides.purpose is Purpose.SELECTION:
+            return Protocol.STRICT
+        return self.overrides.protocol or self.suite.protocol
 
     def preset(self, choice: MethodChoice, task: Task) -> TaskPreset | None:
         """Return the published values, where the suite asks for them and there are some."""
         found = find_preset(choice.registered, self.base_model.name, task.name) if self.suite.presets else None
         return found.on(task.name) if found else None
 
-    @cached_property
-    def source(self) -> Source:
-        """Where all data of the plan comes from."""
+    def source(self, task: Task) -> Source:
+        """Return where the data of a task comes from: the folder given, the task's own, or the suite's."""
         root = self.overrides.data_root
-        if root is None:
-            return HubSource(self.lock) if self.suite.data == "hub" else PackageSource()
-        if not root.is_dir():
-            raise UserError(f'the data root "{root}" is not a folder; give one that holds a folder a task')
-        return FolderSource(root)
+        if root is not None:
+            if not root.is_dir():
+                raise UserError(f'the data root "{root}" is not a folder; give one that holds a folder a task')
+            return FolderSource(root)
+        if task.own_source is not None:
+            return task.own_source
+        return HubSource(self.lock) if self.suite.data == "hub" else PackageSource()
 
     def data_revision(self, task: Task) -> str:
         """Return the revision of a task's data, looked up once."""
         if task.name not in self._data_revisions:
-            self._data_revisions[task.name] = self.source.revision(task.data)
+            self._data_revisions[task.name] = self.source(task).revision(task.data)
         return self._data_revisions[task.name]
 
     @cached_property

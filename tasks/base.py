@@ -68,6 +68,8 @@ class Task(ABC):
         data: where its data is, in every kind of source.
         head: the model head it needs.
         primary: the metric that ranks; larger is better.
+        own_source: where the task's data comes from unless the user names a folder: for data that is generated, or
+            shipped with an outside package; ``None`` leaves it to the suite.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Task(ABC):
     data: DataRef
     head: Head
     primary: str
+    own_source: Source | None = None
 
     def splits(self, source: Source, limit: int | None = None) -> Splits:
         """Load the data and cut it; with ``limit``, at most so many examples of each split, always the same ones.

