@@ -38,6 +38,15 @@ def test_one_row_a_run_with_all_that_was_recorded(planter: Any) -> None:
     assert row["setting"] == '{"learning_rate": 0.001, "rank": 8}'
 
 
+def test_a_budget_is_told_in_words_and_as_a_number(planter: Any) -> None:
+    planter.run(0.5)
+    planter.run(0.5, budget={"asked": "0.1%", "parameters": 124_055, "mode": "pattern"})
+    runs = read_frame(planter.store).runs
+    assert runs.loc[0, "budget"] == "0.1%: at most 124,055 (pattern)"
+    assert runs.loc[0, "budget/parameters"] == 124_055
+    assert runs.loc[1, ["budget", "budget/parameters"]].isna().all()
+
+
 def test_setting_and_training_make_the_setting_id_and_the_seed_does_not(planter: Any) -> None:
     planter.seeds([0.5, 0.6])
     planter.run(0.7, setting={"rank": 16})
@@ -47,10 +56,12 @@ def test_setting_and_training_make_the_setting_id_and_the_seed_does_not(planter:
 
 def test_only_runs_that_are_ok_have_a_score(planter: Any) -> None:
     planter.run(0.1, status=Status.DIVERGED, reason="The loss rose.")
-    planter.run(math.nan, seed=1)
-    planter.run(math.inf, seed=2)
+    # A task that is not known may give any number.
+    planter.run(math.nan, seed=1, task="outside/task")
+    planter.run(math.inf, seed=2, task="outside/task")
     planter.run(None, seed=3)
     runs = read_frame(planter.store).runs
+    assert len(runs) == 4
     assert runs["score"].isna().all()
     assert runs.loc[0, "metric/matthews_correlation"] == 0.1
 

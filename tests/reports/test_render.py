@@ -11,8 +11,8 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from reports.frame import read_frame
-from reports.render import TerminalLeaderboard, escape, markdown, markdown_table, one_line
 from reports.leaderboard import leaderboards
+from reports.render import TerminalLeaderboard, escape, markdown, markdown_table, one_line
 from reports.tables import MINI_LABEL, Table
 
 HOSTILE = [
@@ -78,7 +78,9 @@ def test_a_hostile_leaderboard_keeps_its_tables(planter: Any) -> None:
         planter.run(0.5, method=method, small=True)
     (board,) = leaderboards(read_frame(planter.store))
     text = markdown(board)
-    scores, costs = parsed_tables(text)
+    scores, over_tasks, wins, costs = parsed_tables(text)
+    assert {len(row) for row in over_tasks} == {4}
+    assert {len(row) for row in wins} == {len(HOSTILE) + 1}
     assert [row[0] for row in scores[1:]] == [one_line(row[0]).strip() for row in board.scores.rows]
     assert {len(row) for row in scores} == {len(board.scores.head)}
     assert {len(row) for row in costs} == {len(board.costs.head)}

@@ -92,6 +92,22 @@ def test_scores_that_cannot_be_drawn_are_counted(planter: Any) -> None:
     assert "Not drawn, because their parameters were not counted: 1 of the runs with a score." in page
 
 
+def test_runs_of_a_search_and_repeats_are_listed_and_count_nowhere(planter: Any) -> None:
+    planter.seeds([0.5, 0.6])
+    planter.run(0.9, repeat=1)
+    planter.run(None, seed=7, purpose="selection", setting={"rank": 99})
+    report = write_report(planter.store)
+    assert report.boards[0].scores.rows == (("lora", "294,912", "55.0 (n=2)"),)
+    page = report.files[0].read_text(encoding="utf-8")
+    assert "Runs: 2, of which 2 have a score. Refused records: 0." in page
+    assert "Runs that chose hyper-parameters or repeat others, and count in no table: 2." in page
+    listed = pd.read_csv(next(path for path in report.files if path.name == "runs.csv"))
+    assert sorted(zip(listed["purpose"], listed["repeat"], strict=True)) == [
+        *[("report", 0), ("report", 0), ("report", 1)],
+        ("selection", 0),
+    ]
+
+
 def test_unreadable_records_are_listed(planted: Any, damage: Callable[[str, str], None]) -> None:
     half, edited = (planted.run(0.5, task=task).run_id for task in ("c", "d"))
     damage(half, "half")
@@ -144,7 +160,7 @@ def test_a_mixed_store_says_which_part_is_small(planter: Any) -> None:
     planter.run(0.5, base_model="roberta-large")
     page = write_report(planter.store).files[0].read_text(encoding="utf-8")
     assert f"**{MINI_LABEL}** (where so marked)" in page
-    full = page[page.index("## roberta-large") :].split("## Score against")[0]
+    full = page[page.index("## roberta-large") : page.index("## roberta-base")]
     assert MINI_LABEL not in full
 
 

@@ -1,0 +1,317 @@
+"""Two methods of one store, or what two stores have in common: their scores, tests, and what was not the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from bench.errors import UserError, did_you_mean
+from bench.store import Store
+from reports.frame import LIBRARIES, Frame, read_frame
+from reports.integrity import Known
+from reports.ranking import LEVEL, Scored, compare_pair, corrected, score_column
+from reports.render import escape, markdown_table, one_line, terminal_tables
+from reports.rows import COLUMN, flatten
+from reports.statistics import Comparison
+from reports.tables import MINI_LABEL, NOTHING, Table, boards, distinct, is_counted, scale, title
+
+_SPEC = [
+    "suite",
+    "budget",
+    "data_source",
+    "data_revision",
+    "model_revision",
+    "method_code",
+    "task_code",
+    "harness_code",
+]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The two sides on one task of one leaderboard.
+
+    Attributes:
+        board: title of the leaderboard.
+        label: a sentence that must stand wherever the numbers stand, or ``None``.
+        task: its name.
+        metric: the primary one.
+        method: the row that is compared, where one store is compared with another; ``None`` else.
+        mean_a: mean score of the first side.
+        mean_b: of the second.
+        factor: what scores are multiplied by when shown.
+        comparison: their difference, first minus second, corrected for all contrasts.
+    """
+
+    board: str
+    label: str | None
+    task: str
+    metric: str
+    method: str | None
+    mean_a: float
+    mean_b: float
+    factor: int
+    comparison: Comparison
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What was not the same on the two sides, as text; several values where a side has several."""
+
+    what: str
+    a: str
+    b: str
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A comparison of two sides.
+
+    Attributes:
+        a: name of the first side.
+        b: name of the second.
+        contrasts: task by task.
+        differences: what differs in specs, code, revisions, versions and hardware.
+        notes: what could not be compared, and how to read the numbers.
+    """
+
+    a: str
+    b: str
+    contrasts: tuple[Contrast, ...]
+    differences: tuple[Difference, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def scores(self) -> Table:
+        """The contrasts as a table."""
+        head = ("task", "method", self.a, self.b, "difference", "interval", "p (corrected)", "better")
+        rows = [head, *(self._line(contrast) for contrast in self.contrasts)]
+        if all(contrast.method is None for contrast in self.contrasts):
+            rows = [(line[0], *line[2:]) for line in rows]
+        return Table(rows[0], tuple(rows[1:]))
+
+    @property
+    def specs(self) -> Table:
+        """The differences as a table."""
+        return Table(("what differs", self.a, self.b), tuple((one.what, one.a, one.b) for one in self.differences))
+
+    @staticmethod
+    def _line(contrast: Contrast) -> tuple[str, ...]:
+        found, factor = contrast.comparison, contrast.factor
+        places = 1 if factor == 100 else 2
+        interval = p_value = NOTHING
+        if found.interval:
+            low, high = (factor * end for end in (found.interval.low, found.interval.high))
+            interval = f"[{low:+.{places}f}, {high:+.{places}f}]"
+        if found.adjusted_p_value is not None:
+            p_value = f"{found.adjusted_p_value:.3g}"
+        return (
+            f"{contrast.task} ({contrast.metric})",
+            contrast.method or NOTHING,
+            f"{factor * contrast.mean_a:z.{places}f} (n={found.n_a})",
+            f"{factor * contrast.mean_b:z.{places}f} (n={found.n_b})",
+            f"{factor * found.difference:+z.{places}f}",
+            interval,
+            p_value,
+            found.better(1 - LEVEL) or ("not tested" if found.adjusted_p_value is None else "not known"),
+        )
+
+
+@dataclass(frozen=True)
+class _Side:
+    """The runs of one side, and what they said."""
+
+    name: str
+    frame: Frame
+    runs: pd.DataFrame
+
+
+def compare_methods(store: Store, a: str, b: str) -> Compared:
+    """Compare two methods of one store, on every task of every leaderboard that has both.
+
+    Args:
+        store: what to read.
+        a: a method, or a row of a leaderboard where the method has several, such as ``lora (rank=4)``.
+        b: the other.
+
+    Raises:
+        UserError: there is no such method, it has several rows on a leaderboard, or there is no common task.
+    """
+    frame = read_frame(store)
+    first, second = (_Side(name, frame, _runs_of(frame.runs, name)) for name in (a, b))
+    return _compared(first, second, by_method=False)
+
+
+def compare_stores(a: Store, b: Store, method: str | None = None) -> Compared:
+    """Compare two stores on every task of every leaderboard that both have, method by method.
+
+    Args:
+        a: the first store.
+        b: the second.
+        method: only this method, or this row of a leaderboard.
+
+    Raises:
+        UserError: a store holds nothing, there is no such method, or there is nothing in common.
+    """
+    known: Known = {}
+    frames = [read_frame(store, known) for store in (a, b)]
+    names = _names_of(a, b)
+    first, second = (
+        _Side(name, frame, frame.runs if method is None else _runs_of(frame.runs, method))
+        for name, frame in zip(names, frames, strict=True)
+    )
+    return _compared(first, second, by_method=True)
+
+
+def markdown(compared: Compared) -> str:
+    """Return a comparison as a Markdown page."""
+    parts = [f"# {escape(compared.a)} against {escape(compared.b)}\n"]
+    for board, label, table in _by_board(compared):
+        parts.append(f"## {escape(board)}\n")
+        if label:
+            parts.append(f"**{escape(label)}**\n")
+        parts.append(markdown_table(table))
+    parts.append("".join(f"- {escape(note)}\n" for note in compared.notes))
+    if compared.differences:
+        parts.append("## What was not the same\n")
+        parts.append(markdown_table(compared.specs, rule="---"))
+    return "\n".join(parts)
+
+
+@dataclass(frozen=True)
+class TerminalComparison:
+    """A comparison for `rich.console.Console.print`."""
+
+    compared: Compared
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for board, label, table in _by_board(self.compared):
+            yield Text(one_line(board), style="bold")
+            if label:
+                yield Text(one_line(label), style="bold yellow")
+            yield from terminal_tables([table], console, options)
+        for note in self.compared.notes:
+            yield Text(one_line(note), style="dim")
+        if self.compared.differences:
+            yield from terminal_tables([self.compared.specs], console, options)
+
+
+def _by_board(compared: Compared) -> Iterator[tuple[str, str | None, Table]]:
+    for board, label in dict.fromkeys((contrast.board, contrast.label) for contrast in compared.contrasts):
+        own = tuple(one for one in compared.contrasts if (one.board, one.label) == (board, label))
+        yield board, label, replace(compared, contrasts=own).scores
+
+
+def _compared(a: _Side, b: _Side, by_method: bool) -> Compared:
+    contrasts: list[Contrast] = []
+    used: tuple[list[pd.DataFrame], list[pd.DataFrame]] = ([], [])
+    notes: list[str] = []
+    cells = [_cells(side.runs, by_method) for side in (a, b)]
+    for key in [key for key in cells[0] if key in cells[1]]:
+        parts = [found[key] for found in cells]
+        for rows, part in zip(used, parts, strict=True):
+            rows.append(part)
+        contrasts.append(_contrast(key, (a, b), parts))
+    for side, own, other in ((a, cells[0], cells[1]), (b, cells[1], cells[0])):
+        if lacking := [key for key in own if key not in other]:
+            places = dict.fromkeys(f"{row} on {task}" if row else task for _, task, _, row in lacking)
+            notes.append(f"Only {side.name} has a score of {', '.join(places)} on such a leaderboard.")
+    if not contrasts:
+        raise UserError(
+            f"{a.name} and {b.name} have no score on a common task with the same base model, protocol, limit and "
+            "budget; see what there is with bench report"
+        )
+    adjusted = corrected([contrast.comparison for contrast in contrasts])
+    found = tuple(replace(one, comparison=pair) for one, pair in zip(contrasts, adjusted, strict=True))
+    notes += sorted({f"{one.task}: {one.comparison.reason}." for one in found if one.comparison.reason})
+    notes.append(
+        f"Difference: {a.name} minus {b.name}, paired by example and, where the seeds are the same, by seed, with its "
+        f"{LEVEL:.0%} interval; p-values are corrected by Holm for all {len(found)} contrasts."
+    )
+    differences = tuple(_differences(pd.concat(used[0]), pd.concat(used[1])))
+    return Compared(a.name, b.name, found, differences, tuple(notes))
+
+
+# A cell of a leaderboard: title, task, metric, and the row where rows are compared with themselves.
+_Key = tuple[str, str, str, str | None]
+
+
+def _cells(runs: pd.DataFrame, by_method: bool) -> dict[_Key, pd.DataFrame]:
+    """Return the runs with a score of each cell.
+
+    Raises:
+        UserError: a method has several rows where it is to have one.
+    """
+    found: dict[_Key, pd.DataFrame] = {}
+    for board in boards(runs[is_counted(runs)]):
+        where = title(board.iloc[0]) + (" (mini suite)" if board["small"].iloc[0] else "")
+        for (task, metric, row), part in board.groupby([*COLUMN, "row"]):
+            key = (where, str(task), str(metric), str(row) if by_method else None)
+            if key in found:
+                rows = " and ".join(f'"{name}"' for name in distinct(board["row"]))
+                raise UserError(f"{part['method'].iloc[0]} has several rows in {where}: {rows}; name one of them")
+            found[key] = part
+    return found
+
+
+def _contrast(key: _Key, sides: tuple[_Side, _Side], parts: Sequence[pd.DataFrame]) -> Contrast:
+    board, task, metric, method = key
+    scored = [_scored(part, side) for side, part in zip(sides, parts, strict=True)]
+    pair = compare_pair(*scored)
+    means = [float(one.scores.by_seed.mean()) for one in scored]
+    label = MINI_LABEL if parts[0]["small"].iloc[0] else None
+    factor = scale(pd.concat([part["score"] for part in parts]))
+    return Contrast(board, label, task, metric, method, means[0], means[1], factor, pair)
+
+
+def _scored(runs: pd.DataFrame, side: _Side) -> Scored:
+    (row,) = runs["row"].unique()
+    found = score_column(runs, side.frame.said, [row])[row]
+    return replace(found, scores=replace(found.scores, method=side.name))
+
+
+def _runs_of(runs: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the runs of a row of the leaderboards, or else of a method."""
+    for column in ("row", "method"):
+        if (runs[column] == name).any():
+            return runs[runs[column] == name]
+    known = [*runs["method"].unique(), *runs["row"].unique()]
+    raise UserError(f'there are no runs of "{name}"{did_you_mean(name, known)}')
+
+
+def _names_of(a: Store, b: Store) -> tuple[str, str]:
+    names = (a.root.name, b.root.name)
+    return names if names[0] != names[1] else (str(a.root), str(b.root))
+
+
+def _differences(a: pd.DataFrame, b: pd.DataFrame) -> Iterator[Difference]:
+    """Yield the fields that have not the same values on the two sides, task by task."""
+    sides = [_flat(runs) for runs in (a, b)]
+    for name in dict.fromkeys([*sides[0], *sides[1]]):
+        values = [side.get(name, {}) for side in sides]
+        if values[0] != values[1]:
+            yield Difference(name, *(_listed(value) for value in values))
+
+
+def _flat(runs: pd.DataFrame) -> dict[str, dict[str, set[str]]]:
+    """Return the values of every field, by field and task."""
+    found: dict[str, dict[str, set[str]]] = {}
+    columns = [*_SPEC, *(f"version/{name}" for name in LIBRARIES)]
+    columns += sorted(name for name in runs.columns if name.startswith("hardware/"))
+    for _, run in runs.iterrows():
+        fields: Mapping[str, Any] = flatten(json.loads(run["setting"]), json.loads(run["training"]))
+        for name, value in (*fields.items(), *((name, run[name]) for name in columns)):
+            if not pd.isna(value):
+                found.setdefault(name, {}).setdefault(run["task"], set()).add(str(value))
+    return found
+
+
+def _listed(by_task: Mapping[str, set[str]]) -> str:
+    values = sorted({value for values in by_task.values() for value in values})
+    return ", ".join(values) or NOTHING

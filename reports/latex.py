@@ -1,0 +1,100 @@
+"""Leaderboards as LaTeX tables for a paper; they need ``\\usepackage{booktabs}`` and nothing else."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+
+from reports.leaderboard import Leaderboard
+from reports.render import one_line
+from reports.tables import Table
+
+PREAMBLE = "% In the preamble: \\usepackage{booktabs}. With pdfLaTeX before 2018 also \\usepackage[utf8]{inputenc}.\n"
+
+_SPECIAL = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": "\\textbackslash{}",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+    "<": "\\textless{}",
+    ">": "\\textgreater{}",
+    "|": "\\textbar{}",
+    '"': "\\textquotedblright{}",
+    "'": "{'}",  # two of either would be a double quote
+    "`": "{`}",
+    "[": "{[}",  # or it is the argument of a preceding \\
+    "]": "{]}",
+    "±": "$\\pm$",
+    "—": "---",
+    "-": "{-}",  # two of them would be a dash
+}
+_ACCENTS = {
+    "\N{COMBINING GRAVE ACCENT}": "`",
+    "\N{COMBINING ACUTE ACCENT}": "'",
+    "\N{COMBINING CIRCUMFLEX ACCENT}": "^",
+    "\N{COMBINING TILDE}": "~",
+    "\N{COMBINING DIAERESIS}": '"',
+    "\N{COMBINING CARON}": "v ",
+    "\N{COMBINING CEDILLA}": "c ",
+}
+
+
+def escape(text: str) -> str:
+    """Return text that every LaTeX sets as it is; characters that its fonts may lack are named by their code point."""
+    return "".join(_letter(character) for character in one_line(text))
+
+
+def latex(boards: Iterable[Leaderboard]) -> str:
+    """Return one ``table`` a leaderboard; protocol, budget, n and the label of small suites stand in its caption."""
+    return PREAMBLE + "".join(f"\n{_table(number, board)}" for number, board in enumerate(boards, start=1))
+
+
+def _table(number: int, board: Leaderboard) -> str:
+    head, *rows = _lines(board.scores)
+    lines = [
+        "\\begin{table}",
+        "\\centering",
+        f"\\caption{{{escape(_caption(board))}}}",
+        f"\\label{{tab:leaderboard-{number}}}",
+        f"\\begin{{tabular}}{{l{'r' * (len(board.scores.head) - 1)}}}",
+        "\\toprule",
+        head,
+        "\\midrule",
+        *rows,
+        "\\bottomrule",
+        "\\end{tabular}",
+        "\\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _lines(table: Table) -> list[str]:
+    cells = [[escape(text) for text in table.head]]
+    for number, row in enumerate(table.rows):
+        cells.append([_cell(text, (number, place) in table.bold) for place, text in enumerate(row)])
+    return [f"{' & '.join(line)} \\\\" for line in cells]
+
+
+def _cell(text: str, bold: bool) -> str:
+    return f"\\textbf{{{escape(text)}}}" if bold else escape(text)
+
+
+def _caption(board: Leaderboard) -> str:
+    counts = board.cells.loc[board.cells["n_ok"] > 0, "n_ok"]
+    low, high = (counts.min(), counts.max()) if len(counts) else (0, 0)
+    n = f"n = {low}" if low == high else f"n = {low} to {high}"
+    sentences = [f"{board.title}.", *([f"{board.label}."] if board.label else []), f"{n} runs a cell.", *board.notes]
+    return " ".join(sentences)
+
+
+def _letter(character: str) -> str:
+    if character in _SPECIAL:
+        return _SPECIAL[character]
+    if character.isascii():
+        return character
+    decomposed = unicodedata.normalize("NFD", character)
+    letter, marks = decomposed[0], decomposed[1:]
+    if letter.isascii() and letter.isalpha() and marks in _ACCENTS:
+        base = {"i": "\\i", "j": "\\j"}.get(letter, letter)
+        return f"\\{_ACCENTS[marks]}{{{base}}}"
+    return f"U+{ord(character):04X}"

@@ -1,0 +1,108 @@
+"""Which runs of a method share a row of a table, and what the row is called.
+
+A row never holds two settings of a method on one task. But a method may have another setting on each task
+(published recipes and tuned learning rates do), and then its runs still belong in one row. So a row is fixed
+by as few hyper-parameters as tell the settings *within every task* apart, and named by them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable, Mapping
+
+import pandas as pd
+
+from bench.record import Json
+
+# What one table holds fixed. Everything else that differs between its runs is a row, a column or a warning. The suite
+# is not part of it: a run belongs to every suite that asks for it, and is done once.
+BOARD = ["small", "base_model", "protocol", "limit", "budget"]
+COLUMN = ["task", "metric"]
+
+Flat = Mapping[str, str]
+
+
+def canonical(value: object) -> str:
+    """Return a JSON value as its one canonical line."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def flatten(setting: Json, training: Json) -> dict[str, str]:
+    """Return all hyper-parameters of a run by name, as JSON; the training's are ``training.NAME``."""
+    named = {**setting, **{f"training.{name}": value for name, value in training.items()}}
+    return {name: canonical(value) for name, value in named.items()}
+
+
+def row_labels(runs: pd.DataFrame) -> pd.Series[str]:
+    """Return the label of each run's row: the method, and what tells it from the method's other rows.
+
+    Args:
+        runs: one row a run, with the columns of `BOARD` and `COLUMN`, ``method``, ``setting_id``, and as JSON
+            ``setting`` and ``training``.
+    """
+    labels: dict[Hashable, str] = {}
+    for key, group in runs.groupby([*BOARD, "method"], dropna=False, sort=False):
+        used = group.drop_duplicates("setting_id")
+        settings = {
+            setting_id: flatten(json.loads(setting), json.loads(training))
+            for setting_id, setting, training in zip(used["setting_id"], used["setting"], used["training"], strict=True)
+        }
+        columns = [list(ids.unique()) for _, ids in group.groupby(COLUMN)["setting_id"]]
+        names = _row_names(settings, columns)
+        method = str(key[-1])
+        labels |= {index: method + names[setting_id] for index, setting_id in group["setting_id"].items()}
+    return pd.Series(labels, index=runs.index, dtype="str")
+
+
+def _row_names(settings: Mapping[str, Flat], columns: list[list[str]]) -> dict[str, str]:
+    """Return what follows the method's name for each setting: ``" (rank=4)"``, nothing for a sole row."""
+    keys = _telling_keys(settings, columns)
+    rows: dict[Hashable, list[Flat]] = {}
+    for flat in settings.values():
+        rows.setdefault(_values(flat, keys), []).append(flat)
+    # A key that happens to be the same all along each row, and not between rows, belongs in the name too:
+    # without it the difference between two rows would be laid to the wrong cause.
+    shown = [
+        key
+        for key in _all_keys(settings.values())
+        if len(rows) > 1
+        and _varies(settings.values(), key)
+        and not any(_varies(members, key) for members in rows.values())
+    ]
+    names: dict[str, str] = {}
+    for setting_id, flat in settings.items():
+        parts = ", ".join(f"{key}={flat[key]}" if key in flat else f"{key} unset" for key in shown)
+        names[setting_id] = f" ({parts})" if parts else ""
+    return names
+
+
+def _telling_keys(settings: Mapping[str, Flat], columns: list[list[str]]) -> list[str]:
+    """Return keys that tell the settings of every column apart, none of which can be spared."""
+    keys = [
+        key for key in _all_keys(settings.values()) if any(_varies([settings[i] for i in ids], key) for ids in columns)
+    ]
+    # Those with the most values are given up first, so that a rank of two values makes the rows rather than a
+    # learning rate tuned for every task.
+    most_values_first = sorted(keys, key=lambda key: (-_count_values(settings.values(), key), key))
+    for key in most_values_first:
+        fewer = [other for other in keys if other != key]
+        if all(len({_values(settings[i], fewer) for i in ids}) == len(ids) for ids in columns):
+            keys = fewer
+    return keys
+
+
+def _all_keys(settings: Iterable[Flat]) -> list[str]:
+    keys = {key for flat in settings for key in flat}
+    return sorted(keys, key=lambda key: (key.startswith("training."), key))
+
+
+def _values(flat: Flat, keys: list[str]) -> tuple[str | None, ...]:
+    return tuple(flat.get(key) for key in keys)
+
+
+def _count_values(settings: Iterable[Flat], key: str) -> int:
+    return len({flat.get(key) for flat in settings})
+
+
+def _varies(settings: Iterable[Flat], key: str) -> bool:
+    return _count_values(settings, key) > 1

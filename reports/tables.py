@@ -1,0 +1,158 @@
+"""From runs to numbers: the summary of every cell, and what all tables share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from reports.frame import LEDGER
+from reports.rows import BOARD, COLUMN
+
+MINI_LABEL = "MINI SUITE: small model, small data, few steps; not comparable with published numbers"
+NOTHING = "—"
+NOT_RUN = "not run"
+
+_SUMMARY = [
+    *("label", "suites", *BOARD, "budget/parameters", "model_revision"),
+    *("task", "data_source", "data_revision", "metric", "method", "row"),
+    *("mean", "std", "n_ok", "n_failed", "failed", "seeds", *LEDGER, "of_budget"),
+    *("train_seconds_per_step", "evaluation_seconds", "peak_process_bytes", "peak_device_bytes"),
+    *("setting_id", "setting", "training"),
+]
+_SAME = [*BOARD, "budget/parameters", *COLUMN, "method", "row", "setting_id", "setting", "training"]  # in a cell
+_JOINED = {
+    "suites": "suite",
+    "model_revision": "model_revision",
+    "data_source": "data_source",
+    "data_revision": "data_revision",
+}
+_WHOLE_NUMBERS = ["limit", "budget/parameters", *LEDGER, "peak_process_bytes", "peak_device_bytes"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows and columns; the first column names the rows.
+
+    Attributes:
+        bold: row and column of the cells that are set in bold.
+    """
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    bold: frozenset[tuple[int, int]] = frozenset()
+
+
+def summarise(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each cell of each leaderboard, over its seeds.
+
+    ``mean`` and ``std`` (the sample's, divisor n - 1; missing for one run) are of the primary metric, as the
+    record has it, over the runs that are ok and have a score, ``n_ok`` of them; ``n_failed`` counts the
+    others, and ``failed`` says how they ended. Times are means over those ``n_ok`` runs, in seconds; memory
+    is their largest peak, in bytes. Parameter counts are the largest over all runs of the cell, and ``of_budget``
+    is the share of the budget that they use. Suites, revisions and sources are joined by "; " where several were
+    mixed.
+
+    Args:
+        runs: the frame's runs.
+
+    Raises:
+        ValueError: ``row`` is not what `reports.rows.row_labels` makes of these runs.
+    """
+    keyed = runs.assign(cell=runs.groupby([*BOARD, *COLUMN, "method", "row"], dropna=False, sort=False).ngroup())
+    cells = keyed.drop_duplicates("cell").set_index("cell")[_SAME]
+    cells["label"] = cells["small"].map({True: MINI_LABEL, False: None}).astype("object")
+    every, ok = keyed.groupby("cell"), is_counted(keyed)
+    if keyed.drop_duplicates(["cell", "setting_id"])["cell"].duplicated().any():
+        raise ValueError("a row of a table holds two settings of one method on one task")
+    counted = keyed[ok].groupby("cell")
+    cells["n_ok"] = ok.groupby(keyed["cell"]).sum()
+    cells["n_failed"] = every.size() - cells["n_ok"]
+    cells[["mean", "std"]] = counted["score"].agg(["mean", "std"])  # std: divisor n - 1
+    cells["failed"] = _told(keyed[~ok]).reindex(cells.index, fill_value="")
+    seeds = {cell: " ".join(str(seed) for seed in sorted(part)) for cell, part in counted["seed"]}
+    cells["seeds"] = [seeds.get(cell, "") for cell in cells.index]
+    for name, column in _JOINED.items():
+        cells[name] = every[column].agg(lambda values: "; ".join(distinct(values)))
+    cells[LEDGER] = every[LEDGER].max()
+    cells["of_budget"] = (cells["ledger/reported"] / cells["budget/parameters"]).astype("float64")
+    trained = keyed[ok & (keyed["cost/train_steps"] > 0)]
+    step = (trained["cost/train_seconds"] / trained["cost/train_steps"]).astype("float64")
+    cells["train_seconds_per_step"] = step.groupby(trained["cell"]).mean()
+    cells["evaluation_seconds"] = counted["cost/evaluation_seconds"].mean()
+    for name in ("peak_process_bytes", "peak_device_bytes"):
+        cells[name] = counted[f"cost/{name}"].max()
+    places = sorted(range(len(cells)), key=_cell_keys(cells).__getitem__)
+    table = cells.iloc[places].reset_index(drop=True)
+    return table[_SUMMARY].astype(dict.fromkeys(_WHOLE_NUMBERS, "Int64"))
+
+
+def is_counted(runs: pd.DataFrame) -> pd.Series[bool]:
+    """Return which runs enter a mean: those that have a score, which in the frame only runs that are ok have."""
+    return runs["score"].notna()
+
+
+def boards(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Yield the rows of each leaderboard, of runs or of the summary, in the order of the report."""
+    parts = [part for _, part in table.groupby(BOARD, dropna=False, sort=False)]
+    yield from sorted(parts, key=lambda part: board_key(part.iloc[0]))
+
+
+def board_key(row: Any) -> tuple[Any, ...]:
+    """Return the sort key of a leaderboard; no limit, and no budget, comes last, and a smaller budget first."""
+    limits = []
+    for name in ("limit", "budget/parameters"):
+        unlimited = bool(pd.isna(row[name]))
+        limits += [unlimited, 0 if unlimited else int(row[name])]
+    budget = "" if pd.isna(row["budget"]) else str(row["budget"])
+    return (bool(row["small"]), row["base_model"], row["protocol"], *limits, budget)
+
+
+def row_key(row: Any) -> tuple[Any, ...]:
+    """Return the sort key of a leaderboard's row: by method, then by setting, where 4 comes before 16."""
+    parts = re.split(r"(\d+(?:\.\d+)?(?:e[-+]?\d+)?)", row["row"])
+    return (row["method"], [float(part) if i % 2 else part for i, part in enumerate(parts)])
+
+
+def scale(scores: pd.Series[float]) -> int:
+    """Return what the scores of a column are multiplied by when shown: 100, if all could be fractions."""
+    return 100 if (scores.dropna().abs() <= 1).all() else 1
+
+
+def title(row: Any) -> str:
+    """Return the name of a leaderboard, given any of its rows."""
+    budget = "no budget" if pd.isna(row["budget"]) else f"budget {row['budget']}"
+    return f"{row['base_model']}, protocol {row['protocol']}, {_limit(row)}, {budget}"
+
+
+def distinct(values: pd.Series[Any]) -> list[str]:
+    """Return the values there are, as sorted text."""
+    return sorted(str(value) for value in values.unique())
+
+
+def how_ended(runs: pd.DataFrame) -> pd.Series[str]:
+    """Return in words how each run ended; ``ok`` is said only of those that enter a mean."""
+    ended = runs["status"].str.replace("_", " ")
+    return ended.mask((ended == "ok") & ~is_counted(runs), "ok without a score")
+
+
+def _told(failed: pd.DataFrame) -> pd.Series[str]:
+    """Return by cell how its failed runs ended, such as ``1 diverged, 2 timeout``."""
+    counts = failed.assign(ended=how_ended(failed)).groupby(["cell", "ended"]).size().reset_index(name="count")
+    texts: dict[int, list[str]] = {}
+    for cell, ended, count in counts.itertuples(index=False):
+        texts.setdefault(cell, []).append(f"{count} {ended}")
+    return pd.Series({cell: ", ".join(parts) for cell, parts in texts.items()}, dtype="object")
+
+
+def _cell_keys(cells: pd.DataFrame) -> list[tuple[Any, ...]]:
+    names = [*BOARD, "budget/parameters", *COLUMN, "method", "row"]
+    rows = (dict(zip(names, row, strict=True)) for row in cells[names].itertuples(index=False))
+    return [(*board_key(row), row["task"], row["metric"], *row_key(row)) for row in rows]
+
+
+def _limit(row: Any) -> str:
+    return "all examples" if pd.isna(row["limit"]) else f"at most {int(row['limit'])} examples of each split"

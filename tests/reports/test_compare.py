@@ -1,0 +1,131 @@
+"""Two sides are compared on what they share, with the statistics of a leaderboard, and their differences listed."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from bench.errors import UserError
+from bench.store import Store
+from reports.compare import Compared, TerminalComparison, compare_methods, compare_stores, markdown
+from reports.frame import read_frame
+from reports.leaderboard import leaderboards
+
+GOOD = {"method": "good", "method_code": "good-1"}
+BAD = {"method": "bad", "method_code": "bad-1", "setting": {"rank": 4}}
+RTE = {"task": "glue/rte", "metric": "accuracy", "task_code": "rte-1"}
+
+
+@pytest.fixture
+def other(planter: Any, tmp_path: Path) -> Any:
+    store = Store(tmp_path / "other")
+    store.prepare()
+    return replace(planter, store=store)
+
+
+def differences(compared: Compared) -> dict[str, tuple[str, str]]:
+    return {one.what: (one.a, one.b) for one in compared.differences}
+
+
+def test_two_methods(planter: Any) -> None:
+    for task in ({}, RTE):
+        planter.seeds([0.80, 0.81, 0.82], **GOOD, **task)
+        planter.seeds([0.50, 0.52, 0.51], **BAD, **task)
+    compared = compare_methods(planter.store, "good", "bad")
+    assert [one.task for one in compared.contrasts] == ["glue/cola", "glue/rte"]
+    cola = compared.contrasts[0]
+    assert (cola.mean_a, cola.mean_b) == (pytest.approx(0.81), pytest.approx(0.51))
+    assert cola.comparison.difference == pytest.approx(0.30)
+    assert cola.comparison.paired
+    assert cola.comparison.better() == "good"
+    (board,) = leaderboards(read_frame(planter.store))
+    (pair,) = board.ranking.columns["glue/cola", "matthews_correlation"].comparisons
+    assert pair.p_value == pytest.approx(cola.comparison.p_value)
+    p_values = sorted(one.comparison.p_value or 0 for one in compared.contrasts)
+    adjusted = sorted(one.comparison.adjusted_p_value or 0 for one in compared.contrasts)
+    assert adjusted[0] == pytest.approx(min(1, 2 * p_values[0]))  # Holm, for two tasks
+    assert differences(compared) == {
+        "rank": ("8", "4"),
+        "learning_rate": ("0.001", "—"),
+        "method_code": ("good-1", "bad-1"),
+    }
+
+
+def test_a_task_that_one_of_them_lacks_is_told(planter: Any) -> None:
+    planter.run(0.8, **GOOD)
+    planter.run(0.5, **BAD)
+    planter.run(0.8, **GOOD, **RTE)
+    compared = compare_methods(planter.store, "good", "bad")
+    assert [one.task for one in compared.contrasts] == ["glue/cola"]
+    assert "Only good has a score of glue/rte on such a leaderboard." in compared.notes
+    assert "glue/cola: n = 1: the spread over seeds needs 3 seeds or more." in compared.notes
+    assert compared.scores.rows[0][3:] == ("+30.0", "—", "—", "not tested")
+
+
+def test_two_stores(planter: Any, other: Any) -> None:
+    planter.seeds([0.80, 0.81, 0.82], **GOOD)
+    planter.seeds([0.50, 0.51, 0.52], **BAD)
+    versions = {**planter.provenance.versions, "peft": "0.22.0"}
+    changed = {"harness_code": "harness-2", "provenance": replace(planter.provenance, versions=versions)}
+    other.seeds([0.70, 0.71, 0.73], **GOOD, **changed)
+    other.seeds([0.50, 0.51, 0.52], **BAD, **changed)
+    compared = compare_stores(planter.store, other.store)
+    assert (compared.a, compared.b) == ("store", "other")
+    bad, good = compared.contrasts
+    assert (bad.method, good.method) == ("bad", "good")
+    assert (bad.comparison.p_value, bad.comparison.difference) == (1.0, 0.0)
+    assert good.comparison.better() == "store"
+    assert differences(compared) == {"harness_code": ("harness-1", "harness-2"), "version/peft": ("0.21.0", "0.22.0")}
+    alone = compare_stores(planter.store, other.store, "good")
+    assert [one.method for one in alone.contrasts] == ["good"]
+    assert alone.contrasts[0].comparison.adjusted_p_value == alone.contrasts[0].comparison.p_value
+
+
+def test_stores_on_other_data_are_not_tested(planter: Any, other: Any) -> None:
+    planter.seeds([0.80, 0.81, 0.82])
+    other.seeds([0.8001, 0.8101, 0.8201], data_revision="data-2")  # four decimals: another number of examples
+    (contrast,) = compare_stores(planter.store, other.store).contrasts
+    assert contrast.comparison.p_value is None
+    assert contrast.comparison.reason == "not scored on the same examples"
+
+
+def test_what_was_harmed_does_not_count(planter: Any) -> None:
+    planter.run(0.8, **GOOD)
+    record = planter.run(0.5, **BAD)
+    (planter.store.runs / record.run_id / "predictions.parquet").unlink()
+    with pytest.raises(UserError, match='there are no runs of "bad"'):
+        compare_methods(planter.store, "good", "bad")
+
+
+def test_mistakes_are_told(planter: Any, other: Any) -> None:
+    planter.run(0.8, **GOOD)
+    planter.run(0.5, **BAD)
+    planter.run(0.6, **{**BAD, "setting": {"rank": 8}})
+    with pytest.raises(UserError, match='there are no runs of "god"; did you mean'):
+        compare_methods(planter.store, "god", "bad")
+    with pytest.raises(UserError, match=r'"bad \(rank=4\)" and "bad \(rank=8\)"; name one of them'):
+        compare_methods(planter.store, "good", "bad")
+    assert len(compare_methods(planter.store, "good", "bad (rank=8)").contrasts) == 1
+    other.run(0.8, **GOOD, base_model="another")
+    with pytest.raises(UserError, match="have no score on a common task"):
+        compare_stores(planter.store, other.store)
+
+
+def test_rendered_with_protocol_and_label(planter: Any) -> None:
+    planter.seeds([0.80, 0.81, 0.82], **GOOD, small=True)
+    planter.seeds([0.50, 0.51, 0.52], **BAD, small=True)
+    compared = compare_methods(planter.store, "good", "bad")
+    page = markdown(compared)
+    buffer = io.StringIO()
+    Console(file=buffer, width=160).print(TerminalComparison(compared))
+    for text in (page, buffer.getvalue()):
+        assert "protocol strict" in text
+        assert "MINI SUITE" in text
+        assert "method_code" in text
+        assert "good-1" in text
+    assert page == markdown(compare_methods(planter.store, "good", "bad"))

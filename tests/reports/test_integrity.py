@@ -1,0 +1,163 @@
+"""A run counts only if its per-example rows are those it wrote, and its metrics come out of them again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.code_version import source_hash
+from bench.record import RunRecord, Status
+from bench.store import PREDICTIONS
+from reports.frame import read_frame
+from reports.report import write_report
+
+
+def rows(predicted: list[int], labels: list[int], **columns: Any) -> pd.DataFrame:
+    examples = [f"validation:{row}" for row in range(len(labels))]
+    return pd.DataFrame({"example": examples, "subset": "", "label": labels, "prediction": predicted, **columns})
+
+
+def file_of(planter: Any, record: RunRecord) -> Path:
+    path = planter.store.runs / record.run_id / PREDICTIONS
+    assert isinstance(path, Path)
+    return path
+
+
+def edit_one_label(path: Path) -> None:
+    table = pd.read_parquet(path)
+    table.loc[0, "prediction"] = 1 - table.loc[0, "prediction"]
+    table.to_parquet(path, index=False)
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (edit_one_label, "was changed after it was written (its hash is not that of the record)"),
+        (Path.unlink, "is missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "was changed after it was written"),
+    ],
+)
+def test_a_harmed_file_is_refused_and_counts_nowhere(planter: Any, harm: Callable[[Path], Any], reason: str) -> None:
+    planter.seeds([0.5, 0.6])
+    harmed = planter.run(0.9, seed=2)
+    harm(file_of(planter, harmed))
+    report = write_report(planter.store)
+    assert list(report.frame.runs["score"]) == [0.5, 0.6]
+    (refused,) = report.frame.unreadable
+    assert str(refused.path.relative_to(planter.store.runs)) == f"{harmed.run_id}/{PREDICTIONS}"
+    assert refused.reason.startswith(reason)
+    page = report.files[0].read_text(encoding="utf-8")
+    assert f"- runs/{harmed.run_id}/{PREDICTIONS} {reason}" in page
+    assert "55.0 (n=2)" in page
+    assert all(harmed.run_id.encode() not in path.read_bytes() for path in report.files[1:])
+
+
+def test_a_score_that_the_rows_do_not_give_is_refused(planter: Any) -> None:
+    planter.run(0.9, metric="accuracy", task="glue/rte", rows=rows([1, 1, 0, 0], [1, 1, 1, 0]))
+    (refused,) = read_frame(planter.store).unreadable
+    assert refused.reason == (
+        "gives accuracy 0.75, but the record says 0.9; glue/rte has changed since, so that either may be right"
+    )
+
+
+def test_a_lie_told_with_the_present_code_has_no_excuse(planter: Any) -> None:
+    code = source_hash("tasks.glue")
+    planter.run(0.9, metric="accuracy", task="glue/rte", task_code=code, rows=rows([1, 0], [1, 1]))
+    (refused,) = read_frame(planter.store).unreadable
+    assert refused.reason == "gives accuracy 0.5, but the record says 0.9"
+
+
+def test_not_the_primary_metric_alone_is_recomputed(planter: Any) -> None:
+    record = planter.run(0.5, metric="accuracy", task="glue/mrpc", rows=rows([1, 0], [1, 1]))
+    honest = {"accuracy": 0.5, "f1": 2 / 3}
+    for f1, refused in ((honest["f1"], 0), (0.7, 1)):
+        again = replace(record, metrics={**honest, "f1": f1})
+        folder = planter.store.workspace(record.run_id)
+        rows([1, 0], [1, 1]).to_parquet(folder / PREDICTIONS, index=False)
+        planter.store.commit(again, folder)
+        assert len(read_frame(planter.store).unreadable) == refused
+
+
+def test_rows_that_a_task_cannot_score_are_refused(planter: Any) -> None:
+    planter.run(0.5, rows=rows([1, 0], [1, 1]).drop(columns="label"))
+    (refused,) = read_frame(planter.store).unreadable
+    assert refused.reason.startswith("cannot be scored by glue/cola (KeyError")
+
+
+def test_a_record_that_names_no_rows_is_refused(planter: Any) -> None:
+    record = planter.run(0.5)
+    nothing = replace(record, metrics={})
+    planter.store.commit(nothing, planter.store.workspace(record.run_id))
+    assert read_frame(planter.store).unreadable == ()  # it says nothing that rows could bear out
+    planter.store.commit(record, planter.store.workspace(record.run_id))
+    (refused,) = read_frame(planter.store).unreadable
+    assert refused.reason == "is not among the files of its record"
+
+
+def test_what_is_no_table_is_refused(planter: Any) -> None:
+    record = planter.run(0.5)
+    folder = planter.store.workspace(record.run_id)
+    (folder / PREDICTIONS).write_bytes(b"no table")
+    planter.store.commit(record, folder)
+    (refused,) = read_frame(planter.store).unreadable
+    assert refused.reason.startswith("is not a table of rows")
+
+
+def test_an_unknown_task_is_kept_and_marked(planter: Any) -> None:
+    planter.run(0.5, task="outside/task")
+    report = write_report(planter.store)
+    assert list(report.frame.runs["score"]) == [0.5]
+    assert 'there is no task called "outside/task"' in report.frame.runs.loc[0, "unchecked"]
+    (warning,) = report.boards[0].warnings
+    assert warning.startswith("not recomputed: the scores of outside/task (1 run) are those of the records")
+    edit_one_label(file_of(planter, planter.run(0.6, task="outside/task", seed=1)))
+    assert len(read_frame(planter.store).unreadable) == 1  # its hash is known whatever its task
+
+
+def test_a_metric_that_the_task_no_longer_has_is_kept_and_marked(planter: Any) -> None:
+    planter.run(0.5, metric="accuracy")
+    frame = read_frame(planter.store)
+    assert frame.runs.loc[0, "unchecked"] == "glue/cola has no accuracy in this version"
+
+
+class ByLogits:
+    """A task that scores what a run found likely."""
+
+    def score(self, predictions: pd.DataFrame) -> dict[str, float]:
+        return {"loss": float(np.mean([row[0] for row in predictions["logits"]]))}
+
+
+@pytest.mark.parametrize(("loss", "refused"), [(2.0, 0), (2.1, 1)])
+def test_logits_are_read_for_a_task_that_needs_them(
+    planter: Any, monkeypatch: pytest.MonkeyPatch, loss: float, refused: int
+) -> None:
+    monkeypatch.setattr("reports.integrity._find_task", lambda name: ByLogits())
+    planter.run(loss, metric="loss", rows=rows([1, 0], [1, 1], logits=[[1.0], [3.0]]))
+    assert len(read_frame(planter.store).unreadable) == refused
+
+
+def test_failed_runs_need_no_rows(planter: Any) -> None:
+    planter.run(status=Status.DIVERGED, reason="The loss rose.")
+    frame = read_frame(planter.store)
+    assert (len(frame.runs), frame.unreadable, frame.said) == (1, (), {})
+
+
+def test_rows_are_kept_by_example_whatever_their_order(planter: Any) -> None:
+    labels, predicted = [1, 1, 0, 0, 1], [1, 0, 0, 1, 1]
+    table = rows(predicted, labels, logits=[[0.0, 1.0]] * 5)
+    accuracy = {"metric": "accuracy", "task": "glue/rte", "score": 0.6}
+    first = planter.run(rows=table, **accuracy)
+    second = planter.run(rows=table.iloc[::-1], seed=1, **accuracy)
+    other = planter.run(rows=table.assign(example=[f"test:{row}" for row in range(5)]), seed=2, **accuracy)
+    said = read_frame(planter.store).said
+    assert said[first.run_id].examples is said[second.run_id].examples is not said[other.run_id].examples
+    np.testing.assert_array_equal(said[first.run_id].predicted, predicted)
+    np.testing.assert_array_equal(said[second.run_id].predicted, predicted)
+    np.testing.assert_array_equal(said[second.run_id].examples.labels, labels)
+    assert said[first.run_id].predicted.dtype.itemsize == 1

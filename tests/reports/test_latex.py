@@ -1,0 +1,99 @@
+"""What a paper gets: booktabs tables in which every name is text and nothing else."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.frame import read_frame
+from reports.latex import escape, latex
+from reports.leaderboard import leaderboards
+from reports.tables import MINI_LABEL
+
+HOSTILE = [
+    r"50% & $x_1^2$ #1 {a} \input{/etc/passwd}",
+    "~tilde^ <a|b> \"q\" 'q' `q`",
+    "[optional] -- --- ?` !`",
+    "naïve café Ångström Čapek 漢字 😀 ± —",
+    "two\nlines % comment",
+]
+
+
+def page(planter: Any) -> str:
+    return latex(leaderboards(read_frame(planter.store)))
+
+
+def plant_hostile(planter: Any) -> None:
+    budget = {"asked": "24k", "parameters": 24_000, "mode": "uniform"}
+    for method in HOSTILE:
+        for seed in range(3):
+            planter.run(0.5 + seed / 100, method=method, seed=seed, small=True, budget=budget, protocol="a_b&c")
+
+
+def test_protocol_budget_n_and_label_are_in_the_caption(planter: Any) -> None:
+    planter.seeds([0.5, 0.6, 0.7], small=True, budget={"asked": "24k", "parameters": 24_000, "mode": "uniform"})
+    (caption,) = re.findall(r"\\caption\{(.*)\}\n", page(planter))
+    for part in ("protocol strict", "budget 24k: at most 24,000 (uniform)", "n = 3 runs a cell", MINI_LABEL):
+        assert escape(part) in caption
+
+
+def test_bold_is_only_what_the_statistics_allow(planter: Any) -> None:
+    planter.seeds([0.9, 0.91, 0.9, 0.92], method="good", task="glue/rte", metric="accuracy")
+    planter.seeds([0.5, 0.51, 0.5, 0.52], method="bad", task="glue/rte", metric="accuracy")
+    planter.seeds([0.99], method="single", task="glue/rte", metric="accuracy")
+    bold = re.findall(r"\\textbf\{(.*?)\}", page(planter))
+    assert len(bold) == 1
+    assert bold[0].startswith("90.8 $\\pm$")
+
+
+def test_the_tables_are_whole(planter: Any) -> None:
+    plant_hostile(planter)
+    text = page(planter)
+    assert text.isascii()
+    for begin in re.findall(r"\\begin\{(\w+)\}", text):
+        assert text.count(f"\\begin{{{begin}}}") == text.count(f"\\end{{{begin}}}") == 1
+    (columns,) = re.findall(r"\\begin\{tabular\}\{(\w+)\}", text)
+    body = text[text.index("\\toprule") : text.index("\\bottomrule")]
+    lines = [line for line in body.splitlines() if line.endswith(r" \\")]
+    assert len(lines) == 1 + len(HOSTILE)
+    bare = re.sub(r"\\[\\{}&%$#_]", "", text.replace(r" \\", ""))  # without what is escaped
+    assert bare.count("{") == bare.count("}")
+    assert "%" not in bare.split("\n", 1)[1]
+    assert {re.sub(r"\\&", "", line).count(" & ") for line in lines} == {len(columns) - 1}
+    assert "input" in text
+    assert "\\input" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("a_b", r"a\_b"),
+        ("\\", r"\textbackslash{}"),
+        ("é ï Č", r"\'{e} \"{\i} \v {C}"),
+        ("漢", "U+6F22"),
+        ("--", "{-}{-}"),
+        ("a\nb", r"a\textbackslash{}nb"),
+        ("81.2 ± 0.4 [1-2]", r"81.2 $\pm$ 0.4 {[}1{-}2{]}"),
+    ],
+)
+def test_escape(text: str, written: str) -> None:
+    assert escape(text) == written
+
+
+def test_a_paper_compiles(planter: Any, tmp_path: Path) -> None:
+    engine = shutil.which("pdflatex") or shutil.which("tectonic")
+    if engine is None:
+        pytest.skip("neither pdflatex nor tectonic is installed")
+    plant_hostile(planter)
+    (tmp_path / "tables.tex").write_text(page(planter), encoding="utf-8")
+    paper = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\\input{tables}\\end{document}\n"
+    (tmp_path / "paper.tex").write_text(paper)
+    options = ["-interaction=nonstopmode", "-halt-on-error"] if engine.endswith("pdflatex") else []
+    done = subprocess.run([engine, *options, "paper.tex"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "paper.pdf").exists()
