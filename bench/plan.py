@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from bench.models import BaseModel, find_model
 from bench.protocol import Protocol, Purpose
 from bench.record import RunSpec
 from bench.registry import Registry
-from bench.suite import Choice, Layer, Suite, choose_suite
+from bench.suite import Choice, Layer, Suite, Tuning, choose_suite
 from bench.training import TrainingSettings
 from bench.validation import validated
 from methods import find_method
@@ -106,6 +106,9 @@ def make_plan(suite: Suite, overrides: Overrides, lock: RevisionLock) -> Plan:
     planner = _Planner(suite, overrides, lock)
     tasks, notes = planner.tasks()
     seeds = overrides.seeds or suite.seeds
+    if suite.tuning:
+        refuse_shared_seeds(suite.tuning.selection_seeds, seeds)
+        notes += planner.tuned_otherwise(suite.tuning)
     runs = [
         run
         for task in tasks
@@ -116,6 +119,26 @@ def make_plan(suite: Suite, overrides: Overrides, lock: RevisionLock) -> Plan:
     ]
     # The same method by two names, or one that several budgets give the same size, is one run.
     return Plan(suite, list({run.spec.run_id: run for run in runs}.values()), notes)
+
+
+def repeated(plan: Plan, times: int) -> Plan:
+    """Return a plan of the first run alone, done so many times: what differs then is what chance alone changes."""
+    first = plan.runs[0]
+    return replace(plan, runs=[replace(first, spec=replace(first.spec, repeat=number)) for number in range(times)])
+
+
+def refuse_shared_seeds(selection: Iterable[int], reporting: Iterable[int]) -> None:
+    """Check that no seed both chooses and reports.
+
+    Raises:
+        UserError: some do.
+    """
+    shared = sorted(set(selection) & set(reporting))
+    if shared:
+        raise UserError(
+            f"the seeds {', '.join(map(str, shared))} would both choose the settings and be reported; "
+            "give other --seeds, or other --selection-seeds"
+        )
 
 
 def choose_suite_for(name: str, overrides: Overrides) -> Choice:
@@ -154,6 +177,25 @@ class _Planner:
             raise UserError(f"none of the tasks {', '.join(asked)} can run: {'; '.join(notes)}")
         return found, notes
 
+    def tuned_otherwise(self, tuning: Tuning) -> list[str]:
+        """Return what differs from how the suite's settings were tuned.
+
+        Raises:
+            UserError: they were tuned on another base model.
+        """
+        asked = self.overrides.base_model or self.suite.base_model
+        if asked != tuning.base_model:
+            raise UserError(
+                f'the suite "{self.suite.name}" was tuned on {tuning.base_model}, not on {asked}; tune it anew, '
+                "or leave --model out"
+            )
+        compared = [("--budget", tuning.budget, self.overrides.budgets), ("--set", tuning.sets, self.overrides.sets)]
+        return [
+            f"tuned with {option} {_words(before)}, and run with {_words(now)}"
+            for option, before, now in compared
+            if before != now
+        ]
+
     @cached_property
     def methods(self) -> list[MethodChoice]:
         """The methods to compare."""
@@ -182,6 +224,8 @@ class _Planner:
             skip = None if fitted.setting else fitted.note
             setting = fitted.setting or setting
             notes = (fitted.note,) if fitted.note and fitted.setting else ()
+        if self.suite.tuning and not self.suite.tuning.has(task.name, choice.method.name):
+            notes += ("its setting was not tuned, though the suite is of tuned ones",)
         spec = RunSpec(
             suite=self.suite.name,
             small=self.suite.small,
@@ -318,6 +362,11 @@ class _Planner:
             except yaml.YAMLError as error:
                 raise UserError(f'"--set {text}": the value is neither a number, a word nor a [list]') from error
         return found
+
+
+def _words(value: str | tuple[str, ...] | None) -> str:
+    """Return an option's value as a sentence names it."""
+    return value if isinstance(value, str) else " ".join(value or ()) or "none"
 
 
 def _expand(names: Iterable[str], registry: Registry[Any], kind: str) -> list[str]:

@@ -51,6 +51,8 @@ class RunSpec:
         method_code: hash of the project's source that the method consists of.
         task_code: hash of the project's source that the task consists of.
         harness_code: hash of the project's source that trains and evaluates.
+        purpose: ``report``; or ``selection`` where hyper-parameters are chosen and the reported split is not scored.
+        repeat: tells runs apart that are the same in all else, done to learn what chance alone changes.
     """
 
     suite: str
@@ -70,6 +72,8 @@ class RunSpec:
     method_code: str
     task_code: str
     harness_code: str
+    purpose: str = "report"
+    repeat: int = 0
 
     @property
     def run_id(self) -> str:
@@ -77,11 +81,16 @@ class RunSpec:
         identity = dataclasses.asdict(self)
         for description in ("suite", "small", "data_source"):
             del identity[description]
+        # Runs from before these fields were there are what the defaults say, and keep their ids.
+        for later, default in (("purpose", "report"), ("repeat", 0)):
+            if identity[later] == default:
+                del identity[later]
         return digest(identity)[:16]
 
     def __str__(self) -> str:
         budget = f" within {self.budget['asked']}" if self.budget else ""
-        return f"{self.method} on {self.task} with {self.base_model}{budget}, seed {self.seed}"
+        repeat = f", repeat {self.repeat}" if self.repeat else ""
+        return f"{self.method} on {self.task} with {self.base_model}{budget}, seed {self.seed}{repeat}"
 
 
 @dataclass(frozen=True)
@@ -113,11 +122,12 @@ class Cost:
 
     Attributes:
         load_seconds: base model, adapter and data made ready.
-        train_seconds: from the first to the last optimiser step; the sum over the parts of an interrupted run.
+        train_seconds: from the first to the last optimiser step, without scoring epochs in between; the sum over the
+            parts of an interrupted run.
         train_steps: optimiser steps.
-        evaluation_seconds: scoring the reported split.
-        peak_process_bytes: peak resident memory of the process while training.
-        peak_device_bytes: peak memory allocated on the accelerator while training.
+        evaluation_seconds: scoring the reported split once; the selection split in a run whose purpose is selection.
+        peak_process_bytes: peak resident memory of the process while training, scoring epochs in between included.
+        peak_device_bytes: peak memory allocated on the accelerator, likewise.
     """
 
     load_seconds: float
@@ -151,13 +161,17 @@ class RunRecord:
         status: how it ended.
         reason: one sentence where ``status`` is not ``ok``.
         primary: name of the metric that ranks.
-        metrics: on the reported split, by name, in the field's usual units (fractions, not percent).
-        selection_metrics: the same on the selection split.
+        metrics: on the reported split, by name, in the field's usual units (fractions, not percent); empty for a run
+            whose purpose is selection.
+        selection_metrics: the same on the selection split, of the same weights.
         examples: number of examples of each split.
         ledger: parameter counts.
         cost: time and memory.
         provenance: when, where and with what.
         files: sha256 of every file beside the record, by name.
+        best_epoch: passes over the training split after which the weights were kept, where an epoch was chosen: on the
+            reported split by protocol ``paper:best_epoch``, on the selection split by the training's ``select_epoch``.
+        last_metrics: with ``best_epoch``, the metrics of the last epoch on the split that the epoch was chosen on.
     """
 
     spec: RunSpec
@@ -171,6 +185,8 @@ class RunRecord:
     cost: Cost | None
     provenance: Provenance
     files: dict[str, str] = field(default_factory=dict)
+    best_epoch: float | None = None
+    last_metrics: dict[str, float] = field(default_factory=dict)
 
     @property
     def run_id(self) -> str:
@@ -181,6 +197,11 @@ class RunRecord:
     def score(self) -> float | None:
         """The primary metric, where the run came to one."""
         return self.metrics.get(self.primary)
+
+    @property
+    def selection_score(self) -> float | None:
+        """The primary metric on the selection split, where the run came to one."""
+        return self.selection_metrics.get(self.primary)
 
 
 def digest(value: Any) -> str:

@@ -7,32 +7,41 @@ import shutil
 import time
 import traceback
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import environment
 from bench.errors import UserError
 from bench.plan import PlannedRun
-from bench.record import Cost, ParameterLedger, Provenance, RunRecord, Status
-from bench.store import ADAPTER, ERROR, HISTORY, PREDICTIONS, Store, explained
+from bench.protocol import Protocol, Purpose, ReportedSplit, SplitData
+from bench.record import Cost, ParameterLedger, Provenance, RunRecord, RunSpec, Status
+from bench.store import ADAPTER, ERROR, HISTORY, PREDICTIONS, SELECTION_PREDICTIONS, Store, explained
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
     from bench.train import OnStep
-    from tasks.base import Splits
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A task's splits and their model inputs: the same for every method and seed."""
+    """A task's model inputs: the same for every method and seed. The reported ones are behind a `ReportedSplit`."""
 
-    splits: Splits
-    inputs: dict[str, Dataset]
+    train: Dataset
+    selection: SplitData
+    sizes: dict[str, int]
     tokenizer: PreTrainedTokenizerBase
+    _load_reported: Callable[[], SplitData]
+
+    def reported(self, spec: RunSpec) -> ReportedSplit:
+        """Return the reported split, locked by the protocol and purpose of one run."""
+        return ReportedSplit(self._load_reported, Protocol(spec.protocol), Purpose(spec.purpose))
 
 
 @dataclass
@@ -70,6 +79,8 @@ class Outcome:
     examples: dict[str, int]
     ledger: ParameterLedger
     cost: Cost
+    best_epoch: float | None = None
+    last_metrics: dict[str, float] = field(default_factory=dict)
 
 
 def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device, on_step: OnStep) -> RunRecord:
@@ -116,6 +127,8 @@ def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device,
             git_dirty=git.dirty,
             notes=(*run.notes, *dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning))),
         ),
+        best_epoch=outcome.best_epoch if outcome else None,
+        last_metrics=outcome.last_metrics if outcome else {},
     )
     record = store.commit(record, output)
     store.discard_workspace(run.spec.run_id)
@@ -131,10 +144,17 @@ def _prepare(run: PlannedRun) -> Prepared:
             f"{run.base_model.name} takes; use --set train.max_length={tokenizer.model_max_length}"
         )
     splits = run.task.splits(run.source, run.spec.limit)
-    prepared = {
-        name: run.task.prepare(getattr(splits, name), tokenizer, run.training.max_length) for name in splits.sizes
-    }
-    return Prepared(splits, prepared, tokenizer)
+
+    def prepared(rows: Dataset) -> SplitData:
+        return SplitData(rows, run.task.prepare(rows, tokenizer, run.training.max_length))
+
+    return Prepared(
+        train=prepared(splits.train).inputs,
+        selection=prepared(splits.selection),
+        sizes=splits.sizes,
+        tokenizer=tokenizer,
+        _load_reported=cache(lambda: prepared(splits.reported)),
+    )
 
 
 def _train_and_evaluate(
@@ -142,8 +162,9 @@ def _train_and_evaluate(
 ) -> Outcome:
     from transformers import set_seed
 
+    from bench.epochs import FOLDER, BestEpoch
     from bench.measure import Inventory, ledger, peak_memory
-    from bench.train import Job, infer, train
+    from bench.train import Job, predict, train
     from methods.architecture import module_names
 
     method, setting, task = run.method, run.setting, run.task
@@ -155,8 +176,24 @@ def _train_and_evaluate(
     model = method.adapt(base, names, setting).to(device)
     groups = method.parameter_groups(model, names, setting)
     collate = task.collate(data.tokenizer)
+    reported = data.reported(run.spec)
     load_seconds = time.perf_counter() - clock
 
+    def predicted(split: SplitData) -> pd.DataFrame:
+        return predict(model, split, task, collate, run.training, device)
+
+    best: BestEpoch | None = None
+    if chosen_on := _epoch_chosen_on(run):
+        split = reported.every_epoch() if chosen_on == "reported" else data.selection
+        best = BestEpoch(
+            split=chosen_on,
+            primary=task.primary,
+            score=lambda: task.score(predicted(split)),
+            save=lambda folder: method.save(model, folder),
+            model=model,
+            parameters=[parameter for group in groups for parameter in group.parameters],
+            folder=workspace / FOLDER,
+        )
     with peak_memory(device) as peak:
         trained = train(
             Job(
@@ -164,34 +201,46 @@ def _train_and_evaluate(
                 groups=groups,
                 callbacks=method.callbacks(setting),
                 task=task,
-                data=data.inputs["train"],
+                data=data.train,
                 collate=collate,
                 settings=run.training,
                 seed=run.spec.seed,
                 device=device,
                 workspace=workspace,
                 on_step=on_step,
+                best_epoch=best,
             )
         )
-
-    def scored(split: str) -> Any:
-        batch, precision = run.training.evaluation_batch_size, run.training.precision
-        logits = infer(model, data.inputs[split], collate, batch, device, precision)
-        return task.predictions(getattr(data.splits, split), logits)
-
-    selection_metrics = task.score(scored("selection"))
-    clock = time.perf_counter()
-    predictions = scored("reported")
-    evaluation_seconds = time.perf_counter() - clock
-
-    predictions.to_parquet(output / PREDICTIONS, index=False)
+    counted = ledger(model, method, names, groups, trained.trainable, inventory)
+    if best:
+        best.restore()
     (output / HISTORY).write_text("".join(json.dumps(entry) + "\n" for entry in trained.history), encoding="utf-8")
-    method.save(model, output / ADAPTER)
+
+    clock = time.perf_counter()
+    predictions = predicted(data.selection)
+    evaluation_seconds = time.perf_counter() - clock
+    selection_metrics = dict(task.score(predictions))
+    metrics: dict[str, float] = {}
+    sizes = dict(data.sizes)
+    if run.spec.purpose == Purpose.SELECTION:
+        # No adapter: of dozens of trials nobody wants them, and those of full fine-tuning would fill the disk.
+        predictions.to_parquet(output / SELECTION_PREDICTIONS, index=False)
+        del sizes["reported"]
+    else:
+        clock = time.perf_counter()
+        predictions = predicted(reported.after(trained))
+        evaluation_seconds = time.perf_counter() - clock
+        metrics = dict(task.score(predictions))
+        predictions.to_parquet(output / PREDICTIONS, index=False)
+        if best:
+            best.move_adapter(output / ADAPTER)
+        else:
+            method.save(model, output / ADAPTER)
     return Outcome(
-        metrics=dict(task.score(predictions)),
-        selection_metrics=dict(selection_metrics),
-        examples=data.splits.sizes,
-        ledger=ledger(model, method, names, groups, trained.trainable, inventory),
+        metrics=metrics,
+        selection_metrics=selection_metrics,
+        examples=sizes,
+        ledger=counted,
         cost=Cost(
             load_seconds=load_seconds,
             train_seconds=trained.seconds,
@@ -200,7 +249,16 @@ def _train_and_evaluate(
             peak_process_bytes=peak.process_bytes,
             peak_device_bytes=peak.device_bytes,
         ),
+        best_epoch=best.best.epoch if best else None,
+        last_metrics=best.last.metrics if best else {},
     )
+
+
+def _epoch_chosen_on(run: PlannedRun) -> str | None:
+    """Return the split on which the protocol or the training chooses an epoch, if they do."""
+    if run.spec.purpose == Purpose.REPORT and run.spec.protocol == Protocol.PAPER_BEST_EPOCH:
+        return "reported"
+    return "selection" if run.training.select_epoch else None
 
 
 def _failure(error: Exception) -> tuple[Status, str]:

@@ -5,7 +5,9 @@ Layout::
     STORE/
       lock.json                 revisions resolved at first use (see bench.lock)
       runs/RUN_ID/record.json   written last: a run is done when it is there and whole
-                  predictions.parquet, history.jsonl, adapter/, error.txt
+                  predictions.parquet, history.jsonl, adapter/, error.txt;
+                  selection.parquet in place of the predictions of a run that chooses hyper-parameters
+      tuned.yaml                what `bench tune` found: a suite
       work/RUN_ID/              checkpoints of an unfinished run
       aside/                    what could not be read, moved out of the way, never deleted
 """
@@ -27,6 +29,7 @@ from bench.record import RunRecord, Status, from_json, to_json
 
 RECORD = "record.json"
 PREDICTIONS = "predictions.parquet"
+SELECTION_PREDICTIONS = "selection.parquet"
 HISTORY = "history.jsonl"
 ERROR = "error.txt"
 ADAPTER = "adapter"

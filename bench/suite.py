@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from bench.errors import UserError, did_you_mean
+from bench.protocol import Protocol
 from bench.validation import validated
 
 AUTO = "auto"
@@ -37,6 +38,25 @@ class Layer(BaseModel):
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict, description="by method")
 
 
+class Tuning(BaseModel):
+    """How the settings of a suite were found, see `bench.tune`; written by ``bench tune``, not by hand."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trials: PositiveInt = Field(description="settings tried per method and task")
+    selection_seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
+    sampler: str
+    sampler_seed: NonNegativeInt
+    base_model: str = Field(description="what it was tuned on, and is for")
+    budget: str | None = Field(default=None, description="the --budget it was tuned at")
+    sets: tuple[str, ...] = Field(default=(), description="the --set it was tuned with")
+    found: dict[str, dict[str, Any]] = Field(description="by task and method: best trial, edges of the space, trials")
+
+    def has(self, task: str, method: str) -> bool:
+        """Tell whether a setting was found for a method on a task."""
+        return self.found.get(task, {}).get(method, {}).get("best") is not None
+
+
 class Suite(Layer):
     """What is compared with what, and how.
 
@@ -54,11 +74,12 @@ class Suite(Layer):
     methods: tuple[str, ...] = Field(min_length=1)
     tasks: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
-    protocol: Literal["strict"] = "strict"
+    protocol: Protocol = Protocol.STRICT
     limit: PositiveInt | None = None
     presets: bool = Field(default=False, description="start from the published settings of each method")
     requires: Requirements = Requirements()
     by_task: dict[str, Layer] = Field(default_factory=dict)
+    tuning: Tuning | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +126,11 @@ def parse_suite(text: str, origin: str) -> Suite:
     if not isinstance(content, Mapping):
         raise UserError(f'the suite "{origin}" is not a mapping of fields to values; see bench/suites/mini.yaml')
     return validated(Suite, content, f'the suite "{origin}"')
+
+
+def suite_text(suite: Suite) -> str:
+    """Return a suite as the YAML that `parse_suite` reads."""
+    return yaml.safe_dump(suite.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
 
 
 def choose_suite(name: str, unreachable: Callable[[Suite], str | None]) -> Choice:

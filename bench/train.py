@@ -8,19 +8,22 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from datasets import Dataset
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from bench.epochs import BestEpoch
+from bench.protocol import SplitData
 from bench.training import TrainingSettings
 from methods.base import ParameterGroup
 from tasks.base import Collate, Task
@@ -44,7 +47,7 @@ class Trained:
         steps: optimiser steps, those before an interruption included.
         seconds: wall clock of those steps.
         trainable: numbers that the last step could change, the head's included.
-        history: the logged losses and learning rates.
+        history: the logged losses and learning rates, and the scores of every epoch where there are some.
     """
 
     steps: int
@@ -58,8 +61,9 @@ class Job:
     """One training: what is trained, on what, and how.
 
     Attributes:
-        data: prepared rows of the training split; no other split ever gets here.
+        data: prepared rows of the training split; of other splits, nothing but scores ever gets here.
         workspace: folder for checkpoints; a complete one found there is resumed from.
+        best_epoch: scores the model after every epoch, where an epoch is chosen.
     """
 
     model: nn.Module
@@ -73,6 +77,7 @@ class Job:
     device: torch.device
     workspace: Path
     on_step: OnStep = field(default=lambda done, total, loss: None)
+    best_epoch: BestEpoch | None = None
 
 
 def train(job: Job) -> Trained:
@@ -83,13 +88,14 @@ def train(job: Job) -> Trained:
     """
     clock = _Clock()
     count = _CountTrainable()
+    epochs = [_EpochEnds(job.best_epoch, _steps_per_epoch(job), clock)] if job.best_epoch else []
     trainer = TaskTrainer(
         model=job.model,
         args=_arguments(job),
         train_dataset=job.data,
         data_collator=job.collate,
         optimizers=(_optimiser(job), None),
-        callbacks=[clock, count, _Progress(job.on_step), *job.callbacks],
+        callbacks=[clock, count, _Progress(job.on_step), *epochs, *job.callbacks, _Complete(clock)],
     )
     trainer.task_loss = job.task.loss
     # What is printed is the command line's business.
@@ -98,9 +104,13 @@ def train(job: Job) -> Trained:
     checkpoint = last_checkpoint(job.workspace)
     if checkpoint is not None:
         clock.seconds_before = json.loads((checkpoint / COMPLETE).read_text())["seconds"]
+    if job.best_epoch:
+        job.best_epoch.begin(checkpoint)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.raise_if_diverged()
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    if job.best_epoch:
+        history = sorted([*history, *job.best_epoch.history], key=lambda entry: entry["step"])
     return Trained(trainer.state.global_step, clock.seconds, count.numbers, history)
 
 
@@ -132,6 +142,18 @@ def infer(
     logits = np.empty_like(sorted_logits)
     logits[order] = sorted_logits
     return logits
+
+
+def predict(
+    model: nn.Module, split: SplitData, task: Task, collate: Collate, settings: TrainingSettings, device: torch.device
+) -> pd.DataFrame:
+    """Return the per-example rows of a split, as `Task.predictions` makes them.
+
+    Raises:
+        DivergedError: a logit is not finite.
+    """
+    logits = infer(model, split.inputs, collate, settings.evaluation_batch_size, device, settings.precision)
+    return task.predictions(split.rows, logits)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -199,7 +221,7 @@ class TaskTrainer(Trainer):
 
 
 class _Clock(TrainerCallback):
-    """Measures the optimiser steps, and marks checkpoints as complete with the time so far."""
+    """Measures the optimiser steps."""
 
     def __init__(self) -> None:
         self.seconds_before = 0.0
@@ -211,21 +233,52 @@ class _Clock(TrainerCallback):
         end = time.perf_counter() if self._stopped is None else self._stopped
         return self.seconds_before + end - self._started
 
+    @contextmanager
+    def stopped(self, device: torch.device) -> Iterator[None]:
+        """Leave the time of the block out."""
+        _wait_for(device)
+        start = time.perf_counter()
+        yield
+        self.seconds_before -= time.perf_counter() - start
+
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._started = time.perf_counter()
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        (folder / COMPLETE).write_text(json.dumps({"seconds": self.seconds}))
-
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if args.device.type == "cuda":
-            torch.cuda.synchronize(args.device)
+        _wait_for(args.device)
         self._stopped = time.perf_counter()
+
+
+class _Complete(TrainerCallback):
+    """Marks checkpoints as complete, with the time so far. The last callback: methods add to checkpoints too."""
+
+    def __init__(self, clock: _Clock) -> None:
+        self._clock = clock
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        (_checkpoint(args, state) / COMPLETE).write_text(json.dumps({"seconds": self._clock.seconds}))
+
+
+class _EpochEnds(TrainerCallback):
+    """Tells when an epoch ends: before a checkpoint of the same step, which the trainer's own event comes after."""
+
+    def __init__(self, best_epoch: BestEpoch, steps: int, clock: _Clock) -> None:
+        self._best_epoch = best_epoch
+        self._steps = steps
+        self._clock = clock
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        step = state.global_step
+        if step % self._steps == 0 or step == state.max_steps:
+            with self._clock.stopped(args.device):
+                self._best_epoch.after_epoch(step, step / self._steps)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._best_epoch.into_checkpoint(_checkpoint(args, state))
 
 
 class _CountTrainable(TrainerCallback):
@@ -250,7 +303,7 @@ class _Progress(TrainerCallback):
 
 def _arguments(job: Job) -> TrainingArguments:
     settings = job.settings
-    steps = settings.max_steps or _steps(settings, len(job.data))
+    steps = settings.max_steps or max(1, round((settings.epochs or 0.0) * _steps_per_epoch(job)))
     return TrainingArguments(
         output_dir=str(job.workspace),
         max_steps=steps,
@@ -277,9 +330,17 @@ def _arguments(job: Job) -> TrainingArguments:
     )
 
 
-def _steps(settings: TrainingSettings, examples: int) -> int:
-    per_epoch = -(-examples // (settings.batch_size * settings.gradient_accumulation))
-    return max(1, round((settings.epochs or 0.0) * per_epoch))
+def _steps_per_epoch(job: Job) -> int:
+    return -(-len(job.data) // (job.settings.batch_size * job.settings.gradient_accumulation))
+
+
+def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
+    return Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _optimiser(job: Job) -> torch.optim.Optimizer:

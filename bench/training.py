@@ -35,6 +35,10 @@ class TrainingSettings(BaseModel):
     gradient_checkpointing: bool = False
     checkpoint_steps: PositiveInt = Field(default=50, description="optimiser steps between checkpoints to resume from")
 
+    select_epoch: bool = Field(
+        default=False, description="score the selection split after every epoch and keep the best epoch's weights"
+    )
+
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         if (self.max_steps is None) == (self.epochs is None):

@@ -13,9 +13,11 @@ from rich.console import Console
 
 import bench
 from bench.cli.budget import budget
+from bench.cli.compare import compare
 from bench.cli.listing import list_names
 from bench.cli.report import report, show
 from bench.cli.run import run
+from bench.cli.tune import tune
 from bench.errors import UserError
 
 app = typer.Typer(
@@ -27,8 +29,10 @@ app = typer.Typer(
 )
 app.command("list")(list_names)
 app.command()(run)
+app.command()(tune)
 app.command()(budget)
 app.command()(report)
+app.command()(compare)
 app.command()(show)
 
 

@@ -44,17 +44,17 @@ def read_names(text: str | None, option: str) -> tuple[str, ...] | None:
     return found
 
 
-def read_seeds(text: str | None) -> tuple[int, ...] | None:
+def read_seeds(text: str | None, option: str = "--seeds") -> tuple[int, ...] | None:
     """Read whole numbers with commas between them.
 
     Raises:
         UserError: one is not, or is too large for a random generator.
     """
-    found = read_names(text, "--seeds")
+    found = read_names(text, option)
     if found is None:
         return None
     if not all(name.isdecimal() and int(name) < 2**32 for name in found):
-        raise UserError(f'"--seeds {text}" are not whole numbers from 0 to {2**32 - 1} with commas between them')
+        raise UserError(f'"{option} {text}" are not whole numbers from 0 to {2**32 - 1} with commas between them')
     return tuple(int(name) for name in found)
 
 

@@ -20,7 +20,7 @@ def report(out: Out = DEFAULT_STORE) -> None:
     console = open_console()
     for board in written.boards:
         console.print(TerminalLeaderboard(board))
-    say(f"the report is {written.files[0]}", console)
+    say(f"the report is {written.page}", console)
     if written.frame.unreadable:
         raise UserError("left out of the report: " + "; ".join(str(entry) for entry in written.frame.unreadable))
 

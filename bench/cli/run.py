@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,12 +12,19 @@ import typer
 from rich.console import Console
 
 from bench.cli.console import DEFAULT_STORE, Out, open_console, read_names, read_positive, read_seeds, say
+from bench.errors import UserError
+from bench.protocol import Protocol
 from bench.record import Status
 
 if TYPE_CHECKING:
     from bench.plan import Overrides, Plan
     from bench.record import RunRecord
     from bench.store import Store
+    from bench.suite import Suite
+
+AUTO = "auto"
+# What `bench tune` writes into the store.
+TUNED = "tuned.yaml"
 
 
 class BudgetMode(StrEnum):
@@ -26,74 +34,159 @@ class BudgetMode(StrEnum):
     PATTERN = "pattern"
 
 
+Methods = Annotated[str | None, typer.Option(help="Methods, by comma.", metavar="A,B")]
+Tasks = Annotated[str | None, typer.Option(help="Tasks or task groups, by comma.", metavar="A,B")]
+SuiteName = Annotated[str, typer.Option(help="auto, a suite's name, or a YAML file.")]
+Model = Annotated[str | None, typer.Option(help="Base model: a name, a hub id or a local folder.")]
+Limit = Annotated[int | None, typer.Option(help="At most so many examples of each split.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="METHOD.KEY=VALUE", help="A hyper-parameter; train.KEY for the training's."),
+]
+DataRoot = Annotated[Path | None, typer.Option(help="Read data from here, one folder a task.")]
+Budgets = Annotated[
+    str | None, typer.Option(help="Adapter parameters: 24000, 24k, 0.1%, match:lora(r=8); several by comma.")
+]
+Mode = Annotated[BudgetMode, typer.Option(help="pattern: fill a budget with fewer or unevenly sized layers.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; an accelerator if there is one.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the runs and stop.")]
+
+
 def run(
-    methods: Annotated[str | None, typer.Option(help="Methods, by comma.", metavar="A,B")] = None,
-    tasks: Annotated[str | None, typer.Option(help="Tasks or task groups, by comma.", metavar="A,B")] = None,
-    suite: Annotated[str, typer.Option(help="auto, a suite's name, or a YAML file.")] = "auto",
-    model: Annotated[str | None, typer.Option(help="Base model: a name, a hub id or a local folder.")] = None,
+    methods: Methods = None,
+    tasks: Tasks = None,
+    suite: SuiteName = AUTO,
+    model: Model = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds, by comma.", metavar="1,2,3")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many examples of each split.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="METHOD.KEY=VALUE", help="A hyper-parameter; train.KEY for the training's."),
-    ] = None,
+    limit: Limit = None,
+    set_: Sets = None,
     out: Out = DEFAULT_STORE,
-    data_root: Annotated[Path | None, typer.Option(help="Read data from here, one folder a task.")] = None,
-    budget: Annotated[
-        str | None, typer.Option(help="Adapter parameters: 24000, 24k, 0.1%, match:lora(r=8); several by comma.")
+    data_root: DataRoot = None,
+    budget: Budgets = None,
+    budget_mode: Mode = BudgetMode.UNIFORM,
+    protocol: Annotated[
+        Protocol | None, typer.Option(help="Rules of reporting; paper:best_epoch chooses the epoch on what it reports.")
     ] = None,
-    budget_mode: Annotated[
-        BudgetMode, typer.Option(help="pattern: fill a budget with fewer or unevenly sized layers.")
-    ] = BudgetMode.UNIFORM,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; an accelerator if there is one.")] = None,
+    tuned: Annotated[bool, typer.Option("--tuned", help="The suite is what bench tune wrote into --out.")] = False,
+    trials: Annotated[int | None, typer.Option(help="First tune every method with so many trials each.")] = None,
+    noise_floor: Annotated[
+        int | None, typer.Option(help="Do the first run so many times, same seed, to see what chance alone changes.")
+    ] = None,
+    device: Device = None,
     resume: Annotated[
         bool, typer.Option(help="Skip runs that are done and go on with those that were cut; or do all anew.")
     ] = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs and stop.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Train and evaluate methods on tasks, one record a run."""
     from bench.plan import Overrides
 
-    overrides = Overrides(
-        methods=read_names(methods, "--methods"),
-        tasks=read_names(tasks, "--tasks"),
-        base_model=model,
-        seeds=read_seeds(seeds),
-        limit=read_positive(limit, "--limit"),
-        sets=tuple(set_ or ()),
-        data_root=data_root,
-        budgets=budget,
-        budget_mode=budget_mode.value,
+    if tuned and suite != AUTO:
+        raise UserError("--tuned takes the suite from --out; leave --suite out")
+    if tuned and trials:
+        raise UserError("--tuned takes settings that are tuned already and --trials tunes them; give one of the two")
+    if trials and not resume:
+        raise UserError("--no-resume would leave the trials as they are; use another --out to tune anew")
+    if noise_floor is not None and noise_floor < 2:
+        raise UserError(f"--noise-floor is {noise_floor}; a spread needs at least 2 runs")
+    request = Request(
+        suite=_tuned_suite(out) if tuned else suite,
+        overrides=Overrides(
+            methods=read_names(methods, "--methods"),
+            tasks=read_names(tasks, "--tasks"),
+            base_model=model,
+            seeds=read_seeds(seeds),
+            limit=read_positive(limit, "--limit"),
+            sets=tuple(set_ or ()),
+            data_root=data_root,
+            budgets=budget,
+            budget_mode=budget_mode.value,
+            protocol=protocol,
+        ),
+        out=out,
+        device=device,
+        dry_run=dry_run,
     )
-    records = _run(suite, overrides, out, device, resume, dry_run)
+    records = _run(request, resume, read_positive(trials, "--trials"), noise_floor)
     if any(record.status not in (Status.OK, Status.SKIPPED) for record in records):
         raise typer.Exit(1)
 
 
-def _run(
-    suite_name: str, overrides: Overrides, out: Path, device_name: str | None, resume: bool, dry_run: bool
-) -> list[RunRecord]:
+@dataclass(frozen=True)
+class Request:
+    """What `bench run` and `bench tune` are asked for alike."""
+
+    suite: str
+    overrides: Overrides
+    out: Path
+    device: str | None
+    dry_run: bool
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A request's suite, store and device, found and announced."""
+
+    suite: Suite
+    store: Store
+    device: Any
+    console: Console
+
+
+def open_request(request: Request) -> Opened:
+    """Find and announce what is asked for.
+
+    Raises:
+        UserError: there is no such suite or device.
+    """
     from bench.environment import choose_device, quiet_libraries
-    from bench.plan import choose_suite_for, make_plan
+    from bench.plan import choose_suite_for
     from bench.store import Store
-    from tasks.data.lock import RevisionLock
 
     console = open_console()
-    store = Store(out)
-    choice = choose_suite_for(suite_name, overrides)
+    choice = choose_suite_for(request.suite, request.overrides)
     say(f"suite {choice.suite.name}: {choice.why}", console)
     if choice.suite.small:
         say(f"a miniature: it cannot show {choice.suite.cannot_show}", console)
-    device = choose_device(device_name)
+    device = choose_device(request.device)
     quiet_libraries()
-    plan = make_plan(choice.suite, overrides, RevisionLock(store.lock_file))
+    return Opened(choice.suite, Store(request.out), device, console)
+
+
+def _tuned_suite(out: Path) -> str:
+    path = out / TUNED
+    if not path.is_file():
+        raise UserError(f'there is no "{path}"; make it with: bench tune --out {out}')
+    return str(path)
+
+
+def _run(request: Request, resume: bool, trials: int | None, noise_floor: int | None) -> list[RunRecord]:
+    from bench.plan import make_plan, repeated
+    from tasks.data.lock import RevisionLock
+
+    opened = open_request(request)
+    if trials is not None:
+        from bench.cli.tune import tune_first
+        from bench.tune import Effort
+
+        found = tune_first(opened, request, Effort(trials))
+        if found is None:
+            return []
+        opened = replace(opened, suite=found)
+    console, store = opened.console, opened.store
+    plan = make_plan(opened.suite, request.overrides, RevisionLock(store.lock_file))
     for note in plan.notes:
         say(note, console)
-    if dry_run:
+    if noise_floor is not None:
+        plan = repeated(plan, noise_floor)
+    if request.dry_run:
         console.print(_plan_table(plan, store))
         return []
     store.prepare()
-    return _execute(plan, store, device, resume, console)
+    records = _execute(plan, store, opened.device, resume, console)
+    if noise_floor is not None:
+        _print_noise(plan, store, console)
+    return records
 
 
 def _execute(plan: Plan, store: Store, device: Any, resume: bool, console: Console) -> list[RunRecord]:
@@ -120,6 +213,25 @@ def _execute(plan: Plan, store: Store, device: Any, resume: bool, console: Conso
         console,
     )
     return records
+
+
+def _print_noise(plan: Plan, store: Store, console: Console) -> None:
+    from bench.record import RunRecord
+    from reports.statistics import noise_floor
+
+    found = [store.load(planned.spec.run_id) for planned in plan.runs]
+    scores = [record.score for record in found if isinstance(record, RunRecord) and record.score is not None]
+    floor = noise_floor([scores])
+    what = f"noise floor of {plan.runs[0].spec}, {len(scores)} runs of the same seed"
+    if floor.sd is None or floor.max_difference is None:
+        say(f"{what}: not known, {floor.reason}", console)
+        return
+    shown = ", ".join(f"{100 * score:.2f}" for score in scores)
+    say(
+        f"{what}: {plan.runs[0].task.primary} {shown}; standard deviation {100 * floor.sd:.2f}, "
+        f"largest difference {100 * floor.max_difference:.2f}",
+        console,
+    )
 
 
 def _plan_table(plan: Plan, store: Store) -> Any:

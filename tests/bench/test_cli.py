@@ -13,7 +13,7 @@ HEAVY = ("torch", "transformers", "peft", "pandas", "matplotlib", "datasets", "s
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["run", "--help"]]
+    [["--help"], ["--version"], ["run", "--help"], ["tune", "--help"]]
     + [["list", what] for what in ("methods", "tasks", "models", "suites")],
 )
 def test_help_and_lists_import_nothing_heavy(arguments):

@@ -1,5 +1,5 @@
 import json
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 from records import RECORD, SPEC
@@ -21,6 +21,8 @@ CHANGED = {
     "method_code": "d",
     "task_code": "e",
     "harness_code": "f",
+    "purpose": "selection",
+    "repeat": 1,
 }
 DESCRIPTIVE = {"suite": "other", "small": False, "data_source": "elsewhere"}
 
@@ -37,6 +39,11 @@ def test_what_determines_the_result_changes_the_id(name):
 @pytest.mark.parametrize("name", DESCRIPTIVE)
 def test_what_only_describes_does_not(name):
     assert replace(SPEC, **{name: DESCRIPTIVE[name]}).run_id == SPEC.run_id
+
+
+def test_fields_that_came_later_left_the_ids_as_they_were():
+    earlier = {name: value for name, value in asdict(SPEC).items() if name not in {*DESCRIPTIVE, "purpose", "repeat"}}
+    assert SPEC.run_id == digest(earlier)[:16]
 
 
 def test_the_id_does_not_depend_on_the_order_of_a_setting():

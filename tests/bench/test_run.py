@@ -96,7 +96,8 @@ def test_the_adapter_on_disk_gives_the_predictions_on_disk(planned, store, tiny_
     base = AutoModelForSequenceClassification.from_pretrained(tiny_model)
     model = PeftModel.from_pretrained(base, folder / "adapter")
     data = Inputs().of(run)
-    logits = infer(model, data.inputs["reported"], run.task.collate(data.tokenizer), 64, CPU, "float32")
+    reported = run.task.prepare(run.task.splits(run.source).reported, data.tokenizer, run.training.max_length)
+    logits = infer(model, reported, run.task.collate(data.tokenizer), 64, CPU, "float32")
     stored = pd.read_parquet(folder / "predictions.parquet")["logits"].tolist()
     assert logits == pytest.approx(np.stack(stored), abs=1e-6)
 
@@ -181,7 +182,8 @@ def test_the_trainer_never_gets_the_selection_or_reported_split(planned, store, 
     do(planned(), store)
     (job,) = seen
     assert len(job.data) == 144
-    splits = Inputs().of(planned()).splits
+    run = planned()
+    splits = run.task.splits(run.source)
     examples = {name: set(getattr(splits, name)["example"]) for name in splits.sizes}
     assert not examples["train"] & (examples["selection"] | examples["reported"])
     assert not examples["selection"] & examples["reported"]

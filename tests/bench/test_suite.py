@@ -1,7 +1,7 @@
 import pytest
 
 from bench.errors import UserError
-from bench.suite import choose_suite, load_suite, parse_suite, suite_names
+from bench.suite import choose_suite, load_suite, parse_suite, suite_names, suite_text
 
 GOOD = """
 name: own
@@ -27,6 +27,16 @@ def test_a_suite_can_be_a_file(tmp_path):
     assert load_suite(str(path)).methods == ("lora",)
 
 
+def test_a_suite_names_its_protocol_and_is_strict_otherwise():
+    assert parse_suite(GOOD, "x").protocol == "strict"
+    assert parse_suite(GOOD + "protocol: paper:best_epoch", "x").protocol == "paper:best_epoch"
+
+
+def test_a_suite_reads_back_as_it_was_written():
+    suite = load_suite("mini")
+    assert parse_suite(suite_text(suite), "x") == suite
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -37,6 +47,7 @@ def test_a_suite_can_be_a_file(tmp_path):
         (GOOD.replace("seeds: [1]", "seeds: [-1]"), 'field "seeds.0": input should be greater than or equal to 0'),
         (GOOD.replace("title: a suite\n", ""), 'field "title": field required'),
         (GOOD.replace("name: own", "name: ../own"), 'field "name"'),
+        (GOOD + "protocol: best_epoch", "field \"protocol\": input should be 'strict' or 'paper:best_epoch'"),
         (GOOD + "x: !!python/object/apply:os.system ['true']", "is not YAML"),
     ],
 )

@@ -128,14 +128,14 @@ def test_gradient_accumulation_changes_neither_loss_nor_gradient(tmp_path, make,
     assert found[2] == pytest.approx(found[0], rel=1e-4)
 
 
-def test_the_fault_that_the_loss_is_our_own_for_is_still_there():
+def test_the_fault_that_the_loss_is_our_own_for_is_still_there(tmp_path):
     """When this fails, transformers has mended it, and `TaskTrainer.compute_loss` may go."""
     from transformers import TrainingArguments
 
     losses = []
     for parts in (1, 4):
         arguments = TrainingArguments(
-            output_dir="unused",
+            output_dir=str(tmp_path),
             max_steps=1,
             per_device_train_batch_size=ROWS // parts,
             gradient_accumulation_steps=parts,

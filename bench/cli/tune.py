@@ -1,0 +1,170 @@
+"""`bench tune`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bench.cli.console import DEFAULT_STORE, Out, read_names, read_positive, read_seeds, say
+from bench.cli.run import (
+    AUTO,
+    TUNED,
+    BudgetMode,
+    Budgets,
+    DataRoot,
+    Device,
+    DryRun,
+    Limit,
+    Methods,
+    Mode,
+    Model,
+    Opened,
+    Request,
+    Sets,
+    SuiteName,
+    Tasks,
+    open_request,
+)
+
+if TYPE_CHECKING:
+    from bench.suite import Suite
+    from bench.tune import Effort, Study, Tuned
+
+
+class SamplerName(StrEnum):
+    """How trials are drawn."""
+
+    TPE = "tpe"
+    RANDOM = "random"
+
+
+def tune(
+    methods: Methods = None,
+    tasks: Tasks = None,
+    suite: SuiteName = AUTO,
+    model: Model = None,
+    trials: Annotated[int, typer.Option(help="Settings to try, the same number for every method and task.")] = 20,
+    selection_seeds: Annotated[
+        str | None, typer.Option(help="Seeds that choose; 1001,1002 unless given.", metavar="1001,1002")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds to report later; must be others.", metavar="1,2,3")] = None,
+    sampler: Annotated[SamplerName, typer.Option(help="tpe: the first ten trials are random.")] = SamplerName.TPE,
+    limit: Limit = None,
+    set_: Sets = None,
+    out: Out = DEFAULT_STORE,
+    data_root: DataRoot = None,
+    budget: Budgets = None,
+    budget_mode: Mode = BudgetMode.UNIFORM,
+    device: Device = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Find each method's best setting on the selection split; the reported split is not looked at.
+
+    Writes OUT/tuned.yaml, for bench run --tuned. The same command again goes on where it was cut.
+    """
+    from bench.plan import Overrides
+    from bench.tune import SELECTION_SEEDS, Effort
+
+    read_positive(trials, "--trials")
+    effort = Effort(trials, read_seeds(selection_seeds, "--selection-seeds") or SELECTION_SEEDS, sampler.value)
+    overrides = Overrides(
+        methods=read_names(methods, "--methods"),
+        tasks=read_names(tasks, "--tasks"),
+        base_model=model,
+        seeds=read_seeds(seeds),
+        limit=read_positive(limit, "--limit"),
+        sets=tuple(set_ or ()),
+        data_root=data_root,
+        budgets=budget,
+        budget_mode=budget_mode.value,
+    )
+    request = Request(suite, overrides, out, device, dry_run)
+    opened = open_request(request)
+    found = tune_first(opened, request, effort)
+    if found is None:
+        return
+    say(f"run them with fresh seeds: bench run --tuned --out {out}, and the options given here", opened.console)
+
+
+def tune_first(opened: Opened, request: Request, effort: Effort) -> Suite | None:
+    """Tune, and return the suite of the best settings, which is written too; ``None`` after a dry run.
+
+    Raises:
+        UserError: something cannot be tuned.
+        typer.Exit: no trial of a method came to a score.
+    """
+    from bench.execute.local import LocalExecutor
+    from bench.progress import make_progress
+    from bench.tune import make_studies, runs_from, tune, tuned_suite
+    from tasks.data.lock import RevisionLock
+
+    store, console = opened.store, opened.console
+    studies = make_studies(opened.suite, request.overrides, effort, RevisionLock(store.lock_file))
+    if request.dry_run:
+        console.print(_studies_table(studies, effort))
+        return None
+    store.prepare()
+    executor = LocalExecutor(opened.device)
+    with make_progress(console, len(studies) * effort.trials * len(effort.seeds)) as progress:
+        do_runs = runs_from(store, lambda runs: executor.execute(runs, store, progress))
+        found = [tune(study, effort, do_runs) for study in studies]
+    _print_found(found, console)
+    written = _write(tuned_suite(opened.suite, request.overrides, effort, found), request.out, console)
+    failed = [tuned for tuned in found if tuned.best is None]
+    for tuned in failed:
+        name = f"{tuned.study.method.name} on {tuned.study.task}"
+        say(f"no trial of {name} came to a score; the last: {tuned.trials[-1].reason}", console)
+    if failed:
+        raise typer.Exit(1)
+    return written
+
+
+def _write(suite: Suite, out: Path, console: Console) -> Suite:
+    """Write the tuned suite into the store, beside what was tuned there alike."""
+    from bench.store import explained, write_atomically
+    from bench.suite import load_suite, suite_text
+    from bench.tune import merged
+
+    path = out / TUNED
+    if path.exists():
+        both = merged(load_suite(str(path)), suite)
+        if both is None:
+            say(f"the earlier {path} was tuned otherwise and is replaced", console)
+        suite = both or suite
+    with explained(path):
+        write_atomically(path, suite_text(suite))
+    say(f"the settings are in {path}", console)
+    return suite
+
+
+def _studies_table(studies: list[Study], effort: Effort) -> Any:
+    from rich.table import Table
+
+    seeds = ", ".join(map(str, effort.seeds))
+    runs = len(studies) * effort.trials * len(effort.seeds)
+    title = f"{effort.trials} trials ({effort.sampler}) of seeds {seeds} each: {runs} runs"
+    table = Table("task", "method", "searched, evenly on a logarithmic scale", title=title)
+    for study in studies:
+        space = ", ".join(f"{axis.field} {axis.low:g} to {axis.high:g}" for axis in study.space)
+        table.add_row(study.task, study.method.name, space)
+    return table
+
+
+def _print_found(found: list[Tuned], console: Console) -> None:
+    from rich.table import Table
+
+    trials = Table("task", "method", "trial", "point", "selection score", "")
+    for tuned in found:
+        for trial in tuned.trials:
+            point = ", ".join(f"{name} {value:.3g}" for name, value in trial.point.items())
+            score = trial.reason if trial.score is None else f"{100 * trial.score:.1f}"
+            mark = "best" if trial is tuned.best else ""
+            trials.add_row(tuned.study.task, tuned.study.method.name, str(trial.number), point, score, mark)
+    console.print(trials, markup=False)
+    for tuned in found:
+        for edge in tuned.edges:
+            say(f"{tuned.study.method.name} on {tuned.study.task}: {edge}; the best may lie beyond", console)

@@ -1,0 +1,125 @@
+"""Scores a model after every epoch of its training, and keeps what it was at its best."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+FOLDER = "epochs"
+_CURVE, _WEIGHTS, _ADAPTER = "curve.json", "best.safetensors", "adapter"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The scores after one epoch.
+
+    Attributes:
+        step: optimiser steps done.
+        epoch: passes over the training split; the last one may be cut short.
+        metrics: by name.
+    """
+
+    step: int
+    epoch: float
+    metrics: dict[str, float]
+
+
+@dataclass
+class BestEpoch:
+    """Keeps the epoch with the highest score, the first of equals; a score that is no number is below all others.
+
+    All that is kept lies in one folder, of which every checkpoint holds a copy: a resumed training chooses among the
+    same epochs as one that was never cut.
+
+    Attributes:
+        split: name of the split that is scored.
+        primary: the metric that decides.
+        score: scores the model on that split.
+        save: writes the adapter into a folder. It is written at the best epoch itself, because some methods change what
+            their file holds when training ends (AdaLoRA drops the directions that were cut).
+        model: what is trained.
+        parameters: all that training may change; no architecture or tuner here has buffers that it changes.
+        folder: where the best is kept.
+    """
+
+    split: str
+    primary: str
+    score: Callable[[], Mapping[str, float]]
+    save: Callable[[Path], None]
+    model: nn.Module
+    parameters: Iterable[nn.Parameter]
+    folder: Path
+    curve: list[Epoch] = field(default_factory=list, init=False)
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch that was kept."""
+        return max(self.curve, key=self._rank)  # the first of equals
+
+    @property
+    def last(self) -> Epoch:
+        """The scores when training ended."""
+        return self.curve[-1]
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """The curve as entries of a run's history, metrics named ``split/metric``."""
+        return [
+            {
+                "step": at.step,
+                "epoch": at.epoch,
+                **{f"{self.split}/{name}": value for name, value in at.metrics.items()},
+            }
+            for at in self.curve
+        ]
+
+    def begin(self, checkpoint: Path | None) -> None:
+        """Start with what a checkpoint holds, or with nothing."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.curve = []
+        if checkpoint is not None and (checkpoint / FOLDER).is_dir():
+            shutil.copytree(checkpoint / FOLDER, self.folder)
+            self.curve = [Epoch(**entry) for entry in json.loads((self.folder / _CURVE).read_text(encoding="utf-8"))]
+
+    def after_epoch(self, step: int, epoch: float) -> None:
+        """Score the model, and keep it if it has never been better."""
+        self.curve.append(Epoch(step, epoch, dict(self.score())))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.best is self.last:
+            save_file({name: p.detach().cpu().contiguous() for name, p in self._kept()}, self.folder / _WEIGHTS)
+            shutil.rmtree(self.folder / _ADAPTER, ignore_errors=True)
+            self.save(self.folder / _ADAPTER)
+        entries = [vars(entry) for entry in self.curve]
+        (self.folder / _CURVE).write_text(json.dumps(entries), encoding="utf-8")
+
+    def into_checkpoint(self, checkpoint: Path) -> None:
+        """Copy what is kept into a checkpoint."""
+        if self.curve:
+            shutil.copytree(self.folder, checkpoint / FOLDER, dirs_exist_ok=True)
+
+    def restore(self) -> None:
+        """Give the model the weights of its best epoch."""
+        weights = load_file(self.folder / _WEIGHTS)
+        with torch.no_grad():
+            for name, parameter in self._kept():
+                parameter.copy_(weights[name])
+
+    def move_adapter(self, folder: Path) -> None:
+        """Move the adapter's files of the best epoch to ``folder``, which is not there yet."""
+        shutil.move(self.folder / _ADAPTER, folder)
+
+    def _kept(self) -> list[tuple[str, nn.Parameter]]:
+        known = {id(parameter) for parameter in self.parameters}
+        return [(name, parameter) for name, parameter in self.model.named_parameters() if id(parameter) in known]
+
+    def _rank(self, epoch: Epoch) -> float:
+        value = epoch.metrics[self.primary]
+        return -math.inf if math.isnan(value) else value
