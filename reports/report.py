@@ -12,15 +12,17 @@ from pathlib import Path
 import pandas as pd
 
 from bench.store import Store, Unreadable, explained, write_atomically
-from reports.figures import is_drawn, score_vs_parameters, to_bytes
+from reports.figures import CAPTIONS, Reason, all_figures, is_drawn, read_histories, to_bytes
 from reports.frame import Frame, read_frame
+from reports.html import write_html
 from reports.latex import latex
 from reports.leaderboard import Leaderboard, leaderboards
 from reports.numbers import cell_numbers, comparison_numbers, over_tasks_numbers
+from reports.published import reproduction, reproduction_table
 from reports.render import escape, markdown, markdown_table
 from reports.tables import MINI_LABEL, Table, how_ended, is_counted
 
-FIGURE = "figures/score_vs_parameters"
+FIGURES = "figures"
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,13 @@ class Report:
     """What was written, and what it was made from.
 
     Attributes:
-        files: every file, the leaderboard first.
+        page: the HTML page, which shows everything.
+        files: every file, the leaderboard in Markdown first.
         frame: the runs, and what could not be read.
         boards: the leaderboards, to be printed with `reports.render.TerminalLeaderboard`.
     """
 
+    page: Path
     files: tuple[Path, ...]
     frame: Frame
     boards: tuple[Leaderboard, ...]
@@ -41,9 +45,10 @@ class Report:
 def write_report(store: Store, directory: Path | None = None) -> Report:
     """Write the tables and figures of everything in a store that its per-example rows bear out.
 
-    ``leaderboard.{md,tex}`` are to be read; ``leaderboard.{csv,parquet}`` (a row a cell), ``over_tasks.csv`` (a row a
-    method of a leaderboard), ``comparisons.csv`` (a row a pair of methods on a task) and ``runs.csv`` hold all numbers;
-    ``figures/score_vs_parameters.{png,svg}`` is drawn where there is something to draw, else deleted.
+    ``index.html`` shows everything; ``leaderboard.{md,tex}`` are to be read and quoted; ``leaderboard.{csv,parquet}``
+    (a row a cell), ``over_tasks.csv`` (a row a method of a leaderboard), ``comparisons.csv`` (a row a pair of methods
+    on a task) and ``runs.csv`` hold all numbers. A figure, ``figures/NAME.{png,svg}``, is drawn where there is
+    something to draw, else deleted.
 
     The same records give the same bytes, wherever store and directory are.
 
@@ -56,31 +61,40 @@ def write_report(store: Store, directory: Path | None = None) -> Report:
     """
     frame = read_frame(store)
     boards = leaderboards(frame)
-    figure = score_vs_parameters(frame.runs)
     cells = cell_numbers(frame.runs, boards)
+    histories = read_histories(store, frame.runs["run_id"])
+    figures = all_figures(frame, cells, histories)
+    drawn = {name: figure for name, figure in figures.items() if not isinstance(figure, Reason)}
     contents = {
-        "leaderboard.md": "\n".join(_page(frame, boards, store.root, figure is not None)).encode(),
+        "leaderboard.md": "\n".join(_page(frame, boards, cells, store.root, list(drawn))).encode(),
         "leaderboard.csv": _csv(cells),
         "leaderboard.tex": latex(boards).encode(),
         "leaderboard.parquet": _parquet(cells),
         "over_tasks.csv": _csv(over_tasks_numbers(boards)),
         "comparisons.csv": _csv(comparison_numbers(boards)),
         "runs.csv": _csv(_labelled(frame)),
-        **{f"{FIGURE}.{kind}": to_bytes(figure, kind) if figure else None for kind in ("png", "svg")},
+        **{
+            f"{FIGURES}/{name}.{kind}": to_bytes(drawn[name], kind) if name in drawn else None
+            for name in figures
+            for kind in ("png", "svg")
+        },
     }
     directory = directory or store.root / "report"
     with explained(directory):
-        (directory / FIGURE).parent.mkdir(parents=True, exist_ok=True)
+        (directory / FIGURES).mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
             if content is None:
                 (directory / name).unlink(missing_ok=True)
             else:
                 write_atomically(directory / name, content)
+    page = write_html(frame, boards, figures, store, directory, histories=histories, cells=cells)
     files = tuple(directory / name for name, content in contents.items() if content is not None)
-    return Report(files, frame, tuple(boards))
+    return Report(page, (*files, page), frame, tuple(boards))
 
 
-def _page(frame: Frame, boards: Sequence[Leaderboard], root: Path, with_figure: bool) -> Iterator[str]:
+def _page(
+    frame: Frame, boards: Sequence[Leaderboard], cells: pd.DataFrame, root: Path, figures: Sequence[str]
+) -> Iterator[str]:
     runs = frame.runs
     yield "# Leaderboard\n"
     if runs["small"].any():
@@ -90,11 +104,15 @@ def _page(frame: Frame, boards: Sequence[Leaderboard], root: Path, with_figure: 
     if len(frame.aside):
         yield f"Runs that chose hyper-parameters or repeat others, and count in no table: {len(frame.aside)}.\n"
     yield from (markdown(board) for board in boards)
-    if with_figure:
-        yield "## Score against parameters\n"
-        if left_out := int((is_counted(runs) & ~is_drawn(runs)).sum()):
+    if reproduced := reproduction(runs, cells):
+        yield "## Printed in papers and measured here\n"
+        yield markdown_table(reproduction_table(reproduced))
+    for name in figures:
+        yield f"## {CAPTIONS[name]}\n"
+        left_out = int((is_counted(runs) & ~is_drawn(runs)).sum())
+        if name == "score_vs_parameters" and left_out:
             yield f"Not drawn, because their parameters were not counted: {left_out} of the runs with a score.\n"
-        yield f"![Score against adapter parameters, one panel a task]({FIGURE}.png)\n"
+        yield f"![{CAPTIONS[name]}]({FIGURES}/{name}.png)\n"
     notes = Counter(note for noted in runs["notes"].dropna() for note in json.loads(noted))
     if notes:
         yield "## Warnings that runs gave\n"

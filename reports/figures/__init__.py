@@ -1,0 +1,78 @@
+"""Figures for a paper's column or page, readable without colour, the same bytes each time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from reports.figures import tradeoff
+from reports.figures.curves import History, read_histories, training_curves
+from reports.figures.heat import heat_map
+from reports.figures.ranks import critical_differences
+from reports.figures.style import Reason, to_bytes
+from reports.figures.tradeoff import is_drawn, score_vs_memory, score_vs_step_time
+from reports.frame import Frame
+from reports.tables import summarise
+
+__all__ = [
+    "CAPTIONS",
+    "History",
+    "Reason",
+    "all_figures",
+    "critical_differences",
+    "heat_map",
+    "is_drawn",
+    "read_histories",
+    "score_vs_memory",
+    "score_vs_parameters",
+    "score_vs_step_time",
+    "to_bytes",
+    "training_curves",
+]
+
+# By name, which is that of the file too.
+CAPTIONS = {
+    "score_vs_parameters": "Score against adapter parameters",
+    "score_vs_memory": "Score against peak memory of training",
+    "score_vs_step_time": "Score against time of a training step",
+    "heat_map": "Difference to a baseline, task by task",
+    "critical_differences": "Mean ranks over tasks, with critical differences",
+    "training_curves": "Training loss",
+}
+
+
+def all_figures(
+    frame: Frame,
+    cells: pd.DataFrame | None = None,
+    histories: Mapping[str, History] | None = None,
+    baseline: str | None = None,
+) -> dict[str, Figure | Reason]:
+    """Draw everything that can be drawn of a frame.
+
+    Args:
+        frame: the runs.
+        cells: their summary, if it is at hand, with its intervals, if it has any.
+        histories: what `read_histories` found.
+        baseline: what the heat map compares with.
+
+    Returns:
+        By name, as in `CAPTIONS`: the figure, or why there is none.
+    """
+    runs = frame.runs
+    cells = summarise(runs) if cells is None else cells
+    return {
+        "score_vs_parameters": tradeoff.score_vs_parameters(runs, cells),
+        "score_vs_memory": score_vs_memory(runs, cells),
+        "score_vs_step_time": score_vs_step_time(runs, cells),
+        "heat_map": heat_map(cells, baseline),
+        "critical_differences": critical_differences(cells),
+        "training_curves": training_curves(runs, histories or {}),
+    }
+
+
+def score_vs_parameters(runs: pd.DataFrame) -> Figure | None:
+    """Draw `reports.figures.tradeoff.score_vs_parameters`, ``None`` where nothing can be drawn."""
+    figure = tradeoff.score_vs_parameters(runs)
+    return None if isinstance(figure, Reason) else figure

@@ -1,0 +1,274 @@
+"""Score against what it costs: adapter parameters, peak memory, time of a training step; one panel a task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import FixedFormatter, FixedLocator
+
+from reports.figures.places import SizeAxis
+from reports.figures.style import (
+    Look,
+    Reason,
+    Section,
+    bars_in_words,
+    bars_of,
+    columns_of,
+    fit,
+    looks_of,
+    page,
+    section_title,
+    width_of,
+)
+from reports.rows import BOARD, COLUMN
+from reports.tables import boards, is_counted, scale, summarise
+
+PANEL_HEIGHT = 2.2  # inches
+FONT_OF_AXIS = 7  # points
+
+Panel = Callable[[Axes, pd.DataFrame, pd.DataFrame, dict[str, Look]], None]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a score is bought with.
+
+    Attributes:
+        label: of the axis.
+        of: its value for each run, missing where it was not measured.
+        lack: why there is no figure where no run with a score has one.
+    """
+
+    label: str
+    of: Callable[[pd.DataFrame], pd.Series[float]]
+    lack: str
+
+
+def score_vs_parameters(runs: pd.DataFrame, cells: pd.DataFrame | None = None) -> Figure | Reason:
+    """Draw every leaderboard's scores against the reported adapter parameters, one panel a task.
+
+    Small marks are runs; a large mark with a bar is the mean over the seeds of a setting.
+
+    Args:
+        runs: the frame's runs.
+        cells: their summary, if it is at hand; with its intervals, if it has any.
+    """
+    drawn = runs[is_drawn(runs)]
+    if drawn.empty:
+        return Reason("No run has both a score and a count of its parameters.")
+    cells = _with_parameters(summarise(runs) if cells is None else cells)
+    caption = (
+        f"small: one run; large: mean over the seeds of a setting, with the {bars_in_words(cells)}; "
+        "adapters of nearly the same size stand side by side"
+    )
+    return _figure(drawn, cells, _sizes, "adapter parameters, as reported", caption)
+
+
+def score_vs_memory(runs: pd.DataFrame, cells: pd.DataFrame | None = None) -> Figure | Reason:
+    """Draw scores against the peak memory of training: the accelerator's where it was measured, else the process's.
+
+    Args:
+        runs: the frame's runs.
+        cells: as for `score_vs_parameters`.
+    """
+    scored = runs[is_counted(runs)]
+    if len(scored) and bool(scored["cost/peak_device_bytes"].notna().all()):
+        cost = Cost("peak accelerator memory while training (GiB)", _device, "")
+    else:
+        cost = Cost(
+            "peak process memory while training (GiB)", _process, "No run has both a score and a measured peak memory."
+        )
+    return _against(runs, cells, cost)
+
+
+def score_vs_step_time(runs: pd.DataFrame, cells: pd.DataFrame | None = None) -> Figure | Reason:
+    """Draw scores against the mean time of an optimiser step.
+
+    Args:
+        runs: the frame's runs.
+        cells: as for `score_vs_parameters`.
+    """
+    return _against(
+        runs, cells, Cost("time of a training step (s)", _step, "No run has both a score and a measured step time.")
+    )
+
+
+def is_drawn(runs: pd.DataFrame) -> pd.Series[bool]:
+    """Return which runs `score_vs_parameters` shows: with a score, of a setting whose parameters were counted."""
+    counted = runs[is_counted(runs)]
+    counts = counted.groupby([*BOARD, *COLUMN, "method", "row"], dropna=False)["ledger/reported"]
+    return is_counted(runs) & counts.transform("max").notna().reindex(runs.index, fill_value=False)
+
+
+def pareto(costs: list[float], scores: list[float]) -> list[int]:
+    """Return which points no other beats: none is as cheap and better, or cheaper and as good; by cost."""
+    order = sorted(range(len(costs)), key=lambda i: (costs[i], -scores[i]))
+    front: list[int] = []
+    for i in order:
+        if not front or scores[i] > scores[front[-1]]:
+            front.append(i)
+    return front
+
+
+def _against(runs: pd.DataFrame, cells: pd.DataFrame | None, cost: Cost) -> Figure | Reason:
+    costs = cost.of(runs)
+    drawn = runs.assign(cost=costs)[is_counted(runs) & costs.notna()]
+    if drawn.empty:
+        return Reason(cost.lack)
+    cells = summarise(runs) if cells is None else cells
+    ends = drawn.groupby([*BOARD, *COLUMN, "method", "row"], dropna=False)["cost"].agg(["mean", "min", "max"])
+    ends = ends.rename(columns={"mean": "cost", "min": "least", "max": "most"}).reset_index()
+    cells = cells.merge(ends, on=[*BOARD, *COLUMN, "method", "row"])
+    caption = (
+        "small: one run; large: mean over the seeds of a setting; upright bar: "
+        f"{bars_in_words(cells)}; level bar: least to most over the runs; line: what no other setting beats "
+        "in both (Pareto front of the means)"
+    )
+    return _figure(drawn, cells, lambda _: _costs, cost.label, caption)
+
+
+def _figure(
+    runs: pd.DataFrame, cells: pd.DataFrame, panel_of: Callable[[pd.DataFrame], Panel], label: str, caption: str
+) -> Figure:
+    looks = looks_of(runs["method"].unique())
+    parts = list(boards(runs))
+    across = columns_of(max(part.groupby(COLUMN).ngroups for part in parts))
+    width = width_of(across)
+    sections = [
+        Section(
+            section_title(part.iloc[0], width),
+            PANEL_HEIGHT * math.ceil(part.groupby(COLUMN).ngroups / across),
+            partial(_board, runs=part, cells=cells, across=across, looks=looks, panel=panel_of(part), label=label),
+        )
+        for part in parts
+    ]
+    return page(sections, looks, caption, width)
+
+
+def _board(
+    area: SubFigure,
+    runs: pd.DataFrame,
+    cells: pd.DataFrame,
+    across: int,
+    looks: dict[str, Look],
+    panel: Panel,
+    label: str,
+) -> None:
+    """Draw one leaderboard, a panel a task."""
+    columns = [part for _, part in runs.groupby(COLUMN)]
+    grid = area.subplots(math.ceil(len(columns) / across), across, squeeze=False).ravel()
+    for axes in grid[len(columns) :]:
+        axes.remove()
+    for axes, part in zip(grid, columns, strict=False):
+        _panel(axes, part, cells_of(part, cells), looks, panel)
+    area.supxlabel(label, fontsize=FONT_OF_AXIS)
+
+
+def cells_of(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the summary's cells of the task that these runs are of, which have a mean."""
+    first = runs.iloc[0]
+    same = cells["mean"].notna() & cells["row"].isin(runs["row"])
+    for name in (*BOARD, *COLUMN):
+        same &= cells[name].isna() if pd.isna(first[name]) else (cells[name] == first[name]).fillna(False)
+    return cells[same]
+
+
+def _panel(axes: Axes, runs: pd.DataFrame, cells: pd.DataFrame, looks: dict[str, Look], panel: Panel) -> None:
+    """Draw one task."""
+    factor = scale(cells["mean"])
+    first = cells.iloc[0]
+    axes.set_title(fit(first["task"], 36))
+    panel(
+        axes,
+        runs,
+        cells.assign(**{name: factor * cells[name] for name in ("mean", "std", "low", "high") if name in cells}),
+        looks,
+    )
+    axes.set_ylabel(fit(first["metric"], 30) + (" x100" if factor == 100 else ""))
+    axes.set_xlabel("")
+
+
+def _sizes(board: pd.DataFrame) -> Panel:
+    """Return how panels of a leaderboard are drawn: all have the same axis of sizes."""
+    axis = SizeAxis.around([int(count) for count in board["ledger/reported"].dropna()])
+
+    def draw(axes: Axes, runs: pd.DataFrame, cells: pd.DataFrame, looks: dict[str, Look]) -> None:
+        cells = cells.assign(place=axis.places([int(count) for count in cells["ledger/reported"]]))
+        _marks(axes, runs.merge(cells[["method", "row", "place"]], on=["method", "row"]), cells, looks)
+        axes.set_xlim(*axis.limits)
+        ticks = axis.ticks()
+        axes.xaxis.set_major_locator(FixedLocator(list(ticks)))
+        axes.xaxis.set_major_formatter(FixedFormatter(list(ticks.values())))
+        if axis.zero is not None and axis.high > axis.low:
+            axes.axvline((axis.zero + axis.low) / 2, color="0.5", linewidth=0.6, linestyle=":")
+
+    return draw
+
+
+def _costs(axes: Axes, runs: pd.DataFrame, cells: pd.DataFrame, looks: dict[str, Look]) -> None:
+    cells = cells.assign(place=cells["cost"])
+    front = cells.iloc[pareto(cells["cost"].tolist(), cells["mean"].tolist())]
+    axes.plot(front["cost"], front["mean"], color="0.35", linewidth=0.8, drawstyle="steps-post", zorder=1)
+    _marks(axes, runs.assign(place=runs["cost"]), cells, looks)
+    axes.margins(x=0.12, y=0.1)
+    axes.locator_params(axis="x", nbins=5)
+
+
+def _marks(axes: Axes, runs: pd.DataFrame, cells: pd.DataFrame, looks: dict[str, Look]) -> None:
+    """Draw runs and means at their ``place``; the cells' scores are in the shown unit."""
+    factor = scale(runs["score"])
+    seaborn.scatterplot(
+        x=runs["place"],
+        y=factor * runs["score"],
+        hue=runs["method"],
+        style=runs["method"],
+        palette={method: look.colour for method, look in looks.items()},
+        markers={method: look.marker for method, look in looks.items()},
+        ax=axes,
+        s=9,
+        alpha=0.45,
+        linewidth=0,
+        legend=False,
+    )
+    bars = bars_of(cells)
+    for (_, cell), (low, high) in zip(cells.iterrows(), bars.to_numpy(), strict=True):
+        axes.errorbar(
+            cell["place"],
+            cell["mean"],
+            yerr=[[cell["mean"] - low], [high - cell["mean"]]] if np.isfinite(low) else None,
+            xerr=_level_bar(cell),
+            elinewidth=0.9,
+            **looks[cell["method"]].mean,
+        )
+
+
+def _level_bar(cell: Any) -> list[list[float]] | None:
+    if "least" not in cell or cell["least"] == cell["most"]:
+        return None
+    return [[cell["cost"] - cell["least"]], [cell["most"] - cell["cost"]]]
+
+
+def _with_parameters(cells: pd.DataFrame) -> pd.DataFrame:
+    return cells[cells["ledger/reported"].notna()]
+
+
+def _device(runs: pd.DataFrame) -> pd.Series[float]:
+    return runs["cost/peak_device_bytes"].astype("float64") / 2**30
+
+
+def _process(runs: pd.DataFrame) -> pd.Series[float]:
+    return runs["cost/peak_process_bytes"].astype("float64") / 2**30
+
+
+def _step(runs: pd.DataFrame) -> pd.Series[float]:
+    steps = runs["cost/train_steps"].astype("float64")
+    return runs["cost/train_seconds"] / steps.where(steps > 0)

@@ -1,0 +1,238 @@
+"""One self-contained page: leaderboards, published numbers, figures, failures and every run."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from bench.store import Store, explained, write_atomically
+from reports.figures import CAPTIONS, History, Reason, to_bytes
+from reports.frame import Frame
+from reports.html.runs import extras_json, runs_json
+from reports.leaderboard import Leaderboard
+from reports.published import Reproduced, reproduction, reproduction_table
+from reports.render import COST_NOTE, one_line
+from reports.tables import MINI_LABEL, Table, how_ended, is_counted
+
+FILE = "index.html"
+MOST_SVG_BYTES = 1_500_000  # beyond it a figure is embedded as PNG
+PIXELS_PER_INCH = 110  # of a figure, whose letters are those of a printed page
+
+# What the parts of a leaderboard are called; others are called by their name.
+_CAPTIONS = {"costs": "Parameters and cost", "over_tasks": "Over all tasks", "wins": "Wins, ties and losses"}
+_AFTER = {"costs": COST_NOTE}
+_OWN_PLACE = {"title", "label"}
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page is made from.
+
+    Attributes:
+        frame: the runs.
+        boards: the leaderboards. Every attribute that is a table or a tuple of texts is shown, in their order, so
+            that what a leaderboard comes to hold is on the page.
+        figures: by name, see `reports.figures.CAPTIONS`: each drawn, or why not.
+        reproduced: measured beside published.
+        histories: training losses by run id.
+        store: where the runs' per-example rows are, of which each panel shows some; ``None`` shows none.
+    """
+
+    frame: Frame
+    boards: Sequence[Leaderboard]
+    figures: Mapping[str, Figure | Reason] = field(default_factory=dict)
+    reproduced: Sequence[Reproduced] = ()
+    histories: Mapping[str, History] = field(default_factory=dict)
+    store: Store | None = None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A table or a list of a leaderboard."""
+
+    kind: str
+    key: str
+    name: str
+    content: Any
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A figure in the page: its data and its width in pixels, or why there is none."""
+
+    name: str
+    caption: str
+    uri: Markup | None
+    width: int
+    reason: str
+
+
+def write_html(
+    frame: Frame,
+    boards: Sequence[Leaderboard],
+    figures: Mapping[str, Figure | Reason],
+    store: Store,
+    directory: Path,
+    *,
+    histories: Mapping[str, History] | None = None,
+    cells: pd.DataFrame | None = None,
+) -> Path:
+    """Write ``index.html``, which holds everything it shows; the same records give the same bytes.
+
+    Args:
+        frame: the runs.
+        boards: the leaderboards.
+        figures: of `reports.figures.all_figures`.
+        store: where the runs' per-example rows are.
+        directory: where to write; it is made if need be.
+        histories: of `reports.figures.read_histories`.
+        cells: the summary, with its intervals, if it has any.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: the directory cannot be written to.
+    """
+    page = Page(frame, boards, figures, reproduction(frame.runs, cells), histories or {}, store)
+    text = render_page(page)
+    with explained(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        write_atomically(directory / FILE, text)
+    return directory / FILE
+
+
+def render_page(page: Page) -> str:
+    """Return the page as HTML.
+
+    Whatever the data hold is shown as text: the template escapes it, the script sets it as text, and the content
+    security policy allows this page's own script and style alone, nothing from outside.
+    """
+    runs = page.frame.runs
+    script, style = _resource("page.js"), _resource("page.css")
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            policy=_policy(script, style),
+            script=Markup(script),  # noqa: S704 - our own file
+            style=Markup(style),  # noqa: S704 - our own file
+            label=MINI_LABEL if bool(runs["small"].any()) else None,
+            all_small=bool(runs["small"].all()),
+            counts=_counts(page.frame),
+            boards=[(board, list(_parts(board))) for board in page.boards],
+            reproduction=_reproduction(page.reproduced),
+            pictures=[_picture(name, figure) for name, figure in page.figures.items()],
+            warnings=_warnings(runs),
+            failures=_failures(runs),
+            unreadable=[f"{entry.path.name} {entry.reason}" for entry in page.frame.unreadable],
+            runs=Markup(runs_json(runs)),  # noqa: S704 - JSON without any markup, see script_json
+            extras=Markup(extras_json(page.store, runs, page.histories)),  # noqa: S704 - as above
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("reports.html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # Every value that is shown goes through here: no line breaks, terminal codes or reversals of direction.
+        finalize=lambda value: one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+    )
+    environment.filters["slug"] = lambda name: name.replace("_", "-")
+    return environment
+
+
+def _resource(name: str) -> str:
+    return (files("reports.html") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _policy(script: str, style: str) -> str:
+    hashes = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, style))
+    own_script, own_style = (f"'sha256-{text}'" for text in hashes)
+    return (
+        f"default-src 'none'; script-src {own_script}; style-src {own_style}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _counts(frame: Frame) -> dict[str, int]:
+    scored = int(is_counted(frame.runs).sum())
+    return {
+        "runs": len(frame.runs),
+        "with a score": scored,
+        "without a score": len(frame.runs) - scored,
+        "refused records": len(frame.unreadable),
+    }
+
+
+def _parts(board: Leaderboard) -> Iterator[_Part]:
+    """Yield what a leaderboard holds, whatever it holds."""
+    for attribute in dataclasses.fields(board):
+        name, value = attribute.name, getattr(board, attribute.name)
+        called = _CAPTIONS.get(name, name.replace("_", " ").capitalize())
+        if name in _OWN_PLACE:
+            continue
+        if isinstance(value, Table) and value.rows:
+            yield _Part("table", name, called, value, _AFTER.get(name, ""))
+        elif isinstance(value, tuple) and value and all(isinstance(entry, str) for entry in value):
+            yield _Part("warnings" if name == "warnings" else "list", name, called, value)
+
+
+def _reproduction(rows: Sequence[Reproduced]) -> dict[str, Any] | None:
+    """Return the published numbers' table, with the differences of the protocol as lists."""
+    if not rows:
+        return None
+    table = reproduction_table(rows)
+    return {
+        "head": table.head,
+        "differences": table.head.index("protocol differences"),
+        "rows": [(texts, row.differences) for texts, row in zip(table.rows, rows, strict=True)],
+    }
+
+
+def _picture(name: str, figure: Figure | Reason) -> _Picture:
+    caption = CAPTIONS.get(name, name.replace("_", " ").capitalize())
+    if isinstance(figure, Reason):
+        return _Picture(name, caption, None, 0, str(figure))
+    kind, content = "svg+xml", to_bytes(figure, "svg")
+    if len(content) > MOST_SVG_BYTES:
+        kind, content = "png", to_bytes(figure, "png")
+    uri = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    width = round(figure.get_figwidth() * PIXELS_PER_INCH)
+    return _Picture(name, caption, Markup(uri), width, "")  # noqa: S704 - base64
+
+
+def _warnings(runs: pd.DataFrame) -> list[tuple[str, int]]:
+    return sorted(Counter(note for noted in runs["notes"].dropna() for note in json.loads(noted)).items())
+
+
+def _failures(runs: pd.DataFrame) -> list[dict[str, str]]:
+    failed = runs[~is_counted(runs)]
+    return [
+        {
+            **{name: str(run[name]) for name in ("row", "task", "base_model", "seed", "run_id")},
+            "ended": ended,
+            "reason": "no reason was recorded" if pd.isna(run["reason"]) else str(run["reason"]),
+        }
+        for (_, run), ended in zip(failed.iterrows(), how_ended(failed), strict=True)
+    ]

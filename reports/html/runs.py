@@ -1,0 +1,133 @@
+"""The runs of a page: what its list and its panels show, as JSON that is small and that nothing can break out of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench.store import PREDICTIONS, Store
+from reports.figures import History
+from reports.render import one_line
+from reports.tables import how_ended
+
+# Of each run, but of many runs fewer, so that a page of 5,000 runs still opens.
+MOST_PREDICTIONS, LEAST_PREDICTIONS, PREDICTIONS_OF_ALL = 12, 2, 20_000
+MOST_POINTS = 60  # of a curve
+MOST_CHARACTERS = 300  # of a text in a prediction
+
+# Of the frame's columns those that are JSON; they are shown name by name.
+_JSON = {"setting", "training", "notes"}
+# Outputs that a reader cannot take in, such as logits.
+_UNREADABLE = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_binary)
+
+
+def runs_json(runs: pd.DataFrame) -> str:
+    """Return the frame's runs as JSON, every distinct value once.
+
+    ``{"columns": [name, ...], "values": [[distinct values of a column], ...], "rows": [[place in values, ...], ...]}``
+
+    Args:
+        runs: the frame's runs, all columns.
+    """
+    runs = runs.assign(ended=how_ended(runs))
+    values: list[list[Any]] = []
+    codes = []
+    for name in runs.columns:
+        column = [_plain(value, str(name)) for value in runs[name]]
+        distinct = {json.dumps(value): value for value in column}
+        place = {text: number for number, text in enumerate(distinct)}
+        values.append(list(distinct.values()))
+        codes.append([place[json.dumps(value)] for value in column])
+    return script_json(
+        {
+            "columns": [one_line(str(name)) for name in runs.columns],
+            "values": values,
+            "rows": list(map(list, zip(*codes, strict=True))),
+        }
+    )
+
+
+def extras_json(store: Store | None, runs: pd.DataFrame, histories: Mapping[str, History]) -> str:
+    """Return one line of JSON a run, in the frame's order: its curve and a sample of its per-example rows.
+
+    Args:
+        store: where the per-example rows are; without it there is no sample.
+        runs: the frame's runs.
+        histories: training losses by run id.
+    """
+    size = max(LEAST_PREDICTIONS, min(MOST_PREDICTIONS, PREDICTIONS_OF_ALL // max(1, len(runs))))
+    return "\n".join(
+        script_json({"curve": _curve(histories.get(run_id)), "predictions": _sample(store, run_id, size)})
+        for run_id in runs["run_id"]
+    )
+
+
+def script_json(value: Any) -> str:
+    """Return JSON, in one line, that is safe inside a script element: no markup can begin or end in it."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _plain(value: Any, column: str = "") -> Any:
+    """Return a cell of a frame as JSON; what is not a finite number, a truth or a text is text."""
+    if value is None or value is pd.NA or (isinstance(value, float | np.floating) and np.isnan(value)):
+        return None
+    if isinstance(value, str):
+        return _cleaned(json.loads(value)) if column in _JSON else one_line(value)
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        # More than a browser's numbers hold.
+        return int(value) if abs(int(value)) < 2**53 else str(int(value))
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else str(float(value))
+    return _shortened(str(value))
+
+
+def _cleaned(value: Any) -> Any:
+    """Return a JSON value with texts that can be shown."""
+    if isinstance(value, dict):
+        return {one_line(str(name)): _cleaned(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_cleaned(inner) for inner in value]
+    return _plain(value)
+
+
+def _curve(history: History | None) -> dict[str, list[float]] | None:
+    if history is None:
+        return None
+    every = -(-len(history.steps) // MOST_POINTS)
+    return {"steps": list(history.steps[::every]), "losses": [float(f"{loss:.4g}") for loss in history.losses[::every]]}
+
+
+def _sample(store: Store | None, run_id: str, size: int) -> dict[str, Any] | None:
+    """Return the first of a run's per-example rows, or ``None`` where it left none that can be read."""
+    if store is None:
+        return None
+    path = store.runs / run_id / PREDICTIONS
+    try:
+        with pq.ParquetFile(path) as file:
+            names = [field.name for field in file.schema_arrow if not any(test(field.type) for test in _UNREADABLE)]
+            batch = next(file.iter_batches(batch_size=size, columns=names), None)
+            total = file.metadata.num_rows
+    except (OSError, pa.ArrowInvalid):  # the sample is an extra; the rows themselves are checked elsewhere
+        return None
+    if batch is None or not names:
+        return None
+    rows = [[_shortened(_plain(value)) for value in row] for row in zip(*batch.to_pydict().values(), strict=True)]
+    return {"columns": [one_line(name) for name in batch.schema.names], "rows": rows, "total": total}
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, str):
+        text = one_line(value)
+        return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
+    return value

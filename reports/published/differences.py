@@ -1,0 +1,107 @@
+"""What is not the same in a measured row and in a printed one: each a short phrase, derived from the record."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from methods.presets import Preset, presets_of
+from reports.published.sources import Published
+
+
+def differences(runs: pd.DataFrame, printed: Published) -> Iterator[str]:
+    """Yield every switch of the protocol that is known to be set otherwise, or not known to be set alike.
+
+    Args:
+        runs: the runs behind the measured row, which all have one setting.
+        printed: what is printed.
+    """
+    run, source = runs.iloc[0], printed.source
+    if run["base_model"] != printed.base_model:
+        yield f"base model {run['base_model']}, not {printed.base_model}"
+    if run["small"]:
+        yield "mini suite: small data, few steps"
+    if pd.notna(run["limit"]):
+        yield f"at most {int(run['limit'])} examples of each split"
+    if run["budget"] is not None and pd.notna(run["budget"]):
+        yield f"size fitted to a budget: {run['budget']}"
+    if source.epoch is None:
+        yield f"the paper does not say which epoch it reports; here the last, by protocol {run['protocol']}"
+    elif source.epoch == "best":
+        yield f"the paper reports each run's best epoch on what it prints; here the last, by protocol {run['protocol']}"
+    yield from _seeds(runs, printed)
+    if run["task"] in source.warm_start:
+        yield "the paper starts from its MNLI checkpoint; here from the pretrained model"
+    if "examples/selection" in runs and (held_out := runs["examples/selection"].max()) > 0:
+        yield f"{held_out:,} training examples are held out here for selection"
+    if _without_strict(printed.method) == run["method"] != printed.method:
+        yield "learning rates are not grouped as in the authors' code (modifier without strict)"
+    yield from _settings(run, printed)
+    if source.counts_head:
+        yield "the paper's parameter count holds the task head"
+    yield from source.notes
+    if printed.note:
+        yield printed.note
+
+
+def names_it(method: str, printed: Published) -> bool:
+    """Tell whether a measured method is the printed one, or that but for the authors' own grouping."""
+    return method in (printed.method, _without_strict(printed.method))
+
+
+def _without_strict(method: str) -> str:
+    return method.replace(",strict)", ")")
+
+
+def _seeds(runs: pd.DataFrame, printed: Published) -> Iterator[str]:
+    there = printed.source.seeds
+    here = f"the mean of {runs['seed'].nunique()}"
+    statistic = printed.source.statistic
+    if there is None:
+        yield f"the paper does not say how many seeds; here {here}"
+    elif there != runs["seed"].nunique() or statistic != "mean":
+        yield f"{statistic or 'statistic not stated'} of {there} seeds; here {here}"
+
+
+def _settings(run: Any, printed: Published) -> Iterator[str]:
+    """Yield the hyper-parameters that are printed and are others here."""
+    preset = _preset(printed)
+    on_task = preset.on(printed.task) if preset else None
+    for kind, theirs in (
+        ("setting", {**(on_task.setting if on_task else {}), **printed.setting}),
+        ("training", {**(on_task.training if on_task else {}), **printed.source.training}),
+    ):
+        ours: Mapping[str, Any] = json.loads(run[kind])
+        for name, value in sorted(theirs.items()):
+            if name not in ours or ours[name] != value:
+                here = _shown(ours[name]) if name in ours else "unset"
+                yield f"{name} {here}, not {_shown(value)}"
+        if kind == "training" and ours.get("max_steps") is not None and "max_steps" not in theirs:
+            yield f"stops after {ours['max_steps']} steps"
+    if preset and preset.not_published:
+        yield f"open in the paper: {' '.join(preset.not_published.split())}"
+
+
+def _preset(printed: Published) -> Preset | None:
+    """Return the paper's own settings for what is printed, where they are printed too and kept as a preset."""
+    arxiv = re.search(r"arXiv [\d.]+\d", printed.source.paper)
+    found = [
+        preset
+        for preset in presets_of(printed.method)
+        if printed.source.preset
+        and printed.source.own
+        and arxiv is not None
+        and arxiv.group() in preset.source
+        and preset.base_model == printed.base_model
+        and printed.task in preset.tasks
+        and all(preset.on(printed.task).setting.get(name, value) == value for name, value in printed.setting.items())
+    ]
+    return found[0] if found else None
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value)

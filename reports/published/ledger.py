@@ -1,0 +1,169 @@
+"""Does the published number hold? Each measured row beside what the papers print, with what is not the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from reports.published.differences import differences, names_it
+from reports.published.sources import UNAVAILABLE, Published, published
+from reports.rows import BOARD, COLUMN
+from reports.tables import MINI_LABEL, NOTHING, Table, is_counted
+
+PAPER_VALUE_UNAVAILABLE = "paper value unavailable"
+NOT_COMPARED = "not compared"
+HEAD = (
+    *("method", "base model", "task", "metric", "measured ± sd", "interval", "paper", "difference"),
+    *("protocol differences", "source", "parameters", "paper's parameters"),
+)
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """A measured score and a printed one.
+
+    Attributes:
+        row: the measured row's name in the tables.
+        base_model: its base model.
+        task: its task.
+        metric: the metric of both.
+        mean: over seeds, in the record's unit.
+        sd: over seeds, divisor n - 1; ``None`` for one run.
+        n: number of runs.
+        interval: of the mean, lower and upper end; ``None`` where there is none.
+        parameters: counted as the method's paper counts; ``None`` where they were not counted.
+        printed: the paper's; ``None`` where its tables could not be read.
+        unavailable: the paper whose tables could not be read, where ``printed`` is ``None``.
+        small: whether the suite is a miniature.
+        differences: what is not the same.
+    """
+
+    row: str
+    base_model: str
+    task: str
+    metric: str
+    mean: float
+    sd: float | None
+    n: int
+    interval: tuple[float, float] | None
+    parameters: int | None
+    printed: Published | None
+    unavailable: str | None
+    small: bool
+    differences: tuple[str, ...]
+
+    @property
+    def difference(self) -> float | None:
+        """Measured minus printed, in the printed unit; ``None`` where the two are of different base models.
+
+        It is not formed either where a metric that is printed in percent was not measured as a fraction.
+        """
+        if self.printed is None or self.printed.base_model != self.base_model:
+            return None
+        if self.printed.unit == "percent" and abs(self.mean) > 1:
+            return None
+        return self.printed.factor * self.mean - self.printed.value
+
+
+def reproduction(runs: pd.DataFrame, cells: pd.DataFrame | None = None) -> tuple[Reproduced, ...]:
+    """Set every measured score beside what is printed of the same method, task and metric.
+
+    Where a base model is in no paper, its row stands beside the first number that a paper's authors measured with
+    another, and no difference is formed. Rows of which nothing is printed are left out.
+
+    Args:
+        runs: the frame's runs.
+        cells: the summary of the same runs, whose ``low`` and ``high`` are the interval of the primary metric, where
+            they are given.
+    """
+    counted = runs[is_counted(runs)]
+    found: list[Reproduced] = []
+    for _, group in counted.groupby([*BOARD, *COLUMN, "method", "row"], dropna=False, sort=False):
+        found += _beside(group, cells)
+    return tuple(sorted(found, key=_key))
+
+
+def reproduction_table(rows: Sequence[Reproduced]) -> Table:
+    """Return the rows as text; scores in the printed unit. Differences are separated by "; "."""
+    return Table(HEAD, tuple(_texts(row) for row in rows))
+
+
+def _beside(runs: pd.DataFrame, cells: pd.DataFrame | None) -> Iterator[Reproduced]:
+    run = runs.iloc[0]
+    name = str(run["method"])
+    if (paper := UNAVAILABLE.get(name)) is not None:
+        yield _reproduced(runs, str(run["metric"]), cells, None, paper)
+        return
+    same = [number for number in published() if names_it(name, number) and number.task == run["task"]]
+    others = [number for number in same if number.source.own and number.base_model != run["base_model"]]
+    for number in [number for number in same if number.base_model == run["base_model"]] or others[:1]:
+        column = f"metric/{number.metric}"
+        if column in runs and bool(runs[column].notna().all()):
+            yield _reproduced(runs, number.metric, cells, number, None)
+
+
+def _reproduced(
+    runs: pd.DataFrame, metric: str, cells: pd.DataFrame | None, printed: Published | None, unavailable: str | None
+) -> Reproduced:
+    run, values = runs.iloc[0], runs[f"metric/{metric}"].astype("float64")
+    counts = runs["ledger/reported"].dropna()
+    return Reproduced(
+        row=str(run["row"]),
+        base_model=str(run["base_model"]),
+        task=str(run["task"]),
+        metric=metric,
+        mean=float(values.mean()),
+        sd=float(values.std(ddof=1)) if len(values) > 1 else None,
+        n=len(values),
+        interval=_interval(run, cells) if metric == run["metric"] else None,
+        parameters=int(counts.max()) if len(counts) else None,
+        printed=printed,
+        unavailable=unavailable,
+        small=bool(run["small"]),
+        differences=tuple(differences(runs, printed)) if printed else ((MINI_LABEL,) if run["small"] else ()),
+    )
+
+
+def _interval(run: pd.Series, cells: pd.DataFrame | None) -> tuple[float, float] | None:
+    if cells is None or not {"low", "high"} <= set(cells.columns):
+        return None
+    same = pd.Series(True, index=cells.index)
+    for name in (*BOARD, *COLUMN, "row"):
+        same &= cells[name].isna() if pd.isna(run[name]) else (cells[name] == run[name]).fillna(False)
+    (cell,) = (row for _, row in cells[same].iterrows())
+    low, high = cell["low"], cell["high"]
+    return None if pd.isna(low) or pd.isna(high) else (float(low), float(high))
+
+
+def _key(row: Reproduced) -> tuple[object, ...]:
+    source = (
+        (row.printed.base_model, str(row.printed.source), str(row.printed.setting)) if row.printed else ("", "", "")
+    )
+    return (row.small, row.base_model, row.task, row.row, row.metric, *source)
+
+
+def _texts(row: Reproduced) -> tuple[str, ...]:
+    printed, difference = row.printed, row.difference
+    factor = printed.factor if printed else 100 if math.fabs(row.mean) <= 1 else 1
+    places = printed.decimals if printed else 1 if factor == 100 else 2
+    measured = f"{factor * row.mean:z.{places}f}"
+    if row.sd is not None:
+        measured += f" ± {factor * row.sd:.{places}f}"
+    interval = NOTHING if row.interval is None else " to ".join(f"{factor * end:z.{places}f}" for end in row.interval)
+    if printed is None:
+        paper, source, theirs = PAPER_VALUE_UNAVAILABLE, f"{row.unavailable}: its tables could not be read", NOTHING
+    else:
+        paper = f"{printed.value:.{places}f}" + (f" ± {printed.spread:g}" if printed.spread is not None else "")
+        if printed.base_model != row.base_model:
+            paper += f" ({printed.base_model})"
+        source, theirs = str(printed.source), printed.parameters or NOTHING
+    compared = NOT_COMPARED if printed else NOTHING
+    return (
+        *(row.row, row.base_model, row.task, row.metric, f"{measured} (n={row.n})", interval, paper),
+        f"{difference:+.{places}f}" if difference is not None else compared,
+        *("; ".join(row.differences) or NOTHING, source),
+        *(NOTHING if row.parameters is None else f"{row.parameters:,}", theirs),
+    )

@@ -1,0 +1,162 @@
+"""The page in a browser: nothing hostile runs, the address holds the state, two widths, thousands of runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from bench.record import Status
+from bench.store import HISTORY
+from reports.figures import all_figures, read_histories
+from reports.frame import read_frame
+from reports.html import Page, render_page
+from reports.leaderboard import leaderboards
+from reports.published import reproduction
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
+
+# --no-sandbox: the tests may run as root, where Chromium's sandbox cannot; the page is our own.
+OPTIONS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--virtual-time-budget=5000"),
+)
+ATTACK = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
+
+
+def browse(path: Path, fragment: str, folder: Path, *options: str) -> str:
+    """Open a page, and return its DOM or what else the options ask for."""
+    assert CHROMIUM is not None
+    command = [CHROMIUM, *OPTIONS, f"--user-data-dir={folder / 'profile'}", *options, f"{path.as_uri()}{fragment}"]
+    # What a desktop's session says has no say here.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DBUS")}
+    done = subprocess.run(command, capture_output=True, timeout=120, check=True, env=environment)
+    return done.stdout.decode()
+
+
+def dump(path: Path, fragment: str, folder: Path) -> str:
+    return browse(path, fragment, folder, "--dump-dom")
+
+
+def column(dom: str, table: str, number: int) -> list[str]:
+    """Return the texts of a table's column, of rows that are shown."""
+    body = re.search(rf'<table id="{table}".*?<tbody>(.*?)</tbody>', dom, re.DOTALL)
+    assert body is not None
+    rows = re.findall(r"<tr(?![^>]*hidden)[^>]*>(.*?)</tr>", body[1], re.DOTALL)
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
+    return [unescape(re.sub(r"<[^>]*>", "", row[number])).strip() for row in cells]
+
+
+def _with_script(page: Path, script: str) -> Path:
+    """Return a copy of the page with a script of the test's, which its policy would not let run."""
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
+    copy = page.with_name("probed.html")
+    copy.write_text(text.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+    return copy
+
+
+@pytest.fixture
+def page(planted: Any, tmp_path: Path) -> Path:
+    """The planted store, with an attack in every text, a curve and all figures."""
+    spec = {"method": ATTACK, "setting": {ATTACK: ATTACK}}
+    notes = replace(planted.provenance, notes=(ATTACK,), hardware={"processor": ATTACK})
+    rows = pd.DataFrame({"example": [ATTACK] * 3, "subset": "", "label": ATTACK, "prediction": ATTACK})
+    attacked = planted.run(0.1, metric=ATTACK, task=ATTACK, provenance=notes, rows=rows, small=True, **spec)
+    planted.run(status=Status.ERROR, reason=ATTACK, seed=7, small=True, **spec)
+    entries = [{"step": step, "loss": 1 / step} for step in range(1, 9)]
+    log = "".join(json.dumps(entry) + "\n" for entry in entries)
+    (planted.store.runs / attacked.run_id / HISTORY).write_text(log, encoding="utf-8")
+    frame = read_frame(planted.store)
+    histories = read_histories(planted.store, frame.runs["run_id"])
+    figures = all_figures(frame, histories=histories)
+    text = render_page(Page(frame, leaderboards(frame), figures, reproduction(frame.runs), histories, planted.store))
+    path = tmp_path / "index.html"
+    path.write_text(text, encoding="utf-8")
+    (tmp_path / "attacked").write_text(attacked.run_id)
+    return path
+
+
+def test_nothing_hostile_runs_and_a_run_opens(page: Path, tmp_path: Path) -> None:
+    dom = dump(page, f"#run={(tmp_path / 'attacked').read_text()}", tmp_path)
+    assert "<title>parbench report</title>" in dom
+    assert '<img src="x"' not in dom
+    assert re.search(r'<dialog id="panel"[^>]* open', dom)
+    panel = dom[dom.index('<div id="panel-body">') :]
+    assert "The first 3 of 3 examples" in panel
+    assert re.search(r'<path d="M[\d. ]+(L[\d. ]+){7}"', panel)
+    assert unescape(panel).count("document.title='taken'") > 6
+    assert "MINI SUITE" in panel
+
+
+def test_the_address_sorts_and_filters(page: Path, tmp_path: Path) -> None:
+    plain = dump(page, "", tmp_path)
+    assert column(plain, "board-1-scores", 0) == ["lora", "vera"]
+    assert column(plain, "board-1-scores", 1) == ["294,912", "18,432"]
+    ascending = dump(page, "#sort.board-1-scores=1.asc", tmp_path)
+    assert column(ascending, "board-1-scores", 1) == ["18,432", "294,912"]
+    assert 'aria-sort="ascending"' in ascending
+    filtered = dump(page, "#q=VERA&sort.runs-table=3.desc", tmp_path)
+    assert column(filtered, "board-1-scores", 0) == ["vera"]
+    assert column(filtered, "runs-table", 3) == ["2", "1", "0", "0"]
+    chosen = dump(page, "#ended=diverged", tmp_path)
+    assert column(chosen, "runs-table", 4) == ["diverged"]
+
+
+def test_going_back_closes_the_run_and_closing_keeps_the_sorting(page: Path, tmp_path: Path) -> None:
+    script = """
+        const open = () => document.getElementById("panel").open;
+        const said = [];
+        const then = (step) => new Promise((done) => { window.addEventListener("hashchange", () => setTimeout(done), { once: true }); step(); });
+        (async () => {
+          await then(() => { location.hash = "#run=RUN"; });
+          said.push(open(), location.hash.includes("sort") && location.hash.includes("run"));
+          await then(() => history.back());
+          said.push(open());
+          await then(() => { location.hash = "#run=RUN"; });
+          document.getElementById("close").click();
+          await new Promise((done) => setTimeout(done, 50));
+          said.push(open(), location.hash.includes("sort") && !location.hash.includes("run"));
+          document.title = said.join(" ");
+        })();
+    """.replace("RUN", (tmp_path / "attacked").read_text())
+    dom = dump(_with_script(page, script), "#sort.board-1-scores=1.asc", tmp_path)
+    assert "<title>true true false false true</title>" in dom
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_it_fits_in_the_width(page: Path, tmp_path: Path, width: int) -> None:
+    probed = _with_script(page, "document.title=document.documentElement.scrollWidth+' '+innerWidth")
+    picture = tmp_path / "page.png"
+    dom = browse(probed, "", tmp_path, "--dump-dom", f"--window-size={width},900")
+    told = re.search(r"<title>(\d+) (\d+)</title>", dom)
+    assert told is not None
+    assert int(told[1]) <= int(told[2])
+    browse(page, "", tmp_path, f"--window-size={width},900", f"--screenshot={picture}")
+    shown = Image.open(picture).convert("L")
+    assert shown.width == width
+    assert len(shown.getcolors() or []) > 20
+
+
+def test_five_thousand_runs_open(planter: Any, tmp_path: Path) -> None:
+    planter.run(0.5)
+    frame = read_frame(planter.store)
+    many = pd.concat([frame.runs] * 5_000, ignore_index=True)
+    many = many.assign(run_id=[f"{number:016x}" for number in range(5_000)], seed=range(5_000))
+    path = tmp_path / "index.html"
+    path.write_text(render_page(Page(replace(frame, runs=many), ())), encoding="utf-8")
+    dom = dump(path, "#run=0000000000001387", tmp_path)
+    assert "Runs: 200 shown of 5000" in dom
+    assert "lora on glue/cola, seed 4999" in dom

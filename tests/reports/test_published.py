@@ -1,0 +1,180 @@
+"""Printed numbers are kept as printed, and stand beside what was measured with every known difference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bench.models import MODELS
+from methods import METHODS, find_method
+from methods.presets import presets_of
+from reports.frame import read_frame
+from reports.published import Published, Reproduced, published, reproduction, reproduction_table
+from reports.published.ledger import HEAD, PAPER_VALUE_UNAVAILABLE
+from reports.tables import MINI_LABEL
+
+LORA_ON_COLA = {"r": 8, "alpha": 8.0, "learning_rate": 4e-4, "head_learning_rate": 4e-4}
+TRAINING = {"batch_size": 32, "epochs": 80, "warmup_ratio": 0.06, "max_length": 512, "max_steps": None}
+
+
+def printed(method: str, base_model: str, task: str, metric: str, paper: str) -> list[Published]:
+    wanted = (method, base_model, task, metric)
+    return [
+        number
+        for number in published()
+        if (number.method, number.base_model, number.task, number.metric) == wanted and paper in number.source.paper
+    ]
+
+
+def beside(planter: Any, **cells: Any) -> tuple[Reproduced, ...]:
+    return reproduction(read_frame(planter.store).runs, **cells)
+
+
+@pytest.mark.parametrize(
+    ("method", "base_model", "task", "metric", "arxiv", "table", "values"),
+    [
+        # As the papers' tables print them.
+        ("lora", "roberta-base", "glue/sst2", "accuracy", "2106.09685", "Table 2", [95.1]),
+        ("lora", "roberta-base", "glue/cola", "matthews_correlation", "2106.09685", "Table 2", [63.4]),
+        ("full", "roberta-base", "glue/mnli", "accuracy", "2106.09685", "Table 2", [87.6]),
+        ("lora", "gpt2-medium", "e2e_nlg", "bleu", "2106.09685", "Table 3", [70.4]),
+        ("lora", "gpt2-medium", "e2e_nlg", "nist", "2106.09685", "Table 3", [8.85]),
+        ("vera", "roberta-base", "glue/sst2", "accuracy", "2310.11454", "Table 2", [94.6]),
+        ("fourierft", "roberta-base", "glue/rte", "accuracy", "2405.03003", "Table 2", [79.1]),
+        ("lora", "roberta-base", "glue/rte", "accuracy", "2405.03003", "Table 2", [78.4]),
+        ("fourierft", "gpt2-medium", "e2e_nlg", "cider", "2405.03003", "Table 3", [2.51]),
+        ("dora", "llama-7b", "commonsense", "accuracy", "2402.09353", "Table 1", [77.5, 78.4]),
+        ("dora", "llama-7b", "commonsense", "accuracy_hellaswag", "2402.09353", "Table 1", [83.2, 87.2]),
+        ("lora+qv_ratio(8,strict)", "roberta-base", "glue/rte", "accuracy", "2410.02247", "Table 2", [76.13, 72.92]),
+        ("dora+qv_ratio(2,strict)", "roberta-base", "glue/qnli", "accuracy", "2410.02247", "Table 2", [92.60, 92.70]),
+    ],
+)
+def test_values_are_those_printed(
+    method: str, base_model: str, task: str, metric: str, arxiv: str, table: str, values: list[float]
+) -> None:
+    found = printed(method, base_model, task, metric, arxiv)
+    assert [number.value for number in found] == values
+    assert {number.source.table for number in found} == {table}
+
+
+def test_the_head_of_the_rte_disagreement_is_told() -> None:
+    (hu,) = printed("lora", "roberta-base", "glue/rte", "accuracy", "2106.09685")
+    assert (hu.value, hu.spread, hu.source.warm_start) == (86.6, 0.7, ("glue/mrpc", "glue/rte", "glue/stsb"))
+
+
+def test_names_are_those_of_the_project() -> None:
+    for number in published():
+        choice = find_method(number.method)
+        assert choice.method.name == number.method
+        assert set(number.setting) <= set(choice.method.setting_type.model_fields)
+    models = {number.base_model for number in published()}
+    wanted = {"roberta-base", "roberta-large", "gpt2-medium", "gpt2-large", "vit-base", "vit-large"}
+    assert wanted <= models & set(MODELS)
+    known = {task for method in METHODS for preset in presets_of(method) for task in preset.tasks}
+    assert {number.task for number in published()} - known <= {"vision/food101", "vision/flowers102"}
+
+
+def test_no_number_is_printed_twice() -> None:
+    keys = [
+        (number.method, number.base_model, number.task, number.metric, str(number.source), str(number.setting))
+        for number in published()
+    ]
+    assert len(keys) == len(set(keys))
+    assert all(0 < number.value < 100 for number in published())
+
+
+def test_measured_and_printed_stand_side_by_side(planter: Any) -> None:
+    planter.seeds([0.60, 0.62, 0.64], setting=LORA_ON_COLA, training=TRAINING)
+    (row,) = beside(planter)
+    assert row.printed is not None
+    assert (row.mean, row.sd, row.n, row.printed.value) == (pytest.approx(0.62), pytest.approx(0.02), 3, 63.4)
+    assert row.difference == pytest.approx(-1.4)
+    assert row.differences[:2] == (
+        "the paper reports each run's best epoch on what it prints; here the last, by protocol strict",
+        "median of 5 seeds; here the mean of 3",
+    )
+    assert all(other.startswith("open in the paper: ") for other in row.differences[2:])
+    table = reproduction_table([row])
+    assert table.head == HEAD
+    cells = dict(zip(table.head, table.rows[0], strict=True))
+    assert (cells["measured ± sd"], cells["paper"], cells["difference"]) == ("62.0 ± 2.0 (n=3)", "63.4 ± 1.2", "-1.4")
+    assert (cells["interval"], cells["parameters"], cells["paper's parameters"]) == ("—", "294,912", "0.3M")
+    assert cells["source"] == "Hu et al., 2021 (arXiv 2106.09685), Table 2"
+
+
+def test_other_settings_are_named(planter: Any) -> None:
+    setting = {**LORA_ON_COLA, "learning_rate": 0.01}
+    planter.run(0.6, setting=setting, training={**TRAINING, "epochs": 3, "max_steps": 7}, limit=64)
+    (row,) = beside(planter)
+    assert "learning_rate 0.01, not 0.0004" in row.differences
+    assert "epochs 3, not 80" in row.differences
+    assert "stops after 7 steps" in row.differences
+    assert "at most 64 examples of each split" in row.differences
+    assert not any(text.startswith(("r ", "alpha ", "batch_size ")) for text in row.differences)
+
+
+def test_a_warm_start_and_a_quoted_number_are_told(planter: Any) -> None:
+    planter.run(0.8, task="glue/rte", metric="accuracy")
+    quoted, own = sorted(beside(planter), key=lambda row: row.printed is not None and row.printed.source.own)
+    assert quoted.printed is not None
+    assert own.printed is not None
+    assert (quoted.printed.value, own.printed.value) == (78.4, 86.6)
+    assert str(quoted.printed.source).endswith("quoted there")
+    warm = "the paper starts from its MNLI checkpoint; here from the pretrained model"
+    assert warm in own.differences
+    assert warm not in quoted.differences
+
+
+def test_another_base_model_is_not_subtracted(planter: Any) -> None:
+    planter.run(0.6, small=True, base_model="minilm-l6", task="glue/sst2", metric="accuracy")
+    (row,) = beside(planter)
+    assert row.difference is None
+    assert row.differences[:2] == ("base model minilm-l6, not roberta-base", "mini suite: small data, few steps")
+    cells = dict(zip(HEAD, reproduction_table([row]).rows[0], strict=True))
+    assert (cells["paper"], cells["difference"]) == ("95.1 ± 0.2 (roberta-base)", "not compared")
+
+
+def test_unreadable_tables_are_said_to_be_so(planter: Any) -> None:
+    planter.run(0.6, method="replora", small=True)
+    (row,) = beside(planter)
+    assert (row.printed, row.difference, row.differences) == (None, None, (MINI_LABEL,))
+    cells = dict(zip(HEAD, reproduction_table([row]).rows[0], strict=True))
+    assert cells["paper"] == PAPER_VALUE_UNAVAILABLE == "paper value unavailable"
+    assert "2502.03044" in cells["source"]
+
+
+def test_rows_without_a_source_are_not_shown(planter: Any) -> None:
+    planter.run(0.6, method="adalora")
+    planter.run(0.6, task="glue/wnli", metric="accuracy")
+    assert beside(planter) == ()
+
+
+def test_a_ratio_without_strict_is_another_grouping(planter: Any) -> None:
+    for name in ("lora+qv_ratio(4)", "lora+qv_ratio(4,strict)", "lora+qv_ratio(3)"):
+        planter.run(0.76, method=name, setting={"r": 16}, task="glue/rte", metric="accuracy")
+    rows = beside(planter)
+    assert sorted({row.row for row in rows}) == ["lora+qv_ratio(4)", "lora+qv_ratio(4,strict)"]
+    grouped = "learning rates are not grouped as in the authors' code (modifier without strict)"
+    assert all((grouped in row.differences) == (row.row == "lora+qv_ratio(4)") for row in rows)
+    values = {row.printed.value: row.differences for row in rows if row.printed}
+    assert set(values) == {75.09, 76.17}
+    assert "r 16, not 8" in values[75.09]
+    assert "r 16, not 16" not in values[76.17]
+
+
+def test_an_interval_of_the_summary_is_shown(planter: Any) -> None:
+    planter.seeds([0.60, 0.62, 0.64], setting=LORA_ON_COLA, training=TRAINING)
+    runs = read_frame(planter.store).runs
+    cells = runs.drop_duplicates("row").assign(low=0.58, high=0.66)
+    (row,) = reproduction(runs, cells)
+    assert row.interval == (0.58, 0.66)
+    assert "58.0 to 66.0" in reproduction_table([row]).rows[0]
+
+
+def test_all_metrics_that_are_printed_are_compared(planter: Any) -> None:
+    planter.run(0.7, task="e2e_nlg", metric="bleu", base_model="gpt2-medium", setting={"r": 4})
+    runs = read_frame(planter.store).runs.assign(**{"metric/nist": pd.Series([8.5])})
+    lora = [row for row in reproduction(runs) if row.printed and "2106.09685" in row.printed.source.paper]
+    assert {row.metric: row.difference for row in lora} == pytest.approx({"bleu": -0.4, "nist": -0.35})
