@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reports.figures import tradeoff
 from reports.figures.curves import History, read_histories, training_curves
 from reports.figures.heat import heat_map
 from reports.figures.ranks import critical_differences
 from reports.figures.style import Reason, to_bytes
-from reports.figures.tradeoff import is_drawn, score_vs_memory, score_vs_step_time
+from reports.figures.tradeoff import is_drawn, score_vs_memory, score_vs_parameters, score_vs_step_time
+from reports.figures.trials import score_vs_trials
 from reports.frame import Frame
 from reports.tables import summarise
 
@@ -28,6 +28,7 @@ __all__ = [
     "score_vs_memory",
     "score_vs_parameters",
     "score_vs_step_time",
+    "score_vs_trials",
     "to_bytes",
     "training_curves",
 ]
@@ -40,6 +41,7 @@ CAPTIONS = {
     "heat_map": "Difference to a baseline, task by task",
     "critical_differences": "Mean ranks over tasks, with critical differences",
     "training_curves": "Training loss",
+    "score_vs_trials": "Score against number of trials",
 }
 
 
@@ -63,16 +65,11 @@ def all_figures(
     runs = frame.runs
     cells = summarise(runs) if cells is None else cells
     return {
-        "score_vs_parameters": tradeoff.score_vs_parameters(runs, cells),
+        "score_vs_parameters": score_vs_parameters(runs, cells),
         "score_vs_memory": score_vs_memory(runs, cells),
         "score_vs_step_time": score_vs_step_time(runs, cells),
         "heat_map": heat_map(cells, baseline),
         "critical_differences": critical_differences(cells),
         "training_curves": training_curves(runs, histories or {}),
+        "score_vs_trials": score_vs_trials(frame.aside),
     }
-
-
-def score_vs_parameters(runs: pd.DataFrame) -> Figure | None:
-    """Draw `reports.figures.tradeoff.score_vs_parameters`, ``None`` where nothing can be drawn."""
-    figure = tradeoff.score_vs_parameters(runs)
-    return None if isinstance(figure, Reason) else figure

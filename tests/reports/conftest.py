@@ -115,6 +115,7 @@ class Planter:
         ledger: ParameterLedger | None = LEDGER,
         cost: Cost | None = COST,
         provenance: Provenance = PROVENANCE,
+        selection_metrics: dict[str, float] | None = None,
         rows: pd.DataFrame | None = None,
         **spec: Any,
     ) -> RunRecord:
@@ -129,7 +130,7 @@ class Planter:
             reason=reason,
             primary=metric,
             metrics={} if score is None else {metric: score},
-            selection_metrics={},
+            selection_metrics=selection_metrics or {},
             examples={"train": 64, "validation": 16},
             ledger=ledger,
             cost=cost,

@@ -20,11 +20,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from bench.record import Status
-from reports.figures import score_vs_parameters, to_bytes
+from reports.figures import Reason, score_vs_parameters, to_bytes
 from reports.figures.places import SizeAxis, apart
 from reports.figures.style import COLOURS, MARKERS
 from reports.frame import read_frame
 from reports.tables import MINI_LABEL
+
+NO_FIGURE = Reason("No run has both a score and a count of its parameters.")
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +38,7 @@ def _no_warning_is_let_through() -> Iterator[None]:
 
 def draw(planter: Any) -> Figure:
     figure = score_vs_parameters(read_frame(planter.store).runs)
-    assert figure is not None
+    assert isinstance(figure, Figure)
     return figure
 
 
@@ -77,9 +79,9 @@ def test_one_run_has_no_bar(planter: Any) -> None:
 
 def test_failed_runs_are_not_drawn_and_no_run_is_no_figure(planter: Any) -> None:
     planter.run(0.0, status=Status.DIVERGED, reason="The loss rose.")
-    assert score_vs_parameters(read_frame(planter.store).runs) is None
+    assert score_vs_parameters(read_frame(planter.store).runs) == NO_FIGURE
     planter.run(0.5, seed=1, ledger=None)
-    assert score_vs_parameters(read_frame(planter.store).runs) is None
+    assert score_vs_parameters(read_frame(planter.store).runs) == NO_FIGURE
     planter.run(0.5, seed=2)
     (axes,) = draw(planter).axes
     assert means(axes)[0][1] == 50.0

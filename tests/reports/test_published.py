@@ -178,3 +178,12 @@ def test_all_metrics_that_are_printed_are_compared(planter: Any) -> None:
     runs = read_frame(planter.store).runs.assign(**{"metric/nist": pd.Series([8.5])})
     lora = [row for row in reproduction(runs) if row.printed and "2106.09685" in row.printed.source.paper]
     assert {row.metric: row.difference for row in lora} == pytest.approx({"bleu": -0.4, "nist": -0.35})
+
+
+def test_the_protocol_that_papers_use_is_no_difference(planter: Any) -> None:
+    spec = {"task": "glue/sst2", "base_model": "roberta-base", "method": "lora", "metric": "accuracy"}
+    planter.run(0.95, **spec, seed=1)
+    planter.run(0.95, **spec, seed=1, protocol="paper:best_epoch")
+    said = [" ".join(row.differences) for row in reproduction(read_frame(planter.store).runs)]
+    assert len(said) == 2
+    assert sorted("best epoch" in differences for differences in said) == [False, True]

@@ -238,8 +238,9 @@
     opened = wanted;
     if (!panel.open) panel.showModal();
   };
-  panel.addEventListener("close", () => { if (state.get("run")) set({ run: "" }); });
-  byId("close").addEventListener("click", () => panel.close());
+  // The browser closes it for the escape key; it tells late, when another run may be open again.
+  panel.addEventListener("close", () => { if (!panel.open && state.get("run")) set({ run: "" }); });
+  byId("close").addEventListener("click", () => set({ run: "" }));
 
   // All together
 

@@ -76,15 +76,10 @@ def test_head_goes_along(adapt: Callable[..., PeftModel], train: Callable, tmp_p
     assert torch.equal(tensors["base_model.model.classifier.weight"], head.weight)
     assert torch.equal(tensors["base_model.model.classifier.bias"], head.bias)
     assert "classifier" in config.modules_to_save
-    assert (
-        json.loads((tmp_path / "adapter_config.json").read_text())["modules_to_save"]
-        == config.modules_to_save
-    )
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["modules_to_save"] == config.modules_to_save
 
 
-def test_without_a_directory_nothing_is_shared_with_the_model(
-    adapt: Callable[..., PeftModel], train: Callable
-) -> None:
+def test_without_a_directory_nothing_is_shared_with_the_model(adapt: Callable[..., PeftModel], train: Callable) -> None:
     model = adapt("bert", depth=1, activation="identity", init_weights=False)
     _, tensors = export_lora(model)
     before = {key: tensor.clone() for key, tensor in tensors.items()}

@@ -33,14 +33,12 @@ def test_factors_are_those_of_the_definition() -> None:
         for row in range(3):
             # Row i of A depends on the seed through a_i alone.
             hidden = torch.tanh(
-                seeds.seed_a.entries[row] * a_generator.first_layer.weight[:, row]
-                + a_generator.first_layer.bias
+                seeds.seed_a.entries[row] * a_generator.first_layer.weight[:, row] + a_generator.first_layer.bias
             )
             output = a_generator.output_layers[f"to_{name}"]
             torch.testing.assert_close(a[row], output.weight @ hidden + output.bias)
             hidden = torch.tanh(
-                seeds.seed_b.entries[row] * b_generator.first_layer.weight[:, row]
-                + b_generator.first_layer.bias
+                seeds.seed_b.entries[row] * b_generator.first_layer.weight[:, row] + b_generator.first_layer.bias
             )
             output = b_generator.output_layers[f"to_{name}"]
             torch.testing.assert_close(b[:, row], output.weight @ hidden + output.bias)
@@ -83,9 +81,7 @@ def test_gradcheck(depth: int, seed: str, activation: str) -> None:
 
 @pytest.mark.parametrize("seed_start", ["normal", "identity"])
 @pytest.mark.parametrize("seed", ["diagonal", "full", "identity"])
-@pytest.mark.parametrize(
-    ("depth", "activation"), [(1, "identity"), (2, "identity"), (2, "relu"), (2, "tanh")]
-)
+@pytest.mark.parametrize(("depth", "activation"), [(1, "identity"), (2, "identity"), (2, "relu"), (2, "tanh")])
 def test_start_is_loras(depth: int, activation: str, seed: str, seed_start: str) -> None:
     width = 2000
     options = {"depth": depth, "activation": activation, "seed": seed, "seed_start": seed_start}
@@ -117,9 +113,7 @@ def test_projections_may_be_called_like_methods_of_a_module_dict() -> None:
     ("share_first_layer", "share_across_layers", "seeds", "generators"),
     [(True, False, 2, 2), (False, False, 4, 4), (True, True, 2, 1), (False, True, 4, 2)],
 )
-def test_who_shares_what(
-    share_first_layer: bool, share_across_layers: bool, seeds: int, generators: int
-) -> None:
+def test_who_shares_what(share_first_layer: bool, share_across_layers: bool, seeds: int, generators: int) -> None:
     config = RepLoraConfig(share_first_layer=share_first_layer, share_across_layers=share_across_layers)
     places = [locate(f"layer.{i}.attention.{leaf}", config) for i in (0, 1) for leaf in ("query", "value")]
     assert len({place.seeds for place in places}) == seeds
@@ -157,9 +151,7 @@ def test_count_is_the_formula(r: int, h: int, d: int, kv: int) -> None:
     ],
     ids=str,
 )
-def test_count_is_that_of_the_model(
-    adapt: Callable[..., PeftModel], name: str, options: dict[str, Any]
-) -> None:
+def test_count_is_that_of_the_model(adapt: Callable[..., PeftModel], name: str, options: dict[str, Any]) -> None:
     model = adapt(name, **options)
     layers = {n: m for n, m in model.base_model.model.named_modules() if isinstance(m, RepLoraLayer)}
     shapes = {n: (m.in_features, m.out_features) for n, m in layers.items()}

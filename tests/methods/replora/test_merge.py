@@ -15,9 +15,7 @@ MODELS = ["bert", "gpt2", "llama"]
 
 @pytest.mark.parametrize("safe_merge", [False, True])
 @pytest.mark.parametrize("name", MODELS)
-def test_merge_and_unload(
-    adapt: Callable[..., PeftModel], logits: Callable, name: str, safe_merge: bool
-) -> None:
+def test_merge_and_unload(adapt: Callable[..., PeftModel], logits: Callable, name: str, safe_merge: bool) -> None:
     model = adapt(name, init_weights=False, lora_alpha=32)
     adapted = logits(model)
     with model.disable_adapter():

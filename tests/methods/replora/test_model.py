@@ -115,9 +115,7 @@ def test_query_and_value_share_one_first_layer(adapt: Callable[..., PeftModel]) 
 
 
 def test_values_of_grouped_query_attention_are_narrower(adapt: Callable[..., PeftModel]) -> None:
-    shapes = {
-        n.rpartition(".")[2]: m.get_delta_weight("default").shape for n, m in layers(adapt("llama")).items()
-    }
+    shapes = {n.rpartition(".")[2]: m.get_delta_weight("default").shape for n, m in layers(adapt("llama")).items()}
     assert shapes == {"q_proj": (32, 32), "v_proj": (16, 32)}
 
 
@@ -189,9 +187,7 @@ def test_two_adapters(
     for adapter, expected in (("a", alone), ("b", other)):
         loaded = PeftModel.from_pretrained(make_base("llama"), str(tmp_path / adapter))
         torch.testing.assert_close(logits(loaded), expected, rtol=0, atol=0)
-        assert len(get_peft_model_state_dict(base, adapter_name=adapter)) == len(
-            adapter_parameters(base, adapter)
-        )
+        assert len(get_peft_model_state_dict(base, adapter_name=adapter)) == len(adapter_parameters(base, adapter))
 
     base.base_model.set_adapter(["a", "b"])
     assert not torch.allclose(logits(base), alone)
@@ -220,9 +216,7 @@ def test_a_failed_second_adapter_leaves_nothing_behind(adapt: Callable[..., Peft
     model = adapt("bert")
     names = set(model.state_dict())
     # The modules called "dense" differ in shape.
-    bad = RepLoraConfig(
-        share_across_layers=True, target_modules=["query", "dense"], exclude_modules=["pooler.dense"]
-    )
+    bad = RepLoraConfig(share_across_layers=True, target_modules=["query", "dense"], exclude_modules=["pooler.dense"])
     with pytest.raises(ValueError, match="turn share_across_layers off"):
         model.add_adapter("bad", bad)
     assert {n for n in model.state_dict() if "replora_" in n} == {n for n in names if "replora_" in n}
@@ -266,9 +260,7 @@ def test_half_precision_base_with_full_precision_adapter(
     model.save_pretrained(str(tmp_path))
     loaded = PeftModel.from_pretrained(make_base("llama").to(torch.bfloat16), str(tmp_path))
     torch.testing.assert_close(logits(loaded), logits(model), rtol=0, atol=0)
-    plain = get_peft_model(
-        make_base("llama").to(torch.bfloat16), RepLoraConfig(), autocast_adapter_dtype=False
-    )
+    plain = get_peft_model(make_base("llama").to(torch.bfloat16), RepLoraConfig(), autocast_adapter_dtype=False)
     assert {p.dtype for p in adapter_parameters(plain).values()} == {torch.bfloat16}
 
 

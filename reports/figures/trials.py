@@ -1,0 +1,97 @@
+"""Score against the number of trials of a search: what each method would have reached with less tuning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from reports.figures.curves import DASHES
+from reports.figures.style import MARKERS, Look, Reason, Section, fit, looks_of, page, section_title, width_of
+from reports.rows import COLUMN
+from reports.statistics import expected_best, rank_by_trials
+from reports.tables import boards
+
+PANEL_HEIGHT = 2.0  # inches
+
+# By method: the selection score of each trial, the mean over its seeds; ``None`` for one that failed.
+Trials = Mapping[str, Sequence[float | None]]
+
+
+def score_vs_trials(aside: pd.DataFrame) -> Figure | Reason:
+    """Draw the expected best selection score of k trials, and the rank of each method by it, task by task.
+
+    Nothing is run again: it follows from the trials that were recorded (`reports.statistics.expected_best`).
+
+    Args:
+        aside: the frame's runs that count in no table, those that chose hyper-parameters among them.
+    """
+    runs = aside[aside["purpose"] == "selection"] if len(aside) else aside
+    if runs.empty:
+        return Reason("No hyper-parameters were searched in this store; bench tune does.")
+    looks = looks_of(runs["method"].unique())
+    width = width_of(2)
+    sections = [
+        Section(
+            f"{section_title(part.iloc[0], width)}\n{fit(str(part['task'].iloc[0]), 60)}",
+            PANEL_HEIGHT,
+            partial(_task, trials=trials_of(part), looks=looks),
+        )
+        for board in boards(runs)
+        for _, part in board.groupby(COLUMN)
+    ]
+    caption = (
+        "left: expected best score on the selection split of k trials out of those recorded, band: standard deviation "
+        "of that best; right: rank by it, 1 is best. A trial that failed counts as the worst score seen on the task."
+    )
+    return page(sections, looks, caption, width)
+
+
+def trials_of(runs: pd.DataFrame) -> Trials:
+    """Return the trials of one task: a setting of a method is a trial, scored by its mean over the selection seeds.
+
+    Args:
+        runs: the runs of one task that chose hyper-parameters.
+    """
+    column = f"selection/{runs['metric'].iloc[0]}"  # not there where no run of the store came to a score
+    scores = runs[column] if column in runs else pd.Series(math.nan, index=runs.index)
+    score = scores.where(runs["status"] == "ok")
+    # A setting of which one seed failed has failed: its mean would be over fewer seeds than the others'.
+    means = score.groupby([runs["method"], runs["setting_id"]]).agg(lambda scores: scores.mean(skipna=False))
+    return {
+        str(method): [None if pd.isna(mean) else float(mean) for mean in by_setting]
+        for method, by_setting in means.groupby(level=0)
+    }
+
+
+def _task(area: SubFigure, trials: Trials, looks: dict[str, Look]) -> None:
+    left, right = area.subplots(1, 2)
+    seen = [score for scores in trials.values() for score in scores if score is not None]
+    if not seen:
+        for axes in (left, right):
+            axes.set_axis_off()
+        left.set_title("every trial failed")
+        return
+    for method, scores in trials.items():
+        curve = expected_best(scores, failed=min(seen))
+        _line(left, curve["expected"], looks[method])
+        low, high = curve["expected"] - curve["sd"], curve["expected"] + curve["sd"]
+        left.fill_between(curve.index, low, high, color=looks[method].colour, alpha=0.15, linewidth=0)
+    for name, ranks in rank_by_trials(trials, failed=min(seen)).items():
+        _line(right, ranks, looks[str(name)])
+    left.set_ylabel("expected best score")
+    right.set_ylabel("rank")
+    right.invert_yaxis()
+    right.locator_params(axis="y", integer=True)
+    for axes in (left, right):
+        axes.set_xlabel("trials")
+        axes.locator_params(axis="x", nbins=5, integer=True)
+
+
+def _line(axes: Axes, curve: pd.Series[float], look: Look) -> None:
+    dashes = DASHES[MARKERS.index(look.marker) % len(DASHES)]
+    axes.plot(curve.index, curve.to_numpy(), linewidth=1.2, linestyle=dashes, **{**look.mean, "markersize": 3.5})
