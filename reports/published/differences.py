@@ -29,11 +29,12 @@ def differences(runs: pd.DataFrame, printed: Published) -> Iterator[str]:
         yield f"at most {int(run['limit'])} examples of each split"
     if run["budget"] is not None and pd.notna(run["budget"]):
         yield f"size fitted to a budget: {run['budget']}"
-    here = "best" if run["protocol"] == "paper:best_epoch" else "last"
+    epoch = "best" if run["protocol"] == "paper:best_epoch" else "last"
+    here = f"here the {epoch}, by protocol {run['protocol']}"
     if source.epoch is None:
-        yield f"the paper does not say which epoch it reports; here the {here}, by protocol {run['protocol']}"
-    elif source.epoch == "best" != here:
-        yield f"the paper reports each run's best epoch on what it prints; here the {here}, by protocol {run['protocol']}"
+        yield f"the paper does not say which epoch it reports; {here}"
+    elif source.epoch == "best" != epoch:
+        yield f"the paper reports each run's best epoch on what it prints; {here}"
     yield from _seeds(runs, printed)
     if run["task"] in source.warm_start:
         yield "the paper starts from its MNLI checkpoint; here from the pretrained model"
