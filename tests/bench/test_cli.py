@@ -204,3 +204,99 @@ def test_what_methods_can_do_is_found_by_trying(bench, monkeypatch):
     assert re.search(r"loca +yes +yes +yes +yes +yes +yes +n_frequency=\d+ ", result.out)
     assert "cannot be used here" in lines["shadow"]
     assert bench("list", "tasks", "--probe").code == 2
+
+
+def test_a_budget_is_shown_with_the_counts_and_what_misses_it(bench):
+    result = bench(
+        "budget", "--model", "roberta-base", "--budget", "24k,match:lora(r=1)", "--methods", "lora,loca,bitfit"
+    )
+    assert result.code == 0, result.err
+    assert "roberta-base, 24k: at most 24,000 reported parameters" in result.out
+    assert re.search(r"loca +n_frequency=1000 +24,000 +72,000 +72,000 +288,000 +100.0%", result.out)
+    assert "lora: nothing fits 24,000: its smallest size, r=1, has 36,864; allow --budget-mode pattern" in result.out
+    assert "bitfit: of fixed size, over the budget: 425.6% of it" in result.out
+    assert "The task head, 592,130 parameters, is never counted." in result.out
+    assert re.search(r"match:lora\(r=1\): at most 36,864 .*\n.*\n +lora +r=1 +36,864", result.out)
+
+
+def test_a_budget_of_step_time_says_what_was_reached(bench, tiny_model):
+    arguments = ["--model", tiny_model, "--batch", 2, "--seq", 8, "--device", "cpu", "--methods", "linear_probe"]
+    result = bench("budget", *arguments, "--match", "step-time", "--budget", "60s")
+    assert result.code == 0, result.err
+    assert "at most 60,000.0 ms of step-time a training step (batch 2 x 8 tokens on cpu" in result.out
+    assert re.search(r"linear_probe +fixed +\d+\.\d +0\.\d% ", result.out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--budget", "lots"], '"--budget lots" is none of 24000, 24k'),
+        (["--budget", "24k", "--methods", "lora(r=-1)"], "greater than 0 (it is -1)"),
+        (["--budget", "24k", "--methods", "lora(r=1"], "brackets"),
+        (["--budget", "24k", "--methods", "lora+qv_ration(4)"], 'did you mean "qv_ratio"'),
+        (["--budget", "1s", "--match", "memory"], "is no memory"),
+        (["--budget", "1s", "--match", "step-time", "--batch", "0"], "--batch is 0"),
+    ],
+)
+def test_a_wrong_budget_is_a_sentence(bench, arguments, complaint):
+    result = bench("budget", "--model", "roberta-base", *arguments)
+    assert result.code == 2
+    assert complaint in " ".join(result.err.split())
+
+
+def test_methods_and_stores_are_compared(bench, bench_run, tmp_path):
+    bench_run(seeds="1,2")
+    store = tmp_path / "store"
+    result = bench("compare", "lora", "loca", "--out", store)
+    assert result.code == 0, result.err
+    assert "glue/sst2 (accuracy)" in result.out
+    assert bench("compare", store, store, "--method", "lora").code == 0
+    for arguments, complaint in (
+        (["lora", store, "--out", store], "are not of one kind"),
+        (["lora", "loca", "--method", "lora", "--out", store], "--method goes with two stores"),
+        (["lora", "dora", "--out", store], "dora"),
+    ):
+        wrong = bench("compare", *arguments)
+        assert wrong.code == 2
+        assert complaint in " ".join(wrong.err.split())
+
+
+def test_on_a_terminal_there_are_bars_and_a_line_a_run(tmp_path):
+    """In a real pseudo-terminal: the program must find one by itself."""
+    import os
+    import pty
+
+    from records import RECORD
+
+    code = (
+        "from rich.console import Console\n"
+        "import records\n"
+        "from bench.progress import TerminalProgress, make_progress\n"
+        "console = Console()\n"
+        "with make_progress(console, 2) as progress:\n"
+        "    assert isinstance(progress, TerminalProgress)\n"
+        "    progress.begin(records.SPEC)\n"
+        "    progress.step(5, 100, 0.693)\n"
+        "    progress._bars.refresh()\n"
+        "    progress.end(records.RECORD)\n"
+    )
+    shown = b""
+    child, terminal = pty.fork()
+    if child == 0:
+        paths = os.pathsep.join(sys.path)
+        os.environ.update({"PYTHONPATH": paths, "COLUMNS": "140", "TERM": "xterm"})
+        os.execv(sys.executable, [sys.executable, "-c", code])  # noqa: S606 - this interpreter, our own text
+    while True:
+        try:
+            chunk = os.read(terminal, 4096)
+        except OSError:  # how Linux says that the other side of a pseudo-terminal is closed
+            break
+        if not chunk:
+            break
+        shown += chunk
+    _, status = os.waitpid(child, 0)
+    text = shown.decode()
+    assert os.waitstatus_to_exitcode(status) == 0, text
+    assert "5/100" in text
+    assert "loss 0.693" in text
+    assert f"[1/2] {RECORD.run_id} lora on glue/sst2 with minilm-l6, seed 1: accuracy 81.2" in text
