@@ -20,6 +20,8 @@ from bench.cli.run import run
 from bench.cli.tune import tune
 from bench.errors import UserError
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="bench",
     help="Compare parameter-efficient fine-tuning methods at equal budgets, equal tuning effort and measured cost.",
@@ -43,9 +45,11 @@ def main() -> None:
     except UserError as error:
         Console(stderr=True).print(f"bench: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("bench: interrupted; the same command goes on from here", soft_wrap=True)
-        sys.exit(130)
+    except SystemExit as end:
+        # Typer answers Ctrl-C with this code itself and says nothing.
+        if end.code == INTERRUPTED:
+            Console(stderr=True).print("bench: interrupted; the same command goes on from here", soft_wrap=True)
+        raise
 
 
 @app.callback(invoke_without_command=True)

@@ -168,6 +168,21 @@ def test_one_failing_run_does_not_end_the_others(bench, bench_run, tmp_path, mon
     assert "1 of 2 runs are done already" in bench_run(methods="lora", seeds="1,2").out
 
 
+def test_an_interruption_says_that_the_same_command_goes_on(bench_run, tmp_path, monkeypatch):
+    whole = Lora.adapt
+
+    def interrupt(self, model, names, setting):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Lora, "adapt", interrupt)
+    result = bench_run(methods="lora")
+    assert result.code == 130
+    assert "bench: interrupted; the same command goes on from here" in result.err
+    assert not list(Store(tmp_path / "store").scan())
+    monkeypatch.setattr(Lora, "adapt", whole)
+    assert bench_run(methods="lora").code == 0
+
+
 def test_the_trainer_never_gets_the_selection_or_reported_split(planned, store, monkeypatch):
     import bench.train
 
