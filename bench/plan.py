@@ -2,66 +2,32 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from bench.budget import Architecture, Budget, Fit, Mode, fit, parse_budgets
+from bench.budget import Architecture, Budget, Fit, fit, parse_budgets
 from bench.code_version import source_hash
-from bench.errors import UserError, did_you_mean
+from bench.errors import UserError
 from bench.models import BaseModel, find_model
+from bench.overrides import TRAINING, Overrides, expand_tasks, read_sets
 from bench.protocol import Protocol, Purpose
 from bench.record import RunSpec
-from bench.registry import Registry
-from bench.suite import Choice, Layer, Suite, Tuning, choose_suite
+from bench.suite import Choice, Suite, Tuning, choose_suite
 from bench.training import TrainingSettings
 from bench.validation import validated
 from methods import find_method
 from methods.base import Method, Setting
 from methods.expression import MethodChoice
 from methods.presets import TaskPreset, find_preset
-from tasks import TASKS
+from tasks import find_task, task_code
 from tasks.base import Head, Task
 from tasks.data.folder import FolderSource
 from tasks.data.hub import HubSource, obstacle
 from tasks.data.lock import RevisionLock
 from tasks.data.package import PackageSource
 from tasks.data.source import Source
-
-# The owner, in `--set train.max_steps=50`, of what is not a method's.
-TRAINING = "train"
-
-
-@dataclass(frozen=True)
-class Overrides:
-    """What the command line changes of a suite; ``None`` leaves it.
-
-    Attributes:
-        methods: method expressions, see `methods.expression`.
-        sets: ``method.key=value`` or ``train.key=value``, in the order given.
-        budgets: limits on the adapter's parameters, as `bench.budget.parse_budgets` reads them.
-        budget_mode: how a budget that a uniform size misses is filled.
-        data_root: read the data from this folder instead of the suite's source.
-        protocol: rules of selection and reporting.
-        purpose: what the runs are for; not the user's to say.
-    """
-
-    methods: tuple[str, ...] | None = None
-    tasks: tuple[str, ...] | None = None
-    base_model: str | None = None
-    seeds: tuple[int, ...] | None = None
-    limit: int | None = None
-    sets: tuple[str, ...] = ()
-    data_root: Path | None = None
-    budgets: str | None = None
-    budget_mode: Mode = "uniform"
-    protocol: Protocol | None = None
-    purpose: Purpose = Purpose.REPORT
 
 
 @dataclass(frozen=True)
@@ -113,9 +79,10 @@ def make_plan(suite: Suite, overrides: Overrides, lock: RevisionLock) -> Plan:
         run
         for task in tasks
         for budget in planner.budgets(task)
+        for fraction in overrides.train_fractions
         # Methods innermost: an interrupted comparison has whole rows of methods, not one method's every seed.
         for seed in seeds
-        for run in (planner.run(method, task, seed, budget) for method in planner.methods)
+        for run in (planner.run(method, task, seed, budget, fraction) for method in planner.methods)
     ]
     # The same method by two names, or one that several budgets give the same size, is one run.
     return Plan(suite, list({run.spec.run_id: run for run in runs}.values()), notes)
@@ -162,9 +129,9 @@ class _Planner:
         """Return the tasks to run. A group stands for those of its tasks that the source has; a name must be there."""
         asked = self.overrides.tasks or self.suite.tasks
         found, notes = [], []
-        for name in _expand(asked, TASKS, "task"):
-            task = TASKS[name]
-            missing = self.source(task).missing(task.data)
+        for name, plain in self.asked_tasks.items():
+            task = self.configured(plain)
+            missing = task.missing(self.source(task))
             if missing is None:
                 found.append(task)
             elif name in asked:
@@ -173,6 +140,9 @@ class _Planner:
                 )
             else:
                 notes.append(f"left out {name}: {missing}")
+        unused = [name for name in self.overrides.options if not any(hasattr(task.options, name) for task in found)]
+        if found and unused:
+            raise UserError(f"none of the tasks {', '.join(asked)} has an option {unused[0]}; leave it out")
         if not found:
             raise UserError(f"none of the tasks {', '.join(asked)} can run: {'; '.join(notes)}")
         return found, notes
@@ -213,7 +183,9 @@ class _Planner:
 
         return list(parse_budgets(self.overrides.budgets, architecture, counted))
 
-    def run(self, choice: MethodChoice, task: Task, seed: int, budget: Budget | None) -> PlannedRun:
+    def run(
+        self, choice: MethodChoice, task: Task, seed: int, budget: Budget | None, fraction: float = 1.0
+    ) -> PlannedRun:
         """Return one run, its setting and training resolved, fitted to the budget and checked."""
         setting = self.setting(choice, task)
         training = self.training(choice, task)
@@ -231,22 +203,28 @@ class _Planner:
             small=self.suite.small,
             protocol=self.protocol.value,
             task=task.name,
-            base_model=self.base_model.name,
+            base_model=self.base_model(task).name,
             method=choice.method.name,
             setting=setting.model_dump(mode="json"),
             training=training.model_dump(mode="json"),
             budget=budget.as_json(self.overrides.budget_mode) if budget else None,
             seed=seed,
             limit=self.overrides.limit or self.suite.limit,
-            data_source=self.source(task).describe(task.data),
+            data_source=task.describe(self.source(task)),
             data_revision=self.data_revision(task),
-            model_revision=self.model_revision,
+            model_revision=self.model_revision(task),
             method_code="".join(source_hash(module) for module in choice.modules),
-            task_code=source_hash(TASKS.entry(task.name).module),
+            task_code=task_code(task),
             harness_code=source_hash("bench.train"),
             purpose=self.overrides.purpose.value,
+            options=task.options.model_dump(mode="json"),
+            definition=dict(task.definition) if task.definition else None,
+            train_fraction=fraction,
+            retention=self.overrides.retention,
         )
-        return PlannedRun(spec, choice.method, setting, task, self.source(task), self.base_model, training, skip, notes)
+        return PlannedRun(
+            spec, choice.method, setting, task, self.source(task), self.base_model(task), training, skip, notes
+        )
 
     def fitted(self, choice: MethodChoice, task: Task, budget: Budget) -> Fit:
         """Return how a method meets a budget; worked out once for all seeds."""
@@ -263,12 +241,14 @@ class _Planner:
 
     def architecture(self, task: Task) -> Architecture:
         """Return the base model under the head of a task, to be counted on; built once for a head."""
-        if task.head not in self._architectures:
-            self._architectures[task.head] = Architecture(self.base_model, task.head)
-        return self._architectures[task.head]
+        model = self.base_model(task)
+        key = (model.name, task.head)
+        if key not in self._architectures:
+            self._architectures[key] = Architecture(model, task.head)
+        return self._architectures[key]
 
     @cached_property
-    def _architectures(self) -> dict[Head, Architecture]:
+    def _architectures(self) -> dict[tuple[str, Head], Architecture]:
         return {}
 
     def setting(self, choice: MethodChoice, task: Task) -> Setting:
@@ -277,8 +257,8 @@ class _Planner:
         A modified method starts from what is known of the plain one.
         """
         names = dict.fromkeys((choice.registered, choice.method.name))
-        by_task = self.suite.by_task.get(task.name, Layer())
-        layers = [dict(layer.settings.get(name, {})) for layer in (self.suite, by_task) for name in names]
+        over = (self.suite, *self.suite.layers(task.name))
+        layers = [dict(layer.settings.get(name, {})) for layer in over for name in names]
         if preset := self.preset(choice, task):
             layers.insert(0, preset.setting)
         values = _merged(*layers, choice.values, *(self.sets.get(name, {}) for name in names))
@@ -286,8 +266,7 @@ class _Planner:
 
     def training(self, choice: MethodChoice, task: Task) -> TrainingSettings:
         """Lay preset, the suite's values for the task and command line over the suite's training."""
-        by_task = self.suite.by_task.get(task.name, Layer())
-        layers = [self.suite.training, by_task.training]
+        layers = [self.suite.training, *(layer.training for layer in self.suite.layers(task.name))]
         if preset := self.preset(choice, task):
             layers.insert(1, preset.training)
         values = _merged(*layers, self.sets.get(TRAINING, {}))
@@ -308,7 +287,7 @@ class _Planner:
 
     def preset(self, choice: MethodChoice, task: Task) -> TaskPreset | None:
         """Return the published values, where the suite asks for them and there are some."""
-        found = find_preset(choice.registered, self.base_model.name, task.name) if self.suite.presets else None
+        found = find_preset(choice.registered, self.base_model(task).name, task.name) if self.suite.presets else None
         return found.on(task.name) if found else None
 
     def source(self, task: Task) -> Source:
@@ -325,60 +304,53 @@ class _Planner:
     def data_revision(self, task: Task) -> str:
         """Return the revision of a task's data, looked up once."""
         if task.name not in self._data_revisions:
-            self._data_revisions[task.name] = self.source(task).revision(task.data)
+            self._data_revisions[task.name] = task.revision(self.source(task))
         return self._data_revisions[task.name]
 
     @cached_property
     def _data_revisions(self) -> dict[str, str]:
         return {}
 
-    @cached_property
-    def base_model(self) -> BaseModel:
-        """The backbone of every run."""
-        return find_model(self.overrides.base_model or self.suite.base_model)
+    def configured(self, task: Task) -> Task:
+        """Return a task under the suite's and the command line's options."""
+        layers = [layer.options for layer in self.suite.layers(task.name)]
+        known = type(task.options).model_fields
+        layers.append({name: value for name, value in self.overrides.options.items() if name in known})
+        layers += [self.sets.get(owner, {}) for owner in dict.fromkeys((task.name.partition("/")[0], task.name))]
+        return task.configured(_merged(*layers))
 
     @cached_property
-    def model_revision(self) -> str:
-        """The revision of the backbone, looked up once."""
-        return self.base_model.weights.revision(self.lock)
+    def asked_tasks(self) -> dict[str, Task]:
+        """The tasks asked for, groups spelt out, by name or file."""
+        return {name: find_task(name) for name in expand_tasks(self.overrides.tasks or self.suite.tasks)}
+
+    def base_model(self, task: Task) -> BaseModel:
+        """Return the backbone of a task's runs."""
+        return find_model(self.overrides.base_model or self.suite.model_of(task.name))
+
+    def model_revision(self, task: Task) -> str:
+        """Return the revision of a task's backbone, looked up once."""
+        model = self.base_model(task)
+        if model.name not in self._model_revisions:
+            self._model_revisions[model.name] = model.weights.revision(self.lock)
+        return self._model_revisions[model.name]
+
+    @cached_property
+    def _model_revisions(self) -> dict[str, str]:
+        return {}
 
     @cached_property
     def sets(self) -> dict[str, dict[str, Any]]:
-        """The command line's ``--set`` by method."""
-        names = (name for choice in self.methods for name in (choice.registered, choice.method.name))
-        allowed = [TRAINING, *dict.fromkeys(names)]
-        found: dict[str, dict[str, Any]] = {}
-        for text in self.overrides.sets:
-            match = re.fullmatch(r"(?P<owner>.+?)\.(?P<key>\w+)=(?P<value>.*)", text)
-            if match is None:
-                raise UserError(f'"--set {text}" is not of the form method.key=value, for example lora.r=4')
-            if match["owner"] not in allowed:
-                raise UserError(
-                    f'"--set {text}": "{match["owner"]}" is not in this comparison'
-                    f"{did_you_mean(match['owner'], allowed)}"
-                )
-            try:
-                found.setdefault(match["owner"], {})[match["key"]] = yaml.safe_load(match["value"])
-            except yaml.YAMLError as error:
-                raise UserError(f'"--set {text}": the value is neither a number, a word nor a [list]') from error
-        return found
+        """The command line's ``--set`` by method, task or task group."""
+        names = [name for choice in self.methods for name in (choice.registered, choice.method.name)]
+        for task in self.asked_tasks.values():
+            names += [task.name.partition("/")[0], task.name]
+        return read_sets(self.overrides.sets, dict.fromkeys(names))
 
 
 def _words(value: str | tuple[str, ...] | None) -> str:
     """Return an option's value as a sentence names it."""
     return value if isinstance(value, str) else " ".join(value or ()) or "none"
-
-
-def _expand(names: Iterable[str], registry: Registry[Any], kind: str) -> list[str]:
-    """Turn groups into their members; keep the order, drop repetitions."""
-    found: dict[str, None] = {}
-    for name in names:
-        members = [known for known in registry if known.startswith(f"{name}/")]
-        if name not in registry and not members:
-            groups = {known.partition("/")[0] for known in registry if "/" in known}
-            raise UserError(f'there is no {kind} called "{name}"{did_you_mean(name, {*registry, *groups})}')
-        found.update(dict.fromkeys(members or [name]))
-    return list(found)
 
 
 def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:

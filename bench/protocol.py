@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from bench.train import Trained
+    from tasks.inference import Rows
 
 
 class Protocol(StrEnum):
@@ -42,7 +43,7 @@ class SplitData:
     """One split: its examples as metrics need them, and the model inputs, row by row the same."""
 
     rows: Dataset
-    inputs: Dataset
+    inputs: Rows
 
 
 class ReportedSplit:

@@ -17,6 +17,15 @@ Json = dict[str, Any]
 
 RECORD_FORMAT = 1
 
+_LATER_FIELDS: tuple[tuple[str, object], ...] = (
+    ("purpose", "report"),
+    ("repeat", 0),
+    ("options", {}),
+    ("definition", None),
+    ("train_fraction", 1.0),
+    ("retention", False),
+)
+
 
 class Status(StrEnum):
     """How a run ended."""
@@ -51,6 +60,10 @@ class RunSpec:
         method_code: hash of the project's source that the method consists of.
         task_code: hash of the project's source that the task consists of.
         harness_code: hash of the project's source that trains and evaluates.
+        options: what the user set of the task itself.
+        definition: the content of the YAML file that defines the task, where it is none of the registry's.
+        train_fraction: share of the training split that is trained on; drawn by the seed.
+        retention: whether what the run forgets of general text is measured.
         purpose: ``report``; or ``selection`` where hyper-parameters are chosen and the reported split is not scored.
         repeat: tells runs apart that are the same in all else, done to learn what chance alone changes.
     """
@@ -74,6 +87,10 @@ class RunSpec:
     harness_code: str
     purpose: str = "report"
     repeat: int = 0
+    options: Json = field(default_factory=dict)
+    definition: Json | None = None
+    train_fraction: float = 1.0
+    retention: bool = False
 
     @property
     def run_id(self) -> str:
@@ -82,7 +99,7 @@ class RunSpec:
         for description in ("suite", "small", "data_source"):
             del identity[description]
         # Runs from before these fields were there are what the defaults say, and keep their ids.
-        for later, default in (("purpose", "report"), ("repeat", 0)):
+        for later, default in _LATER_FIELDS:
             if identity[later] == default:
                 del identity[later]
         return digest(identity)[:16]
@@ -90,7 +107,8 @@ class RunSpec:
     def __str__(self) -> str:
         budget = f" within {self.budget['asked']}" if self.budget else ""
         repeat = f", repeat {self.repeat}" if self.repeat else ""
-        return f"{self.method} on {self.task} with {self.base_model}{budget}, seed {self.seed}{repeat}"
+        share = f" ({100 * self.train_fraction:g} % of the training split)" if self.train_fraction < 1 else ""
+        return f"{self.method} on {self.task}{share} with {self.base_model}{budget}, seed {self.seed}{repeat}"
 
 
 @dataclass(frozen=True)
@@ -171,6 +189,8 @@ class RunRecord:
         files: sha256 of every file beside the record, by name.
         best_epoch: passes over the training split after which the weights were kept, where an epoch was chosen: on the
             reported split by protocol ``paper:best_epoch``, on the selection split by the training's ``select_epoch``.
+        selection_primary: name of the metric that ranks on the selection split, where it is not ``primary``.
+        retention: mean natural log-likelihood of a token of general text, ``before`` and ``after`` the training.
         last_metrics: with ``best_epoch``, the metrics of the last epoch on the split that the epoch was chosen on.
     """
 
@@ -187,6 +207,8 @@ class RunRecord:
     files: dict[str, str] = field(default_factory=dict)
     best_epoch: float | None = None
     last_metrics: dict[str, float] = field(default_factory=dict)
+    selection_primary: str | None = None
+    retention: dict[str, float] = field(default_factory=dict)
 
     @property
     def run_id(self) -> str:
@@ -200,13 +222,18 @@ class RunRecord:
 
     @property
     def selection_score(self) -> float | None:
-        """The primary metric on the selection split, where the run came to one."""
-        return self.selection_metrics.get(self.primary)
+        """The metric that ranks on the selection split, where the run came to one."""
+        return self.selection_metrics.get(self.selection_primary or self.primary)
 
 
 def digest(value: Any) -> str:
     """Return the sha256 of a JSON value in canonical form."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """Return a JSON value as its one canonical line."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def to_json(record: RunRecord) -> str:

@@ -17,26 +17,29 @@ from bench import environment
 from bench.errors import UserError
 from bench.plan import PlannedRun
 from bench.protocol import Protocol, Purpose, ReportedSplit, SplitData
-from bench.record import Cost, ParameterLedger, Provenance, RunRecord, RunSpec, Status
+from bench.record import Cost, ParameterLedger, Provenance, RunRecord, RunSpec, Status, canonical
 from bench.store import ADAPTER, ERROR, HISTORY, PREDICTIONS, SELECTION_PREDICTIONS, Store, explained
+from tasks.base import Modality
+from tasks.data.split import nested_share
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
     from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
 
     from bench.train import OnStep
+    from tasks.base import Evaluation
+    from tasks.inference import Rows
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A task's model inputs: the same for every method and seed. The reported ones are behind a `ReportedSplit`."""
 
-    train: Dataset
+    train: SplitData
     selection: SplitData
     sizes: dict[str, int]
-    tokenizer: PreTrainedTokenizerBase
+    processor: Any
     _load_reported: Callable[[], SplitData]
 
     def reported(self, spec: RunSpec) -> ReportedSplit:
@@ -64,6 +67,7 @@ class Inputs:
             spec.base_model,
             spec.model_revision,
             run.training.max_length,
+            canonical(spec.options),
         )
         if key not in self._kept:
             self._kept[key] = _prepare(run)
@@ -81,6 +85,7 @@ class Outcome:
     cost: Cost
     best_epoch: float | None = None
     last_metrics: dict[str, float] = field(default_factory=dict)
+    retention: dict[str, float] = field(default_factory=dict)
 
 
 def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device, on_step: OnStep) -> RunRecord:
@@ -129,6 +134,8 @@ def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device,
         ),
         best_epoch=outcome.best_epoch if outcome else None,
         last_metrics=outcome.last_metrics if outcome else {},
+        selection_primary=None if run.task.selected_by.primary == run.task.primary else run.task.selected_by.primary,
+        retention=outcome.retention if outcome else {},
     )
     record = store.commit(record, output)
     store.discard_workspace(run.spec.run_id)
@@ -137,24 +144,33 @@ def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device,
 
 def _prepare(run: PlannedRun) -> Prepared:
     run.base_model.check(run.spec.model_revision)
-    tokenizer = run.base_model.tokenizer(run.spec.model_revision)
-    if run.training.max_length > tokenizer.model_max_length:
+    processor = run.base_model.processor(run.task.modality, run.spec.model_revision)
+    if run.task.modality is Modality.TEXT and run.training.max_length > processor.model_max_length:
         raise UserError(
-            f"max_length {run.training.max_length} is more than the {tokenizer.model_max_length} tokens that "
-            f"{run.base_model.name} takes; use --set train.max_length={tokenizer.model_max_length}"
+            f"max_length {run.training.max_length} is more than the {processor.model_max_length} tokens that "
+            f"{run.base_model.name} takes; use --set train.max_length={processor.model_max_length}"
         )
     splits = run.task.splits(run.source, run.spec.limit)
 
     def prepared(rows: Dataset) -> SplitData:
-        return SplitData(rows, run.task.prepare(rows, tokenizer, run.training.max_length))
+        return SplitData(rows, run.task.prepare(rows, processor, run.training.max_length))
 
     return Prepared(
-        train=prepared(splits.train).inputs,
+        train=prepared(splits.train),
         selection=prepared(splits.selection),
         sizes=splits.sizes,
-        tokenizer=tokenizer,
+        processor=processor,
         _load_reported=cache(lambda: prepared(splits.reported)),
     )
+
+
+def _training_inputs(run: PlannedRun, data: Prepared) -> Rows:
+    """Return what a run trains on: all of the training split, or its share."""
+    spec, train = run.spec, data.train
+    labels = train.rows["label"][:] if run.task.head.labels else None
+    kept = nested_share(labels, len(train.rows), spec.train_fraction, spec.seed)
+    share = train.inputs if len(kept) == len(train.rows) else train.inputs.select(kept)
+    return run.task.augmented(share, spec.seed)
 
 
 def _train_and_evaluate(
@@ -164,8 +180,9 @@ def _train_and_evaluate(
 
     from bench.epochs import FOLDER, BestEpoch
     from bench.measure import Inventory, ledger, peak_memory
-    from bench.train import Job, predict, train
+    from bench.train import Job, train
     from methods.architecture import module_names
+    from tasks.inference import Predictor
 
     method, setting, task = run.method, run.setting, run.task
     clock = time.perf_counter()
@@ -175,24 +192,30 @@ def _train_and_evaluate(
     inventory = Inventory.of(base)
     model = method.adapt(base, names, setting).to(device)
     groups = method.parameter_groups(model, names, setting)
-    collate = task.collate(data.tokenizer)
+    collate = task.collate(data.processor)
+    inputs = _training_inputs(run, data)
     reported = data.reported(run.spec)
+    predictor = Predictor(
+        model, data.processor, collate, run.training.evaluation_batch_size, device, run.training.precision
+    )
     load_seconds = time.perf_counter() - clock
 
-    def predicted(split: SplitData) -> pd.DataFrame:
-        return predict(model, split, task, collate, run.training, device)
+    def predicted(by: Evaluation, split: SplitData) -> pd.DataFrame:
+        return by.predict(predictor, split.rows, split.inputs)
 
     best: BestEpoch | None = None
     if chosen_on := _epoch_chosen_on(run):
-        split = reported.every_epoch() if chosen_on == "reported" else data.selection
+        on_reported = chosen_on == "reported"
+        split, by = (reported.every_epoch(), task) if on_reported else (data.selection, task.selected_by)
         best = BestEpoch(
             split=chosen_on,
-            primary=task.primary,
-            score=lambda: task.score(predicted(split)),
+            primary=by.primary,
+            score=lambda: by.score(predicted(by, split)),
             save=lambda folder: method.save(model, folder),
             model=model,
             parameters=[parameter for group in groups for parameter in group.parameters],
             folder=workspace / FOLDER,
+            patience=None if on_reported else run.training.patience,
         )
     with peak_memory(device) as peak:
         trained = train(
@@ -201,7 +224,7 @@ def _train_and_evaluate(
                 groups=groups,
                 callbacks=method.callbacks(setting),
                 task=task,
-                data=data.train,
+                data=inputs,
                 collate=collate,
                 settings=run.training,
                 seed=run.spec.seed,
@@ -217,18 +240,18 @@ def _train_and_evaluate(
     (output / HISTORY).write_text("".join(json.dumps(entry) + "\n" for entry in trained.history), encoding="utf-8")
 
     clock = time.perf_counter()
-    predictions = predicted(data.selection)
+    predictions = predicted(task.selected_by, data.selection)
     evaluation_seconds = time.perf_counter() - clock
-    selection_metrics = dict(task.score(predictions))
+    selection_metrics = dict(task.selected_by.score(predictions))
     metrics: dict[str, float] = {}
-    sizes = dict(data.sizes)
+    sizes = {**data.sizes, "train": len(inputs)}
     if run.spec.purpose == Purpose.SELECTION:
         # No adapter: of dozens of trials nobody wants them, and those of full fine-tuning would fill the disk.
         predictions.to_parquet(output / SELECTION_PREDICTIONS, index=False)
         del sizes["reported"]
     else:
         clock = time.perf_counter()
-        predictions = predicted(reported.after(trained))
+        predictions = predicted(task, reported.after(trained))
         evaluation_seconds = time.perf_counter() - clock
         metrics = dict(task.score(predictions))
         predictions.to_parquet(output / PREDICTIONS, index=False)

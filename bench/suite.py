@@ -38,6 +38,13 @@ class Layer(BaseModel):
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict, description="by method")
 
 
+class TaskLayer(Layer):
+    """Values for one task, or for all of a task group."""
+
+    base_model: str | None = Field(default=None, description="in place of the suite's")
+    options: dict[str, Any] = Field(default_factory=dict, description="of the task itself")
+
+
 class Tuning(BaseModel):
     """How the settings of a suite were found, see `bench.tune`; written by ``bench tune``, not by hand."""
 
@@ -61,7 +68,8 @@ class Suite(Layer):
     """What is compared with what, and how.
 
     The setting of a method on a task is made of, later over earlier: the method's defaults, the published preset if
-    ``presets`` asks for it, the suite's ``settings``, the suite's ``by_task``, the command line's ``--set``.
+    ``presets`` asks for it, the suite's ``settings``, its ``by_task`` for the task's group and then for the task, the
+    command line's ``--set``.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
@@ -78,8 +86,17 @@ class Suite(Layer):
     limit: PositiveInt | None = None
     presets: bool = Field(default=False, description="start from the published settings of each method")
     requires: Requirements = Requirements()
-    by_task: dict[str, Layer] = Field(default_factory=dict)
+    by_task: dict[str, TaskLayer] = Field(default_factory=dict, description="by task or task group")
     tuning: Tuning | None = None
+
+    def layers(self, task: str) -> list[TaskLayer]:
+        """Return what is laid over the suite's values on a task: its group's layer, then its own."""
+        names = dict.fromkeys((task.partition("/")[0], task))
+        return [self.by_task[name] for name in names if name in self.by_task]
+
+    def model_of(self, task: str) -> str:
+        """Return the name of the base model that a task is run on."""
+        return next((layer.base_model for layer in reversed(self.layers(task)) if layer.base_model), self.base_model)
 
 
 @dataclass(frozen=True)

@@ -9,34 +9,29 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
-from datasets import Dataset
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from bench.epochs import BestEpoch
-from bench.protocol import SplitData
+from bench.errors import DivergedError
 from bench.training import TrainingSettings
 from methods.base import ParameterGroup
 from tasks.base import Collate, Task
+from tasks.inference import IGNORED, Rows
 
 # Called after every optimiser step with the steps done, all steps, and the newest logged loss.
 OnStep = Callable[[int, int, float | None], None]
 
 # Written into a checkpoint after everything else: one without it was cut off while being saved.
 COMPLETE = "complete.json"
-
-
-class DivergedError(RuntimeError):
-    """The loss or the outputs are no longer finite."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,7 @@ class Job:
     groups: Sequence[ParameterGroup]
     callbacks: Sequence[TrainerCallback]
     task: Task
-    data: Dataset
+    data: Rows
     collate: Collate
     settings: TrainingSettings
     seed: int
@@ -97,7 +92,7 @@ def train(job: Job) -> Trained:
         optimizers=(_optimiser(job), None),
         callbacks=[clock, count, _Progress(job.on_step), *epochs, *job.callbacks, _Complete(clock)],
     )
-    trainer.task_loss = job.task.loss
+    trainer.task_loss = partial(job.task.loss, label_smoothing=job.settings.label_smoothing)
     # What is printed is the command line's business.
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
@@ -112,53 +107,6 @@ def train(job: Job) -> Trained:
     if job.best_epoch:
         history = sorted([*history, *job.best_epoch.history], key=lambda entry: entry["step"])
     return Trained(trainer.state.global_step, clock.seconds, count.numbers, history)
-
-
-@torch.no_grad()
-def infer(
-    model: nn.Module, data: Dataset, collate: Collate, batch_size: int, device: torch.device, precision: str
-) -> np.ndarray:
-    """Return the logits of prepared rows, in their order.
-
-    Returns:
-        float32 array of shape (rows, outputs).
-
-    Raises:
-        DivergedError: a logit is not finite.
-    """
-    model.eval()
-    # Examples of a like length share a batch: less padding, and no result depends on it.
-    order = np.argsort([-len(ids) for ids in data["input_ids"]], kind="stable")
-    rows = data.remove_columns("labels")
-    outputs: list[np.ndarray] = []
-    for start in range(0, len(order), batch_size):
-        batch = collate([rows[int(row)] for row in order[start : start + batch_size]])
-        with autocast(device, precision):
-            logits = model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
-        outputs.append(logits.float().cpu().numpy())
-    sorted_logits = np.concatenate(outputs)
-    if not np.isfinite(sorted_logits).all():
-        raise DivergedError("the trained model's outputs are not finite")
-    logits = np.empty_like(sorted_logits)
-    logits[order] = sorted_logits
-    return logits
-
-
-def predict(
-    model: nn.Module, split: SplitData, task: Task, collate: Collate, settings: TrainingSettings, device: torch.device
-) -> pd.DataFrame:
-    """Return the per-example rows of a split, as `Task.predictions` makes them.
-
-    Raises:
-        DivergedError: a logit is not finite.
-    """
-    logits = infer(model, split.inputs, collate, settings.evaluation_batch_size, device, settings.precision)
-    return task.predictions(split.rows, logits)
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Return the context of a forward pass in ``precision``."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
 def last_checkpoint(workspace: Path) -> Path | None:
@@ -177,11 +125,11 @@ class TaskTrainer(Trainer):
 
     transformers' classification heads ignore the number of items of an accumulated batch, while `Trainer` relies on
     them to divide by it: loss and gradients come out multiplied by the accumulation steps for some architectures and
-    not for others. With the loss computed here, as a mean over the forward pass's examples, and declared not scaled,
-    all agree.
+    not for others. With the loss computed here, as a mean over the labels of all forward passes of an optimiser step,
+    all agree, whether a batch is accumulated or not, and however its labels are spread over the forward passes.
     """
 
-    loss_is_scaled_for_ga = False
+    loss_is_scaled_for_ga = True
     task_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
     def __init__(self, **arguments: Any) -> None:
@@ -196,13 +144,19 @@ class TaskTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Return the task's mean loss over the batch."""
+        """Return the task's loss over the forward pass's labels, as a share of that over all ``num_items_in_batch``."""
         labels = inputs["labels"]
         outputs = model(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
         loss = self.task_loss(outputs.logits, labels)
+        if num_items_in_batch is not None:
+            loss = loss * (_count_labels(labels) / num_items_in_batch)
         bad = ~torch.isfinite(loss.detach()) & (self._first_bad_step < 0)
         self._first_bad_step = torch.where(bad, self.state.global_step + 1, self._first_bad_step)
         return (loss, outputs) if return_outputs else loss
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
+        # transformers counts only for models that take the count, and otherwise divides by the number of passes.
+        return torch.stack([_count_labels(batch["labels"]) for batch in batch_samples]).sum().to(device)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, and stop a run whose loss is no longer a number."""
@@ -276,6 +230,10 @@ class _EpochEnds(TrainerCallback):
         if step % self._steps == 0 or step == state.max_steps:
             with self._clock.stopped(args.device):
                 self._best_epoch.after_epoch(step, step / self._steps)
+            if self._best_epoch.is_over:
+                control.should_training_stop = True
+                # A training resumed from here would do one more step before it found out that it is over.
+                control.should_save = False
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._best_epoch.into_checkpoint(_checkpoint(args, state))
@@ -301,6 +259,14 @@ class _Progress(TrainerCallback):
         self._on_step(state.global_step, state.max_steps, losses[-1] if losses else None)
 
 
+# transformers' names: its "constant" has no warm-up.
+_SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+
+
+def _warmup_steps(settings: TrainingSettings, steps: int) -> int:
+    return round(settings.warmup_ratio * steps) if settings.warmup_steps is None else settings.warmup_steps
+
+
 def _arguments(job: Job) -> TrainingArguments:
     settings = job.settings
     steps = settings.max_steps or max(1, round((settings.epochs or 0.0) * _steps_per_epoch(job)))
@@ -312,8 +278,8 @@ def _arguments(job: Job) -> TrainingArguments:
         activation_checkpointing=settings.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
         max_grad_norm=settings.max_gradient_norm,
-        warmup_steps=round(settings.warmup_ratio * steps),
-        lr_scheduler_type="linear",
+        warmup_steps=_warmup_steps(settings, steps),
+        lr_scheduler_type=_SCHEDULES[settings.schedule],
         bf16=settings.precision == "bfloat16",
         seed=job.seed,
         data_seed=job.seed,
@@ -328,6 +294,11 @@ def _arguments(job: Job) -> TrainingArguments:
         disable_tqdm=True,
         label_names=["labels"],
     )
+
+
+def _count_labels(labels: torch.Tensor) -> torch.Tensor:
+    """Return the labels that the loss counts; of a sequence, nothing predicts the first."""
+    return ((labels if labels.dim() == 1 else labels[:, 1:]) != IGNORED).sum()
 
 
 def _steps_per_epoch(job: Job) -> int:

@@ -9,6 +9,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     model_validator,
@@ -29,6 +30,13 @@ class TrainingSettings(BaseModel):
     warmup_ratio: float = Field(
         default=0.06, ge=0.0, le=1.0, description="share of the steps with rising learning rate"
     )
+    warmup_steps: NonNegativeInt | None = Field(default=None, description="their number, in place of the share")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        default="linear", description="of the learning rate after warm-up: falling to zero, or staying"
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="share of the target that is spread evenly over all classes or tokens"
+    )
     weight_decay: NonNegativeFloat = Field(default=0.0, description="AdamW's, on every trained parameter")
     max_gradient_norm: NonNegativeFloat = Field(default=1.0, description="gradients are clipped to it; 0 does not clip")
     precision: Literal["float32", "bfloat16"] = Field(default="float32", description="of the forward pass (autocast)")
@@ -38,9 +46,14 @@ class TrainingSettings(BaseModel):
     select_epoch: bool = Field(
         default=False, description="score the selection split after every epoch and keep the best epoch's weights"
     )
+    patience: PositiveInt | None = Field(
+        default=None, description="stop after so many epochs in a row that are not the best so far; needs select_epoch"
+    )
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         if (self.max_steps is None) == (self.epochs is None):
             raise ValueError("give either max_steps or epochs")
+        if self.patience is not None and not self.select_epoch:
+            raise ValueError("patience stops by the epochs' scores; give select_epoch as well")
         return self

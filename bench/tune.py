@@ -23,7 +23,7 @@ from bench.plan import Overrides, PlannedRun, make_plan, refuse_shared_seeds
 from bench.protocol import Purpose
 from bench.record import RunRecord, Status
 from bench.store import Store
-from bench.suite import Layer, Suite, Tuning
+from bench.suite import Suite, TaskLayer, Tuning
 from bench.validation import validated
 from methods import find_method
 from methods.base import Dimension, Method, Setting
@@ -177,7 +177,9 @@ def make_studies(suite: Suite, overrides: Overrides, effort: Effort, lock: Revis
     refuse_shared_seeds(effort.seeds, overrides.seeds or suite.seeds)
     if suite.tuning:
         raise UserError(f'the suite "{suite.name}" is tuned already; tune the one that it was made from')
-    plan = make_plan(suite, replace(overrides, seeds=effort.seeds, purpose=Purpose.SELECTION), lock)
+    # What is tuned serves every share of the training split, and what a trial forgets nobody asks.
+    trial = replace(overrides, seeds=effort.seeds, purpose=Purpose.SELECTION, train_fractions=(1.0,), retention=False)
+    plan = make_plan(suite, trial, lock)
     if len({run.spec.budget["asked"] for run in plan.runs if run.spec.budget}) > 1:
         raise UserError("one budget is tuned at a time, because the best learning rate differs; give one to --budget")
     grouped: dict[tuple[str, str], list[PlannedRun]] = {}
@@ -220,12 +222,14 @@ def tune(study: Study, effort: Effort, do_runs: DoRuns) -> Tuned:
 def tuned_suite(suite: Suite, overrides: Overrides, effort: Effort, found: Iterable[Tuned]) -> Suite:
     """Return the suite with the best settings laid over its own, task by task, and how they were found."""
     by_task = dict(suite.by_task)
+    if overrides.base_model:
+        by_task = {name: layer.model_copy(update={"base_model": None}) for name, layer in by_task.items()}
     notes: dict[str, dict[str, Any]] = {}
     for tuned in found:
         name, task, best = tuned.study.method.name, tuned.study.task, tuned.best
         notes.setdefault(task, {})[name] = _note(tuned)
         if best is not None:
-            layer = by_task.get(task, Layer())
+            layer = by_task.get(task, TaskLayer())
             settings = {**layer.settings, name: {**layer.settings.get(name, {}), **best.changes}}
             by_task[task] = layer.model_copy(update={"settings": settings})
     base_model = overrides.base_model or suite.base_model
@@ -263,7 +267,7 @@ def merged(earlier: Suite, new: Suite) -> Suite | None:
         return None
     by_task, found = dict(earlier.by_task), dict(earlier.tuning.found)
     for task, notes in new.tuning.found.items():
-        old, layer = by_task.get(task, Layer()), new.by_task.get(task, Layer())
+        old, layer = by_task.get(task, TaskLayer()), new.by_task.get(task, TaskLayer())
         by_task[task] = layer.model_copy(update={"settings": {**old.settings, **layer.settings}})
         found[task] = {**found.get(task, {}), **notes}
     return new.model_copy(
@@ -348,7 +352,8 @@ def _objective(records: Sequence[RunRecord]) -> tuple[float | None, str]:
     scores = [record.selection_score for record in records]
     finite = [score for score in scores if score is not None and math.isfinite(score)]
     if len(finite) < len(scores):
-        return None, f"{records[0].primary} of the selection split is not defined"
+        metric = records[0].selection_primary or records[0].primary
+        return None, f"{metric} of the selection split is not defined"
     return math.fsum(finite) / len(finite), ""
 
 
@@ -366,7 +371,7 @@ def _note(tuned: Tuned) -> dict[str, Any]:
     return {
         "best": best.number if best else None,
         "score": best.score if best else None,
-        "metric": tuned.study.runs[0].task.primary,
+        "metric": tuned.study.runs[0].task.selected_by.primary,
         "edges": tuned.edges,
         "trials": [
             {**trial.point, "score": trial.score, **({"reason": trial.reason} if trial.reason else {})}

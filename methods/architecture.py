@@ -54,6 +54,7 @@ def module_names(model: PreTrainedModel) -> ModuleNames:
 
 
 _BERT_LIKE = ModuleNames("query", "key", "value", "attention.output.dense", ("classifier",))
+_VIT_LIKE = ModuleNames("q_proj", "k_proj", "v_proj", "o_proj", ("classifier",))
 _LLAMA_LIKE = ModuleNames("q_proj", "k_proj", "v_proj", "o_proj", ("score",))
 
 # Keyed by `config.model_type`; the names are those of transformers 5.
@@ -65,9 +66,11 @@ MODULE_NAMES: dict[str, ModuleNames] = {
     "deberta-v2": ModuleNames("query_proj", "key_proj", "value_proj", "attention.output.dense", ("classifier",)),
     "distilbert": ModuleNames("q_lin", "k_lin", "v_lin", "out_lin", ("pre_classifier", "classifier")),
     "mpnet": ModuleNames("q", "k", "v", "attn.o", ("classifier",)),
-    "vit": ModuleNames("q_proj", "k_proj", "v_proj", "o_proj", ("classifier",)),
+    "vit": _VIT_LIKE,
+    "dinov2": _VIT_LIKE,
     "gpt2": ModuleNames("c_attn", "c_attn", "c_attn", "attn.c_proj", ("score",)),
     "llama": _LLAMA_LIKE,
+    "opt": ModuleNames("q_proj", "k_proj", "v_proj", "out_proj", ("score",)),
     "mistral": _LLAMA_LIKE,
     "qwen2": _LLAMA_LIKE,
 }

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Mapping
 
 import pandas as pd
 
-from bench.record import Json
+from bench.record import Json, canonical
 
 # What one table holds fixed. Everything else that differs between its runs is a row, a column or a warning. The suite
 # is not part of it: a run belongs to every suite that asks for it, and is done once.
@@ -20,11 +20,6 @@ BOARD = ["small", "base_model", "protocol", "limit", "budget"]
 COLUMN = ["task", "metric"]
 
 Flat = Mapping[str, str]
-
-
-def canonical(value: object) -> str:
-    """Return a JSON value as its one canonical line."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def flatten(setting: Json, training: Json) -> dict[str, str]:

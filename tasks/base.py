@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from bench.reference import Reference
+from bench.validation import validated
 from tasks.data.source import DataRef, Source
 from tasks.data.split import Cut, cut_splits
+from tasks.options import NoOptions, TaskOptions
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     import torch
     from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
+
+    from tasks.inference import Predictor, Rows
 
 Collate = Callable[[list[dict[str, Any]]], dict[str, "torch.Tensor"]]
+
+
+class Modality(StrEnum):
+    """What a model reads, and so what prepares its inputs: a tokenizer, or an image processor."""
+
+    TEXT = "text"
+    IMAGE = "image"
 
 
 @dataclass(frozen=True)
@@ -27,16 +40,24 @@ class Head:
 
     Attributes:
         auto_class: name of the transformers auto class.
-        labels: class names in the order of their ids; empty for a regression.
+        labels: class names in the order of their ids; empty for a regression, and where the model's own head is kept.
     """
 
     auto_class: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the head is made for the task; a language model keeps its own."""
+        return self.auto_class != "AutoModelForCausalLM"
 
     @property
     def num_labels(self) -> int:
-        """Outputs of the head: one for a regression."""
+        """Outputs of a new head: one for a regression."""
         return len(self.labels) or 1
+
+
+LANGUAGE_MODEL = Head("AutoModelForCausalLM")
 
 
 @dataclass(frozen=True)
@@ -59,8 +80,24 @@ class Splits:
         return {"train": len(self.train), "selection": len(self.selection), "reported": len(self.reported)}
 
 
+class Evaluation(Protocol):
+    """How a model is scored on a split. A task is its own evaluation; see also `Task.selected_by`."""
+
+    @property
+    def primary(self) -> str:
+        """The metric that ranks; larger is better."""
+
+    def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
+        """Return the per-example rows of a split."""
+
+    def score(self, predictions: pd.DataFrame) -> Mapping[str, float]:
+        """Return every metric, from the per-example rows alone."""
+
+
 class Task(ABC):
     """Data, preprocessing, head and metrics under one name. It knows nothing of methods, plans or stores.
+
+    A task that has options is a dataclass with a field ``options``.
 
     Attributes:
         name: ``group/name``.
@@ -68,8 +105,12 @@ class Task(ABC):
         data: where its data is, in every kind of source.
         head: the model head it needs.
         primary: the metric that ranks; larger is better.
+        modality: what its model reads.
+        options: what a user may set of it.
         own_source: where the task's data comes from unless the user names a folder: for data that is generated, or
             shipped with an outside package; ``None`` leaves it to the suite.
+        definition: what the task was made of, where it is none of the registry's (a YAML file's content): it goes into
+            the records, so that they can be scored again without the file.
     """
 
     name: str
@@ -77,7 +118,44 @@ class Task(ABC):
     data: DataRef
     head: Head
     primary: str
+    modality: Modality = Modality.TEXT
+    options: TaskOptions = NoOptions()
     own_source: Source | None = None
+    definition: Mapping[str, Any] | None = None
+
+    def configured(self, options: Mapping[str, Any]) -> Self:
+        """Return the task under other options.
+
+        Raises:
+            UserError: there is no such option, or a value is wrong.
+        """
+        if not options:
+            return self
+        values = {**self.options.model_dump(), **options}
+        changed = validated(type(self.options), values, f"the options of {self.name}")
+        return dataclasses.replace(self, options=changed)  # type: ignore[type-var]
+
+    @property
+    def refs(self) -> tuple[DataRef, ...]:
+        """All the data it reads, where that is more than ``data``."""
+        return (self.data,)
+
+    def missing(self, source: Source) -> str | None:
+        """Return why the data cannot be had from ``source``, or ``None`` if it can, without downloading it."""
+        return next((reason for ref in self.refs if (reason := source.missing(ref))), None)
+
+    def describe(self, source: Source) -> str:
+        """Return where the data comes from, in words for a table."""
+        return "; ".join(dict.fromkeys(source.describe(ref) for ref in self.refs))
+
+    def revision(self, source: Source) -> str:
+        """Return the commit or content hash that fixes the data.
+
+        Raises:
+            UserError: it is not there.
+        """
+        found = list(dict.fromkeys(source.revision(ref) for ref in self.refs))
+        return found[0] if len(found) == 1 else f"sha256:{hashlib.sha256(' '.join(found).encode()).hexdigest()}"
 
     def splits(self, source: Source, limit: int | None = None) -> Splits:
         """Load the data and cut it; with ``limit``, at most so many examples of each split, always the same ones.
@@ -98,21 +176,65 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def prepare(self, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
-        """Return model inputs, one row an example, in the order of ``dataset``."""
+    def prepare(self, dataset: Dataset, processor: Any, max_length: int) -> Rows:
+        """Return model inputs with ``labels``, one row an example, in the order of ``dataset``.
+
+        Args:
+            processor: the base model's tokenizer or image processor, by `modality`.
+            max_length: tokens; of no meaning for images.
+        """
+
+    def augmented(self, inputs: Rows, seed: int) -> Rows:
+        """Return prepared rows as they are trained on, where that is not as they are evaluated (augmented images).
+
+        What is returned may have ``set_epoch(epoch)``, which the trainer then calls; row by row it must depend on
+        nothing but ``seed``, the epoch and the row, or a resumed training would go another way.
+        """
+        return inputs
 
     @abstractmethod
-    def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
+    def collate(self, processor: Any) -> Collate:
         """Return the function that makes a batch of prepared rows, padded to its longest."""
 
     @abstractmethod
-    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the mean loss of a batch; ``logits`` of shape (batch, outputs), ``labels`` of shape (batch,)."""
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+        """Return the mean loss over the labels of a batch that are not `tasks.inference.IGNORED`.
+
+        Args:
+            logits: (batch, outputs); of a language model (batch, tokens, vocabulary).
+            labels: (batch,); of a language model (batch, tokens), not shifted.
+            label_smoothing: share of the target that is spread evenly over all classes.
+        """
 
     @abstractmethod
-    def predictions(self, dataset: Dataset, logits: np.ndarray) -> pd.DataFrame:
-        """Return one row an example: ``example``, ``subset``, ``label``, ``prediction``, ``logits``."""
+    def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
+        """Return one row an example: ``example``, ``subset``, and all that `score` needs.
+
+        Where a prediction is one number, it is in ``prediction`` beside its ``label``; a metric that is the mean over
+        the examples may have its values in a column of its own name.
+
+        Args:
+            predictor: the model.
+            examples: the split, with the columns that `check` has left and ``example`` and ``subset``.
+            inputs: the same rows as `prepare` made them.
+        """
 
     @abstractmethod
     def score(self, predictions: pd.DataFrame) -> Mapping[str, float]:
         """Return every metric, from the per-example rows alone."""
+
+    def leave_one_out(self, predictions: pd.DataFrame, metric: str) -> np.ndarray | None:
+        """Return ``metric`` without each of the examples in turn, of shape (examples,), or ``None`` if not known.
+
+        The intervals and tests of a report are made of it. Asked only for rows of one subset, and only for metrics
+        that are not among `tasks.metrics.classification`. Here: that of a mean over a column of the metric's name.
+        """
+        if metric not in predictions:
+            return None
+        values = predictions[metric].to_numpy(dtype="float64")
+        return (values.sum() - values) / (len(values) - 1)
+
+    @property
+    def selected_by(self) -> Evaluation:
+        """How settings and epochs are compared on the selection split: as what is reported, unless that is too dear."""
+        return self

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
+    from tasks.inference import Predictor, Rows
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextClassification(Task):
@@ -65,32 +67,36 @@ class TextClassification(Task):
                 raise UserError(f"{where} has no text in column {column}, row {wrong + 1}; mend or remove the row")
         return _with_labels(dataset.select_columns([*self.texts, "label"]), self.labels, where)
 
-    def prepare(self, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
+    def prepare(self, dataset: Dataset, processor: PreTrainedTokenizerBase, max_length: int) -> Dataset:
         """Return token ids, truncated to ``max_length``, not padded, with ``labels``."""
         from datasets import Dataset
 
         texts = [dataset[column][:] for column in self.texts]
-        encoded = tokenizer(*texts, truncation=True, max_length=max_length)
+        encoded = processor(*texts, truncation=True, max_length=max_length)
         return Dataset.from_dict({**encoded, "labels": dataset["label"][:]})
 
-    def collate(self, tokenizer: PreTrainedTokenizerBase) -> Collate:
+    def collate(self, processor: PreTrainedTokenizerBase) -> Collate:
         """Return dynamic padding to the longest of the batch."""
         from transformers import DataCollatorWithPadding
 
-        padding = DataCollatorWithPadding(tokenizer)
+        padding = DataCollatorWithPadding(processor)
 
         def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
             return dict(padding(rows))
 
         return collate
 
-    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return cross-entropy, or the mean squared error for a regression."""
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+        """Return cross-entropy, or the mean squared error for a regression, which has no classes to smooth."""
         from torch.nn import functional
 
         if self.labels:
-            return functional.cross_entropy(logits.float(), labels)
+            return functional.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
         return functional.mse_loss(logits.float().squeeze(-1), labels.float())
+
+    def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
+        """Return one row an example; see `predictions`."""
+        return self.predictions(examples, predictor.logits(inputs))
 
     def predictions(self, dataset: Dataset, logits: np.ndarray) -> pd.DataFrame:
         """Return one row an example; the prediction is a class id, or the number itself for a regression."""

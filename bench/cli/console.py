@@ -67,3 +67,21 @@ def read_positive(value: int | None, option: str) -> int | None:
     if value is not None and value < 1:
         raise UserError(f"{option} is {value}; give a number of at least 1")
     return value
+
+
+def read_fractions(text: str | None, option: str = "--train-fraction") -> tuple[float, ...]:
+    """Read shares with commas between them; none given is all of it.
+
+    Raises:
+        UserError: one is not above 0 and at most 1.
+    """
+    found = read_names(text, option)
+    if found is None:
+        return (1.0,)
+    try:
+        shares = tuple(dict.fromkeys(float(name) for name in found))
+    except ValueError:
+        shares = (0.0,)
+    if not all(0 < share <= 1 for share in shares):
+        raise UserError(f'"{option} {text}" are not shares above 0 and at most 1 with commas between them')
+    return shares

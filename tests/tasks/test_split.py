@@ -1,9 +1,13 @@
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
 from datasets import Dataset
 
 from bench.errors import UserError
 from tasks.data.source import DataRef, HubDataset
-from tasks.data.split import cut_splits
+from tasks.data.split import cut_splits, nested_share
 
 REF = DataRef("thing", "train", {"": "validation"}, HubDataset("a/b"))
 TWO = DataRef("thing", "train", {"near": "near", "far": "far"}, HubDataset("a/b"))
@@ -65,3 +69,36 @@ def test_numbers_are_cut_without_strata():
 def test_too_little_data_is_a_sentence():
     with pytest.raises(UserError, match=r'"thing" \(3 examples\) is too small to cut'):
         cut_splits({"train": data(3), "validation": data(3)}, REF, None, stratify=True)
+
+
+def test_an_official_selection_split_is_taken_as_it_is():
+    official = replace(REF, selection="dev")
+    assert official.split_names == ("train", "dev", "validation")
+    cut = cut_splits({"train": data(200), "dev": data(30), "validation": data(50)}, official, None, stratify=True)
+    assert sizes(cut) == (200, 30, 50)
+    assert {name.split(":")[0] for name in cut.selection["example"]} == {"dev"}
+
+
+@pytest.mark.parametrize("labels", [None, [0] * 150 + [1] * 40 + [2] * 10])
+def test_shares_of_a_training_split_are_nested(labels):
+    shares = [set(nested_share(labels, 200, fraction, seed=3)) for fraction in (0.01, 0.1, 0.3, 0.5, 1.0)]
+    for smaller, larger in pairwise(shares):
+        assert smaller < larger
+    assert shares[-1] == set(range(200))
+
+
+def test_every_class_has_its_share_and_one_row_at_least():
+    labels = [0] * 150 + [1] * 40 + [2] * 10
+    kept = Counter(labels[row] for row in nested_share(labels, 200, 0.1, seed=1))
+    assert kept == {0: 15, 1: 4, 2: 1}
+    assert Counter(labels[row] for row in nested_share(labels, 200, 0.01, seed=1)) == {0: 2, 1: 1, 2: 1}
+
+
+def test_shares_are_drawn_by_the_seed():
+    assert nested_share(None, 200, 0.1, seed=1) == nested_share(None, 200, 0.1, seed=1)
+    assert nested_share(None, 200, 0.1, seed=1) != nested_share(None, 200, 0.1, seed=2)
+
+
+def test_a_share_of_less_than_one_row_is_refused():
+    with pytest.raises(UserError, match=r"0\.001 of 200 training examples is less than one"):
+        nested_share(None, 200, 0.001, seed=1)

@@ -1,0 +1,1 @@
+"""Models that arrive in other formats, turned into transformers' own."""

@@ -1,0 +1,159 @@
+"""Applies a trained model to prepared rows: what every kind of evaluation is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from bench.errors import DivergedError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# The label of a token that no loss and no likelihood counts.
+IGNORED = -100
+
+
+class Rows(Protocol):
+    """Prepared rows: a `datasets.Dataset`, or anything that is indexed like one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> dict[str, Any]: ...
+
+    def select(self, indices: Sequence[int]) -> Rows:
+        """Return the rows at ``indices``, in that order."""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model ready to be applied.
+
+    Attributes:
+        model: the adapted model, on ``device``.
+        processor: what prepared its inputs: a tokenizer, or an image processor.
+        collate: makes a batch of prepared rows.
+        batch_size: rows per forward pass.
+        device: where the model is.
+        precision: ``float32`` or ``bfloat16`` (autocast).
+        on_batch: called after every batch with the rows done: so that a watcher sees that something happens.
+    """
+
+    model: nn.Module
+    processor: Any
+    collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]
+    batch_size: int
+    device: torch.device
+    precision: str = "float32"
+    on_batch: Callable[[int], None] = field(default=lambda rows: None)
+
+    @torch.no_grad()
+    def logits(self, rows: Rows) -> np.ndarray:
+        """Return the outputs of a classification or regression head, in the order of ``rows``.
+
+        Returns:
+            float32 array of shape (rows, outputs).
+
+        Raises:
+            DivergedError: a logit is not finite.
+        """
+        return self._by_row(rows, lambda outputs, labels: outputs.logits.float())
+
+    @torch.no_grad()
+    def log_likelihoods(self, rows: Rows) -> np.ndarray:
+        """Return how likely a causal language model finds the labelled tokens of each row.
+
+        Returns:
+            float32 array of shape (rows, 2): sum of the tokens' natural log-likelihoods, and number of tokens.
+
+        Raises:
+            DivergedError: a logit is not finite.
+        """
+
+        def scored(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+            logits, targets = outputs.logits[:, :-1].float(), labels[:, 1:].to(outputs.logits.device)
+            losses = nn.functional.cross_entropy(
+                logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none"
+            )
+            return torch.stack([-losses.sum(dim=1), (targets != IGNORED).sum(dim=1)], dim=1)
+
+        return self._by_row(rows, scored)
+
+    @torch.no_grad()
+    def generate(self, prompts: Sequence[Sequence[int]], **decoding: Any) -> list[list[int]]:
+        """Return the tokens that a causal language model writes after each prompt, up to its end of text.
+
+        Args:
+            prompts: token ids, padded here on the left.
+            decoding: arguments of transformers' ``generate``, such as ``num_beams`` and ``max_new_tokens``.
+        """
+        self.model.eval()
+        tokenizer: PreTrainedTokenizerBase = self.processor
+        end = decoding.pop("eos_token_id", tokenizer.eos_token_id)
+        written: list[list[int]] = [[] for _ in prompts]
+        for places in _batches([len(prompt) for prompt in prompts], self.batch_size):
+            longest = max(len(prompts[place]) for place in places)
+            ids = torch.full((len(places), longest), int(tokenizer.pad_token_id))
+            mask = torch.zeros_like(ids)
+            for row, place in enumerate(places):
+                start = longest - len(prompts[place])
+                ids[row, start:] = torch.tensor(list(prompts[place]), dtype=ids.dtype)
+                mask[row, start:] = 1
+            with self._context():
+                generated = cast(Any, self.model).generate(
+                    input_ids=ids.to(self.device),
+                    attention_mask=mask.to(self.device),
+                    pad_token_id=tokenizer.pad_token_id,
+                    eos_token_id=end,
+                    **decoding,
+                )
+            ends = set(end) if isinstance(end, list) else {end}
+            for place, tokens in zip(places, generated[:, longest:].tolist(), strict=True):
+                stop = next((at for at, token in enumerate(tokens) if token in ends), len(tokens))
+                written[place] = tokens[:stop]
+            self.on_batch(len(places))
+        return written
+
+    def _by_row(self, rows: Rows, scored: Callable[[Any, torch.Tensor], torch.Tensor]) -> np.ndarray:
+        self.model.eval()
+        found: dict[int, np.ndarray] = {}
+        for places in _batches(_lengths(rows), self.batch_size):
+            batch = self.collate([rows[place] for place in places])
+            labels = batch.pop("labels")
+            with self._context():
+                outputs = self.model(**{name: tensor.to(self.device) for name, tensor in batch.items()})
+            found.update(zip(places, scored(outputs, labels).float().cpu().numpy(), strict=True))
+            self.on_batch(len(places))
+        values = np.stack([found[place] for place in range(len(rows))])
+        if not np.isfinite(values).all():
+            raise DivergedError("the trained model's outputs are not finite")
+        return values
+
+    def _context(self) -> AbstractContextManager[Any]:
+        return autocast(self.device, self.precision)
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """Return the context of a forward pass in ``precision``."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def _lengths(rows: Rows) -> list[int]:
+    """Return the tokens of each row; images are all of one size."""
+    dataset: Any = rows
+    if "input_ids" not in getattr(dataset, "column_names", ()):
+        return [0] * len(rows)
+    return [len(ids) for ids in dataset["input_ids"]]
+
+
+def _batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Yield the places of each batch's rows; those of a like length share one, which pads less and changes nothing."""
+    order = np.argsort([-length for length in lengths], kind="stable").tolist()
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
