@@ -111,6 +111,15 @@ def choose_device(wanted: str | None) -> torch.device:
     return device
 
 
+def use_deterministic_algorithms() -> None:
+    """Make torch refuse whatever has no deterministic implementation, in this process."""
+    import torch
+
+    # cuBLAS asks for this setting before it is first used.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+
+
 def _cpu() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():

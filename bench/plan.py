@@ -8,46 +8,24 @@ from functools import cached_property
 from typing import Any
 
 from bench.budget import Architecture, Budget, Fit, fit, parse_budgets
-from bench.code_version import source_hash
 from bench.errors import UserError
 from bench.models import BaseModel, find_model
 from bench.overrides import TRAINING, Overrides, expand_tasks, read_sets
+from bench.planned import Origin, PlannedRun, harness_code, method_code
 from bench.protocol import Protocol, Purpose
 from bench.record import RunSpec
 from bench.suite import Choice, Suite, Tuning, choose_suite
 from bench.training import TrainingSettings
 from bench.validation import validated
 from methods import find_method
-from methods.base import Method, Setting
+from methods.base import Setting
 from methods.expression import MethodChoice
 from methods.presets import TaskPreset, find_preset
 from tasks import find_task, task_code
 from tasks.base import Head, Task
-from tasks.data.folder import FolderSource
-from tasks.data.hub import HubSource, obstacle
+from tasks.data.hub import obstacle
 from tasks.data.lock import RevisionLock
-from tasks.data.package import PackageSource
 from tasks.data.source import Source
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """A run to do, with the objects its names stand for.
-
-    Attributes:
-        skip: why it cannot be done, if so: it then leaves a record that says so.
-        notes: what a reader of its record must know.
-    """
-
-    spec: RunSpec
-    method: Method[Any]
-    setting: Setting
-    task: Task
-    source: Source
-    base_model: BaseModel
-    training: TrainingSettings
-    skip: str | None = None
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -167,9 +145,9 @@ class _Planner:
         ]
 
     @cached_property
-    def methods(self) -> list[MethodChoice]:
-        """The methods to compare."""
-        return [find_method(expression) for expression in self.overrides.methods or self.suite.methods]
+    def methods(self) -> dict[str, MethodChoice]:
+        """The methods to compare, by expression."""
+        return {expression: find_method(expression) for expression in self.overrides.methods or self.suite.methods}
 
     def budgets(self, task: Task) -> list[Budget | None]:
         """Return the budgets to meet on a task; none at all is one unlimited."""
@@ -183,12 +161,10 @@ class _Planner:
 
         return list(parse_budgets(self.overrides.budgets, architecture, counted))
 
-    def run(
-        self, choice: MethodChoice, task: Task, seed: int, budget: Budget | None, fraction: float = 1.0
-    ) -> PlannedRun:
+    def run(self, expression: str, task: Task, seed: int, budget: Budget | None, fraction: float = 1.0) -> PlannedRun:
         """Return one run, its setting and training resolved, fitted to the budget and checked."""
-        setting = self.setting(choice, task)
-        training = self.training(choice, task)
+        choice = self.methods[expression]
+        setting, training = self.resolved(expression, task)
         skip: str | None = None
         notes: tuple[str, ...] = ()
         if budget is not None:
@@ -213,18 +189,40 @@ class _Planner:
             data_source=task.describe(self.source(task)),
             data_revision=self.data_revision(task),
             model_revision=self.model_revision(task),
-            method_code="".join(source_hash(module) for module in choice.modules),
+            method_code=method_code(choice),
             task_code=task_code(task),
-            harness_code=source_hash("bench.train"),
+            harness_code=harness_code(),
             purpose=self.overrides.purpose.value,
             options=task.options.model_dump(mode="json"),
             definition=dict(task.definition) if task.definition else None,
             train_fraction=fraction,
             retention=self.overrides.retention,
         )
-        return PlannedRun(
-            spec, choice.method, setting, task, self.source(task), self.base_model(task), training, skip, notes
+        return PlannedRun(spec, self.origin(expression, task), skip, notes)
+
+    def origin(self, expression: str, task: Task) -> Origin:
+        """Return what a run of a method on a task was asked for by."""
+        root = self.overrides.data_root
+        return Origin(
+            method=expression,
+            task=next(asked for asked, plain in self.asked_tasks.items() if plain.name == task.name),
+            base_model=self.overrides.base_model or self.suite.model_of(task.name),
+            data_root=None if root is None else str(root),
+            hub=self.suite.data == "hub",
+            lock_file=str(self.lock.path),
         )
+
+    def resolved(self, expression: str, task: Task) -> tuple[Setting, TrainingSettings]:
+        """Return the setting and training of a method on a task; worked out once for all seeds."""
+        key = (expression, task.name)
+        if key not in self._resolved:
+            choice = self.methods[expression]
+            self._resolved[key] = (self.setting(choice, task), self.training(choice, task))
+        return self._resolved[key]
+
+    @cached_property
+    def _resolved(self) -> dict[tuple[str, str], tuple[Setting, TrainingSettings]]:
+        return {}
 
     def fitted(self, choice: MethodChoice, task: Task, budget: Budget) -> Fit:
         """Return how a method meets a budget; worked out once for all seeds."""
@@ -291,15 +289,8 @@ class _Planner:
         return found.on(task.name) if found else None
 
     def source(self, task: Task) -> Source:
-        """Return where the data of a task comes from: the folder given, the task's own, or the suite's."""
-        root = self.overrides.data_root
-        if root is not None:
-            if not root.is_dir():
-                raise UserError(f'the data root "{root}" is not a folder; give one that holds a folder a task')
-            return FolderSource(root)
-        if task.own_source is not None:
-            return task.own_source
-        return HubSource(self.lock) if self.suite.data == "hub" else PackageSource()
+        """Return where the data of a task comes from."""
+        return self.origin(next(iter(self.methods)), task).source(task)
 
     def data_revision(self, task: Task) -> str:
         """Return the revision of a task's data, looked up once."""
@@ -342,7 +333,7 @@ class _Planner:
     @cached_property
     def sets(self) -> dict[str, dict[str, Any]]:
         """The command line's ``--set`` by method, task or task group."""
-        names = [name for choice in self.methods for name in (choice.registered, choice.method.name)]
+        names = [name for choice in self.methods.values() for name in (choice.registered, choice.method.name)]
         for task in self.asked_tasks.values():
             names += [task.name.partition("/")[0], task.name]
         return read_sets(self.overrides.sets, dict.fromkeys(names))
@@ -353,11 +344,15 @@ def _words(value: str | tuple[str, ...] | None) -> str:
     return value if isinstance(value, str) else " ".join(value or ()) or "none"
 
 
+# What replaces what, where a later layer gives the one and an earlier has given the other.
+_EITHER_OR = (("max_steps", "epochs"), ("epochs", "max_steps"), ("warmup_ratio", "warmup_steps"))
+
+
 def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay later values over earlier ones; a length in steps replaces one in epochs, and the other way round."""
+    """Lay later values over earlier ones; a length in steps replaces one in epochs, say, and the other way round."""
     values: dict[str, Any] = {}
     for layer in layers:
-        for given, replaced in (("max_steps", "epochs"), ("epochs", "max_steps")):
+        for given, replaced in _EITHER_OR:
             if given in layer:
                 values.pop(replaced, None)
         values.update(layer)

@@ -8,7 +8,7 @@ from typing import Protocol, Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 from bench.record import RunRecord, RunSpec, Status
@@ -20,11 +20,14 @@ class Progress(Protocol):
     def begin(self, spec: RunSpec) -> None:
         """A run begins."""
 
-    def step(self, done: int, total: int, loss: float | None) -> None:
-        """An optimiser step is done; ``loss`` is the newest logged one, if there is a new one."""
+    def step(self, spec: RunSpec, done: int, total: int, loss: float | None) -> None:
+        """An optimiser step of a run is done; ``loss`` is the newest logged one, if there is a new one."""
 
     def end(self, record: RunRecord) -> None:
         """A run has ended, one way or another."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should know now."""
 
     def __enter__(self) -> Self: ...
 
@@ -45,25 +48,29 @@ class LineProgress:
         self._console = console
         self._runs = runs
         self._ended = 0
-        self._started = 0.0
+        self._started: dict[str, float] = {}
 
     def begin(self, spec: RunSpec) -> None:
         """Start the clock of a run."""
-        self._started = time.perf_counter()
+        self._started[spec.run_id] = time.perf_counter()
 
-    def step(self, done: int, total: int, loss: float | None) -> None:
+    def step(self, spec: RunSpec, done: int, total: int, loss: float | None) -> None:
         """Say nothing: a log file wants no steps."""
 
     def end(self, record: RunRecord) -> None:
         """Say how the run ended."""
         self._ended += 1
-        seconds = time.perf_counter() - self._started
+        seconds = time.perf_counter() - self._started.pop(record.run_id)
         self._console.print(
             f"[{self._ended}/{self._runs}] {record.run_id} {record.spec}: {summary(record)} ({seconds:.0f} s)",
             markup=False,
             highlight=False,
             soft_wrap=True,
         )
+
+    def note(self, text: str) -> None:
+        """Say it."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
         return self
@@ -75,7 +82,7 @@ class LineProgress:
 
 
 class TerminalProgress:
-    """A bar over the runs, one over the steps of the present run, and a line for each run that has ended."""
+    """A bar over the runs, one over the steps of each run at work, and a line for each run that has ended."""
 
     def __init__(self, console: Console, runs: int) -> None:
         self._bars = Bars(
@@ -89,24 +96,29 @@ class TerminalProgress:
         )
         self._lines = LineProgress(console, runs)
         self._all = self._bars.add_task("runs", total=runs, loss="")
-        self._run = self._bars.add_task("", total=None, loss="", visible=False)
+        self._run: dict[str, TaskID] = {}
 
     def begin(self, spec: RunSpec) -> None:
         """Show the run's bar."""
         self._lines.begin(spec)
-        self._bars.reset(self._run, description=escape(str(spec)), total=None, loss="", visible=True)
+        self._run[spec.run_id] = self._bars.add_task(escape(str(spec)), total=None, loss="")
 
-    def step(self, done: int, total: int, loss: float | None) -> None:
+    def step(self, spec: RunSpec, done: int, total: int, loss: float | None) -> None:
         """Move the run's bar."""
-        self._bars.update(self._run, completed=done, total=total)
+        bar = self._run[spec.run_id]
+        self._bars.update(bar, completed=done, total=total)
         if loss is not None:
-            self._bars.update(self._run, loss=f"loss {loss:.3f}")
+            self._bars.update(bar, loss=f"loss {loss:.3f}")
 
     def end(self, record: RunRecord) -> None:
         """Say how the run ended, and move the bar over all runs."""
         self._lines.end(record)
         self._bars.advance(self._all)
-        self._bars.update(self._run, visible=False)
+        self._bars.remove_task(self._run.pop(record.run_id))
+
+    def note(self, text: str) -> None:
+        """Say it above the bars."""
+        self._lines.note(text)
 
     def __enter__(self) -> Self:
         self._bars.start()

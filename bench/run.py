@@ -8,14 +8,15 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import environment
 from bench.errors import UserError
-from bench.plan import PlannedRun
+from bench.failures import TransientError, classify, is_transient
+from bench.planned import PlannedRun
 from bench.protocol import Protocol, Purpose, ReportedSplit, SplitData
 from bench.record import Cost, ParameterLedger, Provenance, RunRecord, RunSpec, Status, canonical
 from bench.store import ADAPTER, ERROR, HISTORY, PREDICTIONS, SELECTION_PREDICTIONS, Store, explained
@@ -88,12 +89,34 @@ class Outcome:
     retention: dict[str, float] = field(default_factory=dict)
 
 
-def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device, on_step: OnStep) -> RunRecord:
+@dataclass(frozen=True)
+class Watch:
+    """How a run and whoever looks after it talk to each other.
+
+    Attributes:
+        on_step: called after every optimiser step.
+        on_batch: called after every batch of an evaluation, with its rows.
+        stop: asked after every step whether to save and stop.
+        may_retry: asked of a failure that may pass by itself, such as a lost connection: whether to try again instead
+            of writing a record.
+    """
+
+    on_step: OnStep = lambda done, total, loss: None
+    on_batch: Callable[[int], None] = lambda rows: None
+    stop: Callable[[], bool] = lambda: False
+    may_retry: bool = False
+
+
+def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device, watch: Watch = Watch()) -> RunRecord:
     """Do one run and write its record, whatever becomes of it.
 
     Raises:
         UserError: the store cannot be written to.
+        StoppedError: it was asked to stop; the same run goes on from its checkpoint.
+        TransientError: it failed of what may pass, and may be tried again.
     """
+    from bench.train import StoppedError
+
     started = environment.now()
     workspace = store.workspace(run.spec.run_id)
     output = workspace / "output"
@@ -106,40 +129,57 @@ def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device,
         warnings.simplefilter("always", UserWarning)
         try:
             if not run.skip:
-                outcome = _train_and_evaluate(run, inputs.of(run), workspace, output, device, on_step)
+                outcome = _train_and_evaluate(run, inputs.of(run), workspace, output, device, watch)
+        except StoppedError:
+            raise
         except Exception as error:  # one failing run never ends the others; Ctrl-C does
-            status, reason = _failure(error)
+            status, reason = classify(error)
+            if watch.may_retry and is_transient(error):
+                raise TransientError(reason) from error
             with explained(output):
                 (output / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
+    warned = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning))
+    record = unsuccessful(run, status, reason, started, environment.hardware(device), tuple(warned))
+    if outcome:
+        record = replace(record, **vars(outcome))
+    record = store.commit(record, output)
+    store.discard_workspace(run.spec.run_id)
+    return record
+
+
+def unsuccessful(
+    run: PlannedRun,
+    status: Status,
+    reason: str | None,
+    started: str,
+    hardware: dict[str, str],
+    warned: tuple[str, ...] = (),
+) -> RunRecord:
+    """Return the record of a run that has found nothing (yet)."""
     git = environment.git_state()
-    record = RunRecord(
+    by = run.task.selected_by.primary
+    return RunRecord(
         spec=run.spec,
         status=status,
         reason=reason,
         primary=run.task.primary,
-        metrics=outcome.metrics if outcome else {},
-        selection_metrics=outcome.selection_metrics if outcome else {},
-        examples=outcome.examples if outcome else {},
-        ledger=outcome.ledger if outcome else None,
-        cost=outcome.cost if outcome else None,
+        metrics={},
+        selection_metrics={},
+        examples={},
+        ledger=None,
+        cost=None,
         provenance=Provenance(
             started=started,
             finished=environment.now(),
             command=environment.command(),
             versions=environment.versions(),
-            hardware=environment.hardware(device),
+            hardware=hardware,
             git_commit=git.commit,
             git_dirty=git.dirty,
-            notes=(*run.notes, *dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning))),
+            notes=(*run.notes, *warned),
         ),
-        best_epoch=outcome.best_epoch if outcome else None,
-        last_metrics=outcome.last_metrics if outcome else {},
-        selection_primary=None if run.task.selected_by.primary == run.task.primary else run.task.selected_by.primary,
-        retention=outcome.retention if outcome else {},
+        selection_primary=None if by == run.task.primary else by,
     )
-    record = store.commit(record, output)
-    store.discard_workspace(run.spec.run_id)
-    return record
 
 
 def _prepare(run: PlannedRun) -> Prepared:
@@ -174,7 +214,7 @@ def _training_inputs(run: PlannedRun, data: Prepared) -> Rows:
 
 
 def _train_and_evaluate(
-    run: PlannedRun, data: Prepared, workspace: Path, output: Path, device: torch.device, on_step: OnStep
+    run: PlannedRun, data: Prepared, workspace: Path, output: Path, device: torch.device, watch: Watch
 ) -> Outcome:
     from transformers import set_seed
 
@@ -196,7 +236,13 @@ def _train_and_evaluate(
     inputs = _training_inputs(run, data)
     reported = data.reported(run.spec)
     predictor = Predictor(
-        model, data.processor, collate, run.training.evaluation_batch_size, device, run.training.precision
+        model,
+        data.processor,
+        collate,
+        run.training.evaluation_batch_size,
+        device,
+        run.training.precision,
+        watch.on_batch,
     )
     load_seconds = time.perf_counter() - clock
 
@@ -230,7 +276,8 @@ def _train_and_evaluate(
                 seed=run.spec.seed,
                 device=device,
                 workspace=workspace,
-                on_step=on_step,
+                on_step=watch.on_step,
+                stop=watch.stop,
                 best_epoch=best,
             )
         )
@@ -282,16 +329,3 @@ def _epoch_chosen_on(run: PlannedRun) -> str | None:
     if run.spec.purpose == Purpose.REPORT and run.spec.protocol == Protocol.PAPER_BEST_EPOCH:
         return "reported"
     return "selection" if run.training.select_epoch else None
-
-
-def _failure(error: Exception) -> tuple[Status, str]:
-    import torch
-
-    from bench.train import DivergedError
-
-    reason = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, DivergedError):
-        return Status.DIVERGED, reason
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return Status.OUT_OF_MEMORY, reason
-    return Status.ERROR, f"{type(error).__name__}: {reason}"

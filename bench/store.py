@@ -96,6 +96,18 @@ class Store:
             return Unreadable(folder, f"holds the record of run {record.run_id}")
         return record
 
+    def stamp(self, run_id: str) -> tuple[int, int] | None:
+        """Return what changes whenever the record of a run is written, ``None`` where there is none."""
+        try:
+            found = (self.runs / run_id / RECORD).stat()
+            return found.st_ino, found.st_mtime_ns
+        except OSError:
+            return None
+
+    def has_record(self, run_id: str) -> bool:
+        """Tell whether a run has a whole record, whatever became of it."""
+        return isinstance(self.load(run_id), RunRecord)
+
     def is_done(self, run_id: str) -> bool:
         """Tell whether a run has a whole record and needs no other try; a failed or unreadable one does."""
         found = self.load(run_id)

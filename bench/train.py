@@ -34,6 +34,10 @@ OnStep = Callable[[int, int, float | None], None]
 COMPLETE = "complete.json"
 
 
+class StoppedError(RuntimeError):
+    """Training was asked to stop, and has saved a checkpoint to go on from."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """What training leaves besides the model.
@@ -58,6 +62,7 @@ class Job:
     Attributes:
         data: prepared rows of the training split; of other splits, nothing but scores ever gets here.
         workspace: folder for checkpoints; a complete one found there is resumed from.
+        stop: asked after every step whether to save and stop.
         best_epoch: scores the model after every epoch, where an epoch is chosen.
     """
 
@@ -72,6 +77,7 @@ class Job:
     device: torch.device
     workspace: Path
     on_step: OnStep = field(default=lambda done, total, loss: None)
+    stop: Callable[[], bool] = field(default=lambda: False)
     best_epoch: BestEpoch | None = None
 
 
@@ -80,17 +86,19 @@ def train(job: Job) -> Trained:
 
     Raises:
         DivergedError: the loss became infinite or no number.
+        StoppedError: ``job.stop`` said so before the last step.
     """
     clock = _Clock()
     count = _CountTrainable()
     epochs = [_EpochEnds(job.best_epoch, _steps_per_epoch(job), clock)] if job.best_epoch else []
+    stopping = _Stopping(job.stop)
     trainer = TaskTrainer(
         model=job.model,
         args=_arguments(job),
         train_dataset=job.data,
         data_collator=job.collate,
         optimizers=(_optimiser(job), None),
-        callbacks=[clock, count, _Progress(job.on_step), *epochs, *job.callbacks, _Complete(clock)],
+        callbacks=[clock, count, _Progress(job.on_step), *epochs, stopping, *job.callbacks, _Complete(clock)],
     )
     trainer.task_loss = partial(job.task.loss, label_smoothing=job.settings.label_smoothing)
     # What is printed is the command line's business.
@@ -103,6 +111,8 @@ def train(job: Job) -> Trained:
         job.best_epoch.begin(checkpoint)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.raise_if_diverged()
+    if stopping.stopped:
+        raise StoppedError(f"stopped at step {trainer.state.global_step}")
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     if job.best_epoch:
         history = sorted([*history, *job.best_epoch.history], key=lambda entry: entry["step"])
@@ -237,6 +247,19 @@ class _EpochEnds(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._best_epoch.into_checkpoint(_checkpoint(args, state))
+
+
+class _Stopping(TrainerCallback):
+    """Saves and ends the training when asked to. What is over anyway is not stopped."""
+
+    stopped = False
+
+    def __init__(self, stop: Callable[[], bool]) -> None:
+        self._stop = stop
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if not control.should_training_stop and self._stop():
+            self.stopped = control.should_save = control.should_training_stop = True
 
 
 class _CountTrainable(TrainerCallback):

@@ -19,7 +19,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import UserError
-from bench.plan import Overrides, PlannedRun, make_plan, refuse_shared_seeds
+from bench.overrides import Overrides
+from bench.plan import make_plan, refuse_shared_seeds
+from bench.planned import PlannedRun
 from bench.protocol import Purpose
 from bench.record import RunRecord, Status
 from bench.store import Store
@@ -134,11 +136,8 @@ class Study:
 
     def trial_runs(self, changes: Mapping[str, float]) -> list[PlannedRun]:
         """Return the runs of a trial, one a seed."""
-        setting = self.setting(changes)
-        return [
-            replace(run, setting=setting, spec=replace(run.spec, setting=setting.model_dump(mode="json")))
-            for run in self.runs
-        ]
+        setting = self.setting(changes).model_dump(mode="json")
+        return [replace(run, spec=replace(run.spec, setting=setting)) for run in self.runs]
 
 
 @dataclass(frozen=True)

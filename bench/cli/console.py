@@ -85,3 +85,23 @@ def read_fractions(text: str | None, option: str = "--train-fraction") -> tuple[
     if not all(0 < share <= 1 for share in shares):
         raise UserError(f'"{option} {text}" are not shares above 0 and at most 1 with commas between them')
     return shares
+
+
+def read_bytes(text: str | None, option: str) -> int | None:
+    """Read a size such as ``8``, ``8GiB`` or ``500MiB`` (GiB if nothing is said) into bytes.
+
+    Raises:
+        UserError: it is none.
+    """
+    if text is None:
+        return None
+    units = {"gib": 2**30, "gb": 10**9, "mib": 2**20, "mb": 10**6, "g": 2**30, "m": 2**20, "": 2**30}
+    number = text.strip().lower()
+    unit = number.lstrip("0123456789.")
+    try:
+        size = float(number.removesuffix(unit)) * units[unit.strip()]
+    except (KeyError, ValueError):
+        size = 0.0
+    if size <= 0:
+        raise UserError(f'"{option} {text}" is not a size; give for example 8GiB')
+    return int(size)

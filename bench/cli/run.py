@@ -21,12 +21,29 @@ from bench.cli.console import (
     read_seeds,
     say,
 )
+from bench.cli.execution import (
+    Deterministic,
+    Device,
+    Devices,
+    Execution,
+    FailFast,
+    Isolate,
+    MemoryLimit,
+    Overwrite,
+    Retries,
+    SilenceLimit,
+    TimeLimit,
+    Workers,
+)
 from bench.errors import UserError
 from bench.protocol import Protocol
 from bench.record import Status
 
 if TYPE_CHECKING:
-    from bench.plan import Overrides, Plan
+    from bench.execute import Executor
+    from bench.overrides import Overrides
+    from bench.plan import Plan
+    from bench.planned import PlannedRun
     from bench.record import RunRecord
     from bench.store import Store
     from bench.suite import Suite
@@ -57,7 +74,6 @@ Budgets = Annotated[
     str | None, typer.Option(help="Adapter parameters: 24000, 24k, 0.1%, match:lora(r=8); several by comma.")
 ]
 Mode = Annotated[BudgetMode, typer.Option(help="pattern: fill a budget with fewer or unevenly sized layers.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; an accelerator if there is one.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the runs and stop.")]
 
 
@@ -92,21 +108,30 @@ def run(
     noise_floor: Annotated[
         int | None, typer.Option(help="Do the first run so many times, same seed, to see what chance alone changes.")
     ] = None,
+    overwrite: Annotated[
+        Overwrite, typer.Option(help="Runs with a record that are done again; cut ones go on, but with always.")
+    ] = Overwrite.FAILED,
     device: Device = None,
-    resume: Annotated[
-        bool, typer.Option(help="Skip runs that are done and go on with those that were cut; or do all anew.")
-    ] = True,
+    devices: Devices = None,
+    workers: Workers = None,
+    isolate: Isolate = True,
+    time_limit: TimeLimit = None,
+    silence_limit: SilenceLimit = 60.0,
+    memory_limit: MemoryLimit = None,
+    retries: Retries = 0,
+    fail_fast: FailFast = False,
+    deterministic: Deterministic = False,
     dry_run: DryRun = False,
 ) -> None:
     """Train and evaluate methods on tasks, one record a run."""
-    from bench.plan import Overrides
+    from bench.overrides import Overrides
 
     if tuned and suite != AUTO:
         raise UserError("--tuned takes the suite from --out; leave --suite out")
     if tuned and trials:
         raise UserError("--tuned takes settings that are tuned already and --trials tunes them; give one of the two")
-    if trials and not resume:
-        raise UserError("--no-resume would leave the trials as they are; use another --out to tune anew")
+    if trials and overwrite is Overwrite.ALWAYS:
+        raise UserError("--overwrite always would leave the trials as they are; use another --out to tune anew")
     if noise_floor is not None and noise_floor < 2:
         raise UserError(f"--noise-floor is {noise_floor}; a spread needs at least 2 runs")
     request = Request(
@@ -127,10 +152,21 @@ def run(
             retention=retention,
         ),
         out=out,
-        device=device,
+        execution=Execution(
+            device,
+            devices,
+            workers,
+            isolate,
+            time_limit,
+            silence_limit,
+            memory_limit,
+            retries,
+            fail_fast,
+            deterministic,
+        ),
         dry_run=dry_run,
     )
-    records = _run(request, resume, read_positive(trials, "--trials"), noise_floor)
+    records = _run(request, overwrite, read_positive(trials, "--trials"), noise_floor)
     if any(record.status not in (Status.OK, Status.SKIPPED) for record in records):
         raise typer.Exit(1)
 
@@ -146,17 +182,17 @@ class Request:
     suite: str
     overrides: Overrides
     out: Path
-    device: str | None
+    execution: Execution
     dry_run: bool
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A request's suite, store and device, found and announced."""
+    """A request's suite, store and executor, found and announced."""
 
     suite: Suite
     store: Store
-    device: Any
+    executor: Executor
     console: Console
 
 
@@ -166,7 +202,7 @@ def open_request(request: Request) -> Opened:
     Raises:
         UserError: there is no such suite or device.
     """
-    from bench.environment import choose_device, quiet_libraries
+    from bench.environment import quiet_libraries
     from bench.plan import choose_suite_for
     from bench.store import Store
 
@@ -175,9 +211,9 @@ def open_request(request: Request) -> Opened:
     say(f"suite {choice.suite.name}: {choice.why}", console)
     if choice.suite.small:
         say(f"a miniature: it cannot show {choice.suite.cannot_show}", console)
-    device = choose_device(request.device)
+    executor = request.execution.executor()
     quiet_libraries()
-    return Opened(choice.suite, Store(request.out), device, console)
+    return Opened(choice.suite, Store(request.out), executor, console)
 
 
 def _tuned_suite(out: Path) -> str:
@@ -187,7 +223,7 @@ def _tuned_suite(out: Path) -> str:
     return str(path)
 
 
-def _run(request: Request, resume: bool, trials: int | None, noise_floor: int | None) -> list[RunRecord]:
+def _run(request: Request, overwrite: Overwrite, trials: int | None, noise_floor: int | None) -> list[RunRecord]:
     from bench.plan import make_plan, repeated
     from tasks.data.lock import RevisionLock
 
@@ -210,28 +246,21 @@ def _run(request: Request, resume: bool, trials: int | None, noise_floor: int | 
         console.print(_plan_table(plan, store))
         return []
     store.prepare()
-    records = _execute(plan, store, opened.device, resume, console)
+    records = _execute(plan, opened, overwrite)
     if noise_floor is not None:
         _print_noise(plan, store, console)
     return records
 
 
-def _execute(plan: Plan, store: Store, device: Any, resume: bool, console: Console) -> list[RunRecord]:
-    from bench.execute.local import LocalExecutor
+def _execute(plan: Plan, opened: Opened, overwrite: Overwrite) -> list[RunRecord]:
     from bench.progress import make_progress
 
-    waiting, done = [], 0
-    for planned in plan.runs:
-        if not resume:
-            store.discard_workspace(planned.spec.run_id)
-        if resume and store.is_done(planned.spec.run_id):
-            done += 1
-        else:
-            waiting.append(planned)
-    if done:
+    store, console = opened.store, opened.console
+    waiting = [planned for planned in plan.runs if _is_to_do(planned, store, overwrite)]
+    if done := len(plan.runs) - len(waiting):
         say(f"{done} of {len(plan.runs)} runs are done already", console)
     with make_progress(console, len(waiting)) as progress:
-        records = list(LocalExecutor(device).execute(waiting, store, progress))
+        records = list(opened.executor.execute(waiting, store, progress))
     ended = Counter(record.status for record in records)
     skipped = f", {ended[Status.SKIPPED]} skipped" if ended[Status.SKIPPED] else ""
     failed = len(records) - ended[Status.OK] - ended[Status.SKIPPED]
@@ -240,6 +269,16 @@ def _execute(plan: Plan, store: Store, device: Any, resume: bool, console: Conso
         console,
     )
     return records
+
+
+def _is_to_do(planned: PlannedRun, store: Store, overwrite: Overwrite) -> bool:
+    run_id = planned.spec.run_id
+    if overwrite is Overwrite.ALWAYS:
+        store.discard_workspace(run_id)
+        return True
+    if overwrite is Overwrite.NEVER:
+        return not store.has_record(run_id)
+    return not store.is_done(run_id)
 
 
 def _print_noise(plan: Plan, store: Store, console: Console) -> None:

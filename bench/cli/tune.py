@@ -10,13 +10,13 @@ import typer
 from rich.console import Console
 
 from bench.cli.console import DEFAULT_STORE, Out, read_names, read_positive, read_seeds, say
+from bench.cli.execution import Device, Execution, Isolate, Retries, Workers
 from bench.cli.run import (
     AUTO,
     TUNED,
     BudgetMode,
     Budgets,
     DataRoot,
-    Device,
     DryRun,
     Limit,
     Methods,
@@ -60,13 +60,16 @@ def tune(
     budget: Budgets = None,
     budget_mode: Mode = BudgetMode.UNIFORM,
     device: Device = None,
+    workers: Workers = None,
+    isolate: Isolate = True,
+    retries: Retries = 0,
     dry_run: DryRun = False,
 ) -> None:
     """Find each method's best setting on the selection split; the reported split is not looked at.
 
     Writes OUT/tuned.yaml, for bench run --tuned. The same command again goes on where it was cut.
     """
-    from bench.plan import Overrides
+    from bench.overrides import Overrides
     from bench.tune import SELECTION_SEEDS, Effort
 
     read_positive(trials, "--trials")
@@ -82,7 +85,8 @@ def tune(
         budgets=budget,
         budget_mode=budget_mode.value,
     )
-    request = Request(suite, overrides, out, device, dry_run)
+    execution = Execution(device, workers=workers, isolate=isolate, retries=retries)
+    request = Request(suite, overrides, out, execution, dry_run)
     opened = open_request(request)
     found = tune_first(opened, request, effort)
     if found is None:
@@ -97,7 +101,6 @@ def tune_first(opened: Opened, request: Request, effort: Effort) -> Suite | None
         UserError: something cannot be tuned.
         typer.Exit: no trial of a method came to a score.
     """
-    from bench.execute.local import LocalExecutor
     from bench.progress import make_progress
     from bench.tune import make_studies, runs_from, tune, tuned_suite
     from tasks.data.lock import RevisionLock
@@ -108,9 +111,8 @@ def tune_first(opened: Opened, request: Request, effort: Effort) -> Suite | None
         console.print(_studies_table(studies, effort))
         return None
     store.prepare()
-    executor = LocalExecutor(opened.device)
     with make_progress(console, len(studies) * effort.trials * len(effort.seeds)) as progress:
-        do_runs = runs_from(store, lambda runs: executor.execute(runs, store, progress))
+        do_runs = runs_from(store, lambda runs: opened.executor.execute(runs, store, progress))
         found = [tune(study, effort, do_runs) for study in studies]
     _print_found(found, console)
     written = _write(tuned_suite(opened.suite, request.overrides, effort, found), request.out, console)

@@ -1,35 +1,270 @@
-"""One run after the other, in this process."""
+"""Each run in a process of its own on this machine, several at a time if asked."""
 
 from __future__ import annotations
 
+import signal
+import time
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from multiprocessing.connection import wait
+from pathlib import Path
 
-from bench.plan import PlannedRun
+import psutil
+
+from bench import environment
+from bench.errors import UserError
+from bench.execute import Limits, failed
+from bench.execute.interrupt import Interrupt
+from bench.execute.queue import LOOK_SECONDS, Queue
+from bench.execute.worker import OUTPUT, News, Order, Worker, start
+from bench.planned import PlannedRun
 from bench.progress import Progress
-from bench.record import RunRecord
-from bench.run import Inputs, perform
-from bench.store import Store
+from bench.record import RunRecord, Status
+from bench.run import unsuccessful
+from bench.store import ERROR, Store, explained
 
-if TYPE_CHECKING:
-    import torch
+# How often limits are looked at and claims renewed.
+_TICK_SECONDS = 0.5
+# Of a worker's output, kept from its beginning and its end: a trace of a crash is followed by pages of module names.
+_KEPT_CHARACTERS = 8000
 
 
 @dataclass(frozen=True)
 class LocalExecutor:
-    """Does runs in the order given, on one device; the data it has read is kept for the next call."""
+    """Does runs on this machine, whatever a run does to its process.
 
-    device: torch.device
-    inputs: Inputs = field(default_factory=Inputs)
+    Attributes:
+        devices: one for each run at a time; a device may be there several times.
+        limits: when a run is given up.
+        threads: of torch in each process; ``None`` leaves torch's own number.
+        deterministic: whether torch must use deterministic algorithms only.
+    """
+
+    devices: tuple[str, ...]
+    limits: Limits = field(default_factory=Limits)
+    threads: int | None = None
+    deterministic: bool = False
 
     def execute(self, runs: Sequence[PlannedRun], store: Store, progress: Progress) -> Iterator[RunRecord]:
         """Yield the record of each run when it is written."""
-        # Every task's data is read before anything is trained: a wrong folder is found out in seconds, not after hours.
-        for run in runs:
-            self.inputs.of(run)
-        for run in runs:
-            progress.begin(run.spec)
-            record = perform(run, store, self.inputs, self.device, progress.step)
-            progress.end(record)
-            yield record
+        _check_data(runs)
+        session = _Session(self, Queue(runs, store), store, progress)
+        with Interrupt(progress.note) as interrupt:
+            try:
+                yield from session.records(interrupt)
+            finally:
+                session.kill_all()
+        if interrupt.asked:
+            raise KeyboardInterrupt
+
+
+@dataclass
+class _Job:
+    """A run at work."""
+
+    run: PlannedRun
+    worker: Worker
+    device: str
+    began: float = field(default_factory=time.monotonic)
+    heard: float = field(default_factory=time.monotonic)
+    started: str = field(default_factory=environment.now)
+    hardware: dict[str, str] = field(default_factory=dict)
+    last: News | None = None
+    # Set where the runner itself ends the worker: what the record is to say of it.
+    verdict: tuple[Status, str] | None = None
+
+    @property
+    def run_id(self) -> str:
+        return self.run.spec.run_id
+
+
+@dataclass
+class _Session:
+    """One call of the executor."""
+
+    executor: LocalExecutor
+    queue: Queue
+    store: Store
+    progress: Progress
+    jobs: list[_Job] = field(default_factory=list)
+    tries: Counter[str] = field(default_factory=Counter)
+    kernel_kills: int = field(default_factory=lambda: _kernel_kills())
+
+    def records(self, interrupt: Interrupt) -> Iterator[RunRecord]:
+        free = deque(self.executor.devices)
+        stopping = False
+        while self.jobs or self.queue:
+            if interrupt.asked and not stopping:
+                stopping = True
+                self.queue.give_up()
+                for job in self.jobs:
+                    job.worker.stop()
+            while free and (run := self.queue.take()) is not None:
+                self.jobs.append(self._begin(run, free.popleft()))
+            yield from self.queue.done_elsewhere()
+            if not self.jobs:
+                time.sleep(LOOK_SECONDS)
+                continue
+            self._listen()
+            self.queue.claims.renew()
+            for job in [job for job in self.jobs if not job.worker.process.is_alive()]:
+                self._hear(job)
+                self.jobs.remove(job)
+                free.append(job.device)
+                record = self._end(job)
+                if record is None:
+                    continue
+                self.progress.end(record)
+                yield record
+                if self.executor.limits.fail_fast and failed(record):
+                    return
+
+    def kill_all(self) -> None:
+        for job in self.jobs:
+            job.worker.kill()
+            self.queue.claims.release(job.run_id)
+        self.jobs.clear()
+
+    def _begin(self, run: PlannedRun, device: str) -> _Job:
+        run_id = run.spec.run_id
+        self.tries[run_id] += 1
+        if self.tries[run_id] == 1:
+            self.progress.begin(run.spec)
+        order = Order(
+            run=run.to_json(),
+            store=str(self.store.root.absolute()),
+            device=device,
+            threads=self.executor.threads,
+            may_retry=self._may_retry(run_id),
+            deterministic=self.executor.deterministic,
+        )
+        worker = start(order)
+        self.queue.claims.add_process(run_id, worker.pid)
+        return _Job(run, worker, device)
+
+    def _may_retry(self, run_id: str) -> bool:
+        return self.tries[run_id] <= self.executor.limits.retries
+
+    def _listen(self) -> None:
+        wait([part for job in self.jobs for part in (job.worker.line, job.worker.process.sentinel)], _TICK_SECONDS)
+        for job in self.jobs:
+            self._hear(job)
+            verdict = self._over_limit(job)
+            if verdict is not None and job.worker.process.is_alive():
+                job.verdict = verdict
+                job.worker.kill()
+
+    def _hear(self, job: _Job) -> None:
+        try:
+            while job.worker.line.poll():
+                news: News = job.worker.line.recv()
+                job.heard, job.last = time.monotonic(), news
+                if news.kind == "began":
+                    job.hardware = dict(line.split("=", 1) for line in news.text.splitlines())
+                elif news.step is not None:
+                    self.progress.step(job.run.spec, *news.step)
+        except (EOFError, OSError):  # it has died; what it left is judged by its exit code
+            return
+
+    def _over_limit(self, job: _Job) -> tuple[Status, str] | None:
+        limits, now = self.executor.limits, time.monotonic()
+        if limits.minutes is not None and now - job.began > 60 * limits.minutes:
+            return Status.TIMEOUT, f"not done after {limits.minutes:g} minutes"
+        if now - job.heard > 60 * limits.silent_minutes:
+            return Status.TIMEOUT, f"no step for {limits.silent_minutes:g} minutes"
+        if limits.memory_bytes is not None and (used := _memory(job)) > limits.memory_bytes:
+            gib = limits.memory_bytes / 2**30
+            return Status.OUT_OF_MEMORY, f"the process used {used / 2**30:.2f} GiB, more than the {gib:.2f} allowed"
+        return None
+
+    def _end(self, job: _Job) -> RunRecord | None:
+        """Return the record of a run whose worker has ended, or ``None`` where it was stopped or is tried again."""
+        job.worker.process.join()
+        kind = job.last.kind if job.last else None
+        if kind == "recorded" and job.verdict is None:
+            record = self.store.load(job.run_id)
+            if isinstance(record, RunRecord):
+                self.queue.claims.release(job.run_id)
+                return record
+        if kind == "stopped":
+            self.queue.claims.release(job.run_id)
+            return None
+        verdict = job.verdict or self._cause_of_death(job)
+        passes = kind == "retry" or verdict[0] is Status.TIMEOUT or (job.verdict is None and _from_outside(job))
+        if passes and self._may_retry(job.run_id):
+            self.queue.put_back(job.run)
+            return None
+        record = self._write_failure(job, *verdict)
+        self.queue.claims.release(job.run_id)
+        return record
+
+    def _cause_of_death(self, job: _Job) -> tuple[Status, str]:
+        code = job.worker.process.exitcode or 0
+        if code == -signal.SIGKILL and _kernel_kills() > self.kernel_kills:
+            self.kernel_kills = _kernel_kills()
+            return Status.OUT_OF_MEMORY, "the kernel ended the process, because the machine was out of memory"
+        if code < 0:
+            return Status.ERROR, f"the process was ended by {signal.Signals(-code).name}"
+        said = (self._output(job).strip().splitlines() or [""])[-1]
+        return Status.ERROR, f"the process ended with code {code}{f': {said}' if said else ''}"
+
+    def _write_failure(self, job: _Job, status: Status, reason: str) -> RunRecord:
+        workspace = self.store.workspace(job.run_id)
+        output = workspace / "output"
+        with explained(output):
+            output.mkdir(exist_ok=True)
+            (output / ERROR).write_text(f"{reason}\n\n{self._output(job)}", encoding="utf-8")
+        hardware = job.hardware or {"device": job.device}
+        # The checkpoints stay: a run that was given up for its time goes on from them when it is given more.
+        return self.store.commit(unsuccessful(job.run, status, reason, job.started, hardware), output)
+
+    def _output(self, job: _Job) -> str:
+        path = self.store.work / job.run_id / OUTPUT
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        if len(text) <= 2 * _KEPT_CHARACTERS:
+            return text
+        return f"{text[:_KEPT_CHARACTERS]}\n[...]\n{text[-_KEPT_CHARACTERS:]}"
+
+
+def _check_data(runs: Sequence[PlannedRun]) -> None:
+    """Read every task's data once before anything is trained: a wrong folder is found out now, not after hours."""
+    seen: set[tuple[str, str, int | None]] = set()
+    for run in runs:
+        key = (run.spec.task, run.spec.data_revision, run.spec.limit)
+        if key not in seen:
+            seen.add(key)
+            run.base_model.check(run.spec.model_revision)
+            run.task.splits(run.source, run.spec.limit)
+
+
+def _memory(job: _Job) -> int:
+    try:
+        return int(psutil.Process(job.worker.process.pid).memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def _from_outside(job: _Job) -> bool:
+    """Tell whether a worker was killed by something other than its own fault."""
+    return job.worker.process.exitcode in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)
+
+
+def _kernel_kills() -> int:
+    """Return how many processes of this control group the kernel has ended for want of memory, if it says so."""
+    path = Path("/sys/fs/cgroup/memory.events")
+    if not path.is_file():
+        return 0
+    counts = dict(line.split() for line in path.read_text().splitlines())
+    return int(counts.get("oom_kill", 0))
+
+
+def workers_on(devices: Sequence[str], workers: int) -> tuple[str, ...]:
+    """Return the devices of so many runs at a time, spread evenly.
+
+    Raises:
+        UserError: there are fewer workers than devices.
+    """
+    if workers < len(devices):
+        raise UserError(f"--workers is {workers}, less than the {len(devices)} devices; give at least one for each")
+    return tuple(devices[number % len(devices)] for number in range(workers))

@@ -41,7 +41,17 @@ def bench_run(bench, tiny_data, tiny_model, tmp_path):
         if "loca" not in methods:
             small = small[:4]
         return bench(
-            "run", *common, "--methods", methods, "--seeds", seeds, *small, "--out", tmp_path / "store", *arguments
+            "run",
+            "--no-isolate",
+            *common,
+            "--methods",
+            methods,
+            "--seeds",
+            seeds,
+            *small,
+            "--out",
+            tmp_path / "store",
+            *arguments,
         )
 
     return call

@@ -79,7 +79,7 @@ def test_what_is_done_is_skipped_and_no_resume_does_it_again(bench_run, tmp_path
     second = bench_run(methods="lora")
     assert "1 of 1 runs are done already" in second.out
     assert list(Store(tmp_path / "store").scan()) == [record]
-    third = bench_run("--no-resume", methods="lora")
+    third = bench_run("--overwrite", "always", methods="lora")
     assert "1 runs done" in third.out
     (again,) = Store(tmp_path / "store").scan()
     assert again.run_id == record.run_id
@@ -166,8 +166,8 @@ def test_data_that_is_not_the_tasks_is_found_before_anything_is_trained(bench, t
     (folder / "train.csv").write_text(text)
     (folder / "validation.csv").write_text("sentence,label\na,1\nb,0\n")
     result = bench(
-        "run", "--suite", "mini", "--tasks", "glue/sst2", "--model", tiny_model, "--data-root", tmp_path / "data",
-        "--set", "train.max_length=32", "--out", tmp_path / "store",
+        "run", "--no-isolate", "--suite", "mini", "--tasks", "glue/sst2", "--model", tiny_model,
+        "--data-root", tmp_path / "data", "--set", "train.max_length=32", "--out", tmp_path / "store",
     )  # fmt: skip
     assert result.code == 2
     assert complaint in " ".join(result.err.split())

@@ -14,7 +14,7 @@ MAJORITY = 0.509  # of SST-2's validation split
 def test_both_methods_are_clearly_above_the_majority_on_sst2(bench, real_data, tmp_path):
     fetched(MINILM_L6.weights.package)
     result = bench(
-        "run", "--suite", "mini", "--methods", "loca,lora", "--tasks", "glue/sst2", "--seeds", "1",
+        "run", "--no-isolate", "--suite", "mini", "--methods", "loca,lora", "--tasks", "glue/sst2", "--seeds", "1",
         "--data-root", real_data, "--limit", "2000", "--out", tmp_path / "store",
     )  # fmt: skip
     assert result.code == 0, result.err

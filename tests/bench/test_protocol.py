@@ -200,7 +200,7 @@ def do(tmp_path, tiny_data, tiny_model):
             protocol=protocol,
         )
         (run,) = make_plan(load_suite("mini"), overrides, RevisionLock(store.lock_file)).runs
-        record = perform(run, store, Inputs(), CPU, lambda done, total, loss: None)
+        record = perform(run, store, Inputs(), CPU)
         assert record.status == "ok", record.reason
         history = [json.loads(line) for line in (store.runs / record.run_id / "history.jsonl").read_text().splitlines()]
         return record, store.runs / record.run_id, history

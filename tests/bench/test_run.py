@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bench.plan import Overrides, make_plan
-from bench.run import Inputs, perform
+from bench.run import Inputs, Watch, perform
 from bench.store import Store
 from bench.suite import load_suite
 from methods.lora import Lora
@@ -47,7 +47,7 @@ def planned(store, tiny_data, tiny_model):
 
 
 def do(run, store, on_step=lambda done, total, loss: None):
-    return perform(run, store, Inputs(), CPU, on_step)
+    return perform(run, store, Inputs(), CPU, Watch(on_step))
 
 
 def test_a_run_leaves_all_that_a_table_needs(planned, store):

@@ -221,7 +221,7 @@ def bench_tune(bench, tiny_data, tiny_model, tmp_path):
         budget = [] if trials is None else ["--trials", trials]
         suite = [] if "--tuned" in arguments else ["--suite", "mini"]
         rest = ["--seeds", seeds, "--out", tmp_path / "store", *arguments]
-        return bench(command, *suite, *common, *small, *budget, *rest)
+        return bench(command, "--no-isolate", *suite, *common, *small, *budget, *rest)
 
     return call
 
@@ -330,7 +330,16 @@ def test_a_dry_run_tells_the_space_and_writes_nothing(bench_tune, tmp_path):
         ({"command": "run", "extra": ("--tuned",)}, "--tuned takes settings that are tuned already"),
         ({"command": "run", "extra": ("--tuned",), "trials": None}, "make it with: bench tune --out"),
         ({"command": "run", "extra": ("--tuned", "--suite", "mini"), "trials": None}, "leave --suite out"),
-        ({"command": "run", "extra": ("--no-resume",)}, "use another --out to tune anew"),
+        (
+            {
+                "command": "run",
+                "extra": (
+                    "--overwrite",
+                    "always",
+                ),
+            },
+            "use another --out to tune anew",
+        ),
         ({"extra": ("--selection-seeds", "x")}, '"--selection-seeds x" are not whole numbers'),
         ({"command": "run", "extra": ("--noise-floor", "1"), "trials": None}, "a spread needs at least 2 runs"),
     ],

@@ -1,0 +1,107 @@
+"""How runs are done: the options that `bench run` and `bench tune` share, and the executor that they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.cli.console import read_bytes, read_names
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.execute import Executor
+
+
+class Overwrite(StrEnum):
+    """Which runs that have a record are done again."""
+
+    NEVER = "never"
+    FAILED = "failed"
+    ALWAYS = "always"
+
+
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; an accelerator if there is one.")]
+Devices = Annotated[str | None, typer.Option(help="CUDA devices to share the runs, by comma.", metavar="0,1")]
+Workers = Annotated[int | None, typer.Option(help="Runs at a time; one for each device unless given.")]
+Isolate = Annotated[
+    bool, typer.Option(help="Each run in a process of its own, or all in this one (no limits, a crash ends all).")
+]
+TimeLimit = Annotated[float | None, typer.Option(help="Minutes that a run may take.")]
+SilenceLimit = Annotated[float, typer.Option(help="Minutes that a run may go without a step.")]
+MemoryLimit = Annotated[str | None, typer.Option(help="Memory that a run's process may use, such as 8GiB.")]
+Retries = Annotated[int, typer.Option(help="Further tries after what may pass: a killed process, a lost connection.")]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="End all at the first run that fails.")]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="Refuse whatever has no deterministic implementation.")
+]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What the user has asked for."""
+
+    device: str | None = None
+    devices: str | None = None
+    workers: int | None = None
+    isolate: bool = True
+    minutes: float | None = None
+    silent_minutes: float = 60.0
+    memory: str | None = None
+    retries: int = 0
+    fail_fast: bool = False
+    deterministic: bool = False
+
+    def executor(self) -> Executor:
+        """Return what does the runs.
+
+        Raises:
+            UserError: a device is not there, or options contradict each other.
+        """
+        from bench.environment import choose_device, use_deterministic_algorithms
+        from bench.execute import Limits
+
+        names = self._devices()
+        devices = [choose_device(name) for name in names]
+        limits = Limits(
+            self.minutes,
+            self.silent_minutes,
+            read_bytes(self.memory, "--memory-limit"),
+            self._positive(self.retries, "--retries", least=0),
+            self.fail_fast,
+        )
+        workers = self._positive(self.workers if self.workers is not None else len(devices), "--workers")
+        if self.isolate:
+            from bench.execute.local import LocalExecutor, workers_on
+
+            slots = workers_on([str(device) for device in devices], workers)
+            return LocalExecutor(slots, limits, _threads(len(slots)), self.deterministic)
+        if workers > 1 or self.minutes is not None or self.memory is not None:
+            raise UserError("--workers, --time-limit and --memory-limit need processes; leave --no-isolate out")
+        from bench.execute.in_process import InProcessExecutor
+
+        if self.deterministic:
+            use_deterministic_algorithms()
+        return InProcessExecutor(devices[0], limits)
+
+    def _devices(self) -> list[str | None]:
+        if self.devices is None:
+            return [self.device]
+        if self.device is not None:
+            raise UserError("--device names one and --devices several; give one of the two")
+        return [f"cuda:{name.removeprefix('cuda:')}" for name in read_names(self.devices, "--devices") or ()]
+
+    @staticmethod
+    def _positive(value: int, option: str, least: int = 1) -> int:
+        if value < least:
+            raise UserError(f"{option} is {value}; give a number of at least {least}")
+        return value
+
+
+def _threads(workers: int) -> int | None:
+    """Return torch's threads for each of several processes; more of them than cores slow all down."""
+    import torch
+
+    return None if workers == 1 else max(1, torch.get_num_threads() // workers)

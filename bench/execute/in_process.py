@@ -1,0 +1,79 @@
+"""One run after the other, in this process: nothing is isolated, and nothing is loaded twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from bench.execute import Limits, failed
+from bench.execute.interrupt import Interrupt
+from bench.execute.queue import LOOK_SECONDS, Queue
+from bench.failures import TransientError
+from bench.planned import PlannedRun
+from bench.progress import Progress
+from bench.record import RunRecord
+from bench.run import Inputs, Watch, perform
+from bench.store import Store
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class InProcessExecutor:
+    """Does runs in the order given, on one device; the data it has read is kept for the next call.
+
+    Of its `Limits` it keeps the retries and ``fail_fast`` only: a process cannot end itself for taking too long.
+    """
+
+    device: torch.device
+    limits: Limits = field(default_factory=Limits)
+    inputs: Inputs = field(default_factory=Inputs)
+
+    def execute(self, runs: Sequence[PlannedRun], store: Store, progress: Progress) -> Iterator[RunRecord]:
+        """Yield the record of each run when it is written."""
+        from bench.train import StoppedError
+
+        # Every task's data is read before anything is trained: a wrong folder is found out in seconds, not after hours.
+        for planned in runs:
+            self.inputs.of(planned)
+        queue = Queue(runs, store)
+        with Interrupt(progress.note) as interrupt:
+            while queue:
+                run = queue.take()
+                yield from queue.done_elsewhere()
+                if run is None:
+                    time.sleep(LOOK_SECONDS)
+                    continue
+                try:
+                    record = self._one(run, store, progress, queue, interrupt)
+                except StoppedError:
+                    raise KeyboardInterrupt from None
+                finally:
+                    queue.claims.release(run.spec.run_id)
+                yield record
+                if interrupt.asked:
+                    raise KeyboardInterrupt
+                if self.limits.fail_fast and failed(record):
+                    return
+
+    def _one(self, run: PlannedRun, store: Store, progress: Progress, queue: Queue, interrupt: Interrupt) -> RunRecord:
+        progress.begin(run.spec)
+
+        def on_step(done: int, total: int, loss: float | None) -> None:
+            queue.claims.renew()
+            progress.step(run.spec, done, total, loss)
+
+        watch = Watch(on_step, on_batch=lambda rows: queue.claims.renew(), stop=lambda: interrupt.asked)
+        for _ in range(self.limits.retries):
+            try:
+                record = perform(run, store, self.inputs, self.device, replace(watch, may_retry=True))
+                break
+            except TransientError:
+                continue
+        else:
+            record = perform(run, store, self.inputs, self.device, watch)
+        progress.end(record)
+        return record

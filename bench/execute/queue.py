@@ -1,0 +1,76 @@
+"""The runs that are still to do, shared with other commands on the same store."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from bench.claims import Claims
+from bench.planned import PlannedRun
+from bench.record import RunRecord
+from bench.store import Store
+
+# Between two looks at runs that somebody else is doing.
+LOOK_SECONDS = 1.0
+
+
+class Queue:
+    """Gives out runs that nobody else is at, each claimed; finds the records of those that others have done.
+
+    Args:
+        runs: to do, also those that have a record already: it is to be replaced.
+        store: where records go.
+    """
+
+    def __init__(self, runs: Sequence[PlannedRun], store: Store) -> None:
+        self._store = store
+        self.claims = Claims(store.root)
+        self._waiting = deque(runs)
+        self._elsewhere: list[PlannedRun] = []
+        self._looked = time.monotonic()
+        self._found: list[RunRecord] = []
+        # A record that changes from now on is someone else's work.
+        self._before = {run.spec.run_id: store.stamp(run.spec.run_id) for run in runs}
+
+    def __bool__(self) -> bool:
+        """Whether any run is left that was not given out."""
+        return bool(self._waiting or self._elsewhere)
+
+    def take(self) -> PlannedRun | None:
+        """Return the next run, claimed, or ``None`` where all that are left are being done elsewhere."""
+        if self._elsewhere and time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self._waiting.extend(self._elsewhere)
+            self._elsewhere.clear()
+        while self._waiting:
+            run = self._waiting.popleft()
+            run_id = run.spec.run_id
+            if not self.claims.take(run_id):
+                self._elsewhere.append(run)
+                continue
+            if self._store.stamp(run_id) == self._before[run_id]:
+                return run
+            self.claims.release(run_id)
+            record = self._store.load(run_id)
+            if isinstance(record, RunRecord):
+                self._found.append(record)
+            else:
+                self._before[run_id] = self._store.stamp(run_id)
+                self._waiting.append(run)
+        return None
+
+    def done_elsewhere(self) -> Iterator[RunRecord]:
+        """Yield the records that others have written since the last call."""
+        while self._found:
+            yield self._found.pop(0)
+
+    def put_back(self, run: PlannedRun) -> None:
+        """Do a run again later; its claim is given back."""
+        self.claims.release(run.spec.run_id)
+        self._waiting.append(run)
+
+    def give_up(self) -> None:
+        """Forget what was not given out."""
+        self._waiting.clear()
+        self._elsewhere.clear()

@@ -1,0 +1,191 @@
+"""One run in a process of its own.
+
+The process is forked from a server that has imported the heavy libraries and done nothing else (no thread of theirs
+runs, no device is open), so that a new one costs milliseconds and shares their memory.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+    import torch
+
+OUTPUT = "output.log"
+# Steps of a tiny model come by the thousand a second; nobody watches so closely.
+_SECONDS_BETWEEN_NEWS = 0.1
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker is to do.
+
+    Attributes:
+        run: the run, see `bench.planned.PlannedRun.to_json`.
+        store: the store's folder.
+        device: what to train on.
+        threads: of torch on the CPU; ``None`` leaves torch's own number.
+        may_retry: whether a failure that may pass is to be tried again rather than recorded.
+        deterministic: whether torch must use deterministic algorithms only.
+    """
+
+    run: str
+    store: str
+    device: str
+    threads: int | None
+    may_retry: bool
+    deterministic: bool = False
+
+
+@dataclass(frozen=True)
+class News:
+    """What a worker says: of its steps, that it is alive, or its last word."""
+
+    kind: Literal["began", "step", "alive", "recorded", "stopped", "retry"]
+    step: tuple[int, int, float | None] | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process at work, and the line to it."""
+
+    process: BaseProcess
+    line: Connection
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return int(self.process.pid or 0)
+
+    def stop(self) -> None:
+        """Ask it to save and stop."""
+        try:
+            self.line.send("stop")
+        except OSError:  # it has just ended, which is what was asked for
+            return
+
+    def kill(self) -> None:
+        """End it now, with all that it has started."""
+        with suppress(ProcessLookupError):  # not yet a session of its own, or ended just now
+            os.killpg(self.pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.join()
+
+
+def start(order: Order) -> Worker:
+    """Start a worker."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.execute.preload"])
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_main, args=(order, theirs))
+    process.start()
+    theirs.close()
+    return Worker(process, ours)
+
+
+def _main(order: Order, line: Connection) -> None:
+    # A session of its own: the terminal's Ctrl-C is for the runner, which tells what is to be done.
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop = threading.Event()
+    threading.Thread(target=_listen, args=(line, stop), daemon=True).start()
+    device = order.device
+    if device.startswith("cuda:"):
+        # Before CUDA is there: transformers' trainer takes the first device that it sees.
+        os.environ["CUDA_VISIBLE_DEVICES"] = device.partition(":")[2]
+        device = "cuda"
+    from bench.planned import PlannedRun
+    from bench.store import Store
+
+    run = PlannedRun.from_json(order.run)
+    store = Store(Path(order.store))
+    _write_to(store.workspace(run.spec.run_id) / OUTPUT)
+    news = do_order(run, store, _device(device, order), _Line(line, stop, order.may_retry))
+    line.send(news)
+
+
+def do_order(run: Any, store: Any, device: torch.device, line: _Line) -> News:
+    """Do a run and return the last word on it."""
+    from bench.environment import hardware
+    from bench.failures import TransientError
+    from bench.run import Inputs, Watch, perform
+    from bench.train import StoppedError
+
+    line.send(News("began", text="\n".join(f"{name}={value}" for name, value in hardware(device).items())))
+    run.check_code()
+    watch = Watch(on_step=line.step, on_batch=line.alive, stop=line.stop.is_set, may_retry=line.may_retry)
+    try:
+        perform(run, store, Inputs(), device, watch)
+    except StoppedError as stopped:
+        return News("stopped", text=str(stopped))
+    except TransientError as failure:
+        return News("retry", text=str(failure))
+    return News("recorded")
+
+
+@dataclass
+class _Line:
+    """The worker's end of the line."""
+
+    connection: Connection
+    stop: threading.Event
+    may_retry: bool
+    _last: float = 0.0
+
+    def send(self, news: News) -> None:
+        self.connection.send(news)
+
+    def step(self, done: int, total: int, loss: float | None) -> None:
+        if done == total or time.monotonic() - self._last > _SECONDS_BETWEEN_NEWS:
+            self._last = time.monotonic()
+            self.send(News("step", step=(done, total, loss)))
+
+    def alive(self, rows: int) -> None:
+        if time.monotonic() - self._last > _SECONDS_BETWEEN_NEWS:
+            self._last = time.monotonic()
+            self.send(News("alive"))
+
+
+def _listen(line: Connection, stop: threading.Event) -> None:
+    """Hear the runner; where it has died, so does the worker: another runner may be about to do the run again."""
+    try:
+        while line.recv() == "stop":
+            stop.set()
+    except (EOFError, OSError):
+        os._exit(1)
+
+
+def _write_to(path: Path) -> None:
+    """Send all that is printed, also by C code, and the trace of a crash to a file."""
+    file = path.open("ab", buffering=0)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(file.fileno(), 1)
+    os.dup2(file.fileno(), 2)
+    faulthandler.enable()
+
+
+def _device(name: str, order: Order) -> torch.device:
+    import torch
+
+    from bench.environment import use_deterministic_algorithms
+
+    if order.threads is not None:
+        torch.set_num_threads(order.threads)
+    if order.deterministic:
+        use_deterministic_algorithms()
+    return torch.device(name)

@@ -1,0 +1,205 @@
+"""The edge side: a frozen language model whose feed-forward layers take another LoRA for each sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, cast
+
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from .config import LoraGenConfig
+from .experts import Factors
+from .generator import Generated
+
+# Tried in this order. What an expert's three blocks are where there is no gate is not in the paper: here there are two.
+KNOWN_PROJECTIONS: tuple[tuple[str, ...], ...] = (
+    ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),  # Llama, Mistral, Qwen, Gemma
+    ("mlp.c_fc", "mlp.c_proj"),  # GPT-2
+    ("fc1", "fc2"),  # OPT
+)
+
+
+class EdgeLinear(nn.Module):
+    """Wraps a linear layer W of the edge: sample s gets W x + scaling * B_s A_s dropout(x).
+
+    Without factors it computes what the wrapped layer does.
+
+    Attributes:
+        base_layer: the frozen `nn.Linear` or `Conv1D`.
+        factors: the batch's, or one for all samples; set by `Edge`.
+    """
+
+    def __init__(self, base_layer: nn.Module, config: LoraGenConfig) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.scaling = config.scaling
+        self.dropout = config.lora_dropout
+        self.factors: Factors | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, tokens, d_in), or (batch * tokens, d_in), which OPT gives, to as many rows of d_out."""
+        result: Tensor = self.base_layer(x)
+        if self.factors is None:
+            return result
+        a, b = self.factors.a.to(x.device), self.factors.b.to(x.device)
+        rows = functional.dropout(x.to(a.dtype), self.dropout, self.training).reshape(len(a), -1, x.shape[-1])
+        update = (rows @ a.transpose(1, 2)) @ b.transpose(1, 2)
+        # Added before rounding to a half-precision edge's dtype, as in peft.
+        return (result + self.scaling * update.reshape(result.shape)).to(result.dtype)
+
+
+@dataclass(frozen=True)
+class Projection:
+    """An adapted module of the edge.
+
+    Attributes:
+        name: its name in its decoder layer, such as ``mlp.up_proj``.
+        path: its name in the model, such as ``model.layers.0.mlp.up_proj``.
+        module: an `nn.Linear` or a `Conv1D`.
+    """
+
+    name: str
+    path: str
+    module: nn.Module
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d_in, d_out)."""
+        if isinstance(self.module, nn.Linear):
+            return self.module.in_features, self.module.out_features
+        d_in, d_out = cast(Tensor, self.module.weight).shape
+        return d_in, d_out
+
+
+class Edge:
+    """Puts `EdgeLinear` around the feed-forward projections of a model, and takes them away again.
+
+    Attributes:
+        model: the causal language model, changed in place and frozen.
+        layers: the projections of each decoder layer.
+    """
+
+    def __init__(self, model: PreTrainedModel, config: LoraGenConfig) -> None:
+        """Wrap the model.
+
+        Raises:
+            ValueError: its layers or their feed-forward projections could not be found, or are not linear layers.
+        """
+        if any(isinstance(module, EdgeLinear) for module in model.modules()):
+            raise ValueError("the edge model is part of a LoraGen already; call its release_edge() first")
+        self.model = model
+        self.layers = find_projections(model, config.projections)
+        self._modules: list[dict[str, EdgeLinear]] = []
+        self._applied: Generated | None = None
+        self._released = False
+        model.requires_grad_(False)
+        for layer in self.layers:
+            wrapped = {projection.name: EdgeLinear(projection.module, config) for projection in layer}
+            for projection in layer:
+                # In evaluation if the model is.
+                wrapped[projection.name].train(projection.module.training)
+                model.set_submodule(projection.path, wrapped[projection.name])
+            self._modules.append(wrapped)
+
+    @property
+    def shapes(self) -> list[dict[str, tuple[int, int]]]:
+        """(d_in, d_out) of each projection of each layer."""
+        return [{projection.name: projection.shape for projection in layer} for layer in self.layers]
+
+    def using(self, generated: Generated | None) -> AbstractContextManager[None]:
+        """Return a context in which the model has these LoRAs, or none; it can be entered repeatedly.
+
+        Raises:
+            ValueError: the model was released.
+        """
+        if self._released:
+            raise ValueError("the edge model was released and takes no LoRA; attach a generated adapter to it instead")
+        return _Using(self, generated)
+
+    def release(self) -> PreTrainedModel:
+        """Put the original layers back and return the model; it stays frozen."""
+        for layer in self.layers:
+            for projection in layer:
+                self.model.set_submodule(projection.path, projection.module)
+        self._released = True
+        return self.model
+
+    def enable_checkpointing(self) -> None:
+        """Recompute the layers' activations in the backward pass, with the LoRAs of their forward pass."""
+        self.model.activation_checkpointing_enable(
+            activation_checkpointing_kwargs={"use_reentrant": False, "context_fn": self._checkpoint_contexts}
+        )
+
+    def check_checkpointing(self) -> None:
+        """See that a layer that is recomputed has its LoRA then.
+
+        Raises:
+            ValueError: checkpointing was enabled on the model itself.
+        """
+        for module in self.model.modules():
+            if getattr(module, "gradient_checkpointing", False):
+                options = getattr(getattr(module, "_gradient_checkpointing_func", None), "keywords", {})
+                if options.get("context_fn") != self._checkpoint_contexts:
+                    raise ValueError(
+                        "gradient checkpointing was enabled on the edge model itself, where recomputed layers would "
+                        "lack their LoRA; call gradient_checkpointing_enable() of the LoraGen after it"
+                    )
+
+    def _checkpoint_contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), self.using(self._applied)
+
+    def _apply(self, generated: Generated | None) -> None:
+        self._applied = generated
+        for number, wrapped in enumerate(self._modules):
+            for name, module in wrapped.items():
+                module.factors = None if generated is None else generated.layers[number][name]
+
+
+class _Using(AbstractContextManager[None]):
+    """Not a generator function, whose contexts serve once: a backward pass may be repeated."""
+
+    def __init__(self, edge: Edge, generated: Generated | None) -> None:
+        self.edge = edge
+        self.generated = generated
+        self.outer: list[Generated | None] = []
+
+    def __enter__(self) -> None:
+        self.outer.append(self.edge._applied)
+        self.edge._apply(self.generated)
+
+    def __exit__(self, *error: Any) -> None:
+        self.edge._apply(self.outer.pop())
+
+
+def find_projections(model: PreTrainedModel, names: Sequence[str] | None) -> list[list[Projection]]:
+    """Return the adapted modules of each decoder layer, those called ``names`` or the first of `KNOWN_PROJECTIONS`.
+
+    Raises:
+        ValueError: there are none, or they are not linear layers.
+    """
+    count = model.config.get_text_config().num_hidden_layers
+    lists = ((name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList))
+    path, layers = next(((name, module) for name, module in lists if len(module) == count), ("", nn.ModuleList()))
+    present = [{name for name, _ in layer.named_modules()} for layer in layers]
+    tried = KNOWN_PROJECTIONS if names is None else (tuple(names),)
+    found = next((each for each in tried if present and all(set(each) <= layer for layer in present)), None)
+    if found is None:
+        raise ValueError(
+            f"the edge model, a {type(model).__name__}, has no decoder layers that all hold "
+            f"{' or '.join(' + '.join(each) for each in tried)}; name its feed-forward modules in projections"
+        )
+    projections = [
+        [Projection(name, f"{path}.{number}.{name}", layer.get_submodule(name)) for name in found]
+        for number, layer in enumerate(layers)
+    ]
+    for projection in (projection for layer in projections for projection in layer):
+        if not isinstance(projection.module, nn.Linear | Conv1D):
+            raise ValueError(
+                f"{projection.path} is a {type(projection.module).__name__}; projections must be nn.Linear or Conv1D"
+            )
+    return projections
