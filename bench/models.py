@@ -210,16 +210,44 @@ class BaseModel:
         logging.disable_progress_bar()
         try:
             with _explained(self.name):
-                model = auto_class.from_pretrained(
-                    self.weights.location(), revision=self._commit(revision), dtype=torch.float32, **new_head
+                model, report = auto_class.from_pretrained(
+                    self.weights.location(),
+                    revision=self._commit(revision),
+                    dtype=torch.float32,
+                    ignore_mismatched_sizes=True,
+                    output_loading_info=True,
+                    **new_head,
                 )
         finally:
             logging.set_verbosity(verbosity)
+        self._redraw_head(model, report, head)
         config = model.config.get_text_config()
         if getattr(config, "pad_token_id", 0) is None:  # an image model has none to give
             # By it a classifier finds a text's last token; the tokenizer pads with the same, see `tokenizer`.
             config.pad_token_id = config.eos_token_id
         return model
+
+    def _redraw_head(self, model: PreTrainedModel, report: Any, head: Head) -> None:
+        """Draw a new head where the checkpoint brought one along (an ImageNet classifier's, say).
+
+        Raises:
+            UserError: the checkpoint does not fit its own configuration.
+        """
+        from methods.architecture import module_names
+
+        names = module_names(model)
+        foreign = [name for name, *_ in report["mismatched_keys"] if not names.in_head(name)]
+        if foreign:
+            raise UserError(f'the weights of "{self.name}" do not fit its configuration ({foreign[0]}); get them anew')
+        if not head.is_new:
+            return
+        drawn = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+        brought = {name for name, _ in model.named_parameters() if names.in_head(name)} - drawn
+        for module in map(model.get_submodule, dict.fromkeys(name.rpartition(".")[0] for name in sorted(brought))):
+            for parameter in module.parameters(recurse=False):
+                # transformers leaves alone what it has read from a file.
+                parameter._is_hf_initialized = False  # type: ignore[attr-defined]
+            model._init_weights(module)
 
     def _commit(self, revision: str) -> str:
         return revision if self.weights.on_hub else "main"

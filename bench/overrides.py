@@ -41,6 +41,7 @@ class Overrides:
     base_model: str | None = None
     seeds: tuple[int, ...] | None = None
     limit: int | None = None
+    evaluation_limit: int | None = None
     sets: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     data_root: Path | None = None

@@ -26,6 +26,7 @@ from tasks.base import Head, Task
 from tasks.data.hub import obstacle
 from tasks.data.lock import RevisionLock
 from tasks.data.source import Source
+from tasks.retention import check_measurable
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,8 @@ def make_plan(suite: Suite, overrides: Overrides, lock: RevisionLock) -> Plan:
     """
     planner = _Planner(suite, overrides, lock)
     tasks, notes = planner.tasks()
-    seeds = overrides.seeds or suite.seeds
     if suite.tuning:
-        refuse_shared_seeds(suite.tuning.selection_seeds, seeds)
+        refuse_shared_seeds(suite.tuning.selection_seeds, overrides.seeds or suite.seeds)
         notes += planner.tuned_otherwise(suite.tuning)
     runs = [
         run
@@ -59,7 +59,7 @@ def make_plan(suite: Suite, overrides: Overrides, lock: RevisionLock) -> Plan:
         for budget in planner.budgets(task)
         for fraction in overrides.train_fractions
         # Methods innermost: an interrupted comparison has whole rows of methods, not one method's every seed.
-        for seed in seeds
+        for seed in overrides.seeds or suite.on(task.name, "seeds")
         for run in (planner.run(method, task, seed, budget, fraction) for method in planner.methods)
     ]
     # The same method by two names, or one that several budgets give the same size, is one run.
@@ -185,7 +185,7 @@ class _Planner:
             training=training.model_dump(mode="json"),
             budget=budget.as_json(self.overrides.budget_mode) if budget else None,
             seed=seed,
-            limit=self.overrides.limit or self.suite.limit,
+            limit=self.overrides.limit or self.suite.on(task.name, "limit"),
             data_source=task.describe(self.source(task)),
             data_revision=self.data_revision(task),
             model_revision=self.model_revision(task),
@@ -196,7 +196,8 @@ class _Planner:
             options=task.options.model_dump(mode="json"),
             definition=dict(task.definition) if task.definition else None,
             train_fraction=fraction,
-            retention=self.overrides.retention,
+            evaluation_limit=self.overrides.evaluation_limit or self.suite.on(task.name, "evaluation_limit"),
+            retention=self.retention_revision(expression, task),
         )
         return PlannedRun(spec, self.origin(expression, task), skip, notes)
 
@@ -206,11 +207,22 @@ class _Planner:
         return Origin(
             method=expression,
             task=next(asked for asked, plain in self.asked_tasks.items() if plain.name == task.name),
-            base_model=self.overrides.base_model or self.suite.model_of(task.name),
+            base_model=self.overrides.base_model or self.suite.on(task.name, "base_model"),
             data_root=None if root is None else str(root),
             hub=self.suite.data == "hub",
             lock_file=str(self.lock.path),
         )
+
+    def retention_revision(self, expression: str, task: Task) -> str | None:
+        """Return what fixes the text that forgetting is measured on, where it is.
+
+        Raises:
+            UserError: the task's model is none that can be asked for the likelihood of a text.
+        """
+        if not self.overrides.retention:
+            return None
+        check_measurable(task.head)
+        return self.origin(expression, task).general_text().revision()
 
     def resolved(self, expression: str, task: Task) -> tuple[Setting, TrainingSettings]:
         """Return the setting and training of a method on a task; worked out once for all seeds."""
@@ -317,7 +329,7 @@ class _Planner:
 
     def base_model(self, task: Task) -> BaseModel:
         """Return the backbone of a task's runs."""
-        return find_model(self.overrides.base_model or self.suite.model_of(task.name))
+        return find_model(self.overrides.base_model or self.suite.on(task.name, "base_model"))
 
     def model_revision(self, task: Task) -> str:
         """Return the revision of a task's backbone, looked up once."""

@@ -26,6 +26,7 @@ from tasks.data.hub import HubSource
 from tasks.data.lock import RevisionLock
 from tasks.data.package import PackageSource
 from tasks.data.source import Source
+from tasks.retention import GeneralText, general_text
 
 if TYPE_CHECKING:
     from methods.base import Method, Setting
@@ -67,6 +68,11 @@ class Origin:
             self.hub,
             str(Path(self.lock_file).absolute()),
         )
+
+    def general_text(self) -> GeneralText:
+        """Return the text that forgetting is measured on."""
+        root = None if self.data_root is None else Path(self.data_root)
+        return general_text("hub" if self.hub else "package", RevisionLock(Path(self.lock_file)), root)
 
     def source(self, task: Task) -> Source:
         """Return where the data of a task comes from: the folder given, the task's own, or the suite's.

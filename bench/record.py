@@ -23,7 +23,8 @@ _LATER_FIELDS: tuple[tuple[str, object], ...] = (
     ("options", {}),
     ("definition", None),
     ("train_fraction", 1.0),
-    ("retention", False),
+    ("evaluation_limit", None),
+    ("retention", None),
 )
 
 
@@ -63,7 +64,8 @@ class RunSpec:
         options: what the user set of the task itself.
         definition: the content of the YAML file that defines the task, where it is none of the registry's.
         train_fraction: share of the training split that is trained on; drawn by the seed.
-        retention: whether what the run forgets of general text is measured.
+        evaluation_limit: a lower cap on the examples of the selection split, and of each subset of the reported one.
+        retention: commit or content hash of the general text that the run's forgetting is measured on, if it is.
         purpose: ``report``; or ``selection`` where hyper-parameters are chosen and the reported split is not scored.
         repeat: tells runs apart that are the same in all else, done to learn what chance alone changes.
     """
@@ -90,7 +92,8 @@ class RunSpec:
     options: Json = field(default_factory=dict)
     definition: Json | None = None
     train_fraction: float = 1.0
-    retention: bool = False
+    evaluation_limit: int | None = None
+    retention: str | None = None
 
     @property
     def run_id(self) -> str:
@@ -146,6 +149,7 @@ class Cost:
         evaluation_seconds: scoring the reported split once; the selection split in a run whose purpose is selection.
         peak_process_bytes: peak resident memory of the process while training, scoring epochs in between included.
         peak_device_bytes: peak memory allocated on the accelerator, likewise.
+        wall_seconds: all of it, from taking up the run (again, if it was interrupted) to its record.
     """
 
     load_seconds: float
@@ -154,6 +158,7 @@ class Cost:
     evaluation_seconds: float
     peak_process_bytes: int
     peak_device_bytes: int | None
+    wall_seconds: float | None = None
 
 
 @dataclass(frozen=True)

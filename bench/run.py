@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bench import environment
 from bench.errors import UserError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
     from datasets import Dataset
+    from torch import nn
 
     from bench.train import OnStep
     from tasks.base import Evaluation
@@ -65,6 +66,7 @@ class Inputs:
             spec.task,
             spec.data_revision,
             spec.limit,
+            spec.evaluation_limit,
             spec.base_model,
             spec.model_revision,
             run.training.max_length,
@@ -117,7 +119,7 @@ def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device,
     """
     from bench.train import StoppedError
 
-    started = environment.now()
+    started, clock = environment.now(), time.perf_counter()
     workspace = store.workspace(run.spec.run_id)
     output = workspace / "output"
     with explained(output):
@@ -142,6 +144,7 @@ def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device,
     record = unsuccessful(run, status, reason, started, environment.hardware(device), tuple(warned))
     if outcome:
         record = replace(record, **vars(outcome))
+        record = replace(record, cost=replace(outcome.cost, wall_seconds=time.perf_counter() - clock))
     record = store.commit(record, output)
     store.discard_workspace(run.spec.run_id)
     return record
@@ -190,7 +193,7 @@ def _prepare(run: PlannedRun) -> Prepared:
             f"max_length {run.training.max_length} is more than the {processor.model_max_length} tokens that "
             f"{run.base_model.name} takes; use --set train.max_length={processor.model_max_length}"
         )
-    splits = run.task.splits(run.source, run.spec.limit)
+    splits = run.task.splits(run.source, run.spec.limit).capped(run.spec.evaluation_limit)
 
     def prepared(rows: Dataset) -> SplitData:
         return SplitData(rows, run.task.prepare(rows, processor, run.training.max_length))
@@ -220,6 +223,7 @@ def _train_and_evaluate(
 
     from bench.epochs import FOLDER, BestEpoch
     from bench.measure import Inventory, ledger, peak_memory
+    from bench.retention import retention_of
     from bench.train import Job, train
     from methods.architecture import module_names
     from tasks.inference import Predictor
@@ -243,6 +247,7 @@ def _train_and_evaluate(
         device,
         run.training.precision,
         watch.on_batch,
+        base=lambda: cast("nn.Module", run.base_model.load(task.head, run.spec.model_revision)).to(device),
     )
     load_seconds = time.perf_counter() - clock
 
@@ -307,6 +312,7 @@ def _train_and_evaluate(
         else:
             method.save(model, output / ADAPTER)
     return Outcome(
+        retention=retention_of(run, predictor),
         metrics=metrics,
         selection_metrics=selection_metrics,
         examples=sizes,

@@ -42,6 +42,9 @@ class TaskLayer(Layer):
     """Values for one task, or for all of a task group."""
 
     base_model: str | None = Field(default=None, description="in place of the suite's")
+    seeds: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1, description="in place of the suite's")
+    limit: PositiveInt | None = Field(default=None, description="in place of the suite's")
+    evaluation_limit: PositiveInt | None = Field(default=None, description="in place of the suite's")
     options: dict[str, Any] = Field(default_factory=dict, description="of the task itself")
 
 
@@ -83,7 +86,10 @@ class Suite(Layer):
     tasks: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
     protocol: Protocol = Protocol.STRICT
-    limit: PositiveInt | None = None
+    limit: PositiveInt | None = Field(default=None, description="at most so many examples of each split")
+    evaluation_limit: PositiveInt | None = Field(
+        default=None, description="at most so many of the selection split, and of each subset of the reported one"
+    )
     presets: bool = Field(default=False, description="start from the published settings of each method")
     requires: Requirements = Requirements()
     by_task: dict[str, TaskLayer] = Field(default_factory=dict, description="by task or task group")
@@ -94,9 +100,10 @@ class Suite(Layer):
         names = dict.fromkeys((task.partition("/")[0], task))
         return [self.by_task[name] for name in names if name in self.by_task]
 
-    def model_of(self, task: str) -> str:
-        """Return the name of the base model that a task is run on."""
-        return next((layer.base_model for layer in reversed(self.layers(task)) if layer.base_model), self.base_model)
+    def on(self, task: str, field: str) -> Any:
+        """Return a field of the suite as it is on a task: its own layer's value, its group's, or the suite's."""
+        given = (getattr(layer, field) for layer in reversed(self.layers(task)))
+        return next((value for value in given if value is not None), getattr(self, field))
 
 
 @dataclass(frozen=True)

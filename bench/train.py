@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from bench.epochs import BestEpoch
@@ -91,6 +91,7 @@ def train(job: Job) -> Trained:
     clock = _Clock()
     count = _CountTrainable()
     epochs = [_EpochEnds(job.best_epoch, _steps_per_epoch(job), clock)] if job.best_epoch else []
+    starts = [_EpochStarts(job.data, _steps_per_epoch(job))] if isinstance(job.data, Augmented) else []
     stopping = _Stopping(job.stop)
     trainer = TaskTrainer(
         model=job.model,
@@ -98,7 +99,7 @@ def train(job: Job) -> Trained:
         train_dataset=job.data,
         data_collator=job.collate,
         optimizers=(_optimiser(job), None),
-        callbacks=[clock, count, _Progress(job.on_step), *epochs, stopping, *job.callbacks, _Complete(clock)],
+        callbacks=[clock, count, _Progress(job.on_step), *starts, *epochs, stopping, *job.callbacks, _Complete(clock)],
     )
     trainer.task_loss = partial(job.task.loss, label_smoothing=job.settings.label_smoothing)
     # What is printed is the command line's business.
@@ -168,6 +169,22 @@ class TaskTrainer(Trainer):
         # transformers counts only for models that take the count, and otherwise divides by the number of passes.
         return torch.stack([_count_labels(batch["labels"]) for batch in batch_samples]).sum().to(device)
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Save a checkpoint under the names that it is read back by.
+
+        ``save_pretrained`` writes some architectures (ViT, DINOv2) under the names of older versions, for the hub's
+        sake; `Trainer` resumes by today's, and leaves what it does not find as it is, with no more than a warning.
+        """
+        if isinstance(self.model, PreTrainedModel):
+            save = self.model.save_pretrained
+            self.model.save_pretrained = partial(save, save_original_format=False)  # type: ignore[method-assign]
+            try:
+                super()._save(output_dir, state_dict)
+            finally:
+                del self.model.save_pretrained
+        else:
+            super()._save(output_dir, state_dict)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, and stop a run whose loss is no longer a number."""
         self.raise_if_diverged()
@@ -225,6 +242,27 @@ class _Complete(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         (_checkpoint(args, state) / COMPLETE).write_text(json.dumps({"seconds": self._clock.seconds}))
+
+
+@runtime_checkable
+class Augmented(Protocol):
+    """Rows that are different in every epoch; see `Task.augmented`."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell which epoch begins."""
+
+
+class _EpochStarts(TrainerCallback):
+    """Tells the data its epoch. accelerate does as well, but not in the epoch in whose middle a training is resumed."""
+
+    def __init__(self, data: Augmented, steps: int) -> None:
+        self._data = data
+        self._steps = steps
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._data.set_epoch(state.global_step // self._steps)
 
 
 class _EpochEnds(TrainerCallback):

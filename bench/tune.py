@@ -221,8 +221,11 @@ def tune(study: Study, effort: Effort, do_runs: DoRuns) -> Tuned:
 def tuned_suite(suite: Suite, overrides: Overrides, effort: Effort, found: Iterable[Tuned]) -> Suite:
     """Return the suite with the best settings laid over its own, task by task, and how they were found."""
     by_task = dict(suite.by_task)
-    if overrides.base_model:
-        by_task = {name: layer.model_copy(update={"base_model": None}) for name, layer in by_task.items()}
+    # What the command line says goes before what the suite says of a task, also when the tuned suite is run later.
+    overridden = {
+        name: None for name in ("base_model", "seeds", "limit", "evaluation_limit") if getattr(overrides, name)
+    }
+    by_task = {name: layer.model_copy(update=overridden) for name, layer in by_task.items()}
     notes: dict[str, dict[str, Any]] = {}
     for tuned in found:
         name, task, best = tuned.study.method.name, tuned.study.task, tuned.best
@@ -239,6 +242,7 @@ def tuned_suite(suite: Suite, overrides: Overrides, effort: Effort, found: Itera
         "tasks": tuple(notes),
         "seeds": overrides.seeds or suite.seeds,
         "limit": overrides.limit or suite.limit,
+        "evaluation_limit": overrides.evaluation_limit or suite.evaluation_limit,
         "protocol": overrides.protocol or suite.protocol,
         "by_task": by_task,
         "tuning": Tuning(

@@ -68,6 +68,8 @@ MODULE_NAMES: dict[str, ModuleNames] = {
     "mpnet": ModuleNames("q", "k", "v", "attn.o", ("classifier",)),
     "vit": _VIT_LIKE,
     "dinov2": _VIT_LIKE,
+    # timm's, inside transformers' wrapper: one projection for queries, keys and values.
+    "timm_wrapper": ModuleNames("attn.qkv", "attn.qkv", "attn.qkv", "attn.proj", ("head",)),
     "gpt2": ModuleNames("c_attn", "c_attn", "c_attn", "attn.c_proj", ("score",)),
     "llama": _LLAMA_LIKE,
     "opt": ModuleNames("q_proj", "k_proj", "v_proj", "out_proj", ("score",)),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from bench.reference import Reference
 from bench.validation import validated
 from tasks.data.source import DataRef, Source
-from tasks.data.split import Cut, cut_splits
+from tasks.data.split import Cut, capped, cut_splits
 from tasks.options import NoOptions, TaskOptions
 
 if TYPE_CHECKING:
@@ -73,6 +73,10 @@ class Splits:
     train: Dataset
     selection: Dataset
     reported: Dataset
+
+    def capped(self, limit: int | None) -> Splits:
+        """Return at most so many examples of the selection split and of each reported subset, always the same ones."""
+        return Splits(self.train, capped(self.selection, limit), capped(self.reported, limit))
 
     @property
     def sizes(self) -> dict[str, int]:

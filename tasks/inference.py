@@ -43,6 +43,7 @@ class Predictor:
         device: where the model is.
         precision: ``float32`` or ``bfloat16`` (autocast).
         on_batch: called after every batch with the rows done: so that a watcher sees that something happens.
+        base: loads the base model anew, untuned, onto ``device``: for what compares with it, or asks it.
     """
 
     model: nn.Module
@@ -52,6 +53,7 @@ class Predictor:
     device: torch.device
     precision: str = "float32"
     on_batch: Callable[[int], None] = field(default=lambda rows: None)
+    base: Callable[[], nn.Module] | None = None
 
     @torch.no_grad()
     def logits(self, rows: Rows) -> np.ndarray:

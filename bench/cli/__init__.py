@@ -17,6 +17,7 @@ from bench.cli.compare import compare
 from bench.cli.listing import list_names
 from bench.cli.report import report, show
 from bench.cli.run import run
+from bench.cli.task import task
 from bench.cli.tune import tune
 from bench.errors import UserError
 
@@ -36,6 +37,7 @@ app.command()(budget)
 app.command()(report)
 app.command()(compare)
 app.command()(show)
+app.add_typer(task, name="task")
 
 
 def main() -> None:

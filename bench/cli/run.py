@@ -65,6 +65,9 @@ Tasks = Annotated[str | None, typer.Option(help="Tasks or task groups, by comma.
 SuiteName = Annotated[str, typer.Option(help="auto, a suite's name, or a YAML file.")]
 Model = Annotated[str | None, typer.Option(help="Base model: a name, a hub id or a local folder.")]
 Limit = Annotated[int | None, typer.Option(help="At most so many examples of each split.")]
+EvaluationLimit = Annotated[
+    int | None, typer.Option(help="At most so many examples of the selection split and of each reported subset.")
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="METHOD.KEY=VALUE", help="A hyper-parameter; train.KEY for the training's."),
@@ -84,6 +87,7 @@ def run(
     model: Model = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds, by comma.", metavar="1,2,3")] = None,
     limit: Limit = None,
+    evaluation_limit: EvaluationLimit = None,
     set_: Sets = None,
     out: Out = DEFAULT_STORE,
     data_root: DataRoot = None,
@@ -142,6 +146,7 @@ def run(
             base_model=model,
             seeds=read_seeds(seeds),
             limit=read_positive(limit, "--limit"),
+            evaluation_limit=read_positive(evaluation_limit, "--evaluation-limit"),
             sets=tuple(set_ or ()),
             data_root=data_root,
             budgets=budget,

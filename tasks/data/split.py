@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -107,6 +109,20 @@ def _cut(pool: Dataset, size: int, data: DataRef, stratify: bool) -> tuple[Datas
             f'the data of "{data.folder}" ({len(pool)} examples) is too small to cut a selection split from: {error}'
         ) from error
     return pool.select(sorted(first)), pool.select(sorted(second))
+
+
+def capped(dataset: Dataset, limit: int | None) -> Dataset:
+    """Return at most ``limit`` examples of each subset, in their order, always the same ones."""
+    subsets = dataset["subset"][:]
+    if limit is None or max(Counter(subsets).values(), default=0) <= limit:
+        return dataset
+    kept: Counter[str] = Counter()
+    rows = []
+    for row in random.Random(CUT_SEED).sample(range(len(dataset)), len(dataset)):  # noqa: S311
+        if kept[subsets[row]] < limit:
+            kept[subsets[row]] += 1
+            rows.append(row)
+    return dataset.select(sorted(rows))
 
 
 def _limited(dataset: Dataset, limit: int | None) -> Dataset:

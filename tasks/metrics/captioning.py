@@ -93,7 +93,7 @@ def meteor(sums: np.ndarray, examples: int) -> np.ndarray:
 
 def rouge_l(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
     """Return ROUGE-L of each tokenized text, 0 to 1: of its best precision and best recall over the references."""
-    from pycocoevalcap.rouge.rouge import Rouge  # type: ignore[import-untyped]
+    from pycocoevalcap.rouge.rouge import Rouge
 
     scorer = Rouge()
     return [
@@ -104,7 +104,7 @@ def rouge_l(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> l
 
 def cider(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
     """Return CIDEr-D of each tokenized text, 0 to 10, with the document frequencies of all these references."""
-    from pycocoevalcap.cider.cider import Cider  # type: ignore[import-untyped]
+    from pycocoevalcap.cider.cider import Cider
 
     given = {number: list(texts) for number, texts in enumerate(references)}
     _, values = Cider().compute_score(given, {number: [text] for number, text in enumerate(hypotheses)})

@@ -276,7 +276,7 @@ def test_on_a_terminal_there_are_bars_and_a_line_a_run(tmp_path):
         "with make_progress(console, 2) as progress:\n"
         "    assert isinstance(progress, TerminalProgress)\n"
         "    progress.begin(records.SPEC)\n"
-        "    progress.step(5, 100, 0.693)\n"
+        "    progress.step(records.SPEC, 5, 100, 0.693)\n"
         "    progress._bars.refresh()\n"
         "    progress.end(records.RECORD)\n"
     )

@@ -26,7 +26,8 @@ CHANGED = {
     "options": {"num_beams": 4},
     "definition": {"name": "mine"},
     "train_fraction": 0.5,
-    "retention": True,
+    "evaluation_limit": 5,
+    "retention": "sha256:5",
 }
 DESCRIPTIVE = {"suite": "other", "small": False, "data_source": "elsewhere"}
 
@@ -46,7 +47,7 @@ def test_what_only_describes_does_not(name):
 
 
 def test_fields_that_came_later_left_the_ids_as_they_were():
-    later = {"purpose", "repeat", "options", "definition", "train_fraction", "retention"}
+    later = {"purpose", "repeat", "options", "definition", "train_fraction", "evaluation_limit", "retention"}
     earlier = {name: value for name, value in asdict(SPEC).items() if name not in {*DESCRIPTIVE, *later}}
     assert SPEC.run_id == digest(earlier)[:16]
 

@@ -292,7 +292,11 @@ def test_a_trial_that_diverges_is_not_tried_again(bench_tune, tmp_path, monkeypa
     from tasks.text_classification import TextClassification
 
     inner = TextClassification.loss
-    monkeypatch.setattr(TextClassification, "loss", lambda self, logits, labels: logits.sum() * float("nan"))
+
+    def poisoned(self, logits, labels, label_smoothing=0.0):
+        return logits.sum() * float("nan")
+
+    monkeypatch.setattr(TextClassification, "loss", poisoned)
     result = bench_tune()
     assert result.code == 1
     assert "no trial of lora on glue/sst2 came to a score" in result.out

@@ -7,7 +7,7 @@ from datasets import Dataset
 
 from bench.errors import UserError
 from tasks.data.source import DataRef, HubDataset
-from tasks.data.split import cut_splits, nested_share
+from tasks.data.split import capped, cut_splits, nested_share
 
 REF = DataRef("thing", "train", {"": "validation"}, HubDataset("a/b"))
 TWO = DataRef("thing", "train", {"near": "near", "far": "far"}, HubDataset("a/b"))
@@ -102,3 +102,12 @@ def test_shares_are_drawn_by_the_seed():
 def test_a_share_of_less_than_one_row_is_refused():
     with pytest.raises(UserError, match=r"0\.001 of 200 training examples is less than one"):
         nested_share(None, 200, 0.001, seed=1)
+
+
+def test_each_subset_is_capped_with_the_same_examples():
+    cut = cut_splits({"train": data(100), "near": data(10), "far": data(20)}, TWO, None, stratify=True)
+    small = capped(cut.reported, 4)
+    assert Counter(small["subset"]) == {"near": 4, "far": 4}
+    assert small["example"][:] == capped(cut.reported, 4)["example"][:]
+    assert set(small["example"]) <= set(capped(cut.reported, 6)["example"])
+    assert capped(cut.reported, 20)["example"][:] == cut.reported["example"][:]

@@ -1,0 +1,108 @@
+"""`bench task`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bench.cli.console import DEFAULT_STORE, Out, open_console, read_positive, say
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from tasks.base import Splits, Task
+
+task = typer.Typer(name="task", help="Look into a task before anything is trained.", no_args_is_help=True)
+
+
+@task.callback()
+def _group() -> None:
+    """Look into a task before anything is trained."""
+
+
+@task.command()
+def check(
+    name: Annotated[str, typer.Argument(help="A task's name, or the YAML file that defines one.", metavar="TASK")],
+    model: Annotated[str | None, typer.Option(help="Base model, to see its tokens and what is truncated.")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="Tokens of an example; the training's default if not given.")
+    ] = None,
+    examples: Annotated[int, typer.Option(help="How many examples to show.")] = 3,
+    data_root: Annotated[Path | None, typer.Option(help="Read data from here, one folder a task.")] = None,
+    out: Out = DEFAULT_STORE,
+) -> None:
+    """Read a task's data and show its splits, examples, labels, leaks, and the score of a constant prediction."""
+    from bench.environment import quiet_libraries
+    from bench.store import Store
+    from bench.task_check import constant, label_counts, leaks, source_to_check, task_to_check, truncated
+    from bench.training import TrainingSettings
+    from tasks.data.lock import RevisionLock
+
+    quiet_libraries()
+    read_positive(examples, "--examples")
+    read_positive(max_length, "--max-length")
+    if max_length is not None and model is None:
+        raise UserError("--max-length counts a base model's tokens; give --model as well")
+    console = open_console()
+    found = task_to_check(name)
+    lock = RevisionLock(Store(out).lock_file)
+    source = source_to_check(found, data_root, lock)
+    splits = found.splits(source)
+    say(f"{found.name}: {found.reference}", console)
+    say(f"data: {found.describe(source)}, {found.revision(source)}", console)
+    _print_counts(console, splits, label_counts(found, splits))
+    tokenizer = _tokenizer(found, model, lock) if model else None
+    length = max_length or int(TrainingSettings.model_fields["max_length"].default)
+    _print_examples(console, found, splits.train.select(range(min(examples, len(splits.train)))), tokenizer, length)
+    if tokenizer is not None:
+        shares = {split: truncated(found, getattr(splits, split), tokenizer, length) for split in splits.sizes}
+        said = ", ".join(f"{share:.1%} of {split}" for split, share in shares.items())
+        say(f"longer than {length} tokens, and so truncated: {said}", console)
+    reference = constant(found, splits)
+    if reference is None:
+        say("a constant prediction: not known for this kind of task", console)
+    else:
+        scores = ", ".join(f"{metric} {100 * value:.2f}" for metric, value in reference.scores.items())
+        say(f"a constant prediction ({reference.says}): {scores}; {found.primary} ranks", console)
+    leaked, size = leaks(found, splits), len(splits.reported)
+    say(f"leaks: {leaked} of {size} reported examples ({leaked / size:.1%}) are in train or selection as well", console)
+
+
+def _print_counts(console: Console, splits: Splits, labels: dict[str, dict[str, int]]) -> None:
+    from rich.table import Table
+
+    sizes = splits.sizes
+    table = Table("examples", *sizes, box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    table.add_row("all", *(f"{size:,}" for size in sizes.values()))
+    for label, counts in labels.items():
+        table.add_row(label, *(f"{counts[split]:,}" for split in sizes))
+    console.print(table, markup=False, highlight=False)
+
+
+def _print_examples(console: Console, found: Task, examples: Dataset, tokenizer: Any, max_length: int) -> None:
+    from bench.task_check import shown
+
+    for row, example in enumerate(examples):
+        say(example["example"], console)
+        for part, text in shown(found, example).items():
+            say(f"  {part}: {text}", console)
+        if tokenizer is not None:
+            ids = found.prepare(examples.select([row]), tokenizer, max_length)[0]["input_ids"]
+            say(f"  {len(ids)} tokens: {' '.join(map(repr, tokenizer.convert_ids_to_tokens(ids[:40])))}", console)
+
+
+def _tokenizer(found: Task, model: str, lock: Any) -> Any:
+    from bench.models import find_model
+    from tasks.base import Modality
+
+    if found.modality is not Modality.TEXT:
+        say(f"{found.name} reads images, so that nothing of it is truncated")
+        return None
+    base = find_model(model)
+    return base.tokenizer(base.weights.revision(lock))

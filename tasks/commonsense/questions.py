@@ -1,0 +1,186 @@
+"""A multiple-choice question in its three forms: the hub's columns, LLM-Adapters' instruction, and what both say.
+
+A set of questions is read in either form and can be written in either, so that the text that is trained on and the
+documents that lm-eval scores are the same rows. From an instruction everything can be had that lm-eval shows but the
+passages of BoolQ, which LLM-Adapters leaves out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+from bench.errors import UserError
+from tasks.data.source import DataRef
+from tasks.lm_eval_bridge import Benchmark
+
+Row = Mapping[str, Any]
+
+
+class Asked(NamedTuple):
+    """What a question says.
+
+    Attributes:
+        stem: the question, or the sentence to complete.
+        choices: the answers to choose from.
+        label: index of the right one.
+    """
+
+    stem: str
+    choices: tuple[str, ...]
+    label: int
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How LLM-Adapters words a set's questions.
+
+    Attributes:
+        ask: what stands before the question.
+        choice: what it calls a choice: the second ``solution`` is ``Solution2: ...``, and ``solution2`` as an answer.
+        between: what stands between two choices.
+        after: what stands after the last.
+        most: as how many choices its evaluation knows.
+    """
+
+    ask: str
+    choice: str
+    between: str = " "
+    after: str = "\n\n"
+    most: int = 4
+
+    def names(self, count: int) -> tuple[str, ...]:
+        """Return what the answers are called."""
+        return tuple(f"{self.choice}{number}" for number in range(1, count + 1))
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Every answer that can be found in a generated text."""
+        return self.names(self.most)
+
+    def instruction(self, asked: Asked) -> str:
+        """Return the instruction that asks the question."""
+        names = self.names(len(asked.choices))
+        listed = self.between.join(
+            f"{name.capitalize()}: {text}" for name, text in zip(names, asked.choices, strict=True)
+        )
+        return f"{self.ask}{asked.stem}\n\n{listed}{self.after}Answer format: {'/'.join(names)}"
+
+    def asked(self, instruction: str, answer: str) -> Asked | None:
+        """Return what an instruction asks; ``None`` if it is none of this set. The inverse of `instruction`."""
+        names = tuple(instruction.rpartition("Answer format: ")[2].split("/"))
+        if names != self.names(len(names)) or answer not in names:
+            return None
+        found = _pattern(self, len(names)).fullmatch(instruction)
+        return Asked(found[1], found.groups()[1:], names.index(answer)) if found else None
+
+    def answered(self, text: str) -> str:
+        """Return the first answer that a text names, as LLM-Adapters' evaluation finds it; ``""`` if it names none."""
+        found = re.search("|".join(self.known), text)
+        return found[0] if found else ""
+
+
+@dataclass(frozen=True)
+class YesOrNo(Wording):
+    """How LLM-Adapters words BoolQ: the choices are not listed."""
+
+    def names(self, count: int) -> tuple[str, ...]:
+        """Return them in the order of the labels."""
+        return ("false", "true")
+
+    def instruction(self, asked: Asked) -> str:
+        """Return the instruction that asks the question."""
+        return f"{self.ask}{asked.stem}{self.after}Answer format: true/false"
+
+    def asked(self, instruction: str, answer: str) -> Asked | None:
+        """Return what an instruction asks; ``None`` if it is none of this set. The inverse of `instruction`."""
+        end = f"{self.after}Answer format: true/false"
+        if not instruction.startswith(self.ask) or not instruction.endswith(end) or answer not in self.known:
+            return None
+        stem = instruction[len(self.ask) : len(instruction) - len(end)]
+        return Asked(stem, self.known, self.known.index(answer))
+
+
+@cache
+def _pattern(wording: Wording, count: int) -> re.Pattern[str]:
+    names = wording.names(count)
+    listed = re.escape(wording.between).join(f"{re.escape(name.capitalize())}: (.*?)" for name in names)
+    after = re.escape(f"{wording.after}Answer format: {'/'.join(names)}")
+    return re.compile(f"{re.escape(wording.ask)}(.*?)\n\n{listed}{after}", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How the hub has a set's questions, and so how lm-eval reads them.
+
+    Attributes:
+        names: the columns that lm-eval needs; other columns are left out.
+        asked: reads a row.
+        row: writes one, such that lm-eval shows it as it shows the original; ``None`` where an instruction has not all
+            that it takes.
+        label: the column of the right choice, where the hub has the set under several names of it; lm-eval's own.
+    """
+
+    names: tuple[str, ...]
+    asked: Callable[[Row], Asked]
+    row: Callable[[Asked], dict[str, Any]] | None
+    label: str | None = None
+
+    @property
+    def described(self) -> str:
+        """The columns in words."""
+        return ", ".join((*self.names, *((self.label,) if self.label else ())))
+
+    def document(self, row: Row) -> dict[str, Any]:
+        """Return what lm-eval needs of a row."""
+        kept = {name: row[name] for name in self.names}
+        return kept if self.label is None else {**kept, self.label: self.asked(row).label}
+
+
+@dataclass(frozen=True)
+class QuestionSet:
+    """One of the eight sets.
+
+    Attributes:
+        name: the subset of a score.
+        wording: its form in LLM-Adapters' files.
+        columns: its form on the hub.
+        benchmark: what scores it in lm-eval.
+        data: where it is: in LLM-Adapters' files, and as on the hub.
+    """
+
+    name: str
+    wording: Wording
+    columns: Columns
+    benchmark: Benchmark
+    data: tuple[DataRef, ...]
+
+    def document(self, row: Row) -> dict[str, Any] | None:
+        """Return a row in the hub's columns, from either form; ``None`` where an instruction does not hold them all."""
+        if "instruction" not in row:
+            return self.columns.document(row)
+        return self.columns.row(self.asked(row)) if self.columns.row else None
+
+    def asked(self, row: Row) -> Asked:
+        """Return what a row asks, from either form.
+
+        Raises:
+            UserError: it cannot be read; the message goes on from the row's place.
+        """
+        if "instruction" in row:
+            found = self.wording.asked(row["instruction"], row["answer"])
+            if found is None:
+                raise UserError("is not worded as LLM-Adapters words this set, or its answer is none of its choices")
+            return found
+        try:
+            asked = self.columns.asked(row)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise UserError(f"cannot be read from its columns {self.columns.described}") from error
+        if not all(isinstance(text, str) for text in (asked.stem, *asked.choices)):
+            raise UserError("has something else than text for a question or a choice")
+        if asked.label not in range(len(asked.choices)):
+            raise UserError("has a label that is none of its choices")
+        return asked

@@ -1,0 +1,264 @@
+"""The commonsense tasks: the mixture of eight sets, and each of them alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, model_validator
+
+from bench.errors import UserError
+from bench.reference import Reference
+from tasks.base import Evaluation, Splits
+from tasks.commonsense.questions import QuestionSet
+from tasks.commonsense.scores import asked_of, by_generation, by_likelihood, scores
+from tasks.commonsense.sets import SETS
+from tasks.data.source import DataRef, Source
+from tasks.data.split import CUT_SEED, cut_splits
+from tasks.language_model import LanguageModelTask, LogLikelihood
+from tasks.llm_adapters import (
+    REFERENCE,
+    InstructionOptions,
+    Part,
+    available,
+    instruction_prompt,
+    instruction_response,
+    mixed,
+    three_ways,
+)
+from tasks.lm_eval_bridge import as_text, right_answers
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from datasets import Dataset
+
+    from tasks.inference import Predictor, Rows
+
+
+class CommonsenseOptions(InstructionOptions):
+    """What a user may set of the commonsense tasks.
+
+    Attributes:
+        protocol: how accuracy is measured: ``generate`` an answer and look for the choice it names, as LLM-Adapters and
+            most tables since; or ``lm_eval``, whether the right choice is likelier than the others.
+        train_text: what is trained on: LLM-Adapters' ``instruction``, or the question as ``lm_eval`` words it with the
+            right choice after it.
+        num_fewshot: examples before each question, in lm-eval's words only: drawn from the training split for each
+            question, always the same ones.
+    """
+
+    protocol: Literal["generate", "lm_eval"] = "generate"
+    train_text: Literal["instruction", "lm_eval"] = "instruction"
+    num_fewshot: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _agree(self) -> CommonsenseOptions:
+        if self.protocol == "generate" and (self.train_text != "instruction" or self.num_fewshot):
+            raise ValueError(
+                "protocol=generate asks by instruction, so train_text must be instruction and num_fewshot 0; "
+                "use protocol=lm_eval"
+            )
+        return self
+
+    @property
+    def asks_lm_eval(self) -> bool:
+        """Whether documents in the hub's columns are needed."""
+        return self.protocol == "lm_eval"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commonsense(LanguageModelTask):
+    """Multiple-choice questions of one or several sets."""
+
+    name: str
+    sets: tuple[QuestionSet, ...]
+    options: CommonsenseOptions = field(default_factory=CommonsenseOptions)
+    reference: Reference = REFERENCE
+    primary: str = "accuracy"
+
+    @property
+    def data(self) -> DataRef:  # type: ignore[override]
+        """The first set's."""
+        return self.sets[0].data[0]
+
+    @property
+    def refs(self) -> tuple[DataRef, ...]:
+        """LLM-Adapters' files, or the hub's rows where that is all there is; see `missing` for how it is chosen."""
+        return tuple(self._forms(part)[0] for part in self.sets)
+
+    def missing(self, source: Source) -> str | None:
+        """Return why a set cannot be had in either form, or ``None`` if all can."""
+        for part in self.sets:
+            if available(part.data, source) is None:
+                return source.missing(part.data[0])
+        return None
+
+    def describe(self, source: Source) -> str:
+        """Return where the data comes from, in words for a table."""
+        return "; ".join(dict.fromkeys(source.describe(ref) for ref in self._found(source)))
+
+    def revision(self, source: Source) -> str:
+        """Return the commit or content hash that fixes the data."""
+        found = list(dict.fromkeys(source.revision(ref) for ref in self._found(source)))
+        return found[0] if len(found) == 1 else f"sha256:{hashlib.sha256(' '.join(found).encode()).hexdigest()}"
+
+    @property
+    def loss_on(self) -> Literal["response", "all"]:
+        """The tokens that the loss counts."""
+        return self.options.loss_on
+
+    def splits(self, source: Source, limit: int | None = None) -> Splits:
+        """Load every set, cut it and mix them; with ``limit``, at most so many examples, and reported ones of each set.
+
+        A set whose training split is not at hand is cut in three (see `tasks.data.split`).
+        """
+        parts = []
+        for part, ref in zip(self.sets, self._found(source), strict=True):
+            raw = {
+                name: _read(rows, part, f"the {name} split of {part.name}") for name, rows in source.load(ref).items()
+            }
+            cut = cut_splits(raw, ref if ref.train in raw else three_ways(ref, raw), None, stratify=False)
+            parts.append(Part(part.name, cut))
+        pools = {part.subset: part.cut.train for part in parts}
+        return mixed(parts, limit, lambda subset, rows: self._worded(subset, rows, pools[subset]))
+
+    def check(self, dataset: Dataset, split: str) -> Dataset:
+        """Return the rows of a task of one set; `splits` reads the sets of a mixture one by one."""
+        return _read(dataset, self.sets[0], f"the {split} split of {self.sets[0].name}")
+
+    def prompt(self, example: Mapping[str, Any]) -> str:
+        """Return the instruction in LLM-Adapters' frame, or the question as lm-eval asks it."""
+        return str(example["prompt"])
+
+    def response(self, example: Mapping[str, Any]) -> str:
+        """Return the right answer."""
+        return str(example["response"])
+
+    def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
+        """Return one row an example: ``label``, ``prediction``, ``accuracy``; see `tasks.commonsense.scores`."""
+        if self.options.protocol == "lm_eval":
+            return by_likelihood(predictor, self._by_name, examples)
+        return by_generation(predictor, self._by_name, examples, inputs, self.options)
+
+    def score(self, predictions: pd.DataFrame) -> Mapping[str, float]:
+        """Return the mean over the sets, and each set's own; see `tasks.commonsense.scores.scores`."""
+        return scores(predictions)
+
+    @property
+    def selected_by(self) -> Evaluation:
+        """The likelihood of the right answers, unless the user wants the accuracy."""
+        return LogLikelihood() if self.options.select_by == "log_likelihood" else self
+
+    @property
+    def _by_name(self) -> dict[str, QuestionSet]:
+        return {part.name: part for part in self.sets}
+
+    def _forms(self, part: QuestionSet) -> tuple[DataRef, ...]:
+        """Return a set's forms, the better one first: only the hub's rows hold all that lm-eval may show."""
+        return part.data[::-1] if self.options.asks_lm_eval else part.data
+
+    def _found(self, source: Source) -> list[DataRef]:
+        found = []
+        for part in self.sets:
+            forms = self._forms(part)
+            found.append(available(forms, source) or forms[0])
+        return found
+
+    def _worded(self, subset: str, rows: Dataset, pool: Dataset) -> Dataset:
+        """Return rows with what is trained on, ``prompt`` and ``response``, and the ``shots`` that lm-eval shows.
+
+        Args:
+            subset: the set.
+            rows: as `_read` and `cut_splits` leave them.
+            pool: where few-shot examples come from.
+        """
+        from datasets import Dataset
+
+        kept = {name: rows[name][:] for name in ("instruction", "answer", "label", "document")}
+        names = [f"{subset}:{name}" for name in rows["example"][:]]
+        shots = self._shots(subset, rows, pool)
+        columns = {"example": names, "subset": [subset] * len(rows), **kept, "shots": shots}
+        if self.options.train_text == "instruction":
+            prompts = [instruction_prompt(text) for text in kept["instruction"]]
+            responses = [instruction_response(f"the correct answer is {name}") for name in kept["answer"]]
+        else:
+            asked = asked_of(self._by_name, Dataset.from_dict(columns))
+            texts = right_answers(asked, {subset: kept["label"]})[subset]
+            prompts, responses = ([text[place] for text in texts] for place in (0, 1))
+        return Dataset.from_dict({**columns, "prompt": prompts, "response": responses})
+
+    def _shots(self, subset: str, rows: Dataset, pool: Dataset) -> list[str]:
+        """Return the few-shot examples of each row, drawn by its name: neither a limit nor another row moves them."""
+        import numpy as np
+
+        wanted = self.options.num_fewshot
+        if not wanted:
+            return ["[]"] * len(rows)
+        if len(pool) <= wanted:
+            raise UserError(
+                f"num_fewshot={wanted} needs more than {wanted} training examples of {subset}, and there are "
+                f"{len(pool)}; use fewer"
+            )
+        names, documents = pool["example"][:], pool["document"][:]
+        found = []
+        for name in rows["example"][:]:
+            draw = np.random.default_rng([CUT_SEED, *name.encode()]).choice(len(pool), size=wanted + 1, replace=False)
+            kept = [row for row in draw.tolist() if names[row] != name][:wanted]
+            found.append(json.dumps([documents[row] for row in kept]))
+        return found
+
+
+def _read(dataset: Dataset, part: QuestionSet, where: str) -> Dataset:
+    """Return a split of a set, of either form, with the columns ``instruction``, ``answer``, ``label``, ``document``.
+
+    Raises:
+        UserError: a column is missing, a row cannot be read.
+    """
+    from datasets import Dataset
+
+    if not len(dataset):
+        raise UserError(f"{where} is empty; give a file with examples")
+    needed = ("instruction", "answer") if "instruction" in dataset.column_names else part.columns.names
+    absent = [name for name in needed if name not in dataset.column_names]
+    if absent:
+        raise UserError(
+            f"{where} has no column {', '.join(absent)}: it must have instruction and answer, or "
+            f"{part.columns.described}, and has {', '.join(dataset.column_names)}"
+        )
+    rows = []
+    for number, row in enumerate(dataset, start=1):
+        try:
+            asked = part.asked(row)
+        except UserError as error:
+            raise UserError(f"{where}, row {number}, {error}; mend or remove the row") from error
+        document = part.document(row)
+        rows.append(
+            {
+                "instruction": part.wording.instruction(asked),
+                "answer": part.wording.names(len(asked.choices))[asked.label],
+                "label": asked.label,
+                "document": "" if document is None else as_text(document),
+            }
+        )
+    return Dataset.from_list(rows)
+
+
+COMMONSENSE = Commonsense(name="commonsense", sets=SETS)
+
+
+def _alone(name: str) -> Commonsense:
+    (part,) = (part for part in SETS if part.name == name)
+    return Commonsense(name=f"commonsense_single/{name}", sets=(part,))
+
+
+BOOLQ = _alone("boolq")
+PIQA = _alone("piqa")
+SIQA = _alone("siqa")
+HELLASWAG = _alone("hellaswag")
+WINOGRANDE = _alone("winogrande")
+ARC_EASY = _alone("arc_easy")
+ARC_CHALLENGE = _alone("arc_challenge")
+OPENBOOKQA = _alone("openbookqa")

@@ -1,0 +1,104 @@
+"""Any task by a YAML file: ``bench run --tasks my_task.yaml``.
+
+A file says what `tasks.from_yaml.schema` has fields for::
+
+    name: my/reviews
+    kind: classification          # or regression, text_generation, multiple_choice, image_classification
+    reference: {title: Reviews of our shop, year: 2026, venue: own data}
+    licence: CC BY 4.0
+    data: {folder: reviews, train: train.csv, reported: test.csv}
+    texts: [review]
+    label: stars
+    labels: [bad, good]
+    metrics: [accuracy, f1]       # the first ranks
+
+What it says is the task's `definition`, which goes into the records: a record can be scored again without the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UserError, did_you_mean
+from bench.validation import validated
+from tasks import TASKS
+from tasks.base import Task
+from tasks.data.files import TaskFiles
+from tasks.data.hub import HubSource
+from tasks.data.image_files import image_files
+from tasks.data.lock import RevisionLock
+from tasks.from_yaml.kinds import data_ref, dumped, made
+from tasks.from_yaml.reading import read_mapping
+from tasks.from_yaml.schema import KINDS, Definition
+
+
+def task_of_file(path: Path) -> Task:
+    """Return the task that a YAML file defines, with its data.
+
+    Raises:
+        UserError: the file defines none, takes a name that is taken, or its data would be outside its folder.
+    """
+    definition, root = _read(path)
+    if definition.data.hub:
+        return made(definition, HubSource(RevisionLock(path.with_suffix(".lock.json"))))
+    return made(definition, TaskFiles(root))
+
+
+def read_definition(path: Path) -> dict[str, Any]:
+    """Return what a YAML file says, checked and with every default; no path in it tells of the machine.
+
+    Raises:
+        UserError: as `task_of_file`.
+    """
+    return dumped(_read(path)[0])
+
+
+def defined_task(definition: Mapping[str, Any]) -> Task:
+    """Return the task of a definition, as a record keeps it: it has no data of its own, and needs none to score.
+
+    Raises:
+        UserError: it defines none.
+    """
+    return made(_validated(definition, "the definition of the task"), None)
+
+
+def _read(path: Path) -> tuple[Definition, Path]:
+    """Return what a file says, and the folder that its data's folder is in."""
+    content = read_mapping(path)
+    root = path.parent
+    data = content.get("data")
+    folder = data.get("folder") if isinstance(data, dict) else None
+    explicit = isinstance(folder, str) and Path(folder).is_absolute()
+    if isinstance(data, dict) and isinstance(folder, str) and explicit:
+        # Only by its absolute path, written out, may a file name a folder that is not below its own.
+        root = Path(folder).parent
+        content = {**content, "data": {**data, "folder": Path(folder).name or "."}}
+    definition = _validated(content, f'the task file "{path}"')
+    if definition.name in TASKS or any(name.startswith(f"{definition.name}/") for name in TASKS):
+        raise UserError(f'the task file "{path}" takes the name "{definition.name}", which a task of parbench has')
+    if not explicit:
+        _refuse_outside(definition, root, path)
+    return definition, root
+
+
+def _validated(content: Mapping[str, Any], what: str) -> Definition:
+    kind = content.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        known = did_you_mean(kind, KINDS) if isinstance(kind, str) else f"; there is: {', '.join(KINDS)}"
+        raise UserError(f"{what} is wrong: {f'there is no kind {kind!r}' if kind else 'it needs a kind'}{known}")
+    return validated(KINDS[kind], content, what)
+
+
+def _refuse_outside(definition: Definition, root: Path, path: Path) -> None:
+    """Check that no link leads the data out of the file's folder; the names were checked already."""
+    home = root.resolve()
+    found = TaskFiles(root).paths(data_ref(definition.data))
+    images = [image for entry in found if entry.is_dir() for image in image_files(entry)]
+    for file in (*found, *images):
+        if not file.resolve().is_relative_to(home):
+            raise UserError(
+                f'the task file "{path}" leads by a link to "{file.name}" outside of its folder; give the absolute '
+                "path of the data's folder in data.folder"
+            )

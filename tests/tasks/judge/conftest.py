@@ -1,0 +1,146 @@
+"""A small question set, fast clients, and FastChat's own judging code to compare with."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import threading
+import types
+from pathlib import Path
+
+import pytest
+
+from tasks.judge import ClientSettings, JudgeClient, JudgeSpec, QuestionSet, from_folder
+from tasks.judge.pace import Clock
+from tasks.judge.prompts import prompt_name
+
+KEY = "sk-planted-4f9c2e7718aa03bd"
+
+
+class FakeClock(Clock):
+    """Time that passes only by being slept through."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+        self.slept: list[float] = []
+        self._lock = threading.Lock()
+
+    def now(self) -> float:
+        with self._lock:
+            return self.time
+
+    def sleep(self, seconds: float, stop: threading.Event) -> None:
+        with self._lock:
+            self.slept.append(seconds)
+            self.time += seconds
+
+
+@pytest.fixture(autouse=True)
+def _no_keys(monkeypatch):
+    for name in ("PARBENCH_JUDGE_KEY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def connect(clock):
+    """Make clients for a stub; they wait on the fake clock and are closed at the end."""
+    clients = []
+
+    def make(stub, model="judge", **settings) -> JudgeClient:
+        clients.append(JudgeClient(JudgeSpec(model, stub.url), ClientSettings(**settings), clock))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+def write_lines(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Three questions in FastChat's layout, one of them graded against a reference."""
+    prompts = []
+    for kind, output in (("single", "[[rating]]"), ("pairwise", "[[A]]")):
+        for reference in (False, True):
+            for turn in (1, 2):
+                fields = {
+                    ("single", 1): "{question}|{answer}",
+                    ("single", 2): "{question_1}|{answer_1}|{question_2}|{answer_2}",
+                    ("pairwise", 1): "{question}|{answer_a}|{answer_b}",
+                    ("pairwise", 2): "{question_1}|{answer_a_1}|{answer_b_1}|{question_2}|{answer_a_2}|{answer_b_2}",
+                }[kind, turn]
+                if reference:
+                    fields += "|{ref_answer_1}" + ("|{ref_answer_2}" if turn == 2 else "")
+                name = prompt_name(kind, turn, reference)
+                prompts.append(
+                    {
+                        "name": name,
+                        "type": kind,
+                        "system_prompt": f"judge by {name}",
+                        "prompt_template": fields,
+                        "output_format": output,
+                    }
+                )
+    root = tmp_path / "fastchat"
+    write_lines(root / "judge_prompts.jsonl", prompts)
+    questions = [
+        {"question_id": 1, "category": "writing", "turns": ["write", "again"]},
+        {"question_id": 2, "category": "math", "turns": ["1+1?", "+1?"], "reference": ["2", "3"]},
+        {"question_id": 3, "category": "stem", "turns": ["why?", "how?"]},
+    ]
+    write_lines(root / "mt_bench" / "question.jsonl", questions)
+    references = [{"question_id": 2, "choices": [{"index": 0, "turns": ["two", "three"]}]}]
+    write_lines(root / "mt_bench" / "reference_answer" / "gpt-4.jsonl", references)
+    return root
+
+
+@pytest.fixture
+def questions(folder) -> QuestionSet:
+    return from_folder(folder)
+
+
+@pytest.fixture
+def answers() -> dict[int, tuple[str, str]]:
+    return {number: (f"first of {number}", f"second of {number}") for number in (1, 2, 3)}
+
+
+@pytest.fixture(scope="session")
+def fastchat_common():
+    """``fastchat.llm_judge.common``, which asks for API libraries that it does not need for what is compared here."""
+    pytest.importorskip("fastchat")
+    stood_in = []
+    for name in ("openai", "anthropic"):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            sys.modules[name] = types.ModuleType(name)
+            stood_in.append(name)
+    try:
+        return importlib.import_module("fastchat.llm_judge.common")
+    finally:
+        for name in stood_in:
+            del sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """Letters as tokens, a beginning and an end, no chat template."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    letters = ["<unk>", "<s>", "</s>", *map(chr, range(32, 127)), "\n"]
+    inner = Tokenizer(models.WordLevel({letter: place for place, letter in enumerate(letters)}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    inner.decoder = decoders.Fuse()
+    inner.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", bos_token="<s>", eos_token="</s>")

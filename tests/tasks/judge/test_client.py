@@ -1,0 +1,233 @@
+"""The client against a real server: what is sent, what is tried again, and what each mishap is called."""
+
+import gzip
+import json
+import threading
+
+import pytest
+
+from bench.errors import UserError
+from tasks.judge import ClientSettings, Failure, FailureKind, JudgeClient, JudgeSpec, Reply, Retries, Sampling
+from tests.tasks.judge.conftest import KEY
+from tests.tasks.judge.stub import Answer, chat, endpoint, failing
+
+ASKED = ({"role": "system", "content": "be fair"}, {"role": "user", "content": "rate this: naïve ☃"})
+
+
+def test_what_is_sent_is_what_fastchat_sends(connect, monkeypatch):
+    monkeypatch.setenv("PARBENCH_JUDGE_KEY", KEY)
+    with endpoint([chat("Rating: [[7]]")]) as stub:
+        reply = connect(stub).ask(ASKED, Sampling())
+    assert reply == Reply("Rating: [[7]]", "stop", "judge-0613", 7, 3)
+    assert stub.requests == [
+        {"model": "judge", "messages": list(ASKED), "n": 1, "temperature": 0.0, "max_tokens": 2048}
+    ]
+    assert stub.paths == ["/v1/chat/completions"]
+    assert stub.headers[0]["Authorization"] == f"Bearer {KEY}"
+
+
+def test_newer_models_get_their_own_fields_and_a_local_one_no_common_key(connect, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with endpoint([chat("[[7]]")]) as stub:
+        connect(stub).ask(ASKED, Sampling(temperature=None, max_tokens=9, limit_name="max_completion_tokens"))
+    assert stub.requests == [{"model": "judge", "messages": list(ASKED), "n": 1, "max_completion_tokens": 9}]
+    assert "Authorization" not in stub.headers[0]
+
+
+def test_a_local_endpoint_is_not_asked_through_a_proxy(connect, monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with endpoint([chat("[[7]]")]) as stub:
+        assert isinstance(connect(stub).ask(ASKED, Sampling()), Reply)
+
+
+PASSING = {
+    "reset": (Answer(drop="before"), FailureKind.CONNECTION),
+    "cut": (Answer(body=b'{"choices"', drop="inside"), FailureKind.CONNECTION),
+    "busy": (failing(429), FailureKind.RATE_LIMIT),
+    "500": (failing(500), FailureKind.SERVER),
+    "503": (Answer(503, b"<html>upstream</html>"), FailureKind.SERVER),
+    "408": (failing(408), FailureKind.TIMEOUT),
+    "gateway": (Answer(200, b'{"error": {"message": "upstream", "code": 502}}'), FailureKind.SERVER),
+    "no json": (Answer(body=b"<html>hello</html>"), FailureKind.MALFORMED),
+    "half json": (Answer(body=b'{"choices": [{"mess'), FailureKind.MALFORMED),
+    "not text": (Answer(body=b"\xff\xfe\x00\xd8"), FailureKind.MALFORMED),
+    "a list": (Answer(body=b"[1, 2]"), FailureKind.MALFORMED),
+    "null": (Answer(body=b"null"), FailureKind.MALFORMED),
+    "nothing": (Answer(body=b""), FailureKind.MALFORMED),
+    "no choice": (Answer(body=b'{"choices": []}'), FailureKind.MALFORMED),
+    "no message": (Answer(body=b'{"choices": [{}]}'), FailureKind.MALFORMED),
+    "usage": (Answer(body=b'{"choices": [{"message": {"content": "x"}}], "usage": 3}'), FailureKind.MALFORMED),
+    "parts": (chat([{"type": "text", "text": "[[5]]"}]), FailureKind.MALFORMED),
+    "surrogate": (Answer(body=b'{"choices": [{"message": {"content": "\\ud800"}}]}'), FailureKind.MALFORMED),
+    "deep": (Answer(body=b"[" * 100_000), FailureKind.MALFORMED),
+    "no gzip": (Answer(body=b"not gzip", headers={"Content-Encoding": "gzip"}), FailureKind.MALFORMED),
+    "empty": (chat(""), FailureKind.EMPTY),
+    "blank": (chat(" \n "), FailureKind.EMPTY),
+    "no content": (chat(None), FailureKind.EMPTY),
+}
+
+
+@pytest.mark.parametrize("mishap", PASSING)
+def test_what_may_pass_is_tried_again(connect, clock, mishap):
+    answer, kind = PASSING[mishap]
+    with endpoint([answer, answer, chat("[[5]]")]) as stub:
+        assert connect(stub).ask(ASKED, Sampling()).text == "[[5]]"
+        assert len(stub.requests) == 3
+    with endpoint([answer]) as stub:
+        failure = connect(stub, retries=Retries(attempts=3)).ask(ASKED, Sampling())
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.attempts, len(stub.requests)) == (kind, 3, 3)
+    assert failure.kind.passing
+    assert not failure.kind.fatal
+
+
+LASTING = {
+    "400": (failing(400, "context too long"), FailureKind.REJECTED, False),
+    "422": (Answer(422, b'{"detail": "no such field"}'), FailureKind.REJECTED, False),
+    "401": (failing(401), FailureKind.UNAUTHORISED, True),
+    "403": (failing(403), FailureKind.UNAUTHORISED, True),
+    "404": (failing(404, "the model `judge` does not exist"), FailureKind.NOT_FOUND, True),
+    "redirect": (Answer(307, b"", {"Location": "http://127.0.0.1:9/v1"}), FailureKind.NOT_FOUND, True),
+    "quota": (failing(429, "pay first", "insufficient_quota"), FailureKind.QUOTA, True),
+    "402": (failing(402), FailureKind.QUOTA, True),
+    "refusal": (chat(None, refusal="I cannot judge that"), FailureKind.REFUSED, False),
+    "filter": (chat("", finish_reason="content_filter"), FailureKind.REFUSED, False),
+    "filtered": (failing(400, "filtered", "content_filter"), FailureKind.REFUSED, False),
+    "thought": (chat("", finish_reason="length"), FailureKind.OUT_OF_TOKENS, False),
+}
+
+
+@pytest.mark.parametrize("mishap", LASTING)
+def test_what_will_not_pass_is_not_tried_again(connect, mishap):
+    answer, kind, fatal = LASTING[mishap]
+    with endpoint([answer]) as stub:
+        failure = connect(stub).ask(ASKED, Sampling())
+    assert isinstance(failure, Failure)
+    assert (failure.kind, failure.attempts, len(stub.requests)) == (kind, 1, 1)
+    assert (failure.kind.fatal, failure.kind.passing) == (fatal, False)
+
+
+def test_the_endpoints_own_words_are_told():
+    for answer, words in ((LASTING["400"][0], "context too long"), (LASTING["422"][0], "no such field")):
+        with (
+            endpoint([answer]) as stub,
+            JudgeClient(JudgeSpec("judge", stub.url)) as client,
+        ):
+            assert words in client.ask(ASKED, Sampling()).message
+
+
+def test_waits_double_with_jitter_up_to_the_longest(connect, clock):
+    with endpoint([failing(500)]) as stub:
+        connect(stub, retries=Retries(attempts=7, first_s=1.0, longest_s=8.0)).ask(ASKED, Sampling())
+    assert len(clock.slept) == 6  # none after the last attempt
+    for wait, longest in zip(clock.slept, (1, 2, 4, 8, 8, 8), strict=True):
+        assert longest / 2 <= wait <= longest
+    assert len(set(clock.slept)) == 6
+
+
+def test_waits_are_random():
+    assert len({Retries().wait(3, None) for _ in range(100)}) > 90
+
+
+def test_retry_after_is_obeyed_and_holds_back_everybody(connect, clock):
+    with endpoint([failing(429, retry_after="30"), chat("[[5]]")]) as stub:
+        client = connect(stub)
+        client.ask(ASKED, Sampling())
+        # Nobody else may send before the 30 seconds are over either.
+        assert sum(clock.slept) >= 30
+        assert clock.now() >= 1030
+    clock.slept.clear()
+    with endpoint([failing(503, retry_after="40"), chat("[[5]]")]) as stub:
+        connect(stub).ask(ASKED, Sampling())
+    assert clock.slept == [40.0]
+
+
+def test_an_endpoint_that_wants_to_be_left_alone_too_long_has_failed(connect, clock):
+    with endpoint([failing(429, retry_after="86400")]) as stub:
+        failure = connect(stub).ask(ASKED, Sampling())
+    assert (failure.kind, failure.wait_s, failure.attempts) == (FailureKind.RATE_LIMIT, 86400.0, 1)
+    assert clock.slept == []
+
+
+def test_no_more_requests_a_minute_than_allowed(connect, clock):
+    with endpoint([chat("[[5]]")]) as stub:
+        client = connect(stub, requests_per_minute=30)
+        for _ in range(4):
+            client.ask(ASKED, Sampling())
+    assert clock.slept == [2.0, 2.0, 2.0]
+
+
+def test_silence_and_dripping_are_time_outs():
+    ready = threading.Event()
+    settings = ClientSettings(silent_s=0.1, retries=Retries(attempts=1))
+    with (
+        endpoint(lambda request, number: (ready.wait(5), chat("[[5]]"))[1]) as stub,
+        JudgeClient(JudgeSpec("judge", stub.url), settings) as client,
+    ):
+        assert client.ask(ASKED, Sampling()).kind is FailureKind.TIMEOUT
+        ready.set()
+    settings = ClientSettings(total_s=0.1, retries=Retries(attempts=1))
+    with endpoint([Answer(drip=True)]) as stub, JudgeClient(JudgeSpec("judge", stub.url), settings) as client:
+        assert client.ask(ASKED, Sampling()).kind is FailureKind.TIMEOUT
+
+
+def test_an_answer_without_end_is_not_read_to_its_end(connect):
+    bomb = Answer(body=gzip.compress(b" " * 10_000_000), headers={"Content-Encoding": "gzip"})
+    with endpoint([bomb]) as stub:
+        failure = connect(stub, largest_answer=1_000_000, retries=Retries(attempts=1)).ask(ASKED, Sampling())
+    assert failure.kind is FailureKind.MALFORMED
+    assert "too long" in failure.message
+
+
+def test_nobody_there_is_a_failure_with_a_reason(connect):
+    with endpoint([chat("x")]) as stub:
+        pass
+    failure = connect(stub, retries=Retries(attempts=2)).ask(ASKED, Sampling())
+    assert (failure.kind, failure.attempts) == (FailureKind.CONNECTION, 2)
+    assert "refused" in failure.message.lower()
+
+
+def test_a_stopped_client_asks_no_more(connect):
+    stop = threading.Event()
+    stop.set()
+    with endpoint([chat("[[5]]")]) as stub:
+        assert connect(stub).ask(ASKED, Sampling(), stop).kind is FailureKind.STOPPED
+    assert stub.requests == []
+
+
+def test_a_wait_ends_when_it_is_stopped():
+    stop = threading.Event()
+
+    def script(request, number):
+        stop.set()
+        return failing(500)
+
+    settings = ClientSettings(retries=Retries(first_s=3600, longest_s=3600))
+    with endpoint(script) as stub, JudgeClient(JudgeSpec("judge", stub.url), settings) as client:
+        assert client.ask(ASKED, Sampling(), stop).kind is FailureKind.SERVER
+    assert len(stub.requests) == 1
+
+
+def test_settings_out_of_range_are_refused():
+    for wrong in (
+        lambda: ClientSettings(total_s=0),
+        lambda: Retries(attempts=0),
+        lambda: Retries(first_s=5, longest_s=1),
+        lambda: Sampling(temperature=-1),
+        lambda: Sampling(temperature=float("nan")),
+        lambda: Sampling(max_tokens=0),
+        lambda: JudgeClient(JudgeSpec("m", "http://127.0.0.1:1/v1"), ClientSettings(requests_per_minute=0)),
+    ):
+        with pytest.raises(UserError):
+            wrong()
+
+
+def test_the_body_is_plain_json(connect):
+    """One model of every endpoint: a request that a strict JSON reader takes."""
+    with endpoint([chat("[[5]]")]) as stub:
+        connect(stub).ask(ASKED, Sampling())
+    assert stub.headers[0]["Content-Type"] == "application/json"
+    assert json.loads(json.dumps(stub.requests[0])) == stub.requests[0]
