@@ -12,7 +12,8 @@ A file says what `tasks.from_yaml.schema` has fields for::
     labels: [bad, good]
     metrics: [accuracy, f1]       # the first ranks
 
-What it says is the task's `definition`, which goes into the records: a record can be scored again without the file.
+The labels of images in class folders may be left out: they are the folders' names. What a file says is the task's
+`definition`, which goes into the records: a record can be scored again without the file.
 """
 
 from __future__ import annotations
@@ -75,12 +76,27 @@ def _read(path: Path) -> tuple[Definition, Path]:
         # Only by its absolute path, written out, may a file name a folder that is not below its own.
         root = Path(folder).parent
         content = {**content, "data": {**data, "folder": Path(folder).name or "."}}
-    definition = _validated(content, f'the task file "{path}"')
+    definition = _validated(_with_class_folders(content, root), f'the task file "{path}"')
     if definition.name in TASKS or any(name.startswith(f"{definition.name}/") for name in TASKS):
         raise UserError(f'the task file "{path}" takes the name "{definition.name}", which a task of parbench has')
     if not explicit:
         _refuse_outside(definition, root, path)
     return definition, root
+
+
+def _with_class_folders(content: Mapping[str, Any], root: Path) -> Mapping[str, Any]:
+    """Return the content with the labels that it leaves out where folders of images have them for names.
+
+    They go into the definition like labels that are written out: a record must tell them without the folder.
+    """
+    data = content.get("data")
+    if content.get("kind") != "image_classification" or "labels" in content or not isinstance(data, Mapping):
+        return content
+    folder, train = data.get("folder"), data.get("train")
+    if not isinstance(folder, str) or not isinstance(train, str) or not (root / folder / train).is_dir():
+        return content
+    names = sorted(entry.name for entry in (root / folder / train).iterdir() if entry.is_dir())
+    return {**content, "labels": names} if len(names) > 1 else content
 
 
 def _validated(content: Mapping[str, Any], what: str) -> Definition:

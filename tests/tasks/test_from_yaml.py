@@ -376,3 +376,17 @@ def test_a_choice_that_is_not_there(tmp_path, label):
     write(tmp_path / "train.jsonl", RANKED)
     write(tmp_path / "test.jsonl", [{**RANKED[0], "right": label}])
     assert f"row 1 has the unknown label {label!r}" in unusable(task_file(tmp_path, CHOICES))
+
+
+def test_class_folders_need_no_labels(tmp_path):
+    """They are in the definition all the same, so that a record tells them."""
+    for split in ("train", "test"):
+        for number, name in enumerate(("zebra", "ant")):
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            for copy in range(12):
+                (folder / f"{copy}.png").write_bytes(png((90 * number, copy, 0)))
+    fields = {key: value for key, value in IMAGES.items() if key != "labels"}
+    path = task_file(tmp_path, fields)
+    assert task_of_file(path).head.labels == ("ant", "zebra")
+    assert read_definition(path)["labels"] == ["ant", "zebra"]
