@@ -92,7 +92,7 @@ def _with_class_folders(content: Mapping[str, Any], root: Path) -> Mapping[str, 
     data = content.get("data")
     if content.get("kind") != "image_classification" or "labels" in content or not isinstance(data, Mapping):
         return content
-    folder, train = data.get("folder"), data.get("train")
+    folder, train = data.get("folder", "."), data.get("train")
     if not isinstance(folder, str) or not isinstance(train, str) or not (root / folder / train).is_dir():
         return content
     names = sorted(entry.name for entry in (root / folder / train).iterdir() if entry.is_dir())
