@@ -23,6 +23,11 @@ METHODS.register("lora", "methods.lora:LORA", "Low-rank adaptation (Hu et al., 2
 METHODS.register("dora", "methods.dora:DORA", "Weight-decomposed low-rank adaptation (Liu et al., 2024)")
 METHODS.register("adalora", "methods.adalora:ADALORA", "LoRA with an adaptive rank budget (Zhang et al., 2023)")
 METHODS.register("fourierft", "methods.fourierft:FOURIERFT", "Sparse Fourier spectrum (Gao et al., 2024)")
+METHODS.register(
+    "fourierft_fast",
+    "methods.fourierft_fast.method:FOURIERFT_FAST",
+    "FourierFT at a fraction of its cost, the same numbers (Gao et al., 2024)",
+)
 METHODS.register("vera", "methods.vera:VERA", "Vector-based random matrix adaptation (Kopiczko et al., 2024)")
 METHODS.register("loca", "methods.loca.method:LOCA", "Location-aware cosine adaptation (Du et al., 2025)")
 METHODS.register("replora", "methods.replora.method:REPLORA", "LoRA from small generators (Truong et al., 2025)")

@@ -31,6 +31,10 @@ class LocaConfig(PeftConfig):
             modules; `None` draws them from torch's global generator.
         init_weights: `True` starts from zero coefficients, the paper's start; `False` draws them from N(0,
             0.02), for tests.
+        keep_update: whether each adapted layer keeps its weight update while the parameters stay the same, from the
+            forward to the backward pass and over the micro-batches of an optimiser step, at the price of as much
+            memory as the adapted weights in float32; otherwise it is built again in every pass. Results are the same.
+            By default (`None`) it is kept on the CPU, and not on accelerators, where memory is scarcer than time.
         target_modules: names (or a regular expression) of the `nn.Linear` and `Conv1D` modules to adapt; by
             default the query and value projections of the known architectures.
         exclude_modules: names (or a regular expression) of modules to leave alone.
@@ -51,6 +55,7 @@ class LocaConfig(PeftConfig):
     location_clamp: str = "authors"
     location_seed: int | None = None
     init_weights: bool = True
+    keep_update: bool | None = None
     target_modules: set[str] | list[str] | str | None = None
     exclude_modules: set[str] | list[str] | str | None = None
     modules_to_save: list[str] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Collection
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
@@ -13,8 +13,11 @@ from peft.utils.other import get_pattern_key
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from methods.loca.basis import CosineBasis
 from methods.loca.config import LOCATION_CLAMPS, LocaConfig
-from methods.loca.transform import CosineTransform, DeltaLinear, RankProduct, delta_weight
+from methods.loca.folded import KeptUpdate, foldable, folded_linear, keeps_update, total_delta, update_linear
+from methods.loca.spectrum import SparseSpectrum
+from methods.loca.transform import CosineUpdate
 
 COEFFICIENTS = "loca_coefficients"
 LOCATIONS = "loca_locations"
@@ -32,9 +35,7 @@ class LocaLayer(BaseTunerLayer):
     """
 
     adapter_layer_names = (COEFFICIENTS, LOCATIONS)
-    other_param_names = ("loca_alpha", "loca_upper")
-
-    transform_type: ClassVar[type[CosineTransform]] = RankProduct
+    other_param_names = ("loca_alpha", "loca_upper", "loca_keep_update")
 
     def __init__(self, base_layer: nn.Module) -> None:
         self.base_layer = base_layer
@@ -42,6 +43,7 @@ class LocaLayer(BaseTunerLayer):
         self.loca_locations = nn.ParameterDict()
         self.loca_alpha: dict[str, float] = {}
         self.loca_upper: dict[str, float] = {}
+        self.loca_keep_update: dict[str, bool | None] = {}
         self.frozen_peft_weight_names: dict[str, tuple[str, ...]] = {}
         self.merged_adapters: list[str] = []
         self._disable_adapters = False
@@ -55,7 +57,8 @@ class LocaLayer(BaseTunerLayer):
         else:
             raise TypeError(f"LoCA adapts torch.nn.Linear and transformers' Conv1D, not {type(base).__name__}.")
         self.transposed = isinstance(base, Conv1D)
-        self.loca_transform = self.transform_type(self.out_features, self.in_features)
+        self._spectrum = SparseSpectrum(self.out_features, self.in_features, CosineBasis)
+        self._kept = KeptUpdate()
 
     def update_layer(self, adapter_name: str, config: LocaConfig, module_name: str) -> None:
         """Add the adapter to this layer, which is called `module_name` in the model.
@@ -81,6 +84,7 @@ class LocaLayer(BaseTunerLayer):
 
         self.loca_alpha[adapter_name] = config.alpha
         self.loca_upper[adapter_name] = LOCATION_CLAMPS[config.location_clamp]
+        self.loca_keep_update[adapter_name] = config.keep_update
         self.loca_coefficients[adapter_name] = nn.Parameter(coefficients)
         self.loca_locations[adapter_name] = nn.Parameter(locations)
         self._move_adapter_to_device_of_base_layer(adapter_name)
@@ -117,24 +121,24 @@ class LocaLayer(BaseTunerLayer):
     @torch.no_grad()
     def get_delta_weight(self, adapter: str) -> Tensor:
         """``alpha dW``, detached, in at least float32 and in the orientation of the base layer's weight."""
-        delta = delta_weight(*self._adapter(adapter))
+        update, parameters = self._update(adapter)
+        delta = total_delta([update], parameters)
         return delta.T if self.transposed else delta
 
-    def _adapter(self, name: str) -> tuple[Tensor, Tensor, CosineTransform, float, float]:
-        return (
-            self.loca_coefficients[name],
-            self.loca_locations[name],
-            self.loca_transform,
-            self.loca_alpha[name],
-            self.loca_upper[name],
-        )
+    def _update(self, adapter: str) -> tuple[CosineUpdate, tuple[Tensor, Tensor]]:
+        """How the adapter changes the weight, and its parameters."""
+        update = CosineUpdate(self._spectrum, self.loca_alpha[adapter], self.loca_upper[adapter])
+        return update, (self.loca_coefficients[adapter], self.loca_locations[adapter])
+
+    def _active_here(self) -> list[str]:
+        return [adapter for adapter in self.active_adapters if adapter in self.loca_coefficients]
 
 
 class LocaLinear(nn.Module, LocaLayer):
     """LoCA on a `torch.nn.Linear` or transformers' `Conv1D`.
 
-    ``y = base(x) + alpha x dW^T``, with one such term for each active adapter. The products with `dW` run in
-    the dtype of the base layer's output.
+    ``y = x (W + alpha dW)^T + b``, with one such term for each active adapter; `methods.loca.folded` says how, and when
+    it is ``base(x) + alpha x dW^T`` instead.
     """
 
     def __init__(self, base_layer: nn.Module, adapter_name: str, config: LocaConfig, module_name: str) -> None:
@@ -147,14 +151,20 @@ class LocaLinear(nn.Module, LocaLayer):
         """`x` has shape ``(..., q)``; returns ``(..., p)`` in the dtype of the base layer's output."""
         if self.disable_adapters and self.merged:
             self.unmerge()
-        result = self.base_layer(x, *args, **kwargs)
-        if self.disable_adapters or self.merged:
-            return result
+        adapters = [] if self.disable_adapters or self.merged else self._active_here()
+        if not adapters:
+            return self.base_layer(x, *args, **kwargs)
+        pairs = [self._update(adapter) for adapter in adapters]
+        updates = [update for update, _ in pairs]
+        parameters = [parameter for _, own in pairs for parameter in own]
+        keep = all(keeps_update(self.loca_keep_update[adapter], x.device) for adapter in adapters)
+        kept = self._kept if keep else None
+        base = self.base_layer
+        if not (args or kwargs) and foldable(base, x):
+            return folded_linear(base, x, updates, parameters, kept)
+        result = base(x, *args, **kwargs)
         x = self._cast_input_dtype(x, result.dtype)
-        for adapter in self.active_adapters:
-            if adapter in self.loca_coefficients:
-                result = result + DeltaLinear.apply(x, *self._adapter(adapter))
-        return result
+        return result + update_linear(x, updates, parameters, kept)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Add the update of the named (by default: all active) adapters to the base weight.

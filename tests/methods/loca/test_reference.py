@@ -1,4 +1,4 @@
-"""The transform against scipy, its gradients against finite differences and a plain reference."""
+"""The plain computation against scipy, its gradients against finite differences and a loop over coefficients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import scipy.fft
 import torch
 from torch import Tensor
 
-from methods.loca.transform import DeltaLinear, RankProduct, amplitudes, cosine_basis, locate
+from methods.loca.basis import CosineBasis, shared
+from methods.loca.reference import DeltaLinear, RankProduct
+from methods.loca.transform import amplitudes, locate
 
 SHAPES = [(12, 20), (20, 12), (16, 16), (1, 7), (33, 1)]
 
@@ -55,7 +57,7 @@ def test_analysis_is_scipys_transform(shape: tuple[int, int], dtype: torch.dtype
 
 
 def test_matrix_of_a_large_size_is_orthonormal_to_double_precision() -> None:
-    matrix = cosine_basis(1000).matrix(torch.float64, torch.device("cpu"))
+    matrix = shared(CosineBasis, 1000).matrix(torch.float64, torch.device("cpu"))
     torch.testing.assert_close(matrix @ matrix.T, torch.eye(1000, dtype=torch.float64), rtol=0, atol=1e-13)
     expected = scipy.fft.dct(np.eye(1000), axis=0, norm="ortho")
     np.testing.assert_allclose(matrix.numpy(), expected, rtol=0, atol=1e-13)
@@ -176,14 +178,14 @@ def test_autocast_does_not_lower_the_precision_of_the_transform() -> None:
 
 def test_basis_is_shared_copied_by_reference_and_freed() -> None:
     first, second = RankProduct(61, 67), RankProduct(67, 61)
-    matrix = cosine_basis(61).matrix(torch.float32, torch.device("cpu"))
+    matrix = shared(CosineBasis, 61).matrix(torch.float32, torch.device("cpu"))
     assert second._col_basis.matrix(torch.float32, torch.device("cpu")) is matrix
     assert copy.deepcopy(first)._row_basis is first._row_basis
     assert pickle.loads(pickle.dumps(first))._row_basis is first._row_basis  # noqa: S301
     assert len(pickle.dumps(first)) < 1000
     del first, second, matrix
     gc.collect()
-    assert not cosine_basis(61)._matrices
+    assert not shared(CosineBasis, 61)._constants
 
 
 def test_basis_first_used_in_inference_mode_serves_training() -> None:
@@ -223,4 +225,4 @@ def test_compiles_as_one_graph(basis_exists: bool) -> None:
         outputs[function] = [y, *torch.autograd.grad(y.square().sum(), (x, a, u))]
     for expected, actual in zip(outputs[run], outputs[compiled], strict=True):
         torch.testing.assert_close(actual, expected)
-    assert all(type(m) is Tensor for m in transform._row_basis._matrices.values())
+    assert all(type(m) is Tensor for m in transform._row_basis._constants.values())

@@ -1,0 +1,121 @@
+"""peft's FourierFT layer with one matrix product and a gradient of the needed entries only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from peft.tuners.fourierft import FourierFTLinear
+from torch import Tensor, nn
+
+from methods.fourierft_fast.basis import FourierBasis
+from methods.loca.folded import KeptUpdate, foldable, folded_linear, keeps_update, update_linear
+from methods.loca.spectrum import SparseSpectrum, at_least_float32
+
+
+@dataclass(frozen=True)
+class FourierUpdate:
+    """FourierFT's `methods.loca.folded.Update`, ``scaling Re(ifft2(S))``.
+
+    Its parameters are the trained entries of ``S``, shape ``(n,)``, and their places, int64 ``(2, n)``, rows first. The
+    wave of the entry at ``(u, v)`` is ``cos(a + b) = cos a cos b - sin a sin b``, where ``a = 2 pi i u / p`` and
+    ``b = 2 pi j v / q``: two products of basis vectors.
+
+    Attributes:
+        spectrum: of `FourierBasis`, in the shape of the weight.
+        scaling: factor on the transform.
+    """
+
+    spectrum: SparseSpectrum
+    scaling: float
+
+    arity: ClassVar[int] = 2
+
+    def delta(self, *parameters: Tensor) -> Tensor:
+        """``scaling Re(ifft2(S))``, shape ``(p, q)``."""
+        values, places = parameters
+        values = at_least_float32(values) * self._unit
+        rows, cols, signs = self._products(places)
+        return self.spectrum.synthesise(torch.cat((values, values * signs)), rows, cols)
+
+    def gradients(
+        self, grad_y: Tensor, x: Tensor, needed: Sequence[bool], *parameters: Tensor
+    ) -> tuple[Tensor | None, None]:
+        """The gradient of the entries, if it is `needed`; their places are fixed."""
+        values, places = parameters
+        if not needed[0]:
+            return None, None
+        rows, cols, signs = self._products(places)
+        cosines, sines = self.spectrum.entries_of_product(grad_y, x, rows, cols).chunk(2)
+        return (self._unit * (cosines + sines * signs)).to(values.dtype), None
+
+    @property
+    def _unit(self) -> float:
+        p, q = self.spectrum.shape
+        return self.scaling / (p * q)
+
+    def _products(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Basis vectors of rows and columns, of the cosines and then of the sines, ``(2n,)``, and the sines' signs."""
+        slots, signs = [], -torch.ones_like(places[0])
+        for axis, size in zip(places, self.spectrum.shape, strict=True):
+            # More than half the periods are a wave backwards: the same cosine, the opposite sine.
+            backwards = axis > size // 2
+            cosine = 2 * torch.where(backwards, size - axis, axis)
+            slots.append(torch.cat((cosine, cosine + 1)))
+            signs = torch.where(backwards, -signs, signs)
+        return slots[0], slots[1], signs
+
+
+class FastFourierFTLinear(FourierFTLinear):
+    """peft's `FourierFTLinear`, whose forward and backward passes cost less; all else is peft's.
+
+    ``y = x (W + dW)^T + b``, as `methods.loca.folded` has it. Made by `compute_fast`.
+    """
+
+    _spectrum: SparseSpectrum
+    _kept: KeptUpdate
+    _keep_update: bool | None
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Map ``(..., q)`` to ``(..., p)``, in the dtype of `x`, as peft does."""
+        adapters = [adapter for adapter in self.active_adapters if adapter in self.fourierft_spectrum]
+        if self.disable_adapters or self.merged or not adapters:
+            return super().forward(x, *args, **kwargs)
+        updates = [FourierUpdate(self._spectrum, self.fourierft_scaling[adapter]) for adapter in adapters]
+        parameters = [tensor for adapter in adapters for tensor in self._parameters_of(adapter)]
+        kept = self._kept if keeps_update(self._keep_update, x.device) else None
+        if not (args or kwargs) and foldable(self.base_layer, x):
+            return folded_linear(self.base_layer, x, updates, parameters, kept).to(x.dtype)
+        result = self.base_layer(x, *args, **kwargs)
+        return (result + update_linear(x.to(result.dtype), updates, parameters, kept)).to(x.dtype)
+
+    def _parameters_of(self, adapter: str) -> tuple[Tensor, Tensor]:
+        values, places = self.fourierft_spectrum[adapter], self.indices[adapter]
+        if places.device != values.device:  # moved once: peft leaves them where they were drawn
+            places = self.indices[adapter] = places.to(values.device)
+        return values, places
+
+
+def compute_fast(model: nn.Module, keep_update: bool | None = None) -> None:
+    """Make all FourierFT layers of a model, as peft's `get_peft_model` makes them, compute fast; in place.
+
+    Modules that peft adapts later, for a further adapter with other targets, are left as peft makes them; call this
+    again.
+
+    Args:
+        keep_update: as in `methods.loca.LocaConfig`: whether each layer keeps its weight update while the parameters
+            stay the same, at the price of as much memory as the adapted weights; by default on the CPU alone.
+
+    Raises:
+        ValueError: there are no FourierFT layers.
+    """
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, FourierFTLinear)]
+    if not layers:
+        raise ValueError("This model has no FourierFT layers; make it with get_peft_model and a FourierFTConfig first.")
+    for layer in layers:
+        layer.__class__ = FastFourierFTLinear
+        layer._spectrum = SparseSpectrum(layer.out_features, layer.in_features, FourierBasis)
+        layer._kept = KeptUpdate()
+        layer._keep_update = keep_update

@@ -1,0 +1,30 @@
+"""FourierFT computed fast, as a registered method."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from methods.fourierft import FourierFT, FourierFTSetting
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+    from methods.architecture import ModuleNames
+
+
+class FourierFTFast(FourierFT):
+    """`FourierFT` in every respect but time and memory: the same start, parameters, results and files."""
+
+    name = "fourierft_fast"
+
+    def adapt(self, model: PreTrainedModel, names: ModuleNames, setting: FourierFTSetting) -> nn.Module:
+        """See `Method.adapt`."""
+        from methods.fourierft_fast import compute_fast
+
+        adapted = super().adapt(model, names, setting)
+        compute_fast(adapted)
+        return adapted
+
+
+FOURIERFT_FAST = FourierFTFast()

@@ -1,0 +1,217 @@
+"""A linear layer whose frozen weight gets an update from few parameters, as one matrix product.
+
+``y = x (W + dW)^T + b``, where ``dW`` is the sum of the updates of all active adapters: it costs one addition to the
+weight, and no product of its own. Its gradients are computed from `x` and ``dL/dy`` by the update, which need not form
+``dL/d(dW)`` for that (see `methods.loca.spectrum`).
+
+Memory: the sum ``W + dW`` exists only during a product; the backward pass adds it up again. ``dW`` is either built
+again for that, too, or kept, which takes a tensor of the size of the weight in each adapted layer; see `KeptUpdate`.
+
+Where the base layer cannot be bypassed safely (see `foldable`) `x` is multiplied by the update alone, and the product
+added to what the base layer computes. So it is for weights of 16 bits, where the sum would lose most of a small update
+to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from transformers.pytorch_utils import Conv1D
+
+
+class Update(Protocol):
+    """How a weight update follows from parameters; hashable and without tensors of its own that change.
+
+    Attributes:
+        arity: how many parameters it has.
+    """
+
+    arity: ClassVar[int]
+
+    def delta(self, *parameters: Tensor) -> Tensor:
+        """The update, shape ``(p, q)``, in float32, or float64 for parameters of float64."""
+
+    def gradients(
+        self, grad_y: Tensor, x: Tensor, needed: Sequence[bool], *parameters: Tensor
+    ) -> Sequence[Tensor | None]:
+        """The gradients of the `needed` parameters, for `grad_y` ``(T, p)`` and `x` ``(T, q)`` of one dtype."""
+
+
+def total_delta(updates: Sequence[Update], parameters: Sequence[Tensor]) -> Tensor:
+    """The sum of updates, shape ``(p, q)``; `parameters` are those of all updates, one after another."""
+    # A kept update that was built during inference must serve training, too.
+    with torch.inference_mode(False), torch.no_grad(), without_autocast(parameters[0].device):
+        deltas = [update.delta(*own) for update, own in _shares(updates, parameters)]
+        return deltas[0] if len(deltas) == 1 else torch.stack(deltas).sum(0)
+
+
+class KeptUpdate:
+    """The update of one layer, built again when a parameter's value has changed, and not before.
+
+    So it is built once for all micro-batches of an optimiser step, for the backward passes too, and once for a whole
+    evaluation. It takes as much memory as the layer's weight. Values are compared, not the version counters of
+    tensors, since writing through ``.data``, as some optimisers do, does not move those. On an accelerator a comparison
+    would make the program wait; building is cheap there, and so an update serves one forward and its backward pass.
+
+    Copies and unpickled ones are empty.
+    """
+
+    def __init__(self) -> None:
+        self._kept: tuple[Sequence[Update], list[Tensor], Tensor] | None = None
+
+    def get(self, updates: Sequence[Update], parameters: Sequence[Tensor]) -> Tensor:
+        """The sum of `updates`, which the caller must not change."""
+        if parameters[0].device.type != "cpu":
+            return total_delta(updates, parameters)
+        if self._kept is not None:
+            kept_updates, values, delta = self._kept
+            if updates == kept_updates and all(map(torch.equal, parameters, values)):
+                return delta
+        self._kept = None  # before the next one is built: they need not exist at the same time
+        delta = total_delta(updates, parameters)
+        self._kept = updates, [parameter.detach().clone() for parameter in parameters], delta
+        return delta
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> KeptUpdate:
+        return KeptUpdate()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return KeptUpdate, ()
+
+
+def keeps_update(choice: bool | None, device: torch.device) -> bool:
+    """Whether updates are kept: as chosen, or else on the CPU, where building one takes longest and memory is cheap."""
+    return device.type == "cpu" if choice is None else choice
+
+
+def foldable(base: nn.Module, x: Tensor) -> bool:
+    """Whether a layer may be replaced by a product with its weight and an update.
+
+    It must be a plain layer with a frozen weight of 32 or 64 bits beside `x`, and nobody may have hooked into it, as
+    offloading and sharding do.
+    """
+    if type(base) not in (nn.Linear, Conv1D):
+        return False
+    weight: Any = base.weight
+    return (
+        type(weight) is nn.Parameter
+        and not weight.requires_grad
+        and weight.dtype in (torch.float32, torch.float64)
+        and weight.ndim == 2  # not, as under DeepSpeed ZeRO-3, elsewhere
+        and weight.device == x.device
+        and (weight.dtype == x.dtype or _autocasts(x))
+        and "forward" not in base.__dict__
+        and not (base._forward_pre_hooks or base._forward_hooks or base._backward_pre_hooks or base._backward_hooks)
+    )
+
+
+def folded_linear(
+    base: nn.Module, x: Tensor, updates: Sequence[Update], parameters: Sequence[Tensor], kept: KeptUpdate | None
+) -> Tensor:
+    """``x (W + dW)^T + b`` for a layer that is `foldable`; `kept` is where to keep ``dW``, if it is to be kept.
+
+    Args:
+        x: shape ``(..., q)``.
+        parameters: those of all `updates`, one after another.
+
+    Returns:
+        shape ``(..., p)``, in the dtype that the base layer computes in, autocast included.
+    """
+    weight: Any = base.weight.T if isinstance(base, Conv1D) else base.weight
+    if _autocasts(x):
+        x = x.to(torch.get_autocast_dtype(x.device.type))
+    return _UpdatedLinear.apply(x, weight, base.bias, _delta(updates, parameters, kept), updates, *parameters)
+
+
+def update_linear(
+    x: Tensor, updates: Sequence[Update], parameters: Sequence[Tensor], kept: KeptUpdate | None
+) -> Tensor:
+    """``x dW^T`` in the dtype of `x`; otherwise as `folded_linear`."""
+    return _UpdatedLinear.apply(x, None, None, _delta(updates, parameters, kept), updates, *parameters)
+
+
+def _delta(updates: Sequence[Update], parameters: Sequence[Tensor], kept: KeptUpdate | None) -> Tensor | None:
+    # A traced graph has no memory of values, and decides by itself what the backward pass computes again.
+    return None if kept is None or torch.compiler.is_compiling() else kept.get(updates, parameters)
+
+
+class _UpdatedLinear(torch.autograd.Function):
+    """``x (W + dW)^T + b``, or ``x dW^T`` where the weight is ``None``; `delta` is ``dW`` where it is kept.
+
+    Its inputs are `x`, `weight`, `bias`, `delta`, `updates`, and then the parameters of all updates.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        """Map `x` ``(..., q)`` to ``(..., p)``."""
+        # Named inputs before variadic ones would make torch.compile drop the context where it takes one of as many
+        # parameters as this has inputs for a function without.
+        x, weight, bias, delta, updates, *parameters = inputs
+        trains = any(parameter.requires_grad for parameter in parameters)
+        ctx.save_for_backward(x if trains else None, weight, *parameters)
+        # No output or input, so no cycle; and saved tensors are what hooks move elsewhere, which here saves nothing.
+        ctx.delta, ctx.updates = delta, updates
+        with without_autocast(x.device):
+            matrix = _matrix(x.dtype, weight, delta, updates, parameters)
+            return F.linear(x, matrix, None if bias is None else bias.to(x.dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients for `x`, `bias` and `parameters`, each only where it is needed."""
+        x, weight, *parameters = ctx.saved_tensors
+        needs_x, _, needs_bias, _, _, *needed = ctx.needs_input_grad
+        grad_x = grad_bias = None
+        gradients: list[Tensor | None] = []
+        with without_autocast(grad_y.device):
+            if needs_x:
+                grad_x = grad_y @ _matrix(grad_y.dtype, weight, ctx.delta, ctx.updates, parameters)
+            rows = grad_y.reshape(-1, grad_y.shape[-1])
+            if needs_bias:
+                grad_bias = rows.sum(0)
+            for update, own in _shares(ctx.updates, parameters):
+                own_needed = needed[len(gradients) : len(gradients) + len(own)]
+                if any(own_needed):
+                    gradients += update.gradients(rows, x.reshape(-1, x.shape[-1]), own_needed, *own)
+                else:
+                    gradients += [None] * len(own)
+        return grad_x, None, grad_bias, None, None, *gradients
+
+
+def _matrix(
+    dtype: torch.dtype,
+    weight: Tensor | None,
+    delta: Tensor | None,
+    updates: Sequence[Update],
+    parameters: Sequence[Tensor],
+) -> Tensor:
+    if delta is None:
+        delta = total_delta(updates, parameters)
+    return (delta if weight is None else weight + delta).to(dtype)
+
+
+def _shares(updates: Sequence[Update], parameters: Sequence[Tensor]) -> list[tuple[Update, Sequence[Tensor]]]:
+    shares = []
+    for update in updates:
+        shares.append((update, parameters[: update.arity]))
+        parameters = parameters[update.arity :]
+    return shares
+
+
+def _autocasts(x: Tensor) -> bool:
+    device = x.device.type
+    available = torch.amp.is_autocast_available(device)
+    return available and torch.is_autocast_enabled(device) and x.dtype != torch.float64
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[None]:
+    """Autocast switched off, where the device has it."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()

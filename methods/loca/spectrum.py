@@ -1,0 +1,116 @@
+"""Sparse spectra in two dimensions: ``dW = F_p^T S F_q`` and its gradient, by the cheapest way.
+
+``F_N`` holds the basis vectors of a side (`methods.loca.basis`) as rows, ``S`` has few entries, ``E`` in number. With
+``G = dL/d(dW) = grad_y^T x``, the gradient of the entry at ``(r, c)`` is ``K[r, c]``, where ``K = F_p G F_q^T``. Only
+the entries of ``K`` that are asked for are needed: that is what there is to save.
+
+The choice rule
+---------------
+A way is chosen by its arithmetic alone, from the shapes, so that runs can be repeated. Matrix products are counted in
+multiply-adds of 32 or 64 bits. All else is bound by memory, and passing one number through an FFT (permutation and
+twiddle factors included), or gathering a pair of numbers and adding up their product, counts as `STEP` of them.
+
+* One side of a vector, ``project``: by ``E`` gathered basis rows, or by FFT: ``min(E, STEP)`` for each number.
+* ``synthesise``: a product of gathered rows, ``p q E``, or FFTs along both sides, ``2 p q STEP``.
+* ``entries``, for a given ``G``: ``p q E`` or ``2 p q STEP`` likewise.
+* ``entries_of_product``, for ``T`` tokens: form ``G``, which takes ``T p q``, and then as for a given ``G``; or never
+  form it: project ``grad_y`` and ``x``, which takes ``T (p + q) min(E, STEP)``, and add up ``T E`` products of the
+  pairs that belong to entries. Forming ``G`` from numbers of 16 bits counts as one `MATRIX_UNITS`-th: it runs on
+  matrix units, and all else in float32.
+
+Both constants were measured on x86 CPUs (see PERFORMANCE.md). On accelerators nothing has been measured; there they
+are assumptions, which can make a step slower but not wrong. A traced graph (torch.compile) always forms ``G``, because
+the other way goes through the tokens in chunks and would fix their number.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from methods.loca.basis import Basis, shared
+
+STEP = 100
+"""Multiply-adds of a matrix product in the time of one step through memory, at 32 and 64 bits."""
+
+MATRIX_UNITS = 8
+"""How much faster matrix products of 16-bit numbers are than those of float32."""
+
+
+class SparseSpectrum:
+    """Sums of products of a row basis vector and a column basis vector, for weights of one shape ``(p, q)``.
+
+    `values`, `rows` and `cols` have shape ``(E,)``; `rows` and `cols` are int64 indices of basis vectors. Entries with
+    the same indices add up. Results have the dtype of `values` resp. `grad`, which is float32 or float64.
+    """
+
+    def __init__(self, out_features: int, in_features: int, basis: type[Basis]) -> None:
+        self.shape = (out_features, in_features)
+        self._row_basis, self._col_basis = shared(basis, out_features), shared(basis, in_features)
+
+    def synthesise(self, values: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        """``F_p^T S F_q``, shape ``(p, q)``."""
+        row_basis, col_basis = self._row_basis, self._col_basis
+        if len(values) <= 2 * STEP:
+            return (_rows_of(row_basis, rows, values) * values[:, None]).T @ _rows_of(col_basis, cols, values)
+        spectrum = values.new_zeros(col_basis.slots, row_basis.slots)
+        # Not index_add: where entries coincide, this one adds in a fixed order on every device.
+        spectrum.index_put_((col_basis.slot(cols), row_basis.slot(rows)), values, accumulate=True)
+        return col_basis.inverse(row_basis.inverse(spectrum).T.contiguous())
+
+    def entries(self, grad: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        """``K[rows, cols]`` of ``G`` `grad` ``(p, q)``; shape ``(E,)``."""
+        row_basis, col_basis = self._row_basis, self._col_basis
+        if len(rows) <= 2 * STEP:
+            return (_rows_of(row_basis, rows, grad) @ grad * _rows_of(col_basis, cols, grad)).sum(1)
+        spectrum = row_basis.forward(col_basis.forward(grad).T.contiguous())
+        return spectrum[col_basis.slot(cols), row_basis.slot(rows)]
+
+    def entries_of_product(self, grad_y: Tensor, x: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        """``K[rows, cols]`` of ``G = grad_y^T x``, for `grad_y` ``(T, p)`` and `x` ``(T, q)``; shape ``(E,)``.
+
+        The result has at least 32 bits. It is computed with no less wherever ``G`` is not formed; ``G`` itself is a
+        product in the dtype of `grad_y` and `x`.
+        """
+        if torch.compiler.is_compiling() or self.forms_product(len(x), len(rows), grad_y.dtype):
+            return self.entries(at_least_float32(grad_y.T @ x), rows, cols)
+        result = torch.zeros(len(rows), dtype=at_least_float32(grad_y[:0]).dtype, device=x.device)
+        # As many tokens at a time as keep the temporary tensors in a core's cache, and memory low anywhere.
+        chunk = max(1, (1 << (18 if x.device.type == "cpu" else 24)) // max(*self.shape, len(rows)))
+        left = _Projection(self._row_basis, rows, result)
+        right = _Projection(self._col_basis, cols, result)
+        for grad_y_part, x_part in zip(grad_y.split(chunk), x.split(chunk), strict=True):
+            result += left(grad_y_part).mul_(right(x_part)).sum(0)
+        return result
+
+    def forms_product(self, tokens: int, entries: int, dtype: torch.dtype) -> bool:
+        """Whether `entries_of_product` forms ``G``: the rule at the top of this module."""
+        p, q = self.shape
+        product = tokens * p * q // (1 if dtype.itemsize >= 4 else MATRIX_UNITS)
+        formed = product + p * q * min(entries, 2 * STEP)
+        avoided = tokens * (p + q) * min(entries, STEP) + tokens * entries * STEP
+        return formed <= avoided
+
+
+class _Projection:
+    """The inner products of vectors ``(tokens, N)`` with some of the basis vectors: ``(tokens, E)``."""
+
+    def __init__(self, basis: Basis, index: Tensor, like: Tensor) -> None:
+        self._basis = basis
+        self._rows = _rows_of(basis, index, like) if len(index) <= STEP else None
+        self._slots = basis.slot(index)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        values = at_least_float32(values)
+        if self._rows is not None:
+            return values @ self._rows.T
+        return self._basis.forward(values).index_select(-1, self._slots)
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor, in float32 where it has fewer bits."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def _rows_of(basis: Basis, index: Tensor, like: Tensor) -> Tensor:
+    return basis.matrix(like.dtype, like.device)[index]

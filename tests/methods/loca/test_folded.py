@@ -1,0 +1,353 @@
+"""The fast layer against the plain one, what it keeps, and where it must not fold."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from methods.loca import LocaConfig, LocaLayer, folded
+from methods.loca.basis import CosineBasis
+from methods.loca.folded import update_linear
+from methods.loca.layer import COEFFICIENTS, LOCATIONS, LocaLinear
+from methods.loca.reference import DenseLinear, RankProductLinear, use_reference
+from methods.loca.spectrum import SparseSpectrum
+from methods.loca.transform import CosineUpdate
+
+Build = Callable[..., PeftModel]
+
+
+def layers(model: nn.Module) -> list[LocaLayer]:
+    return [module for module in model.modules() if isinstance(module, LocaLayer)]
+
+
+def run(model: nn.Module, ids: Tensor) -> dict[str, Tensor]:
+    """The logits, the gradient of the embeddings' output, and all parameters' gradients."""
+    model.zero_grad()
+    inputs = model.get_input_embeddings()(ids).detach().requires_grad_()
+    logits = model(inputs_embeds=inputs).logits
+    logits.float().square().mean().backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return {"logits": logits.detach(), "inputs": inputs.grad} | gradients
+
+
+def enlarge(model: nn.Module) -> None:
+    """Make the update as large as the weights, for its changes to show."""
+    for layer in layers(model):
+        layer.loca_coefficients["default"].data *= 50.0
+
+
+def assert_alike(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-5) -> None:
+    """Equal in every tensor to a share of its largest number."""
+    assert actual.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert actual[name].dtype == tensor.dtype
+        limit = tolerance * tensor.abs().max().item()
+        torch.testing.assert_close(actual[name], tensor, rtol=0, atol=limit, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def plain(model: PeftModel, layer_type: type[RankProductLinear] = RankProductLinear) -> PeftModel:
+    reference = copy.deepcopy(model)
+    use_reference(reference, layer_type)
+    return reference
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[CosineUpdate]:
+    """Every update that is built from now on."""
+    calls: list[CosineUpdate] = []
+    delta = CosineUpdate.delta
+    monkeypatch.setattr(CosineUpdate, "delta", lambda self, *p: (calls.append(self), delta(self, *p))[1])
+    return calls
+
+
+@pytest.fixture
+def folds(monkeypatch: pytest.MonkeyPatch) -> Callable[[nn.Module, Tensor], list[bool]]:
+    """Which layers of a model fold in one forward pass."""
+
+    def observe(model: nn.Module, ids: Tensor) -> list[bool]:
+        seen: list[bool] = []
+        for name, value in (("folded_linear", True), ("update_linear", False)):
+            original = getattr(folded, name)
+            monkeypatch.setattr(
+                f"methods.loca.layer.{name}", lambda *args, f=original, v=value: (seen.append(v), f(*args))[1]
+            )
+        with torch.no_grad():
+            model(input_ids=ids)
+        return seen
+
+    return observe
+
+
+@pytest.mark.parametrize("layer_type", [RankProductLinear, DenseLinear])
+@pytest.mark.parametrize("keep_update", [False, True])
+@pytest.mark.parametrize("n_frequency", [40, 700])
+def test_equals_the_plain_layer(
+    adapted: Build, input_ids: Tensor, n_frequency: int, keep_update: bool, layer_type: type[RankProductLinear]
+) -> None:
+    """With gathered rows, and with FFTs."""
+    model = adapted(n_frequency=n_frequency, keep_update=keep_update, alpha=3.0)
+    expected = run(plain(model, layer_type), input_ids)
+    assert sum(LOCATIONS in name for name in expected) == len(layers(model))
+    assert_alike(run(model, input_ids), expected)
+
+
+@pytest.mark.parametrize("trained", [COEFFICIENTS, LOCATIONS])
+def test_equals_the_plain_layer_in_each_phase(adapted: Build, input_ids: Tensor, trained: str) -> None:
+    model = adapted(n_frequency=700)
+    for layer in layers(model):
+        layer.freeze("default", {COEFFICIENTS, LOCATIONS} - {trained})
+    expected = run(plain(model), input_ids)
+    assert [name.rsplit(".", 2)[1] for name in expected if "loca_" in name] == [trained] * len(layers(model))
+    assert_alike(run(model, input_ids), expected)
+
+
+def test_float64_equals_the_plain_layer_to_its_precision(adapted: Build, input_ids: Tensor) -> None:
+    model = adapted(dtype=torch.float64, n_frequency=700)
+    assert_alike(run(model, input_ids), run(plain(model), input_ids), 1e-12)
+
+
+def test_autocast_stays_within_the_precision_of_bfloat16(adapted: Build, input_ids: Tensor) -> None:
+    """A few units in the last of 8 bits, as between any two orders of the same operations."""
+    model = adapted(n_frequency=700)
+    for layer in layers(model):
+        layer.freeze("default", [LOCATIONS])  # whose clamped differences of neighbours magnify rounding
+    exact = run(model, input_ids)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual, expected = run(model, input_ids), run(plain(model), input_ids)
+    assert_alike(actual, expected, 0.05)
+    actual["logits"], exact["logits"] = actual["logits"].float(), exact["logits"].float()
+    assert_alike(actual, exact, 0.05)
+
+
+@pytest.mark.parametrize("n_frequency", [5, 30])
+@pytest.mark.parametrize("fold", [True, False])
+def test_gradients_match_finite_differences(n_frequency: int, fold: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr("methods.loca.spectrum.STEP", 10)  # 5 take gathered rows, 30 the FFTs
+    base = nn.Linear(9, 6).double().requires_grad_(False)
+    base.bias.requires_grad_()
+    updates = [CosineUpdate(SparseSpectrum(6, 9, CosineBasis), 2.5, 0.999)]
+    locations = torch.rand(2, n_frequency, dtype=torch.float64)
+    locations[:, 3] = locations[:, 4]
+
+    def run_layer(x: Tensor, coefficients: Tensor, bias: Tensor) -> Tensor:
+        if fold:
+            return folded.folded_linear(base, x, updates, [coefficients, locations], None)
+        return base(x) + update_linear(x, updates, [coefficients, locations], None)
+
+    x = torch.randn(2, 3, 9, dtype=torch.float64, requires_grad=True)
+    coefficients = torch.randn(n_frequency, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(run_layer, (x, coefficients, base.bias))
+
+
+def test_frozen_locations_cost_no_neighbours(
+    adapted: Build, input_ids: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+    original = SparseSpectrum.entries_of_product
+    monkeypatch.setattr(
+        SparseSpectrum, "entries_of_product", lambda s, y, x, r, c: (counts.append(len(r)), original(s, y, x, r, c))[1]
+    )
+    model = adapted()
+    for frozen, expected in (([LOCATIONS], 40), ([COEFFICIENTS], 160), ([], 200)):
+        counts.clear()
+        for layer in layers(model):
+            layer.freeze("default", frozen)
+        run(model, input_ids)
+        assert counts == [expected] * len(layers(model))
+
+
+def test_update_is_built_for_each_pass_if_it_is_not_kept(
+    adapted: Build, input_ids: Tensor, built: list[CosineUpdate]
+) -> None:
+    model = adapted(keep_update=False)
+    for _ in range(2):
+        built.clear()
+        run(model, input_ids)
+        assert len(built) == 2 * len(layers(model))
+
+
+@pytest.mark.parametrize(("choice", "cpu", "accelerator"), [(None, True, False), (True, True, True), (False,) * 3])
+def test_updates_are_kept_on_the_cpu_unless_chosen_otherwise(choice: bool | None, cpu: bool, accelerator: bool) -> None:
+    assert LocaConfig().keep_update is None
+    assert folded.keeps_update(choice, torch.device("cpu")) is cpu
+    assert folded.keeps_update(choice, torch.device("cuda")) is accelerator
+
+
+def test_kept_update_is_built_once_per_optimiser_step(
+    adapted: Build, input_ids: Tensor, built: list[CosineUpdate]
+) -> None:
+    model = adapted(keep_update=True)
+    optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(3):
+        built.clear()
+        for _ in range(4):
+            model(input_ids=input_ids).logits.square().mean().backward()
+        assert len(built) == len(layers(model))
+        optimiser.step()
+        optimiser.zero_grad()
+    with torch.no_grad():
+        built.clear()
+        for _ in range(3):
+            model(input_ids=input_ids)
+    assert len(built) == len(layers(model))
+
+
+@pytest.mark.parametrize("change", ["coefficients", "locations", "base weight", "adapter", "alpha"])
+def test_kept_update_follows_every_change(adapted: Build, input_ids: Tensor, change: str) -> None:
+    """Writing through `.data` moves no version counter."""
+    model = adapted(keep_update=True)
+    enlarge(model)
+    before = run(model, input_ids)
+    for layer in layers(model):
+        if change == "coefficients":
+            layer.loca_coefficients["default"].data[0] += 1.0
+        elif change == "locations":
+            layer.loca_locations["default"].data.copy_(layer.loca_locations["default"].data.flip(1))
+        elif change == "base weight":
+            layer.get_base_layer().weight.data *= 2.0
+        elif change == "alpha":
+            layer.loca_alpha["default"] = 2.0
+    if change == "adapter":
+        config = copy.deepcopy(model.peft_config["default"])
+        config.location_seed = 9
+        model.add_adapter("second", config)
+        model.set_adapter("second")
+    after = run(model, input_ids)
+    assert (after["logits"] - before["logits"]).abs().max() > 2e-5
+    assert_alike(after, run(plain(model), input_ids))
+
+
+def test_kept_update_survives_an_evaluation_in_inference_mode(adapted: Build, input_ids: Tensor) -> None:
+    model = adapted(keep_update=True)
+    with torch.inference_mode():
+        model(input_ids=input_ids)
+    assert_alike(run(model, input_ids), run(plain(model), input_ids))
+
+
+def test_merging_copying_and_pickling_with_a_kept_update(adapted: Build, input_ids: Tensor) -> None:
+    model = adapted(keep_update=True)
+    enlarge(model)
+    expected = run(model, input_ids)
+    data = pickle.dumps(model)
+    assert len(data) < len(pickle.dumps(adapted())) + 1000
+    assert_alike(run(pickle.loads(data), input_ids), expected)  # noqa: S301
+    twin = copy.deepcopy(model)
+    assert all(mine._kept is not its._kept for mine, its in zip(layers(model), layers(twin), strict=True))
+    assert_alike(run(twin, input_ids), expected)
+    model.merge_adapter()
+    with torch.no_grad():
+        torch.testing.assert_close(model(input_ids=input_ids).logits, expected["logits"], rtol=0, atol=1e-5)
+    model.unmerge_adapter()
+    assert_alike(run(model, input_ids), expected, 1e-4)  # unmerging leaves a rounding of the base weight
+    with model.disable_adapter(), torch.no_grad():
+        disabled = model(input_ids=input_ids).logits
+    assert (disabled - expected["logits"]).abs().max() > 1e-3
+
+
+def saved_shapes(run_forward: Callable[[], Any]) -> list[tuple[int, ...]]:
+    kept: list[tuple[int, ...]] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(tuple(t.shape)), t)[1], lambda t: t):
+        run_forward()
+    return kept
+
+
+def test_only_the_input_is_saved_for_the_backward_pass() -> None:
+    base = nn.Linear(5, 6).requires_grad_(False)
+    updates = [CosineUpdate(SparseSpectrum(6, 5, CosineBasis), 1.0, 1.0)]
+    x, a, u = torch.randn(3, 5, requires_grad=True), torch.randn(4, requires_grad=True), torch.rand(2, 4)
+    assert saved_shapes(lambda: folded.folded_linear(base, x, updates, [a, u], None)) == [(3, 5), (6, 5), (4,), (2, 4)]
+    a.requires_grad_(False)
+    assert saved_shapes(lambda: folded.folded_linear(base, x, updates, [a, u], None)) == [(6, 5), (4,), (2, 4)]
+
+
+class OwnLinear(nn.Linear):
+    """Stands for quantised and other layers whose weight is not what it seems."""
+
+
+def test_folds_only_plain_frozen_layers(
+    adapted_bert: Build, input_ids: Tensor, folds: Callable[[nn.Module, Tensor], list[bool]]
+) -> None:
+    model = adapted_bert(init_weights=False).eval()
+    first, second, third, _ = layers(model)
+    assert folds(model, input_ids) == [True] * 4
+    expected = run(model, input_ids)
+    hook = first.get_base_layer().register_forward_hook(lambda *args: None)
+    second.get_base_layer().weight.requires_grad_()
+    third.get_base_layer().__class__ = OwnLinear
+    assert folds(model, input_ids) == [False, False, False, True]
+    actual = run(model, input_ids)
+    actual = {name: tensor for name, tensor in actual.items() if name in expected}
+    assert_alike(actual, expected)
+    hook.remove()
+    assert folds(model, input_ids) == [True, False, False, True]
+    assert folds(model.to(torch.bfloat16), input_ids) == [False] * 4
+
+
+def test_small_updates_are_not_lost_in_low_precision() -> None:
+    """Added to a bfloat16 weight of 1, an update of 1/1000 would be rounded away."""
+    base = nn.Linear(64, 64, bias=False, dtype=torch.bfloat16)
+    base.weight.data.fill_(1.0)
+    layer = LocaLinear(base.requires_grad_(False), "default", LocaConfig(n_frequency=1, location_clamp="full"), "layer")
+    layer.loca_locations["default"].data.zero_()
+    layer.loca_coefficients["default"].data.fill_(64e-3)  # a constant update of 64e-3 / 64
+    x = torch.zeros(1, 64, dtype=torch.bfloat16)
+    x[0, 0] = 1.0
+    delta = layer.get_delta_weight("default")
+    torch.testing.assert_close(delta, torch.full((64, 64), 1e-3))
+    output = update_linear(x, [layer._update("default")[0]], layer._update("default")[1], None)
+    torch.testing.assert_close(output.float(), torch.full((1, 64), 1e-3), rtol=2**-8, atol=0)
+
+
+def test_trained_biases_get_their_gradient(adapted_bert: Build, input_ids: Tensor) -> None:
+    model = adapted_bert(bias="loca_only", task_type=None, init_weights=False).eval()
+    expected = run(plain(model), input_ids)
+    assert sum(name.endswith("base_layer.bias") for name in expected) == 4
+    assert_alike(run(model, input_ids), expected)
+
+
+def test_meta_tensors_get_a_shape() -> None:
+    with torch.device("meta"):
+        base = nn.Linear(40, 30).requires_grad_(False)
+        x, a, u = torch.zeros(3, 40), torch.zeros(400, requires_grad=True), torch.rand(2, 400)
+    updates = [CosineUpdate(SparseSpectrum(30, 40, CosineBasis), 1.0, 1.0)]
+    y = folded.folded_linear(base, x, updates, [a, u], None)
+    y.sum().backward()
+    assert (y.shape, a.grad.shape) == ((3, 30), (400,))
+
+
+@pytest.mark.parametrize(
+    ("n_frequency", "base", "compiled_first"),
+    [
+        (40, nn.Linear(24, 34), False),
+        (700, Conv1D(38, 26), False),
+        (40, nn.Linear(44, 46), True),
+        (700, Conv1D(50, 52), True),
+    ],
+)
+def test_compiled_training_equals_eager_training(n_frequency: int, base: nn.Module, compiled_first: bool) -> None:
+    """Whether or not the constants of these sizes, which no other test has, are there when it is compiled."""
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    config = LocaConfig(n_frequency=n_frequency, keep_update=True, init_weights=False)
+    layer = LocaLinear(copy.deepcopy(base).requires_grad_(False), "default", config, "layer")
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+
+    def gradients(function: Callable[[Tensor], Tensor], x: Tensor) -> dict[str, Tensor]:
+        y = function(x)
+        inputs = (x, layer.loca_coefficients["default"], layer.loca_locations["default"])
+        return {"y": y} | dict(zip("xau", torch.autograd.grad(y.square().sum(), inputs), strict=True))
+
+    for tokens in (5, 9):
+        x = torch.randn(2, tokens, layer.in_features, requires_grad=True)
+        order = (compiled, layer) if compiled_first else (layer, compiled)
+        results = {function: gradients(function, x) for function in order}
+        assert_alike(results[compiled], results[layer])

@@ -1,0 +1,151 @@
+"""Every way of the fast transforms against scipy, and the rule that chooses among them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.fft
+import torch
+from torch import Tensor
+
+from methods.loca import spectrum as module
+from methods.loca.basis import CosineBasis, shared
+from methods.loca.spectrum import SparseSpectrum
+
+SHAPES = [(12, 20), (20, 13), (16, 16), (1, 7), (33, 1), (2, 3)]
+BOTH_PRECISIONS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+
+
+@pytest.fixture(params=["gathered rows", "fft"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Makes the rule take one way for all shapes."""
+    monkeypatch.setattr(module, "STEP", 0 if request.param == "fft" else 10**6)
+    return request.param
+
+
+def entries(shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Places with all four corners and, three times, one inner cell among them."""
+    generator = torch.Generator().manual_seed(0)
+    last_row, last_col = shape[0] - 1, shape[1] - 1
+    rows = [0, 0, last_row, last_row] + [last_row // 2] * 3
+    cols = [0, last_col, 0, last_col] + [last_col // 2] * 3
+    rows += torch.randint(shape[0], (10,), generator=generator).tolist()
+    cols += torch.randint(shape[1], (10,), generator=generator).tolist()
+    return torch.tensor(rows), torch.tensor(cols)
+
+
+def relative_error(actual: Tensor, expected: np.ndarray) -> float:
+    return float(np.abs(actual.double().numpy() - expected).max() / np.abs(expected).max())
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 16, 33])
+def test_fast_cosine_transform_is_scipys(size: int) -> None:
+    basis = shared(CosineBasis, size)
+    x = torch.randn(3, size, dtype=torch.float64)
+    forward = basis.forward(x)[:, basis.slot(torch.arange(size))]
+    np.testing.assert_allclose(forward.numpy(), scipy.fft.dct(x.numpy(), norm="ortho"), rtol=0, atol=1e-12)
+    weights = torch.zeros(3, basis.slots, dtype=torch.float64)
+    weights[:, basis.slot(torch.arange(size))] = x
+    inverse = basis.inverse(weights)
+    np.testing.assert_allclose(inverse.numpy(), scipy.fft.idct(x.numpy(), norm="ortho"), rtol=0, atol=1e-12)
+
+
+@BOTH_PRECISIONS
+@pytest.mark.parametrize("shape", SHAPES)
+def test_update_is_scipys_inverse_transform(
+    shape: tuple[int, int], dtype: torch.dtype, tolerance: float, way: str
+) -> None:
+    rows, cols = entries(shape)
+    values = torch.randn(len(rows), dtype=dtype)
+    dense = np.zeros(shape)
+    np.add.at(dense, (rows.numpy(), cols.numpy()), values.double().numpy())
+    update = SparseSpectrum(*shape, CosineBasis).synthesise(values, rows, cols)
+    assert (update.dtype, update.shape) == (dtype, shape)
+    assert relative_error(update, scipy.fft.idctn(dense, type=2, norm="ortho")) < tolerance
+
+
+@BOTH_PRECISIONS
+@pytest.mark.parametrize("shape", SHAPES)
+def test_entries_are_scipys_transform(shape: tuple[int, int], dtype: torch.dtype, tolerance: float, way: str) -> None:
+    rows, cols = entries(shape)
+    grad = torch.randn(shape, dtype=dtype)
+    expected = scipy.fft.dctn(grad.double().numpy(), type=2, norm="ortho")[rows, cols]
+    actual = SparseSpectrum(*shape, CosineBasis).entries(grad, rows, cols)
+    assert actual.dtype == dtype
+    assert relative_error(actual, expected) < tolerance
+
+
+@BOTH_PRECISIONS
+@pytest.mark.parametrize("forms", [True, False])
+@pytest.mark.parametrize("shape", [(12, 20), (20, 13), (1, 7)])
+def test_entries_of_a_product_are_those_of_the_formed_product(
+    monkeypatch: pytest.MonkeyPatch,
+    shape: tuple[int, int],
+    forms: bool,
+    dtype: torch.dtype,
+    tolerance: float,
+    way: str,
+) -> None:
+    rows, cols = entries(shape)
+    monkeypatch.setattr(SparseSpectrum, "forms_product", lambda *args: forms)
+    grad_y, x = torch.randn(29, shape[0], dtype=dtype), torch.randn(29, shape[1], dtype=dtype)
+    product = (grad_y.double().T @ x.double()).numpy()
+    actual = SparseSpectrum(*shape, CosineBasis).entries_of_product(grad_y, x, rows, cols)
+    assert actual.dtype == dtype
+    assert relative_error(actual, scipy.fft.dctn(product, type=2, norm="ortho")[rows, cols]) < tolerance
+
+
+@pytest.mark.parametrize(("forms", "bound"), [(True, 2**-8), (False, 2**-20)])
+def test_sixteen_bit_products_lose_only_what_forming_them_rounds(
+    monkeypatch: pytest.MonkeyPatch, forms: bool, bound: float
+) -> None:
+    """A formed `G` is rounded to the 8 bits of bfloat16, by half a unit in the last place; else float32 does it all."""
+    torch.manual_seed(0)
+    rows, cols = entries((12, 20))
+    monkeypatch.setattr(SparseSpectrum, "forms_product", lambda *args: forms)
+    grad_y, x = torch.randn(50, 12).bfloat16(), torch.randn(50, 20).bfloat16()
+    product = (grad_y.double().T @ x.double()).numpy()
+    actual = SparseSpectrum(12, 20, CosineBasis).entries_of_product(grad_y, x, rows, cols)
+    expected = scipy.fft.dctn(product, type=2, norm="ortho")[rows, cols]
+    assert actual.dtype == torch.float32
+    # The errors of G's entries add up as a transform of orthonormal rows does: to at most their Frobenius norm.
+    assert np.abs(actual.numpy() - expected).max() < bound * np.linalg.norm(product)
+
+
+def test_tokens_in_chunks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """600 tokens of 1000 entries need three chunks."""
+    torch.manual_seed(0)
+    rows, cols = torch.randint(24, (1000,)), torch.randint(30, (1000,))
+    monkeypatch.setattr(SparseSpectrum, "forms_product", lambda *args: False)
+    projected: list[int] = []
+    forward = CosineBasis.forward
+    monkeypatch.setattr(CosineBasis, "forward", lambda s, v: (projected.append(len(v)), forward(s, v))[1])
+    grad_y, x = torch.randn(600, 24, dtype=torch.float64), torch.randn(600, 30, dtype=torch.float64)
+    actual = SparseSpectrum(24, 30, CosineBasis).entries_of_product(grad_y, x, rows, cols)
+    assert projected == [262, 262, 262, 262, 76, 76]
+    expected = scipy.fft.dctn((grad_y.T @ x).numpy(), type=2, norm="ortho")[rows, cols]
+    assert relative_error(actual, expected) < 1e-12
+
+
+def test_large_side_needs_no_matrix() -> None:
+    spectrum = SparseSpectrum(4099, 3, CosineBasis)
+    rows, cols = torch.randint(4099, (300,)), torch.randint(3, (300,))
+    spectrum.synthesise(torch.randn(300), rows, cols)
+    constants = shared(CosineBasis, 4099)._constants.values()
+    assert sum(tensor.numel() for tensor in constants) < 20_000
+
+
+@pytest.mark.parametrize(
+    ("tokens", "shape", "entries", "dtype", "forms"),
+    [
+        (4096, (768, 768), 1000, torch.float32, False),  # the paper's coefficients on RoBERTa-base
+        (4096, (768, 768), 4000, torch.float32, False),  # its locations
+        (4096, (768, 768), 100_000, torch.float32, True),  # many entries: a dense transform serves all
+        (4096, (64, 64), 1000, torch.float32, True),  # a small weight
+        (4096, (768, 768), 1000, torch.bfloat16, True),  # on matrix units
+        (4096, (4096, 4096), 1000, torch.bfloat16, False),  # even there, for a large weight
+        (4096, (768, 768), 10, torch.float32, False),
+    ],
+)
+def test_rule(tokens: int, shape: tuple[int, int], entries: int, dtype: torch.dtype, forms: bool) -> None:
+    assert SparseSpectrum(*shape, CosineBasis).forms_product(tokens, entries, dtype) is forms
