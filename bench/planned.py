@@ -77,6 +77,8 @@ class Origin:
     def source(self, task: Task) -> Source:
         """Return where the data of a task comes from: the folder given, the task's own, or the suite's.
 
+        A task that has data of its own (generated, say) needs none in the folder given, but what is there goes first.
+
         Raises:
             UserError: the folder given is none.
         """
@@ -85,7 +87,9 @@ class Origin:
                 raise UserError(
                     f'the data root "{self.data_root}" is not a folder; give one that holds a folder a task'
                 )
-            return FolderSource(Path(self.data_root))
+            folder = FolderSource(Path(self.data_root))
+            if task.own_source is None or task.missing(folder) is None:
+                return folder
         if task.own_source is not None:
             return task.own_source
         return HubSource(RevisionLock(Path(self.lock_file))) if self.hub else PackageSource()

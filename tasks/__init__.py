@@ -25,6 +25,10 @@ for _name, _attribute, _summary in (
     ("wnli", "WNLI", "Winograd coreference as inference"),
 ):
     TASKS.register(f"glue/{_name}", f"tasks.glue:{_attribute}", f"GLUE: {_summary}")
+TASKS.register("e2e_nlg", "tasks.e2e_nlg:E2E_NLG", "E2E NLG challenge: a restaurant's attributes put into words")
+TASKS.register(
+    "restaurants_nlg", "tasks.e2e_nlg:RESTAURANTS_NLG", "restaurants made up by this project, in E2E's format"
+)
 TASKS.register("commonsense", "tasks.commonsense.task:COMMONSENSE", "eight commonsense sets, trained on as one mixture")
 for _name, _attribute in (
     ("boolq", "BOOLQ"),

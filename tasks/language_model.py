@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
+from bench.errors import UserError
 from tasks.base import LANGUAGE_MODEL, Collate, Head, Modality, Task
 
 if TYPE_CHECKING:
@@ -32,6 +33,18 @@ class LanguageModelTask(Task):
     def response(self, example: Mapping[str, Any]) -> str:
         """Return what it should answer; a space between the two belongs to the response."""
 
+    def with_system_prompt(self) -> Self:
+        """Return the task with what its prompt tells of the task itself told apart, in `system_prompt`.
+
+        Raises:
+            UserError: it has no system prompt.
+        """
+        raise UserError(f"the task {self.name} has no system prompt, which the method reads; use commonsense, say")
+
+    def system_prompt(self, example: Mapping[str, Any]) -> str:
+        """Return what the model is told apart from an example's prompt; only of `with_system_prompt`'s tasks."""
+        raise TypeError(f"{self.name} tells nothing apart; see with_system_prompt")
+
     @property
     def loss_on(self) -> Literal["response", "all"]:
         """The tokens that the loss counts: the response's, or the prompt's as well."""
@@ -40,7 +53,8 @@ class LanguageModelTask(Task):
     def prepare(self, dataset: Dataset, processor: PreTrainedTokenizerBase, max_length: int) -> Dataset:
         """Return ``input_ids`` and ``labels`` of prompt, response and end of text, and the ids of the ``prompt`` alone.
 
-        What is longer than ``max_length`` loses the beginning of its prompt, so that there is a response to learn.
+        What is longer than ``max_length`` loses the beginning of its prompt, so that there is a response to learn. The
+        ``prompt`` that texts are generated from is cut by its own length only: it must not tell how long the answer is.
         """
         from datasets import Dataset
 
@@ -75,6 +89,7 @@ class LanguageModelTask(Task):
     def _encoded(
         self, example: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, max_length: int
     ) -> dict[str, list[int]]:
+        """Return a prepared row, and as ``kept`` the prompt's ids that are left in its ``input_ids``."""
         from tasks.inference import IGNORED
 
         prompt = list(tokenizer(self.prompt(example))["input_ids"])
@@ -85,7 +100,7 @@ class LanguageModelTask(Task):
         kept = prompt[max(0, len(prompt) + len(response) - max_length) :]
         # Nothing predicts the first token of all.
         asked = [IGNORED, *kept[1:]] if self.loss_on == "all" and kept else [IGNORED] * len(kept)
-        return {"input_ids": kept + response, "labels": asked + response, "prompt": kept}
+        return {"input_ids": kept + response, "labels": asked + response, "prompt": prompt[-max_length:], "kept": kept}
 
 
 def next_token_loss(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:

@@ -166,7 +166,7 @@ class MultipleChoice(LanguageModelTask):
         for number in range(len(example["choices"])):
             row = self._encoded({**example, "label": number}, tokenizer, max_length)
             tokens = row["input_ids"]
-            pairs.append((tokens[:-1] if tokens[-1] == tokenizer.eos_token_id else tokens, len(row["prompt"])))
+            pairs.append((tokens[:-1] if tokens[-1] == tokenizer.eos_token_id else tokens, len(row["kept"])))
         return pairs
 
 

@@ -88,6 +88,8 @@ def test_a_long_row_loses_the_beginning_of_its_prompt(tokenizer):
     rows = Pairs().prepare(ROWS, tokenizer, 4)
     assert rows[0]["input_ids"] == [*ids("cat sat on a")]
     assert rows[1]["input_ids"] == [*ids("the house saw"), 1]
+    # What is generated from does not depend on the answer.
+    assert (rows[0]["prompt"], rows[1]["prompt"]) == (ids("the cat"), ids("dog by the house"))
     assert all(any(label != IGNORED for label in row["labels"]) for row in rows)
 
 
