@@ -113,9 +113,9 @@ class _Planner:
             if missing is None:
                 found.append(task)
             elif name in asked:
-                raise UserError(
-                    f"the task {name} cannot run: {missing}; give its files with --data-root, or use another suite"
-                )
+                is_data = any(self.source(task).missing(ref) for ref in task.refs)
+                advice = "; give its files with --data-root, or use another suite" if is_data else ""
+                raise UserError(f"the task {name} cannot run: {missing}{advice}")
             else:
                 notes.append(f"left out {name}: {missing}")
         unused = [name for name in self.overrides.options if not any(hasattr(task.options, name) for task in found)]

@@ -130,8 +130,13 @@ class TerminalProgress:
         self._bars.stop()
 
 
+def shown(score: float, digits: int = 1) -> str:
+    """Return a score as tables have it: times 100, if it could be a fraction; a rating, say, as it is."""
+    return f"{100 * score:.{digits}f}" if abs(score) <= 1 else f"{score:.{digits + 1}f}"
+
+
 def summary(record: RunRecord) -> str:
     """Return a record's outcome in a few words."""
     if record.status is Status.OK and record.score is not None:
-        return f"{record.primary} {100 * record.score:.1f}"
+        return f"{record.primary} {shown(record.score)}"
     return f"{record.status.replace('_', ' ')}, {record.reason}"

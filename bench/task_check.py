@@ -71,7 +71,8 @@ def source_to_check(task: Task, data_root: Path | None, lock: RevisionLock) -> S
         found = FolderSource(data_root)
     else:
         found = task.own_source or (HubSource(lock) if task.missing(PackageSource()) else PackageSource())
-    if missing := task.missing(found):
+    # Its data alone: a judge, say, is not asked here.
+    if missing := next((reason for ref in task.refs if (reason := found.missing(ref))), None):
         raise UserError(f"the task {task.name} has no data: {missing}; put it there, or give --data-root")
     return found
 

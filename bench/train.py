@@ -155,15 +155,29 @@ class TaskTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Return the task's loss over the forward pass's labels, as a share of that over all ``num_items_in_batch``."""
+        """Return the task's loss over the forward pass's labels, as a share of that over all ``num_items_in_batch``.
+
+        To it comes the method's own loss, if the outputs have one (see `methods.base.Method`).
+        """
         labels = inputs["labels"]
         outputs = model(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
         loss = self.task_loss(outputs.logits, labels)
+        if (auxiliary := getattr(outputs, "auxiliary_loss", None)) is not None:
+            loss = loss + auxiliary.to(loss.device)
         if num_items_in_batch is not None:
             loss = loss * (_count_labels(labels) / num_items_in_batch)
         bad = ~torch.isfinite(loss.detach()) & (self._first_bad_step < 0)
         self._first_bad_step = torch.where(bad, self.state.global_step + 1, self._first_bad_step)
         return (loss, outputs) if return_outputs else loss
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
+        """Return the batches of one optimiser step: none where a training is resumed from its very last one.
+
+        `Trainer` would do one step too many before it finds out that nothing is left to do.
+        """
+        if self.state.global_step >= self.state.max_steps:
+            return [], None
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
         # transformers counts only for models that take the count, and otherwise divides by the number of passes.

@@ -29,6 +29,15 @@ TASKS.register("e2e_nlg", "tasks.e2e_nlg:E2E_NLG", "E2E NLG challenge: a restaur
 TASKS.register(
     "restaurants_nlg", "tasks.e2e_nlg:RESTAURANTS_NLG", "restaurants made up by this project, in E2E's format"
 )
+TASKS.register("instruct", "tasks.instruct:INSTRUCT", "instruction tuning on Alpaca, scored by likelihood")
+TASKS.register(
+    "instruct_mini", "tasks.instruct:INSTRUCT_MINI", "instructions made of rows of other sets, scored by likelihood"
+)
+TASKS.register("mt_bench", "tasks.mt_bench:MT_BENCH_TASK", "MT-Bench after Alpaca: 80 questions of two turns, judged")
+TASKS.register("vicuna_bench", "tasks.mt_bench:VICUNA_BENCH_TASK", "Vicuna-bench after Alpaca: 80 questions, judged")
+TASKS.register(
+    "mt_bench_mini", "tasks.mt_bench:MT_BENCH_MINI", "MT-Bench's questions after instruct_mini's instructions, judged"
+)
 TASKS.register("commonsense", "tasks.commonsense.task:COMMONSENSE", "eight commonsense sets, trained on as one mixture")
 for _name, _attribute in (
     ("boolq", "BOOLQ"),

@@ -14,6 +14,7 @@ from rich.console import Console
 import bench
 from bench.cli.budget import budget
 from bench.cli.compare import compare
+from bench.cli.judge import judge
 from bench.cli.listing import list_names
 from bench.cli.report import report, show
 from bench.cli.run import run
@@ -38,6 +39,7 @@ app.command()(report)
 app.command()(compare)
 app.command()(show)
 app.add_typer(task, name="task")
+app.add_typer(judge, name="judge")
 
 
 def main() -> None:

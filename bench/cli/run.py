@@ -297,10 +297,11 @@ def _print_noise(plan: Plan, store: Store, console: Console) -> None:
     if floor.sd is None or floor.max_difference is None:
         say(f"{what}: not known, {floor.reason}", console)
         return
-    shown = ", ".join(f"{100 * score:.2f}" for score in scores)
+    times = 100 if all(abs(score) <= 1 for score in scores) else 1
+    shown = ", ".join(f"{times * score:.2f}" for score in scores)
     say(
-        f"{what}: {plan.runs[0].task.primary} {shown}; standard deviation {100 * floor.sd:.2f}, "
-        f"largest difference {100 * floor.max_difference:.2f}",
+        f"{what}: {plan.runs[0].task.primary} {shown}; standard deviation {times * floor.sd:.2f}, "
+        f"largest difference {times * floor.max_difference:.2f}",
         console,
     )
 

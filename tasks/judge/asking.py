@@ -113,10 +113,11 @@ def _ask(
         pool.shutdown(wait=True, cancel_futures=True)
     if watch.last_straw is not None:
         failure = watch.last_straw
+        # By its cause, whoever does runs tells what may be tried again.
         raise UserError(
             f"the judge {judge.model} cannot be asked: {failure.message} ({failure.kind}, attempt {failure.attempts}); "
             f"mend it and run again: {kept + watch.replies} judgments are kept and will not be asked again"
-        )
+        ) from (ConnectionError(failure.message) if failure.kind.passing else None)
 
 
 class _Watch:

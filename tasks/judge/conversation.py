@@ -42,6 +42,11 @@ class Prompt:
         """Return the text as token ids."""
         return list(tokenizer(self.text, add_special_tokens=self.add_special_tokens)["input_ids"])
 
+    def open_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """Return the token ids without the end that some tokenizers put behind every text: the model goes on."""
+        ids = self.token_ids(tokenizer)
+        return ids[:-1] if ids[-1:] == [tokenizer.eos_token_id] else ids
+
     def finish(self, generated: str) -> str:
         """Return a decoded answer up to the first of ``stops``, without white space at its ends."""
         ends = [place for stop in self.stops if (place := generated.find(stop)) >= 0]

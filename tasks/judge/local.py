@@ -10,6 +10,7 @@ import json
 import threading
 import time
 import uuid
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -36,6 +37,9 @@ class LocalJudgeServer:
         name: what the judge is called. Judgments are cached under it, so it must change with the weights.
         template: see `tasks.judge.conversation.messages_prompt`.
         max_new_tokens: ends answers earlier than a request asks for; the finish reason then is ``length``.
+        begins: the beginning of every answer, which the model goes on from: a small model does not keep to a form by
+            itself.
+        port: of 127.0.0.1; a free one if 0.
     """
 
     def __init__(
@@ -45,12 +49,16 @@ class LocalJudgeServer:
         name: str,
         template: str | None = None,
         max_new_tokens: int | None = None,
+        begins: str = "",
+        port: int = 0,
     ) -> None:
         self.name = name
         self._model = model
         self._tokenizer = tokenizer
         self._template = template
         self._max_new_tokens = max_new_tokens
+        self._begins = begins
+        self._port = port
         self._busy = threading.Lock()
         self._server: ThreadingHTTPServer | None = None
         self._thread: threading.Thread | None = None
@@ -69,11 +77,19 @@ class LocalJudgeServer:
         return JudgeSpec(self.name, f"http://127.0.0.1:{self._server.server_address[1]}/v1")
 
     def __enter__(self) -> Self:
+        """Begin to serve.
+
+        Raises:
+            UserError: the port cannot be used.
+        """
         import torch
 
         self._model.eval()
         self._torch_threads = torch.get_num_threads()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        try:
+            self._server = ThreadingHTTPServer(("127.0.0.1", self._port), _handler(self))
+        except (OSError, OverflowError) as error:
+            raise UserError(f"the port {self._port} cannot be used ({error}); give another, or 0") from error
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, name="local-judge", daemon=True)
         self._thread.start()
@@ -97,7 +113,7 @@ class LocalJudgeServer:
         messages, temperature, limit = _checked(request, self.name)
         limit = min(limit, self._max_new_tokens or limit)
         prompt = messages_prompt(messages, self._tokenizer, self._template)
-        ids = prompt.token_ids(self._tokenizer)
+        ids = replace(prompt, text=prompt.text + self._begins).token_ids(self._tokenizer)
         room = getattr(self._model.config, "max_position_embeddings", None)
         if room is not None:
             if len(ids) >= room:
@@ -105,7 +121,7 @@ class LocalJudgeServer:
             limit = min(limit, room - len(ids))
         ends = _ends(self._model) | set(prompt.stop_token_ids)
         written = self._generate(ids, temperature, limit, ends)
-        whole = str(self._tokenizer.decode(written, skip_special_tokens=True))
+        whole = self._begins + str(self._tokenizer.decode(written, skip_special_tokens=True))
         text = prompt.finish(whole)
         ended = (written and written[-1] in ends) or any(stop in whole for stop in prompt.stops)
         return {

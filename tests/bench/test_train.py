@@ -352,3 +352,20 @@ class _Flat:
 
     def loss(self, logits, labels, label_smoothing=0.0):
         return (logits * 0.0).sum()
+
+
+@pytest.mark.parametrize("steps", [6, 8])
+def test_a_training_that_was_cut_after_its_last_step_does_no_more(tmp_path, steps):
+    """Whether that step was the last of an epoch, of which there are four in one, or not."""
+
+    def prepared(folder):
+        torch.manual_seed(3)
+        return job(folder, bert(), texts(), max_steps=steps, checkpoint_steps=2)
+
+    whole = prepared(tmp_path)
+    train(whole)
+    again = prepared(tmp_path)
+    done = train(again)
+    assert done.steps == steps
+    for (name, first), (_, second) in zip(whole.model.named_parameters(), again.model.named_parameters(), strict=True):
+        assert torch.equal(first, second), name

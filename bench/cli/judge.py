@@ -1,0 +1,116 @@
+"""`bench judge`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from bench.cli.console import DEFAULT_STORE, Out, open_console, read_positive, say
+from bench.errors import UserError
+
+judge = typer.Typer(
+    name="judge", help="Serve a judge of answers, or see whether one can be asked.", no_args_is_help=True
+)
+
+# What a check asks: an answer that any judge can rate, in the form that FastChat's prompts ask for.
+_CHECK = (
+    "Rate how well the answer meets the question, on a scale of 1 to 10. Give one sentence of explanation, then the "
+    'rating in exactly this form: "[[rating]]", for example: "Rating: [[5]]".\n\n'
+    "[Question]\nHow many days has a week?\n\n[Answer]\nA week has seven days."
+)
+_DIGITS = 12
+
+
+class LimitName(StrEnum):
+    """Names of the limit on a judgment's tokens."""
+
+    MAX_TOKENS = "max_tokens"
+    MAX_COMPLETION_TOKENS = "max_completion_tokens"
+
+
+@judge.callback()
+def _group() -> None:
+    """Serve a judge of answers, or see whether one can be asked."""
+
+
+@judge.command()
+def serve(
+    model: Annotated[str, typer.Option(help="Who judges: a base model's name, a hub id or a local folder.")],
+    port: Annotated[int, typer.Option(help="Of 127.0.0.1; a free one if 0.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; an accelerator if there is one.")] = None,
+    template: Annotated[
+        str | None, typer.Option(help="A template of FastChat's; the model's own chat template if not given.")
+    ] = None,
+    begins: Annotated[
+        str,
+        typer.Option(help='The beginning of every judgment, such as "Rating: [[", for a model that keeps to no form.'),
+    ] = "",
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Most tokens of a judgment, whatever is asked for.")
+    ] = None,
+    out: Out = DEFAULT_STORE,
+) -> None:
+    """Serve a language model as a judge, on this machine only, until Ctrl-C."""
+    from bench.environment import choose_device, quiet_libraries
+    from bench.models import find_model
+    from bench.record import digest
+    from bench.store import Store
+    from tasks.base import LANGUAGE_MODEL
+    from tasks.data.lock import RevisionLock
+    from tasks.judge import LocalJudgeServer
+
+    quiet_libraries()
+    read_positive(max_new_tokens, "--max-new-tokens")
+    base = find_model(model)
+    target = choose_device(device)
+    revision = base.weights.revision(RevisionLock(Store(out).lock_file))
+    tokenizer = base.tokenizer(revision)
+    weights = base.load(LANGUAGE_MODEL, revision).to(target)  # type: ignore[arg-type]
+    # Judgments are kept under the judge's name: it must change with all that changes them.
+    fixed = {"revision": revision, "template": template, "begins": begins, "max_new_tokens": max_new_tokens}
+    name = f"{base.name.rpartition('/')[2]}-{digest(fixed)[:_DIGITS]}"
+    with LocalJudgeServer(weights, tokenizer, name, template, max_new_tokens, begins, port) as server:
+        console = open_console()
+        say(f"{base.name} judges on {target}; end it with Ctrl-C", console)
+        say(f"--judge {server.spec}", console)
+        try:
+            _wait()
+        except KeyboardInterrupt:
+            say("the judge has ended", console)
+
+
+@judge.command()
+def check(
+    spec: Annotated[str, typer.Argument(help="MODEL@URL, as for --judge.", metavar="SPEC")],
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of the judgment.")] = 2048,
+    limit_name: Annotated[LimitName, typer.Option(help="What the endpoint calls that limit.")] = LimitName.MAX_TOKENS,
+    temperature: Annotated[
+        bool, typer.Option(help="Send a temperature of 0, or none to a judge that takes none.")
+    ] = True,
+) -> None:
+    """Ask a judge for one rating and show the rating, the time, and the model that the endpoint says it used."""
+    from tasks.judge import ClientSettings, Failure, JudgeClient, JudgeSpec, Retries, Sampling, parse_rating
+
+    sampling = Sampling(0.0 if temperature else None, max_tokens, limit_name.value)
+    with JudgeClient(JudgeSpec.parse(spec), ClientSettings(retries=Retries(attempts=2))) as client:
+        started = time.monotonic()
+        reply = client.ask(({"role": "user", "content": _CHECK},), sampling)
+        seconds = time.monotonic() - started
+    if isinstance(reply, Failure):
+        raise UserError(f"the judge {client.model} cannot be asked: {reply.message} ({reply.kind})")
+    rating = parse_rating(reply.text)
+    say(f"rating: {rating.problem.replace('_', ' ') if rating.problem else rating.value}")
+    say(f"seconds: {seconds:.1f}")
+    say(f"served model: {reply.served_model!r}" if reply.served_model else "served model: not said")
+    say(f"judgment: {reply.text!r}")
+    if rating.problem:
+        raise UserError(f"the judge {client.model} does not keep to the form [[rating]]; name another")
+
+
+def _wait() -> None:
+    """Wait for Ctrl-C."""
+    threading.Event().wait()

