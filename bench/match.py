@@ -6,47 +6,26 @@ reached is reported next to what was asked for.
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from bench.errors import UserError
-from bench.models import find_model
+from bench.profile.process import measure_apart
+from bench.profile.visit import LOAD, STEP
+from bench.profile.workload import Effort, Order, Subject, Workload
+from bench.record import Status
 from bench.validation import default_setting
 from methods import find_method
 from methods.base import Method, Setting
 from methods.expression import MethodChoice
 
-if TYPE_CHECKING:
-    import torch
-
 Currency = Literal["memory", "step-time"]
 
 # Doubling from the smallest size: more tries than this are larger than any adapter worth the name.
 MOST_TRIES = 12
-WARM_UP, STEPS = 3, 15
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What is measured: training steps on random token ids.
-
-    Attributes:
-        base_model: its name; only its shape is used, with random weights.
-        batch_size: examples per step.
-        length: tokens per example.
-        device: where.
-    """
-
-    base_model: str
-    batch_size: int
-    length: int
-    device: str
+EFFORT = Effort(steps=15, warm_up=3, parts=("training",))
 
 
 @dataclass(frozen=True)
@@ -135,44 +114,16 @@ def in_fresh_process(workload: Workload) -> Measure:
     def measure(method: Method[Any], setting: Setting) -> Measured:
         key = (method.name, setting.model_dump_json())
         if key not in kept:
-            request = {**asdict(workload), "method": method.name, "setting": setting.model_dump(mode="json")}
-            done = subprocess.run(
-                [sys.executable, "-m", "bench.match"], input=json.dumps(request), capture_output=True, text=True
-            )
-            if done.returncode:
-                reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-                raise UserError(f"{method.name} cannot be measured on {workload.base_model}: {reason}")
-            kept[key] = Measured(**json.loads(done.stdout.splitlines()[-1]))
+            subject = Subject.of(method.name, method, setting)
+            visit = measure_apart(Order(subject, workload, EFFORT, counts=False))
+            if visit.status is not Status.OK:
+                raise UserError(f"{method.name} cannot be measured on {workload.base_model}: {visit.reason}")
+            peaks = [memory for phase, memory in visit.memory.items() if phase != LOAD]
+            peak = max(memory.process if memory.allocated is None else memory.allocated for memory in peaks)
+            kept[key] = Measured(statistics.median(visit.seconds[STEP]), peak)
         return kept[key]
 
     return measure
-
-
-def measure_here(workload: Workload, method: Method[Any], setting: Setting) -> Measured:
-    """Train a few steps in this process; warm-up steps count for memory and not for time."""
-    import torch
-
-    from bench.environment import choose_device, quiet_libraries
-    from bench.measure import peak_memory
-    from methods.architecture import module_names
-
-    quiet_libraries()
-    device = choose_device(workload.device)
-    torch.manual_seed(0)
-    base = find_model(workload.base_model).skeleton(device=str(device))
-    names = module_names(base)
-    model = method.adapt(base, names, setting).to(device).train()
-    groups = [
-        {"params": list(group.parameters), "lr": group.learning_rate}
-        for group in method.parameter_groups(model, names, setting)
-        if group.parameters
-    ]
-    optimiser = torch.optim.AdamW(groups)
-    seconds: list[float] = []
-    with peak_memory(device) as peak:
-        for _ in range(WARM_UP + STEPS):
-            seconds.append(_step(model, optimiser, _batch(base.config, workload, device), device))
-    return Measured(statistics.median(seconds[WARM_UP:]), peak.device_bytes or peak.process_bytes)
 
 
 def _sizes(method: Method[Any]) -> Sequence[int | None]:
@@ -182,40 +133,3 @@ def _sizes(method: Method[Any]) -> Sequence[int | None]:
     if knob.choices:
         return knob.choices[:MOST_TRIES]
     return [knob.smallest * 2**power for power in range(MOST_TRIES)]
-
-
-def _batch(config: Any, workload: Workload, device: torch.device) -> dict[str, torch.Tensor]:
-    import torch
-
-    if hasattr(config, "image_size"):
-        side = config.image_size
-        return {"pixel_values": torch.randn(workload.batch_size, config.num_channels, side, side, device=device)}
-    ids = torch.randint(5, config.vocab_size, (workload.batch_size, workload.length), device=device)
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-
-
-def _step(
-    model: torch.nn.Module, optimiser: torch.optim.Optimizer, batch: dict[str, torch.Tensor], device: torch.device
-) -> float:
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    model(**batch).logits.float().square().mean().backward()
-    optimiser.step()
-    optimiser.zero_grad()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
-def _main() -> None:
-    request = json.load(sys.stdin)
-    method = find_method(request.pop("method")).method
-    setting = method.setting_type.model_validate(request.pop("setting"))
-    print(json.dumps(asdict(measure_here(Workload(**request), method, setting))))  # noqa: T201 - the answer
-
-
-if __name__ == "__main__":
-    _main()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.record import ParameterLedger
+from bench.record import ParameterLedger, RunRecord
 
 if TYPE_CHECKING:
     import torch
@@ -105,3 +105,47 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
         sampler.join()
         if device.type == "cuda":
             peak.device_bytes = torch.cuda.max_memory_allocated(device)
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """What the benchmark itself takes.
+
+    Attributes:
+        seconds: wall clock of the runs outside their training steps and the scoring of what they report.
+        wall_seconds: all of it.
+        runs: how many of them told.
+    """
+
+    seconds: float
+    wall_seconds: float
+    runs: int
+
+    @property
+    def share(self) -> float:
+        """The overhead as a share of the wall clock."""
+        return self.seconds / self.wall_seconds
+
+    def __str__(self) -> str:
+        minutes = self.wall_seconds / 60
+        return (
+            f"{self.share:.1%} of {minutes:.1f} minutes were spent outside training steps and evaluation "
+            f"({self.seconds / self.runs:.1f} s a run)"
+        )
+
+
+def overhead_share(records: Iterable[RunRecord]) -> Overhead | None:
+    """Return how much of runs is neither training steps nor the scoring of a split; ``None`` where no run tells.
+
+    A run that was interrupted is left out: its training's seconds are of all its parts, its wall clock of the last.
+    """
+    costs = [record.cost for record in records if record.cost is not None]
+    told = [
+        (cost.train_seconds + cost.scoring_seconds, cost.wall_seconds)
+        for cost in costs
+        if cost.wall_seconds is not None and cost.scoring_seconds is not None
+    ]
+    spent = [(wall - useful, wall) for useful, wall in told if wall >= useful]
+    if not spent:
+        return None
+    return Overhead(sum(over for over, _ in spent), sum(wall for _, wall in spent), len(spent))

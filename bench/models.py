@@ -141,12 +141,13 @@ class BaseModel:
         import torch
         import transformers
 
-        config = self._config(num_labels=head.num_labels if head else 2)
+        config = self.config(num_labels=head.num_labels if head else 2)
         auto_class = head.auto_class if head else self.shape.auto_class if self.shape else _OWN_HEAD
         with torch.device(device):
             return getattr(transformers, auto_class).from_config(config)
 
-    def _config(self, **changes: Any) -> PreTrainedConfig:
+    def config(self, **changes: Any) -> PreTrainedConfig:
+        """Return the architecture's configuration, from its shape or its files, with ``changes``."""
         if self.shape is not None:
             return self.shape.config(**changes)
         from transformers import AutoConfig

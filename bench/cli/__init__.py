@@ -16,6 +16,8 @@ from bench.cli.budget import budget
 from bench.cli.compare import compare
 from bench.cli.judge import judge
 from bench.cli.listing import list_names
+from bench.cli.plan import plan
+from bench.cli.profile import profile
 from bench.cli.report import report, show
 from bench.cli.run import run
 from bench.cli.task import task
@@ -35,6 +37,8 @@ app.command("list")(list_names)
 app.command()(run)
 app.command()(tune)
 app.command()(budget)
+app.command()(plan)
+app.command()(profile)
 app.command()(report)
 app.command()(compare)
 app.command()(show)

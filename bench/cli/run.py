@@ -249,6 +249,7 @@ def _run(request: Request, overwrite: Overwrite, trials: int | None, noise_floor
         plan = repeated(plan, noise_floor)
     if request.dry_run:
         console.print(_plan_table(plan, store))
+        say(f"{len(plan.runs)} runs; what they take, measured by a few steps of each kind: bench plan", console)
         return []
     store.prepare()
     records = _execute(plan, opened, overwrite)
@@ -258,6 +259,7 @@ def _run(request: Request, overwrite: Overwrite, trials: int | None, noise_floor
 
 
 def _execute(plan: Plan, opened: Opened, overwrite: Overwrite) -> list[RunRecord]:
+    from bench.measure import overhead_share
     from bench.progress import make_progress
 
     store, console = opened.store, opened.console
@@ -273,6 +275,8 @@ def _execute(plan: Plan, opened: Opened, overwrite: Overwrite) -> list[RunRecord
         f"{ended[Status.OK]} runs done, {failed} failed{skipped}; see them with: bench report --out {store.root}",
         console,
     )
+    if overhead := overhead_share(records):
+        say(str(overhead), console)
     return records
 
 

@@ -1,0 +1,87 @@
+"""Batches that cost what real ones do: no zeros, words as frequent as in text, images in the range of normalised ones.
+
+They depend on the workload alone and are drawn by numpy, so that every process gets the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.profile.workload import Kind, Workload
+from tasks.inference import IGNORED
+
+if TYPE_CHECKING:
+    import torch
+
+Batch = dict[str, "torch.Tensor"]
+
+# Mandelbrot's law of word frequencies, p(rank) ~ 1 / (rank + 2.7), with the usual constants.
+_MANDELBROT_SHIFT = 2.7
+
+
+def make_batches(config: Any, kind: Kind, workload: Workload, count: int) -> list[Batch]:
+    """Return so many batches on the CPU, with ``labels``.
+
+    Texts are ``input_ids`` and ``attention_mask`` of shape (batch, length); images are ``pixel_values`` of shape
+    (batch, channels, side, side), uniform in [-1, 1]. Labels are class ids of shape (batch,), or for a language model
+    the ids themselves, padding not counted.
+    """
+    draw = np.random.default_rng(workload.seed)
+    make = _images if kind.modality == "image" else _texts
+    return [make(config, kind, workload, draw) for _ in range(count)]
+
+
+def token_ids(config: Any, shape: tuple[int, ...], draw: np.random.Generator) -> np.ndarray:
+    """Return ids as frequent as words are in text (Zipf-Mandelbrot), none of them special."""
+    special = {getattr(config, name, None) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    ids = np.setdiff1d(np.arange(config.vocab_size), [number for number in special if isinstance(number, int)])
+    ids = draw.permutation(ids)
+    weights = 1.0 / (np.arange(len(ids)) + _MANDELBROT_SHIFT)
+    return draw.choice(ids, size=shape, p=weights / weights.sum())
+
+
+def checksum(batches: Sequence[Batch]) -> str:
+    """Return 16 hexadecimal digits that tell other batches apart."""
+    total = hashlib.sha256()
+    for batch in batches:
+        for name in sorted(batch):
+            total.update(name.encode() + batch[name].numpy().tobytes())
+    return total.hexdigest()[:16]
+
+
+def on_device(batches: Sequence[Batch], device: torch.device) -> list[Batch]:
+    """Return the batches on ``device``."""
+    return [{name: tensor.to(device) for name, tensor in batch.items()} for batch in batches]
+
+
+def _texts(config: Any, kind: Kind, workload: Workload, draw: np.random.Generator) -> Batch:
+    import torch
+
+    shape = (workload.batch_size, workload.length)
+    ids = token_ids(config.get_text_config(), shape, draw)
+    # Lengths from 1 - 2 * padding of the whole to the whole: their mean leaves out the share asked for.
+    least = max(1, round((1 - 2 * workload.padding) * workload.length))
+    lengths = draw.integers(least, workload.length, size=shape[0], endpoint=True)
+    mask = np.arange(shape[1]) < lengths[:, None]
+    # Any id will do for padding: the mask hides it. RoBERTa alone reads positions off it.
+    ids = np.where(mask, ids, getattr(config, "pad_token_id", None) or 0)
+    labels = np.where(mask, ids, IGNORED) if kind.generates else _labels(config, workload, draw)
+    arrays = {"input_ids": ids, "attention_mask": mask.astype(np.int64), "labels": labels}
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+
+def _images(config: Any, kind: Kind, workload: Workload, draw: np.random.Generator) -> Batch:
+    import torch
+
+    side, channels = config.image_size, config.num_channels
+    sides = (side, side) if isinstance(side, int) else tuple(side)
+    pixels = draw.uniform(-1.0, 1.0, size=(workload.batch_size, channels, *sides)).astype(np.float32)
+    return {"pixel_values": torch.from_numpy(pixels), "labels": torch.from_numpy(_labels(config, workload, draw))}
+
+
+def _labels(config: Any, workload: Workload, draw: np.random.Generator) -> np.ndarray:
+    return draw.integers(0, config.num_labels, size=workload.batch_size)

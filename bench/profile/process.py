@@ -1,0 +1,155 @@
+"""One visit in a process of its own, its memory watched from outside."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+import time
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from bench.profile.visit import PhaseMemory, Visit
+from bench.profile.workload import Order
+from bench.record import Status
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+# Reading another process's memory takes some 20 microseconds: 0.2 % of one core.
+SAMPLE_SECONDS = 0.01
+# What a process may take to tidy up after its last word.
+END_SECONDS = 10.0
+
+
+def measure_apart(order: Order) -> Visit:
+    """Do one visit in a fresh process, forked from a server that has imported the libraries and done nothing else.
+
+    A visit that needs more memory than the order allows, or than there is, ends as ``out_of_memory``.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.execute.preload"])
+    ours, theirs = context.Pipe(duplex=False)
+    with tempfile.NamedTemporaryFile(prefix="parbench-", suffix=".log") as log:
+        process = context.Process(target=_main, args=(order.as_json(), theirs, log.name), daemon=True)
+        start = time.monotonic()
+        process.start()
+        theirs.close()
+        limit = order.limit_bytes if order.workload.device == "cpu" else None
+        sampler = Sampler(int(process.pid or 0), limit)
+        try:
+            visit = _hear(process, ours)
+            process.join(END_SECONDS)
+        finally:
+            process.kill()
+            process.join()
+            sampler.stop()
+            ours.close()
+        if visit is None:
+            visit = Visit(order, *_death(process, sampler, Path(log.name)))
+    visit.wall = time.monotonic() - start
+    visit.peak_process = max((resident for _, resident in sampler.samples), default=0)
+    visit.memory = _by_phase(visit, sampler)
+    visit.spans = []
+    return visit
+
+
+class Sampler(threading.Thread):
+    """Samples the resident memory of a process from outside it, so that nothing of the process is disturbed.
+
+    Attributes:
+        limit: bytes beyond which the process is ended, if there is one.
+        samples: (time on the machine's monotonic clock, bytes).
+        over: bytes, where the process was ended for using more than the limit.
+    """
+
+    def __init__(self, pid: int, limit: int | None = None) -> None:
+        super().__init__(daemon=True, name="resident-memory")
+        self.samples: list[tuple[float, int]] = []
+        self.over: int | None = None
+        self.limit = limit
+        self._pid = pid
+        self._done = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        """Sample until stopped, or until the process has ended."""
+        try:
+            process = psutil.Process(self._pid)
+            while not self._done.wait(SAMPLE_SECONDS):
+                resident = int(process.memory_info().rss)
+                self.samples.append((time.monotonic(), resident))
+                if self.limit is not None and resident > self.limit:
+                    self.over = resident
+                    process.kill()
+                    return
+        except psutil.Error:
+            return  # it has ended, and whoever waits for it knows why
+
+    def stop(self) -> None:
+        """End the sampling."""
+        self._done.set()
+        self.join()
+
+    def peak(self, begin: float, end: float) -> int:
+        """Return the largest sample of a time; 0 where none fell into it."""
+        return max((resident for at, resident in self.samples if begin <= at <= end), default=0)
+
+
+def _hear(process: BaseProcess, line: Connection) -> Visit | None:
+    """Return the process's last word, ``None`` if it ends without one."""
+    wait([line, process.sentinel])
+    try:
+        return line.recv() if line.poll() else None
+    except (EOFError, OSError):
+        return None
+
+
+def _death(process: BaseProcess, sampler: Sampler, log: Path) -> tuple[Status, str]:
+    if sampler.over is not None and sampler.limit is not None:
+        used, allowed = sampler.over / 2**30, sampler.limit / 2**30
+        return Status.OUT_OF_MEMORY, f"the process used {used:.2f} GiB, more than the {allowed:.2f} allowed"
+    code = process.exitcode or 0
+    if code == -signal.SIGKILL:
+        return Status.OUT_OF_MEMORY, "the process was killed from outside, as a machine does that is out of memory"
+    said = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+    return Status.ERROR, f"the process ended with code {code}: {said}"
+
+
+def _by_phase(visit: Visit, sampler: Sampler) -> dict[str, PhaseMemory]:
+    found: dict[str, PhaseMemory] = {}
+    for span in visit.spans:
+        before = found.get(span.phase, PhaseMemory(0))
+        found[span.phase] = PhaseMemory(
+            process=max(before.process, span.resident, sampler.peak(span.begin, span.end)),
+            allocated=_larger(before.allocated, span.allocated),
+            reserved=_larger(before.reserved, span.reserved),
+        )
+    # A phase too short for a sample has none: that is not a memory of nothing.
+    return {phase: memory for phase, memory in found.items() if memory.process or memory.reserved is not None}
+
+
+def _larger(one: int | None, other: int | None) -> int | None:
+    return max((number for number in (one, other) if number is not None), default=None)
+
+
+def _main(order: dict[str, Any], line: Connection, log: str) -> None:
+    # Ctrl-C is for the command, which ends its visit.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
+    for output in (1, 2):
+        os.dup2(descriptor, output)
+    import torch
+
+    from bench.environment import quiet_libraries
+    from bench.profile.work import do_visit
+
+    quiet_libraries()
+    asked = Order.of_json(order)
+    visit = do_visit(asked, torch.device(asked.workload.device))
+    line.send(visit)

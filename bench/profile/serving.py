@@ -1,0 +1,180 @@
+"""What a trained model costs in use: scoring a split, answering one batch, writing text, merged or not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle, islice
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from bench.profile.adapted import Adapted
+from bench.profile.counting import count_flops
+from bench.profile.inputs import Batch, on_device, token_ids
+from bench.profile.visit import (
+    DECODE,
+    DECODE_MERGED,
+    EVALUATION,
+    INFERENCE,
+    MERGE,
+    MERGED,
+    PREFILL,
+    PREFILL_MERGED,
+)
+from bench.profile.workload import Order, positions
+from tasks.inference import Predictor, autocast
+
+if TYPE_CHECKING:
+    from bench.profile.clock import Recorder
+
+
+class _Rows(list[dict[str, Any]]):
+    """Prepared rows, as `tasks.inference.Rows` has them."""
+
+    def select(self, indices: Sequence[int]) -> _Rows:
+        return _Rows(self[index] for index in indices)
+
+
+def measure_evaluation(model: nn.Module, adapted: Adapted, batches: Sequence[Batch], rec: Recorder, dtype: str) -> None:
+    """Time what a run does to score rows: batches made and sent to the device, the forward pass, outputs fetched."""
+    predictor = Predictor(model, None, _collate, len(batches[0]["labels"]), rec.device, dtype)
+    score = predictor.log_likelihoods if adapted.kind.generates else predictor.logits
+    with rec.phase(EVALUATION):
+        for batch in batches:
+            rows = _Rows({name: tensor[row] for name, tensor in batch.items()} for row in range(len(batch["labels"])))
+            marks = [rec.clock.mark()]
+            score(rows)
+            marks.append(rec.clock.mark())
+            rec.clock.wait()
+            rec.add(EVALUATION, rec.clock.between(marks))
+
+
+@torch.no_grad()
+def measure_inference(model: nn.Module, batches: Sequence[Batch], rec: Recorder, order: Order, phase: str) -> None:
+    """Time bare forward passes on batches that are on the device already."""
+    placed = on_device(batches, rec.device)
+    model.eval()
+    dtype, effort = order.workload.dtype, order.effort
+    with rec.phase(phase), autocast(rec.device, dtype):
+        for batch in islice(cycle(placed), effort.warm_up):
+            model(**batch)
+        marks = [rec.clock.mark()]
+        for batch in islice(cycle(placed), effort.steps):
+            model(**batch)
+            marks.append(rec.clock.mark())
+        rec.clock.wait()
+    rec.add(phase, rec.clock.between(marks))
+
+
+def count_inference(model: nn.Module, batch: Batch, device: torch.device, dtype: str) -> int:
+    """Count the operations of a forward pass.
+
+    Gradients stay on: torch's counter stumbles without them over a module that returns a parameter (peft's GLoRA).
+    """
+    (batch,) = on_device([batch], device)
+    model.eval()
+    with autocast(device, dtype):
+        return count_flops(lambda: model(**batch))
+
+
+class _Marks(StoppingCriteria):
+    """Marks every generated token; it never stops."""
+
+    def __init__(self, rec: Recorder) -> None:
+        self._clock = rec.clock
+        self.marks: list[Any] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> Any:
+        self.marks.append(self._clock.mark())
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+@torch.no_grad()
+def measure_generation(model: nn.Module, adapted: Adapted, rec: Recorder, order: Order, merged: bool = False) -> None:
+    """Time greedy generation: up to the first token of a batch of prompts, and each token from then on."""
+    workload, effort = order.workload, order.effort
+    draw = np.random.default_rng(workload.seed)
+    shape = (workload.batch_size, prompt_length(adapted.config, order))
+    prompts = torch.from_numpy(token_ids(adapted.config.get_text_config(), shape, draw))
+    prompts = prompts.to(rec.device)
+    prefill, decode = (PREFILL_MERGED, DECODE_MERGED) if merged else (PREFILL, DECODE)
+    model.eval()
+
+    def write(tokens: int) -> list[Any]:
+        marks = _Marks(rec)
+        start = rec.clock.mark()
+        cast(Any, model).generate(
+            input_ids=prompts,
+            attention_mask=torch.ones_like(prompts),
+            min_new_tokens=tokens,
+            max_new_tokens=tokens,
+            do_sample=False,
+            pad_token_id=adapted.config.get_text_config().pad_token_id,
+            stopping_criteria=StoppingCriteriaList([marks]),
+        )
+        return [start, *marks.marks]
+
+    with rec.phase(decode), autocast(rec.device, workload.dtype):
+        write(min(2, effort.new_tokens))
+        marks = write(effort.new_tokens)
+        rec.clock.wait()
+    first, *rest = rec.clock.between(marks)
+    rec.add(prefill, [first])
+    rec.add(decode, rest)
+
+
+def prompt_length(config: Any, order: Order) -> int:
+    """Return the tokens of a prompt: the workload's, or as many as leave room for what is written after them.
+
+    Raises:
+        ValueError: there is no room for any.
+    """
+    most, new = positions(config), order.effort.new_tokens
+    length = order.workload.length if most is None else min(order.workload.length, most - new)
+    if length < 1:
+        raise ValueError(f"{order.workload.base_model} takes {most} tokens, too few to write {new}")
+    return length
+
+
+def merge(adapted: Adapted, rec: Recorder) -> nn.Module:
+    """Fold the adapter into the base weights and return the plain model; its time is noted.
+
+    Raises:
+        ValueError: the method's code cannot, though it says so.
+    """
+    if not hasattr(adapted.model, "merge_and_unload"):
+        raise ValueError("the adapted model has no merge_and_unload")
+    with rec.phase(MERGE, timed=True):
+        return cast(nn.Module, cast(Any, adapted.model).merge_and_unload())
+
+
+def measure_merged(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, order: Order) -> None:
+    """Merge, and time the merged model; the adapted one is gone then."""
+    merged = merge(adapted, rec)
+    measure_inference(merged, batches, rec, order, MERGED)
+    if adapted.kind.generates and "generation" in order.effort.parts:
+        measure_generation(merged, adapted, rec, order, merged=True)
+
+
+def measure_unmerged(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, order: Order) -> None:
+    """Time the adapted model in use, as far as the order asks."""
+    parts = order.effort.parts
+    inputs = without_labels(batches)
+    if "evaluation" in parts:
+        measure_inference(adapted.model, inputs, rec, order, INFERENCE)
+        repeated = list(islice(cycle(batches), order.effort.steps))
+        measure_evaluation(adapted.model, adapted, repeated, rec, order.workload.dtype)
+    if "generation" in parts and adapted.kind.generates:
+        measure_generation(adapted.model, adapted, rec, order)
+
+
+def without_labels(batches: Sequence[Batch]) -> list[Batch]:
+    """Return batches as inference gets them."""
+    return [{name: tensor for name, tensor in batch.items() if name != "labels"} for batch in batches]
+
+
+def _collate(rows: list[dict[str, Any]]) -> Batch:
+    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}

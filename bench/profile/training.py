@@ -1,0 +1,152 @@
+"""A training step, its three phases apart."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from bench.profile.adapted import Adapted, Steps
+from bench.profile.counting import breakdown, count_flops, saved_tensors
+from bench.profile.energy import Meter
+from bench.profile.inputs import Batch, on_device
+from bench.profile.visit import BACKWARD, FORWARD, OPTIMISER, STEP, STEP_PROCESSOR, Breakdown, Span
+from bench.training import TrainingSettings
+from tasks.inference import autocast
+from tasks.language_model import next_token_loss
+
+if TYPE_CHECKING:
+    from bench.profile.clock import Recorder
+    from bench.profile.workload import Order
+
+# What runs clip gradients to unless told otherwise.
+CLIPPED_TO = TrainingSettings.model_fields["max_gradient_norm"].default
+
+
+@dataclass
+class Stepper:
+    """Takes training steps."""
+
+    adapted: Adapted
+    optimiser: torch.optim.Optimizer | None
+    steps: Steps
+    dtype: str
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Return the loss of a batch on the model's device, after what the method does before a step."""
+        self.steps.begin()
+        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+        with autocast(batch["labels"].device, self.dtype):
+            logits = self.adapted.model(**inputs).logits
+        if self.adapted.kind.generates:
+            return next_token_loss(logits, batch["labels"])
+        return nn.functional.cross_entropy(logits.float(), batch["labels"])
+
+    def step(self) -> None:
+        """Clip, let the method and the optimiser do their part, and free the gradients."""
+        if self.optimiser is not None:
+            nn.utils.clip_grad_norm_(self.adapted.optimised, CLIPPED_TO)
+            self.steps.before_optimiser()
+            self.optimiser.step()
+            self.steps.after_optimiser()
+        self.free()
+        self.steps.end()
+
+    def free(self) -> None:
+        """Free the gradients."""
+        self.adapted.model.zero_grad(set_to_none=True)
+
+
+def measure_training(stepper: Stepper, batches: Sequence[Batch], recorder: Recorder, order: Order) -> float | None:
+    """Time training steps and note their memory; return the energy of one in joules, where the device tells."""
+    effort = order.effort
+    placed = on_device(batches, recorder.device)
+    stepper.adapted.model.train()
+    with recorder.phase("warm-up"):
+        _timed(stepper, placed, recorder, effort.warm_up)
+    recorder.clock.wait()
+    with Meter(recorder.device) as meter:
+        timed = _timed(stepper, placed, recorder, effort.steps)
+        recorder.clock.wait()
+    for of_step, processor in timed:
+        parts = recorder.clock.between(of_step)
+        for name, seconds in zip((FORWARD, BACKWARD, OPTIMISER), parts, strict=True):
+            recorder.add(name, [seconds])
+        recorder.add(STEP, [sum(parts)])
+        if recorder.device.type == "cpu":
+            recorder.add(STEP_PROCESSOR, [processor])
+            ends = zip((FORWARD, BACKWARD, OPTIMISER), of_step, of_step[1:], strict=False)
+            recorder.spans += [Span(name, begin, end) for name, begin, end in ends]
+    if recorder.device.type == "cuda":
+        _note_peaks(stepper, placed[0], recorder)
+    with recorder.phase(STEP):
+        stepper.forward(placed[0]).backward()
+        stepper.step()
+    return None if meter.joules is None or not effort.steps else meter.joules / effort.steps
+
+
+def count_training(stepper: Stepper, batch: Batch, device: torch.device) -> tuple[Breakdown, dict[str, int]]:
+    """Count the tensors of one training step, and the operations of its forward and backward pass.
+
+    The optimiser must have taken a step before, or it has no state yet.
+    """
+    (batch,) = on_device([batch], device)
+    stepper.adapted.model.train()
+    with saved_tensors(stepper.adapted.model) as kept:
+        loss = stepper.forward(batch)
+    loss.backward()
+    counted = breakdown(stepper.adapted, stepper.optimiser, kept.bytes)
+    stepper.step()
+    losses: list[torch.Tensor] = []
+    forward = count_flops(lambda: losses.append(stepper.forward(batch)))
+    backward = count_flops(lambda: losses[0].backward())
+    stepper.free()
+    return counted, {FORWARD: forward, BACKWARD: backward, STEP: forward + backward}
+
+
+def trace_training(stepper: Stepper, batch: Batch, device: torch.device, path: str) -> None:
+    """Write a trace of one training step, to be opened in a browser's tracing page or Perfetto."""
+    from torch.profiler import ProfilerActivity, profile
+
+    (batch,) = on_device([batch], device)
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
+    with profile(activities=activities, profile_memory=True, record_shapes=True) as traced:
+        stepper.forward(batch).backward()
+        stepper.step()
+    traced.export_chrome_trace(path)
+
+
+def _timed(stepper: Stepper, batches: Sequence[Batch], recorder: Recorder, count: int) -> list[tuple[list[Any], float]]:
+    """Take steps and return the four marks of each, and the processor's time.
+
+    Nothing else happens between the marks, no synchronisation either.
+    """
+    mark = recorder.clock.mark
+    timed: list[tuple[list[Any], float]] = []
+    for batch in islice(cycle(batches), count):
+        before = time.process_time()
+        of_step = [mark()]
+        loss = stepper.forward(batch)
+        of_step.append(mark())
+        loss.backward()
+        of_step.append(mark())
+        stepper.step()
+        of_step.append(mark())
+        timed.append((of_step, time.process_time() - before))
+    return timed
+
+
+def _note_peaks(stepper: Stepper, batch: Batch, recorder: Recorder) -> None:
+    """Take one step with the accelerator's peaks reset between its phases, which would disturb a timed one."""
+    with recorder.phase(FORWARD):
+        loss = stepper.forward(batch)
+    with recorder.phase(BACKWARD):
+        loss.backward()
+    del loss
+    with recorder.phase(OPTIMISER):
+        stepper.step()

@@ -1,0 +1,188 @@
+"""What is measured: a base model, the size of its batches, and how often."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from bench.errors import UserError
+from bench.models import BaseModel, find_model
+
+if TYPE_CHECKING:
+    from methods.base import Method, Setting
+
+Dtype = Literal["float32", "bfloat16"]
+Part = Literal["training", "evaluation", "generation", "merging"]
+
+ALL_PARTS: tuple[Part, ...] = ("training", "evaluation", "generation", "merging")
+# The name of what is no method: see `bench.profile`.
+FLOOR = "frozen floor"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The conditions that all subjects share.
+
+    Attributes:
+        base_model: its name.
+        batch_size: examples per step.
+        length: tokens per example; of no meaning for images.
+        device: where.
+        dtype: of the base weights; with ``bfloat16`` the forward pass runs under autocast, and adapters stay in
+            float32, as peft makes them.
+        random_weights: build the architecture without a download; its cost does not depend on the weights.
+        padding: mean share of a batch's tokens that are padding.
+        at: how far the training is, as a share, when it is measured: some methods train different things over time.
+            At the default LoCA has placed its locations, and AdaLoRA still cuts ranks.
+        seed: of batches, random weights and adapters.
+    """
+
+    base_model: str
+    batch_size: int
+    length: int
+    device: str
+    dtype: Dtype = "float32"
+    random_weights: bool = True
+    padding: float = 0.0
+    at: float = 0.4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured in a visit.
+
+    Attributes:
+        steps: timed repetitions of a training step, an evaluated batch, an inference.
+        warm_up: repetitions before them that are not timed.
+        new_tokens: generated after each prompt.
+        parts: what is measured at all.
+    """
+
+    steps: int = 10
+    warm_up: int = 3
+    new_tokens: int = 16
+    parts: tuple[Part, ...] = ALL_PARTS
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is visited: a method with a setting, or the frozen floor.
+
+    Attributes:
+        name: what tables call it.
+        expression: names the method, see `methods.expression`; ``None`` is the frozen floor.
+        setting: the method's hyper-parameters, as JSON has them.
+        size: the size in words, e.g. ``r=8``; empty where there is none.
+        refusal: why it cannot be visited, where that is known beforehand (nothing of it fits the budget).
+    """
+
+    name: str
+    expression: str | None
+    setting: dict[str, Any] = field(default_factory=dict)
+    size: str = ""
+    refusal: str = ""
+
+    @classmethod
+    def of(cls, expression: str, method: Method[Any], setting: Setting) -> Subject:
+        """Return a method with a setting as a subject."""
+        knob = method.size_knob
+        size = f"{knob.field}={getattr(setting, knob.field)}" if knob else ""
+        return cls(method.name, expression, setting.model_dump(mode="json"), size)
+
+
+FROZEN_FLOOR = Subject(FLOOR, None)
+
+
+@dataclass(frozen=True)
+class Order:
+    """One visit to do: plain values, for another process.
+
+    Attributes:
+        counts: whether operations and saved tensors are counted too, which are the same in every round.
+        limit_bytes: memory that it may use: of an accelerator, or of the process.
+        trace: file for a trace by `torch.profiler` of one training step.
+    """
+
+    subject: Subject
+    workload: Workload
+    effort: Effort = Effort()
+    round: int = 0
+    counts: bool = True
+    limit_bytes: int | None = None
+    trace: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the order as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def of_json(cls, values: dict[str, Any]) -> Order:
+        """Return the order that `as_json` gave."""
+        parts = {"subject": Subject, "workload": Workload, "effort": Effort}
+        return cls(**{name: parts[name](**value) if name in parts else value for name, value in values.items()})
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a base model is used for.
+
+    Attributes:
+        auto_class: name of transformers' class for it.
+        modality: what it reads.
+        generates: whether it writes text.
+    """
+
+    auto_class: str
+    modality: Literal["text", "image"]
+    generates: bool
+
+
+def kind_of(base_model: BaseModel) -> Kind:
+    """Return what a base model is used for: what it was made as, where that is known, else a classifier of texts."""
+    auto_class = base_model.shape.auto_class if base_model.shape else _made_as(configuration(base_model))
+    return Kind(auto_class, "image" if "Image" in auto_class else "text", "CausalLM" in auto_class)
+
+
+def configuration(base_model: BaseModel) -> Any:
+    """Return a base model's configuration; nothing is built.
+
+    Raises:
+        UserError: it is not known here and cannot be had.
+    """
+    return base_model.config()
+
+
+def _made_as(config: Any) -> str:
+    from transformers.models.auto import modeling_auto as auto
+
+    made_as = set(getattr(config, "architectures", None) or ())
+    if made_as & set(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()):
+        return "AutoModelForCausalLM"
+    # The name may be a pair, of a model with and one without a teacher's head.
+    images = {name for names in auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES.values() for name in _each(names)}
+    return "AutoModelForImageClassification" if made_as & images else "AutoModelForSequenceClassification"
+
+
+def _each(names: Any) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def check_length(workload: Workload) -> None:
+    """Check that the base model takes inputs so long.
+
+    Raises:
+        UserError: it does not.
+    """
+    base_model = find_model(workload.base_model)
+    most = positions(configuration(base_model)) if kind_of(base_model).modality == "text" else None
+    if most is not None and workload.length > most:
+        raise UserError(f"--seq is {workload.length}, and {workload.base_model} takes at most {most} tokens")
+
+
+def positions(config: Any) -> int | None:
+    """Return the tokens that a model takes at most, where it has a limit."""
+    most = getattr(config, "max_position_embeddings", None)
+    # RoBERTa's positions begin after that of the padding.
+    offset = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta") else 0
+    return None if most is None else most - offset
