@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -65,6 +66,11 @@ class Claim:
     host: str
     processes: tuple[Process, ...]
 
+    @property
+    def since(self) -> datetime:
+        """When the newest of its processes started, which for a run in a process of its own is the run's beginning."""
+        return datetime.fromtimestamp(max(process.started for process in self.processes), UTC)
+
     def to_json(self) -> str:
         """Return the file's text."""
         processes = [vars(process) for process in self.processes]
@@ -79,9 +85,14 @@ class Claim:
         """
         try:
             content = json.loads(text)
-            return cls(content["token"], content["host"], tuple(Process(**found) for found in content["processes"]))
-        except (KeyError, TypeError) as error:
+            processes = tuple(Process(int(found["pid"]), float(found["started"])) for found in content["processes"])
+            claim = cls(str(content["token"]), str(content["host"]), processes)
+        except (KeyError, TypeError, RecursionError, OverflowError) as error:
             raise ValueError("is no claim") from error
+        # What no system gives out would not be understood when it is asked for.
+        if not processes or not all(0 < one.pid < 2**31 and 0 <= one.started < 2**40 for one in processes):
+            raise ValueError("names no process")
+        return claim
 
 
 class Claims:
@@ -108,16 +119,20 @@ class Claims:
                 if self._living(run_id) is not None:
                     return False
                 claim = Claim(uuid.uuid4().hex, _host(), (Process.of(os.getpid()),))
-                write_atomically(self._path(run_id), claim.to_json())
+                write_atomically(self.path(run_id), claim.to_json())
         self._held[run_id] = claim
         return True
+
+    def token(self, run_id: str) -> str:
+        """Return what shows another process that a run is claimed here, see `Entrusted`."""
+        return self._held[run_id].token
 
     def add_process(self, run_id: str, pid: int) -> None:
         """Name another process that works on a claimed run: it may outlive this one."""
         claim = self._held[run_id]
         claim = Claim(claim.token, claim.host, (*claim.processes[:1], Process.of(pid)))
         with explained(self._folder), self._lock():
-            write_atomically(self._path(run_id), claim.to_json())
+            write_atomically(self.path(run_id), claim.to_json())
         self._held[run_id] = claim
 
     def release(self, run_id: str) -> None:
@@ -126,7 +141,12 @@ class Claims:
         with explained(self._folder), self._lock():
             found = self._read(run_id)
             if found is not None and found.token == claim.token:
-                self._path(run_id).unlink()
+                self.path(run_id).unlink()
+
+    def release_all(self) -> None:
+        """Give back whatever is still held."""
+        for run_id in list(self._held):
+            self.release(run_id)
 
     def renew(self) -> None:
         """Show that the claims are still meant; to be called often, it does something now and then."""
@@ -136,7 +156,7 @@ class Claims:
         for run_id in self._held:
             # It is gone if someone thought us dead: what they do is the same run, and the later record wins.
             with suppress(FileNotFoundError):
-                os.utime(self._path(run_id))
+                os.utime(self.path(run_id))
 
     def holder(self, run_id: str) -> Claim | None:
         """Return the living claim on a run, whoever's it is."""
@@ -151,6 +171,21 @@ class Claims:
         names = (path.stem for path in sorted(self._folder.glob("*.json")))
         return {name: claim for name in names if (claim := self._living(name)) is not None}
 
+    def stale(self) -> list[str]:
+        """Return the runs whose claims are nobody's any more, or are none."""
+        if not self._folder.is_dir():
+            return []
+        names = (path.stem for path in sorted(self._folder.glob("*.json")))
+        return [name for name in names if self._living(name) is None]
+
+    def drop_stale(self, run_id: str) -> bool:
+        """Delete a run's claim if it is stale; tell whether it was."""
+        with explained(self._folder), self._lock():
+            if self._living(run_id) is not None:
+                return False
+            self.path(run_id).unlink(missing_ok=True)
+            return True
+
     def _living(self, run_id: str) -> Claim | None:
         claim = self._read(run_id)
         if claim is None:
@@ -158,30 +193,34 @@ class Claims:
         if claim.host == _host():
             return claim if any(process.lives() for process in claim.processes) else None
         try:
-            age = self._now() - self._path(run_id).stat().st_mtime
+            age = self._now() - self.path(run_id).stat().st_mtime
         except FileNotFoundError:
             return None
         return claim if age < STALE_SECONDS else None
 
     def _read(self, run_id: str) -> Claim | None:
         try:
-            return Claim.from_json(self._path(run_id).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            return Claim.from_json(self.path(run_id).read_text(encoding="utf-8"))
+        except (FileNotFoundError, IsADirectoryError):
             return None
         except ValueError:  # half of one, or something else: nobody's
             return None
 
-    def _path(self, run_id: str) -> Path:
+    def path(self, run_id: str) -> Path:
+        """Return where a run's claim is, if there is one."""
         return self._folder / f"{run_id}.json"
 
     def _now(self) -> float:
         """Return the time by the file system's clock, which may not be this machine's."""
         probe = self._folder / f".clock-{uuid.uuid4().hex}"
-        probe.touch()
         try:
+            probe.touch()
             return probe.stat().st_mtime
+        except OSError:  # who only looks at a store may not be allowed to write
+            return time.time()
         finally:
-            probe.unlink()
+            with suppress(OSError):
+                probe.unlink(missing_ok=True)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -203,6 +242,38 @@ class Claims:
                 yield
             finally:
                 fcntl.lockf(file, fcntl.LOCK_UN)
+
+
+class Entrusted(Claims):
+    """A claim that another process has taken, renews and gives back, perhaps of another machine; this one works for it.
+
+    Args:
+        root: the store's folder.
+        token: of the claim.
+    """
+
+    def __init__(self, root: Path, token: str) -> None:
+        super().__init__(root)
+        self._token = token
+
+    def take(self, run_id: str) -> bool:
+        """Tell whether the claim is still the one that was entrusted."""
+        found = self._read(run_id)
+        return found is not None and found.token == self._token
+
+    def add_process(self, run_id: str, pid: int) -> None:
+        """Name a process that works on the run, if it is on the claim's machine: it may outlive whoever claimed it."""
+        with explained(self._folder), self._lock():
+            claim = self._read(run_id)
+            if claim is not None and claim.token == self._token and claim.host == _host():
+                claim = Claim(claim.token, claim.host, (*claim.processes[:1], Process.of(pid)))
+                write_atomically(self.path(run_id), claim.to_json())
+
+    def release(self, run_id: str) -> None:
+        """Leave it to who has taken it."""
+
+    def renew(self) -> None:
+        """Leave it to who has taken it."""
 
 
 def _host() -> str:

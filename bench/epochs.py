@@ -46,7 +46,7 @@ class BestEpoch:
         save: writes the adapter into a folder. It is written at the best epoch itself, because some methods change what
             their file holds when training ends (AdaLoRA drops the directions that were cut).
         model: what is trained.
-        parameters: all that training may change; no architecture or tuner here has buffers that it changes.
+        parameters: all that the optimiser may change. Buffers, such as BatchNorm's statistics, are kept with them.
         folder: where the best is kept.
         patience: training is over after so many epochs in a row that were not better than all before them; ``None``
             goes on. What is counted is the curve alone, so that a resumed training stops where one in one go does.
@@ -124,9 +124,12 @@ class BestEpoch:
         """Move the adapter's files of the best epoch to ``folder``, which is not there yet."""
         shutil.move(self.folder / _ADAPTER, folder)
 
-    def _kept(self) -> list[tuple[str, nn.Parameter]]:
+    def _kept(self) -> list[tuple[str, torch.Tensor]]:
         known = {id(parameter) for parameter in self.parameters}
-        return [(name, parameter) for name, parameter in self.model.named_parameters() if id(parameter) in known]
+        # Not by the model's own state_dict, which may leave out or rename what it likes.
+        persistent = nn.Module.state_dict(self.model).keys()
+        buffers = [(name, buffer) for name, buffer in self.model.named_buffers() if name in persistent]
+        return [(name, p) for name, p in self.model.named_parameters() if id(p) in known] + buffers
 
     def _rank(self, epoch: Epoch) -> float:
         value = epoch.metrics[self.primary]

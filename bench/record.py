@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -95,10 +95,11 @@ class RunSpec:
     evaluation_limit: int | None = None
     retention: str | None = None
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         """16 hexadecimal digits: the hash of everything above, but for the words that only describe it."""
-        identity = dataclasses.asdict(self)
+        # Not `asdict`, whose copies take longer than the hash: plans and stores ask for it a hundred thousand times.
+        identity = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
         for description in ("suite", "small", "data_source"):
             del identity[description]
         # Runs from before these fields were there are what the defaults say, and keep their ids.
@@ -149,6 +150,7 @@ class Cost:
         evaluation_seconds: scoring the reported split once; the selection split in a run whose purpose is selection.
         peak_process_bytes: peak resident memory of the process while training, scoring epochs in between included.
         peak_device_bytes: peak memory allocated on the accelerator, likewise.
+        scoring_seconds: all that was scored: epochs in between, the selection split, the reported one, the retention.
         wall_seconds: all of it, from taking up the run (again, if it was interrupted) to its record.
     """
 
@@ -158,6 +160,7 @@ class Cost:
     evaluation_seconds: float
     peak_process_bytes: int
     peak_device_bytes: int | None
+    scoring_seconds: float | None = None
     wall_seconds: float | None = None
 
 
@@ -259,6 +262,8 @@ def from_json(text: str) -> RunRecord:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"is not whole JSON ({error.msg} at line {error.lineno})") from error
+    except RecursionError as error:
+        raise ValueError("is nested too deeply for a record") from error
     if not isinstance(content, dict) or "sha256" not in content:
         raise ValueError("is not a record")
     written = content.pop("sha256")

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bench.train import OnStep
-    from tasks.base import Evaluation
+    from tasks.base import Evaluation, Task
     from tasks.inference import Rows
+    from tasks.language_model import LanguageModelTask
+    from tasks.system_prompt import SystemPrompts
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Inputs:
             spec.model_revision,
             run.training.max_length,
             canonical(spec.options),
+            run.method.reads_system_prompt,
         )
         if key not in self._kept:
             self._kept[key] = _prepare(run)
@@ -185,18 +188,26 @@ def unsuccessful(
     )
 
 
+def _task(run: PlannedRun) -> Task:
+    """Return a run's task in the form that its method reads."""
+    from tasks.system_prompt import told_apart
+
+    return told_apart(run.task) if run.method.reads_system_prompt else run.task
+
+
 def _prepare(run: PlannedRun) -> Prepared:
+    task = _task(run)
     run.base_model.check(run.spec.model_revision)
-    processor = run.base_model.processor(run.task.modality, run.spec.model_revision)
-    if run.task.modality is Modality.TEXT and run.training.max_length > processor.model_max_length:
+    processor = run.base_model.processor(task.modality, run.spec.model_revision)
+    if task.modality is Modality.TEXT and run.training.max_length > processor.model_max_length:
         raise UserError(
             f"max_length {run.training.max_length} is more than the {processor.model_max_length} tokens that "
             f"{run.base_model.name} takes; use --set train.max_length={processor.model_max_length}"
         )
-    splits = run.task.splits(run.source, run.spec.limit).capped(run.spec.evaluation_limit)
+    splits = task.splits(run.source, run.spec.limit).capped(run.spec.evaluation_limit)
 
     def prepared(rows: Dataset) -> SplitData:
-        return SplitData(rows, run.task.prepare(rows, processor, run.training.max_length))
+        return SplitData(rows, task.prepare(rows, processor, run.training.max_length))
 
     return Prepared(
         train=prepared(splits.train),
@@ -207,12 +218,13 @@ def _prepare(run: PlannedRun) -> Prepared:
     )
 
 
-def _training_inputs(run: PlannedRun, data: Prepared) -> Rows:
-    """Return what a run trains on: all of the training split, or its share."""
+def _training_inputs(run: PlannedRun, data: Prepared, prompts: SystemPrompts | None) -> Rows:
+    """Return what a run trains on: all of the training split, or its share, with system prompts if they are read."""
     spec, train = run.spec, data.train
+    inputs = prompts.beside(train.inputs, train.rows) if prompts else train.inputs
     labels = train.rows["label"][:] if run.task.head.labels else None
     kept = nested_share(labels, len(train.rows), spec.train_fraction, spec.seed)
-    share = train.inputs if len(kept) == len(train.rows) else train.inputs.select(kept)
+    share = inputs if len(kept) == len(train.rows) else inputs.select(kept)
     return run.task.augmented(share, spec.seed)
 
 
@@ -228,7 +240,7 @@ def _train_and_evaluate(
     from methods.architecture import module_names
     from tasks.inference import Predictor
 
-    method, setting, task = run.method, run.setting, run.task
+    method, setting, task = run.method, run.setting, _task(run)
     clock = time.perf_counter()
     set_seed(run.spec.seed)
     base = run.base_model.load(task.head, run.spec.model_revision)
@@ -237,7 +249,12 @@ def _train_and_evaluate(
     model = method.adapt(base, names, setting).to(device)
     groups = method.parameter_groups(model, names, setting)
     collate = task.collate(data.processor)
-    inputs = _training_inputs(run, data)
+    prompts = (
+        cast("LanguageModelTask", task).system_prompts(method.prompt_encoder(setting, data.processor))
+        if method.reads_system_prompt
+        else None
+    )
+    inputs = _training_inputs(run, data, prompts)
     reported = data.reported(run.spec)
     predictor = Predictor(
         model,
@@ -251,8 +268,16 @@ def _train_and_evaluate(
     )
     load_seconds = time.perf_counter() - clock
 
+    scoring: list[float] = []
+
     def predicted(by: Evaluation, split: SplitData) -> pd.DataFrame:
-        return by.predict(predictor, split.rows, split.inputs)
+        began = time.perf_counter()
+        if prompts:
+            rows = prompts.predicted(by, predictor, split.rows, split.inputs)
+        else:
+            rows = by.predict(predictor, split.rows, split.inputs)
+        scoring.append(time.perf_counter() - began)
+        return rows
 
     best: BestEpoch | None = None
     if chosen_on := _epoch_chosen_on(run):
@@ -276,7 +301,7 @@ def _train_and_evaluate(
                 callbacks=method.callbacks(setting),
                 task=task,
                 data=inputs,
-                collate=collate,
+                collate=prompts.collate(collate) if prompts else collate,
                 settings=run.training,
                 seed=run.spec.seed,
                 device=device,
@@ -311,8 +336,12 @@ def _train_and_evaluate(
             best.move_adapter(output / ADAPTER)
         else:
             method.save(model, output / ADAPTER)
+        method.deliver(model, output / ADAPTER)
+    clock = time.perf_counter()
+    retention = retention_of(run, predictor)
+    scoring.append(time.perf_counter() - clock)
     return Outcome(
-        retention=retention_of(run, predictor),
+        retention=retention,
         metrics=metrics,
         selection_metrics=selection_metrics,
         examples=sizes,
@@ -322,6 +351,7 @@ def _train_and_evaluate(
             train_seconds=trained.seconds,
             train_steps=trained.steps,
             evaluation_seconds=evaluation_seconds,
+            scoring_seconds=sum(scoring),
             peak_process_bytes=peak.process_bytes,
             peak_device_bytes=peak.device_bytes,
         ),

@@ -5,7 +5,7 @@ Layout::
     STORE/
       lock.json                 revisions resolved at first use (see bench.lock)
       runs/RUN_ID/record.json   written last: a run is done when it is there and whole
-                  predictions.parquet, history.jsonl, adapter/, error.txt;
+                  predictions.parquet, history.jsonl, adapter/, error.txt, log.jsonl;
                   selection.parquet in place of the predictions of a run that chooses hyper-parameters
       tuned.yaml                what `bench tune` found: a suite
       work/RUN_ID/              checkpoints of an unfinished run
@@ -18,6 +18,7 @@ import dataclasses
 import hashlib
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UserError, did_you_mean
+from bench.log import close_log
 from bench.record import RunRecord, Status, from_json, to_json
+from bench.redaction import redact_file, redacted
 
 RECORD = "record.json"
 PREDICTIONS = "predictions.parquet"
@@ -33,6 +36,8 @@ SELECTION_PREDICTIONS = "selection.parquet"
 HISTORY = "history.jsonl"
 ERROR = "error.txt"
 ADAPTER = "adapter"
+
+_MOST_BYTES = 2**24
 
 
 @dataclass(frozen=True)
@@ -77,12 +82,27 @@ class Store:
         if not self.runs.is_dir() or not any(self.runs.iterdir()):
             raise UserError(f'there are no runs in "{self.root}"; name the folder that was given to bench run --out')
 
+    def require_folder(self) -> None:
+        """Check that there is a store, be it one without records.
+
+        Raises:
+            UserError: there is none.
+        """
+        if not self.runs.is_dir():
+            raise UserError(f'"{self.root}" is no store; name the folder that was given to bench run --out')
+
     def load(self, run_id: str) -> RunRecord | Unreadable | None:
         """Return the record of a run, what is wrong with it, or ``None`` where there is none."""
         folder = self.runs / run_id
         if not folder.exists():
             return None
         try:
+            found = (folder / RECORD).stat()
+            # Before it is opened: to read a pipe waits for ever, and a device may have no end.
+            if not stat.S_ISREG(found.st_mode):
+                return Unreadable(folder / RECORD, "is not a file")
+            if found.st_size > _MOST_BYTES:
+                return Unreadable(folder / RECORD, f"has {found.st_size} bytes, and a record has a few thousand")
             record = from_json((folder / RECORD).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return Unreadable(folder, f"has no {RECORD}")
@@ -155,30 +175,53 @@ class Store:
     def commit(self, record: RunRecord, output: Path) -> RunRecord:
         """Make ``output``, a folder under `workspace`, the run's folder, its record written last; all or nothing.
 
-        An earlier record of the same run (a failed one, an unreadable one) is moved aside, never deleted.
+        An earlier record of the same run (a failed one, an unreadable one) is moved aside, never deleted. The log of
+        the workspace comes along, and secrets of this process's environment are taken out of every text.
 
         Returns:
             The record with the checksums of its files.
         """
+        record = _without_secrets(record)
         with explained(output):
-            files = {
-                path.relative_to(output).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-                for path in sorted(output.rglob("*"))
-                if path.is_file()
-            }
-            record = dataclasses.replace(record, files=files)
+            close_log(output.parent, output, record)
+            redact_file(output / ERROR)
+            record = dataclasses.replace(record, files=checksums(output))
+            for name in record.files:
+                # A power cut must not leave a record of files that are empty.
+                _sync(output / name)
             write_atomically(output / RECORD, to_json(record))
             target = self.runs / record.run_id
             if target.exists():
-                self._move_aside(target)
+                self.move_aside(record.run_id)
             os.replace(output, target)
-            _sync_folder(self.runs)
+            _sync(self.runs)
         return record
 
-    def _move_aside(self, folder: Path) -> None:
+    def move_aside(self, run_id: str) -> None:
+        """Move the folder of a run out of the way; nothing is ever deleted."""
+        folder = self.runs / run_id
         aside = self.root / "aside"
-        aside.mkdir(exist_ok=True)
-        os.replace(folder, aside / f"{folder.name}-{uuid.uuid4().hex[:8]}")
+        with explained(aside):
+            aside.mkdir(exist_ok=True)
+            os.replace(folder, aside / f"{folder.name}-{uuid.uuid4().hex[:8]}")
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """Return the sha256 of every file of a run's folder but its record, by its path in the folder."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / RECORD)
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _without_secrets(record: RunRecord) -> RunRecord:
+    made = record.provenance
+    made = dataclasses.replace(made, command=redacted(made.command), notes=tuple(map(redacted, made.notes)))
+    reason = None if record.reason is None else redacted(record.reason)
+    return dataclasses.replace(record, reason=reason, provenance=made)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -189,7 +232,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
-    _sync_folder(path.parent)
+    _sync(path.parent)
 
 
 @contextmanager
@@ -208,8 +251,9 @@ def explained(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Make sure that a file's content, or a folder's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -14,13 +14,16 @@ from rich.console import Console
 import bench
 from bench.cli.budget import budget
 from bench.cli.compare import compare
+from bench.cli.gc import gc
 from bench.cli.judge import judge
 from bench.cli.listing import list_names
 from bench.cli.plan import plan
 from bench.cli.profile import profile
 from bench.cli.report import report, show
 from bench.cli.run import run
+from bench.cli.status import status
 from bench.cli.task import task
+from bench.cli.transfer import export, import_
 from bench.cli.tune import tune
 from bench.errors import UserError
 
@@ -42,6 +45,10 @@ app.command()(profile)
 app.command()(report)
 app.command()(compare)
 app.command()(show)
+app.command()(status)
+app.command()(gc)
+app.command()(export)
+app.command("import")(import_)
 app.add_typer(task, name="task")
 app.add_typer(judge, name="judge")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,17 +12,33 @@ from bench.cli.console import read_bytes, read_names
 from bench.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.execute import Executor
+    from bench.execute import Executor, Limits
 
 
 class Overwrite(StrEnum):
-    """Which runs that have a record are done again."""
+    """Which runs that have a record are done again; ``stale`` also moves aside what the new records supersede."""
 
     NEVER = "never"
     FAILED = "failed"
+    STALE = "stale"
     ALWAYS = "always"
 
 
+class Engine(StrEnum):
+    """What does the runs."""
+
+    LOCAL = "local"
+    RAY = "ray"
+    SLURM = "slurm"
+
+
+EngineName = Annotated[Engine, typer.Option("--executor", help="This machine, a Ray cluster, or jobs of Slurm.")]
+Address = Annotated[str | None, typer.Option(help="Of the Ray cluster; one of this machine alone unless given.")]
+CpusPerRun = Annotated[int, typer.Option(help="Ray, Slurm: of each run.")]
+GpusPerRun = Annotated[float | None, typer.Option(help="Ray, Slurm: of each run; with Ray also a share of one.")]
+Partition = Annotated[str | None, typer.Option(help="Slurm: its name.")]
+JobMinutes = Annotated[int, typer.Option(help="Slurm: of a job, which is queued again when they are over.")]
+RunsPerJob = Annotated[int, typer.Option(help="Slurm: one after the other.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; an accelerator if there is one.")]
 Devices = Annotated[str | None, typer.Option(help="CUDA devices to share the runs, by comma.", metavar="0,1")]
 Workers = Annotated[int | None, typer.Option(help="Runs at a time; one for each device unless given.")]
@@ -40,6 +56,43 @@ Deterministic = Annotated[
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """What the user has asked a cluster for."""
+
+    engine: Engine = Engine.LOCAL
+    address: str | None = None
+    cpus: int = 1
+    gpus: float | None = None
+    partition: str | None = None
+    minutes: int = 240
+    runs_per_job: int = 1
+
+    def executor(self, limits: Limits, workers: int | None, deterministic: bool) -> Executor:
+        """Return what does the runs there.
+
+        Raises:
+            UserError: the engine is not installed, or cannot give what is asked for.
+        """
+        from importlib.util import find_spec
+
+        package = {Engine.RAY: "ray", Engine.SLURM: "submitit"}[self.engine]
+        if find_spec(package) is None:
+            install = f'pip install "parbench[{self.engine}]"'
+            raise UserError(f"--executor {self.engine} needs the package {package}; install it with: {install}")
+        if self.engine is Engine.RAY:
+            from bench.execute.ray import RayExecutor
+
+            return RayExecutor(self.address, self.cpus, self.gpus, workers, limits, deterministic)
+        from bench.execute.slurm import JobOptions, SlurmExecutor
+
+        gpus = self.gpus or 0
+        if gpus != int(gpus):
+            raise UserError(f"--gpus-per-run is {gpus:g}; Slurm gives whole ones")
+        job = JobOptions(partition=self.partition, minutes=self.minutes, cpus=self.cpus, gpus=int(gpus))
+        return SlurmExecutor(job, self.runs_per_job, workers, limits=limits, deterministic=deterministic)
+
+
+@dataclass(frozen=True)
 class Execution:
     """What the user has asked for."""
 
@@ -53,6 +106,7 @@ class Execution:
     retries: int = 0
     fail_fast: bool = False
     deterministic: bool = False
+    cluster: Cluster = field(default_factory=Cluster)
 
     def executor(self) -> Executor:
         """Return what does the runs.
@@ -63,8 +117,6 @@ class Execution:
         from bench.environment import choose_device, use_deterministic_algorithms
         from bench.execute import Limits
 
-        names = self._devices()
-        devices = [choose_device(name) for name in names]
         limits = Limits(
             self.minutes,
             self.silent_minutes,
@@ -72,6 +124,14 @@ class Execution:
             self._positive(self.retries, "--retries", least=0),
             self.fail_fast,
         )
+        if self.cluster.engine is not Engine.LOCAL:
+            if self.device is not None or self.devices is not None or not self.isolate:
+                raise UserError(
+                    f"--executor {self.cluster.engine} chooses devices and processes itself; leave them out"
+                )
+            workers = None if self.workers is None else self._positive(self.workers, "--workers")
+            return self.cluster.executor(limits, workers, self.deterministic)
+        devices = [choose_device(name) for name in self._devices()]
         workers = self._positive(self.workers if self.workers is not None else len(devices), "--workers")
         if self.isolate:
             from bench.execute.local import LocalExecutor, workers_on

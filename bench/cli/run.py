@@ -22,15 +22,24 @@ from bench.cli.console import (
     say,
 )
 from bench.cli.execution import (
+    Address,
+    Cluster,
+    CpusPerRun,
     Deterministic,
     Device,
     Devices,
+    Engine,
+    EngineName,
     Execution,
     FailFast,
+    GpusPerRun,
     Isolate,
+    JobMinutes,
     MemoryLimit,
     Overwrite,
+    Partition,
     Retries,
+    RunsPerJob,
     SilenceLimit,
     TimeLimit,
     Workers,
@@ -125,6 +134,13 @@ def run(
     retries: Retries = 0,
     fail_fast: FailFast = False,
     deterministic: Deterministic = False,
+    executor: EngineName = Engine.LOCAL,
+    address: Address = None,
+    cpus_per_run: CpusPerRun = 1,
+    gpus_per_run: GpusPerRun = None,
+    partition: Partition = None,
+    job_minutes: JobMinutes = 240,
+    runs_per_job: RunsPerJob = 1,
     dry_run: DryRun = False,
 ) -> None:
     """Train and evaluate methods on tasks, one record a run."""
@@ -168,6 +184,7 @@ def run(
             retries,
             fail_fast,
             deterministic,
+            Cluster(executor, address, cpus_per_run, gpus_per_run, partition, job_minutes, runs_per_job),
         ),
         dry_run=dry_run,
     )
@@ -261,13 +278,19 @@ def _run(request: Request, overwrite: Overwrite, trials: int | None, noise_floor
 def _execute(plan: Plan, opened: Opened, overwrite: Overwrite) -> list[RunRecord]:
     from bench.measure import overhead_share
     from bench.progress import make_progress
+    from bench.stale import Superseding
 
     store, console = opened.store, opened.console
     waiting = [planned for planned in plan.runs if _is_to_do(planned, store, overwrite)]
     if done := len(plan.runs) - len(waiting):
         say(f"{done} of {len(plan.runs)} runs are done already", console)
     with make_progress(console, len(waiting)) as progress:
-        records = list(opened.executor.execute(waiting, store, progress))
+        records = []
+        superseding = Superseding(store) if overwrite is Overwrite.STALE else None
+        for record in opened.executor.execute(waiting, store, progress):
+            records.append(record)
+            for run_id in superseding.by(record) if superseding else ():
+                progress.note(f"moved aside: {run_id}, which {record.run_id} supersedes")
     ended = Counter(record.status for record in records)
     skipped = f", {ended[Status.SKIPPED]} skipped" if ended[Status.SKIPPED] else ""
     failed = len(records) - ended[Status.OK] - ended[Status.SKIPPED]
@@ -275,7 +298,8 @@ def _execute(plan: Plan, opened: Opened, overwrite: Overwrite) -> list[RunRecord
         f"{ended[Status.OK]} runs done, {failed} failed{skipped}; see them with: bench report --out {store.root}",
         console,
     )
-    if overhead := overhead_share(records):
+    overhead = overhead_share(records)
+    if overhead and overhead.wall_seconds > 60:  # of seconds it would tell nothing
         say(str(overhead), console)
     return records
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from bench.execute import Limits, failed
 from bench.execute.interrupt import Interrupt
 from bench.execute.queue import LOOK_SECONDS, Queue
 from bench.failures import TransientError
+from bench.log import event, run_log
 from bench.planned import PlannedRun
 from bench.progress import Progress
 from bench.record import RunRecord
@@ -67,13 +69,14 @@ class InProcessExecutor:
             progress.step(run.spec, done, total, loss)
 
         watch = Watch(on_step, on_batch=lambda rows: queue.claims.renew(), stop=lambda: interrupt.asked)
-        for _ in range(self.limits.retries):
-            try:
-                record = perform(run, store, self.inputs, self.device, replace(watch, may_retry=True))
-                break
-            except TransientError:
-                continue
-        else:
-            record = perform(run, store, self.inputs, self.device, watch)
+        with run_log(store.workspace(run.spec.run_id), run.spec, self.device):
+            for _ in range(self.limits.retries):
+                try:
+                    record = perform(run, store, self.inputs, self.device, replace(watch, may_retry=True))
+                    break
+                except TransientError as failure:
+                    event("again", str(failure), logging.WARNING)
+            else:
+                record = perform(run, store, self.inputs, self.device, watch)
         progress.end(record)
         return record

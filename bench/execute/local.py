@@ -15,14 +15,15 @@ import psutil
 from bench import environment
 from bench.errors import UserError
 from bench.execute import Limits, failed
+from bench.execute.giving_up import give_up
 from bench.execute.interrupt import Interrupt
 from bench.execute.queue import LOOK_SECONDS, Queue
 from bench.execute.worker import OUTPUT, News, Order, Worker, start
 from bench.planned import PlannedRun
 from bench.progress import Progress
 from bench.record import RunRecord, Status
-from bench.run import unsuccessful
-from bench.store import ERROR, Store, explained
+from bench.redaction import redact_file
+from bench.store import Store
 
 # How often limits are looked at and claims renewed.
 _TICK_SECONDS = 0.5
@@ -48,8 +49,12 @@ class LocalExecutor:
 
     def execute(self, runs: Sequence[PlannedRun], store: Store, progress: Progress) -> Iterator[RunRecord]:
         """Yield the record of each run when it is written."""
-        _check_data(runs)
-        session = _Session(self, Queue(runs, store), store, progress)
+        check_data(runs)
+        yield from self.work_off(Queue(runs, store), store, progress)
+
+    def work_off(self, queue: Queue, store: Store, progress: Progress) -> Iterator[RunRecord]:
+        """Do what a queue gives out, its data known to be there."""
+        session = _Session(self, queue, store, progress)
         with Interrupt(progress.note) as interrupt:
             try:
                 yield from session.records(interrupt)
@@ -66,6 +71,8 @@ class _Job:
     run: PlannedRun
     worker: Worker
     device: str
+    # What the store knew of the run before.
+    before: tuple[int, int] | None
     began: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
     started: str = field(default_factory=environment.now)
@@ -123,8 +130,9 @@ class _Session:
     def kill_all(self) -> None:
         for job in self.jobs:
             job.worker.kill()
-            self.queue.claims.release(job.run_id)
         self.jobs.clear()
+        # Also that of a run which could not begin.
+        self.queue.claims.release_all()
 
     def _begin(self, run: PlannedRun, device: str) -> _Job:
         run_id = run.spec.run_id
@@ -139,9 +147,10 @@ class _Session:
             may_retry=self._may_retry(run_id),
             deterministic=self.executor.deterministic,
         )
+        before = self.store.stamp(run_id)
         worker = start(order)
         self.queue.claims.add_process(run_id, worker.pid)
-        return _Job(run, worker, device)
+        return _Job(run, worker, device, before)
 
     def _may_retry(self, run_id: str) -> bool:
         return self.tries[run_id] <= self.executor.limits.retries
@@ -181,12 +190,14 @@ class _Session:
     def _end(self, job: _Job) -> RunRecord | None:
         """Return the record of a run whose worker has ended, or ``None`` where it was stopped or is tried again."""
         job.worker.process.join()
+        redact_file(self.store.work / job.run_id / OUTPUT)
         kind = job.last.kind if job.last else None
-        if kind == "recorded" and job.verdict is None:
-            record = self.store.load(job.run_id)
-            if isinstance(record, RunRecord):
-                self.queue.claims.release(job.run_id)
-                return record
+        record = self.store.load(job.run_id)
+        # Not by its last word: it may have been killed between its record and that.
+        if isinstance(record, RunRecord) and self.store.stamp(job.run_id) != job.before:
+            self.store.discard_workspace(job.run_id)
+            self.queue.claims.release(job.run_id)
+            return record
         if kind == "stopped":
             self.queue.claims.release(job.run_id)
             return None
@@ -210,14 +221,8 @@ class _Session:
         return Status.ERROR, f"the process ended with code {code}{f': {said}' if said else ''}"
 
     def _write_failure(self, job: _Job, status: Status, reason: str) -> RunRecord:
-        workspace = self.store.workspace(job.run_id)
-        output = workspace / "output"
-        with explained(output):
-            output.mkdir(exist_ok=True)
-            (output / ERROR).write_text(f"{reason}\n\n{self._output(job)}", encoding="utf-8")
         hardware = job.hardware or {"device": job.device}
-        # The checkpoints stay: a run that was given up for its time goes on from them when it is given more.
-        return self.store.commit(unsuccessful(job.run, status, reason, job.started, hardware), output)
+        return give_up(job.run, self.store, status, reason, job.started, hardware, self._output(job))
 
     def _output(self, job: _Job) -> str:
         path = self.store.work / job.run_id / OUTPUT
@@ -227,8 +232,12 @@ class _Session:
         return f"{text[:_KEPT_CHARACTERS]}\n[...]\n{text[-_KEPT_CHARACTERS:]}"
 
 
-def _check_data(runs: Sequence[PlannedRun]) -> None:
-    """Read every task's data once before anything is trained: a wrong folder is found out now, not after hours."""
+def check_data(runs: Sequence[PlannedRun]) -> None:
+    """Read every task's data once before anything is trained: a wrong folder is found out now, not after hours.
+
+    Raises:
+        UserError: data or a base model is not there.
+    """
     seen: set[tuple[str, str, int | None]] = set()
     for run in runs:
         key = (run.spec.task, run.spec.data_revision, run.spec.limit)

@@ -21,11 +21,12 @@ class Queue:
     Args:
         runs: to do, also those that have a record already: it is to be replaced.
         store: where records go.
+        claims: those of another process, which this one works for; its own unless given.
     """
 
-    def __init__(self, runs: Sequence[PlannedRun], store: Store) -> None:
+    def __init__(self, runs: Sequence[PlannedRun], store: Store, claims: Claims | None = None) -> None:
         self._store = store
-        self.claims = Claims(store.root)
+        self.claims = claims or Claims(store.root)
         self._waiting = deque(runs)
         self._elsewhere: list[PlannedRun] = []
         self._looked = time.monotonic()

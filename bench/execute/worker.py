@@ -19,6 +19,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bench.redaction import redact_file
+
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
@@ -122,6 +124,7 @@ def do_order(run: Any, store: Any, device: torch.device, line: _Line) -> News:
     """Do a run and return the last word on it."""
     from bench.environment import hardware
     from bench.failures import TransientError
+    from bench.log import run_log
     from bench.run import Inputs, Watch, perform
     from bench.train import StoppedError
 
@@ -129,7 +132,8 @@ def do_order(run: Any, store: Any, device: torch.device, line: _Line) -> News:
     run.check_code()
     watch = Watch(on_step=line.step, on_batch=line.alive, stop=line.stop.is_set, may_retry=line.may_retry)
     try:
-        perform(run, store, Inputs(), device, watch)
+        with run_log(store.workspace(run.spec.run_id), run.spec, device):
+            perform(run, store, Inputs(), device, watch)
     except StoppedError as stopped:
         return News("stopped", text=str(stopped))
     except TransientError as failure:
@@ -170,8 +174,12 @@ def _listen(line: Connection, stop: threading.Event) -> None:
 
 
 def _write_to(path: Path) -> None:
-    """Send all that is printed, also by C code, and the trace of a crash to a file."""
-    file = path.open("ab", buffering=0)
+    """Send all that is printed, also by C code, and the trace of a crash to a file.
+
+    It is for the owner's eyes: until the runner has cleaned it, secrets may stand in it.
+    """
+    redact_file(path)
+    file = open(path, "ab", buffering=0, opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(file.fileno(), 1)

@@ -1,0 +1,31 @@
+"""`bench gc`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bench.cli.console import DEFAULT_STORE, Out, open_console, say
+
+
+def gc(
+    out: Out = DEFAULT_STORE,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Also the checkpoints of cut-off runs nobody is at: they begin anew.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Name what would be removed, and stop.")] = False,
+) -> None:
+    """Remove checkpoints, claims and files that nobody needs; never a record."""
+    from bench.store import Store
+    from bench.sweep import find_waste, remove
+
+    store = Store(out)
+    store.require_folder()
+    console = open_console()
+    freed = 0
+    for waste in find_waste(store, unfinished):
+        if dry_run or remove(waste, store):
+            freed += waste.size
+            say(str(waste), console)
+    say(f"{freed:,} bytes {'would be ' if dry_run else ''}freed in {store.root}", console)

@@ -1,0 +1,42 @@
+"""`bench status`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bench.cli.console import DEFAULT_STORE, Out, open_console, say
+
+
+def status(
+    out: Out = DEFAULT_STORE,
+    everything: Annotated[bool, typer.Option("--all", help="Name every run, not the first of each kind.")] = False,
+) -> None:
+    """Say what is done, at work, cut off, failed and stale."""
+    from bench.standing import EXAMPLES, look
+    from bench.store import Store
+
+    store = Store(out)
+    store.require_folder()
+    found = look(store, kept=2**31 if everything else EXAMPLES)
+    console = open_console()
+    counts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in sorted(found.statuses.items()))
+    say(f"{found.statuses.total()} records in {store.root}{f': {counts}' if counts else ''}", console)
+    for title, runs in (
+        ("at work", found.at_work),
+        ("cut off; the command that began them goes on with them", found.unfinished),
+        ("failed; bench run does them again", found.failed),
+        ("stale; bench run would make new runs in their place", found.stale),
+        ("superseded by a newer record that differs in code or revisions only", found.superseded),
+        ("not readable", found.unreadable),
+    ):
+        if not runs.count:
+            continue
+        say(f"\n{runs.count} {title}:", console)
+        for text in runs.examples:
+            say(f"  {text}", console)
+        if runs.count > len(runs.examples):
+            say(f"  and {runs.count - len(runs.examples)} more; name them all with --all", console)
+    if found.unreadable.count:
+        raise typer.Exit(1)

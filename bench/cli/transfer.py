@@ -1,0 +1,58 @@
+"""`bench export` and `bench import`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.console import DEFAULT_STORE, Out, open_console, say
+
+
+class Take(StrEnum):
+    """Which of two records of one run is kept."""
+
+    OURS = "ours"
+    THEIRS = "theirs"
+
+
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE.tar.gz", help="To be written.")],
+    out: Out = DEFAULT_STORE,
+    adapters: Annotated[bool, typer.Option(help="The trained adapters too; without, the file is small.")] = True,
+) -> None:
+    """Write the records of a store into a file, for another machine."""
+    from bench import transfer
+    from bench.store import Store
+
+    done = transfer.export(Store(out), file, adapters)
+    console = open_console()
+    for text in done.left_out:
+        say(f"left out: {text}", console)
+    say(f"{done.runs} records written to {file}", console)
+    if done.left_out:
+        raise typer.Exit(1)
+
+
+def import_(
+    source: Annotated[Path, typer.Argument(help="A file of bench export, or another store.")],
+    out: Out = DEFAULT_STORE,
+    take: Annotated[Take | None, typer.Option(help="Which of two records of one run is kept.")] = None,
+) -> None:
+    """Take the records of another store into this one."""
+    from bench import transfer
+    from bench.store import Store
+
+    done = transfer.take_in(source, Store(out), take.value if take else None)
+    console = open_console()
+    for text in done.refused:
+        say(f"refused: {text}", console)
+    for text in done.conflicts:
+        say(f"left alone: {text}; keep one of them with --take ours or --take theirs", console)
+    replaced = f", {len(done.replaced)} in place of ours, which are in aside/" if done.replaced else ""
+    kept = f", {len(done.kept)} left for ours" if done.kept else ""
+    say(f"{len(done.new)} records taken, {len(done.same)} there already{replaced}{kept}", console)
+    if done.refused or done.conflicts:
+        raise typer.Exit(1)

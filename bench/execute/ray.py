@@ -1,0 +1,344 @@
+"""Runs on a Ray cluster: this machine, or any number of them.
+
+A Ray task is a `bench.execute.local.LocalExecutor` of one run: on its node the run has a process of its own, with all
+limits and retries, as it would have here. What is left to do here is to hand out as many runs as the cluster has room
+for, to hold their claims, and to try again what a lost node took along. All nodes must share the store's file system.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from bench import environment
+from bench.claims import Entrusted
+from bench.errors import UserError
+from bench.execute import Limits, failed
+from bench.execute.giving_up import give_up
+from bench.execute.interrupt import Interrupt
+from bench.execute.local import LocalExecutor, check_data
+from bench.execute.queue import LOOK_SECONDS, Queue
+from bench.planned import PlannedRun
+from bench.progress import Progress
+from bench.record import RunRecord, RunSpec, Status
+from bench.store import Store
+
+_TICK_SECONDS = 0.5
+# Nothing but orders and news goes through Ray's own store of objects; Ray takes no less than about this.
+_OBJECT_STORE_BYTES = 100 * 2**20
+# A network file system shows what other machines have written after a while, commonly within a minute.
+_SHARING_SECONDS = 90.0
+_ANSWER_SECONDS = 15.0
+# A message for each step of a tiny model would drown the driver.
+_SECONDS_BETWEEN_NEWS = 0.5
+
+
+@dataclass(frozen=True)
+class RayExecutor:
+    """Does runs as tasks of Ray.
+
+    Attributes:
+        address: of the cluster, as ``ray.init`` takes it; ``None`` starts one on this machine, reachable from this
+            machine only, which ends with the command.
+        cpus: of each run, which are also torch's threads.
+        gpus: of each run: 1, a share of one so that several runs are on one GPU, or 0 for the CPU; ``None`` is 1 where
+            the cluster has any.
+        workers: at most so many runs at a time; as many as the cluster has room for if ``None``.
+        limits: when a run is given up.
+        deterministic: whether torch must use deterministic algorithms only.
+    """
+
+    address: str | None = None
+    cpus: int = 1
+    gpus: float | None = None
+    workers: int | None = None
+    limits: Limits = field(default_factory=Limits)
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        if self.gpus is not None and not 0 <= self.gpus <= 1:
+            raise UserError(f"a run cannot have {self.gpus:g} GPUs: it uses one, or a share of one; give 0 to 1")
+        if self.cpus < 1:
+            raise UserError(f"a run cannot have {self.cpus} CPUs; give at least 1")
+
+    def execute(self, runs: Sequence[PlannedRun], store: Store, progress: Progress) -> Iterator[RunRecord]:
+        """Yield the record of each run when it is written."""
+        check_data(runs)
+        with _connected(self):
+            session = _Session(self, _gpus(self), Queue(runs, store), store, progress)
+            with Interrupt(progress.note) as interrupt:
+                try:
+                    yield from session.records(interrupt)
+                finally:
+                    session.cancel_all()
+            if interrupt.asked:
+                raise KeyboardInterrupt
+
+
+@dataclass
+class _Job:
+    """A run that was handed to Ray."""
+
+    run: PlannedRun
+    # What the store knew of the run before.
+    before: tuple[int, int] | None
+    started: str = field(default_factory=environment.now)
+
+
+@dataclass
+class _Session:
+    """One call of the executor."""
+
+    executor: RayExecutor
+    gpus: float
+    queue: Queue
+    store: Store
+    progress: Progress
+    jobs: dict[Any, _Job] = field(default_factory=dict)
+    lost: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        from ray.util.queue import Queue as Mailbox
+
+        self.mailbox = Mailbox(actor_options={"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1})
+
+    def records(self, interrupt: Interrupt) -> Iterator[RunRecord]:
+        import ray
+
+        stopping = False
+        while self.jobs or self.queue:
+            if interrupt.asked and not stopping:
+                stopping = True
+                self.queue.give_up()
+                for job in self.jobs:
+                    # In its task this is a Ctrl-C, which saves the present step.
+                    ray.cancel(job)
+            while len(self.jobs) < self._room() and (run := self.queue.take()) is not None:
+                self._hand_out(run)
+            yield from self.queue.done_elsewhere()
+            if not self.jobs:
+                time.sleep(LOOK_SECONDS)
+                continue
+            ended, _ = ray.wait(list(self.jobs), timeout=_TICK_SECONDS)
+            self._hear()
+            self.queue.claims.renew()
+            for reference in ended:
+                record = self._end(reference, self.jobs.pop(reference), stopping)
+                if record is None:
+                    continue
+                self.progress.end(record)
+                yield record
+                if self.executor.limits.fail_fast and failed(record):
+                    return
+
+    def cancel_all(self) -> None:
+        import ray
+
+        for reference in self.jobs:
+            ray.cancel(reference, force=True)
+        self.jobs.clear()
+        self.queue.claims.release_all()
+        self.mailbox.shutdown(force=True)
+
+    def _room(self) -> int:
+        """Return how many runs the cluster holds at a time; nodes come and go."""
+        import ray
+
+        have, executor = ray.cluster_resources(), self.executor
+        room = int(have.get("CPU", 0)) // executor.cpus
+        if self.gpus:
+            # A run is on one GPU: what is left of two is no room for a third.
+            room = min(room, int(have.get("GPU", 0)) * int(1 / self.gpus + 1e-9))
+        if executor.workers is not None:
+            room = min(room, executor.workers)
+        # One is always handed out: a cluster that grows on demand grows for it.
+        return max(1, room)
+
+    def _hand_out(self, run: PlannedRun) -> None:
+        import ray
+
+        run_id, executor = run.spec.run_id, self.executor
+        if not self.lost[run_id]:
+            self.progress.begin(run.spec)
+        limits = replace(executor.limits, retries=max(0, executor.limits.retries - self.lost[run_id]))
+        task = ray.remote(num_cpus=executor.cpus, num_gpus=self.gpus, max_retries=0)(_work)
+        order = _Order(
+            run=run.to_json(),
+            store=str(self.store.root.absolute()),
+            token=self.queue.claims.token(run_id),
+            cpus=executor.cpus,
+            on_gpu=self.gpus > 0,
+            limits=limits,
+            deterministic=executor.deterministic,
+        )
+        before = self.store.stamp(run_id)
+        self.jobs[task.options(name=str(run.spec)).remote(order, self.mailbox)] = _Job(run, before)
+
+    def _hear(self) -> None:
+        """Pass on how far the runs are."""
+        runs = {job.run.spec.run_id: job.run.spec for job in self.jobs.values()}
+        for run_id, *step in self.mailbox.get_nowait_batch(self.mailbox.qsize()):
+            if run_id in runs:
+                self.progress.step(runs[run_id], *step)
+
+    def _end(self, reference: Any, job: _Job, stopping: bool) -> RunRecord | None:
+        """Return the record of a run whose task has ended, or ``None`` where it was stopped or is tried again."""
+        import ray
+
+        run_id = job.run.spec.run_id
+        reason = "its task has ended without a record"
+        try:
+            if ray.get(reference):
+                self._wait_for_record(job)
+        except ray.exceptions.TaskCancelledError:
+            stopping = True
+        except ray.exceptions.RayTaskError as error:
+            # The node's own words, such as that the store cannot be written to.
+            reason = f"{type(error.cause).__name__}: {' '.join(str(error.cause).split())}"
+        except ray.exceptions.RayError as error:
+            reason = f"its worker or node was lost ({type(error).__name__})"
+            self.lost[run_id] += 1
+            if not stopping and not self._has_record(job) and self.lost[run_id] <= self.executor.limits.retries:
+                self.queue.put_back(job.run)
+                return None
+        record = self.store.load(run_id) if self._has_record(job) else None
+        if not isinstance(record, RunRecord):
+            if stopping:
+                self.queue.claims.release(run_id)
+                return None
+            hardware = {"cluster": "ray", "device": "cuda" if self.gpus else "cpu"}
+            record = give_up(job.run, self.store, Status.ERROR, reason, job.started, hardware)
+        self.queue.claims.release(run_id)
+        return record
+
+    def _wait_for_record(self, job: _Job) -> None:
+        """Wait for a record that another machine has written to be seen on this one."""
+        patience = time.monotonic() + _SHARING_SECONDS
+        while not self._has_record(job) and time.monotonic() < patience:
+            time.sleep(_TICK_SECONDS)
+
+    def _has_record(self, job: _Job) -> bool:
+        return self.store.stamp(job.run.spec.run_id) not in (None, job.before)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What a task is to do; plain values, so that it is understood on another machine."""
+
+    run: str
+    store: str
+    token: str
+    cpus: int
+    on_gpu: bool
+    limits: Limits
+    deterministic: bool
+
+
+def _work(order: _Order, mailbox: Any) -> bool:
+    """Do one run on the node that this is called on; tell whether it has left a record."""
+    run, store = PlannedRun.from_json(order.run), Store(Path(order.store))
+    if not store.runs.is_dir():
+        raise UserError(f'a node does not see the store "{store.root}"; put it on a file system that all nodes share')
+    # The processes that do runs are forked from a server that may be older than this task and its GPU.
+    device = f"cuda:{os.environ['CUDA_VISIBLE_DEVICES']}" if order.on_gpu else "cpu"
+    executor = LocalExecutor((device,), order.limits, order.cpus, order.deterministic)
+    queue = Queue([run], store, Entrusted(store.root, order.token))
+    return bool(list(executor.work_off(queue, store, _News(mailbox))))
+
+
+class _News:
+    """A `bench.progress.Progress` that tells the driver how far the run is."""
+
+    def __init__(self, mailbox: Any) -> None:
+        self._mailbox = mailbox
+        self._last = 0.0
+
+    def begin(self, spec: RunSpec) -> None:
+        """The driver knows."""
+
+    def step(self, spec: RunSpec, done: int, total: int, loss: float | None) -> None:
+        """Send it, now and then."""
+        if done == total or time.monotonic() - self._last > _SECONDS_BETWEEN_NEWS:
+            self._last = time.monotonic()
+            # Nobody waits for the answer: a driver that is gone needs none.
+            self._mailbox.actor.put_nowait.remote((spec.run_id, done, total, loss))
+
+    def end(self, record: RunRecord) -> None:
+        """The driver finds the record."""
+
+    def note(self, text: str) -> None:
+        """Ctrl-C is heard by the driver, which has said so."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+def _gpus(executor: RayExecutor) -> float:
+    import ray
+
+    if executor.gpus is not None:
+        return executor.gpus
+    return 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
+
+
+def _check_reachable(address: str) -> None:
+    """Find out in seconds what Ray finds out in minutes.
+
+    Raises:
+        UserError: nobody answers at the address.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():  # "auto", or what Ray knows and we do not
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f'there is no Ray cluster at "{address}": {error}') from error
+
+
+@contextmanager
+def _connected(executor: RayExecutor) -> Iterator[None]:
+    # Ray reports its use to its makers unless told not to, before it is imported.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError("--executor ray needs Ray; install it with: pip install 'parbench[ray]'") from error
+
+    if executor.address is not None:
+        _check_reachable(executor.address)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if executor.address is not None:
+            ray.init(address=executor.address, **quiet)
+        else:
+            workers = executor.workers or max(1, (os.cpu_count() or 1) // executor.cpus)
+            ray.init(
+                # Never a cluster that happens to be there: that one has an address.
+                address="local",
+                num_cpus=workers * executor.cpus,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                **quiet,
+            )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = f'at "{executor.address}"' if executor.address else "on this machine"
+        raise UserError(f"there is no Ray cluster {where}: {' '.join(str(error).split())}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()

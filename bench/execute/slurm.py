@@ -1,0 +1,346 @@
+"""Runs as a job array of Slurm.
+
+A job does a few runs, one after the other, by a `bench.execute.local.LocalExecutor` on its node; it claims them itself,
+so that jobs go on, and stay known to other commands, when this command is gone. A job that is preempted or out of time
+saves the present step, is queued again, and goes on from there. All nodes must share the store's file system.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+from bench import environment
+from bench.claims import Claims
+from bench.errors import UserError
+from bench.execute import Limits, failed
+from bench.execute.giving_up import give_up
+from bench.execute.interrupt import Interrupt
+from bench.execute.local import LocalExecutor, check_data
+from bench.execute.queue import Queue
+from bench.planned import PlannedRun
+from bench.progress import Progress
+from bench.record import RunRecord, Status
+from bench.store import Store
+
+# Where submitit keeps a job's orders and what it prints, in the store.
+FOLDER = "slurm"
+_TICK_SECONDS = 2.0
+# How long a cancelled job is waited for: it saves the present step.
+_PATIENCE_SECONDS = 60.0
+_PRINTED_CHARACTERS = 8000
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What each job asks Slurm for.
+
+    Attributes:
+        partition: its name, or the cluster's default.
+        account: that is charged, or the user's default.
+        minutes: after which the job is queued again.
+        cpus: which are also torch's threads.
+        gpus: 1, or 0 for the CPU.
+        memory_gib: of the node, or the cluster's default.
+    """
+
+    partition: str | None = None
+    account: str | None = None
+    minutes: int = 240
+    cpus: int = 1
+    gpus: int = 0
+    memory_gib: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.gpus not in (0, 1):
+            raise UserError(f"a job cannot have {self.gpus} GPUs: a run uses one; give 0 or 1")
+        if self.minutes < 1 or self.cpus < 1:
+            raise UserError(f"a job cannot have {self.minutes} minutes and {self.cpus} CPUs; give at least 1 of each")
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the same in submitit's words."""
+        given = {
+            "slurm_partition": self.partition,
+            "slurm_account": self.account,
+            "timeout_min": self.minutes,
+            "cpus_per_task": self.cpus,
+            "gpus_per_node": self.gpus or None,
+            "mem_gb": self.memory_gib,
+            "name": "parbench",
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class SlurmExecutor:
+    """Does runs as jobs of Slurm.
+
+    Attributes:
+        job: what each job asks for.
+        runs_per_job: runs of one job, one after the other; more where the array would have more than ``array`` jobs.
+        workers: at most so many jobs at a time; as many as Slurm lets if ``None``.
+        array: the most jobs of one array, which clusters limit.
+        requeues: how often a job may run out of time.
+        cluster: ``slurm``; ``local`` and ``debug`` are submitit's stand-ins for it, without a cluster.
+        limits: when a run is given up.
+        deterministic: whether torch must use deterministic algorithms only.
+    """
+
+    job: JobOptions = field(default_factory=JobOptions)
+    runs_per_job: int = 1
+    workers: int | None = None
+    array: int = 1000
+    requeues: int = 20
+    cluster: Literal["slurm", "local", "debug"] = "slurm"
+    limits: Limits = field(default_factory=Limits)
+    deterministic: bool = False
+
+    def execute(self, runs: Sequence[PlannedRun], store: Store, progress: Progress) -> Iterator[RunRecord]:
+        """Yield the record of each run when it is written."""
+        if self.cluster == "slurm" and shutil.which("sbatch") is None:
+            raise UserError("there is no Slurm here (no command sbatch); call bench on a node that submits jobs")
+        check_data(runs)
+        session = _Session(self, store, progress)
+        with Interrupt(progress.note) as interrupt:
+            try:
+                session.submit(runs)
+                yield from session.records(interrupt)
+            finally:
+                session.cancel_all()
+        if interrupt.asked:
+            raise KeyboardInterrupt
+
+
+@dataclass
+class _Submitted:
+    """A job, and those of its runs that have no new record yet."""
+
+    job: Any
+    waiting: deque[PlannedRun]
+
+
+@dataclass
+class _Session:
+    """One call of the executor."""
+
+    executor: SlurmExecutor
+    store: Store
+    progress: Progress
+    jobs: list[_Submitted] = field(default_factory=list)
+    # Runs whose job has ended without a record of theirs, with what the job has printed.
+    orphans: list[tuple[PlannedRun, str]] = field(default_factory=list)
+    tries: Counter[str] = field(default_factory=Counter)
+    before: dict[str, tuple[int, int] | None] = field(default_factory=dict)
+    begun: set[str] = field(default_factory=set)
+    started: str = field(default_factory=environment.now)
+
+    def submit(self, runs: Sequence[PlannedRun]) -> None:
+        """Hand runs to Slurm."""
+        if not runs:
+            return
+        executor = self.executor
+        for run in runs:
+            self.before.setdefault(run.spec.run_id, self.store.stamp(run.spec.run_id))
+            self.tries[run.spec.run_id] += 1
+        size = max(executor.runs_per_job, -(-len(runs) // executor.array))
+        parts = [runs[start : start + size] for start in range(0, len(runs), size)]
+        for part, job in zip(parts, self._submitit().submit_array([self._chunk(part) for part in parts]), strict=True):
+            self.jobs.append(_Submitted(job, deque(part)))
+
+    def records(self, interrupt: Interrupt) -> Iterator[RunRecord]:
+        patience: float | None = None
+        while self.jobs or self.orphans:
+            if interrupt.asked and patience is None:
+                patience = time.monotonic() + _PATIENCE_SECONDS
+                for submitted in self.jobs:
+                    submitted.job.cancel(check=False)
+            if patience is not None and time.monotonic() > patience:
+                return
+            for record in [*self._look(), *self._adopt(interrupt.asked)]:
+                self.progress.end(record)
+                yield record
+                if self.executor.limits.fail_fast and failed(record):
+                    return
+            if self.jobs or self.orphans:
+                time.sleep(_TICK_SECONDS)
+
+    def cancel_all(self) -> None:
+        for submitted in self.jobs:
+            submitted.job.cancel(check=False)
+        self.jobs.clear()
+
+    def _submitit(self) -> Any:
+        try:
+            import submitit
+        except ImportError as error:
+            raise UserError(
+                "--executor slurm needs submitit; install it with: pip install 'parbench[slurm]'"
+            ) from error
+        executor = self.executor
+        made = submitit.AutoExecutor(
+            folder=self.store.root.absolute() / FOLDER,
+            cluster=executor.cluster,
+            slurm_max_num_timeout=executor.requeues,
+        )
+        parallel = {} if executor.workers is None else {"slurm_array_parallelism": executor.workers}
+        made.update_parameters(**executor.job.parameters(), **parallel)
+        return made
+
+    def _chunk(self, runs: Sequence[PlannedRun]) -> _Chunk:
+        executor = self.executor
+        return _Chunk(
+            orders=tuple((run.to_json(), self.before[run.spec.run_id]) for run in runs),
+            store=str(self.store.root.absolute()),
+            device="cuda" if executor.job.gpus else "cpu",
+            threads=executor.job.cpus,
+            limits=executor.limits,
+            deterministic=executor.deterministic,
+        )
+
+    def _look(self) -> Iterator[RunRecord]:
+        """Yield the records that jobs have written since the last call."""
+        for submitted in list(self.jobs):
+            over = submitted.job.done()
+            left: list[PlannedRun] = []
+            while submitted.waiting:
+                run = submitted.waiting.popleft()
+                self._show(run, over)
+                record = self._new_record(run)
+                if record is not None:
+                    self._show(run, over=True)
+                    yield record
+                else:
+                    left.append(run)
+                    if not over:  # a job does its runs in their order: those behind have not begun
+                        break
+            submitted.waiting.extendleft(reversed(left))
+            if over:
+                self.jobs.remove(submitted)
+                printed = _printed(submitted.job)
+                self.orphans += [(run, printed) for run in submitted.waiting]
+
+    def _adopt(self, stopping: bool) -> Iterator[RunRecord]:
+        """See to the runs that were left without a record: another command does them, or they are tried again."""
+        claims, again = Claims(self.store.root), []
+        orphans, self.orphans = self.orphans, []
+        for run, printed in orphans:
+            run_id = run.spec.run_id
+            if (record := self._new_record(run)) is not None:
+                yield record
+            elif stopping:
+                continue
+            elif not claims.take(run_id):
+                self.orphans.append((run, printed))
+            else:
+                try:
+                    if self.tries[run_id] <= self.executor.limits.retries:
+                        again.append(run)
+                    else:
+                        yield self._given_up(run, printed)
+                finally:
+                    claims.release(run_id)
+        self.submit(again)
+
+    def _show(self, run: PlannedRun, over: bool) -> None:
+        """Say once that a run has begun, when its workspace is there."""
+        run_id = run.spec.run_id
+        if run_id not in self.begun and (over or (self.store.work / run_id).is_dir()):
+            self.begun.add(run_id)
+            self.progress.begin(run.spec)
+
+    def _new_record(self, run: PlannedRun) -> RunRecord | None:
+        run_id = run.spec.run_id
+        if self.store.stamp(run_id) in (None, self.before[run_id]):
+            return None
+        record = self.store.load(run_id)
+        return record if isinstance(record, RunRecord) else None
+
+    def _given_up(self, run: PlannedRun, printed: str) -> RunRecord:
+        last = (printed.strip().splitlines() or [""])[-1]
+        reason = f"its job has ended without a record{f': {last}' if last else ''}"
+        hardware = {"cluster": self.executor.cluster, "device": "cuda" if self.executor.job.gpus else "cpu"}
+        return give_up(run, self.store, Status.ERROR, reason, self.started, hardware, printed)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """What a job does: plain values and this module's code, for submitit to keep in a file.
+
+    Attributes:
+        orders: runs as `PlannedRun.to_json` writes them, each with what the store knew of it before.
+    """
+
+    orders: tuple[tuple[str, tuple[int, int] | None], ...]
+    store: str
+    device: str
+    threads: int
+    limits: Limits
+    deterministic: bool
+
+    def __call__(self) -> None:
+        from rich.console import Console
+
+        from bench.progress import LineProgress
+
+        store = Store(Path(self.store))
+        runs = [
+            run
+            for text, before in self.orders
+            # What has a new record was done by another command, or by this job before it was queued again.
+            if store.stamp((run := PlannedRun.from_json(text)).spec.run_id) == before
+        ]
+        executor = LocalExecutor((self.device,), self.limits, self.threads, self.deterministic)
+        with _preemption() as preempted:
+            try:
+                if not preempted:
+                    list(executor.work_off(Queue(runs, store), store, LineProgress(Console(width=200), len(runs))))
+            except KeyboardInterrupt:
+                if not preempted:
+                    raise
+        if preempted:
+            # Now that the step is saved, submitit may queue the job again; it does not return.
+            signal.raise_signal(_preemption_signal())
+
+    def checkpoint(self) -> Any:
+        """Return what the job is to do when it is queued again; submitit calls it."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+
+@contextmanager
+def _preemption() -> Iterator[list[int]]:
+    """Within the block, Slurm's warning is a request to save the present step; the list is then not empty."""
+    heard: list[int] = []
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if not heard:
+            heard.append(number)
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(_preemption_signal(), hear)
+    try:
+        yield heard
+    finally:
+        signal.signal(_preemption_signal(), before)
+
+
+def _preemption_signal() -> signal.Signals:
+    """Return what submitit has Slurm send before it ends a job."""
+    from submitit.core.job_environment import JobEnvironment
+
+    return signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]
+
+
+def _printed(job: Any) -> str:
+    """Return the end of what a job has printed."""
+    text = "\n".join(filter(None, (job.stdout(), job.stderr())))
+    return text[-_PRINTED_CHARACTERS:]

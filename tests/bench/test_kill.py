@@ -1,0 +1,119 @@
+"""Runner and workers are killed at random moments, again and again: nothing is lost, doubled or wrong in the end."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from bench.log import LOG, read_log
+from bench.record import RunRecord, Status
+from bench.store import RECORD, Store
+
+KILLS = int(os.environ.get("PARBENCH_TEST_KILLS", "200"))
+ROOT = Path(__file__).parents[2]
+# After so many cuts a store is finished in peace and looked at; then the next one begins.
+KILLS_PER_STORE = 10
+
+
+@pytest.fixture
+def begin(tiny_data, tiny_model):
+    def command(store):
+        settings = ("train.max_steps=40", "train.max_length=32", "train.checkpoint_steps=3", "loca.n_frequency=50")
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "bench", "run", "--suite", "mini", "--tasks", "glue/sst2", "--seeds", "1"),
+                *("--methods", "lora,loca,linear_probe", "--model", tiny_model, "--data-root", tiny_data),
+                *(f"--set={setting}" for setting in settings),
+                *("--out", store, "--workers", "2", "--device", "cpu"),
+            ],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return command
+
+
+def workers(store):
+    """Return the processes that do runs of a store, as its claims name them."""
+    found = []
+    for path in (store / "claims").glob("*.json"):
+        with suppress(FileNotFoundError):
+            found += [entry["pid"] for entry in json.loads(path.read_text())["processes"][1:]]
+    return found
+
+
+def cut(process, store, draw):
+    """Kill at a random moment of the start, or of the runs; tell whether there was anything left to kill."""
+    if draw.random() < 0.2:
+        time.sleep(draw.uniform(0, 3))
+    else:
+        while process.poll() is None and not workers(store):
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 2.5))
+    if process.poll() is not None:
+        return False
+    what = draw.choice(["runner", "worker", "both"])
+    pids = workers(store) if what != "runner" else []
+    if what == "both":
+        process.kill()
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    if what == "runner":
+        process.kill()
+    return True
+
+
+def outcomes(store):
+    """Return what each run has found, and where it stands byte by byte."""
+    found = {}
+    for record in Store(store).scan():
+        assert isinstance(record, RunRecord), str(record)
+        assert record.status == Status.OK, record.reason
+        name = "predictions.parquet"
+        found[record.run_id] = (record.metrics, record.selection_metrics, record.files[name], record.cost.train_steps)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60 * 60)
+def test_nothing_is_lost_doubled_or_wrong(begin, tmp_path):
+    whole = tmp_path / "whole"
+    process = begin(whole)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    expected = outcomes(whole)
+    assert len(expected) == 3
+    draw, kills, number = random.Random(0), 0, 0
+    while kills < KILLS:
+        number += 1
+        store = tmp_path / f"store-{number}"
+        for _ in range(KILLS_PER_STORE):
+            process = begin(store)
+            struck = cut(process, store, draw)
+            said, _ = process.communicate(timeout=300)
+            assert "Traceback" not in said, said
+            kills += struck
+            if not struck:
+                break
+        process = begin(store)
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+        assert outcomes(store) == expected, f"store {number}"
+        # What was moved aside are records of killed workers, never one that was good.
+        for path in store.glob(f"aside/*/{RECORD}"):
+            assert json.loads(path.read_text())["status"] != "ok", path
+        assert not list((store / "claims").glob("*.json"))
+        for path in store.glob(f"runs/*/{LOG}"):
+            assert [line["event"] for line in read_log(path)][-1] == "ended"
+    print(f"{kills} kills of {number} stores")  # noqa: T201
