@@ -31,6 +31,11 @@ METHODS.register(
 METHODS.register("vera", "methods.vera:VERA", "Vector-based random matrix adaptation (Kopiczko et al., 2024)")
 METHODS.register("loca", "methods.loca.method:LOCA", "Location-aware cosine adaptation (Du et al., 2025)")
 METHODS.register("replora", "methods.replora.method:REPLORA", "LoRA from small generators (Truong et al., 2025)")
+METHODS.register(
+    "lora_gen",
+    "methods.lora_gen.method:LORA_GEN",
+    "LoRA made by a cloud model from a system prompt (Xiao et al., 2025)",
+)
 METHODS.register("full", "methods.selective:FULL", "Full fine-tuning")
 METHODS.register("bitfit", "methods.selective:BITFIT", "Bias terms only (Ben Zaken et al., 2022)")
 METHODS.register("linear_probe", "methods.selective:LINEAR_PROBE", "Task head only")

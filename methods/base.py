@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from peft import PeftConfig, PeftModel
     from torch import nn
-    from transformers import PreTrainedModel, TrainerCallback
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
     from methods.architecture import ModuleNames
 
@@ -118,6 +118,8 @@ class Method(ABC, Generic[S]):
     A method turns a base model into an adapted one and says how the result is trained and counted. It knows nothing of
     tasks, plans or stores.
 
+    What the adapted model returns may have an ``auxiliary_loss``, a scalar that training adds to the task's loss.
+
     Attributes:
         name: what `bench run --methods` calls it.
         reference: the paper.
@@ -126,6 +128,9 @@ class Method(ABC, Generic[S]):
         search_space: what is tuned, the same number of trials for every method.
         starts_at_base: whether the adapted model computes what the base model does before the first step.
         mergeable: whether the adapter can be folded into the base weights.
+        reads_system_prompt: whether the adapted model is told by a system prompt, apart from its input, what it is
+            asked. It then takes the prompts of a batch as ``system_prompt_ids`` and ``system_prompt_mask``, and has
+            ``specialised(tokens, name)``, a context in which one prompt holds for all that is asked.
     """
 
     name: str
@@ -135,6 +140,7 @@ class Method(ABC, Generic[S]):
     search_space: tuple[Dimension, ...] = ()
     starts_at_base: bool = True
     mergeable: bool = True
+    reads_system_prompt: bool = False
 
     @abstractmethod
     def config(self, names: ModuleNames, setting: S) -> PeftConfig:
@@ -198,6 +204,26 @@ class Method(ABC, Generic[S]):
     def callbacks(self, setting: S) -> list[TrainerCallback]:
         """Return what must happen between optimiser steps."""
         return []
+
+    def prompt_encoder(self, setting: S, processor: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
+        """Return what turns a system prompt into tokens of the model that reads it.
+
+        Args:
+            setting: the hyper-parameters.
+            processor: the base model's tokenizer.
+
+        Raises:
+            TypeError: the method reads none, see ``reads_system_prompt``.
+        """
+        raise TypeError(f'"{self.name}" reads no system prompts')
+
+    def deliver(self, model: nn.Module, folder: Path) -> None:
+        """Write what the trained model has made of the evaluation's system prompts beside its adapter; often nothing.
+
+        Args:
+            model: the trained model, after the evaluation.
+            folder: where `save` has written.
+        """
 
 
 def adapter_parameters(model: nn.Module, names: ModuleNames) -> Iterator[nn.Parameter]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tasks.inference import Predictor, Rows
+    from tasks.system_prompt import SystemPrompts
 
 
 class LanguageModelTask(Task):
@@ -44,6 +45,12 @@ class LanguageModelTask(Task):
     def system_prompt(self, example: Mapping[str, Any]) -> str:
         """Return what the model is told apart from an example's prompt; only of `with_system_prompt`'s tasks."""
         raise TypeError(f"{self.name} tells nothing apart; see with_system_prompt")
+
+    def system_prompts(self, encode: Callable[[str], list[int]]) -> SystemPrompts:
+        """Return the system prompts of all examples, as tokens that ``encode`` makes of a text."""
+        from tasks.system_prompt import SystemPrompts
+
+        return SystemPrompts(self, encode)
 
     @property
     def loss_on(self) -> Literal["response", "all"]:

@@ -62,6 +62,25 @@ chat template           none: text goes through the cloud's tokenizer as it is  
 ======================  =================================================================  =========================
 
 Training's own open points are in `methods.lora_gen.training`.
+
+In the harness it is the method ``lora_gen`` (`methods.lora_gen.method`): the base model is the edge, and unless a cloud
+is named, the edge's own frozen weights are the cloud as well. A task that can tell its system prompt apart
+(`tasks.system_prompt`) gives the edge the bare question:
+
+======================  =================================================================  =========================
+open in the paper       done in the harness                                                option
+======================  =================================================================  =========================
+shots of a training     as many for each, of the same set, drawn once for each question;   ``system_shots`` of
+prompt                  never the question itself                                          ``commonsense``
+prompt of evaluation    one for a set, so that a set is evaluated with one LoRA; drawn     ``system_shots``
+                        from its training split, of unseen sets too
+words of a shot         those of training: question and right answer                       ``train_text``
+accumulated batches     each forward pass has its own L_cv; they are averaged with the     none
+                        weights of the passes in the task's loss
+======================  =================================================================  =========================
+
+A run leaves the generator, and below ``delivered`` the LoRA of each evaluated set for plain peft. What it saves and
+costs is measured by ``python -m methods.lora_gen.latency``.
 """
 
 from .config import LoraGenConfig

@@ -53,7 +53,7 @@ class LoraGenConfig:
     experts: int = 8
     top_k: int = 2
     r: int = 16
-    lora_alpha: int = 16
+    lora_alpha: float = 16
     lora_dropout: float = 0.05
     projections: tuple[str, ...] | None = None
     routing: Routing = "keep_top_k"
@@ -71,8 +71,10 @@ class LoraGenConfig:
     balance_layers: BalanceLayers = "mean"
 
     def __post_init__(self) -> None:
-        for name in ("experts", "top_k", "r", "lora_alpha", "router_hidden", "cloud_r", "cloud_alpha"):
+        for name in ("experts", "top_k", "r", "router_hidden", "cloud_r", "cloud_alpha"):
             self._check_positive(name)
+        if not 0.0 < self.lora_alpha < float("inf"):
+            raise ValueError(f"LoraGenConfig: lora_alpha={self.lora_alpha!r}; give a number above 0")
         if self.direct_hidden is not None:
             self._check_positive("direct_hidden")
         for name in ("lora_dropout", "cloud_dropout"):
@@ -127,9 +129,10 @@ class LoraGenConfig:
         return self.r * self.top_k if self.mixing == "products" else self.r
 
     @property
-    def delivered_alpha(self) -> int:
-        """The ``lora_alpha`` that gives a LoRA of `delivered_rank` the same scaling."""
-        return self.lora_alpha * self.delivered_rank // self.r
+    def delivered_alpha(self) -> float:
+        """The ``lora_alpha`` that gives a LoRA of `delivered_rank` the same scaling; an integer where it is whole."""
+        alpha = self.lora_alpha * self.delivered_rank / self.r
+        return int(alpha) if float(alpha).is_integer() else alpha
 
     def save(self, folder: Path) -> None:
         """Write the options as JSON into an existing folder."""

@@ -97,6 +97,7 @@ class Edge:
         self._modules: list[dict[str, EdgeLinear]] = []
         self._applied: Generated | None = None
         self._released = False
+        self._unmerged: list[tuple[nn.Module, nn.Parameter]] = []
         model.requires_grad_(False)
         for layer in self.layers:
             wrapped = {projection.name: EdgeLinear(projection.module, config) for projection in layer}
@@ -122,12 +123,38 @@ class Edge:
         return _Using(self, generated)
 
     def release(self) -> PreTrainedModel:
-        """Put the original layers back and return the model; it stays frozen."""
+        """Put the original layers back, with what is merged into them, and return the model; it stays frozen."""
+        self._unmerged.clear()
         for layer in self.layers:
             for projection in layer:
                 self.model.set_submodule(projection.path, projection.module)
         self._released = True
         return self.model
+
+    def merge(self, generated: Generated) -> None:
+        """Let the model compute with W + scaling * B A in place of W.
+
+        The weights are new tensors, so that whoever shares the old ones, such as a cloud model, keeps them.
+
+        Raises:
+            ValueError: there are several LoRAs, the model has one merged already, or was released.
+        """
+        if generated.samples != 1:
+            raise ValueError(f"the LoRA of one system prompt can be merged, not of {generated.samples}")
+        if self._released or self._unmerged:
+            raise ValueError("the edge model was released, or has a LoRA merged already; unmerge it first")
+        for wrapped, factors in zip(self._modules, generated.layers, strict=True):
+            for name, module in wrapped.items():
+                base = module.base_layer
+                self._unmerged.append((base, cast(nn.Parameter, base.weight)))
+                update = (factors[name].b[0] @ factors[name].a[0]).detach().to(self._unmerged[-1][1].device)
+                base.weight = _added(self._unmerged[-1][1], module.scaling * update, isinstance(base, Conv1D))
+
+    def unmerge(self) -> None:
+        """Give the model its own weights back."""
+        for base, weight in self._unmerged:
+            base.weight = weight
+        self._unmerged.clear()
 
     def enable_checkpointing(self) -> None:
         """Recompute the layers' activations in the backward pass, with the LoRAs of their forward pass."""
@@ -158,6 +185,12 @@ class Edge:
         for number, wrapped in enumerate(self._modules):
             for name, module in wrapped.items():
                 module.factors = None if generated is None else generated.layers[number][name]
+
+
+def _added(weight: Tensor, update: Tensor, transposed: bool) -> nn.Parameter:
+    """Return a frozen W + ``update``, rounded once to W's precision as peft does."""
+    total = weight.detach() + (update.T if transposed else update)
+    return nn.Parameter(total.to(weight.dtype), requires_grad=False)
 
 
 class _Using(AbstractContextManager[None]):

@@ -89,7 +89,7 @@ def to_adapter(generated: Generated, edge: Edge, config: LoraGenConfig) -> Gener
     tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     lora = LoraConfig(
         r=config.delivered_rank,
-        lora_alpha=config.delivered_alpha,
+        lora_alpha=config.delivered_alpha,  # type: ignore[arg-type]  # any number will do
         lora_dropout=config.lora_dropout,
         target_modules=target_modules(edge),
         fan_in_fan_out=any(isinstance(projection.module, Conv1D) for layer in edge.layers for projection in layer),

@@ -191,14 +191,29 @@ class LoraGen(nn.Module):
         Raises:
             ValueError: it is text and there is no tokenizer, or there are several prompts.
         """
+        return to_adapter(self.read(system_prompt), self._adapted, self.config)
+
+    @torch.no_grad()
+    def read(self, system_prompt: str | Sequence[int] | Tensor) -> Generated:
+        """Return the LoRA of one system prompt for `using`; arguments and errors as in `generate`.
+
+        No tokens at all is a system prompt too: the cloud then reads the meta tokens alone.
+        """
         if isinstance(system_prompt, str):
             if self.tokenizer is None:
                 raise ValueError("a system prompt given as text needs the cloud's tokenizer; give it to LoraGen")
             system_prompt = self.tokenizer(system_prompt)["input_ids"]
         ids = torch.as_tensor(system_prompt, dtype=torch.long)
         with _evaluating(self.encoder, self.generator):
-            generated = self.assemble(ids[None] if ids.ndim == 1 else ids)
-        return to_adapter(generated, self._adapted, self.config)
+            return self.assemble(ids[None] if ids.ndim == 1 else ids)
+
+    def merge(self, generated: Generated) -> None:
+        """Add the LoRA of one system prompt to `edge`'s weights, until `unmerge`; errors as in `generate`."""
+        self._adapted.merge(generated)
+
+    def unmerge(self) -> None:
+        """Give `edge` its own weights back, bit for bit."""
+        self._adapted.unmerge()
 
     def release_edge(self) -> PreTrainedModel:
         """Take the wrappers off the edge model and return it, as it came but frozen; generating still works."""

@@ -100,15 +100,21 @@ def by_generation(
     return _named(examples, pd.DataFrame(rows))
 
 
-def scores(predictions: pd.DataFrame) -> dict[str, float]:
+def scores(predictions: pd.DataFrame, unseen: Sequence[str] = ()) -> dict[str, float]:
     """Return ``accuracy`` and, where every set has it, ``acc_norm``: the means over the sets; and those of each set.
 
-    Over several sets there is ``harmonic_mean`` as well, of their accuracies.
+    Over several sets there is ``harmonic_mean`` as well, of their accuracies. Where some sets are ``unseen`` by the
+    training, there are ``seen_mean`` and ``unseen_mean``, the means over either kind.
     """
     accuracies = _means(predictions, "accuracy")
     found = _over_sets("accuracy", accuracies, len(accuracies))
     if len(accuracies) > 1:
         found["harmonic_mean"] = harmonic_mean(list(accuracies.values()))
+    if unseen:
+        kinds = {True: "unseen_mean", False: "seen_mean"}
+        for kind, metric in kinds.items():
+            if values := [value for subset, value in accuracies.items() if (subset in unseen) is kind]:
+                found[metric] = statistics.fmean(values)
     if "acc_norm" in predictions:
         found |= _over_sets("acc_norm", _means(predictions.dropna(subset=["acc_norm"]), "acc_norm"), len(accuracies))
     return found

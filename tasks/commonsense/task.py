@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -28,6 +28,7 @@ from tasks.llm_adapters import (
     instruction_response,
     mixed,
     three_ways,
+    without,
 )
 from tasks.lm_eval_bridge import as_text, right_answers
 
@@ -47,15 +48,24 @@ class CommonsenseOptions(InstructionOptions):
         train_text: what is trained on: LLM-Adapters' ``instruction``, or the question as ``lm_eval`` words it with the
             right choice after it.
         num_fewshot: examples before each question, in lm-eval's words only: drawn from the training split for each
-            question, always the same ones.
+            question, always the same ones. Not for methods that read a system prompt.
+        system_shots: examples in the system prompt, for methods that read one (LoRA-Gen), which get the bare question:
+            drawn from the training split of the question's set. Training draws for each question, and never the
+            question itself; evaluation draws once for each set, as when a model is tuned for a task.
+        unseen: sets that are reported, but neither trained nor selected on.
     """
 
     protocol: Literal["generate", "lm_eval"] = "generate"
     train_text: Literal["instruction", "lm_eval"] = "instruction"
     num_fewshot: int = Field(default=0, ge=0)
+    system_shots: int = Field(default=5, ge=1)
+    unseen: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _agree(self) -> CommonsenseOptions:
+        known = [part.name for part in SETS]
+        if wrong := [name for name in self.unseen if name not in known]:
+            raise ValueError(f'unseen names "{wrong[0]}", which is no set; the sets are {", ".join(known)}')
         if self.protocol == "generate" and (self.train_text != "instruction" or self.num_fewshot):
             raise ValueError(
                 "protocol=generate asks by instruction, so train_text must be instruction and num_fewshot 0; "
@@ -71,11 +81,16 @@ class CommonsenseOptions(InstructionOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Commonsense(LanguageModelTask):
-    """Multiple-choice questions of one or several sets."""
+    """Multiple-choice questions of one or several sets.
+
+    Attributes:
+        apart: whether examples of the same set are shown in a system prompt, see `with_system_prompt`.
+    """
 
     name: str
     sets: tuple[QuestionSet, ...]
     options: CommonsenseOptions = field(default_factory=CommonsenseOptions)
+    apart: bool = False
     reference: Reference = REFERENCE
     primary: str = "accuracy"
 
@@ -113,8 +128,11 @@ class Commonsense(LanguageModelTask):
     def splits(self, source: Source, limit: int | None = None) -> Splits:
         """Load every set, cut it and mix them; with ``limit``, at most so many examples, and reported ones of each set.
 
-        A set whose training split is not at hand is cut in three (see `tasks.data.split`).
+        A set whose training split is not at hand is cut in three (see `tasks.data.split`). Of a set that is not to be
+        seen, the training split is only where few-shot examples come from.
         """
+        if all(part.name in self.options.unseen for part in self.sets):
+            raise UserError(f"all sets of {self.name} are named as unseen; leave one to train on")
         parts = []
         for part, ref in zip(self.sets, self._found(source), strict=True):
             raw = {
@@ -122,7 +140,9 @@ class Commonsense(LanguageModelTask):
             }
             cut = cut_splits(raw, ref if ref.train in raw else three_ways(ref, raw), None, stratify=False)
             parts.append(Part(part.name, cut))
-        pools = {part.subset: part.cut.train for part in parts}
+        reported = {text.strip() for part in parts for text in part.cut.reported["instruction"][:]}
+        pools = {part.subset: without(part.cut.train, reported) for part in parts}
+        parts = [self._shown(part) for part in parts]
         return mixed(parts, limit, lambda subset, rows: self._worded(subset, rows, pools[subset]))
 
     def check(self, dataset: Dataset, split: str) -> Dataset:
@@ -137,6 +157,14 @@ class Commonsense(LanguageModelTask):
         """Return the right answer."""
         return str(example["response"])
 
+    def with_system_prompt(self) -> Self:
+        """Return the task with its few-shot examples in the system prompt, and bare questions."""
+        return replace(self, apart=True)
+
+    def system_prompt(self, example: Mapping[str, Any]) -> str:
+        """Return examples of the same set with their right answers."""
+        return str(example["system_prompt"])
+
     def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
         """Return one row an example: ``label``, ``prediction``, ``accuracy``; see `tasks.commonsense.scores`."""
         if self.options.protocol == "lm_eval":
@@ -145,7 +173,7 @@ class Commonsense(LanguageModelTask):
 
     def score(self, predictions: pd.DataFrame) -> Mapping[str, float]:
         """Return the mean over the sets, and each set's own; see `tasks.commonsense.scores.scores`."""
-        return scores(predictions)
+        return scores(predictions, self.options.unseen)
 
     @property
     def selected_by(self) -> Evaluation:
@@ -167,8 +195,17 @@ class Commonsense(LanguageModelTask):
             found.append(available(forms, source) or forms[0])
         return found
 
+    def _shown(self, part: Part) -> Part:
+        """Return a set with nothing to train or select on, if it is to be unseen."""
+        if part.subset not in self.options.unseen:
+            return part
+        nothing = part.cut.train.select([])
+        return Part(part.subset, part.cut._replace(train=nothing, selection=nothing))
+
     def _worded(self, subset: str, rows: Dataset, pool: Dataset) -> Dataset:
         """Return rows with what is trained on, ``prompt`` and ``response``, and the ``shots`` that lm-eval shows.
+
+        Told apart, the shots are in the ``system_prompt``.
 
         Args:
             subset: the set.
@@ -177,38 +214,73 @@ class Commonsense(LanguageModelTask):
         """
         from datasets import Dataset
 
-        kept = {name: rows[name][:] for name in ("instruction", "answer", "label", "document")}
-        names = [f"{subset}:{name}" for name in rows["example"][:]]
-        shots = self._shots(subset, rows, pool)
-        columns = {"example": names, "subset": [subset] * len(rows), **kept, "shots": shots}
+        columns: dict[str, list[Any]] = {
+            "example": [f"{subset}:{name}" for name in rows["example"][:]],
+            "subset": [subset] * len(rows),
+            **{name: rows[name][:] for name in ("instruction", "answer", "label", "document")},
+            "shots": ["[]"] * len(rows) if self.apart else self._shots(subset, rows, pool),
+        }
+        texts = self._texts(subset, columns)
+        columns |= {"prompt": [prompt for prompt, _ in texts], "response": [response for _, response in texts]}
+        if self.apart:
+            columns["system_prompt"] = self._system_prompts(subset, rows, pool)
+        return Dataset.from_dict(columns)
+
+    def _texts(self, subset: str, columns: Mapping[str, list[Any]]) -> list[tuple[str, str]]:
+        """Return what is trained on, prompt and response, of rows of a set."""
+        from datasets import Dataset
+
         if self.options.train_text == "instruction":
-            prompts = [instruction_prompt(text) for text in kept["instruction"]]
-            responses = [instruction_response(f"the correct answer is {name}") for name in kept["answer"]]
-        else:
-            asked = asked_of(self._by_name, Dataset.from_dict(columns))
-            texts = right_answers(asked, {subset: kept["label"]})[subset]
-            prompts, responses = ([text[place] for text in texts] for place in (0, 1))
-        return Dataset.from_dict({**columns, "prompt": prompts, "response": responses})
+            return [
+                (instruction_prompt(text), instruction_response(f"the correct answer is {name}"))
+                for text, name in zip(columns["instruction"], columns["answer"], strict=True)
+            ]
+        asked = asked_of(self._by_name, Dataset.from_dict(dict(columns)))
+        return right_answers(asked, {subset: columns["label"]})[subset]
 
     def _shots(self, subset: str, rows: Dataset, pool: Dataset) -> list[str]:
-        """Return the few-shot examples of each row, drawn by its name: neither a limit nor another row moves them."""
-        import numpy as np
-
+        """Return the few-shot examples of each row as JSON."""
         wanted = self.options.num_fewshot
         if not wanted:
             return ["[]"] * len(rows)
-        if len(pool) <= wanted:
-            raise UserError(
-                f"num_fewshot={wanted} needs more than {wanted} training examples of {subset}, and there are "
-                f"{len(pool)}; use fewer"
-            )
-        names, documents = pool["example"][:], pool["document"][:]
-        found = []
-        for name in rows["example"][:]:
-            draw = np.random.default_rng([CUT_SEED, *name.encode()]).choice(len(pool), size=wanted + 1, replace=False)
-            kept = [row for row in draw.tolist() if names[row] != name][:wanted]
-            found.append(json.dumps([documents[row] for row in kept]))
-        return found
+        documents = pool["document"][:]
+        return [
+            json.dumps([documents[row] for row in drawn])
+            for drawn in _drawn(rows["example"][:], pool, wanted, f"num_fewshot={wanted}", subset)
+        ]
+
+    def _system_prompts(self, subset: str, rows: Dataset, pool: Dataset) -> list[str]:
+        """Return the system prompt of each row: its own where it is trained on, the set's where it is not."""
+        own = set(pool["example"][:])
+        keys = [name if name in own else subset for name in rows["example"][:]]
+        unique = list(dict.fromkeys(keys))
+        wanted = self.options.system_shots
+        draws = dict(zip(unique, _drawn(unique, pool, wanted, f"system_shots={wanted}", subset), strict=True))
+        shown = pool.select(needed := sorted({row for draw in draws.values() for row in draw}))
+        columns = {name: shown[name][:] for name in shown.column_names}
+        columns |= {"subset": [subset] * len(shown), "shots": ["[]"] * len(shown)}
+        texts = {
+            row: prompt + response for row, (prompt, response) in zip(needed, self._texts(subset, columns), strict=True)
+        }
+        return ["\n\n".join(texts[row] for row in draws[key]) for key in keys]
+
+
+def _drawn(names: Sequence[str], pool: Dataset, wanted: int, option: str, subset: str) -> Iterable[list[int]]:
+    """Return for each name so many rows of a pool, none of that name, drawn by it: no limit or other name moves them.
+
+    Raises:
+        UserError: the pool is too small; names the option that wants so many.
+    """
+    import numpy as np
+
+    if len(pool) <= wanted:
+        raise UserError(
+            f"{option} needs more than {wanted} training examples of {subset}, and there are {len(pool)}; use fewer"
+        )
+    known = pool["example"][:]
+    for name in names:
+        draw = np.random.default_rng([CUT_SEED, *name.encode()]).choice(len(pool), size=wanted + 1, replace=False)
+        yield [row for row in draw.tolist() if known[row] != name][:wanted]
 
 
 def _read(dataset: Dataset, part: QuestionSet, where: str) -> Dataset:

@@ -12,7 +12,8 @@ from methods.base import Method
 from methods.peft_catalogue import KNOWN, Known, tuner_names
 from methods.peft_method import PeftMethod
 
-OURS = ["lora", "dora", "adalora", "fourierft", "vera", "loca", "replora", "full", "bitfit", "linear_probe"]
+OURS = ["lora", "dora", "adalora", "fourierft", "fourierft_fast", "vera", "loca", "replora", "lora_gen"]
+OURS += ["full", "bitfit", "linear_probe"]
 
 
 def test_ours_come_first_and_no_name_twice():
