@@ -33,6 +33,9 @@ def warnings(runs: pd.DataFrame) -> Iterator[str]:
     """
     yield from _mixed(runs, "mixed revisions", "data of", "data_revision", "task")
     yield from _mixed(runs, "mixed revisions", "base model", "model_revision", "base_model")
+    measured = runs[runs["retention"].notna()]
+    if len(measured):
+        yield from _mixed(measured, "mixed revisions", "general text of", "retention", "base_model")
     yield from _mixed(runs, "mixed sources", "data of", "data_source", "task")
     yield from _mixed(runs, "mixed code", "method", "method_code", "method")
     yield from _mixed(runs, "mixed code", "task", "task_code", "task")
@@ -43,12 +46,11 @@ def warnings(runs: pd.DataFrame) -> Iterator[str]:
         what = f"{column.removeprefix('hardware/')} with"
         yield from _mixed(runs, "mixed hardware, times and memory do not compare", what, column, "base_model")
     counted = runs[is_counted(runs)]
-    for (task, _, _, row), part in counted.groupby([*COLUMN, "method", "row"]):
-        repeated = part.loc[part["seed"].duplicated(), "seed"].unique()
-        if len(repeated):
-            seeds = ", ".join(str(seed) for seed in sorted(repeated))
-            yield f"repeated seeds: {row} on {task} has several runs of seed {seeds}; n counts runs."
-    for (task, reason), part in counted.groupby(["task", "unchecked"]):
+    again = counted[counted.duplicated([*COLUMN, "method", "row", "seed"])]
+    for (task, _, _, row), part in again.groupby([*COLUMN, "method", "row"]):
+        seeds = ", ".join(str(seed) for seed in sorted(part["seed"].unique()))
+        yield f"repeated seeds: {row} on {task} has several runs of seed {seeds}; n counts runs."
+    for (task, reason), part in counted.groupby(["column", "unchecked"]):
         yield f"not recomputed: the scores of {task} ({_runs(len(part))}) are those of the records, because {reason}."
 
 

@@ -13,11 +13,12 @@ from rich.text import Text
 
 from bench.errors import UserError, did_you_mean
 from bench.store import Store
+from reports.examples import Known
 from reports.frame import LIBRARIES, Frame, read_frame
-from reports.integrity import Known
 from reports.ranking import LEVEL, Scored, compare_pair, corrected, score_column
 from reports.render import escape, markdown_table, one_line, terminal_tables
-from reports.rows import COLUMN, flatten
+from reports.repeats import floors, repeats
+from reports.rows import BOARD, COLUMN, at_same, column_labels, flatten
 from reports.statistics import Comparison
 from reports.tables import MINI_LABEL, NOTHING, Table, boards, distinct, is_counted, scale, title
 
@@ -119,13 +120,19 @@ class Compared:
             f"{factor * found.difference:+z.{places}f}",
             interval,
             p_value,
-            found.better(1 - LEVEL) or ("not tested" if found.adjusted_p_value is None else "not known"),
+            found.better(1 - LEVEL) or _undecided(found),
         )
+
+
+def _undecided(found: Comparison) -> str:
+    if found.adjusted_p_value is None:
+        return "not tested"
+    return "within the noise floor" if found.is_noise else "not known"
 
 
 @dataclass(frozen=True)
 class _Side:
-    """The runs of one side, and what they said."""
+    """The runs of one side, and the frame that they are from."""
 
     name: str
     frame: Frame
@@ -160,7 +167,7 @@ def compare_stores(a: Store, b: Store, method: str | None = None) -> Compared:
         UserError: a store holds nothing, there is no such method, or there is nothing in common.
     """
     known: Known = {}
-    frames = [read_frame(store, known) for store in (a, b)]
+    frames = _named_alike([read_frame(store, known) for store in (a, b)])
     names = _names_of(a, b)
     first, second = (
         _Side(name, frame, frame.runs if method is None else _runs_of(frame.runs, method))
@@ -202,6 +209,17 @@ class TerminalComparison:
             yield from terminal_tables([self.compared.specs], console, options)
 
 
+def _named_alike(frames: Sequence[Frame]) -> list[Frame]:
+    """Return the frames with the same names for the same columns: each alone tells only its own options apart."""
+    every = pd.concat([runs for frame in frames for runs in (frame.runs, frame.aside)], ignore_index=True)
+    labels = dict(zip(every["run_id"], column_labels(every), strict=True))
+
+    def named(runs: pd.DataFrame) -> pd.DataFrame:
+        return runs.assign(column=runs["run_id"].map(labels).astype("str"))
+
+    return [replace(frame, runs=named(frame.runs), aside=named(frame.aside)) for frame in frames]
+
+
 def _by_board(compared: Compared) -> Iterator[tuple[str, str | None, Table]]:
     for board, label in dict.fromkeys((contrast.board, contrast.label) for contrast in compared.contrasts):
         own = tuple(one for one in compared.contrasts if (one.board, one.label) == (board, label))
@@ -234,6 +252,11 @@ def _compared(a: _Side, b: _Side, by_method: bool) -> Compared:
         f"Difference: {a.name} minus {b.name}, paired by example and, where the seeds are the same, by seed, with its "
         f"{LEVEL:.0%} interval; p-values are corrected by Holm for all {len(found)} contrasts."
     )
+    if any(one.comparison.noise_floor is not None for one in found):
+        notes.append(
+            "Within the noise floor: runs of the same seed, repeated, differ by as much, so that neither is better "
+            "whatever the p-value."
+        )
     differences = tuple(_differences(pd.concat(used[0]), pd.concat(used[1])))
     return Compared(a.name, b.name, found, differences, tuple(notes))
 
@@ -251,8 +274,8 @@ def _cells(runs: pd.DataFrame, by_method: bool) -> dict[_Key, pd.DataFrame]:
     found: dict[_Key, pd.DataFrame] = {}
     for board in boards(runs[is_counted(runs)]):
         where = title(board.iloc[0]) + (" (mini suite)" if board["small"].iloc[0] else "")
-        for (task, metric, row), part in board.groupby([*COLUMN, "row"]):
-            key = (where, str(task), str(metric), str(row) if by_method else None)
+        for (column, metric, row), part in board.groupby([*COLUMN, "row"]):
+            key = (where, str(column), str(metric), str(row) if by_method else None)
             if key in found:
                 rows = " and ".join(f'"{name}"' for name in distinct(board["row"]))
                 raise UserError(f"{part['method'].iloc[0]} has several rows in {where}: {rows}; name one of them")
@@ -262,9 +285,12 @@ def _cells(runs: pd.DataFrame, by_method: bool) -> dict[_Key, pd.DataFrame]:
 
 def _contrast(key: _Key, sides: tuple[_Side, _Side], parts: Sequence[pd.DataFrame]) -> Contrast:
     board, task, metric, method = key
-    scored = [_scored(part, side) for side, part in zip(sides, parts, strict=True)]
-    pair = compare_pair(*scored)
-    means = [float(one.scores.by_seed.mean()) for one in scored]
+    first, second = (_scored(part, side) for side, part in zip(sides, parts, strict=True))
+    frames = {id(side.frame): side.frame for side in sides}.values()
+    repeated = pd.concat([repeats(frame) for frame in frames])
+    same = repeated[at_same(repeated, parts[0].iloc[0], [*BOARD, *COLUMN])]
+    pair = compare_pair(first, second, floors(same).get((task, metric)))
+    means = [float(one.scores.by_seed.mean()) for one in (first, second)]
     label = MINI_LABEL if parts[0]["small"].iloc[0] else None
     factor = scale(pd.concat([part["score"] for part in parts]))
     return Contrast(board, label, task, metric, method, means[0], means[1], factor, pair)
@@ -272,7 +298,7 @@ def _contrast(key: _Key, sides: tuple[_Side, _Side], parts: Sequence[pd.DataFram
 
 def _scored(runs: pd.DataFrame, side: _Side) -> Scored:
     (row,) = runs["row"].unique()
-    found = score_column(runs, side.frame.said, [row])[row]
+    found = score_column(runs, side.frame.left_out, [row])[row]
     return replace(found, scores=replace(found.scores, method=side.name))
 
 

@@ -11,26 +11,29 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import UserError
-from bench.record import Cost, Json, ParameterLedger, RunSpec, Status, digest
+from bench.record import Cost, Json, ParameterLedger, RunRecord, RunSpec, Status, digest
 from bench.store import Store, Unreadable
-from reports.integrity import Checked, Checker, Known, Said
-from reports.rows import BOARD, COLUMN, canonical, row_labels
+from reports.examples import Known
+from reports.integrity import Checked, Checker
+from reports.jackknife import LeftOut
+from reports.rows import BOARD, COLUMN, canonical, column_labels, row_labels
 
 # Libraries whose version can change a score.
 LIBRARIES = ("torch", "transformers", "peft")
 
-_NOT_WORDS = ("setting", "training", "budget")
+_NOT_WORDS = ("setting", "training", "budget", "options", "definition")
 _SPEC = [field.name for field in dataclasses.fields(RunSpec) if field.name not in _NOT_WORDS]
 LEDGER = [f"ledger/{field.name}" for field in dataclasses.fields(ParameterLedger)]
 _COST = [f"cost/{field.name}" for field in dataclasses.fields(Cost)]
 _COLUMNS = [
-    *("run_id", *_SPEC, "budget", "budget/parameters", "row", "setting_id"),
-    *("status", "reason", "unchecked", "metric", "score"),
+    *("run_id", *_SPEC, "budget", "budget/parameters", "column", "row", "setting_id", "repeat_of"),
+    *("status", "reason", "unchecked", "metric", "score", "selection_score"),
     *(*LEDGER, *_COST, *(f"version/{library}" for library in LIBRARIES)),
-    *("setting", "training", "started", "finished", "git_commit", "git_dirty", "notes"),
+    *("setting", "training", "options", "definition", "started", "finished", "git_commit", "git_dirty", "notes"),
 ]
 _WHOLE_NUMBERS = {
     "limit",
+    "evaluation_limit",
     "budget/parameters",
     *LEDGER,
     "cost/train_steps",
@@ -40,7 +43,9 @@ _WHOLE_NUMBERS = {
 _TYPES = {
     **dict.fromkeys(_COLUMNS, "string"),
     **dict.fromkeys(_WHOLE_NUMBERS, "Int64"),
-    **{name: "float64" for name in ("score", *_COST) if name not in _WHOLE_NUMBERS},
+    **{
+        name: "float64" for name in ("score", "selection_score", "train_fraction", *_COST) if name not in _WHOLE_NUMBERS
+    },
     "small": "bool",
     "repeat": "int64",
     "git_dirty": "boolean",
@@ -55,21 +60,23 @@ class Frame:
     Attributes:
         runs: one row a run, sorted. The columns are those of the run's spec and: ``run_id``; ``budget``, the limit on
             parameters in words, missing if there was none, and ``budget/parameters``, the limit itself;
-            ``setting_id``, the hash of setting and training, themselves as JSON in ``setting`` and ``training``;
-            ``row``, the run's row in the tables; ``status`` and ``reason``; ``unchecked``, why the metrics could not be
-            recomputed from the per-example rows, missing where they were; ``metric``, the primary one; ``score``, its
-            value where ``status`` is ok, else missing; and in the units of the record ``metric/NAME``
+            ``setting_id``, the hash of setting and training, themselves as JSON in ``setting`` and ``training``, as are
+            ``options`` and ``definition`` of the task, missing where it has none; ``column`` and ``row``, the run's
+            place in the tables; ``repeat_of``, the run that it is the same as but for chance; ``status`` and
+            ``reason``; ``unchecked``, why the metrics could not be recomputed from the per-example rows, missing where
+            they were; ``metric``, the primary one; ``score``, its value where ``status`` is ok, else missing;
+            ``selection_score``, likewise on the selection split; and in the units of the record ``metric/NAME``
             (reported split), ``selection/NAME`` (selection split), ``examples/SPLIT``, ``ledger/NAME``,
-            ``cost/NAME``, ``version/NAME`` and ``hardware/NAME``.
+            ``cost/NAME``, ``retention/NAME``, ``version/NAME`` and ``hardware/NAME``.
         unreadable: what lies in the store and counts nowhere, because it is not a run's whole record or because its
             per-example rows do not bear it out.
-        said: by run id, what the run said of each example, where that is a number.
+        left_out: by run id, the score without each of its examples in turn, or in words why it is not known.
         aside: like ``runs``, those that no table may count: made to choose hyper-parameters, and repeats.
     """
 
     runs: pd.DataFrame
     unreadable: tuple[Unreadable, ...]
-    said: Mapping[str, Said] = field(default_factory=dict)
+    left_out: Mapping[str, LeftOut | str] = field(default_factory=dict)
     aside: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
@@ -89,9 +96,10 @@ def read_frame(store: Store, known: Known | None = None) -> Frame:
         raise UserError(f'there are no runs in "{store.root}" yet; start some with bench run --out "{store.root}"')
     kept = [entry for entry in found if isinstance(entry, Checked)]
     unreadable = tuple(entry for entry in found if isinstance(entry, Unreadable))
-    said = {entry.run_id: entry.said for entry in kept if entry.said is not None}
-    runs, aside = (_tidy([entry for entry in kept if _is_reported(entry) is wanted]) for wanted in (True, False))
-    return Frame(runs, unreadable, said, aside)
+    left_out = {entry.run_id: entry.left_out for entry in kept if entry.left_out is not None}
+    rows = _rows(kept)
+    reported = pd.Series([entry.is_reported for entry in kept], index=rows.index, dtype="bool")
+    return Frame(_tidy(rows[reported]), unreadable, left_out, _tidy(rows[~reported]))
 
 
 def budget_text(budget: Json | None) -> str | None:
@@ -105,49 +113,57 @@ def _checked(store: Store, known: Known) -> Iterator[Checked | Unreadable]:
         yield entry if isinstance(entry, Unreadable) else checker.check(entry)
 
 
-def _is_reported(entry: Checked) -> bool:
-    return entry.record.spec.purpose == "report" and entry.record.spec.repeat == 0
-
-
-def _tidy(kept: list[Checked]) -> pd.DataFrame:
+def _rows(kept: list[Checked]) -> pd.DataFrame:
     rows = [_row(entry) for entry in kept]
     extra = sorted({name for row in rows for name in row}.difference(_COLUMNS))
     runs = pd.DataFrame(rows, columns=[*_COLUMNS, *extra]).astype(_TYPES)
     runs = runs.astype({name: "Int64" for name in extra if name.startswith("examples/")})
-    runs["row"] = row_labels(runs)
+    return runs.assign(column=column_labels(runs))
+
+
+def _tidy(rows: pd.DataFrame) -> pd.DataFrame:
+    runs = rows.assign(row=row_labels(rows))
     return runs.sort_values([*BOARD, *COLUMN, "row", "seed", "run_id"], ignore_index=True)
 
 
 def _row(entry: Checked) -> dict[str, Any]:
     record = entry.record
     spec, made = record.spec, record.provenance
-    score = record.score if record.status is Status.OK else None
     return {
         "run_id": entry.run_id,
         **{name: getattr(spec, name) for name in _SPEC},
         "budget": budget_text(spec.budget),
         "budget/parameters": spec.budget["parameters"] if spec.budget else None,
         "setting_id": digest([spec.setting, spec.training])[:8],
+        "repeat_of": dataclasses.replace(spec, repeat=0).run_id if spec.repeat else entry.run_id,
         "status": record.status.value,
         "reason": record.reason,
         "unchecked": entry.unchecked,
         "metric": record.primary,
-        "score": score if score is not None and math.isfinite(score) else None,
+        "score": _finite(record, record.score),
+        "selection_score": _finite(record, record.selection_score),
         **_named("metric", record.metrics),
         **_named("selection", record.selection_metrics),
         **_named("examples", record.examples),
         **_named("ledger", vars(record.ledger) if record.ledger else {}),
         **_named("cost", vars(record.cost) if record.cost else {}),
+        **_named("retention", record.retention),
         **{f"version/{library}": made.versions.get(library) for library in LIBRARIES},
         **_named("hardware", made.hardware),
         "setting": canonical(spec.setting),
         "training": canonical(spec.training),
+        "options": canonical(spec.options) if spec.options else None,
+        "definition": None if spec.definition is None else canonical(spec.definition),
         "started": made.started,
         "finished": made.finished,
         "git_commit": made.git_commit,
         "git_dirty": made.git_dirty,
         "notes": canonical(list(made.notes)) if made.notes else None,
     }
+
+
+def _finite(record: RunRecord, score: float | None) -> float | None:
+    return score if record.status is Status.OK and score is not None and math.isfinite(score) else None
 
 
 def _named(kind: str, values: dict[str, Any]) -> dict[str, Any]:

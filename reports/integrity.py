@@ -4,57 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bench.code_version import source_hash
 from bench.errors import UserError
-from bench.record import RunRecord, Status
+from bench.record import RunRecord, RunSpec, Status, canonical
 from bench.store import PREDICTIONS, Store, Unreadable
+from reports.examples import Known, layout_of
+from reports.jackknife import TOLERANCE, LeftOut, leave_out, to_frame
 
 if TYPE_CHECKING:
     from tasks.base import Task
 
-# Of a correlation of 32-bit numbers, two libraries agree no better; one example of 100,000 moves a metric by more.
-TOLERANCE = 1e-6
-
-_EXAMPLE = ["example", "subset", "label"]
-_LOGITS = "logits"  # most of the file, and of no use to most metrics: read only for a task that asks for them
-
-
-@dataclass(frozen=True, eq=False)
-class Examples:
-    """What runs were scored on; one object for all runs that share it.
-
-    Attributes:
-        subsets: index of each example's subset, of shape (examples,).
-        labels: of shape (examples,).
-    """
-
-    subsets: np.ndarray
-    labels: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class Said:
-    """What one run said of each example, in the order of the examples' names.
-
-    Attributes:
-        examples: what it was scored on.
-        predicted: numbers, of shape (examples,).
-    """
-
-    examples: Examples
-    predicted: np.ndarray
+_NAMES = ("example", "subset")
 
 
 @dataclass(frozen=True)
@@ -64,28 +31,34 @@ class Checked:
     Attributes:
         run_id: the record's.
         record: the record.
-        said: the rows; ``None`` for a run that is not ok, and where they are not one number an example.
+        left_out: its score without each of its examples in turn, or in words why that is not known; ``None`` for a run
+            that no table counts.
         unchecked: why its metrics could not be recomputed, in words; ``None`` where they were.
     """
 
     run_id: str  # a record hashes its spec whenever it is asked
     record: RunRecord
-    said: Said | None = None
+    left_out: LeftOut | str | None = None
     unchecked: str | None = None
 
-
-@dataclass(frozen=True, eq=False)
-class _Layout:
-    """An order in which runs have written the same examples: as written, by name, and from the one to the other."""
-
-    rows: pa.Table
-    ordered: pa.Table
-    order: np.ndarray
-    examples: Examples
+    @property
+    def is_reported(self) -> bool:
+        """Whether tables count the run: it chose no hyper-parameters, and repeats no other."""
+        return is_reported(self.record.spec)
 
 
-# By task, what runs were scored on: given to the checkers of two stores, it tells that theirs are the same examples.
-Known = dict[str, list[_Layout]]
+@dataclass
+class _Scorer:
+    """A task as runs had it configured.
+
+    Attributes:
+        task: the task, or in words why there is none.
+        kinds_read: how many kinds of columns its rows were read with, see `_columns`: what one run needed, the next
+            one will.
+    """
+
+    task: Task | str
+    kinds_read: int = 0
 
 
 @dataclass
@@ -94,16 +67,18 @@ class Checker:
 
     store: Store
     known: Known = field(default_factory=dict)
+    _scorers: dict[str, _Scorer] = field(default_factory=dict)
 
     def check(self, record: RunRecord) -> Checked | Unreadable:
         """Return the record with its rows, or why it must not count.
 
         Of runs that are ok, the file of rows must have the hash that the record holds, and every metric of the record
-        that the task still has must come out of the rows. The file is read in pieces and without its logits.
+        that the task still has must come out of the rows. The file is read in pieces, and of it the columns that the
+        task needs.
         """
-        if record.status is not Status.OK:
-            return Checked(record.run_id, record)
         run_id = record.run_id
+        if record.status is not Status.OK:
+            return Checked(run_id, record)
         path = self.store.runs / run_id / PREDICTIONS
         expected = record.files.get(PREDICTIONS)
         if expected is None and not record.metrics:
@@ -115,78 +90,121 @@ class Checker:
                 if hashlib.file_digest(file, "sha256").hexdigest() != expected:
                     return Unreadable(path, "was changed after it was written (its hash is not that of the record)")
                 file.seek(0)
-                parquet = pq.ParquetFile(file)
-                columns = [name for name in parquet.schema_arrow.names if name != _LOGITS]
-                table = parquet.read(columns, use_threads=False)
+                return self._recompute(run_id, record, pq.ParquetFile(file), path)
         except FileNotFoundError:
             return Unreadable(path, "is missing")
         except OSError as error:
             return Unreadable(path, f"cannot be opened ({error.strerror or error})")
         except pa.ArrowException as error:
             return Unreadable(path, f"is not a table of rows ({error})")
-        return self._recompute(run_id, record, table, path)
 
-    def _recompute(self, run_id: str, record: RunRecord, table: pa.Table, path: Path) -> Checked | Unreadable:
-        task = _find_task(record.spec.task)
-        if isinstance(task, str):
-            return Checked(run_id, record, self._said(record, table), task)
-        try:
-            metrics = _score(task, table, path)
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            return Unreadable(path, f"cannot be scored by {record.spec.task} ({type(error).__name__}: {error})")
+    def _recompute(self, run_id: str, record: RunRecord, file: pq.ParquetFile, path: Path) -> Checked | Unreadable:
+        scorer = self._scorer(record.spec)
+        if isinstance(scorer.task, str):
+            return Checked(run_id, record, scorer.task, scorer.task)
+        kinds = list(_columns(file.schema_arrow))
+        for number in range(min(scorer.kinds_read, len(kinds) - 1), len(kinds)):
+            table = file.read(kinds[number], use_threads=False)
+            found = _score(scorer.task, record, table)
+            if _settles(record, found):
+                scorer.kinds_read = number
+                break
+        if isinstance(found, UserError | ImportError):
+            reason = f"{record.spec.task} cannot score them here: {found}"
+            return Checked(run_id, record, reason, reason)
+        if isinstance(found, Exception):
+            return Unreadable(path, f"cannot be scored by {record.spec.task} ({type(found).__name__}: {found})")
         for name, value in record.metrics.items():
-            if name in metrics and not _equal(value, metrics[name]):
-                return Unreadable(path, _contradiction(record, name, value, metrics[name]))
-        gone = sorted(record.metrics.keys() - metrics.keys())
-        unchecked = f"{record.spec.task} has no {', '.join(gone)} in this version" if gone else None
-        return Checked(run_id, record, self._said(record, table), unchecked)
+            if name in found and not _equal(value, found[name]):
+                return Unreadable(path, self._contradiction(record, scorer.task, name, value, found[name]))
+        gone = sorted(record.metrics.keys() - found.keys())
+        if gone:
+            reason = f"{record.spec.task} has no {', '.join(gone)} in this version"
+            return Checked(run_id, record, reason, reason)
+        return Checked(run_id, record, self._left_out(record, scorer.task, table, file))
 
-    def _said(self, record: RunRecord, table: pa.Table) -> Said | None:
-        if not {*_EXAMPLE, "prediction"}.issubset(table.column_names):
+    def _scorer(self, spec: RunSpec) -> _Scorer:
+        key = canonical([spec.task, spec.options, spec.definition])
+        if key not in self._scorers:
+            self._scorers[key] = _Scorer(_find_task(spec))
+        return self._scorers[key]
+
+    def _left_out(self, record: RunRecord, task: Task, table: pa.Table, file: pq.ParquetFile) -> LeftOut | str | None:
+        score = record.score
+        if score is None or not math.isfinite(score) or not is_reported(record.spec):
             return None
-        if not all(_is_numbers(table[name]) for name in ("label", "prediction")):
-            return None
-        layout = self._layout(record.spec.task, table.select(_EXAMPLE))
-        return Said(layout.examples, _compact(table["prediction"].to_numpy()[layout.order]))
+        layout = layout_of(self.known, record.spec.task, table)
+        try:
+            return leave_out(task, table, layout, record.primary, score)
+        except KeyError:  # a score that needs fewer columns than how it varies
+            whole = file.read(use_threads=False)
+        try:
+            return leave_out(task, whole, layout, record.primary, score)
+        except KeyError as error:
+            return f"how {record.primary} varies with the examples needs the column {error}, which the rows lack"
 
-    def _layout(self, task: str, rows: pa.Table) -> _Layout:
-        known = self.known.setdefault(task, [])
-        found = next((layout for layout in known if layout.rows.equals(rows)), None)
-        if found is None:
-            order = pc.sort_indices(rows["example"])
-            ordered = rows.take(order)
-            shared = next((layout.examples for layout in known if layout.ordered.equals(ordered)), None)
-            examples = shared or Examples(_codes(ordered["subset"]), ordered["label"].to_numpy())
-            found = _Layout(rows, ordered, order.to_numpy(), examples)
-            known.append(found)
-        return found
+    def _contradiction(self, record: RunRecord, task: Task, name: str, recorded: float, recomputed: float) -> str:
+        from tasks import task_code
+
+        what = f"gives {name} {recomputed:.6g}, but the record says {recorded:.6g}"
+        if record.spec.task_code == task_code(task):
+            return what
+        return f"{what}; {record.spec.task} has changed since, so that either may be right"
 
 
-def _score(task: Task, table: pa.Table, path: Path) -> Mapping[str, float]:
+def is_reported(spec: RunSpec) -> bool:
+    """Tell whether tables count a run."""
+    return spec.purpose == "report" and spec.repeat == 0
+
+
+def _columns(schema: pa.Schema) -> Iterator[list[str]]:
+    """Yield which columns to read, fewest first: numbers and the examples' names; lists of numbers, too; all.
+
+    Texts and logits are most of a file, and most metrics need neither. No task says what it needs: it is tried.
+    """
+    numbers = [field.name for field in schema if field.name in _NAMES or _is_number(field.type)]
+    lists = [field.name for field in schema if field.name in numbers or _is_numbers(field.type)]
+    yield from (names for names, more in ((numbers, lists), (lists, schema.names)) if len(names) < len(more))
+    yield schema.names
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+
+
+def _is_numbers(kind: pa.DataType) -> bool:
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return is_list and _is_number(kind.value_type)
+
+
+def _score(task: Task, record: RunRecord, table: pa.Table) -> dict[str, float] | Exception:
+    """Return every metric of the rows, or what hindered it."""
     import sklearn
 
-    # The library's check of the arguments' types takes as long as the metrics.
+    # The library's checks of its arguments take as long as the metrics.
     with sklearn.config_context(skip_parameter_validation=True):
         try:
-            return task.score(_rows(table))
-        except KeyError as error:
-            if error.args != (_LOGITS,):
-                raise
-            return task.score(_rows(pq.read_table(path, use_threads=False)))
+            return dict(task.score(to_frame(table)))
+        except (ArithmeticError, AttributeError, ImportError, LookupError, TypeError, ValueError) as error:
+            return error
 
 
-def _rows(table: pa.Table) -> pd.DataFrame:
-    # What a file says of how pandas should read it is not asked: the columns tell enough, and in half the time.
-    return table.to_pandas(ignore_metadata=True, use_threads=False)
+def _settles(record: RunRecord, found: dict[str, float] | Exception) -> bool:
+    """Tell whether no more columns can change what is to be said of a record."""
+    if isinstance(found, Exception):
+        return isinstance(found, ImportError)
+    return all(name in found and _equal(value, found[name]) for name, value in record.metrics.items())
 
 
-def _find_task(name: str) -> Task | str:
+def _find_task(spec: RunSpec) -> Task | str:
     """Return the task, or why there is none."""
-    from tasks import TASKS
+    from tasks import TASKS, find_task
 
+    if spec.definition is None and spec.task not in TASKS:
+        return f'there is no task called "{spec.task}" in this version'
     try:
-        return TASKS[name]
-    except UserError as error:
+        return find_task(spec.task, spec.definition).configured(spec.options)
+    except (UserError, ImportError) as error:
         return str(error)
 
 
@@ -194,32 +212,3 @@ def _equal(recorded: float, recomputed: float) -> bool:
     return math.isclose(recorded, recomputed, rel_tol=TOLERANCE, abs_tol=TOLERANCE) or (
         math.isnan(recorded) and math.isnan(recomputed)
     )
-
-
-def _contradiction(record: RunRecord, name: str, recorded: float, recomputed: float) -> str:
-    what = f"gives {name} {recomputed:.6g}, but the record says {recorded:.6g}"
-    if record.spec.task_code == _task_code(record.spec.task):
-        return what
-    return f"{what}; {record.spec.task} has changed since, so that either may be right"
-
-
-@cache
-def _task_code(name: str) -> str:
-    from tasks import TASKS
-
-    return source_hash(TASKS.entry(name).module)
-
-
-def _is_numbers(column: pa.ChunkedArray) -> bool:
-    return not column.null_count and (pa.types.is_integer(column.type) or pa.types.is_floating(column.type))
-
-
-def _codes(column: pa.ChunkedArray) -> np.ndarray:
-    return column.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
-
-
-def _compact(numbers: np.ndarray) -> np.ndarray:
-    """Return whole numbers in as few bytes as hold them: a store may have many millions."""
-    if not len(numbers) or not np.issubdtype(numbers.dtype, np.integer):
-        return numbers
-    return numbers.astype(np.promote_types(np.min_scalar_type(numbers.min()), np.min_scalar_type(numbers.max())))

@@ -10,15 +10,19 @@ from typing import Any
 import pandas as pd
 
 from reports.cautions import facts, warnings
+from reports.details import retention_table, subset_scores, subset_tables
+from reports.efficiency import in_full
 from reports.frame import Frame
+from reports.jackknife import LeftOut
 from reports.ranking import LEVEL, Column, Ranking, Standing, rank_board
-from reports.rows import COLUMN, flatten
+from reports.repeats import floors, noise_notes, noise_table, repeats
+from reports.rows import BOARD, COLUMN, at_same, flatten
 from reports.tables import MINI_LABEL, NOT_RUN, NOTHING, Table, boards, row_key, scale, summarise, title
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """All methods with one base model, under one protocol, limit and budget.
+    """All methods with one base model, under one protocol, limit, budget and share of the training split.
 
     Attributes:
         title: what it is of; names the protocol and the budget.
@@ -27,12 +31,18 @@ class Leaderboard:
         warnings: what was not and should have been.
         scores: methods against tasks.
         notes: how to read the scores.
+        subsets: for each task with subsets, methods against them.
         costs: methods against parameter counts, time and memory.
         over_tasks: methods against what is said of all tasks together.
         over_tasks_notes: how to read that, or why there is nothing to read.
         wins: methods against methods, on how many tasks the one is better.
+        noise: what repeated runs scored; without rows where nothing was repeated.
+        noise_notes: which differences chance alone explains.
+        retention: methods against what they forgot of general text; without rows where it was not measured.
         cells: the numbers of `summarise` of this board.
         ranking: the statistics behind it all.
+        in_full: whether it is to be shown; else it is of a smaller share of the training split, and its scores are
+            points of the curves of data efficiency.
     """
 
     title: str
@@ -41,22 +51,38 @@ class Leaderboard:
     warnings: tuple[str, ...]
     scores: Table
     notes: tuple[str, ...]
+    subsets: tuple[Table, ...]
     costs: Table
     over_tasks: Table
     over_tasks_notes: tuple[str, ...]
     wins: Table
+    noise: Table
+    noise_notes: tuple[str, ...]
+    retention: Table
     cells: pd.DataFrame
     ranking: Ranking
+    in_full: bool = True
 
 
 def leaderboards(frame: Frame) -> list[Leaderboard]:
-    """Lay out one leaderboard for each base model, protocol, limit and budget, those of small suites by themselves."""
-    runs = frame.runs
-    pairs = zip(boards(runs), boards(summarise(runs)), strict=True)
-    return [_leaderboard(part, cells, rank_board(part, frame.said)) for part, cells in pairs]
+    """Lay out one leaderboard for each base model, protocol, limit, budget and share of the training split.
+
+    Those of small suites stand by themselves.
+    """
+    repeated = repeats(frame)
+    every = summarise(frame.runs)
+    pairs = zip(boards(frame.runs), boards(every.assign(in_full=in_full(every))), strict=True)
+    return [
+        _leaderboard(runs, cells, frame.left_out, repeated[at_same(repeated, cells.iloc[0], BOARD)])
+        for runs, cells in pairs
+    ]
 
 
-def _leaderboard(runs: pd.DataFrame, cells: pd.DataFrame, ranking: Ranking) -> Leaderboard:
+def _leaderboard(
+    runs: pd.DataFrame, cells: pd.DataFrame, left_out: Mapping[str, LeftOut | str], repeated: pd.DataFrame
+) -> Leaderboard:
+    noise = floors(repeated)
+    ranking = rank_board(runs, left_out, noise)
     first = cells.iloc[0]
     rows = [row for _, row in cells.groupby(["method", "row"], sort=False)]
     rows.sort(key=lambda row: row_key(row.iloc[0]))
@@ -69,12 +95,17 @@ def _leaderboard(runs: pd.DataFrame, cells: pd.DataFrame, ranking: Ranking) -> L
         warnings=tuple(warnings(runs)),
         scores=scores.table(rows),
         notes=(*scores.notes(), *_setting_notes(rows)),
+        subsets=tuple(subset_tables(subset_scores(runs))),
         costs=_costs(rows, budgeted=bool(pd.notna(first["budget"]))),
         over_tasks=_over_tasks(names, ranking),
         over_tasks_notes=tuple(_over_tasks_notes(ranking)),
         wins=_wins(names, ranking.wins),
-        cells=cells,
+        noise=noise_table(repeated),
+        noise_notes=tuple(noise_notes(repeated, noise, cells)),
+        retention=retention_table(rows),
+        cells=cells.drop(columns="in_full"),
         ranking=ranking,
+        in_full=bool(first["in_full"]),
     )
 
 
@@ -96,7 +127,7 @@ class _Scores:
         body, bold = [], set()
         for number, row in enumerate(rows):
             name = str(row["row"].iloc[0])
-            by_column = {(cell["task"], cell["metric"]): cell for _, cell in row.iterrows()}
+            by_column = {(cell["column"], cell["metric"]): cell for _, cell in row.iterrows()}
             texts = [name, _span(row["ledger/reported"], _count)]
             for key, factor in self._factors.items():
                 column = self._ranking.columns.get(key)

@@ -7,17 +7,19 @@ from typing import Any
 
 import pandas as pd
 
+from reports.details import subset_scores
 from reports.leaderboard import Leaderboard
 from reports.ranking import Standing
-from reports.rows import BOARD
+from reports.rows import BOARD, COLUMN
 from reports.statistics import Interval
-from reports.tables import summarise
+from reports.tables import MINI_LABEL, summarise
 
 _BOARD = ["label", "suites", *BOARD]
 _STANDING = ["low", "high", "level", "rank_best", "rank_worst", "best_group", "no_interval"]
 _OVER_TASKS = ["average", *(f"average_{name}" for name in _STANDING), "interquartile_mean", "interquartile_low"]
 _OVER_TASKS += ["interquartile_high", "mean_rank"]
-_PAIR = ["a", "b", "difference", "low", "high", "level", "paired", "p_value", "adjusted_p_value", "reason"]
+_PAIR = ["a", "b", "difference", "low", "high", "level", "paired", "p_value", "adjusted_p_value", "noise_floor"]
+_PAIR += ["reason"]
 
 
 def cell_numbers(runs: pd.DataFrame, boards: Sequence[Leaderboard]) -> pd.DataFrame:
@@ -29,9 +31,9 @@ def cell_numbers(runs: pd.DataFrame, boards: Sequence[Leaderboard]) -> pd.DataFr
     """
     cells = pd.concat([board.cells for board in boards], ignore_index=True) if boards else summarise(runs)
     standings = [
-        _standing(column.standings.get(row) if (column := board.ranking.columns.get((task, metric))) else None)
+        _standing(column.standings.get(row) if (column := board.ranking.columns.get((name, metric))) else None)
         for board in boards
-        for task, metric, row in board.cells[["task", "metric", "row"]].itertuples(index=False)
+        for name, metric, row in board.cells[["column", "metric", "row"]].itertuples(index=False)
     ]
     numbers = pd.DataFrame(standings, columns=_STANDING, index=cells.index)
     return _typed(pd.concat([cells, numbers], axis="columns"), _STANDING)
@@ -69,13 +71,24 @@ def comparison_numbers(boards: Sequence[Leaderboard]) -> pd.DataFrame:
         columns: dict[tuple[str, str | None], Any] = dict(board.ranking.columns.items())
         if board.ranking.average:
             columns["average over tasks", None] = board.ranking.average
-        for (task, metric), column in columns.items():
+        for (name, metric), column in columns.items():
             for pair in column.comparisons:
                 low, high, level = _ends(pair.interval)
                 known = {key: getattr(pair, key) for key in _PAIR if key not in ("low", "high", "level")}
                 ends = {"low": low, "high": high, "level": level}
-                rows.append({**first, "task": task, "metric": metric, **known, **ends})
-    return pd.DataFrame(rows, columns=[*_BOARD, "task", "metric", *_PAIR])
+                rows.append({**first, "column": name, "metric": metric, **known, **ends})
+    return pd.DataFrame(rows, columns=[*_BOARD, *COLUMN, *_PAIR])
+
+
+def subset_numbers(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each cell and subset, see `reports.details.subset_scores`.
+
+    Args:
+        runs: the frame's runs.
+    """
+    scores = subset_scores(runs)
+    scores.insert(0, "label", scores["small"].map({True: MINI_LABEL, False: None}).astype("object"))
+    return scores
 
 
 def _standing(standing: Standing | None) -> dict[str, Any]:

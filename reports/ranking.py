@@ -10,13 +10,14 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from reports.integrity import Said
-from reports.jackknife import score_methods
+from reports.jackknife import LeftOut, score_methods
+from reports.repeats import Floors, average_floor
 from reports.rows import COLUMN
 from reports.statistics import (
     Comparison,
     Estimate,
     InterquartileMean,
+    NoiseFloor,
     RankRange,
     Scores,
     TaskRanking,
@@ -29,11 +30,8 @@ from reports.statistics import (
     win_tie_loss,
 )
 from reports.tables import is_counted, row_key, scale
-from tasks.metrics.classification import METRICS
 
 LEVEL = 0.95
-
-_AGREE = 1e-6  # as in reports.integrity: two ways to compute one number
 
 
 @dataclass(frozen=True)
@@ -97,82 +95,78 @@ class Scored:
     examples: Hashable
 
 
-def rank_board(runs: pd.DataFrame, said: Mapping[str, Said]) -> Ranking:
+def rank_board(
+    runs: pd.DataFrame, left_out: Mapping[str, LeftOut | str], floors: Floors = MappingProxyType({})
+) -> Ranking:
     """Work out the statistics of one leaderboard.
 
     Args:
         runs: the frame's runs of one leaderboard.
-        said: what each run said of each example, by run id.
+        left_out: the frame's.
+        floors: what chance alone changes, on the tasks of which it is known.
     """
-    counted = runs[is_counted(runs)]
+    counted = runs.loc[is_counted(runs), [*COLUMN, "row", "seed", "run_id", "score", "unchecked"]]
     rows = sorted(counted["row"].unique(), key=lambda row: row_key({"method": "", "row": row}))
     parts = counted.groupby(COLUMN)
-    scored = {(str(task), str(metric)): score_column(part, said, rows) for (task, metric), part in parts}
+    scored = {(str(column), str(metric)): score_column(part, left_out, rows) for (column, metric), part in parts}
     asked = runs.groupby(COLUMN).ngroups
     complete = [row for row in rows if all(row in column for column in scored.values()) and len(scored) == asked]
-    columns = {key: _column(column) for key, column in scored.items()}
+    columns = {key: _column(column, floors.get(key)) for key, column in scored.items()}
     no_average = _no_average(runs)
     means = pd.DataFrame(
         {row: [column[row].scores.by_seed.mean() for column in scored.values()] for row in complete},
-        index=[f"{task} {metric}" for task, metric in scored],
+        index=[f"{column} {metric}" for column, metric in scored],
     )
     return Ranking(
         columns=columns,
-        average=None if no_average else _averages(scored.values(), complete),
+        average=None if no_average else _averages(scored.values(), complete, average_floor(floors, scored)),
         no_average=no_average,
         over_tasks=rank_over_tasks(means, 1 - LEVEL),
         incomplete=tuple(sorted(set(runs["row"]).difference(complete))),
-        wins=win_tie_loss({f"{task} {metric}": column.comparisons for (task, metric), column in columns.items()}),
+        wins=win_tie_loss({f"{key[0]} {key[1]}": column.comparisons for key, column in columns.items()}),
         interquartile={}
         if no_average
         else {row: interquartile_mean(_by_task(scored, row), LEVEL, resamples=2_000) for row in complete},
     )
 
 
-def score_column(runs: pd.DataFrame, said: Mapping[str, Said], rows: Sequence[str]) -> dict[str, Scored]:
+def score_column(runs: pd.DataFrame, left_out: Mapping[str, LeftOut | str], rows: Sequence[str]) -> dict[str, Scored]:
     """Return the scores of each row on one task.
 
     Args:
         runs: of one task and metric, all with a score.
-        said: what each run said of each example, by run id.
+        left_out: the frame's.
         rows: the order of the result.
     """
-    metric = str(runs["metric"].iloc[0])
-    by_row = {str(row): part for row, part in runs.groupby("row")}
     found: dict[str, Scored] = {}
-    usable: dict[int, dict[str, Mapping[int, Said]]] = {}
-    for row, part in by_row.items():
-        reason = _unusable(part, said, metric)
-        if reason is None:
-            own = {int(seed): said[run_id] for seed, run_id in zip(part["seed"], part["run_id"], strict=True)}
-            examples = next(iter(own.values())).examples
-            usable.setdefault(id(examples), {})[row] = own
+    usable: dict[int, dict[str, Mapping[int, LeftOut]]] = {}
+    for row, part in runs.groupby("row"):
+        known = _by_seed(part, left_out)
+        if isinstance(known, str):
+            found[str(row)] = _without_examples(str(row), part, known)
         else:
-            found[row] = _without_examples(row, part, reason)
+            token = id(next(iter(known.values())).examples)
+            usable.setdefault(token, {})[str(row)] = known
     for token, methods in usable.items():
-        for row, scores in score_methods(methods, metric).items():
-            recorded = by_row[row].sort_values("seed")["score"].to_numpy()
-            if np.allclose(scores.by_seed, recorded, rtol=_AGREE, atol=_AGREE):
-                found[row] = Scored(scores, token)
-            else:
-                found[row] = _without_examples(row, by_row[row], f"this task has a {metric} of its own")
+        found |= {row: Scored(scores, token) for row, scores in score_methods(methods).items()}
     return {row: found[row] for row in rows if row in found}
 
 
-def _unusable(runs: pd.DataFrame, said: Mapping[str, Said], metric: str) -> str | None:
-    """Return why the runs of one row on one task say nothing of how their scores vary with the examples."""
+def _by_seed(runs: pd.DataFrame, left_out: Mapping[str, LeftOut | str]) -> dict[int, LeftOut] | str:
+    """Return by seed how the scores of one row on one task vary with the examples, or why that is not known."""
     if runs["seed"].duplicated().any():
         return "several runs of one seed"
     if runs["unchecked"].notna().any():
         return "the scores could not be recomputed from the per-example rows"
-    if metric not in METRICS:
-        return f"how {metric} varies with the examples is not known"
-    rows = [said.get(run_id) for run_id in runs["run_id"]]
-    if any(row is None for row in rows):
-        return "there is not one number an example"
-    if len({id(row.examples) for row in rows if row is not None}) > 1:
+    known: dict[int, LeftOut] = {}
+    for seed, run_id in zip(runs["seed"], runs["run_id"], strict=True):
+        entry = left_out[run_id]
+        if isinstance(entry, str):
+            return entry
+        known[int(seed)] = entry
+    if len({id(entry.examples) for entry in known.values()}) > 1:
         return "the runs were not scored on the same examples"
-    return None
+    return known
 
 
 def _without_examples(row: str, runs: pd.DataFrame, reason: str) -> Scored:
@@ -181,10 +175,12 @@ def _without_examples(row: str, runs: pd.DataFrame, reason: str) -> Scored:
     return Scored(Scores(row, seeds, part["score"].to_numpy(), np.empty((0, len(seeds))), 0, reason), None)
 
 
-def _column(scored: Mapping[str, Scored], apart: Mapping[str, Estimate] = MappingProxyType({})) -> Column:
+def _column(
+    scored: Mapping[str, Scored], floor: NoiseFloor | None, apart: Mapping[str, Estimate] = MappingProxyType({})
+) -> Column:
     """Return a column; the estimates that stand ``apart`` can be compared with nothing."""
     estimates = {row: estimate(entry.scores, LEVEL) for row, entry in scored.items()} | dict(apart)
-    comparisons = corrected([compare_pair(a, b) for a, b in combinations(scored.values(), 2)])
+    comparisons = corrected([compare_pair(a, b, floor) for a, b in combinations(scored.values(), 2)])
     tested = {name for pair in comparisons if pair.p_value is not None for name in (pair.a, pair.b)}
     if not tested:
         reasons = sorted(
@@ -207,15 +203,22 @@ def corrected(pairs: Sequence[Comparison]) -> tuple[Comparison, ...]:
     return tuple(replace(pair, adjusted_p_value=p_value) for pair, p_value in zip(pairs, adjusted, strict=True))
 
 
-def compare_pair(a: Scored, b: Scored) -> Comparison:
-    """Compare two rows on one task; not corrected."""
-    if a.scores.reason is None and b.scores.reason is None and a.examples != b.examples:
-        one = replace(a.scores, deviations=np.empty((0, len(a.scores.seeds))), reason="not scored on the same examples")
-        return compare(one, b.scores, LEVEL)
-    return compare(a.scores, b.scores, LEVEL)
+def compare_pair(a: Scored, b: Scored, floor: NoiseFloor | None = None) -> Comparison:
+    """Compare two rows on one task; not corrected.
+
+    Args:
+        a: the one.
+        b: the other.
+        floor: what chance alone changes, where it is known.
+    """
+    first = a.scores
+    if first.reason is None and b.scores.reason is None and a.examples != b.examples:
+        first = replace(first, deviations=np.empty((0, len(first.seeds))), reason="not scored on the same examples")
+    found = compare(first, b.scores, LEVEL)
+    return found if floor is None else replace(found, noise_floor=floor.smallest_difference(found.n_a, found.n_b))
 
 
-def _averages(columns: Collection[Mapping[str, Scored]], rows: Iterable[str]) -> Column:
+def _averages(columns: Collection[Mapping[str, Scored]], rows: Iterable[str], floor: NoiseFloor | None) -> Column:
     """Return the column of averages over tasks, which are fixed and share no examples with each other."""
     together: dict[str, Scored] = {}
     apart: dict[str, Estimate] = {}
@@ -233,7 +236,7 @@ def _averages(columns: Collection[Mapping[str, Scored]], rows: Iterable[str]) ->
             deviations = np.concatenate([one.deviations for one in scores]) / len(scores)
         average = Scores(row, scores[0].seeds, by_seed, deviations, sum(one.degrees for one in scores), reason)
         together[row] = Scored(average, tuple(entry.examples for entry in entries))
-    return _column(together, apart)
+    return _column(together, floor, apart)
 
 
 def _by_task(scored: Mapping[tuple[str, str], Mapping[str, Scored]], row: str) -> dict[str, list[float]]:
@@ -241,7 +244,7 @@ def _by_task(scored: Mapping[tuple[str, str], Mapping[str, Scored]], row: str) -
 
 
 def _no_average(runs: pd.DataFrame) -> str | None:
-    columns = runs[COLUMN].drop_duplicates()
+    columns = runs[["task", *COLUMN]].drop_duplicates()
     if len(columns) < 2:
         return "There is one task: the table says all."
     if columns["task"].duplicated().any() or scale(runs["score"]) != 100:

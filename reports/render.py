@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from reports.details import RETENTION_NOTE, SUBSETS_NOTE
 from reports.leaderboard import Leaderboard
 from reports.tables import NOTHING, Table
 
@@ -59,6 +60,15 @@ def markdown(board: Leaderboard) -> str:
     parts.append(_bullets(board.facts) + "".join(warnings))
     parts.append(markdown_table(board.scores))
     parts.append(_bullets(board.notes))
+    for table in board.subsets:
+        parts.append(f"### Subsets of {escape(table.caption)} (protocol {protocol})\n")
+        parts.append(markdown_table(table))
+    if board.subsets:
+        parts.append(_bullets([SUBSETS_NOTE]))
+    if board.noise.rows:
+        parts.append(f"### Noise floor (protocol {protocol})\n")
+        parts.append(markdown_table(board.noise))
+        parts.append(_bullets(board.noise_notes))
     parts.append(f"### Over all tasks (protocol {protocol})\n")
     parts.append(markdown_table(board.over_tasks))
     parts.append(_bullets(board.over_tasks_notes))
@@ -66,6 +76,10 @@ def markdown(board: Leaderboard) -> str:
         parts.append(f"### Wins/ties/losses of each method against each other (protocol {protocol})\n")
         parts.append(markdown_table(board.wins))
         parts.append(_bullets([WINS_NOTE]))
+    if board.retention.rows:
+        parts.append(f"### What is forgotten of general text (protocol {protocol})\n")
+        parts.append(markdown_table(board.retention))
+        parts.append(_bullets([RETENTION_NOTE]))
     parts.append(f"### Parameters and cost (protocol {protocol})\n")
     parts.append(markdown_table(board.costs))
     parts.append(_bullets([COST_NOTE]))
@@ -92,7 +106,7 @@ class TerminalLeaderboard:
         for warning in board.warnings:
             yield Text(f"Warning: {one_line(warning)}", style="yellow")
         yield from terminal_tables((board.scores, board.costs), console, options)
-        for note in (*board.notes, COST_NOTE):
+        for note in (*board.notes, *board.noise_notes, COST_NOTE):
             yield Text(one_line(note), style="dim")
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from bench.store import Store, Unreadable, explained, write_atomically
-from reports.figures import CAPTIONS, Reason, all_figures, is_drawn, read_histories, to_bytes
+from reports.efficiency import NOTE, efficiencies
+from reports.figures import CAPTIONS, Picture, all_figures, is_drawn, pictured, read_histories
 from reports.frame import Frame, read_frame
-from reports.html import write_html
+from reports.html import Page, write_html
 from reports.latex import latex
 from reports.leaderboard import Leaderboard, leaderboards
-from reports.numbers import cell_numbers, comparison_numbers, over_tasks_numbers
+from reports.numbers import cell_numbers, comparison_numbers, over_tasks_numbers, subset_numbers
 from reports.published import reproduction, reproduction_table
 from reports.render import escape, markdown, markdown_table
 from reports.tables import MINI_LABEL, Table, how_ended, is_counted
@@ -33,7 +34,7 @@ class Report:
         page: the HTML page, which shows everything.
         files: every file, the leaderboard in Markdown first.
         frame: the runs, and what could not be read.
-        boards: the leaderboards, to be printed with `reports.render.TerminalLeaderboard`.
+        boards: the leaderboards to be shown in full, with `reports.render.TerminalLeaderboard` in a terminal.
     """
 
     page: Path
@@ -45,10 +46,10 @@ class Report:
 def write_report(store: Store, directory: Path | None = None) -> Report:
     """Write the tables and figures of everything in a store that its per-example rows bear out.
 
-    ``index.html`` shows everything; ``leaderboard.{md,tex}`` are to be read and quoted; ``leaderboard.{csv,parquet}``
-    (a row a cell), ``over_tasks.csv`` (a row a method of a leaderboard), ``comparisons.csv`` (a row a pair of methods
-    on a task) and ``runs.csv`` hold all numbers. A figure, ``figures/NAME.{png,svg}``, is drawn where there is
-    something to draw, else deleted.
+    ``index.html`` shows everything; ``leaderboard.{md,tex}`` are to be read and quoted. ``leaderboard.{csv,parquet}``
+    (a row a cell), ``subsets.csv`` (a row a cell and subset), ``over_tasks.csv`` (a row a method of a leaderboard),
+    ``comparisons.csv`` (a row a pair of methods on a task) and ``runs.csv`` hold all numbers. A figure,
+    ``figures/NAME.{png,svg}``, is drawn where there is something to draw, else deleted.
 
     The same records give the same bytes, wherever store and directory are.
 
@@ -63,19 +64,29 @@ def write_report(store: Store, directory: Path | None = None) -> Report:
     boards = leaderboards(frame)
     cells = cell_numbers(frame.runs, boards)
     histories = read_histories(store, frame.runs["run_id"])
-    figures = all_figures(frame, cells, histories)
-    drawn = {name: figure for name, figure in figures.items() if not isinstance(figure, Reason)}
+    page = Page(
+        frame=frame,
+        boards=[board for board in boards if board.in_full],
+        pictures=pictured(all_figures(frame, cells, histories)),
+        reproduced=reproduction(frame.runs, cells),
+        histories=histories,
+        store=store,
+        efficiencies=efficiencies(cells),
+        smaller=[board for board in boards if not board.in_full],
+    )
+    drawn = {name: picture for name, picture in page.pictures.items() if isinstance(picture, Picture)}
     contents = {
-        "leaderboard.md": "\n".join(_page(frame, boards, cells, store.root, list(drawn))).encode(),
+        "leaderboard.md": "\n".join(_page(page, store.root)).encode(),
         "leaderboard.csv": _csv(cells),
-        "leaderboard.tex": latex(boards).encode(),
+        "leaderboard.tex": latex(page.boards).encode(),
         "leaderboard.parquet": _parquet(cells),
+        "subsets.csv": _csv(subset_numbers(frame.runs)),
         "over_tasks.csv": _csv(over_tasks_numbers(boards)),
         "comparisons.csv": _csv(comparison_numbers(boards)),
         "runs.csv": _csv(_labelled(frame)),
         **{
-            f"{FIGURES}/{name}.{kind}": to_bytes(drawn[name], kind) if name in drawn else None
-            for name in figures
+            f"{FIGURES}/{name}.{kind}": getattr(drawn[name], kind) if name in drawn else None
+            for name in page.pictures
             for kind in ("png", "svg")
         },
     }
@@ -87,15 +98,13 @@ def write_report(store: Store, directory: Path | None = None) -> Report:
                 (directory / name).unlink(missing_ok=True)
             else:
                 write_atomically(directory / name, content)
-    page = write_html(frame, boards, figures, store, directory, histories=histories, cells=cells)
+    written = write_html(page, directory)
     files = tuple(directory / name for name, content in contents.items() if content is not None)
-    return Report(page, (*files, page), frame, tuple(boards))
+    return Report(written, (*files, written), frame, tuple(page.boards))
 
 
-def _page(
-    frame: Frame, boards: Sequence[Leaderboard], cells: pd.DataFrame, root: Path, figures: Sequence[str]
-) -> Iterator[str]:
-    runs = frame.runs
+def _page(page: Page, root: Path) -> Iterator[str]:
+    frame, runs = page.frame, page.frame.runs
     yield "# Leaderboard\n"
     if runs["small"].any():
         yield f"**{MINI_LABEL}**{'' if runs['small'].all() else ' (where so marked)'}\n"
@@ -103,11 +112,14 @@ def _page(
     yield f"Runs: {len(runs)}, of which {scored} have a score. Refused records: {unreadable}.\n"
     if len(frame.aside):
         yield f"Runs that chose hyper-parameters or repeat others, and count in no table: {len(frame.aside)}.\n"
-    yield from (markdown(board) for board in boards)
-    if reproduced := reproduction(runs, cells):
+    yield from (markdown(board) for board in page.boards)
+    yield from _efficiencies(page)
+    if page.reproduced:
         yield "## Printed in papers and measured here\n"
-        yield markdown_table(reproduction_table(reproduced))
-    for name in figures:
+        yield markdown_table(reproduction_table(page.reproduced))
+    for name, picture in page.pictures.items():
+        if not isinstance(picture, Picture):
+            continue
         yield f"## {CAPTIONS[name]}\n"
         left_out = int((is_counted(runs) & ~is_drawn(runs)).sum())
         if name == "score_vs_parameters" and left_out:
@@ -128,6 +140,21 @@ def _page(
             "them, or move the folders away and run again.\n"
         )
         yield "".join(f"- {_unreadable(entry, root)}\n" for entry in frame.unreadable)
+
+
+def _efficiencies(page: Page) -> Iterator[str]:
+    if not page.efficiencies:
+        return
+    yield "## Scores by share of the training split\n"
+    yield f"{escape(NOTE)}\n"
+    for one in page.efficiencies:
+        yield f"### {escape(one.table.caption)}: {escape(one.title)}\n"
+        if one.label:
+            yield f"**{escape(one.label)}**\n"
+        yield markdown_table(one.table)
+    warned = [(board, warning) for board in page.smaller for warning in board.warnings]
+    if warned:
+        yield "".join(f"- **Warning**: {escape(board.title)}: {escape(warning)}\n" for board, warning in warned)
 
 
 def _failures(failed: pd.DataFrame) -> Table:

@@ -9,17 +9,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
 
 import pandas as pd
 
-from bench.record import Json, canonical
+from bench.record import Json, canonical, digest
 
 # What one table holds fixed. Everything else that differs between its runs is a row, a column or a warning. The suite
 # is not part of it: a run belongs to every suite that asks for it, and is done once.
-BOARD = ["small", "base_model", "protocol", "limit", "budget"]
-COLUMN = ["task", "metric"]
+BOARD = ["small", "base_model", "protocol", "limit", "evaluation_limit", "budget", "train_fraction"]
+COLUMN = ["column", "metric"]
+# Leaderboards that differ in the share of the training split alone make a curve.
+CURVE = [name for name in BOARD if name != "train_fraction"]
 
 Flat = Mapping[str, str]
+
+
+def at_same(table: pd.DataFrame, row: Any, names: Iterable[str]) -> pd.Series[bool]:
+    """Return which rows of a table are alike to one in these columns; what is missing is alike to what is missing."""
+    same = pd.Series(True, index=table.index)
+    for name in names:
+        same &= table[name].isna() if pd.isna(row[name]) else (table[name] == row[name]).fillna(False)
+    return same
 
 
 def flatten(setting: Json, training: Json) -> dict[str, str]:
@@ -28,21 +39,55 @@ def flatten(setting: Json, training: Json) -> dict[str, str]:
     return {name: canonical(value) for name, value in named.items()}
 
 
+def column_labels(runs: pd.DataFrame) -> pd.Series[str]:
+    """Return the label of each run's column: the task, and what tells it from the task's other columns.
+
+    Runs of a task share a column only if the task's options are the same, and what defines it, if it is no task of the
+    registry.
+
+    Args:
+        runs: one row a run, with ``task`` and, as JSON or missing, ``options`` and ``definition``.
+    """
+    labels: dict[Hashable, str] = {}
+    for task, group in runs.groupby("task", sort=False):
+        forms = group[["options", "definition"]].fillna("{}")
+        used = list(forms.drop_duplicates().itertuples(index=False, name=None))
+        flat = [_flat_form(options, definition) for options, definition in used]
+        told = [name for name in sorted({name for form in flat for name in form}) if _varies(flat, name)]
+        names = {
+            form: f"{task} ({_told(values, told)})" if told else str(task)
+            for form, values in zip(used, flat, strict=True)
+        }
+        chosen = (names[form] for form in forms.itertuples(index=False, name=None))
+        labels |= dict(zip(group.index, chosen, strict=True))
+    return pd.Series(labels, index=runs.index, dtype="str")
+
+
+def _flat_form(options: str, definition: str) -> dict[str, str]:
+    flat = {name: canonical(value) for name, value in json.loads(options).items()}
+    # A definition says too much to be told in a label.
+    return flat if definition == "{}" else {**flat, "definition": digest(json.loads(definition))[:8]}
+
+
+def _told(values: Flat, names: list[str]) -> str:
+    return ", ".join(f"{name}={values[name]}" if name in values else f"{name} unset" for name in names)
+
+
 def row_labels(runs: pd.DataFrame) -> pd.Series[str]:
     """Return the label of each run's row: the method, and what tells it from the method's other rows.
 
     Args:
         runs: one row a run, with the columns of `BOARD` and `COLUMN`, ``method``, ``setting_id``, and as JSON
-            ``setting`` and ``training``.
+            ``setting`` and ``training``. A method has the same rows whatever the share of the training split.
     """
     labels: dict[Hashable, str] = {}
-    for key, group in runs.groupby([*BOARD, "method"], dropna=False, sort=False):
+    for key, group in runs.groupby([*CURVE, "method"], dropna=False, sort=False):
         used = group.drop_duplicates("setting_id")
         settings = {
             setting_id: flatten(json.loads(setting), json.loads(training))
             for setting_id, setting, training in zip(used["setting_id"], used["setting"], used["training"], strict=True)
         }
-        columns = [list(ids.unique()) for _, ids in group.groupby(COLUMN)["setting_id"]]
+        columns = [list(ids.unique()) for _, ids in group.groupby([*COLUMN, "train_fraction"])["setting_id"]]
         names = _row_names(settings, columns)
         method = str(key[-1])
         labels |= {index: method + names[setting_id] for index, setting_id in group["setting_id"].items()}
@@ -66,8 +111,7 @@ def _row_names(settings: Mapping[str, Flat], columns: list[list[str]]) -> dict[s
     ]
     names: dict[str, str] = {}
     for setting_id, flat in settings.items():
-        parts = ", ".join(f"{key}={flat[key]}" if key in flat else f"{key} unset" for key in shown)
-        names[setting_id] = f" ({parts})" if parts else ""
+        names[setting_id] = f" ({_told(flat, shown)})" if shown else ""
     return names
 
 

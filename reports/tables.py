@@ -18,19 +18,22 @@ NOT_RUN = "not run"
 
 _SUMMARY = [
     *("label", "suites", *BOARD, "budget/parameters", "model_revision"),
-    *("task", "data_source", "data_revision", "metric", "method", "row"),
+    *("task", "column", "options", "data_source", "data_revision", "metric", "method", "row"),
     *("mean", "std", "n_ok", "n_failed", "failed", "seeds", *LEDGER, "of_budget"),
     *("train_seconds_per_step", "evaluation_seconds", "peak_process_bytes", "peak_device_bytes"),
+    *("retention_before", "retention_after", "retention_change", "retention_std"),
     *("setting_id", "setting", "training"),
 ]
-_SAME = [*BOARD, "budget/parameters", *COLUMN, "method", "row", "setting_id", "setting", "training"]  # in a cell
+_SAME = [  # in a cell
+    *(*BOARD, "budget/parameters", "task", "options", *COLUMN, "method", "row", "setting_id", "setting", "training"),
+]
 _JOINED = {
     "suites": "suite",
     "model_revision": "model_revision",
     "data_source": "data_source",
     "data_revision": "data_revision",
 }
-_WHOLE_NUMBERS = ["limit", "budget/parameters", *LEDGER, "peak_process_bytes", "peak_device_bytes"]
+_WHOLE_NUMBERS = ["limit", "evaluation_limit", "budget/parameters", *LEDGER, "peak_process_bytes", "peak_device_bytes"]
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,13 @@ class Table:
 
     Attributes:
         bold: row and column of the cells that are set in bold.
+        caption: what it is of, where there may be several tables of its kind.
     """
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     bold: frozenset[tuple[int, int]] = frozenset()
+    caption: str = ""
 
 
 def summarise(runs: pd.DataFrame) -> pd.DataFrame:
@@ -53,8 +58,9 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
     record has it, over the runs that are ok and have a score, ``n_ok`` of them; ``n_failed`` counts the
     others, and ``failed`` says how they ended. Times are means over those ``n_ok`` runs, in seconds; memory
     is their largest peak, in bytes. Parameter counts are the largest over all runs of the cell, and ``of_budget``
-    is the share of the budget that they use. Suites, revisions and sources are joined by "; " where several were
-    mixed.
+    is the share of the budget that they use. ``retention_before`` and ``retention_after`` are the mean log-likelihood
+    of a token of general text, ``retention_change`` their difference and ``retention_std`` its deviation over the
+    seeds. Suites, revisions and sources are joined by "; " where several were mixed.
 
     Args:
         runs: the frame's runs.
@@ -85,6 +91,7 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
     cells["evaluation_seconds"] = counted["cost/evaluation_seconds"].mean()
     for name in ("peak_process_bytes", "peak_device_bytes"):
         cells[name] = counted[f"cost/{name}"].max()
+    cells = cells.join(_retention(keyed[ok]))
     places = sorted(range(len(cells)), key=_cell_keys(cells).__getitem__)
     table = cells.iloc[places].reset_index(drop=True)
     return table[_SUMMARY].astype(dict.fromkeys(_WHOLE_NUMBERS, "Int64"))
@@ -102,13 +109,16 @@ def boards(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 
 def board_key(row: Any) -> tuple[Any, ...]:
-    """Return the sort key of a leaderboard; no limit, and no budget, comes last, and a smaller budget first."""
+    """Return the sort key of a leaderboard; no limit, and no budget, comes last, and a smaller budget first.
+
+    Of shares of the training split the largest comes first.
+    """
     limits = []
-    for name in ("limit", "budget/parameters"):
+    for name in ("limit", "evaluation_limit", "budget/parameters"):
         unlimited = bool(pd.isna(row[name]))
         limits += [unlimited, 0 if unlimited else int(row[name])]
     budget = "" if pd.isna(row["budget"]) else str(row["budget"])
-    return (bool(row["small"]), row["base_model"], row["protocol"], *limits, budget)
+    return (bool(row["small"]), row["base_model"], row["protocol"], *limits, budget, -float(row["train_fraction"]))
 
 
 def row_key(row: Any) -> tuple[Any, ...]:
@@ -125,7 +135,13 @@ def scale(scores: pd.Series[float]) -> int:
 def title(row: Any) -> str:
     """Return the name of a leaderboard, given any of its rows."""
     budget = "no budget" if pd.isna(row["budget"]) else f"budget {row['budget']}"
-    return f"{row['base_model']}, protocol {row['protocol']}, {_limit(row)}, {budget}"
+    share = "" if row["train_fraction"] == 1 else f", {percent(row['train_fraction'])} of the training split"
+    return f"{row['base_model']}, protocol {row['protocol']}, {_limit(row)}, {budget}{share}"
+
+
+def percent(share: float) -> str:
+    """Return a share in percent, no more digits than it has."""
+    return f"{100 * share:.6g} %"
 
 
 def distinct(values: pd.Series[Any]) -> list[str]:
@@ -151,8 +167,20 @@ def _told(failed: pd.DataFrame) -> pd.Series[str]:
 def _cell_keys(cells: pd.DataFrame) -> list[tuple[Any, ...]]:
     names = [*BOARD, "budget/parameters", *COLUMN, "method", "row"]
     rows = (dict(zip(names, row, strict=True)) for row in cells[names].itertuples(index=False))
-    return [(*board_key(row), row["task"], row["metric"], *row_key(row)) for row in rows]
+    return [(*board_key(row), row["column"], row["metric"], *row_key(row)) for row in rows]
+
+
+def _retention(counted: pd.DataFrame) -> pd.DataFrame:
+    """Return by cell the means of what was measured of general text; of runs that have both numbers."""
+    ends = counted.reindex(columns=["cell", "retention/before", "retention/after"]).astype("float64")
+    ends = ends.rename(columns=lambda name: name.replace("/", "_")).dropna()
+    ends["retention_change"] = ends["retention_after"] - ends["retention_before"]
+    by_cell = ends.groupby(ends.pop("cell").astype(counted["cell"].dtype))
+    return by_cell.mean().assign(retention_std=by_cell["retention_change"].std())
 
 
 def _limit(row: Any) -> str:
-    return "all examples" if pd.isna(row["limit"]) else f"at most {int(row['limit'])} examples of each split"
+    text = "all examples" if pd.isna(row["limit"]) else f"at most {int(row['limit'])} examples of each split"
+    if pd.isna(row["evaluation_limit"]):
+        return text
+    return f"{text}, at most {int(row['evaluation_limit'])} of each subset reported"

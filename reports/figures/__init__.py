@@ -7,10 +7,12 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.figure import Figure
 
+from reports.efficiency import in_full
 from reports.figures.curves import History, read_histories, training_curves
+from reports.figures.efficiency import data_efficiency
 from reports.figures.heat import heat_map
 from reports.figures.ranks import critical_differences
-from reports.figures.style import Reason, to_bytes
+from reports.figures.style import Picture, Reason, pictured, to_bytes
 from reports.figures.tradeoff import is_drawn, score_vs_memory, score_vs_parameters, score_vs_step_time
 from reports.figures.trials import score_vs_trials
 from reports.frame import Frame
@@ -19,11 +21,14 @@ from reports.tables import summarise
 __all__ = [
     "CAPTIONS",
     "History",
+    "Picture",
     "Reason",
     "all_figures",
     "critical_differences",
+    "data_efficiency",
     "heat_map",
     "is_drawn",
+    "pictured",
     "read_histories",
     "score_vs_memory",
     "score_vs_parameters",
@@ -40,6 +45,7 @@ CAPTIONS = {
     "score_vs_step_time": "Score against time of a training step",
     "heat_map": "Difference to a baseline, task by task",
     "critical_differences": "Mean ranks over tasks, with critical differences",
+    "data_efficiency": "Score against share of the training split",
     "training_curves": "Training loss",
     "score_vs_trials": "Score against number of trials",
 }
@@ -55,21 +61,23 @@ def all_figures(
 
     Args:
         frame: the runs.
-        cells: their summary, if it is at hand, with its intervals, if it has any.
+        cells: their summary, if it is at hand, with its intervals, if it has any; of all shares of the training split,
+            as ``frame`` is. What is on the curves of data efficiency is not drawn elsewhere.
         histories: what `read_histories` found.
         baseline: what the heat map compares with.
 
     Returns:
         By name, as in `CAPTIONS`: the figure, or why there is none.
     """
-    runs = frame.runs
-    cells = summarise(runs) if cells is None else cells
+    every = summarise(frame.runs) if cells is None else cells
+    runs, cells = frame.runs[in_full(frame.runs, "score")], every[in_full(every)]
     return {
         "score_vs_parameters": score_vs_parameters(runs, cells),
         "score_vs_memory": score_vs_memory(runs, cells),
         "score_vs_step_time": score_vs_step_time(runs, cells),
         "heat_map": heat_map(cells, baseline),
         "critical_differences": critical_differences(cells),
+        "data_efficiency": data_efficiency(every),
         "training_curves": training_curves(runs, histories or {}),
         "score_vs_trials": score_vs_trials(frame.aside),
     }

@@ -23,6 +23,8 @@ from reports.figures.style import (
     fit,
     looks_of,
     page,
+    panels,
+    rows_of,
     section_title,
     width_of,
 )
@@ -72,13 +74,13 @@ def training_curves(runs: pd.DataFrame, histories: Mapping[str, History]) -> Fig
         return Reason("No run left a training loss that can be read.")
     looks = looks_of(drawn["method"].unique())
     parts = list(boards(drawn))
-    across = columns_of(max(part.groupby(COLUMN).ngroups for part in parts))
-    width = width_of(across)
+    width = width_of(max(columns_of(part.groupby(COLUMN).ngroups) for part in parts))
     sections = [
         Section(
             section_title(part.iloc[0], width),
-            PANEL_HEIGHT * math.ceil(part.groupby(COLUMN).ngroups / across),
-            partial(_board, runs=part, histories=histories, across=across, looks=looks),
+            PANEL_HEIGHT * rows_of(part.groupby(COLUMN).ngroups),
+            partial(_board, runs=part, histories=histories, looks=looks),
+            is_placed=True,
         )
         for part in parts
     ]
@@ -96,20 +98,14 @@ def _history(text: str) -> History:
     return History(tuple(steps), tuple(points[step] for step in steps))
 
 
-def _board(
-    area: SubFigure, runs: pd.DataFrame, histories: Mapping[str, History], across: int, looks: dict[str, Look]
-) -> None:
+def _board(area: SubFigure, runs: pd.DataFrame, histories: Mapping[str, History], looks: dict[str, Look]) -> None:
     columns = [part for _, part in runs.groupby(COLUMN)]
-    grid = area.subplots(math.ceil(len(columns) / across), across, squeeze=False).ravel()
-    for axes in grid[len(columns) :]:
-        axes.remove()
-    for axes, part in zip(grid, columns, strict=False):
+    for axes, part in zip(panels(area, len(columns), "optimiser step"), columns, strict=True):
         for (method, _), row in part.groupby(["method", "row"]):
             _lines(axes, [histories[run_id] for run_id in row["run_id"]], looks[str(method)])
-        axes.set_title(fit(part["task"].iloc[0], 36))
+        axes.set_title(fit(part["column"].iloc[0], 32))
         axes.set_ylabel("training loss")
         axes.locator_params(axis="x", nbins=5, integer=True)
-    area.supxlabel("optimiser step", fontsize=7)
 
 
 def _lines(axes: Axes, histories: list[History], look: Look) -> None:

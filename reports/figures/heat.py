@@ -79,14 +79,14 @@ def _map(area: SubFigure, cells: pd.DataFrame, baseline: str) -> None:
     columns = sorted(cells[COLUMN].drop_duplicates().itertuples(index=False, name=None))
     values, limits, heads = np.full((len(names), len(columns)), np.nan), [], []
     for place, (task, metric) in enumerate(columns):
-        part = cells[(cells["task"] == task) & (cells["metric"] == metric)]
+        part = cells[(cells["column"] == task) & (cells["metric"] == metric)]
         factor = scale(part["mean"])
         means = part.set_index("row")["mean"].reindex(names)
         values[:, place] = factor * (means - means[baseline]).to_numpy(dtype="float64")
         heads.append(_head(task) + ("" if factor == 100 else "\n(as is)"))
         limits.append(_largest(values[:, place]))
     # One scale for all scores that are fractions would be drowned by one that is not.
-    fractions = [scale(cells.loc[(cells["task"] == t) & (cells["metric"] == m), "mean"]) == 100 for t, m in columns]
+    fractions = [scale(cells.loc[(cells["column"] == t) & (cells["metric"] == m), "mean"]) == 100 for t, m in columns]
     shared = max((limit for limit, same in zip(limits, fractions, strict=True) if same), default=1.0)
     scales = np.array([shared if same else limit for limit, same in zip(limits, fractions, strict=True)])
     axes = area.subplots()

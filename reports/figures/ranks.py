@@ -40,6 +40,7 @@ def critical_differences(cells: pd.DataFrame) -> Figure | Reason:
             "\n".join([section_title(board.iloc[0], COLUMN_WIDTH), _facts(board, ranking)]),
             _height(ranking),
             partial(_diagram, ranking=ranking),
+            is_placed=True,
         )
         for board, ranking in drawn
     ]
@@ -90,7 +91,7 @@ def _diagram(area: SubFigure, ranking: TaskRanking) -> None:
     names, groups = _by_rank(ranking), cliques(ranking)
     height, left, right = _height(ranking), SIDE, COLUMN_WIDTH - SIDE
     worst = len(names)
-    axes = area.subplots()
+    axes = area.add_axes((0, 0, 1, height * area.figure.dpi / area.bbox.height))
     axes.set_xlim(0, COLUMN_WIDTH)
     axes.set_ylim(height, 0)
     axes.axis("off")

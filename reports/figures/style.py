@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import matplotlib.style
 import pandas as pd
 import seaborn
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import findfont, get_font
@@ -25,6 +27,8 @@ LINE_HEIGHT = 0.15  # inches
 FONT_SIZE = 7  # points
 FONT = "DejaVu Sans"  # comes with matplotlib, so that every machine draws the same
 BOLD_PER_INCH, SMALL_PER_INCH = 16, 21  # characters of titles and of the caption
+LEFT, ABOVE, BELOW = 0.5, 0.17, 0.22  # inches, of a panel's label and ticks, its title, and its ticks
+MOST_HEIGHT = 20  # inches of a figure, legend and caption aside: what is longer nobody reads, and it takes long to draw
 DOTS_PER_INCH = 300
 MOST_PIXELS = 60_000  # a side; what the renderer can do, rounded down
 
@@ -49,6 +53,8 @@ _STYLE: dict[str, Any] = {
     "grid.linewidth": 0.4,
     "grid.color": "0.9",
     "text.parse_math": False,  # a name may hold a dollar sign
+    "axes.titley": 1.0,  # where it would be anyway, without looking for what may be in its way
+    "axes.titlepad": 3,
     "svg.hashsalt": "parbench",
 }
 
@@ -76,6 +82,12 @@ class Look:
         edge = {"markeredgecolor": "0.15", "markeredgewidth": 0.5}
         return {"color": self.colour, "marker": self.marker, "markersize": 5, **edge}
 
+    @property
+    def run(self) -> dict[str, Any]:
+        """How one run is drawn."""
+        faint = {"markeredgewidth": 0, "alpha": 0.45, "linestyle": "none"}
+        return {"color": self.colour, "marker": self.marker, "markersize": 3, **faint}
+
 
 @dataclass(frozen=True)
 class Section:
@@ -85,11 +97,19 @@ class Section:
         title: over it; may be of several lines.
         height: without the title, in inches.
         draw: draws it.
+        is_placed: whether ``draw`` says where everything is, see `panels`; else it is fitted together, which takes
+            long.
     """
 
     title: str
     height: float
     draw: Callable[[SubFigure], None]
+    is_placed: bool = False
+
+    @property
+    def full_height(self) -> float:
+        """With the title, in inches."""
+        return self.height + LINE_HEIGHT * (self.title.count("\n") + 1)
 
 
 def looks_of(methods: Iterable[str]) -> dict[str, Look]:
@@ -101,26 +121,97 @@ def looks_of(methods: Iterable[str]) -> dict[str, Look]:
 
 
 def page(sections: Sequence[Section], looks: dict[str, Look], caption: str, width: float) -> Figure:
-    """Draw sections one below the other, then the legend, if there are looks, and the caption."""
+    """Draw sections one below the other, then the legend, if there are looks, and the caption.
+
+    Those beyond `MOST_HEIGHT` are not drawn, but for the first, and the caption says so.
+    """
+    drawn = _fitting(sections)
+    if len(drawn) < len(sections):
+        caption += f"; not drawn, for want of room: the last {len(sections) - len(drawn)} of {len(sections)} parts"
     # The space: matplotlib before 3.10 leaves labels that begin with an underscore out of a legend.
     labels = [fit(f" {method}" if method.startswith("_") else method, 28) for method in looks]
     across = max(1, min(len(labels), int(width / (0.055 * max(map(len, labels), default=0) + 0.35))))
     caption = textwrap.fill(caption, int(width * SMALL_PER_INCH))
-    heights = [section.height + LINE_HEIGHT * (section.title.count("\n") + 1) for section in sections]
+    heights = [section.full_height for section in drawn]
     heights.append(LINE_HEIGHT * (-(-len(labels) // across) + caption.count("\n") + 2))
+    is_placed = all(section.is_placed for section in drawn)
     with _style():
-        figure = Figure(figsize=(width, sum(heights)), layout="constrained")
+        figure = Figure(figsize=(width, sum(heights)), layout=None if is_placed else "constrained")
         FigureCanvasAgg(figure)
         *areas, foot = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
-        for area, section in zip(areas, sections, strict=True):
-            area.suptitle(section.title, fontsize=FONT_SIZE, fontweight="bold")
+        for area, section in zip(areas, drawn, strict=True):
+            place = {"y": 1 - 0.03 / _inches(area)[1], "va": "top"} if is_placed else {}
+            area.suptitle(section.title, fontsize=FONT_SIZE, fontweight="bold", **place)
             section.draw(area)
         if looks:
             handles = [Line2D([], [], linestyle="none", **look.mean) for look in looks.values()]
             foot.legend(handles, labels, loc="upper center", ncols=across, frameon=False, handletextpad=0.2)
         foot.supxlabel(caption, fontsize=FONT_SIZE - 1, color="0.3")
-        figure.draw_without_rendering()  # what is laid out when drawn, is laid out in this style
+        if not is_placed:
+            figure.draw_without_rendering()  # what is laid out when drawn, is laid out in this style
+            figure.set_layout_engine("none")  # and is not laid out anew for every file
     return figure
+
+
+def panels(area: SubFigure, count: int, label: str) -> list[Axes]:
+    """Return so many panels side by side and below each other, each with room for its title, ticks and labels.
+
+    Args:
+        area: of a section that is placed.
+        count: of panels.
+        label: of all horizontal axes.
+    """
+    across = columns_of(count)
+    width, height = _inches(area)
+    down = -(-count // across)
+    title = LINE_HEIGHT * (area.get_suptitle().count("\n") + 1)
+    left, right, top, bottom = LEFT, 0.1, title + ABOVE, BELOW + LINE_HEIGHT + 0.04
+    inner = (
+        (width - left - right - (across - 1) * LEFT) / across,
+        (height - top - bottom - (down - 1) * (ABOVE + BELOW)) / down,
+    )
+    sides = {"left": left / width, "right": 1 - right / width, "top": 1 - top / height, "bottom": bottom / height}
+    spaces = {"wspace": LEFT / inner[0], "hspace": (ABOVE + BELOW) / inner[1]}
+    grid = area.subplots(down, across, squeeze=False, gridspec_kw=sides | spaces).ravel()
+    for axes in grid[count:]:
+        axes.remove()
+    area.supxlabel(label, fontsize=FONT_SIZE, y=0.07 / height, va="bottom")
+    return list(grid[:count])
+
+
+def _fitting(sections: Sequence[Section]) -> Sequence[Section]:
+    """Return the first sections that together are not higher than a figure may be; one at least."""
+    below = accumulate(section.full_height for section in sections)
+    return sections[: max(1, sum(height <= MOST_HEIGHT for height in below))]
+
+
+def _inches(area: SubFigure) -> tuple[float, float]:
+    return area.bbox.width / area.figure.dpi, area.bbox.height / area.figure.dpi
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as files.
+
+    Attributes:
+        png: for a screen.
+        svg: for a page, of any size.
+        width: in inches.
+    """
+
+    png: bytes
+    svg: bytes
+    width: float
+
+
+def pictured(figures: Mapping[str, Figure | Reason]) -> dict[str, Picture | Reason]:
+    """Return figures as files."""
+    return {
+        name: figure
+        if isinstance(figure, Reason)
+        else Picture(to_bytes(figure, "png"), to_bytes(figure, "svg"), figure.get_figwidth())
+        for name, figure in figures.items()
+    }
 
 
 def to_bytes(figure: Figure, kind: str) -> bytes:
@@ -139,7 +230,12 @@ def to_bytes(figure: Figure, kind: str) -> bytes:
 
 def section_title(row: Any, width: float) -> str:
     """Return a leaderboard's title, with the label of a miniature, broken into lines; ``row`` is any of its rows."""
-    lines = [fit(title(row), 200), *([MINI_LABEL] if row["small"] else [])]
+    return titled(title(row), bool(row["small"]), width)
+
+
+def titled(text: str, small: bool, width: float) -> str:
+    """Return a title, with the label of a miniature if it is of one, broken into lines."""
+    lines = [fit(text, 200), *([MINI_LABEL] if small else [])]
     return "\n".join(textwrap.fill(line, int(width * BOLD_PER_INCH)) for line in lines)
 
 
@@ -153,6 +249,11 @@ def columns_of(panels: int) -> int:
     return 2 if panels == 4 else min(panels, 3)
 
 
+def rows_of(panels: int) -> int:
+    """Return how many rows of panels there are."""
+    return -(-panels // columns_of(panels))
+
+
 def bars_of(cells: pd.DataFrame) -> pd.DataFrame:
     """Return the ends of each cell's bar, ``low`` and ``high``: of its interval where the summary has intervals."""
     if has_intervals(cells):
@@ -162,7 +263,7 @@ def bars_of(cells: pd.DataFrame) -> pd.DataFrame:
 
 def bars_in_words(cells: pd.DataFrame) -> str:
     """Return what the bars of `bars_of` are."""
-    return "95 % interval of the mean" if has_intervals(cells) else "standard deviation over the seeds"
+    return "95 % interval of the mean, where known" if has_intervals(cells) else "standard deviation over the seeds"
 
 
 def has_intervals(cells: pd.DataFrame) -> bool:

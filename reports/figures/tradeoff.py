@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
@@ -26,14 +24,15 @@ from reports.figures.style import (
     fit,
     looks_of,
     page,
+    panels,
+    rows_of,
     section_title,
     width_of,
 )
-from reports.rows import BOARD, COLUMN
+from reports.rows import BOARD, COLUMN, at_same
 from reports.tables import boards, is_counted, scale, summarise
 
 PANEL_HEIGHT = 2.2  # inches
-FONT_OF_AXIS = 7  # points
 
 Panel = Callable[[Axes, pd.DataFrame, pd.DataFrame, dict[str, Look]], None]
 
@@ -140,14 +139,15 @@ def _figure(
     runs: pd.DataFrame, cells: pd.DataFrame, panel_of: Callable[[pd.DataFrame], Panel], label: str, caption: str
 ) -> Figure:
     looks = looks_of(runs["method"].unique())
+    cells = cells.assign(**bars_of(cells))
     parts = list(boards(runs))
-    across = columns_of(max(part.groupby(COLUMN).ngroups for part in parts))
-    width = width_of(across)
+    width = width_of(max(columns_of(part.groupby(COLUMN).ngroups) for part in parts))
     sections = [
         Section(
             section_title(part.iloc[0], width),
-            PANEL_HEIGHT * math.ceil(part.groupby(COLUMN).ngroups / across),
-            partial(_board, runs=part, cells=cells, across=across, looks=looks, panel=panel_of(part), label=label),
+            PANEL_HEIGHT * rows_of(part.groupby(COLUMN).ngroups),
+            partial(_board, runs=part, cells=cells, looks=looks, panel=panel_of(part), label=label),
+            is_placed=True,
         )
         for part in parts
     ]
@@ -158,39 +158,31 @@ def _board(
     area: SubFigure,
     runs: pd.DataFrame,
     cells: pd.DataFrame,
-    across: int,
     looks: dict[str, Look],
     panel: Panel,
     label: str,
 ) -> None:
     """Draw one leaderboard, a panel a task."""
     columns = [part for _, part in runs.groupby(COLUMN)]
-    grid = area.subplots(math.ceil(len(columns) / across), across, squeeze=False).ravel()
-    for axes in grid[len(columns) :]:
-        axes.remove()
-    for axes, part in zip(grid, columns, strict=False):
+    for axes, part in zip(panels(area, len(columns), label), columns, strict=True):
         _panel(axes, part, cells_of(part, cells), looks, panel)
-    area.supxlabel(label, fontsize=FONT_OF_AXIS)
 
 
 def cells_of(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """Return the summary's cells of the task that these runs are of, which have a mean."""
-    first = runs.iloc[0]
-    same = cells["mean"].notna() & cells["row"].isin(runs["row"])
-    for name in (*BOARD, *COLUMN):
-        same &= cells[name].isna() if pd.isna(first[name]) else (cells[name] == first[name]).fillna(False)
-    return cells[same]
+    same = at_same(cells, runs.iloc[0], (*BOARD, *COLUMN))
+    return cells[same & cells["mean"].notna() & cells["row"].isin(runs["row"])]
 
 
 def _panel(axes: Axes, runs: pd.DataFrame, cells: pd.DataFrame, looks: dict[str, Look], panel: Panel) -> None:
     """Draw one task."""
     factor = scale(cells["mean"])
     first = cells.iloc[0]
-    axes.set_title(fit(first["task"], 36))
+    axes.set_title(fit(first["column"], 32))
     panel(
         axes,
         runs,
-        cells.assign(**{name: factor * cells[name] for name in ("mean", "std", "low", "high") if name in cells}),
+        cells.assign(**{name: factor * cells[name] for name in ("mean", "low", "high")}),
         looks,
     )
     axes.set_ylabel(fit(first["metric"], 30) + (" x100" if factor == 100 else ""))
@@ -224,37 +216,32 @@ def _costs(axes: Axes, runs: pd.DataFrame, cells: pd.DataFrame, looks: dict[str,
 
 
 def _marks(axes: Axes, runs: pd.DataFrame, cells: pd.DataFrame, looks: dict[str, Look]) -> None:
-    """Draw runs and means at their ``place``; the cells' scores are in the shown unit."""
-    factor = scale(runs["score"])
-    seaborn.scatterplot(
-        x=runs["place"],
-        y=factor * runs["score"],
-        hue=runs["method"],
-        style=runs["method"],
-        palette={method: look.colour for method, look in looks.items()},
-        markers={method: look.marker for method, look in looks.items()},
-        ax=axes,
-        s=9,
-        alpha=0.45,
-        linewidth=0,
-        legend=False,
-    )
-    bars = bars_of(cells)
-    for (_, cell), (low, high) in zip(cells.iterrows(), bars.to_numpy(), strict=True):
-        axes.errorbar(
-            cell["place"],
-            cell["mean"],
-            yerr=[[cell["mean"] - low], [high - cell["mean"]]] if np.isfinite(low) else None,
-            xerr=_level_bar(cell),
-            elinewidth=0.9,
-            **looks[cell["method"]].mean,
-        )
+    """Draw runs and means at their ``place``; the cells' scores are in the shown unit.
+
+    Everything of one method is one artist, and all bars are: a store of thousands of runs has many.
+    """
+    for method, (places, scores) in _by_method(runs, "place", "score"):
+        axes.plot(places, scale(runs["score"]) * scores, **looks[method].run)
+    ends = cells[["place", "low", "high", "method"]].dropna()
+    lines = [[(at, low), (at, high)] for at, low, high in ends[["place", "low", "high"]].to_numpy("float64")]
+    methods = ends["method"].tolist()
+    if "least" in cells:
+        level = cells[cells["least"] != cells["most"]]
+        spans = level[["least", "most", "mean"]].to_numpy("float64")
+        lines += [[(least, mean), (most, mean)] for least, most, mean in spans]
+        methods += level["method"].tolist()
+    colours = [looks[method].colour for method in methods]
+    axes.add_collection(LineCollection(lines, colors=colours, linewidths=0.9, zorder=2))
+    for method, (places, means) in _by_method(cells, "place", "mean"):
+        axes.plot(places, means, linestyle="none", **looks[method].mean)
 
 
-def _level_bar(cell: Any) -> list[list[float]] | None:
-    if "least" not in cell or cell["least"] == cell["most"]:
-        return None
-    return [[cell["cost"] - cell["least"]], [cell["most"] - cell["cost"]]]
+def _by_method(table: pd.DataFrame, *names: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield of each method the numbers in these columns, of shape (columns, rows)."""
+    numbers = table[list(names)].to_numpy("float64").T
+    methods = table["method"].to_numpy(dtype=object)
+    for method in dict.fromkeys(methods):
+        yield str(method), numbers[:, methods == method]
 
 
 def _with_parameters(cells: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -37,7 +36,7 @@ def score_vs_trials(aside: pd.DataFrame) -> Figure | Reason:
     width = width_of(2)
     sections = [
         Section(
-            f"{section_title(part.iloc[0], width)}\n{fit(str(part['task'].iloc[0]), 60)}",
+            f"{section_title(part.iloc[0], width)}\n{fit(str(part['column'].iloc[0]), 60)}",
             PANEL_HEIGHT,
             partial(_task, trials=trials_of(part), looks=looks),
         )
@@ -57,11 +56,12 @@ def trials_of(runs: pd.DataFrame) -> Trials:
     Args:
         runs: the runs of one task that chose hyper-parameters.
     """
-    column = f"selection/{runs['metric'].iloc[0]}"  # not there where no run of the store came to a score
-    scores = runs[column] if column in runs else pd.Series(math.nan, index=runs.index)
-    score = scores.where(runs["status"] == "ok")
     # A setting of which one seed failed has failed: its mean would be over fewer seeds than the others'.
-    means = score.groupby([runs["method"], runs["setting_id"]]).agg(lambda scores: scores.mean(skipna=False))
+    means = (
+        runs["selection_score"]
+        .groupby([runs["method"], runs["setting_id"]])
+        .agg(lambda scores: scores.mean(skipna=False))
+    )
     return {
         str(method): [None if pd.isna(mean) else float(mean) for mean in by_setting]
         for method, by_setting in means.groupby(level=0)

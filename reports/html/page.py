@@ -17,15 +17,16 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from bench.store import Store, explained, write_atomically
-from reports.figures import CAPTIONS, History, Reason, to_bytes
+from reports.details import RETENTION_NOTE, SUBSETS_NOTE
+from reports.efficiency import NOTE, Efficiency
+from reports.figures import CAPTIONS, History, Picture, Reason
 from reports.frame import Frame
 from reports.html.runs import extras_json, runs_json
 from reports.leaderboard import Leaderboard
-from reports.published import Reproduced, reproduction, reproduction_table
-from reports.render import COST_NOTE, one_line
+from reports.published import Reproduced, reproduction_table
+from reports.render import COST_NOTE, WINS_NOTE, one_line
 from reports.tables import MINI_LABEL, Table, how_ended, is_counted
 
 FILE = "index.html"
@@ -33,8 +34,14 @@ MOST_SVG_BYTES = 1_500_000  # beyond it a figure is embedded as PNG
 PIXELS_PER_INCH = 110  # of a figure, whose letters are those of a printed page
 
 # What the parts of a leaderboard are called; others are called by their name.
-_CAPTIONS = {"costs": "Parameters and cost", "over_tasks": "Over all tasks", "wins": "Wins, ties and losses"}
-_AFTER = {"costs": COST_NOTE}
+_CAPTIONS = {
+    "costs": "Parameters and cost",
+    "over_tasks": "Over all tasks",
+    "wins": "Wins, ties and losses",
+    "noise": "Noise floor: runs of the same seed, repeated",
+    "retention": "What is forgotten of general text",
+}
+_AFTER = {"costs": COST_NOTE, "wins": WINS_NOTE, "retention": RETENTION_NOTE, "subsets": SUBSETS_NOTE}
 _OWN_PLACE = {"title", "label"}
 
 
@@ -44,20 +51,24 @@ class Page:
 
     Attributes:
         frame: the runs.
-        boards: the leaderboards. Every attribute that is a table or a tuple of texts is shown, in their order, so
-            that what a leaderboard comes to hold is on the page.
-        figures: by name, see `reports.figures.CAPTIONS`: each drawn, or why not.
+        boards: the leaderboards. Every attribute that is a table or a tuple of texts or tables is shown, in their
+            order, so that what a leaderboard comes to hold is on the page.
+        pictures: by name, see `reports.figures.CAPTIONS`: each drawn, or why not.
         reproduced: measured beside published.
         histories: training losses by run id.
         store: where the runs' per-example rows are, of which each panel shows some; ``None`` shows none.
+        efficiencies: scores by share of the training split.
+        smaller: leaderboards of smaller shares, which are folded up.
     """
 
     frame: Frame
     boards: Sequence[Leaderboard]
-    figures: Mapping[str, Figure | Reason] = field(default_factory=dict)
+    pictures: Mapping[str, Picture | Reason] = field(default_factory=dict)
     reproduced: Sequence[Reproduced] = ()
     histories: Mapping[str, History] = field(default_factory=dict)
     store: Store | None = None
+    efficiencies: Sequence[Efficiency] = ()
+    smaller: Sequence[Leaderboard] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,7 @@ class _Part:
 
 
 @dataclass(frozen=True)
-class _Picture:
+class _Shown:
     """A figure in the page: its data and its width in pixels, or why there is none."""
 
     name: str
@@ -82,26 +93,12 @@ class _Picture:
     reason: str
 
 
-def write_html(
-    frame: Frame,
-    boards: Sequence[Leaderboard],
-    figures: Mapping[str, Figure | Reason],
-    store: Store,
-    directory: Path,
-    *,
-    histories: Mapping[str, History] | None = None,
-    cells: pd.DataFrame | None = None,
-) -> Path:
+def write_html(page: Page, directory: Path) -> Path:
     """Write ``index.html``, which holds everything it shows; the same records give the same bytes.
 
     Args:
-        frame: the runs.
-        boards: the leaderboards.
-        figures: of `reports.figures.all_figures`.
-        store: where the runs' per-example rows are.
+        page: what it is made from.
         directory: where to write; it is made if need be.
-        histories: of `reports.figures.read_histories`.
-        cells: the summary, with its intervals, if it has any.
 
     Returns:
         The file.
@@ -109,7 +106,6 @@ def write_html(
     Raises:
         UserError: the directory cannot be written to.
     """
-    page = Page(frame, boards, figures, reproduction(frame.runs, cells), histories or {}, store)
     text = render_page(page)
     with explained(directory):
         directory.mkdir(parents=True, exist_ok=True)
@@ -136,8 +132,11 @@ def render_page(page: Page) -> str:
             all_small=bool(runs["small"].all()),
             counts=_counts(page.frame),
             boards=[(board, list(_parts(board))) for board in page.boards],
+            efficiencies=page.efficiencies,
+            efficiency_note=NOTE,
+            smaller=[(board, list(_parts(board))) for board in page.smaller],
             reproduction=_reproduction(page.reproduced),
-            pictures=[_picture(name, figure) for name, figure in page.figures.items()],
+            pictures=[_shown(name, picture) for name, picture in page.pictures.items()],
             warnings=_warnings(runs),
             failures=_failures(runs),
             unreadable=[f"{entry.path.name} {entry.reason}" for entry in page.frame.unreadable],
@@ -194,6 +193,10 @@ def _parts(board: Leaderboard) -> Iterator[_Part]:
             continue
         if isinstance(value, Table) and value.rows:
             yield _Part("table", name, called, value, _AFTER.get(name, ""))
+        elif isinstance(value, tuple) and value and all(isinstance(entry, Table) for entry in value):
+            for number, table in enumerate(value, start=1):
+                note = _AFTER.get(name, "") if number == len(value) else ""
+                yield _Part("table", f"{name}-{number}", f"{called} of {table.caption}", table, note)
         elif isinstance(value, tuple) and value and all(isinstance(entry, str) for entry in value):
             yield _Part("warnings" if name == "warnings" else "list", name, called, value)
 
@@ -210,16 +213,14 @@ def _reproduction(rows: Sequence[Reproduced]) -> dict[str, Any] | None:
     }
 
 
-def _picture(name: str, figure: Figure | Reason) -> _Picture:
+def _shown(name: str, picture: Picture | Reason) -> _Shown:
     caption = CAPTIONS.get(name, name.replace("_", " ").capitalize())
-    if isinstance(figure, Reason):
-        return _Picture(name, caption, None, 0, str(figure))
-    kind, content = "svg+xml", to_bytes(figure, "svg")
-    if len(content) > MOST_SVG_BYTES:
-        kind, content = "png", to_bytes(figure, "png")
+    if isinstance(picture, Reason):
+        return _Shown(name, caption, None, 0, str(picture))
+    is_small = len(picture.svg) <= MOST_SVG_BYTES
+    kind, content = ("svg+xml", picture.svg) if is_small else ("png", picture.png)
     uri = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-    width = round(figure.get_figwidth() * PIXELS_PER_INCH)
-    return _Picture(name, caption, Markup(uri), width, "")  # noqa: S704 - base64
+    return _Shown(name, caption, Markup(uri), round(picture.width * PIXELS_PER_INCH), "")  # noqa: S704 - base64
 
 
 def _warnings(runs: pd.DataFrame) -> list[tuple[str, int]]:

@@ -22,35 +22,30 @@ MOST_POINTS = 60  # of a curve
 MOST_CHARACTERS = 300  # of a text in a prediction
 
 # Of the frame's columns those that are JSON; they are shown name by name.
-_JSON = {"setting", "training", "notes"}
+_JSON = {"setting", "training", "options", "definition", "notes"}
 # Outputs that a reader cannot take in, such as logits.
-_UNREADABLE = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_binary)
+_UNREADABLE = (pa.types.is_fixed_size_list, pa.types.is_binary)
+MOST_TEXTS = 3  # of a list of them, such as the references of a text
 
 
 def runs_json(runs: pd.DataFrame) -> str:
-    """Return the frame's runs as JSON, every distinct value once.
+    """Return the frame's runs as JSON, column by column and every distinct value once.
 
-    ``{"columns": [name, ...], "values": [[distinct values of a column], ...], "rows": [[place in values, ...], ...]}``
+    ``{"count": runs, "columns": [name, ...], "values": [[distinct values of a column], ...], "places": [[place of each
+    run's value among them, ...], ...]}``; in place of the places of a column with one value there is ``null``.
 
     Args:
         runs: the frame's runs, all columns.
     """
     runs = runs.assign(ended=how_ended(runs))
     values: list[list[Any]] = []
-    codes = []
+    places = []
     for name in runs.columns:
-        column = [_plain(value, str(name)) for value in runs[name]]
-        distinct = {json.dumps(value): value for value in column}
-        place = {text: number for number, text in enumerate(distinct)}
-        values.append(list(distinct.values()))
-        codes.append([place[json.dumps(value)] for value in column])
-    return script_json(
-        {
-            "columns": [one_line(str(name)) for name in runs.columns],
-            "values": values,
-            "rows": list(map(list, zip(*codes, strict=True))),
-        }
-    )
+        kinds, distinct = pd.factorize(runs[name], use_na_sentinel=False)
+        values.append([_plain(value, str(name)) for value in distinct])
+        places.append(kinds.tolist() if len(distinct) > 1 else None)
+    columns = [one_line(str(name)) for name in runs.columns]
+    return script_json({"count": len(runs), "columns": columns, "values": values, "places": places})
 
 
 def extras_json(store: Store | None, runs: pd.DataFrame, histories: Mapping[str, History]) -> str:
@@ -115,18 +110,27 @@ def _sample(store: Store | None, run_id: str, size: int) -> dict[str, Any] | Non
     path = store.runs / run_id / PREDICTIONS
     try:
         with pq.ParquetFile(path) as file:
-            names = [field.name for field in file.schema_arrow if not any(test(field.type) for test in _UNREADABLE)]
+            names = [field.name for field in file.schema_arrow if _is_readable(field.type)]
             batch = next(file.iter_batches(batch_size=size, columns=names), None)
             total = file.metadata.num_rows
     except (OSError, pa.ArrowInvalid):  # the sample is an extra; the rows themselves are checked elsewhere
         return None
     if batch is None or not names:
         return None
-    rows = [[_shortened(_plain(value)) for value in row] for row in zip(*batch.to_pydict().values(), strict=True)]
+    values = zip(*batch.to_pydict().values(), strict=True)
+    rows = [[_shortened(value if isinstance(value, list) else _plain(value)) for value in row] for row in values]
     return {"columns": [one_line(name) for name in batch.schema.names], "rows": rows, "total": total}
 
 
+def _is_readable(kind: pa.DataType) -> bool:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return bool(pa.types.is_string(kind.value_type) or pa.types.is_large_string(kind.value_type))
+    return not any(test(kind) for test in _UNREADABLE)
+
+
 def _shortened(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_shortened(_plain(one)) for one in value[:MOST_TEXTS]] + (["…"] if len(value) > MOST_TEXTS else [])
     if isinstance(value, str):
         text = one_line(value)
         return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"

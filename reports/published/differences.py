@@ -11,6 +11,7 @@ import pandas as pd
 
 from methods.presets import Preset, presets_of
 from reports.published.sources import Published
+from reports.tables import percent
 
 
 def differences(runs: pd.DataFrame, printed: Published) -> Iterator[str]:
@@ -27,6 +28,10 @@ def differences(runs: pd.DataFrame, printed: Published) -> Iterator[str]:
         yield "mini suite: small data, few steps"
     if pd.notna(run["limit"]):
         yield f"at most {int(run['limit'])} examples of each split"
+    if pd.notna(run["evaluation_limit"]):
+        yield f"at most {int(run['evaluation_limit'])} reported examples of each subset"
+    if run["train_fraction"] < 1:
+        yield f"{percent(run['train_fraction'])} of the training split"
     if run["budget"] is not None and pd.notna(run["budget"]):
         yield f"size fitted to a budget: {run['budget']}"
     epoch = "best" if run["protocol"] == "paper:best_epoch" else "last"

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from reports.efficiency import in_full
 from reports.published.differences import differences, names_it
 from reports.published.sources import UNAVAILABLE, Published, published
-from reports.rows import BOARD, COLUMN
+from reports.rows import BOARD, COLUMN, at_same
 from reports.tables import MINI_LABEL, NOTHING, Table, is_counted
 
 PAPER_VALUE_UNAVAILABLE = "paper value unavailable"
@@ -71,15 +72,16 @@ class Reproduced:
 def reproduction(runs: pd.DataFrame, cells: pd.DataFrame | None = None) -> tuple[Reproduced, ...]:
     """Set every measured score beside what is printed of the same method, task and metric.
 
-    Where a base model is in no paper, its row stands beside the first number that a paper's authors measured with
-    another, and no difference is formed. Rows of which nothing is printed are left out.
+    Where a base model is in no paper, its row stands beside the first number of each metric that a paper's authors
+    measured with another, and no difference is formed. Rows of which nothing is printed are left out, and so are
+    points of a data-efficiency curve but for its last.
 
     Args:
         runs: the frame's runs.
         cells: the summary of the same runs, whose ``low`` and ``high`` are the interval of the primary metric, where
             they are given.
     """
-    counted = runs[is_counted(runs)]
+    counted = runs[is_counted(runs) & in_full(runs, "score")]
     found: list[Reproduced] = []
     for _, group in counted.groupby([*BOARD, *COLUMN, "method", "row"], dropna=False, sort=False):
         found += _beside(group, cells)
@@ -99,7 +101,9 @@ def _beside(runs: pd.DataFrame, cells: pd.DataFrame | None) -> Iterator[Reproduc
         return
     same = [number for number in published() if names_it(name, number) and number.task == run["task"]]
     others = [number for number in same if number.source.own and number.base_model != run["base_model"]]
-    for number in [number for number in same if number.base_model == run["base_model"]] or others[:1]:
+    # Of other base models one number a metric is enough to say what it is there.
+    first = {number.metric: number for number in reversed(others)}
+    for number in [number for number in same if number.base_model == run["base_model"]] or list(first.values()):
         column = f"metric/{number.metric}"
         if column in runs and bool(runs[column].notna().all()):
             yield _reproduced(runs, number.metric, cells, number, None)
@@ -130,10 +134,7 @@ def _reproduced(
 def _interval(run: pd.Series, cells: pd.DataFrame | None) -> tuple[float, float] | None:
     if cells is None or not {"low", "high"} <= set(cells.columns):
         return None
-    same = pd.Series(True, index=cells.index)
-    for name in (*BOARD, *COLUMN, "row"):
-        same &= cells[name].isna() if pd.isna(run[name]) else (cells[name] == run[name]).fillna(False)
-    (cell,) = (row for _, row in cells[same].iterrows())
+    (cell,) = (row for _, row in cells[at_same(cells, run, (*BOARD, *COLUMN, "row"))].iterrows())
     low, high = cell["low"], cell["high"]
     return None if pd.isna(low) or pd.isna(high) else (float(low), float(high))
 

@@ -14,10 +14,10 @@ The usual order, for one task::
 
 from reports.statistics.comparisons import Comparison, McNemar, compare, compare_all, holm, mcnemar
 from reports.statistics.estimates import MIN_SEEDS, Estimate, Interval, estimate
-from reports.statistics.noise import NoiseFloor, noise_floor
+from reports.statistics.noise import NoiseFloor, floor_of_mean, noise_floor
 from reports.statistics.over_tasks import InterquartileMean, TaskRanking, interquartile_mean, rank_over_tasks
 from reports.statistics.ranks import RankRange, rank_ranges, win_tie_loss
-from reports.statistics.scores import Predictions, Scores, score_runs
+from reports.statistics.scores import Predictions, Scores, leave_one_out, score_runs
 from reports.statistics.trials import expected_best, rank_by_trials
 
 __all__ = [
@@ -36,8 +36,10 @@ __all__ = [
     "compare_all",
     "estimate",
     "expected_best",
+    "floor_of_mean",
     "holm",
     "interquartile_mean",
+    "leave_one_out",
     "mcnemar",
     "noise_floor",
     "rank_by_trials",

@@ -31,6 +31,8 @@ class Comparison:
         p_value: two-sided, of no difference; ``None`` where it could not be tested.
         adjusted_p_value: the same, corrected for the family it was tested in; ``None`` before that.
         reason: a sentence, or ``None``.
+        noise_floor: the difference that repeated runs come to by chance alone, see `NoiseFloor.smallest_difference`;
+            ``None`` where it is not known.
     """
 
     a: str
@@ -43,10 +45,19 @@ class Comparison:
     p_value: float | None
     adjusted_p_value: float | None
     reason: str | None
+    noise_floor: float | None = None
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether the difference is below the noise floor, so that nothing may be read from it."""
+        return self.noise_floor is not None and abs(self.difference) < self.noise_floor
 
     def better(self, alpha: float = 0.05) -> str | None:
-        """Return the method that is significantly better after correction, ``None`` if neither is known to be."""
-        if self.adjusted_p_value is None or self.adjusted_p_value > alpha:
+        """Return the method that is significantly better after correction, ``None`` if neither is known to be.
+
+        Below the noise floor neither is, whatever the p-value.
+        """
+        if self.adjusted_p_value is None or self.adjusted_p_value > alpha or self.is_noise:
             return None
         return self.a if self.difference > 0 else self.b
 

@@ -17,7 +17,7 @@ class NoiseFloor:
     Attributes:
         sd: standard deviation of a run around the mean of its group, pooled over groups; ``None`` where ``reason`` says
             why.
-        max_difference: largest difference between two runs of a group; ``None`` likewise.
+        max_difference: largest difference between two runs of a group; ``None`` likewise, and of a mean of scores.
         degrees: degrees of freedom of ``sd``: runs minus groups.
         groups: number of groups with two runs or more; others say nothing and are left out.
         level: confidence of `smallest_difference`.
@@ -31,18 +31,39 @@ class NoiseFloor:
     level: float
     reason: str | None
 
-    def smallest_difference(self, runs: int = 1) -> float | None:
-        """Return the difference between two means of so many runs each that noise exceeds in 1 - ``level`` of cases.
+    def smallest_difference(self, runs: int = 1, others: int | None = None) -> float | None:
+        """Return the difference between two means of so many runs that noise exceeds in 1 - ``level`` of cases.
 
         Smaller ones must not be read. For single runs it is the repeatability limit of ISO 5725 (or, with other seeds,
         the reproducibility limit), with a t quantile in place of 1.96 because ``sd`` is itself estimated. ``None`` if
         the noise is unknown.
+
+        Args:
+            runs: of the one mean.
+            others: of the other; as many by default.
         """
-        if runs < 1:
-            raise ValueError(f"a mean is of 1 run or more, not {runs}")
+        counts = (runs, runs if others is None else others)
+        if min(counts) < 1:
+            raise ValueError(f"a mean is of 1 run or more, not {min(counts)}")
         if self.sd is None:
             return None
-        return float(t.isf((1 - self.level) / 2, self.degrees)) * self.sd * math.sqrt(2 / runs)
+        return float(t.isf((1 - self.level) / 2, self.degrees)) * self.sd * math.sqrt(sum(1 / n for n in counts))
+
+
+def floor_of_mean(floors: Sequence[NoiseFloor]) -> NoiseFloor:
+    """Return the noise floor of the mean of several scores, such as the average over tasks, with independent noise.
+
+    Its degrees of freedom are the fewest of any of them, which is conservative.
+
+    Args:
+        floors: of each score, one or more.
+    """
+    degrees, groups, level = min(one.degrees for one in floors), sum(one.groups for one in floors), floors[0].level
+    reason = next((one.reason for one in floors if one.reason is not None), None)
+    if reason is not None:
+        return NoiseFloor(None, None, degrees, groups, level, reason)
+    sd = math.sqrt(sum((one.sd or 0.0) ** 2 for one in floors)) / len(floors)
+    return NoiseFloor(sd, None, degrees, groups, level, None)
 
 
 def noise_floor(groups: Iterable[Sequence[float]], level: float = 0.95) -> NoiseFloor:

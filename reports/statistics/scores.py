@@ -165,15 +165,18 @@ def _jackknife(runs: Predictions, metric: Metric, strata: list[np.ndarray]) -> n
     parts = []
     for places in strata:
         left_out = np.stack(
-            [_leave_one_out(metric, runs.labels[places], said[places]) for said in runs.predicted], axis=1
+            [leave_one_out(metric, runs.labels[places], said[places]) for said in runs.predicted], axis=1
         )
         scale = np.sqrt((len(places) - 1) / len(places)) / len(strata)
         parts.append(scale * (left_out - left_out.mean(axis=0)))
     return np.concatenate(parts)
 
 
-def _leave_one_out(metric: Metric, labels: np.ndarray, said: np.ndarray) -> np.ndarray:
-    """Return the metric without each example in turn; one call for all that have the same label and prediction."""
+def leave_one_out(metric: Metric, labels: np.ndarray, said: np.ndarray) -> np.ndarray:
+    """Return the metric without each example in turn, of shape (examples,).
+
+    One call of it for all examples that have the same label and prediction.
+    """
     kind, _ = pd.MultiIndex.from_arrays([labels, said]).factorize()
     _, firsts = np.unique(kind, return_index=True)
     return np.array([metric(np.delete(labels, first), np.delete(said, first)) for first in firsts])[kind]

@@ -117,9 +117,13 @@ class Planter:
         provenance: Provenance = PROVENANCE,
         selection_metrics: dict[str, float] | None = None,
         rows: pd.DataFrame | None = None,
+        others: dict[str, float] | None = None,
+        measured: dict[str, float] | None = None,
         **spec: Any,
     ) -> RunRecord:
         """Commit the record of one run; ``spec`` is what differs from `SPEC`.
+
+        ``others`` are metrics beside the primary one, ``measured`` is what was measured of general text.
 
         A run that is ok leaves per-example rows that bear its score out, made up unless given; where its task or
         metric is not known, any rows will do.
@@ -129,12 +133,13 @@ class Planter:
             status=status,
             reason=reason,
             primary=metric,
-            metrics={} if score is None else {metric: score},
+            metrics={} if score is None else {metric: score, **(others or {})},
             selection_metrics=selection_metrics or {},
             examples={"train": 64, "validation": 16},
             ledger=ledger,
             cost=cost,
             provenance=provenance,
+            retention=measured or {},
         )
         folder = self.store.workspace(record.run_id)
         if status is Status.OK:
@@ -173,6 +178,28 @@ def planted(planter: Planter) -> Planter:
     vera   0.4, 0.5, 0.9         out of memory              not run
     =====  ====================  =========================  ================
     """
+    plant(planter)
+    return planter
+
+
+@pytest.fixture(scope="module")
+def planted_once(tmp_path_factory: pytest.TempPathFactory) -> Planter:
+    """The same, for tests that only read it or what is made of it."""
+    store = Store(tmp_path_factory.mktemp("once") / "store")
+    store.prepare()
+    planter = Planter(store)
+    plant(planter)
+    return planter
+
+
+@pytest.fixture
+def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a report whose tables are the question: figures take longer than all else in it."""
+    monkeypatch.setattr("reports.report.all_figures", lambda *arguments: {})
+
+
+def plant(planter: Planter) -> None:
+    """Plant the runs of `planted`."""
     vera = {"method": "vera", "setting": {"rank": 256, "learning_rate": 0.01}, "method_code": "vera-1"}
     vera_ledger = replace(LEDGER, reported=18_432, trainable=18_432, optimised=18_432)
     cola: Json = {"task": "glue/cola", "task_code": "cola-1"}
@@ -185,7 +212,6 @@ def planted(planter: Planter) -> Planter:
     planter.seeds([0.4, 0.5, 0.9], ledger=vera_ledger, **vera, **cola)
     memory = {"status": Status.OUT_OF_MEMORY, "reason": "The device has 1 GiB.", "cost": None}
     planter.run(ledger=vera_ledger, **memory, **vera, **rte)
-    return planter
 
 
 @pytest.fixture

@@ -129,3 +129,15 @@ def test_rendered_with_protocol_and_label(planter: Any) -> None:
         assert "method_code" in text
         assert "good-1" in text
     assert page == markdown(compare_methods(planter.store, "good", "bad"))
+
+
+def test_the_same_options_are_compared_with_each_other(planter: Any, other: Any) -> None:
+    chat = {"task": "outside/chat", "metric": "rating"}
+    planter.run(6.0, **GOOD, **chat, options={"judge": "a", "repeats": 2})
+    for judge, rating in (("a", 7.0), ("b", 8.0)):
+        other.run(rating, **GOOD, **chat, options={"judge": judge, "repeats": 2})
+    compared = compare_stores(planter.store, other.store)
+    assert [(one.task, one.mean_a, one.mean_b) for one in compared.contrasts] == [
+        ('outside/chat (judge="a")', 6.0, 7.0)  # which the first store, having no other, calls by its task alone
+    ]
+    assert any('Only other has a score of good on outside/chat (judge="b")' in note for note in compared.notes)

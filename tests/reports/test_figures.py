@@ -8,14 +8,13 @@ import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -44,14 +43,14 @@ def draw(planter: Any) -> Figure:
 
 def means(axes: Axes) -> list[tuple[float, float, float | None]]:
     """Return where each mean stands, and half the length of its bar."""
-    found = []
-    for container in axes.containers:
-        assert isinstance(container, ErrorbarContainer)
-        line, _, bars = container.lines
-        x, y = float(line.get_xdata()[0]), float(line.get_ydata()[0])
-        low_high = bars[0].get_segments()[0][:, 1] if bars else None
-        found.append((x, y, float(low_high[1] - low_high[0]) / 2 if low_high is not None else None))
-    return found
+    bars = {float(bar[0, 0]): float(bar[1, 1] - bar[0, 1]) / 2 for bar in axes.collections[0].get_segments()}
+    points = [point for line in axes.lines if line.get_markersize() == 5 for point in line.get_xydata()]
+    return [(float(x), float(y), bars.get(float(x))) for x, y in points]
+
+
+def runs(axes: Axes) -> np.ndarray:
+    """Return where each run stands."""
+    return np.concatenate([line.get_xydata() for line in axes.lines if line.get_markersize() == 3])
 
 
 def texts(figure: Figure) -> list[str]:
@@ -65,8 +64,7 @@ def test_means_bars_and_runs_stand_where_they_should(planted: Any) -> None:
     assert lora == pytest.approx((math.log10(294_912), 60.0, 10.0))
     assert vera == pytest.approx((math.log10(18_432), 60.0, 100 * math.sqrt(0.07)))
     assert means(rte) == [pytest.approx((math.log10(294_912), 75.0, 100 * math.sqrt(0.005)))]
-    points = np.concatenate([np.asarray(collection.get_offsets()) for collection in cola.collections[:1]])
-    assert sorted(points[:, 1]) == pytest.approx([40, 50, 50, 60, 70, 90])
+    assert sorted(runs(cola)[:, 1]) == pytest.approx([40, 50, 50, 60, 70, 90])
     assert cola.get_ylabel() == "matthews_correlation x100"
     assert {axes.get_xlim() for axes in (cola, rte, stsb)} == {cola.get_xlim()}
 
@@ -110,8 +108,7 @@ def test_methods_of_one_size_stand_side_by_side_around_it(planter: Any) -> None:
     assert places == sorted(places)
     assert min(right - left for left, right in pairwise(places)) > 0.02
     assert sum(places) / 3 == pytest.approx(math.log10(294_912))
-    offsets = np.asarray(axes.collections[0].get_offsets())
-    assert sorted(offsets[:, 0]) == pytest.approx(places)
+    assert sorted(runs(axes)[:, 0]) == pytest.approx(places)
 
 
 def test_a_sweep_keeps_the_colour_and_marker_of_its_method(planter: Any) -> None:
@@ -120,7 +117,7 @@ def test_a_sweep_keeps_the_colour_and_marker_of_its_method(planter: Any) -> None
             ledger = replace(planter.ledger, reported=rank * 1000)
             planter.run(0.5, method=method, setting={"rank": rank}, ledger=ledger)
     (axes,) = draw(planter).axes
-    looks = {(c.lines[0].get_color(), c.lines[0].get_marker()) for c in axes.containers}
+    looks = {(line.get_color(), line.get_marker()) for line in axes.lines}
     assert looks == {(COLOURS[0], MARKERS[0]), (COLOURS[1], MARKERS[1])}
 
 
@@ -154,6 +151,33 @@ def test_a_tall_figure_is_still_drawn(planter: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("reports.figures.style.MOST_PIXELS", 500)
     planter.run(0.5)
     assert Image.open(io.BytesIO(to_bytes(draw(planter), "png"))).height <= 501
+
+
+def test_more_leaderboards_than_anybody_reads_are_not_drawn(planter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        planter.run(0.5, base_model=f"model-{number}")
+    assert len(draw(planter).axes) == 3
+    monkeypatch.setattr("reports.figures.style.MOST_HEIGHT", 5)
+    figure = draw(planter)
+    assert len(figure.axes) == 2
+    shown = " ".join(" ".join(texts(figure)).split())
+    assert "not drawn, for want of room: the last 1 of 3 parts" in shown
+    monkeypatch.setattr("reports.figures.style.MOST_HEIGHT", 1)
+    assert len(draw(planter).axes) == 1
+
+
+def test_panels_and_their_texts_do_not_touch(planted: Any) -> None:
+    planted.run(0.5, base_model="another")
+    figure = draw(planted)
+    figure.draw_without_rendering()
+    boxes = [axes.get_tightbbox() for axes in figure.axes]
+    boxes += [text.get_window_extent() for area in figure.subfigs for text in area.texts if text.get_text()]
+    boxes += [legend.get_window_extent() for legend in figure.findobj(matplotlib.legend.Legend)]
+    assert len(boxes) > 8
+    for one, other in combinations(boxes, 2):
+        assert not (one.x0 < other.x1 and other.x0 < one.x1 and one.y0 < other.y1 and other.y0 < one.y1)
+    edges = figure.bbox
+    assert all(edges.x0 <= box.x0 and box.x1 <= edges.x1 and edges.y0 <= box.y0 and box.y1 <= edges.y1 for box in boxes)
 
 
 def test_files_are_pictures_and_the_same_each_time(planted: Any) -> None:

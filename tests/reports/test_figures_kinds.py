@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.container import ErrorbarContainer
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.record import Status
@@ -70,8 +70,19 @@ def drawn(figure: Figure | Reason) -> Figure:
 
 
 def of_scores(figures: dict[str, Figure | Reason]) -> dict[str, Figure | Reason]:
-    """Return those that need no search of hyper-parameters."""
-    return {name: figure for name, figure in figures.items() if name != "score_vs_trials"}
+    """Return those that need neither a search of hyper-parameters nor shares of the training split."""
+    return {name: figure for name, figure in figures.items() if name not in ("score_vs_trials", "data_efficiency")}
+
+
+def means(axes: Axes) -> list[tuple[float, float]]:
+    """Return where the means of settings stand, from left to right."""
+    lines = [line for line in axes.lines if line.get_markersize() == 5]
+    return sorted((float(x), float(y)) for line in lines for x, y in line.get_xydata())
+
+
+def bars(axes: Axes) -> list[np.ndarray]:
+    """Return the ends of every bar."""
+    return list(axes.collections[0].get_segments())
 
 
 def texts(figure: Figure) -> list[str]:
@@ -94,36 +105,34 @@ def test_the_front_is_what_nothing_beats(costs: list[float], scores: list[float]
 def test_memory_and_time_stand_where_they_were_measured(several: Any) -> None:
     memory = drawn(score_vs_memory(runs_of(several)))
     cola = memory.axes[0]
-    points = sorted((c.lines[0].get_xdata()[0], c.lines[0].get_ydata()[0]) for c in cola.containers)
-    assert np.allclose(points, [(1.0, 60.0), (2.0, 70.0), (3.0, 80.0), (4.0, 90.0)])
+    assert np.allclose(means(cola), [(1.0, 60.0), (2.0, 70.0), (3.0, 80.0), (4.0, 90.0)])
     time = drawn(score_vs_step_time(runs_of(several))).axes[0]
-    assert sorted(c.lines[0].get_xdata()[0] for c in time.containers) == pytest.approx([0.2, 0.3, 0.4, 0.5])
+    assert [x for x, _ in means(time)] == pytest.approx([0.2, 0.3, 0.4, 0.5])
     assert "peak process memory while training (GiB)" in texts(memory)
 
 
 def test_memory_of_the_accelerator_goes_before_that_of_the_process(planter: Any) -> None:
     planter.run(0.5, cost=replace(planter.cost, peak_device_bytes=3 * 2**30))
     figure = drawn(score_vs_memory(runs_of(planter)))
-    assert figure.axes[0].containers[0].lines[0].get_xdata()[0] == 3.0
+    assert means(figure.axes[0]) == [(3.0, 50.0)]
     assert "peak accelerator memory while training (GiB)" in texts(figure)
 
 
 def test_a_level_bar_goes_from_the_least_to_the_most(planter: Any) -> None:
     for seed, seconds in enumerate((40.0, 50.0, 90.0)):
         planter.run(0.5, seed=seed, cost=replace(planter.cost, train_seconds=seconds))
-    (container,) = drawn(score_vs_step_time(runs_of(planter))).axes[0].containers
-    assert isinstance(container, ErrorbarContainer)
-    level = container.lines[2][0].get_segments()[0]
-    assert level[:, 0] == pytest.approx([0.4, 0.9])
-    assert container.lines[0].get_xdata()[0] == pytest.approx(0.6)
+    axes = drawn(score_vs_step_time(runs_of(planter))).axes[0]
+    upright, level = bars(axes)
+    assert upright[:, 0] == pytest.approx([0.6, 0.6])
+    assert level == pytest.approx(np.array([[0.4, 50.0], [0.9, 50.0]]))
+    assert means(axes) == [(pytest.approx(0.6), 50.0)]
 
 
 def test_intervals_go_before_standard_deviations(planter: Any) -> None:
     planter.seeds([0.5, 0.6, 0.7])
     runs = runs_of(planter)
     figure = drawn(score_vs_step_time(runs, summarise(runs).assign(low=0.45, high=0.8)))
-    (container,) = figure.axes[0].containers
-    upright = container.lines[2][-1].get_segments()[0]
+    (upright,) = bars(figure.axes[0])
     assert upright[:, 1] == pytest.approx([45.0, 80.0])
     assert any("95 % interval of the mean" in " ".join(text.split()) for text in texts(figure))
 

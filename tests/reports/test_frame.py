@@ -17,6 +17,7 @@ from bench.errors import UserError
 from bench.record import Status
 from bench.store import Store
 from reports.frame import read_frame
+from reports.leaderboard import leaderboards
 
 
 def test_one_row_a_run_with_all_that_was_recorded(planter: Any) -> None:
@@ -125,3 +126,40 @@ def test_importing_reports_imports_no_deep_learning_library() -> None:
     program = "import sys, reports.report; print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_options_definition_share_and_what_was_measured_are_columns(planter: Any) -> None:
+    planter.run(0.5, options={"b": [1], "a": "x"}, definition=None, train_fraction=0.25, evaluation_limit=7)
+    planter.run(0.5, seed=1, measured={"before": -3.0, "after": -3.5}, retention="text-1")
+    runs = read_frame(planter.store).runs.set_index("seed")
+    assert runs["options"].fillna("none").tolist() == ['{"a": "x", "b": [1]}', "none"]
+    assert runs["definition"].isna().all()
+    assert runs.loc[0, ["train_fraction", "evaluation_limit"]].tolist() == [0.25, 7]
+    assert runs.loc[1, ["retention", "retention/before", "retention/after"]].tolist() == ["text-1", -3.0, -3.5]
+    assert runs["column"].tolist() == ['glue/cola (a="x", b=[1])', "glue/cola (a unset, b unset)"]
+
+
+def test_a_repeat_knows_what_it_repeats(planter: Any) -> None:
+    first = planter.run(0.5)
+    second = planter.run(0.6, repeat=1)
+    frame = read_frame(planter.store)
+    assert frame.runs["repeat_of"].tolist() == frame.runs["run_id"].tolist() == [first.run_id]
+    assert frame.aside[["run_id", "repeat_of", "repeat"]].to_numpy().tolist() == [[second.run_id, first.run_id, 1]]
+    assert list(frame.left_out) == [first.run_id]
+
+
+def test_the_score_of_a_search_is_that_of_its_own_metric(planter: Any) -> None:
+    run = planter.run(None, purpose="selection", selection_metrics={"log_likelihood": -1.5, "accuracy": 0.5})
+    again = replace(run, selection_primary="log_likelihood")
+    planter.store.commit(again, planter.store.workspace(run.run_id))
+    assert read_frame(planter.store).aside["selection_score"].tolist() == [-1.5]
+
+
+def test_fewer_reported_examples_are_another_leaderboard(planter: Any) -> None:
+    planter.run(0.5)
+    planter.run(0.6, evaluation_limit=50)
+    titles = [board.title for board in leaderboards(read_frame(planter.store))]
+    assert titles == [
+        "roberta-base, protocol strict, all examples, at most 50 of each subset reported, no budget",
+        "roberta-base, protocol strict, all examples, no budget",
+    ]

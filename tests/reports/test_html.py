@@ -13,12 +13,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 from bench.errors import UserError
 from bench.record import Status
 from bench.store import PREDICTIONS
-from reports.figures import History, Reason
+from reports.figures import History, Picture, Reason
 from reports.frame import read_frame
 from reports.html import Page, render_page, write_html
 from reports.html.runs import MOST_CHARACTERS, MOST_POINTS, MOST_PREDICTIONS, extras_json, runs_json, script_json
@@ -39,6 +38,7 @@ HOSTILE = [
     "\u202eesrever\u2028\x1b[2J\n",
     "$&\\u003c/script>",
 ]
+PICTURE = Picture(b"\x89PNG", b"<svg/>", 1.0)
 VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta"}
 
 
@@ -86,9 +86,9 @@ def block(text: str, name: str) -> str:
 
 def runs_of(text: str) -> list[dict[str, Any]]:
     data = json.loads(block(text, "runs-data"))
+    columns = list(zip(data["columns"], data["values"], data["places"], strict=True))
     return [
-        {name: values[code] for name, values, code in zip(data["columns"], data["values"], row, strict=True)}
-        for row in data["rows"]
+        {name: values[places[run] if places else 0] for name, values, places in columns} for run in range(data["count"])
     ]
 
 
@@ -118,7 +118,7 @@ def hostile(planter: Any) -> Any:
 
 
 def test_everything_is_on_the_page(planted: Any) -> None:
-    parsed = Parsed(page_of(planted, figures={"heat_map": Reason("There is nothing to draw.")}))
+    parsed = Parsed(page_of(planted, pictures={"heat_map": Reason("There is nothing to draw.")}))
     shown = parsed.shown()
     assert "roberta-base, protocol strict" in shown
     assert "The loss was not finite at step 12." in shown
@@ -134,7 +134,7 @@ def test_everything_is_on_the_page(planted: Any) -> None:
 
 def test_the_label_of_a_miniature_stands_at_the_top_and_at_its_board(planter: Any) -> None:
     planter.run(0.5, small=True)
-    text = page_of(planter, figures={"heat_map": Figure(figsize=(1, 1))})
+    text = page_of(planter, pictures={"heat_map": PICTURE})
     assert Parsed(text).shown().count(MINI_LABEL) == 4  # page, board, published numbers, figure
     assert "where so marked" not in text
     planter.run(0.5, seed=1)
@@ -166,13 +166,24 @@ def test_samples_are_capped(planter: Any) -> None:
     rows = pd.DataFrame(
         {"example": ["x" * 1000] * 50, "label": [0] * 50, "prediction": [0] * 50, "logits": [[0.1]] * 50}
     )
-    planter.run(0.5, task="e2e_nlg", metric="bleu", rows=rows.assign(subset=""))
+    planter.run(0.5, task="outside/texts", metric="bleu", rows=rows.assign(subset=""))
     (extra,) = extras_of(page_of(planter, store=planter.store))
     assert "logits" not in extra["predictions"]["columns"]
     assert len(extra["predictions"]["rows"]) == MOST_PREDICTIONS
     assert len(extra["predictions"]["rows"][0][0]) == MOST_CHARACTERS + 1
-    many = pd.concat([read_frame(planter.store).runs] * 5_000)
-    assert len(runs_json(many)) < 600_000
+    many = read_frame(planter.store).runs.loc[[0] * 5_000]
+    assert len(runs_json(many)) < 10_000  # what is the same in all runs is there once
+    some = many.assign(seed=range(5_000), run_id=[f"{number:016x}" for number in range(5_000)])
+    assert len(runs_json(some)) < 200_000
+
+
+def test_lists_of_texts_are_shown_shortened(planter: Any) -> None:
+    texts = ["a\nb", "x" * 1000, "c", "d"]
+    rows = pd.DataFrame({"example": ["1"], "subset": "", "references": [texts], "steps": [[1, 2]]})
+    planter.run(0.5, task="outside/task", rows=rows)
+    (extra,) = extras_of(page_of(planter, store=planter.store))
+    assert extra["predictions"]["columns"] == ["example", "subset", "references"]
+    assert extra["predictions"]["rows"][0][2] == ["a\\nb", "x" * MOST_CHARACTERS + "…", "c", "…"]
 
 
 def test_a_sample_that_cannot_be_read_is_left_out(planter: Any) -> None:
@@ -222,7 +233,7 @@ def test_numbers_that_json_lacks_are_words() -> None:
 
 
 def test_the_page_needs_nothing_from_outside(planted: Any) -> None:
-    text = page_of(planted, figures={"heat_map": Figure(figsize=(1, 1))})
+    text = page_of(planted, pictures={"heat_map": PICTURE})
     parsed = Parsed(text)
     assert "http:" not in text
     assert "https:" not in text
@@ -247,7 +258,7 @@ def test_the_policy_allows_this_pages_own_script_and_style_alone(planted: Any) -
 
 
 def test_tables_can_be_read_without_seeing_them(planted: Any) -> None:
-    parsed = Parsed(page_of(planted, figures={"heat_map": Figure(figsize=(1, 1))}))
+    parsed = Parsed(page_of(planted, pictures={"heat_map": PICTURE}))
     assert all(cell.get("scope") in ("col", "row") for cell in parsed.all("th"))
     assert len(parsed.all("caption")) == len(parsed.all("table")) > 3
     assert all(image.get("alt") for image in parsed.all("img"))
@@ -293,8 +304,8 @@ def _luminance(colour: str) -> float:
 def test_the_same_records_are_the_same_bytes(planted: Any, tmp_path: Path) -> None:
     frame = read_frame(planted.store)
     boards = leaderboards(frame)
-    figures = {"heat_map": Reason("None.")}
-    files = [write_html(frame, boards, figures, planted.store, tmp_path / name) for name in ("one", "other/two")]
+    page = Page(frame, boards, {"heat_map": Reason("None.")}, store=planted.store)
+    files = [write_html(page, tmp_path / name) for name in ("one", "other/two")]
     one, other = (file.read_bytes() for file in files)
     assert files[0].name == "index.html"
     assert one == other
@@ -304,15 +315,15 @@ def test_a_directory_that_cannot_be_made_is_said_so(planted: Any, tmp_path: Path
     frame = read_frame(planted.store)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to"):
-        write_html(frame, leaderboards(frame), {}, planted.store, tmp_path / "file")
+        write_html(Page(frame, leaderboards(frame)), tmp_path / "file")
 
 
 def test_a_large_figure_is_a_png(planter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     planter.run(0.5)
-    figures = {"heat_map": Figure(figsize=(1, 1))}
-    assert "data:image/svg+xml;base64," in page_of(planter, figures=figures)
-    monkeypatch.setattr("reports.html.page.MOST_SVG_BYTES", 10)
-    assert "data:image/png;base64," in page_of(planter, figures=figures)
+    pictures = {"heat_map": PICTURE}
+    assert "data:image/svg+xml;base64," in page_of(planter, pictures=pictures)
+    monkeypatch.setattr("reports.html.page.MOST_SVG_BYTES", 5)
+    assert "data:image/png;base64," in page_of(planter, pictures=pictures)
 
 
 def test_refused_records_are_told(planted: Any, damage: Any) -> None:

@@ -18,11 +18,12 @@ from PIL import Image
 
 from bench.record import Status
 from bench.store import HISTORY
-from reports.figures import all_figures, read_histories
+from reports.figures import all_figures, pictured, read_histories
 from reports.frame import read_frame
 from reports.html import Page, render_page
 from reports.leaderboard import leaderboards
 from reports.published import reproduction
+from reports.report import write_report
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
@@ -68,29 +69,29 @@ def _with_script(page: Path, script: str) -> Path:
     return copy
 
 
-@pytest.fixture
-def page(planted: Any, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def page(planted_once: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The planted store, with an attack in every text, a curve and all figures."""
     spec = {"method": ATTACK, "setting": {ATTACK: ATTACK}}
-    notes = replace(planted.provenance, notes=(ATTACK,), hardware={"processor": ATTACK})
+    notes = replace(planted_once.provenance, notes=(ATTACK,), hardware={"processor": ATTACK})
     rows = pd.DataFrame({"example": [ATTACK] * 3, "subset": "", "label": ATTACK, "prediction": ATTACK})
-    attacked = planted.run(0.1, metric=ATTACK, task=ATTACK, provenance=notes, rows=rows, small=True, **spec)
-    planted.run(status=Status.ERROR, reason=ATTACK, seed=7, small=True, **spec)
+    attacked = planted_once.run(0.1, metric=ATTACK, task=ATTACK, provenance=notes, rows=rows, small=True, **spec)
+    planted_once.run(status=Status.ERROR, reason=ATTACK, seed=7, small=True, **spec)
     entries = [{"step": step, "loss": 1 / step} for step in range(1, 9)]
     log = "".join(json.dumps(entry) + "\n" for entry in entries)
-    (planted.store.runs / attacked.run_id / HISTORY).write_text(log, encoding="utf-8")
-    frame = read_frame(planted.store)
-    histories = read_histories(planted.store, frame.runs["run_id"])
-    figures = all_figures(frame, histories=histories)
-    text = render_page(Page(frame, leaderboards(frame), figures, reproduction(frame.runs), histories, planted.store))
-    path = tmp_path / "index.html"
-    path.write_text(text, encoding="utf-8")
-    (tmp_path / "attacked").write_text(attacked.run_id)
+    (planted_once.store.runs / attacked.run_id / HISTORY).write_text(log, encoding="utf-8")
+    frame = read_frame(planted_once.store)
+    histories = read_histories(planted_once.store, frame.runs["run_id"])
+    pictures = pictured(all_figures(frame, histories=histories))
+    content = Page(frame, leaderboards(frame), pictures, reproduction(frame.runs), histories, planted_once.store)
+    path = tmp_path_factory.mktemp("page") / "index.html"
+    path.write_text(render_page(content), encoding="utf-8")
+    path.with_name("attacked").write_text(attacked.run_id)
     return path
 
 
 def test_nothing_hostile_runs_and_a_run_opens(page: Path, tmp_path: Path) -> None:
-    dom = dump(page, f"#run={(tmp_path / 'attacked').read_text()}", tmp_path)
+    dom = dump(page, f"#run={page.with_name('attacked').read_text()}", tmp_path)
     assert "<title>parbench report</title>" in dom
     assert '<img src="x"' not in dom
     assert re.search(r'<dialog id="panel"[^>]* open', dom)
@@ -99,6 +100,24 @@ def test_nothing_hostile_runs_and_a_run_opens(page: Path, tmp_path: Path) -> Non
     assert re.search(r'<path d="M[\d. ]+(L[\d. ]+){7}"', panel)
     assert unescape(panel).count("document.title='taken'") > 6
     assert "MINI SUITE" in panel
+
+
+def test_shares_repeats_and_texts_are_on_the_page(planter: Any, tmp_path: Path) -> None:
+    for share in (0.1, 1.0):
+        planter.seeds([0.5, 0.6, 0.7], train_fraction=share)
+    planter.run(0.55, repeat=1)
+    rows = pd.DataFrame({"example": ["1"], "subset": "", "references": [["one way", ATTACK]]})
+    options = {"judge": ATTACK}
+    asked = planter.run(6.5, task="outside/chat", metric="rating", rows=rows, options=options, base_model="another")
+    report = write_report(planter.store)
+    dom = dump(report.page, f"#run={asked.run_id}", tmp_path)
+    assert column(dom, "efficiency-1", 0) == ["lora"]
+    assert column(dom, "board-2-noise", 3) == ["2"]
+    assert re.search(r'<details class="folded"><summary>[^<]*10 % of the training split</summary>', dom)
+    panel = unescape(dom[dom.index('<div id="panel-body">') :])
+    assert f"one way | {ATTACK}" in panel
+    assert "Task options" in panel
+    assert "<title>parbench report</title>" in dom
 
 
 def test_the_address_sorts_and_filters(page: Path, tmp_path: Path) -> None:
@@ -128,7 +147,7 @@ def test_leaving_a_run_by_its_button_or_the_address_keeps_the_sorting(page: Path
           () => { tell(); document.title = said.join(" "); },
         ];
         steps.forEach((step, number) => setTimeout(step, 200 * (number + 1)));
-    """.replace("RUN", (tmp_path / "attacked").read_text())
+    """.replace("RUN", page.with_name("attacked").read_text())
     dom = dump(_with_script(page, script), "#sort.board-1-scores=1.asc", tmp_path)
     told = re.search("<title>(.*?)</title>", dom)
     assert told is not None
@@ -152,7 +171,7 @@ def test_it_fits_in_the_width(page: Path, tmp_path: Path, width: int) -> None:
 def test_five_thousand_runs_open(planter: Any, tmp_path: Path) -> None:
     planter.run(0.5)
     frame = read_frame(planter.store)
-    many = pd.concat([frame.runs] * 5_000, ignore_index=True)
+    many = frame.runs.loc[[0] * 5_000].reset_index(drop=True)
     many = many.assign(run_id=[f"{number:016x}" for number in range(5_000)], seed=range(5_000))
     path = tmp_path / "index.html"
     path.write_text(render_page(Page(replace(frame, runs=many), ())), encoding="utf-8")

@@ -15,7 +15,9 @@ from bench.code_version import source_hash
 from bench.record import RunRecord, Status
 from bench.store import PREDICTIONS
 from reports.frame import read_frame
+from reports.jackknife import LeftOut
 from reports.report import write_report
+from tasks.base import Task
 
 
 def rows(predicted: list[int], labels: list[int], **columns: Any) -> pd.DataFrame:
@@ -43,6 +45,7 @@ def edit_one_label(path: Path) -> None:
         (lambda path: path.write_bytes(path.read_bytes()[:-1]), "was changed after it was written"),
     ],
 )
+@pytest.mark.usefixtures("_no_figures")
 def test_a_harmed_file_is_refused_and_counts_nowhere(planter: Any, harm: Callable[[Path], Any], reason: str) -> None:
     planter.seeds([0.5, 0.6])
     harmed = planter.run(0.9, seed=2)
@@ -109,6 +112,7 @@ def test_what_is_no_table_is_refused(planter: Any) -> None:
     assert refused.reason.startswith("is not a table of rows")
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_an_unknown_task_is_kept_and_marked(planter: Any) -> None:
     planter.run(0.5, task="outside/task")
     report = write_report(planter.store)
@@ -129,6 +133,8 @@ def test_a_metric_that_the_task_no_longer_has_is_kept_and_marked(planter: Any) -
 class ByLogits:
     """A task that scores what a run found likely."""
 
+    name, definition, leave_one_out = "glue/cola", None, Task.leave_one_out
+
     def score(self, predictions: pd.DataFrame) -> dict[str, float]:
         return {"loss": float(np.mean([row[0] for row in predictions["logits"]]))}
 
@@ -137,7 +143,7 @@ class ByLogits:
 def test_logits_are_read_for_a_task_that_needs_them(
     planter: Any, monkeypatch: pytest.MonkeyPatch, loss: float, refused: int
 ) -> None:
-    monkeypatch.setattr("reports.integrity._find_task", lambda name: ByLogits())
+    monkeypatch.setattr("reports.integrity._find_task", lambda spec: ByLogits())
     planter.run(loss, metric="loss", rows=rows([1, 0], [1, 1], logits=[[1.0], [3.0]]))
     assert len(read_frame(planter.store).unreadable) == refused
 
@@ -145,7 +151,7 @@ def test_logits_are_read_for_a_task_that_needs_them(
 def test_failed_runs_need_no_rows(planter: Any) -> None:
     planter.run(status=Status.DIVERGED, reason="The loss rose.")
     frame = read_frame(planter.store)
-    assert (len(frame.runs), frame.unreadable, frame.said) == (1, (), {})
+    assert (len(frame.runs), frame.unreadable, frame.left_out) == (1, (), {})
 
 
 def test_rows_are_kept_by_example_whatever_their_order(planter: Any) -> None:
@@ -155,9 +161,12 @@ def test_rows_are_kept_by_example_whatever_their_order(planter: Any) -> None:
     first = planter.run(rows=table, **accuracy)
     second = planter.run(rows=table.iloc[::-1], seed=1, **accuracy)
     other = planter.run(rows=table.assign(example=[f"test:{row}" for row in range(5)]), seed=2, **accuracy)
-    said = read_frame(planter.store).said
-    assert said[first.run_id].examples is said[second.run_id].examples is not said[other.run_id].examples
-    np.testing.assert_array_equal(said[first.run_id].predicted, predicted)
-    np.testing.assert_array_equal(said[second.run_id].predicted, predicted)
-    np.testing.assert_array_equal(said[second.run_id].examples.labels, labels)
-    assert said[first.run_id].predicted.dtype.itemsize == 1
+    left_out = read_frame(planter.store).left_out
+    found = [left_out[run.run_id] for run in (first, second, other)]
+    assert all(isinstance(one, LeftOut) for one in found)
+    assert found[0].examples is found[1].examples is not found[2].examples
+    np.testing.assert_array_equal(found[0].examples.labels, labels)
+    # Without a right one 2 of 4 are right, without a wrong one 3.
+    for one in found[:2]:
+        np.testing.assert_allclose(one.scores[one.kinds], [0.5, 0.75, 0.5, 0.75, 0.5])
+        assert one.kinds.dtype.itemsize == 1

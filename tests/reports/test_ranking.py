@@ -178,5 +178,5 @@ def test_the_tidy_numbers(planter: Any) -> None:
     assert over.loc["good", "average_rank_worst"] == 1
     assert list(over["mean_rank"]) == [2.0, 1.0]
     pairs = comparison_numbers(boards)
-    assert list(pairs["task"]) == ["glue/rte", "glue/sst2", "average over tasks"]
+    assert list(pairs["column"]) == ["glue/rte", "glue/sst2", "average over tasks"]
     assert (pairs["adjusted_p_value"] < 0.05).all()

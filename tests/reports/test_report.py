@@ -26,6 +26,7 @@ NAMES = {
     "leaderboard.tex",
     "leaderboard.parquet",
     "over_tasks.csv",
+    "subsets.csv",
     "comparisons.csv",
     "runs.csv",
     "index.html",
@@ -72,6 +73,7 @@ def test_another_process_writes_the_same_bytes(planted: Any, tmp_path: Path) -> 
     assert contents(tmp_path / "here") == contents(tmp_path / "there")
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_failures_are_listed_with_their_reasons(planted: Any) -> None:
     page = write_report(planted.store).files[0].read_text(encoding="utf-8")
     assert "Runs: 13, of which 11 have a score. Refused records: 0." in page
@@ -79,6 +81,7 @@ def test_failures_are_listed_with_their_reasons(planted: Any) -> None:
     assert "| vera | glue/rte | roberta-base | 0 | out of memory | The device has 1 GiB. |" in page
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_warnings_of_runs_are_listed(planter: Any) -> None:
     for seed in range(2):
         planter.run(0.5, seed=seed, provenance=replace(planter.provenance, notes=("Beware | of it; always.",)))
@@ -96,6 +99,7 @@ def test_scores_that_cannot_be_drawn_are_counted(planter: Any) -> None:
     assert "Not drawn, because their parameters were not counted: 1 of the runs with a score." in page
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_runs_of_a_search_and_repeats_are_listed_and_count_nowhere(planter: Any) -> None:
     planter.seeds([0.5, 0.6])
     planter.run(0.9, repeat=1)
@@ -112,6 +116,7 @@ def test_runs_of_a_search_and_repeats_are_listed_and_count_nowhere(planter: Any)
     ]
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_unreadable_records_are_listed(planted: Any, damage: Callable[[str, str], None]) -> None:
     half, edited = (planted.run(0.5, task=task).run_id for task in ("c", "d"))
     damage(half, "half")
@@ -159,6 +164,7 @@ def test_a_full_suite_is_not_called_small(planted: Any) -> None:
         assert b"MINI SUITE" not in path.read_bytes()
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_a_mixed_store_says_which_part_is_small(planter: Any) -> None:
     planter.run(0.5, small=True, suite="mini")
     planter.run(0.5, base_model="roberta-large")
@@ -168,6 +174,7 @@ def test_a_mixed_store_says_which_part_is_small(planter: Any) -> None:
     assert MINI_LABEL not in full
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_csv_files_read_back(planter: Any) -> None:
     name = 'a "quoted", b|c\nnew line'
     planter.seeds([0.1, 0.2], method=name)

@@ -7,14 +7,16 @@ from typing import Any
 
 import pandas as pd
 
-from reports.rows import row_labels
+from reports.rows import column_labels, row_labels
+
+NO_SETTING = ("task", "method", "epochs", "share")
 
 
 def label(*runs: dict[str, Any]) -> list[str]:
     """Return the labels of runs given as ``{"task": ..., hyper-parameter: ...}``."""
     rows = []
     for run in runs:
-        setting = {name: value for name, value in run.items() if name not in ("task", "method", "epochs")}
+        setting = {name: value for name, value in run.items() if name not in NO_SETTING}
         training = {"epochs": run.get("epochs", 3)}
         rows.append(
             {
@@ -22,10 +24,12 @@ def label(*runs: dict[str, Any]) -> list[str]:
                 "base_model": "b",
                 "protocol": "p",
                 "limit": pd.NA,
+                "evaluation_limit": pd.NA,
                 "budget": pd.NA,
+                "train_fraction": run.get("share", 1.0),
                 "metric": "accuracy",
                 "method": run.get("method", "lora"),
-                "task": run["task"],
+                "column": run["task"],
                 "setting_id": json.dumps([setting, training], sort_keys=True),
                 "setting": json.dumps(setting),
                 "training": json.dumps(training),
@@ -85,3 +89,28 @@ def test_settings_that_read_alike_are_told_apart() -> None:
 
 def test_methods_do_not_concern_each_other() -> None:
     assert label({"task": "a", "rank": 4}, {"task": "a", "rank": 8, "method": "vera"}) == ["lora", "vera"]
+
+
+def test_shares_of_the_training_split_have_the_same_rows() -> None:
+    runs = [{"task": "a", "rank": rank, "share": share} for share in (0.1, 1.0) for rank in (4, 8)]
+    assert label(*runs[:3]) == ["lora (rank=4)", "lora (rank=8)", "lora (rank=4)"]
+    tuned = [{"task": "a", "rate": 1, "share": 0.1}, {"task": "a", "rate": 2}]
+    assert label(*tuned) == ["lora", "lora"]  # as with a setting of its own on each task
+
+
+def columns(*runs: tuple[str, dict[str, Any] | None, dict[str, Any] | None]) -> list[str]:
+    """Return the labels of columns, given task, options and definition."""
+    texts = [(task, *(None if part is None else json.dumps(part) for part in parts)) for task, *parts in runs]
+    return list(column_labels(pd.DataFrame(texts, columns=["task", "options", "definition"], dtype="string")))
+
+
+def test_a_column_is_called_by_its_task_and_the_options_that_differ() -> None:
+    assert columns(("a", {"x": 1}, None), ("b", {"x": 2}, None)) == ["a", "b"]
+    found = columns(("a", {"x": 1, "y": 2}, None), ("a", {"x": 1, "y": 3}, None), ("a", None, None), ("b", None, None))
+    assert found == ["a (x=1, y=2)", "a (x=1, y=3)", "a (x unset, y unset)", "b"]
+
+
+def test_two_definitions_of_a_task_are_two_columns() -> None:
+    first, second, alike = columns(("a", None, {"k": 1}), ("a", None, {"k": 2}), ("a", None, {"k": 1}))
+    assert first == alike != second
+    assert first.startswith("a (definition=")

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import combinations, product
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from reports.statistics import expected_best, noise_floor, rank_by_trials
+from reports.statistics import (
+    Comparison,
+    expected_best,
+    floor_of_mean,
+    noise_floor,
+    rank_by_trials,
+    rank_ranges,
+    win_tie_loss,
+)
 
 TRIALS = [0.2, 0.9, 0.5, 0.5, 0.7, 0.1]
 
@@ -22,8 +31,31 @@ def test_the_noise_floor_by_hand() -> None:
     single = stats.t.ppf(0.975, 3) * math.sqrt(10 / 3) * math.sqrt(2)
     assert floor.smallest_difference() == pytest.approx(single)
     assert floor.smallest_difference(runs=8) == pytest.approx(single / math.sqrt(8))
+    assert floor.smallest_difference(2, 4) == pytest.approx(single / math.sqrt(2) * math.sqrt(3 / 4))
     with pytest.raises(ValueError, match="1 run or more, not 0"):
         floor.smallest_difference(0)
+    with pytest.raises(ValueError, match="1 run or more, not -1"):
+        floor.smallest_difference(3, -1)
+
+
+def test_the_noise_of_a_mean_over_tasks() -> None:
+    floors = [noise_floor([[0.0, 3.0, 6.0]]), noise_floor([[1.0, 1.0]]), noise_floor([[0.0, 4.0 * math.sqrt(2)]])]
+    mean = floor_of_mean(floors)
+    assert mean.sd == pytest.approx(math.sqrt(3**2 + 0**2 + 4**2) / 3)
+    assert (mean.degrees, mean.groups, mean.max_difference, mean.reason) == (1, 3, None, None)
+    unknown = floor_of_mean([*floors, noise_floor([])])
+    assert (unknown.sd, unknown.reason) == (None, "no configuration was run twice")
+
+
+def test_what_is_within_the_noise_is_no_win() -> None:
+    pair = Comparison("a", "b", 0.02, 3, 3, True, None, 0.001, 0.01, None)
+    assert pair.better() == "a"
+    assert replace(pair, noise_floor=0.02).better() == "a"
+    within = replace(pair, noise_floor=0.021)
+    assert (within.better(), within.is_noise, replace(within, difference=-0.02).better()) == (None, True, None)
+    assert {rank.best for rank in rank_ranges(["a", "b"], [within]).values()} == {1}
+    counts = win_tie_loss({"task": [within]})
+    assert counts[["wins", "ties", "losses", "untested"]].to_numpy().tolist() == [[0, 1, 0, 0]] * 2
 
 
 def test_with_many_repeats_it_is_the_repeatability_limit() -> None:

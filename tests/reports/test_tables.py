@@ -260,9 +260,9 @@ def test_a_seed_that_counts_twice_is_warned_of(planter: Any) -> None:
 
 def test_scores_that_are_no_fractions_are_shown_as_they_are(planter: Any) -> None:
     planter.seeds([0.5, 0.6])
-    planter.seeds([5.5, 6.5], task="mt_bench", metric="judge_score")
+    planter.seeds([5.5, 6.5], task="outside/chat", metric="judge_score")
     board = board_of(planter)
-    assert board.scores.head[2:] == ("glue/cola (matthews_correlation)", "mt_bench (judge_score, as is)")
+    assert board.scores.head[2:] == ("glue/cola (matthews_correlation)", "outside/chat (judge_score, as is)")
     assert board.scores.rows[0][2:] == ("55.0 (n=2)", "6.00 (n=2)")
     assert any("no average" in note for note in board.notes)
 

@@ -102,10 +102,15 @@
   const once = (make) => { let value; return () => (value === undefined ? (value = make()) : value); };
   const data = once(() => JSON.parse(byId("runs-data").textContent));
   const extras = once(() => byId("extras-data").textContent.trim().split("\n"));
-  const place = once(() => Object.fromEntries(data().columns.map((name, number) => [name, number])));
-  const value = (row, name) => data().values[place()[name]][row[place()[name]]];
+  const column = once(() => Object.fromEntries(data().columns.map((name, number) => [name, number])));
+  const value = (run, name) => {
+    const number = column()[name];
+    const places = data().places[number];
+    return data().values[number][places ? places[run] : 0];
+  };
+  const runs = once(() => Array.from({ length: data().count }, (_, run) => run));
   const score = (row) => { const v = value(row, "score"); return v === null ? "—" : v.toFixed(4); };
-  const listed = once(() => data().rows.map((row) =>
+  const listed = once(() => runs().map((row) =>
     [...["row", "task", "base_model", "seed", "ended"].map((name) => String(value(row, name))), score(row),
       value(row, "run_id")]));
   const STEP = 200;
@@ -145,6 +150,7 @@
   const shown = (v) => {
     if (v === null || v === undefined) return "—";
     if (typeof v === "number") return NUMBERS.format(v);
+    if (Array.isArray(v)) return v.map(shown).join(" | ");
     return typeof v === "object" ? JSON.stringify(v) : String(v);
   };
   const pairs = (title, entries) => {
@@ -160,13 +166,15 @@
     return block;
   };
   const grid = (title, columns, rows) => {
-    const table = make("table", null, { class: "plain" });
+    const table = make("table", null, { class: "plain grid" });
     table.append(make("caption", title));
     const head = table.createTHead().insertRow();
     head.append(...columns.map((name) => make("th", name, { scope: "col" })));
     const body = table.createTBody();
     for (const values of rows) body.insertRow().append(...values.map((v) => make("td", shown(v))));
-    return table;
+    const frame = make("div", null, { class: "wide", tabindex: "0", role: "region", "aria-label": title });
+    frame.append(table);
+    return frame;
   };
   const NS = byId("drawing").namespaceURI;
   const draw = (name, attributes, text) => {
@@ -193,9 +201,8 @@
     return svg;
   };
   const GROUPS = [["metric", "Reported split"], ["selection", "Selection split"], ["examples", "Examples"],
-    ["ledger", "Parameter ledger"], ["cost", "Cost (seconds, bytes)"], ["version", "Versions"], ["hardware", "Hardware"]];
-  const fill = (number) => {
-    const row = data().rows[number];
+    ["ledger", "Parameter ledger"], ["cost", "Cost (seconds, bytes)"], ["retention", "Log-likelihood of general text"], ["version", "Versions"], ["hardware", "Hardware"]];
+  const fill = (row) => {
     const all = data().columns.map((name) => [name, value(row, name)]);
     const body = byId("panel-body");
     body.replaceChildren();
@@ -206,15 +213,17 @@
     const groups = make("div", null, { class: "groups" });
     groups.append(pairs("Setting", Object.entries(value(row, "setting"))));
     groups.append(pairs("Training", Object.entries(value(row, "training"))));
+    const options = value(row, "options");
+    if (options) groups.append(pairs("Task options", Object.entries(options)));
     for (const [prefix, title] of GROUPS) {
       const found = all.filter(([name, v]) => name.startsWith(`${prefix}/`) && v !== null)
         .map(([name, v]) => [name.slice(prefix.length + 1), v]);
       if (found.length) groups.append(pairs(title, found));
     }
-    const own = all.filter(([name, v]) => v !== null && !["setting", "training", "notes", "ended", "reason"].includes(name)
+    const own = all.filter(([name, v]) => v !== null && !["setting", "training", "options", "notes", "ended", "reason"].includes(name)
       && !GROUPS.some(([prefix]) => name.startsWith(`${prefix}/`)));
     body.append(groups);
-    const extra = JSON.parse(extras()[number]);
+    const extra = JSON.parse(extras()[row]);
     body.append(make("h3", "Training loss"));
     body.append(extra.curve ? curve(extra.curve) : make("p", "No training loss was logged.", { class: "note" }));
     body.append(make("h3", "Predictions"));
@@ -228,7 +237,7 @@
   let opened = null;
   const showRun = () => {
     const wanted = state.get("run");
-    const number = wanted ? data().rows.findIndex((row) => value(row, "run_id") === wanted) : -1;
+    const number = wanted ? runs().findIndex((row) => value(row, "run_id") === wanted) : -1;
     if (number < 0) {
       opened = null;
       if (panel.open) panel.close();

@@ -1,0 +1,85 @@
+"""What runs were scored on: the same examples are one object, by which it is known that two runs can be compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_EXAMPLE = ("example", "subset")
+_LABEL = "label"
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """What runs were scored on; one object for all runs that share it.
+
+    Attributes:
+        subsets: index of each example's subset, of shape (examples,).
+        labels: of shape (examples,); ``None`` where they are not numbers.
+    """
+
+    subsets: np.ndarray
+    labels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.subsets)
+
+    @cached_property
+    def strata(self) -> tuple[np.ndarray, ...]:
+        """The places of each subset's examples, which are scored by themselves."""
+        return tuple(np.flatnonzero(self.subsets == subset) for subset in np.unique(self.subsets))
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """An order in which runs have written the same examples.
+
+    Attributes:
+        rows: as written: names, subsets and, where they are numbers, labels.
+        ordered: the same by name.
+        order: places of the ordered rows among those that were written.
+        examples: what they are.
+    """
+
+    rows: pa.Table
+    ordered: pa.Table
+    order: np.ndarray
+    examples: Examples
+
+
+# By task, what runs were scored on: given to the checkers of two stores, it tells that theirs are the same examples.
+Known = dict[str, list[Layout]]
+
+
+def layout_of(known: Known, task: str, table: pa.Table) -> Layout | None:
+    """Return the order of a run's rows, or ``None`` where they do not name their examples.
+
+    Two runs have the same examples where names, subsets and, if they are numbers, labels are the same.
+    """
+    if not set(_EXAMPLE).issubset(table.column_names):
+        return None
+    numbered = _LABEL in table.column_names and is_numbers(table[_LABEL])
+    rows = table.select([*_EXAMPLE, _LABEL] if numbered else _EXAMPLE)
+    layouts = known.setdefault(task, [])
+    found = next((layout for layout in layouts if layout.rows.equals(rows)), None)
+    if found is None:
+        order = pc.sort_indices(rows["example"])
+        ordered = rows.take(order)
+        shared = next((layout.examples for layout in layouts if layout.ordered.equals(ordered)), None)
+        labels = ordered[_LABEL].to_numpy() if numbered else None
+        found = Layout(rows, ordered, order.to_numpy(), shared or Examples(_codes(ordered["subset"]), labels))
+        layouts.append(found)
+    return found
+
+
+def is_numbers(column: pa.ChunkedArray) -> bool:
+    """Tell whether a column holds a number for every example."""
+    return not column.null_count and (pa.types.is_integer(column.type) or pa.types.is_floating(column.type))
+
+
+def _codes(column: pa.ChunkedArray) -> np.ndarray:
+    return column.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
