@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from peft import LoraConfig, PeftConfig
     from torch import nn
-    from transformers import PreTrainedModel, TrainerCallback
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
     from methods.architecture import ModuleNames
     from methods.base import Setting
@@ -43,6 +43,7 @@ class Modified(Method[Any], ABC):
         self.search_space = inner.search_space
         self.starts_at_base = inner.starts_at_base
         self.mergeable = inner.mergeable
+        self.reads_system_prompt = inner.reads_system_prompt
 
     @property
     def innermost(self) -> Method[Any]:
@@ -84,6 +85,14 @@ class Modified(Method[Any], ABC):
     def callbacks(self, setting: Setting) -> list[TrainerCallback]:
         """Return the inner method's callbacks."""
         return self.inner.callbacks(setting)
+
+    def prompt_encoder(self, setting: Setting, processor: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
+        """Return the inner method's."""
+        return self.inner.prompt_encoder(setting, processor)
+
+    def deliver(self, model: nn.Module, folder: Path) -> None:
+        """Deliver as the inner method does."""
+        self.inner.deliver(model, folder)
 
 
 class LoraOption(Modified):

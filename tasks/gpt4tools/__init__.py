@@ -15,7 +15,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import PositiveInt
 
@@ -126,6 +126,14 @@ class Gpt4Tools(OfTaskFiles, LanguageModelTask):
     def score(self, predictions: pd.DataFrame) -> Mapping[str, float]:
         """Return the mean of each metric over the examples."""
         return over_subsets(predictions, lambda rows: {name: float(rows[name].mean()) for name in METRICS})
+
+    def with_system_prompt(self) -> Self:
+        """Return the task with the definitions of the tools in the system prompt."""
+        return self.configured({"tools": "cloud"})
+
+    def system_prompt(self, example: Mapping[str, Any]) -> str:
+        """Return the definitions of the tools."""
+        return divided(example["instruction"])[0]
 
 
 def divided(instruction: str) -> tuple[str, str]:

@@ -18,7 +18,8 @@ seeds: [1]
 
 
 def test_every_suite_that_comes_along_is_one():
-    assert {load_suite(name).name for name in suite_names()} == set(suite_names()) == {"mini", "loca_paper"}
+    names = {"mini", "loca_paper", "lora_gen_mini", "lora_gen_paper"}
+    assert {load_suite(name).name for name in suite_names()} == set(suite_names()) == names
 
 
 def test_a_suite_can_be_a_file(tmp_path):

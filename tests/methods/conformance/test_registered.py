@@ -13,6 +13,10 @@ START_IN_WEIGHTS = "peft moves the start of the factors into the base weights, a
 
 # What is not as it should be and cannot be mended here. A check that is named passes no more unnoticed than it fails.
 FAULTS = {
+    "lora_gen": (
+        {"count"},
+        "reported is the LoRA that the edge gets, which is no sum of parameter groups",
+    ),
     "prompt_tuning": ({"disable"}, PROMPTS),
     "p_tuning": ({"disable"}, PROMPTS),
     "prefix_tuning": ({"disable", "gpt2"}, PROMPTS),
