@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +21,7 @@ from reports.render import escape, markdown_table, one_line, terminal_tables
 from reports.repeats import floors, repeats
 from reports.rows import BOARD, COLUMN, at_same, column_labels, flatten
 from reports.statistics import Comparison
-from reports.tables import MINI_LABEL, NOTHING, Table, boards, distinct, is_counted, scale, title
+from reports.tables import MINI_LABEL, NOTHING, Table, boards, distinct, is_counted, percent, scale, title
 
 _SPEC = [
     "suite",
@@ -43,17 +44,19 @@ class Contrast:
         label: a sentence that must stand wherever the numbers stand, or ``None``.
         task: its name.
         metric: the primary one.
+        share: of the training split; contrasts of one share are corrected as one family.
         method: the row that is compared, where one store is compared with another; ``None`` else.
         mean_a: mean score of the first side.
         mean_b: of the second.
         factor: what scores are multiplied by when shown.
-        comparison: their difference, first minus second, corrected for all contrasts.
+        comparison: their difference, first minus second, corrected.
     """
 
     board: str
     label: str | None
     task: str
     metric: str
+    share: float
     method: str | None
     mean_a: float
     mean_b: float
@@ -231,11 +234,12 @@ def _compared(a: _Side, b: _Side, by_method: bool) -> Compared:
     used: tuple[list[pd.DataFrame], list[pd.DataFrame]] = ([], [])
     notes: list[str] = []
     cells = [_cells(side.runs, by_method) for side in (a, b)]
+    repeated = pd.concat([repeats(frame) for frame in {id(side.frame): side.frame for side in (a, b)}.values()])
     for key in [key for key in cells[0] if key in cells[1]]:
         parts = [found[key] for found in cells]
         for rows, part in zip(used, parts, strict=True):
             rows.append(part)
-        contrasts.append(_contrast(key, (a, b), parts))
+        contrasts.append(_contrast(key, (a, b), parts, repeated))
     for side, own, other in ((a, cells[0], cells[1]), (b, cells[1], cells[0])):
         if lacking := [key for key in own if key not in other]:
             places = dict.fromkeys(f"{row} on {task}" if row else task for _, task, _, row in lacking)
@@ -245,12 +249,11 @@ def _compared(a: _Side, b: _Side, by_method: bool) -> Compared:
             f"{a.name} and {b.name} have no score on a common task with the same base model, protocol, limit and "
             "budget; see what there is with bench report"
         )
-    adjusted = corrected([contrast.comparison for contrast in contrasts])
-    found = tuple(replace(one, comparison=pair) for one, pair in zip(contrasts, adjusted, strict=True))
+    found = tuple(_corrected(contrasts))
     notes += sorted({f"{one.task}: {one.comparison.reason}." for one in found if one.comparison.reason})
     notes.append(
         f"Difference: {a.name} minus {b.name}, paired by example and, where the seeds are the same, by seed, with its "
-        f"{LEVEL:.0%} interval; p-values are corrected by Holm for all {len(found)} contrasts."
+        f"{LEVEL:.0%} interval; p-values are corrected by Holm for all {_families(found)}."
     )
     if any(one.comparison.noise_floor is not None for one in found):
         notes.append(
@@ -259,6 +262,22 @@ def _compared(a: _Side, b: _Side, by_method: bool) -> Compared:
         )
     differences = tuple(_differences(pd.concat(used[0]), pd.concat(used[1])))
     return Compared(a.name, b.name, found, differences, tuple(notes))
+
+
+def _corrected(contrasts: Sequence[Contrast]) -> Iterator[Contrast]:
+    """Yield contrasts with their p-values corrected: the points of a curve make no family with its end."""
+    for share in sorted({contrast.share for contrast in contrasts}, reverse=True):
+        family = [contrast for contrast in contrasts if contrast.share == share]
+        adjusted = corrected([contrast.comparison for contrast in family])
+        yield from (replace(one, comparison=pair) for one, pair in zip(family, adjusted, strict=True))
+
+
+def _families(contrasts: Sequence[Contrast]) -> str:
+    counts = Counter(contrast.share for contrast in contrasts)
+    if len(counts) == 1:
+        return f"{len(contrasts)} contrasts"
+    told = ", ".join(f"{count} with {percent(share)}" for share, count in counts.items())
+    return f"contrasts of a share of the training split ({told})"
 
 
 # A cell of a leaderboard: title, task, metric, and the row where rows are compared with themselves.
@@ -283,17 +302,16 @@ def _cells(runs: pd.DataFrame, by_method: bool) -> dict[_Key, pd.DataFrame]:
     return found
 
 
-def _contrast(key: _Key, sides: tuple[_Side, _Side], parts: Sequence[pd.DataFrame]) -> Contrast:
+def _contrast(key: _Key, sides: tuple[_Side, _Side], parts: Sequence[pd.DataFrame], repeated: pd.DataFrame) -> Contrast:
     board, task, metric, method = key
     first, second = (_scored(part, side) for side, part in zip(sides, parts, strict=True))
-    frames = {id(side.frame): side.frame for side in sides}.values()
-    repeated = pd.concat([repeats(frame) for frame in frames])
     same = repeated[at_same(repeated, parts[0].iloc[0], [*BOARD, *COLUMN])]
     pair = compare_pair(first, second, floors(same).get((task, metric)))
     means = [float(one.scores.by_seed.mean()) for one in (first, second)]
     label = MINI_LABEL if parts[0]["small"].iloc[0] else None
     factor = scale(pd.concat([part["score"] for part in parts]))
-    return Contrast(board, label, task, metric, method, means[0], means[1], factor, pair)
+    share = float(parts[0]["train_fraction"].iloc[0])
+    return Contrast(board, label, task, metric, share, method, means[0], means[1], factor, pair)
 
 
 def _scored(runs: pd.DataFrame, side: _Side) -> Scored:

@@ -82,7 +82,7 @@ def leave_out(task: Task, table: pa.Table, layout: Layout | None, metric: str, s
         of_labels = _by_labels(table, layout, metric)
         if of_labels is not None and _agrees(of_labels, score):
             return _checked(of_labels)
-        reason = f"this task has a {metric} of its own" if of_labels else "there is not one number an example"
+        reason = f"this task computes {metric} in its own way" if of_labels else "there is not one number an example"
     try:
         found = _by_task(task, table, layout, metric, score)
     except (UserError, ImportError) as error:

@@ -288,10 +288,10 @@ def _wins(names: list[str], counts: pd.DataFrame) -> Table:
 
 def _span(values: pd.Series[Any], form: Callable[[Any], str]) -> str:
     """Return the lowest and highest value over the tasks, or the one there is."""
-    known = values.dropna()
-    if known.empty:
+    known = [value for value in values.tolist() if not pd.isna(value)]
+    if not known:
         return NOTHING
-    low, high = form(known.min()), form(known.max())
+    low, high = form(min(known)), form(max(known))
     return low if low == high else f"{low} to {high}"
 
 

@@ -29,6 +29,8 @@ WINS_NOTE = (
 
 def one_line(text: str) -> str:
     """Return text in which what cannot be printed (line breaks, terminal codes) is written as escapes."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

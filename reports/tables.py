@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from reports.frame import LEDGER
@@ -129,7 +130,8 @@ def row_key(row: Any) -> tuple[Any, ...]:
 
 def scale(scores: pd.Series[float]) -> int:
     """Return what the scores of a column are multiplied by when shown: 100, if all could be fractions."""
-    return 100 if (scores.dropna().abs() <= 1).all() else 1
+    numbers = scores.to_numpy(dtype="float64", na_value=np.nan)
+    return 1 if (np.abs(numbers) > 1).any() else 100
 
 
 def title(row: Any) -> str:

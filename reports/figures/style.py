@@ -28,7 +28,7 @@ FONT_SIZE = 7  # points
 FONT = "DejaVu Sans"  # comes with matplotlib, so that every machine draws the same
 BOLD_PER_INCH, SMALL_PER_INCH = 16, 21  # characters of titles and of the caption
 LEFT, ABOVE, BELOW = 0.5, 0.17, 0.22  # inches, of a panel's label and ticks, its title, and its ticks
-MOST_HEIGHT = 20  # inches of a figure, legend and caption aside: what is longer nobody reads, and it takes long to draw
+MOST_HEIGHT = 16  # inches of a figure, legend and caption aside: what is longer nobody reads, and it takes long to draw
 DOTS_PER_INCH = 300
 MOST_PIXELS = 60_000  # a side; what the renderer can do, rounded down
 

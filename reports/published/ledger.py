@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import pandas as pd
 
@@ -93,13 +94,21 @@ def reproduction_table(rows: Sequence[Reproduced]) -> Table:
     return Table(HEAD, tuple(_texts(row) for row in rows))
 
 
+@cache
+def _by_task() -> Mapping[str, Sequence[Published]]:
+    found: dict[str, list[Published]] = {}
+    for number in published():
+        found.setdefault(number.task, []).append(number)
+    return found
+
+
 def _beside(runs: pd.DataFrame, cells: pd.DataFrame | None) -> Iterator[Reproduced]:
     run = runs.iloc[0]
     name = str(run["method"])
     if (paper := UNAVAILABLE.get(name)) is not None:
         yield _reproduced(runs, str(run["metric"]), cells, None, paper)
         return
-    same = [number for number in published() if names_it(name, number) and number.task == run["task"]]
+    same = [number for number in _by_task().get(str(run["task"]), ()) if names_it(name, number)]
     others = [number for number in same if number.source.own and number.base_model != run["base_model"]]
     # Of other base models one number a metric is enough to say what it is there.
     first = {number.metric: number for number in reversed(others)}

@@ -141,3 +141,26 @@ def test_the_same_options_are_compared_with_each_other(planter: Any, other: Any)
         ('outside/chat (judge="a")', 6.0, 7.0)  # which the first store, having no other, calls by its task alone
     ]
     assert any('Only other has a score of good on outside/chat (judge="b")' in note for note in compared.notes)
+
+
+def test_shares_of_the_training_split_are_families_of_their_own(planter: Any) -> None:
+    for share in (0.1, 1.0):
+        planter.seeds([0.80, 0.81, 0.82], **GOOD, train_fraction=share)
+        planter.seeds([0.75, 0.78, 0.75], **BAD, train_fraction=share)
+    planter.seeds([0.80, 0.81, 0.82], **GOOD, **RTE, train_fraction=0.1)
+    planter.seeds([0.50, 0.52, 0.51], **BAD, **RTE, train_fraction=0.1)
+    compared = compare_methods(planter.store, "good", "bad")
+    assert [(one.task, one.share) for one in compared.contrasts] == [
+        ("glue/cola", 1.0),
+        ("glue/cola", 0.1),
+        ("glue/rte", 0.1),
+    ]
+    whole, tenth, rte = (one.comparison for one in compared.contrasts)
+    assert whole.adjusted_p_value == whole.p_value == tenth.p_value
+    assert rte.p_value is not None
+    assert tenth.p_value is not None
+    assert rte.p_value < tenth.p_value
+    # Holm, for two.
+    assert rte.adjusted_p_value == pytest.approx(2 * rte.p_value)
+    assert tenth.adjusted_p_value == pytest.approx(max(tenth.p_value, 2 * rte.p_value))
+    assert "for all contrasts of a share of the training split (1 with 100 %, 2 with 10 %)." in compared.notes[-1]

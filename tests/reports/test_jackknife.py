@@ -94,6 +94,7 @@ def test_the_same_as_the_metric_itself(metric: str, classes: int, subsets: int) 
         ([3, 3, 3], [3, 3, 3]),
     ],
 )
+@pytest.mark.filterwarnings("ignore:A single label was found")
 def test_odd_classes(metric: str, labels: list[Any], said: list[Any]) -> None:
     given, answered = np.array(labels), np.array(said)
     if metric in ("f1", "matthews_correlation") and given.dtype.kind == "f":
@@ -219,7 +220,7 @@ RATED = mean_rows(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), list("aabbb"), "rating")
             Scored(accuracy=lambda rows: 0.25),
             RATED.assign(label=[0, 1, 0, 1, 0], prediction=[1, 1, 1, 0, 0]),
             "accuracy",
-            "this task has a accuracy of its own",
+            "this task computes accuracy in its own way",
         ),
         (Scored(accuracy=lambda rows: 0.25), RATED.assign(label="x"), "accuracy", "there is not one number an example"),
     ],
