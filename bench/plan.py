@@ -329,7 +329,14 @@ class _Planner:
 
     def base_model(self, task: Task) -> BaseModel:
         """Return the backbone of a task's runs."""
-        return find_model(self.overrides.base_model or self.suite.on(task.name, "base_model"))
+        name = self.overrides.base_model or self.suite.on(task.name, "base_model")
+        if name not in self._models:
+            self._models[name] = find_model(name)
+        return self._models[name]
+
+    @cached_property
+    def _models(self) -> dict[str, BaseModel]:
+        return {}
 
     def model_revision(self, task: Task) -> str:
         """Return the revision of a task's backbone, looked up once."""

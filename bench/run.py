@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from bench import environment
 from bench.errors import UserError
 from bench.failures import TransientError, classify, is_transient
+from bench.log import event
 from bench.planned import PlannedRun
 from bench.protocol import Protocol, Purpose, ReportedSplit, SplitData
 from bench.record import Cost, ParameterLedger, Provenance, RunRecord, RunSpec, Status, canonical
@@ -134,16 +136,21 @@ def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device,
         warnings.simplefilter("always", UserWarning)
         try:
             if not run.skip:
-                outcome = _train_and_evaluate(run, inputs.of(run), workspace, output, device, watch)
+                data = inputs.of(run)
+                event("data ready", "the data is read and tokenised", **data.sizes)
+                outcome = _train_and_evaluate(run, data, workspace, output, device, watch)
         except StoppedError:
             raise
         except Exception as error:  # one failing run never ends the others; Ctrl-C does
             status, reason = classify(error)
             if watch.may_retry and is_transient(error):
                 raise TransientError(reason) from error
+            event("failed", reason, logging.ERROR)
             with explained(output):
                 (output / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
     warned = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning))
+    for text in warned:
+        event("warned", text, logging.WARNING)
     record = unsuccessful(run, status, reason, started, environment.hardware(device), tuple(warned))
     if outcome:
         record = replace(record, **vars(outcome))
@@ -236,7 +243,7 @@ def _train_and_evaluate(
     from bench.epochs import FOLDER, BestEpoch
     from bench.measure import Inventory, ledger, peak_memory
     from bench.retention import retention_of
-    from bench.train import Job, train
+    from bench.train import Job, last_checkpoint, train
     from methods.architecture import module_names
     from tasks.inference import Predictor
 
@@ -267,6 +274,9 @@ def _train_and_evaluate(
         base=lambda: cast("nn.Module", run.base_model.load(task.head, run.spec.model_revision)).to(device),
     )
     load_seconds = time.perf_counter() - clock
+    event("model ready", "the base model and its adapter are made", seconds=load_seconds)
+    if checkpoint := last_checkpoint(workspace):
+        event("resumed", f"goes on from {checkpoint.name}", step=int(checkpoint.name.rpartition("-")[2]))
 
     scoring: list[float] = []
 
@@ -283,10 +293,17 @@ def _train_and_evaluate(
     if chosen_on := _epoch_chosen_on(run):
         on_reported = chosen_on == "reported"
         split, by = (reported.every_epoch(), task) if on_reported else (data.selection, task.selected_by)
+
+        def scored() -> Mapping[str, float]:
+            scores = by.score(predicted(by, split))
+            said = f"{by.primary} {scores[by.primary]:.4f} on the {chosen_on} split"
+            event("epoch scored", said, scores=dict(scores))
+            return scores
+
         best = BestEpoch(
             split=chosen_on,
             primary=by.primary,
-            score=lambda: by.score(predicted(by, split)),
+            score=scored,
             save=lambda folder: method.save(model, folder),
             model=model,
             parameters=[parameter for group in groups for parameter in group.parameters],
@@ -311,6 +328,7 @@ def _train_and_evaluate(
                 best_epoch=best,
             )
         )
+    event("trained", f"{trained.steps} steps are done", steps=trained.steps, seconds=trained.seconds)
     counted = ledger(model, method, names, groups, trained.trainable, inventory)
     if best:
         best.restore()
@@ -340,6 +358,7 @@ def _train_and_evaluate(
     clock = time.perf_counter()
     retention = retention_of(run, predictor)
     scoring.append(time.perf_counter() - clock)
+    event("evaluated", "the splits are scored", metrics=metrics, selection_metrics=selection_metrics)
     return Outcome(
         retention=retention,
         metrics=metrics,

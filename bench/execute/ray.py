@@ -118,9 +118,9 @@ class _Session:
             if interrupt.asked and not stopping:
                 stopping = True
                 self.queue.give_up()
-                for job in self.jobs:
+                for reference in self.jobs:
                     # In its task this is a Ctrl-C, which saves the present step.
-                    ray.cancel(job)
+                    ray.cancel(reference)
             while len(self.jobs) < self._room() and (run := self.queue.take()) is not None:
                 self._hand_out(run)
             yield from self.queue.done_elsewhere()

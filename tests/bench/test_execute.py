@@ -64,13 +64,13 @@ def test_whatever_a_run_does_the_others_go_on(command, tmp_path):
     """And each leaves a record that says what it was."""
     wrong = "segfault,hang,oom,grow,nan,raises,exits"
     done = call(
-        command, f"lora,{wrong},killed_once,loca", "--silence-limit", 0.1, "--memory-limit", "4GiB", "--workers", 2
+        command, f"lora,{wrong},killed_once,loca", "--silence-limit", 0.3, "--memory-limit", "4GiB", "--workers", 2
     )
     assert done.returncode == 1, done.stderr
     found = {name: (record.status, record.reason) for name, record in records(tmp_path).items()}
     assert found["lora"][0] == found["loca"][0] == Status.OK
     assert found["segfault"] == (Status.ERROR, "the process was ended by SIGSEGV")
-    assert found["hang"] == (Status.TIMEOUT, "no step for 0.1 minutes")
+    assert found["hang"] == (Status.TIMEOUT, "no step for 0.3 minutes")
     assert found["oom"] == (Status.OUT_OF_MEMORY, "no more")
     assert found["grow"][0] == Status.OUT_OF_MEMORY
     assert "more than the 4.00 allowed" in found["grow"][1]

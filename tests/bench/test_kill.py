@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.claims import Claims
 from bench.log import LOG, read_log
 from bench.record import RunRecord, Status
 from bench.store import RECORD, Store
@@ -44,12 +45,12 @@ def begin(tiny_data, tiny_model):
 
 
 def workers(store):
-    """Return the processes that do runs of a store, as its claims name them."""
-    found = []
-    for path in (store / "claims").glob("*.json"):
-        with suppress(FileNotFoundError):
-            found += [entry["pid"] for entry in json.loads(path.read_text())["processes"][1:]]
-    return found
+    """Return the processes that do runs of a store, as its claims name them.
+
+    Only those that live: a claim whose processes were killed before names numbers that may be somebody else's now.
+    """
+    claims = Claims(store).living().values()
+    return [process.pid for claim in claims for process in claim.processes[1:] if process.lives()]
 
 
 def cut(process, store, draw):
