@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.console import DEFAULT_STORE, Out, read_names, read_positive, read_seeds, say
+from bench.cli.console import DEFAULT_STORE, Out, say
 from bench.cli.execution import Device, Execution, Workers
 from bench.cli.run import (
     AUTO,
@@ -23,6 +24,7 @@ from bench.cli.run import (
     SuiteName,
     Tasks,
     open_request,
+    read_overrides,
 )
 from bench.protocol import Protocol
 
@@ -55,23 +57,22 @@ def plan(
     workers: Workers = None,
 ) -> None:
     """Estimate the time, memory and disk of a suite on this device, from a few real steps of each kind of run."""
-    from bench.overrides import Overrides
     from bench.plan import make_plan
     from tasks.data.lock import RevisionLock
 
-    overrides = Overrides(
-        methods=read_names(methods, "--methods"),
-        tasks=read_names(tasks, "--tasks"),
-        base_model=model,
-        seeds=read_seeds(seeds),
-        limit=read_positive(limit, "--limit"),
-        evaluation_limit=read_positive(evaluation_limit, "--evaluation-limit"),
-        sets=tuple(set_ or ()),
+    shared = read_overrides(
+        methods=methods,
+        tasks=tasks,
+        model=model,
+        seeds=seeds,
+        limit=limit,
+        evaluation_limit=evaluation_limit,
+        sets=set_,
         data_root=data_root,
-        budgets=budget,
-        budget_mode=budget_mode.value,
-        protocol=protocol,
+        budget=budget,
+        budget_mode=budget_mode,
     )
+    overrides = replace(shared, protocol=protocol)
     opened = open_request(Request(suite, overrides, out, Execution(device, workers=workers), dry_run=True))
     made = make_plan(opened.suite, overrides, RevisionLock(opened.store.lock_file))
     for note in made.notes:

@@ -144,8 +144,6 @@ def run(
     dry_run: DryRun = False,
 ) -> None:
     """Train and evaluate methods on tasks, one record a run."""
-    from bench.overrides import Overrides
-
     if tuned and suite != AUTO:
         raise UserError("--tuned takes the suite from --out; leave --suite out")
     if tuned and trials:
@@ -154,19 +152,22 @@ def run(
         raise UserError("--overwrite always would leave the trials as they are; use another --out to tune anew")
     if noise_floor is not None and noise_floor < 2:
         raise UserError(f"--noise-floor is {noise_floor}; a spread needs at least 2 runs")
+    shared = read_overrides(
+        methods=methods,
+        tasks=tasks,
+        model=model,
+        seeds=seeds,
+        limit=limit,
+        evaluation_limit=evaluation_limit,
+        sets=set_,
+        data_root=data_root,
+        budget=budget,
+        budget_mode=budget_mode,
+    )
     request = Request(
         suite=_tuned_suite(out) if tuned else suite,
-        overrides=Overrides(
-            methods=read_names(methods, "--methods"),
-            tasks=read_names(tasks, "--tasks"),
-            base_model=model,
-            seeds=read_seeds(seeds),
-            limit=read_positive(limit, "--limit"),
-            evaluation_limit=read_positive(evaluation_limit, "--evaluation-limit"),
-            sets=tuple(set_ or ()),
-            data_root=data_root,
-            budgets=budget,
-            budget_mode=budget_mode.value,
+        overrides=replace(
+            shared,
             protocol=protocol,
             options=_given(judge=judge, judge_repeats=judge_repeats),
             train_fractions=read_fractions(train_fraction),
@@ -191,6 +192,40 @@ def run(
     records = _run(request, overwrite, read_positive(trials, "--trials"), noise_floor)
     if any(record.status not in (Status.OK, Status.SKIPPED) for record in records):
         raise typer.Exit(1)
+
+
+def read_overrides(
+    *,
+    methods: str | None,
+    tasks: str | None,
+    model: str | None,
+    seeds: str | None,
+    limit: int | None,
+    evaluation_limit: int | None,
+    sets: list[str] | None,
+    data_root: Path | None,
+    budget: str | None,
+    budget_mode: BudgetMode,
+) -> Overrides:
+    """Return what the options that run, tune and plan have in common change of a suite.
+
+    Raises:
+        UserError: an option cannot be read.
+    """
+    from bench.overrides import Overrides
+
+    return Overrides(
+        methods=read_names(methods, "--methods"),
+        tasks=read_names(tasks, "--tasks"),
+        base_model=model,
+        seeds=read_seeds(seeds),
+        limit=read_positive(limit, "--limit"),
+        evaluation_limit=read_positive(evaluation_limit, "--evaluation-limit"),
+        sets=tuple(sets or ()),
+        data_root=data_root,
+        budgets=budget,
+        budget_mode=budget_mode.value,
+    )
 
 
 def _given(**options: object) -> dict[str, object]:
@@ -315,7 +350,7 @@ def _is_to_do(planned: PlannedRun, store: Store, overwrite: Overwrite) -> bool:
 
 
 def _print_noise(plan: Plan, store: Store, console: Console) -> None:
-    from bench.record import RunRecord
+    from bench.record import RunRecord, scale
     from reports.statistics import noise_floor
 
     found = [store.load(planned.spec.run_id) for planned in plan.runs]
@@ -325,7 +360,7 @@ def _print_noise(plan: Plan, store: Store, console: Console) -> None:
     if floor.sd is None or floor.max_difference is None:
         say(f"{what}: not known, {floor.reason}", console)
         return
-    times = 100 if all(abs(score) <= 1 for score in scores) else 1
+    times = scale(scores)
     shown = ", ".join(f"{times * score:.2f}" for score in scores)
     say(
         f"{what}: {plan.runs[0].task.primary} {shown}; standard deviation {times * floor.sd:.2f}, "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from bench.cli.console import DEFAULT_STORE, Out, read_names, read_positive, read_seeds, say
+from bench.cli.console import DEFAULT_STORE, Out, read_positive, read_seeds, say
 from bench.cli.execution import Device, Execution, Isolate, Retries, Workers
 from bench.cli.run import (
     AUTO,
@@ -29,6 +29,7 @@ from bench.cli.run import (
     SuiteName,
     Tasks,
     open_request,
+    read_overrides,
 )
 
 if TYPE_CHECKING:
@@ -71,22 +72,21 @@ def tune(
 
     Writes OUT/tuned.yaml, for bench run --tuned. The same command again goes on where it was cut.
     """
-    from bench.overrides import Overrides
     from bench.tune import SELECTION_SEEDS, Effort
 
     read_positive(trials, "--trials")
     effort = Effort(trials, read_seeds(selection_seeds, "--selection-seeds") or SELECTION_SEEDS, sampler.value)
-    overrides = Overrides(
-        methods=read_names(methods, "--methods"),
-        tasks=read_names(tasks, "--tasks"),
-        base_model=model,
-        seeds=read_seeds(seeds),
-        limit=read_positive(limit, "--limit"),
-        evaluation_limit=read_positive(evaluation_limit, "--evaluation-limit"),
-        sets=tuple(set_ or ()),
+    overrides = read_overrides(
+        methods=methods,
+        tasks=tasks,
+        model=model,
+        seeds=seeds,
+        limit=limit,
+        evaluation_limit=evaluation_limit,
+        sets=set_,
         data_root=data_root,
-        budgets=budget,
-        budget_mode=budget_mode.value,
+        budget=budget,
+        budget_mode=budget_mode,
     )
     execution = Execution(device, workers=workers, isolate=isolate, retries=retries)
     request = Request(suite, overrides, out, execution, dry_run)
