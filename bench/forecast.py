@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 
@@ -23,6 +22,7 @@ from bench import environment
 from bench.errors import UserError
 from bench.execute.local import LocalExecutor
 from bench.planned import PlannedRun
+from bench.progress import SilentProgress
 from bench.protocol import Protocol, Purpose
 from bench.record import RunRecord, RunSpec, Status, digest
 from bench.store import Store, explained, write_atomically
@@ -359,7 +359,7 @@ class _Sizes:
         return self._kept[key]
 
 
-class _StepTimes:
+class _StepTimes(SilentProgress):
     """Is told of a run's steps and says nothing; the first step warms up and is left out.
 
     A worker tells of its first step and its last one at once, and of those between now and then.
@@ -376,24 +376,7 @@ class _StepTimes:
             return None
         return (self._last[1] - self._first[1]) / (self._last[0] - self._first[0])
 
-    def begin(self, spec: RunSpec) -> None:
-        """Nothing has happened yet."""
-
     def step(self, spec: RunSpec, done: int, total: int, loss: float | None) -> None:
         """Note the time."""
         self._last = (done, time.perf_counter())
         self._first = self._first or self._last
-
-    def end(self, record: RunRecord) -> None:
-        """The record tells it all."""
-
-    def note(self, text: str) -> None:
-        """Nobody looks."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from bench.record import RunRecord, RunSpec, Status
+from bench.record import RunRecord, RunSpec, Status, scale
 
 
 class Progress(Protocol):
@@ -41,8 +41,32 @@ def make_progress(console: Console, runs: int) -> Progress:
     return TerminalProgress(console, runs) if console.is_terminal else LineProgress(console, runs)
 
 
-class LineProgress:
-    """One line a run."""
+class SilentProgress:
+    """Says nothing of anything; for those to build on that care for some of it only."""
+
+    def begin(self, spec: RunSpec) -> None:
+        """Say nothing."""
+
+    def step(self, spec: RunSpec, done: int, total: int, loss: float | None) -> None:
+        """Say nothing."""
+
+    def end(self, record: RunRecord) -> None:
+        """Say nothing."""
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+class LineProgress(SilentProgress):
+    """One line a run, and none a step: a log file wants no steps."""
 
     def __init__(self, console: Console, runs: int) -> None:
         self._console = console
@@ -53,9 +77,6 @@ class LineProgress:
     def begin(self, spec: RunSpec) -> None:
         """Start the clock of a run."""
         self._started[spec.run_id] = time.perf_counter()
-
-    def step(self, spec: RunSpec, done: int, total: int, loss: float | None) -> None:
-        """Say nothing: a log file wants no steps."""
 
     def end(self, record: RunRecord) -> None:
         """Say how the run ended."""
@@ -71,14 +92,6 @@ class LineProgress:
     def note(self, text: str) -> None:
         """Say it."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
 
 class TerminalProgress:
@@ -132,7 +145,8 @@ class TerminalProgress:
 
 def shown(score: float, digits: int = 1) -> str:
     """Return a score as tables have it: times 100, if it could be a fraction; a rating, say, as it is."""
-    return f"{100 * score:.{digits}f}" if abs(score) <= 1 else f"{score:.{digits + 1}f}"
+    times = scale([score])
+    return f"{times * score:.{digits if times > 1 else digits + 1}f}"
 
 
 def summary(record: RunRecord) -> str:

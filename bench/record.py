@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache, cached_property
@@ -232,6 +233,11 @@ class RunRecord:
     def selection_score(self) -> float | None:
         """The metric that ranks on the selection split, where the run came to one."""
         return self.selection_metrics.get(self.selection_primary or self.primary)
+
+
+def scale(scores: Iterable[float]) -> int:
+    """Return what scores are multiplied by when shown: 100, if all could be fractions."""
+    return 100 if all(abs(score) <= 1 for score in scores) else 1
 
 
 def digest(value: Any) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
 
 
 class Interrupt:
@@ -37,3 +39,23 @@ class Interrupt:
             raise KeyboardInterrupt
         self.asked = True
         self._tell("finishing and saving the present step; once more to stop at once")
+
+
+def until_interrupted(
+    tell: Callable[[str], None], records: Callable[[Interrupt], Iterator[T]], end: Callable[[], None]
+) -> Iterator[T]:
+    """Yield what ``records`` does, which minds the interrupt that it is given; call ``end`` whatever happens.
+
+    Args:
+        tell: shows the user a line.
+
+    Raises:
+        KeyboardInterrupt: the user has asked to stop.
+    """
+    with Interrupt(tell) as interrupt:
+        try:
+            yield from records(interrupt)
+        finally:
+            end()
+    if interrupt.asked:
+        raise KeyboardInterrupt

@@ -16,7 +16,7 @@ from bench import environment
 from bench.errors import UserError
 from bench.execute import Limits, failed
 from bench.execute.giving_up import give_up
-from bench.execute.interrupt import Interrupt
+from bench.execute.interrupt import Interrupt, until_interrupted
 from bench.execute.queue import LOOK_SECONDS, Queue
 from bench.execute.worker import OUTPUT, News, Order, Worker, start
 from bench.planned import PlannedRun
@@ -55,13 +55,7 @@ class LocalExecutor:
     def work_off(self, queue: Queue, store: Store, progress: Progress) -> Iterator[RunRecord]:
         """Do what a queue gives out, its data known to be there."""
         session = _Session(self, queue, store, progress)
-        with Interrupt(progress.note) as interrupt:
-            try:
-                yield from session.records(interrupt)
-            finally:
-                session.kill_all()
-        if interrupt.asked:
-            raise KeyboardInterrupt
+        yield from until_interrupted(progress.note, session.records, session.kill_all)
 
 
 @dataclass

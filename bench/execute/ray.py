@@ -15,19 +15,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from bench import environment
 from bench.claims import Entrusted
 from bench.errors import UserError
 from bench.execute import Limits, failed
 from bench.execute.giving_up import give_up
-from bench.execute.interrupt import Interrupt
+from bench.execute.interrupt import Interrupt, until_interrupted
 from bench.execute.local import LocalExecutor, check_data
 from bench.execute.queue import LOOK_SECONDS, Queue
 from bench.planned import PlannedRun
-from bench.progress import Progress
+from bench.progress import Progress, SilentProgress
 from bench.record import RunRecord, RunSpec, Status
 from bench.store import Store
 
@@ -74,13 +73,7 @@ class RayExecutor:
         check_data(runs)
         with _connected(self):
             session = _Session(self, _gpus(self), Queue(runs, store), store, progress)
-            with Interrupt(progress.note) as interrupt:
-                try:
-                    yield from session.records(interrupt)
-                finally:
-                    session.cancel_all()
-            if interrupt.asked:
-                raise KeyboardInterrupt
+            yield from until_interrupted(progress.note, session.records, session.cancel_all)
 
 
 @dataclass
@@ -254,15 +247,12 @@ def _work(order: _Order, mailbox: Any) -> bool:
     return bool(list(executor.work_off(queue, store, _News(mailbox))))
 
 
-class _News:
-    """A `bench.progress.Progress` that tells the driver how far the run is."""
+class _News(SilentProgress):
+    """Tells the driver how far the run is; it knows of the beginning and finds the record itself."""
 
     def __init__(self, mailbox: Any) -> None:
         self._mailbox = mailbox
         self._last = 0.0
-
-    def begin(self, spec: RunSpec) -> None:
-        """The driver knows."""
 
     def step(self, spec: RunSpec, done: int, total: int, loss: float | None) -> None:
         """Send it, now and then."""
@@ -270,20 +260,6 @@ class _News:
             self._last = time.monotonic()
             # Nobody waits for the answer: a driver that is gone needs none.
             self._mailbox.actor.put_nowait.remote((spec.run_id, done, total, loss))
-
-    def end(self, record: RunRecord) -> None:
-        """The driver finds the record."""
-
-    def note(self, text: str) -> None:
-        """Ctrl-C is heard by the driver, which has said so."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
 
 
 def _gpus(executor: RayExecutor) -> float:

@@ -23,7 +23,7 @@ from bench.claims import Claims
 from bench.errors import UserError
 from bench.execute import Limits, failed
 from bench.execute.giving_up import give_up
-from bench.execute.interrupt import Interrupt
+from bench.execute.interrupt import Interrupt, until_interrupted
 from bench.execute.local import LocalExecutor, check_data
 from bench.execute.queue import Queue
 from bench.planned import PlannedRun
@@ -109,14 +109,12 @@ class SlurmExecutor:
             raise UserError("there is no Slurm here (no command sbatch); call bench on a node that submits jobs")
         check_data(runs)
         session = _Session(self, store, progress)
-        with Interrupt(progress.note) as interrupt:
-            try:
-                session.submit(runs)
-                yield from session.records(interrupt)
-            finally:
-                session.cancel_all()
-        if interrupt.asked:
-            raise KeyboardInterrupt
+
+        def records(interrupt: Interrupt) -> Iterator[RunRecord]:
+            session.submit(runs)
+            yield from session.records(interrupt)
+
+        yield from until_interrupted(progress.note, records, session.cancel_all)
 
 
 @dataclass
