@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from bench.budget import Architecture, Budget, Fit, fit, parse_budgets
 from bench.errors import UserError
@@ -22,11 +22,13 @@ from methods.base import Setting
 from methods.expression import MethodChoice
 from methods.presets import TaskPreset, find_preset
 from tasks import find_task, task_code
-from tasks.base import Head, Task
+from tasks.base import Task
 from tasks.data.hub import obstacle
 from tasks.data.lock import RevisionLock
 from tasks.data.source import Source
 from tasks.retention import check_measurable
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,7 @@ class _Planner:
             budget=budget.as_json(self.overrides.budget_mode) if budget else None,
             seed=seed,
             limit=self.overrides.limit or self.suite.on(task.name, "limit"),
-            data_source=task.describe(self.source(task)),
+            data_source=self.once(("data source", task.name), lambda: task.describe(self.source(task))),
             data_revision=self.data_revision(task),
             model_revision=self.model_revision(task),
             method_code=method_code(choice),
@@ -197,7 +199,7 @@ class _Planner:
             definition=dict(task.definition) if task.definition else None,
             train_fraction=fraction,
             evaluation_limit=self.overrides.evaluation_limit or self.suite.on(task.name, "evaluation_limit"),
-            retention=self.retention_revision(expression, task),
+            retention=self.retention_revision(task),
         )
         return PlannedRun(spec, self.origin(expression, task), skip, notes)
 
@@ -213,7 +215,7 @@ class _Planner:
             lock_file=str(self.lock.path),
         )
 
-    def retention_revision(self, expression: str, task: Task) -> str | None:
+    def retention_revision(self, task: Task) -> str | None:
         """Return what fixes the text that forgetting is measured on, where it is.
 
         Raises:
@@ -222,44 +224,28 @@ class _Planner:
         if not self.overrides.retention:
             return None
         check_measurable(task.head)
-        return self.origin(expression, task).general_text().revision()
+        origin = self.origin(next(iter(self.methods)), task)
+        return self.once("retention", lambda: origin.general_text().revision())
 
     def resolved(self, expression: str, task: Task) -> tuple[Setting, TrainingSettings]:
-        """Return the setting and training of a method on a task; worked out once for all seeds."""
-        key = (expression, task.name)
-        if key not in self._resolved:
-            choice = self.methods[expression]
-            self._resolved[key] = (self.setting(choice, task), self.training(choice, task))
-        return self._resolved[key]
-
-    @cached_property
-    def _resolved(self) -> dict[tuple[str, str], tuple[Setting, TrainingSettings]]:
-        return {}
+        """Return the setting and training of a method on a task, the same for all seeds."""
+        choice = self.methods[expression]
+        return self.once(
+            ("setting", expression, task.name), lambda: (self.setting(choice, task), self.training(choice, task))
+        )
 
     def fitted(self, choice: MethodChoice, task: Task, budget: Budget) -> Fit:
-        """Return how a method meets a budget; worked out once for all seeds."""
+        """Return how a method meets a budget, the same for all seeds."""
         setting = self.setting(choice, task)
-        key = (choice.method.name, setting.model_dump_json(), task.name, budget)
-        if key not in self._fits:
-            architecture = self.architecture(task)
-            self._fits[key] = fit(choice.method, setting, budget, architecture, self.overrides.budget_mode)
-        return self._fits[key]
-
-    @cached_property
-    def _fits(self) -> dict[tuple[str, str, str, Budget], Fit]:
-        return {}
+        return self.once(
+            ("fit", choice.method.name, setting.model_dump_json(), task.name, budget),
+            lambda: fit(choice.method, setting, budget, self.architecture(task), self.overrides.budget_mode),
+        )
 
     def architecture(self, task: Task) -> Architecture:
-        """Return the base model under the head of a task, to be counted on; built once for a head."""
+        """Return the base model under the head of a task, to be counted on."""
         model = self.base_model(task)
-        key = (model.name, task.head)
-        if key not in self._architectures:
-            self._architectures[key] = Architecture(model, task.head)
-        return self._architectures[key]
-
-    @cached_property
-    def _architectures(self) -> dict[tuple[str, Head], Architecture]:
-        return {}
+        return self.once(("architecture", model.name, task.head), lambda: Architecture(model, task.head))
 
     def setting(self, choice: MethodChoice, task: Task) -> Setting:
         """Lay preset, suite, expression and command line over the method's defaults.
@@ -302,17 +288,12 @@ class _Planner:
 
     def source(self, task: Task) -> Source:
         """Return where the data of a task comes from."""
-        return self.origin(next(iter(self.methods)), task).source(task)
+        origin = self.origin(next(iter(self.methods)), task)
+        return self.once(("source", task.name), lambda: origin.source(task))
 
     def data_revision(self, task: Task) -> str:
-        """Return the revision of a task's data, looked up once."""
-        if task.name not in self._data_revisions:
-            self._data_revisions[task.name] = task.revision(self.source(task))
-        return self._data_revisions[task.name]
-
-    @cached_property
-    def _data_revisions(self) -> dict[str, str]:
-        return {}
+        """Return the revision of a task's data."""
+        return self.once(("data", task.name), lambda: task.revision(self.source(task)))
 
     def configured(self, task: Task) -> Task:
         """Return a task under the suite's and the command line's options."""
@@ -330,23 +311,21 @@ class _Planner:
     def base_model(self, task: Task) -> BaseModel:
         """Return the backbone of a task's runs."""
         name = self.overrides.base_model or self.suite.on(task.name, "base_model")
-        if name not in self._models:
-            self._models[name] = find_model(name)
-        return self._models[name]
-
-    @cached_property
-    def _models(self) -> dict[str, BaseModel]:
-        return {}
+        return self.once(("base model", name), lambda: find_model(name))
 
     def model_revision(self, task: Task) -> str:
-        """Return the revision of a task's backbone, looked up once."""
+        """Return the revision of a task's backbone."""
         model = self.base_model(task)
-        if model.name not in self._model_revisions:
-            self._model_revisions[model.name] = model.weights.revision(self.lock)
-        return self._model_revisions[model.name]
+        return self.once(("model", model.name), lambda: model.weights.revision(self.lock))
+
+    def once(self, key: Hashable, find: Callable[[], T]) -> T:
+        """Return what was found under ``key`` before, or find it now: runs share nearly all that they are made of."""
+        if key not in self._found:
+            self._found[key] = find()
+        return cast(T, self._found[key])
 
     @cached_property
-    def _model_revisions(self) -> dict[str, str]:
+    def _found(self) -> dict[Hashable, Any]:
         return {}
 
     @cached_property
