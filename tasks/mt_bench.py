@@ -141,12 +141,19 @@ class JudgedAnswers(Instruct):
         from datasets import concatenate_datasets
 
         cut = self.cut(source)
-        folder = _local_questions(source)
-        origin = f"local folder {QUESTIONS_FOLDER}"
-        questions = from_folder(folder, self.questions, origin) if folder else from_package(self.questions)
         # No likelihood is reported here, so that nothing need be held back for it.
         train = concatenate_datasets([cut.train, cut.reported])
-        return Splits(*(capped(rows, limit) for rows in (train, cut.selection, _as_rows(questions))))
+        return Splits(*(capped(rows, limit) for rows in (train, cut.selection, _as_rows(self.question_set(source)))))
+
+    def question_set(self, source: Source) -> QuestionSet:
+        """Return the questions, with all that is needed to judge answers to them.
+
+        Raises:
+            UserError: they cannot be had.
+        """
+        if folder := _local_questions(source):
+            return from_folder(folder, self.questions, f"local folder {QUESTIONS_FOLDER}")
+        return from_package(self.questions)
 
     @property
     def selected_by(self) -> Evaluation:

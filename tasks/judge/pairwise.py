@@ -50,6 +50,7 @@ def compare_answers(
         ``consistent``      whether the two orders agree; missing likewise
         ``problems``        for each order: empty, ``unparsable``, or a `FailureKind`
         ``errors``          what a failed order failed of, in words; else empty
+        ``served_models``   the model that the endpoint says it used, for each order
         ``text_sha256``     hash of each raw judgment, ``None`` for a failure
         ==================  ========================================================================================
 
@@ -158,6 +159,7 @@ def _compared(as_given: Reply | Failure, swapped: Reply | Failure) -> dict[str, 
         "consistent": first == second if decided else None,
         "problems": [first_problem, second_problem],
         "errors": [outcome.message if isinstance(outcome, Failure) else "" for outcome in both],
+        "served_models": [outcome.served_model if isinstance(outcome, Reply) else None for outcome in both],
         "text_sha256": [outcome.sha256 if isinstance(outcome, Reply) else None for outcome in both],
     }
 

