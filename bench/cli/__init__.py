@@ -58,12 +58,12 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        Console(stderr=True).print(f"bench: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        Console(stderr=True, emoji=False).print(f"bench: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     except SystemExit as end:
         # Typer answers Ctrl-C with this code itself and says nothing.
         if end.code == INTERRUPTED:
-            Console(stderr=True).print("bench: interrupted; the same command goes on from here", soft_wrap=True)
+            Console(stderr=True, emoji=False).print("bench: interrupted; the same command goes on from here", soft_wrap=True)
         raise
 
 

@@ -20,7 +20,9 @@ Out = Annotated[Path, typer.Option("--out", help="Folder of the records.", show_
 def open_console() -> Console:
     """Return where results are printed."""
     # A pipe or a file has no width of its own; rich's 80 columns would cut tables that nobody looks at in a terminal.
-    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160)
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
+    # Identifiers have colons, and rich would draw a tram for the middle of "boolq:train:0".
+    return Console(width=width, emoji=False)
 
 
 def say(text: str, on: Console | None = None) -> None:

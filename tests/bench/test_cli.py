@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import bench as package
+from bench.cli.console import open_console, say
 from bench.store import Store
 
 HEAVY = ("torch", "transformers", "peft", "pandas", "matplotlib", "datasets", "scipy", "sklearn")
@@ -25,6 +26,11 @@ def test_help_and_lists_import_nothing_heavy(arguments):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("HEAVY []"), done.stdout
+
+
+def test_identifiers_with_colons_are_printed_as_they_are(capsys):
+    say("boolq:train:0", open_console())
+    assert capsys.readouterr().out == "boolq:train:0\n"
 
 
 def test_version(bench):
