@@ -9,8 +9,8 @@ from tasks.text_classification import TextClassification
 
 REFERENCE = Reference(
     "GLUE: A Multi-Task Benchmark and Analysis Platform for Natural Language Understanding",
-    2018,
-    "ICLR 2019",
+    2019,
+    "ICLR",
     "1804.07461",
 )
 

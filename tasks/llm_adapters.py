@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 REFERENCE = Reference(
     "LLM-Adapters: An Adapter Family for Parameter-Efficient Fine-Tuning of Large Language Models",
     2023,
-    "EMNLP 2023",
+    "EMNLP",
     "2304.01933",
 )
 

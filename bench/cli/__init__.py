@@ -55,15 +55,16 @@ app.add_typer(judge, name="judge")
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
+    errors = Console(stderr=True, emoji=False)
     try:
         app()
     except UserError as error:
-        Console(stderr=True, emoji=False).print(f"bench: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        errors.print(f"bench: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     except SystemExit as end:
         # Typer answers Ctrl-C with this code itself and says nothing.
         if end.code == INTERRUPTED:
-            Console(stderr=True, emoji=False).print("bench: interrupted; the same command goes on from here", soft_wrap=True)
+            errors.print("bench: interrupted; the same command goes on from here", soft_wrap=True)
         raise
 
 

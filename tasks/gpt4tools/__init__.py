@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tasks.inference import Predictor, Rows
 
 REFERENCE = Reference(
-    "GPT4Tools: Teaching Large Language Model to Use Tools via Self-instruction", 2023, "NeurIPS 2023", "2305.18752"
+    "GPT4Tools: Teaching Large Language Model to Use Tools via Self-instruction", 2023, "NeurIPS", "2305.18752"
 )
 # Where the system prompt with its tools ends and the conversation begins.
 CONVERSATION = "Previous conversation:"
