@@ -16,6 +16,7 @@ from bench.claims import Claims
 from bench.log import LOG, read_log
 from bench.record import RunRecord, Status
 from bench.store import RECORD, Store
+from bench.sweep import find_waste, remove
 
 KILLS = int(os.environ.get("PARBENCH_TEST_KILLS", "200"))
 ROOT = Path(__file__).parents[2]
@@ -114,7 +115,12 @@ def test_nothing_is_lost_doubled_or_wrong(begin, tmp_path):
         # What was moved aside are records of killed workers, never one that was good.
         for path in store.glob(f"aside/*/{RECORD}"):
             assert json.loads(path.read_text())["status"] != "ok", path
+        # Of a command that was killed between a record and the end of its claim, the claim stays, until `bench gc`.
+        assert not Claims(store).living()
+        for waste in list(find_waste(Store(store), unfinished=False)):
+            assert remove(waste, Store(store))
         assert not list((store / "claims").glob("*.json"))
+        assert outcomes(store) == expected, f"store {number} after gc"
         for path in store.glob(f"runs/*/{LOG}"):
             assert [line["event"] for line in read_log(path)][-1] == "ended"
     print(f"{kills} kills of {number} stores")  # noqa: T201
