@@ -22,6 +22,7 @@ from methods.fourierft_fast.method import FOURIERFT_FAST
 from methods.loca.basis import shared
 from methods.loca.spectrum import SparseSpectrum
 from methods.testing import TINY_MODELS, check_method
+from tests.methods.alike import assert_alike
 
 IDS = torch.randint(0, 100, (3, 9), generator=torch.Generator().manual_seed(7))
 LABELS = torch.tensor([0, 2, 1])
@@ -56,15 +57,6 @@ def run(model: nn.Module, ids: Tensor = IDS) -> dict[str, Tensor]:
     logits = model(input_ids=ids).logits
     logits.float().square().mean().backward()
     return {"logits": logits.detach()} | {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-
-
-def assert_alike(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-5) -> None:
-    """Equal in every tensor to a share of its largest number."""
-    assert actual.keys() == expected.keys()
-    for name, tensor in expected.items():
-        assert actual[name].dtype == tensor.dtype
-        limit = tolerance * tensor.abs().max().item()
-        torch.testing.assert_close(actual[name], tensor, rtol=0, atol=limit, msg=lambda text, n=name: f"{n}: {text}")
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 12, 16])

@@ -5,15 +5,14 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tiny_llama import WORD_SPECIAL, tiny_word_llama, word_tokenizer
 
 from tasks.inference import IGNORED, Predictor
 from tasks.language_model import LanguageModelTask, LogLikelihood, next_token_loss
 
 CPU = torch.device("cpu")
 TEXT = "the cat sat on a mat and saw one dog by its big red house"
-WORDS = ["[PAD]", "[END]", "[UNK]", *TEXT.split()]
+WORDS = [*WORD_SPECIAL, *TEXT.split()]
 
 
 class Pairs(LanguageModelTask):
@@ -36,26 +35,12 @@ class Pairs(LanguageModelTask):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    fast = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    fast.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=fast, pad_token="[PAD]", eos_token="[END]", unk_token="[UNK]")
+    return word_tokenizer(TEXT.split())
 
 
 @pytest.fixture(scope="module")
-def model():
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(WORDS),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=None,
-        initializer_range=0.5,
-    )
-    return LlamaForCausalLM(config).eval()
+def model(tokenizer):
+    return tiny_word_llama(tokenizer)
 
 
 ROWS = Dataset.from_dict(

@@ -4,8 +4,7 @@ import pytest
 import sacrebleu
 import torch
 from rouge_score.rouge_scorer import RougeScorer
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tiny_llama import tiny_word_llama, word_tokenizer
 
 from bench.errors import UserError
 from tasks.base import LANGUAGE_MODEL
@@ -16,30 +15,13 @@ from tests.tasks.yaml_files import ASKED, CHOICES, QUESTIONS, RANKED, both, load
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    words = ["[PAD]", "[END]", "[UNK]", "?", "what", "is", "the", "pick", "red", "one", "blue", "green"]
-    words += [str(number) for number in range(20)]
-    fast = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
-    fast.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=fast, pad_token="[PAD]", eos_token="[END]", unk_token="[UNK]", model_max_length=64
-    )
+    words = ["?", "what", "is", "the", "pick", "red", "one", "blue", "green"]
+    return word_tokenizer(words + [str(number) for number in range(20)])
 
 
 @pytest.fixture(scope="module")
 def model(tokenizer):
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=None,
-        initializer_range=0.5,
-    )
-    return LlamaForCausalLM(config).eval()
+    return tiny_word_llama(tokenizer)
 
 
 def predicted(task, splits, tokenizer, model):

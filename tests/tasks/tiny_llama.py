@@ -1,7 +1,8 @@
-"""A causal language model small enough for every test: a random Llama over bytes."""
+"""Causal language models small enough for every test: random Llamas over bytes, and over words."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from tasks.inference import Predictor
 
 SPECIAL = ("<pad>", "<s>", "</s>")
+WORD_SPECIAL = ("[PAD]", "[END]", "[UNK]")
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
@@ -41,6 +43,33 @@ def tiny_llama(seed: int = 0) -> LlamaForCausalLM:
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
+        initializer_range=0.5,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
+    """Return a tokenizer whose tokens are padding, end, the unknown, and the words given."""
+    vocabulary = {word: number for number, word in enumerate([*WORD_SPECIAL, *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", eos_token="[END]", unk_token="[UNK]", model_max_length=64
+    )
+
+
+def tiny_word_llama(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """Return a model of two layers over a tokenizer's words that knows nothing."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=None,
         initializer_range=0.5,
     )
     return LlamaForCausalLM(config).eval()

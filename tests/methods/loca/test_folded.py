@@ -20,6 +20,7 @@ from methods.loca.layer import COEFFICIENTS, LOCATIONS, LocaLinear
 from methods.loca.reference import DenseLinear, RankProductLinear, use_reference
 from methods.loca.spectrum import SparseSpectrum
 from methods.loca.transform import CosineUpdate
+from tests.methods.alike import assert_alike
 
 Build = Callable[..., PeftModel]
 
@@ -42,15 +43,6 @@ def enlarge(model: nn.Module) -> None:
     """Make the update as large as the weights, for its changes to show."""
     for layer in layers(model):
         layer.loca_coefficients["default"].data *= 50.0
-
-
-def assert_alike(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-5) -> None:
-    """Equal in every tensor to a share of its largest number."""
-    assert actual.keys() == expected.keys()
-    for name, tensor in expected.items():
-        assert actual[name].dtype == tensor.dtype
-        limit = tolerance * tensor.abs().max().item()
-        torch.testing.assert_close(actual[name], tensor, rtol=0, atol=limit, msg=lambda text, n=name: f"{n}: {text}")
 
 
 def plain(model: PeftModel, layer_type: type[RankProductLinear] = RankProductLinear) -> PeftModel:
