@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ _STEP_TO_FORWARD = 1 / 3
 _MOMENTS, _CHECKPOINTS = 2, 2
 
 Say = Callable[[str], None]
+IsToDo = Callable[[PlannedRun], bool]
 
 
 @dataclass(frozen=True)
@@ -150,35 +151,38 @@ class Machine:
     Attributes:
         device: of a run.
         workers: runs at a time.
-        per_device: of those, on one device.
         threads: of torch in each; ``None`` leaves torch's own number.
     """
 
     device: str
     workers: int = 1
-    per_device: int = 1
     threads: int | None = None
 
 
-def forecast(runs: Sequence[PlannedRun], store: Store, machine: Machine, say: Say = lambda text: None) -> Forecast:
-    """Estimate what runs will take; those with a record that is ``ok`` take nothing.
+def forecast(
+    runs: Sequence[PlannedRun],
+    store: Store,
+    machine: Machine,
+    say: Say = lambda text: None,
+    is_to_do: IsToDo | None = None,
+) -> Forecast:
+    """Estimate what runs will take; those that are done take nothing.
 
     Args:
         say: told of each calibration that has to be made, which takes a while.
+        is_to_do: tells which runs are to do; those without a record that is ``ok`` unless given.
 
     Raises:
         UserError: data or base model cannot be had.
     """
-    waiting = [run for run in runs if not run.skip and not store.is_done(run.spec.run_id)]
-    hardware = environment.hardware(torch.device(machine.device))
+    waiting = _waiting(runs, store, is_to_do)
     sizes = _Sizes()
-    kinds: dict[str, Calibration | str] = {}
+    kinds: dict[Path, Calibration | str] = {}
     estimates = []
-    for run in waiting:
-        key = digest([likeness(run.spec), hardware, environment.versions(), [one.name for one in fields(Calibration)]])
-        if key not in kinds:
-            kinds[key] = _calibration(run, key, machine, say)
-        estimates.append(_estimate(run, kinds[key], sizes.of(run)))
+    for run, file in zip(waiting, _files(waiting, machine), strict=True):
+        if file not in kinds:
+            kinds[file] = _calibration(run, file, machine, say)
+        estimates.append(_estimate(run, kinds[file], sizes.of(run)))
     judged = any(_is_judged(run.spec) for run in waiting)
     found = Forecast(
         estimates,
@@ -187,6 +191,15 @@ def forecast(runs: Sequence[PlannedRun], store: Store, machine: Machine, say: Sa
         notes=["judging answers is not in the estimate: it takes what the judge takes"] if judged else [],
     )
     return replace(found, obstacles=_obstacles(found, store, machine))
+
+
+def uncalibrated(
+    runs: Sequence[PlannedRun], store: Store, machine: Machine, is_to_do: IsToDo | None = None
+) -> list[PlannedRun]:
+    """Return a run of each kind that `forecast`, with the same arguments, would have to calibrate first."""
+    waiting = _waiting(runs, store, is_to_do)
+    kinds = {file: run for run, file in zip(waiting, _files(waiting, machine), strict=True)}
+    return [run for file, run in kinds.items() if not file.is_file()]
 
 
 def likeness(spec: RunSpec) -> dict[str, Any]:
@@ -253,8 +266,20 @@ def _measured(record: RunRecord, watch: _StepTimes, store: Store) -> Calibration
     )
 
 
-def _calibration(run: PlannedRun, key: str, machine: Machine, say: Say) -> Calibration | str:
-    file = cache_folder() / "forecast" / f"{key[:32]}.json"
+def _waiting(runs: Sequence[PlannedRun], store: Store, is_to_do: IsToDo | None) -> list[PlannedRun]:
+    is_to_do = is_to_do or (lambda run: not store.is_done(run.spec.run_id))
+    return [run for run in runs if not run.skip and is_to_do(run)]
+
+
+def _files(runs: Iterable[PlannedRun], machine: Machine) -> Iterator[Path]:
+    """Yield where the calibration of each run's kind on this machine is kept."""
+    hardware = environment.hardware(torch.device(machine.device))
+    here = [hardware, machine.threads, environment.versions(), [one.name for one in fields(Calibration)]]
+    for run in runs:
+        yield cache_folder() / "forecast" / f"{digest([likeness(run.spec), *here])[:32]}.json"
+
+
+def _calibration(run: PlannedRun, file: Path, machine: Machine, say: Say) -> Calibration | str:
     if file.is_file():
         return Calibration(**json.loads(file.read_text(encoding="utf-8")))
     say(f"calibrating: {STEPS} steps of {run.spec}")
@@ -319,11 +344,12 @@ def _obstacles(found: Forecast, store: Store, machine: Machine) -> list[str]:
         )
     device = torch.device(machine.device)
     if found.device_bytes is not None and device.type == "cuda":
-        whole, needed = torch.cuda.get_device_properties(device).total_memory, found.device_bytes * machine.per_device
-        if needed > whole:
+        # Several runs are put on one device only as far as they fit.
+        whole = torch.cuda.get_device_properties(device).total_memory
+        if found.device_bytes > whole:
             obstacles.append(
-                f"{machine.per_device} runs at a time on a device need {_gib(needed)}, and it has {_gib(whole)}; give "
-                "fewer --workers or a smaller train.batch_size"
+                f"a run needs {_gib(found.device_bytes)} of the device, and it has {_gib(whole)}; give a smaller "
+                "train.batch_size"
             )
     free = shutil.disk_usage(next(path for path in _with_parents(store.root) if path.exists())).free
     if found.disk_bytes > free:

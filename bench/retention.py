@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bench.planned import PlannedRun
 from bench.record import digest
 from bench.store import write_atomically
 from tasks.data.package import cache_folder
-from tasks.retention import measure
+from tasks.retention import NEUTRAL_SYSTEM_PROMPT, measure
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,12 +22,19 @@ if TYPE_CHECKING:
 def retention_of(run: PlannedRun, predictor: Predictor) -> dict[str, float]:
     """Return the mean natural log-likelihood of a token of general text, ``before`` and ``after`` the training.
 
-    Nothing where the run does not ask for it.
+    Nothing where the run does not ask for it. A method that reads a system prompt is told
+    `tasks.retention.NEUTRAL_SYSTEM_PROMPT`, and the record has a note that says so.
     """
     if run.spec.retention is None:
         return {}
-    text = run.origin.general_text().read()
-    return {"before": _of_base(run, predictor, text), "after": _likelihood(predictor.model, predictor, text)}
+    general = run.origin.general_text()
+    text, prompt = general.read(), None
+    if run.method.reads_system_prompt:
+        prompt = run.method.prompt_encoder(run.setting, predictor.processor)(NEUTRAL_SYSTEM_PROMPT)
+        # A note of the record: the numbers of methods that read none were come to otherwise.
+        warnings.warn(f"what is forgotten was measured on {general.describe(reads_system_prompt=True)}", stacklevel=2)
+    after = _likelihood(predictor.model, predictor, text, prompt)
+    return {"before": _of_base(run, predictor, text), "after": after}
 
 
 def _of_base(run: PlannedRun, predictor: Predictor, text: str) -> float:
@@ -48,5 +57,13 @@ def _of_base(run: PlannedRun, predictor: Predictor, text: str) -> float:
     return value
 
 
-def _likelihood(model: nn.Module, predictor: Predictor, text: str) -> float:
-    return measure(model, predictor.processor, text, predictor.device, predictor.precision, predictor.batch_size)
+def _likelihood(model: nn.Module, predictor: Predictor, text: str, system_prompt: Sequence[int] | None = None) -> float:
+    return measure(
+        model,
+        predictor.processor,
+        text,
+        predictor.device,
+        predictor.precision,
+        predictor.batch_size,
+        system_prompt,
+    )

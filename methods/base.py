@@ -130,7 +130,8 @@ class Method(ABC, Generic[S]):
         mergeable: whether the adapter can be folded into the base weights.
         reads_system_prompt: whether the adapted model is told by a system prompt, apart from its input, what it is
             asked. It then takes the prompts of a batch as ``system_prompt_ids`` and ``system_prompt_mask``, and has
-            ``specialised(tokens, name)``, a context in which one prompt holds for all that is asked.
+            ``specialised(tokens, name)``, a context in which one prompt holds for all that is asked, and
+            ``reader_config``, the configuration of the model that reads them.
     """
 
     name: str

@@ -5,23 +5,29 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from bench.store import Store, Unreadable, explained, write_atomically
-from reports.efficiency import NOTE, efficiencies
+from reports.efficiency import NOTE, efficiencies, in_full
 from reports.figures import CAPTIONS, Picture, all_figures, is_drawn, pictured, read_histories
 from reports.frame import Frame, read_frame
 from reports.html import Page, write_html
 from reports.latex import latex
 from reports.leaderboard import Leaderboard, leaderboards
 from reports.numbers import cell_numbers, comparison_numbers, over_tasks_numbers, subset_numbers
+from reports.profiled import NOTE as PROFILE_NOTE
+from reports.profiled import match
 from reports.published import reproduction, reproduction_table
 from reports.render import escape, markdown, markdown_table
 from reports.tables import MINI_LABEL, Table, how_ended, is_counted
+
+if TYPE_CHECKING:
+    from bench.profile.result import Profile
 
 FIGURES = "figures"
 
@@ -35,15 +41,17 @@ class Report:
         files: every file, the leaderboard in Markdown first.
         frame: the runs, and what could not be read.
         boards: the leaderboards to be shown in full, with `reports.render.TerminalLeaderboard` in a terminal.
+        remarks: how costs were profiled, and which of the leaderboards' rows have none.
     """
 
     page: Path
     files: tuple[Path, ...]
     frame: Frame
     boards: tuple[Leaderboard, ...]
+    remarks: tuple[str, ...] = ()
 
 
-def write_report(store: Store, directory: Path | None = None) -> Report:
+def write_report(store: Store, directory: Path | None = None, profiles: Sequence[Profile] = ()) -> Report:
     """Write the tables and figures of everything in a store that its per-example rows bear out.
 
     ``index.html`` shows everything; ``leaderboard.{md,tex}`` are to be read and quoted. ``leaderboard.{csv,parquet}``
@@ -51,11 +59,12 @@ def write_report(store: Store, directory: Path | None = None) -> Report:
     ``comparisons.csv`` (a row a pair of methods on a task) and ``runs.csv`` hold all numbers. A figure,
     ``figures/NAME.{png,svg}``, is drawn where there is something to draw, else deleted.
 
-    The same records give the same bytes, wherever store and directory are.
+    The same records and profiles give the same bytes, wherever store and directory are.
 
     Args:
         store: what to read.
         directory: where to write; ``report`` in the store's folder by default.
+        profiles: what methods cost, of `reports.profiled.read_profiles`.
 
     Raises:
         UserError: there is nothing to read, or the directory cannot be written to.
@@ -64,15 +73,17 @@ def write_report(store: Store, directory: Path | None = None) -> Report:
     boards = leaderboards(frame)
     cells = cell_numbers(frame.runs, boards)
     histories = read_histories(store, frame.runs["run_id"])
+    profiled = match(cells[in_full(cells)], profiles) if profiles else None
     page = Page(
         frame=frame,
         boards=[board for board in boards if board.in_full],
-        pictures=pictured(all_figures(frame, cells, histories)),
+        pictures=pictured(all_figures(frame, cells, histories, profiled)),
         reproduced=reproduction(frame.runs, cells),
         histories=histories,
         store=store,
         efficiencies=efficiencies(cells),
         smaller=[board for board in boards if not board.in_full],
+        profiled=profiled,
     )
     drawn = {name: picture for name, picture in page.pictures.items() if isinstance(picture, Picture)}
     contents = {
@@ -100,7 +111,7 @@ def write_report(store: Store, directory: Path | None = None) -> Report:
                 write_atomically(directory / name, content)
     written = write_html(page, directory)
     files = tuple(directory / name for name, content in contents.items() if content is not None)
-    return Report(written, (*files, written), frame, tuple(page.boards))
+    return Report(written, (*files, written), frame, tuple(page.boards), profiled.remarks if profiled else ())
 
 
 def _page(page: Page, root: Path) -> Iterator[str]:
@@ -114,6 +125,12 @@ def _page(page: Page, root: Path) -> Iterator[str]:
         yield f"Runs that chose hyper-parameters or repeat others, and count in no table: {len(frame.aside)}.\n"
     yield from (markdown(board) for board in page.boards)
     yield from _efficiencies(page)
+    if page.profiled:
+        yield f"## Profiled costs\n\n{escape(PROFILE_NOTE)}\n"
+        for table in page.profiled.tables:
+            yield f"### {escape(table.caption)}\n"
+            yield markdown_table(table)
+        yield "".join(f"- {escape(remark)}\n" for remark in page.profiled.remarks)
     if page.reproduced:
         yield "## Printed in papers and measured here\n"
         yield markdown_table(reproduction_table(page.reproduced))

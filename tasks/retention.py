@@ -3,15 +3,20 @@
 The measure is the mean natural log-likelihood of a token of held-out prose. It is taken on the same tokens for every
 method: chunks of a fixed length, at places spread evenly over the text, behind whatever the tokenizer puts at the
 beginning of a text. The difference after minus before is below zero where something was forgotten.
+
+A method that reads a system prompt (`methods.base.Method.reads_system_prompt`) has no adapted model without one. All
+such methods get the same, `NEUTRAL_SYSTEM_PROMPT`, which tells of no task; the base model, before, gets none.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from bench.errors import UserError
 from tasks.data.hub import HubSource
@@ -27,10 +32,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tasks.base import Head
+    from tasks.system_prompt import Specialisable
 
 # So many chunks of so many tokens. Before and after are measured on the same ones, so that their difference is sharper
 # than either.
 CHUNKS, TOKENS = 64, 256
+
+# What chat models are commonly told where there is nothing to tell.
+NEUTRAL_SYSTEM_PROMPT = "You are a helpful assistant."
 
 # The commit that several public projects pin; the same Wikipedia articles with and without <unk> are two texts.
 _WIKITEXT_ON_HUB = HubDataset("Salesforce/wikitext", "wikitext-2-raw-v1", "b08601e04326c79dfdd32d625aee71d232d685c3")
@@ -62,9 +71,10 @@ class GeneralText:
     column: str = "text"
     between: str = ""
 
-    def describe(self) -> str:
-        """Return what it is and how it is cut, in words for a record."""
-        return f"{self.name}, {CHUNKS} chunks of {TOKENS} tokens"
+    def describe(self, reads_system_prompt: bool = False) -> str:
+        """Return what it is, how it is cut, and what a model that is measured is told, in words for a record."""
+        told = f', under the system prompt "{NEUTRAL_SYSTEM_PROMPT}"' if reads_system_prompt else ""
+        return f"{self.name}, {CHUNKS} chunks of {TOKENS} tokens{told}"
 
     def revision(self) -> str:
         """Return the commit or content hash that fixes the text.
@@ -172,6 +182,7 @@ def measure(
     device: torch.device,
     precision: str = "float32",
     batch_size: int = 8,
+    system_prompt: Sequence[int] | None = None,
 ) -> float:
     """Return the mean natural log-likelihood of a token of ``text``; see the module.
 
@@ -184,6 +195,8 @@ def measure(
         device: where the model is.
         precision: ``float32`` or ``bfloat16`` (autocast).
         batch_size: chunks per forward pass.
+        system_prompt: the tokens of `NEUTRAL_SYSTEM_PROMPT`, for a model that reads one: see
+            `tasks.system_prompt.Specialisable`.
 
     Raises:
         UserError: the model has no language-model head, or too few positions; the text is too short.
@@ -204,8 +217,10 @@ def measure(
     )
     predictor = Predictor(model, tokenizer, _stacked, batch_size, device, precision)
     was_training = model.training
+    told = nullcontext() if system_prompt is None else cast("Specialisable", model).specialised(system_prompt)
     try:
-        found = predictor.log_likelihoods(rows)
+        with told:
+            found = predictor.log_likelihoods(rows)
     finally:
         model.train(was_training)
     total, tokens = found.sum(axis=0, dtype="float64")

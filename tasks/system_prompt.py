@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
     from datasets import Dataset
+    from transformers import PreTrainedConfig
 
     from tasks.base import Collate, Evaluation, Task
     from tasks.inference import Predictor, Rows
@@ -28,6 +29,10 @@ IDS, MASK = "system_prompt_ids", "system_prompt_mask"
 
 class Specialisable(Protocol):
     """A model that one system prompt can be given for all that is asked."""
+
+    @property
+    def reader_config(self) -> PreTrainedConfig:
+        """The configuration of the model that reads system prompts, whose tokens they are made of."""
 
     def specialised(self, system_prompt: Sequence[int], name: str | None = None) -> AbstractContextManager[None]:
         """Return the context; ``name`` is what the model remembers the prompt by, if at all."""

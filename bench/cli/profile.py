@@ -40,6 +40,13 @@ def profile(
     warm_up: Annotated[int, typer.Option(help="Repetitions before them that are not timed.")] = 3,
     new_tokens: Annotated[int, typer.Option(help="Generated after each prompt (language models).")] = 16,
     padding: Annotated[float, typer.Option(help="Mean share of a batch's tokens that are padding, up to 0.5.")] = 0.0,
+    system_prompt_tokens: Annotated[
+        int | None,
+        typer.Option(
+            help="Of the system prompts of methods that read one beside each example (lora_gen): 200 unless given. "
+            "Other methods get none."
+        ),
+    ] = None,
     at: Annotated[float, typer.Option(help="How far the training is: some methods train in phases.")] = 0.4,
     max_batch: Annotated[bool, typer.Option("--max-batch", help="Search the largest batch that fits.")] = False,
     memory_limit: Annotated[
@@ -54,7 +61,7 @@ def profile(
     from bench.environment import choose_device, quiet_libraries
     from bench.profile.session import Request, run_profile
     from bench.profile.tables import heading, remarks, sheets, write_profile
-    from bench.profile.workload import Effort, Workload, check_length
+    from bench.profile.workload import SYSTEM_PROMPT_TOKENS, Effort, Workload, check_length
 
     for value, option in ((batch, "--batch"), (seq, "--seq"), (rounds, "--rounds"), (steps, "--steps")):
         read_positive(value, option)
@@ -79,6 +86,7 @@ def profile(
         random_weights=random_weights,
         padding=padding,
         at=at,
+        system_prompt_tokens=read_positive(system_prompt_tokens, "--system-prompt-tokens") or SYSTEM_PROMPT_TOKENS,
     )
     check_length(work)
     traces = out / "traces" if trace and out else None
@@ -140,7 +148,7 @@ def _subjects(methods: str, budget: str | None, work: Workload) -> tuple[Subject
             subjects[name] = (
                 Subject.of(name, choice.method, found.setting)
                 if found.setting
-                else Subject(choice.method.name, name, refusal=found.note)
+                else Subject(choice.method.name, name, refusal=found.note, method=choice.method.name)
             )
     return (FROZEN_FLOOR, *_told_apart(subjects))
 

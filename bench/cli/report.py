@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,16 +11,30 @@ from bench.cli.console import DEFAULT_STORE, Out, open_console, say
 from bench.errors import UserError
 
 
-def report(out: Out = DEFAULT_STORE) -> None:
+def report(
+    out: Out = DEFAULT_STORE,
+    profile: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--profile",
+            help="What bench profile --out wrote: scores are drawn against its costs. OUT/profile, if it is there; may "
+            "be given for several base models.",
+        ),
+    ] = None,
+) -> None:
     """Turn the records into tables and figures."""
     from bench.store import Store
+    from reports.profiled import read_profiles
     from reports.render import TerminalLeaderboard
     from reports.report import write_report
 
-    written = write_report(Store(out))
+    store = Store(out)
+    written = write_report(store, profiles=read_profiles(profile or (), store))
     console = open_console()
     for board in written.boards:
         console.print(TerminalLeaderboard(board))
+    for remark in written.remarks:
+        say(f"profiled costs: {remark}", console)
     say(f"the report is {written.page}", console)
     if written.frame.unreadable:
         raise UserError("left out of the report: " + "; ".join(str(entry) for entry in written.frame.unreadable))

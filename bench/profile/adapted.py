@@ -22,6 +22,7 @@ from methods.base import Method, ParameterGroup
 from tasks.base import LANGUAGE_MODEL, Head
 from tasks.data.lock import RevisionLock
 from tasks.data.package import cache_folder
+from tasks.system_prompt import Specialisable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,6 +41,7 @@ class Adapted:
         groups: what is optimised; nothing of the frozen floor.
         ledger: parameter counts; ``None`` for the frozen floor.
         mergeable: whether the method says that its adapter can be folded into the base weights.
+        reads_system_prompt: whether it is told its task apart from its inputs, see `methods.base.Method`.
     """
 
     model: nn.Module
@@ -49,6 +51,12 @@ class Adapted:
     callbacks: Sequence[TrainerCallback]
     ledger: ParameterLedger | None
     mergeable: bool
+    reads_system_prompt: bool = False
+
+    @property
+    def reader(self) -> Specialisable:
+        """The model as one that reads system prompts, if it does."""
+        return cast(Specialisable, self.model)
 
     @property
     def optimised(self) -> list[nn.Parameter]:
@@ -86,7 +94,8 @@ def build(order: Order, device: torch.device) -> Adapted:
     model = method.adapt(base, names, setting).to(device)
     groups = method.parameter_groups(model, names, setting)
     counted = _ledger(model, method, names, groups, inventory)
-    return Adapted(model, config, kind, groups, method.callbacks(setting), counted, method.mergeable)
+    callbacks = method.callbacks(setting)
+    return Adapted(model, config, kind, groups, callbacks, counted, method.mergeable, method.reads_system_prompt)
 
 
 def _base(workload: Workload, device: torch.device) -> tuple[PreTrainedModel, Kind]:

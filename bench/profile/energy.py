@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from importlib import import_module
+from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,8 +17,8 @@ class Meter:
     """Reads the device's energy counter before and after a block; exact, for nothing is polled.
 
     Attributes:
-        joules: used within the block; ``None`` where no counter is at hand: on a CPU, without the package
-            ``nvidia-ml-py``, on a device from before Volta.
+        joules: used within the block; ``None`` where no counter is at hand: on a CPU, without the extra ``energy``, on
+            a device from before Volta. `obstacle` says which.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -35,6 +36,20 @@ class Meter:
         after = _millijoules(self._device)
         if self._before is not None and after is not None:
             self.joules = (after - self._before) / 1e3
+
+
+def obstacle(device: torch.device) -> str | None:
+    """Return in a sentence why the energy that a device uses is not told; ``None`` where it is, or is none of NVIDIA's.
+
+    On a CPU nothing is missing that could be installed.
+    """
+    import torch
+
+    if device.type != "cuda" or torch.version.hip is not None or _millijoules(device) is not None:
+        return None
+    if find_spec("pynvml") is None:
+        return 'no joules without the package nvidia-ml-py; install it with: pip install "parbench[energy]"'
+    return "no joules: the driver does not tell the energy that this device uses"
 
 
 def other_processes(device: torch.device) -> list[int] | None:
@@ -72,7 +87,7 @@ def _millijoules(device: torch.device) -> int | None:
 
 
 def _nvml() -> Any | None:
-    """Return NVML, ready, if its package (``nvidia-ml-py``, which nothing here requires) and a driver are here."""
+    """Return NVML, ready, if its package (``nvidia-ml-py``, the extra ``energy``) and a driver are here."""
     try:
         nvml = import_module("pynvml")
     except ImportError:

@@ -13,6 +13,7 @@ import numpy as np
 
 from bench.profile.workload import Kind, Workload
 from tasks.inference import IGNORED
+from tasks.system_prompt import IDS, MASK
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +34,30 @@ def make_batches(config: Any, kind: Kind, workload: Workload, count: int) -> lis
     draw = np.random.default_rng(workload.seed)
     make = _images if kind.modality == "image" else _texts
     return [make(config, kind, workload, draw) for _ in range(count)]
+
+
+def system_prompts(config: Any, workload: Workload, count: int) -> np.ndarray:
+    """Return so many system prompts of the workload's length, ids of shape (count, tokens), as `token_ids` draws them.
+
+    Args:
+        config: of the model that reads them.
+    """
+    # Another stream than the batches', which are the same for methods that read none.
+    draw = np.random.default_rng([workload.seed, 1])
+    return token_ids(config.get_text_config(), (count, workload.system_prompt_tokens), draw)
+
+
+def with_system_prompts(batches: Sequence[Batch], config: Any, workload: Workload) -> list[Batch]:
+    """Return batches with a system prompt of its own beside each example, as they are trained on.
+
+    Args:
+        config: of the model that reads them.
+    """
+    import torch
+
+    size = len(batches[0]["labels"])
+    drawn = torch.from_numpy(system_prompts(config, workload, len(batches) * size)).split(size)
+    return [{**batch, IDS: ids, MASK: torch.ones_like(ids)} for batch, ids in zip(batches, drawn, strict=True)]
 
 
 def token_ids(config: Any, shape: tuple[int, ...], draw: np.random.Generator) -> np.ndarray:

@@ -17,7 +17,7 @@ from bench.profile.workload import Effort, Subject, Workload
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-PROFILE_FORMAT = 1
+PROFILE_FORMAT = 2
 PROFILE = "profile.json"
 
 
@@ -44,6 +44,7 @@ class Profile:
     """All that was measured.
 
     Attributes:
+        base_model: its name, as records have it.
         workload: at the first of ``batches``.
         tokens: of an example; 1 of an image.
         visits: every process that was started, in the order of time.
@@ -51,6 +52,7 @@ class Profile:
         largest: where it was asked for.
     """
 
+    base_model: str
     workload: Workload
     effort: Effort
     tokens: int

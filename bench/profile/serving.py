@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,7 +14,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from bench.profile.adapted import Adapted
 from bench.profile.counting import count_flops
-from bench.profile.inputs import Batch, on_device, token_ids
+from bench.profile.inputs import Batch, on_device, system_prompts, token_ids
 from bench.profile.visit import (
     DECODE,
     DECODE_MERGED,
@@ -23,6 +24,7 @@ from bench.profile.visit import (
     MERGED,
     PREFILL,
     PREFILL_MERGED,
+    SPECIALISE,
 )
 from bench.profile.workload import Order, positions
 from tasks.inference import Predictor, autocast
@@ -139,21 +141,54 @@ def prompt_length(config: Any, order: Order) -> int:
     return length
 
 
-def merge(adapted: Adapted, rec: Recorder) -> nn.Module:
+def specialised(adapted: Adapted, order: Order) -> AbstractContextManager[None]:
+    """Return the context in which an adapted model is asked: one system prompt for all, if it reads any."""
+    return adapted.reader.specialised(_prompt(adapted, order)) if adapted.reads_system_prompt else nullcontext()
+
+
+@torch.no_grad()
+def measure_specialising(adapted: Adapted, rec: Recorder, order: Order) -> None:
+    """Time how a system prompt becomes what the model is asked under, one after the other, on the device to the end."""
+    effort, marks = order.effort, []
+    prompts = system_prompts(adapted.reader.reader_config, order.workload, effort.warm_up + effort.steps).tolist()
+    with rec.phase(SPECIALISE):
+        for prompt in prompts:
+            before = rec.clock.mark()
+            with adapted.reader.specialised(prompt):
+                marks.append((before, rec.clock.mark()))
+        rec.clock.wait()
+    for pair in marks[effort.warm_up :]:
+        rec.add(SPECIALISE, rec.clock.between(pair))
+
+
+def count_specialising(adapted: Adapted, order: Order) -> int:
+    """Count the operations by which one system prompt becomes what the model is asked under."""
+
+    def work() -> None:
+        with specialised(adapted, order):
+            pass
+
+    return count_flops(work)
+
+
+def merge(adapted: Adapted, rec: Recorder, order: Order) -> nn.Module:
     """Fold the adapter into the base weights and return the plain model; its time is noted.
+
+    What reads a system prompt reads it for that, and the time is in that of merging.
 
     Raises:
         ValueError: the method's code cannot, though it says so.
     """
     if not hasattr(adapted.model, "merge_and_unload"):
         raise ValueError("the adapted model has no merge_and_unload")
+    prompt = [_prompt(adapted, order)] if adapted.reads_system_prompt else []
     with rec.phase(MERGE, timed=True):
-        return cast(nn.Module, cast(Any, adapted.model).merge_and_unload())
+        return cast(nn.Module, cast(Any, adapted.model).merge_and_unload(*prompt))
 
 
 def measure_merged(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, order: Order) -> None:
     """Merge, and time the merged model; the adapted one is gone then."""
-    merged = merge(adapted, rec)
+    merged = merge(adapted, rec, order)
     measure_inference(merged, batches, rec, order, MERGED)
     if adapted.kind.generates and "generation" in order.effort.parts:
         measure_generation(merged, adapted, rec, order, merged=True)
@@ -169,6 +204,12 @@ def measure_unmerged(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, 
         measure_evaluation(adapted.model, adapted, repeated, rec, order.workload.dtype)
     if "generation" in parts and adapted.kind.generates:
         measure_generation(adapted.model, adapted, rec, order)
+
+
+def _prompt(adapted: Adapted, order: Order) -> list[int]:
+    """Return the system prompt that all is asked under."""
+    prompts: list[list[int]] = system_prompts(adapted.reader.reader_config, order.workload, 1).tolist()
+    return prompts[0]
 
 
 def without_labels(batches: Sequence[Batch]) -> list[Batch]:

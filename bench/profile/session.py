@@ -68,10 +68,12 @@ def run_profile(request: Request, say: Say, measure: Measure = measure_apart, fi
             largest.append(largest_batch(request, subject, measure))
             say(f"{subject.name}: the largest batch is {largest[-1].batch}")
     git = environment.git_state()
+    base_model = find_model(request.workload.base_model)
     return Profile(
+        base_model=base_model.name,
         workload=replace(request.workload, batch_size=request.batches[0]),
         effort=request.effort,
-        tokens=request.workload.length if kind_of(find_model(request.workload.base_model)).modality == "text" else 1,
+        tokens=request.workload.length if kind_of(base_model).modality == "text" else 1,
         subjects=request.subjects,
         batches=request.batches,
         rounds=request.rounds,

@@ -11,18 +11,22 @@ import numpy as np
 
 from bench.profile.result import Profile
 from bench.profile.visit import (
+    BACKWARD,
     DECODE,
     EVALUATION,
+    FORWARD,
     INFERENCE,
     MERGED,
+    OPTIMISER,
     PREFILL,
+    SPECIALISE,
     STEP,
     STEP_PROCESSOR,
     Breakdown,
     PhaseMemory,
     Visit,
 )
-from bench.profile.workload import FLOOR
+from bench.profile.workload import FLOOR, Subject
 from bench.record import ParameterLedger, Status
 
 if TYPE_CHECKING:
@@ -50,8 +54,8 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """A ratio of two visits of the same round, over the rounds.
+class Spread:
+    """What each round found of a number, such as the ratio of two of its visits.
 
     Attributes:
         low: least of the rounds.
@@ -72,28 +76,39 @@ class Row:
     Attributes:
         timings: by phase.
         memory: the largest of the rounds, by phase.
+        training_peak: bytes that a training step needs at its peak, see `PhaseMemory.peak`.
         to_reference: of the training step, to LoRA's.
         to_floor: of the training step, to the frozen floor's.
         processor_to_reference: of the processor's time of a step, to LoRA's; on a CPU only.
         rates: examples, tokens or operations per second, by name.
     """
 
-    method: str
-    size: str
+    subject: Subject
     batch: int
     status: Status
     reason: str | None
     timings: dict[str, Timing] = field(default_factory=dict)
     memory: dict[str, PhaseMemory] = field(default_factory=dict)
     peak_process: int | None = None
-    to_reference: Ratio | None = None
-    to_floor: Ratio | None = None
-    processor_to_reference: Ratio | None = None
+    training_peak: Spread | None = None
+    to_reference: Spread | None = None
+    to_floor: Spread | None = None
+    processor_to_reference: Spread | None = None
     rates: dict[str, float] = field(default_factory=dict)
     joules: float | None = None
     breakdown: Breakdown | None = None
     ledger: ParameterLedger | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def method(self) -> str:
+        """What tables call the subject."""
+        return self.subject.name
+
+    @property
+    def size(self) -> str:
+        """The subject's size in words."""
+        return self.subject.size
 
     def seconds(self, phase: str) -> float | None:
         """Return the median of a phase, if it was measured."""
@@ -108,33 +123,35 @@ class Row:
 def rows_of(profile: Profile) -> list[Row]:
     """Return a row for every subject and batch."""
     rows = []
+    reference = reference_of(profile)
     for batch in profile.batches:
         of_batch = {
             subject.name: [v for v in profile.visits if v.order.subject == subject and _batch(v) == batch]
             for subject in profile.subjects
         }
-        for name, visits in of_batch.items():
-            if visits:
-                references = (of_batch.get(REFERENCE, []), of_batch.get(FLOOR, []))
-                rows.append(_row(name, batch, visits, references, profile.tokens))
+        references = (of_batch[reference.name] if reference else [], of_batch.get(FLOOR, []))
+        rows += [_row(batch, visits, references, profile.tokens) for visits in of_batch.values() if visits]
     return rows
 
 
-def _row(
-    name: str, batch: int, visits: Sequence[Visit], references: tuple[Sequence[Visit], Sequence[Visit]], tokens: int
-) -> Row:
+def reference_of(profile: Profile) -> Subject | None:
+    """Return the LoRA that steps are compared with, the first if there are several."""
+    return next((subject for subject in profile.subjects if subject.method == REFERENCE), None)
+
+
+def _row(batch: int, visits: Sequence[Visit], references: tuple[Sequence[Visit], Sequence[Visit]], tokens: int) -> Row:
     ended = next((visit for visit in visits if visit.status is not Status.OK), visits[0])
     timings = {phase: timing([visit.seconds.get(phase, []) for visit in visits]) for phase in _phases(visits)}
     lora, floor = references
     return Row(
-        method=name,
-        size=visits[0].order.subject.size,
+        subject=visits[0].order.subject,
         batch=batch,
         status=ended.status,
         reason=ended.reason,
         timings=timings,
         memory=_memory(visits),
         peak_process=max(visit.peak_process for visit in visits) or None,
+        training_peak=spread([peak for visit in visits if (peak := _training_peak(visit)) is not None]),
         to_reference=ratio(visits, lora),
         to_floor=ratio(visits, floor),
         processor_to_reference=ratio(visits, lora, STEP_PROCESSOR),
@@ -155,27 +172,33 @@ def timing(rounds: Sequence[Sequence[float]]) -> Timing:
     return Timing(float(median), float(p5), float(p95), len(every), medians)
 
 
-def ratio(visits: Sequence[Visit], others: Sequence[Visit], phase: str = STEP) -> Ratio | None:
+def spread(found: Sequence[float]) -> Spread | None:
+    """Return the spread of a number that was found once a round; ``None`` where it never was."""
+    return Spread(statistics.median(found), min(found), max(found), len(found)) if found else None
+
+
+def ratio(visits: Sequence[Visit], others: Sequence[Visit], phase: str = STEP) -> Spread | None:
     """Return how many times as long a phase takes as another subject's, compared within rounds.
 
     ``None`` where no round has both.
     """
     bases = {visit.order.round: visit.seconds[phase] for visit in others if visit.seconds.get(phase)}
-    found = [
-        statistics.median(visit.seconds[phase]) / statistics.median(bases[visit.order.round])
-        for visit in visits
-        if visit.seconds.get(phase) and visit.order.round in bases
-    ]
-    return Ratio(statistics.median(found), min(found), max(found), len(found)) if found else None
+    return spread(
+        [
+            statistics.median(visit.seconds[phase]) / statistics.median(bases[visit.order.round])
+            for visit in visits
+            if visit.seconds.get(phase) and visit.order.round in bases
+        ]
+    )
 
 
 def costs_of(path: Path) -> pd.DataFrame:
     """Return what methods cost, from ``profile.json`` or its folder: one row a method and batch.
 
     Columns: ``base_model``, ``device``, ``method``, ``size``, ``batch``, ``status``, ``step_seconds``,
-    ``step_to_lora``, ``step_to_floor``, ``inference_seconds``, ``merged_seconds``, ``peak_process_bytes``,
-    ``peak_device_bytes``, ``adapter_bytes``, ``reported``; missing where not measured. Figures may take an axis from
-    any of them, merged to scores by ``method``.
+    ``step_to_lora``, ``step_to_floor``, ``specialise_seconds``, ``inference_seconds``, ``merged_seconds``,
+    ``training_peak_bytes``, ``peak_process_bytes``, ``peak_device_bytes``, ``adapter_bytes``, ``reported``; missing
+    where not measured.
 
     Raises:
         UserError: it is not a profile.
@@ -187,7 +210,7 @@ def costs_of(path: Path) -> pd.DataFrame:
     profile = read_profile(path)
     return pd.DataFrame(
         {
-            "base_model": profile.workload.base_model,
+            "base_model": profile.base_model,
             "device": profile.workload.device,
             "method": row.method,
             "size": row.size,
@@ -196,8 +219,10 @@ def costs_of(path: Path) -> pd.DataFrame:
             "step_seconds": row.seconds(STEP),
             "step_to_lora": row.to_reference.median if row.to_reference else None,
             "step_to_floor": row.to_floor.median if row.to_floor else None,
+            "specialise_seconds": row.seconds(SPECIALISE),
             "inference_seconds": row.seconds(INFERENCE),
             "merged_seconds": row.seconds(MERGED),
+            "training_peak_bytes": row.training_peak.median if row.training_peak else None,
             "peak_process_bytes": row.peak_process,
             "peak_device_bytes": row.peak_device,
             "adapter_bytes": row.ledger.stored_bytes if row.ledger else None,
@@ -217,6 +242,11 @@ def _memory(visits: Sequence[Visit]) -> dict[str, PhaseMemory]:
         phase: max((visit.memory[phase] for visit in visits if phase in visit.memory), key=lambda found: found.peak)
         for phase in phases
     }
+
+
+def _training_peak(visit: Visit) -> int | None:
+    phases = (FORWARD, BACKWARD, OPTIMISER, STEP)
+    return max((visit.memory[phase].peak for phase in phases if phase in visit.memory), default=None)
 
 
 def _rates(visits: Sequence[Visit], timings: dict[str, Timing], batch: int, tokens: int) -> dict[str, float]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import psutil
-import torch
 
 from bench.profile.energy import other_processes
+
+if TYPE_CHECKING:
+    import torch
 
 LOOK_SECONDS = 0.5
 # Share of the cores that others may use before it is said loudly.

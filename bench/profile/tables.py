@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from bench.profile.result import PROFILE, Profile
-from bench.profile.summary import REFERENCE, Ratio, Row, Timing, costs_of, rows_of
+from bench.profile.summary import REFERENCE, Row, Spread, Timing, costs_of, rows_of
 from bench.profile.visit import (
     BACKWARD,
     DECODE,
@@ -23,6 +23,7 @@ from bench.profile.visit import (
     OPTIMISER,
     PREFILL,
     PREFILL_MERGED,
+    SPECIALISE,
     STEP,
 )
 from bench.record import Status
@@ -89,10 +90,14 @@ def sheets(profile: Profile) -> list[Sheet]:
 def remarks(profile: Profile) -> list[str]:
     """Return what must be read with the tables: failures, noise, and what the machine did besides."""
     found = [profile.complaint] if profile.complaint else []
-    for row in rows_of(profile):
+    rows = rows_of(profile)
+    measured = [row for row in rows if row.timings]
+    shared = [note for note in measured[0].notes if all(note in row.notes for row in measured)] if measured else []
+    for row in rows:
         if row.status is not Status.OK:
             found.append(f"{row.method}, batch {row.batch}: {row.status.replace('_', ' ')}, {row.reason}")
-        found += [f"{row.method}: {note}" for note in row.notes]
+        found += [f"{row.method}: {note}" for note in row.notes if note not in shared]
+    found += shared
     floor = noise(profile)
     if floor is not None:
         found.append(
@@ -112,16 +117,24 @@ def noise(profile: Profile) -> float | None:
 
 def heading(profile: Profile) -> str:
     """Return what was measured, where and with what, in a line."""
-    work, machine = profile.workload, profile.hardware
-    batches = ", ".join(map(str, profile.batches))
-    size = f" x {work.length} tokens" if profile.tokens > 1 else ""
-    where = machine.get("accelerator") or f"{machine.get('cpu', '?')}, {machine.get('threads', '?')} threads"
-    weights = "random weights" if work.random_weights else "its own weights"
     looked = profile.surroundings[0].load[0] if profile.surroundings else float("nan")
     return (
-        f"{work.base_model}, {weights}, batch {batches}{size}, {work.dtype}; {profile.rounds} rounds of "
-        f"{profile.effort.steps} steps; {where}; torch {profile.versions.get('torch')}, peft "
+        f"{conditions(profile, profile.batches)}; torch {profile.versions.get('torch')}, peft "
         f"{profile.versions.get('peft')}; load average {looked:.1f}; {profile.started}"
+    )
+
+
+def conditions(profile: Profile, batches: Sequence[int]) -> str:
+    """Return what was measured, and on what, in words; ``batches`` are those that are meant."""
+    work, machine = profile.workload, profile.hardware
+    size = f" x {work.length} tokens" if profile.tokens > 1 else ""
+    threads = machine.get("threads", "?")
+    processor = f"{machine.get('cpu', '?')}, {threads} thread{'' if threads == '1' else 's'}"
+    where = machine.get("accelerator") or processor
+    weights = "random weights" if work.random_weights else "its own weights"
+    return (
+        f"{profile.base_model}, {weights}, batch {', '.join(map(str, batches))}{size}, {work.dtype}; {profile.rounds} "
+        f"rounds of {profile.effort.steps} steps; {where}"
     )
 
 
@@ -173,7 +186,7 @@ def _range(timing: Timing | None) -> str:
     return "" if timing is None else f"{1e3 * timing.p5:,.1f}-{1e3 * timing.p95:,.1f}"
 
 
-def _ratio(ratio: Ratio | None) -> str:
+def _ratio(ratio: Spread | None) -> str:
     if ratio is None:
         return ""
     spread = f" ({ratio.low:.2f}-{ratio.high:.2f})" if ratio.rounds > 1 else ""
@@ -243,6 +256,7 @@ _SHEETS: tuple[tuple[str, tuple[tuple[str, Cell], ...]], ...] = (
         "In use (ms a batch; adapter file in KiB)",
         (
             ("load", _milliseconds(LOAD)),
+            ("system prompt", _milliseconds(SPECIALISE)),
             ("evaluation", _milliseconds(EVALUATION)),
             ("inference", _milliseconds(INFERENCE)),
             ("merged", _milliseconds(MERGED)),
@@ -281,7 +295,7 @@ _SHEETS: tuple[tuple[str, tuple[tuple[str, Cell], ...]], ...] = (
         "Memory of the accelerator by phase (MiB: peak allocated / reserved)",
         tuple(
             (phase, _on_device(phase))
-            for phase in (LOAD, FORWARD, BACKWARD, OPTIMISER, EVALUATION, INFERENCE, DECODE, MERGE)
+            for phase in (LOAD, FORWARD, BACKWARD, OPTIMISER, SPECIALISE, EVALUATION, INFERENCE, DECODE, MERGE)
         ),
     ),
 )

@@ -42,10 +42,15 @@ class Stepper:
         self.steps.begin()
         inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
         with autocast(batch["labels"].device, self.dtype):
-            logits = self.adapted.model(**inputs).logits
+            outputs = self.adapted.model(**inputs)
+        auxiliary = getattr(outputs, "auxiliary_loss", None)
+        loss = self._loss(outputs.logits, batch["labels"])
+        return loss if auxiliary is None else loss + auxiliary.to(loss.device)
+
+    def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         if self.adapted.kind.generates:
-            return next_token_loss(logits, batch["labels"])
-        return nn.functional.cross_entropy(logits.float(), batch["labels"])
+            return next_token_loss(logits, labels)
+        return nn.functional.cross_entropy(logits.float(), labels)
 
     def step(self) -> None:
         """Clip, let the method and the optimiser do their part, and free the gradients."""

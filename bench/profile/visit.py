@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from bench.profile.workload import Order
 from bench.record import ParameterLedger, Status
 
-# The phases of a visit. A training step is its first three; `decode` is one token of every example of a batch.
+# The phases of a visit. A training step is its first three; `decode` is one token of every example of a batch;
+# `specialise` makes of one system prompt what all is asked under from then on (LoRA-Gen's cloud and generator).
 LOAD = "load"
 FORWARD, BACKWARD, OPTIMISER, STEP = "forward", "backward", "optimiser", "step"
 # The processor's time of a step, on a CPU: of a machine that is not idle it tells more than the clock.
 STEP_PROCESSOR = "step_processor"
+SPECIALISE = "specialise"
 EVALUATION, INFERENCE = "evaluation", "inference"
 PREFILL, DECODE = "prefill", "decode"
 MERGE, MERGED = "merge", "inference_merged"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bench.errors import UserError
 from bench.failures import classify
-from bench.profile.visit import INFERENCE, LOAD, Visit
+from bench.profile.visit import INFERENCE, LOAD, SPECIALISE, Visit
 from bench.profile.workload import Order
 from bench.record import Status
 
@@ -47,7 +47,8 @@ def _measure(visit: Visit, recorder: Recorder, folder: Path) -> None:
 
     from bench.profile import serving
     from bench.profile.adapted import Steps, build
-    from bench.profile.inputs import checksum, make_batches
+    from bench.profile.energy import obstacle
+    from bench.profile.inputs import checksum, make_batches, with_system_prompts
     from bench.profile.training import Stepper, count_training, measure_training, trace_training
 
     order, device = visit.order, recorder.device
@@ -60,25 +61,39 @@ def _measure(visit: Visit, recorder: Recorder, folder: Path) -> None:
     visit.ledger = adapted.ledger
     batches = make_batches(adapted.config, adapted.kind, workload, min(MOST_BATCHES, max(1, effort.steps)))
     visit.batches = checksum(batches)
+    trained = batches
+    if adapted.reads_system_prompt:
+        trained = with_system_prompts(batches, adapted.reader.reader_config, workload)
+        visit.notes.append(
+            f"reads a system prompt of {workload.system_prompt_tokens} tokens with each example that it is trained on, "
+            "and in use one before all others; the methods that read none are not given it"
+        )
     if "training" in effort.parts:
         optimiser = adapted.optimiser()
         stepper = Stepper(adapted, optimiser, Steps(adapted, optimiser, workload.at, folder), workload.dtype)
-        visit.joules = measure_training(stepper, batches, recorder, order)
+        visit.joules = measure_training(stepper, trained, recorder, order)
+        if (why := obstacle(device)) is not None:
+            visit.notes.append(why)
         if order.counts:
             with _noted(visit, "cannot be counted"):
-                visit.breakdown, visit.flops = count_training(stepper, batches[0], device)
+                visit.breakdown, visit.flops = count_training(stepper, trained[0], device)
             stepper.free()
         if order.trace is not None:
-            trace_training(stepper, batches[0], device, order.trace)
+            trace_training(stepper, trained[0], device, order.trace)
         # What training leaves behind is not what serving needs.
         del stepper, optimiser
     if "generation" in effort.parts and adapted.kind.generates:
         visit.prompt_tokens = serving.prompt_length(adapted.config, order)
-    serving.measure_unmerged(adapted, batches, recorder, order)
     inputs = serving.without_labels(batches)
-    if order.counts and "evaluation" in effort.parts:
-        with _noted(visit, "inference cannot be counted"):
-            visit.flops[INFERENCE] = serving.count_inference(adapted.model, inputs[0], device, workload.dtype)
+    if adapted.reads_system_prompt and "evaluation" in effort.parts:
+        serving.measure_specialising(adapted, recorder, order)
+        if order.counts:
+            visit.flops[SPECIALISE] = serving.count_specialising(adapted, order)
+    with serving.specialised(adapted, order):
+        serving.measure_unmerged(adapted, batches, recorder, order)
+        if order.counts and "evaluation" in effort.parts:
+            with _noted(visit, "inference cannot be counted"):
+                visit.flops[INFERENCE] = serving.count_inference(adapted.model, inputs[0], device, workload.dtype)
     if "merging" in effort.parts and order.subject.expression is not None:
         _merge(visit, adapted, inputs, recorder)
 

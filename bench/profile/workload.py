@@ -17,6 +17,8 @@ Part = Literal["training", "evaluation", "generation", "merging"]
 ALL_PARTS: tuple[Part, ...] = ("training", "evaluation", "generation", "merging")
 # The name of what is no method: see `bench.profile`.
 FLOOR = "frozen floor"
+# What LoRA-Gen's paper measures its latency with (arXiv:2506.11638, Table 13): 200 tokens of instruction.
+SYSTEM_PROMPT_TOKENS = 200
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Workload:
         at: how far the training is, as a share, when it is measured: some methods train different things over time.
             At the default LoCA has placed its locations, and AdaLoRA still cuts ranks.
         seed: of batches, random weights and adapters.
+        system_prompt_tokens: of each system prompt, for methods that read one beside an example: see
+            `methods.base.Method.reads_system_prompt`.
     """
 
     base_model: str
@@ -46,6 +50,7 @@ class Workload:
     padding: float = 0.0
     at: float = 0.4
     seed: int = 0
+    system_prompt_tokens: int = SYSTEM_PROMPT_TOKENS
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class Subject:
         setting: the method's hyper-parameters, as JSON has them.
         size: the size in words, e.g. ``r=8``; empty where there is none.
         refusal: why it cannot be visited, where that is known beforehand (nothing of it fits the budget).
+        method: the method's own name, as records have it; ``None`` of the frozen floor.
     """
 
     name: str
@@ -82,13 +88,14 @@ class Subject:
     setting: dict[str, Any] = field(default_factory=dict)
     size: str = ""
     refusal: str = ""
+    method: str | None = None
 
     @classmethod
     def of(cls, expression: str, method: Method[Any], setting: Setting) -> Subject:
         """Return a method with a setting as a subject."""
         knob = method.size_knob
         size = f"{knob.field}={getattr(setting, knob.field)}" if knob else ""
-        return cls(method.name, expression, setting.model_dump(mode="json"), size)
+        return cls(method.name, expression, setting.model_dump(mode="json"), size, method=method.name)
 
 
 FROZEN_FLOOR = Subject(FLOOR, None)

@@ -58,6 +58,11 @@ class AdaptedEdge(nn.Module):
         return self.lora_gen.edge.config
 
     @property
+    def reader_config(self) -> PreTrainedConfig:
+        """The cloud's."""
+        return cast(PreTrainedConfig, self.lora_gen.encoder.cloud.config)
+
+    @property
     def device(self) -> torch.device:
         """The edge's."""
         return self.lora_gen.edge.device

@@ -13,9 +13,17 @@ from reports.figures.efficiency import data_efficiency
 from reports.figures.heat import heat_map
 from reports.figures.ranks import critical_differences
 from reports.figures.style import Picture, Reason, pictured, to_bytes
-from reports.figures.tradeoff import is_drawn, score_vs_memory, score_vs_parameters, score_vs_step_time
+from reports.figures.tradeoff import (
+    is_drawn,
+    score_vs_memory,
+    score_vs_parameters,
+    score_vs_profiled_memory,
+    score_vs_profiled_step,
+    score_vs_step_time,
+)
 from reports.figures.trials import score_vs_trials
 from reports.frame import Frame
+from reports.profiled import Profiled
 from reports.tables import summarise
 
 __all__ = [
@@ -32,6 +40,8 @@ __all__ = [
     "read_histories",
     "score_vs_memory",
     "score_vs_parameters",
+    "score_vs_profiled_memory",
+    "score_vs_profiled_step",
     "score_vs_step_time",
     "score_vs_trials",
     "to_bytes",
@@ -43,6 +53,8 @@ CAPTIONS = {
     "score_vs_parameters": "Score against adapter parameters",
     "score_vs_memory": "Score against peak memory of training",
     "score_vs_step_time": "Score against time of a training step",
+    "score_vs_profiled_step": "Score against profiled time of a training step",
+    "score_vs_profiled_memory": "Score against profiled peak memory of training",
     "heat_map": "Difference to a baseline, task by task",
     "critical_differences": "Mean ranks over tasks, with critical differences",
     "data_efficiency": "Score against share of the training split",
@@ -55,6 +67,7 @@ def all_figures(
     frame: Frame,
     cells: pd.DataFrame | None = None,
     histories: Mapping[str, History] | None = None,
+    profiled: Profiled | None = None,
     baseline: str | None = None,
 ) -> dict[str, Figure | Reason]:
     """Draw everything that can be drawn of a frame.
@@ -64,6 +77,7 @@ def all_figures(
         cells: their summary, if it is at hand, with its intervals, if it has any; of all shares of the training split,
             as ``frame`` is. What is on the curves of data efficiency is not drawn elsewhere.
         histories: what `read_histories` found.
+        profiled: the costs of the cells that are drawn, if there is a profile.
         baseline: what the heat map compares with.
 
     Returns:
@@ -75,6 +89,8 @@ def all_figures(
         "score_vs_parameters": score_vs_parameters(runs, cells),
         "score_vs_memory": score_vs_memory(runs, cells),
         "score_vs_step_time": score_vs_step_time(runs, cells),
+        "score_vs_profiled_step": score_vs_profiled_step(runs, profiled),
+        "score_vs_profiled_memory": score_vs_profiled_memory(runs, profiled),
         "heat_map": heat_map(cells, baseline),
         "critical_differences": critical_differences(cells),
         "data_efficiency": data_efficiency(every),

@@ -1,4 +1,4 @@
-"""Score against what it costs: adapter parameters, peak memory, time of a training step; one panel a task."""
+"""Score against what it costs: adapter parameters, and memory and time, of the runs or of a profile; a panel a task."""
 
 from __future__ import annotations
 
@@ -29,10 +29,14 @@ from reports.figures.style import (
     section_title,
     width_of,
 )
+from reports.profiled import MEMORY, STEP, Profiled
 from reports.rows import BOARD, COLUMN, at_same
 from reports.tables import boards, is_counted, scale, summarise
 
 PANEL_HEIGHT = 2.2  # inches
+MOST_CAPTION = 2000  # characters: of hundreds of methods that a profile lacks not all can be named
+
+_CELL = [*BOARD, *COLUMN, "method", "row"]
 
 Panel = Callable[[Axes, pd.DataFrame, pd.DataFrame, dict[str, Look]], None]
 
@@ -69,7 +73,7 @@ def score_vs_parameters(runs: pd.DataFrame, cells: pd.DataFrame | None = None) -
         f"small: one run; large: mean over the seeds of a setting, with the {bars_in_words(cells)}; "
         "adapters of nearly the same size stand side by side"
     )
-    return _figure(drawn, cells, _sizes, "adapter parameters, as reported", caption)
+    return _figure(drawn, cells, _sizes, "adapter parameters, as reported", caption, runs["method"])
 
 
 def score_vs_memory(runs: pd.DataFrame, cells: pd.DataFrame | None = None) -> Figure | Reason:
@@ -101,10 +105,25 @@ def score_vs_step_time(runs: pd.DataFrame, cells: pd.DataFrame | None = None) ->
     )
 
 
+def score_vs_profiled_step(runs: pd.DataFrame, profiled: Profiled | None) -> Figure | Reason:
+    """Draw scores against the time of a training step in a profile, as a multiple of LoRA's.
+
+    Args:
+        runs: the frame's runs.
+        profiled: the summary's cells with their costs, if there is a profile.
+    """
+    return _profiled(runs, profiled, STEP, 1, "profiled time of a training step, as a multiple of LoRA's")
+
+
+def score_vs_profiled_memory(runs: pd.DataFrame, profiled: Profiled | None) -> Figure | Reason:
+    """Draw scores against the peak memory of training in a profile; arguments as of `score_vs_profiled_step`."""
+    return _profiled(runs, profiled, MEMORY, 2**30, "profiled peak memory of training (GiB)")
+
+
 def is_drawn(runs: pd.DataFrame) -> pd.Series[bool]:
     """Return which runs `score_vs_parameters` shows: with a score, of a setting whose parameters were counted."""
     counted = runs[is_counted(runs)]
-    counts = counted.groupby([*BOARD, *COLUMN, "method", "row"], dropna=False)["ledger/reported"]
+    counts = counted.groupby(_CELL, dropna=False)["ledger/reported"]
     return is_counted(runs) & counts.transform("max").notna().reindex(runs.index, fill_value=False)
 
 
@@ -124,21 +143,47 @@ def _against(runs: pd.DataFrame, cells: pd.DataFrame | None, cost: Cost) -> Figu
     if drawn.empty:
         return Reason(cost.lack)
     cells = summarise(runs) if cells is None else cells
-    ends = drawn.groupby([*BOARD, *COLUMN, "method", "row"], dropna=False)["cost"].agg(["mean", "min", "max"])
+    ends = drawn.groupby(_CELL, dropna=False)["cost"].agg(["mean", "min", "max"])
     ends = ends.rename(columns={"mean": "cost", "min": "least", "max": "most"}).reset_index()
-    cells = cells.merge(ends, on=[*BOARD, *COLUMN, "method", "row"])
-    caption = (
-        "small: one run; large: mean over the seeds of a setting; upright bar: "
-        f"{bars_in_words(cells)}; level bar: least to most over the runs; line: what no other setting beats "
-        "in both (Pareto front of the means)"
+    cells = cells.merge(ends, on=_CELL)
+    return _figure(
+        drawn, cells, lambda _: _costs, cost.label, _explained(cells, "least to most over the runs"), runs["method"]
     )
-    return _figure(drawn, cells, lambda _: _costs, cost.label, caption)
+
+
+def _profiled(runs: pd.DataFrame, profiled: Profiled | None, name: str, unit: int, label: str) -> Figure | Reason:
+    if profiled is None:
+        return Reason(
+            "No profile was given: bench profile --out FOLDER makes one, bench report --profile FOLDER takes it."
+        )
+    cells = profiled.cells[profiled.cells[name].notna()]
+    ends = {"cost": name, "least": f"{name}_least", "most": f"{name}_most"}
+    cells = cells.assign(**{end: cells[column] / unit for end, column in ends.items()})
+    drawn = runs[is_counted(runs)].merge(cells[[*_CELL, "cost"]], on=_CELL)
+    if drawn.empty:
+        return Reason(f"No row of a leaderboard has this cost in a profile: {'; '.join(profiled.remarks)}.")
+    caption = "; ".join([_explained(cells, "least to most of the profile's rounds"), *profiled.remarks])
+    return _figure(drawn, cells, lambda _: _costs, label, fit(caption, MOST_CAPTION), runs["method"])
+
+
+def _explained(cells: pd.DataFrame, level: str) -> str:
+    return (
+        f"small: one run; large: mean over the seeds of a setting; upright bar: {bars_in_words(cells)}; level bar: "
+        f"{level}; line: what no other setting beats in both (Pareto front of the means)"
+    )
 
 
 def _figure(
-    runs: pd.DataFrame, cells: pd.DataFrame, panel_of: Callable[[pd.DataFrame], Panel], label: str, caption: str
+    runs: pd.DataFrame,
+    cells: pd.DataFrame,
+    panel_of: Callable[[pd.DataFrame], Panel],
+    label: str,
+    caption: str,
+    methods: pd.Series[str],
 ) -> Figure:
-    looks = looks_of(runs["method"].unique())
+    """Draw runs; ``methods`` are also those that are not drawn here, and have looks of their own elsewhere."""
+    shown = set(runs["method"])
+    looks = {method: look for method, look in looks_of(methods.unique()).items() if method in shown}
     cells = cells.assign(**bars_of(cells))
     parts = list(boards(runs))
     width = width_of(max(columns_of(part.groupby(COLUMN).ngroups) for part in parts))
@@ -258,4 +303,5 @@ def _process(runs: pd.DataFrame) -> pd.Series[float]:
 
 def _step(runs: pd.DataFrame) -> pd.Series[float]:
     steps = runs["cost/train_steps"].astype("float64")
-    return runs["cost/train_seconds"] / steps.where(steps > 0)
+    # As in the tables, runs that shared an accelerator measure no speed.
+    return runs["cost/train_seconds"] / steps.where((steps > 0) & (runs["cost/shared_device"] != 1))

@@ -9,10 +9,10 @@ import pytest
 from records import RECORD
 
 from bench import forecast as module
-from bench.cli.plan import duration, machine_of
+from bench.cli.forecasting import duration, machine_of
 from bench.errors import UserError
 from bench.execute.local import LocalExecutor
-from bench.forecast import STEPS, Calibration, Machine, forecast, likeness, shortened
+from bench.forecast import STEPS, Calibration, Machine, forecast, likeness, shortened, uncalibrated
 from bench.measure import overhead_share
 from bench.overrides import Overrides
 from bench.plan import make_plan
@@ -130,7 +130,8 @@ def test_other_hardware_and_other_versions_are_calibrated_anew(planned, store, c
     forecast(planned(), store, CPU)
     monkeypatch.setattr(module.environment, "hardware", lambda device: {"cpu": "another"})
     forecast(planned(), store, CPU)
-    assert len(calibrated) == 3
+    forecast(planned(), store, replace(CPU, threads=7))
+    assert len(calibrated) == 4
 
 
 # Of the tiny data: 144 rows to train on, 16 to select on, 60 to report, as many evaluated as a batch of 64 holds.
@@ -199,35 +200,115 @@ def test_what_is_done_takes_nothing(planned, store, calibrated, monkeypatch):
 
 def test_the_machine_is_that_of_the_executor():
     found = machine_of(LocalExecutor(("cuda:0", "cuda:1", "cuda:0"), threads=2))
-    assert found == Machine("cuda:0", workers=3, per_device=2, threads=2)
+    assert found == Machine("cuda:0", workers=3, threads=2)
 
 
 def test_durations_in_words():
     assert [duration(seconds) for seconds in (12.4, 600, 36000)] == ["12 s", "10 min", "10.0 h"]
 
 
-def test_the_command_prints_the_sum(bench_plan, calibrated):
-    text = bench_plan("--seeds", "1,2")
+def test_what_is_not_calibrated_yet_is_known_without_doing_it(planned, store, calibrated, monkeypatch):
+    runs = planned(methods=("lora", "bitfit"), seeds=(1, 2))
+    forecast(planned(), store, CPU)
+    assert [run.spec.method for run in uncalibrated(runs, store, CPU)] == ["bitfit"]
+    assert [run.spec.method for run in uncalibrated(runs, store, replace(CPU, threads=7))] == ["lora", "bitfit"]
+    monkeypatch.setattr(store, "is_done", lambda run_id: True)
+    assert uncalibrated(runs, store, CPU) == []
+    assert len(uncalibrated(runs, store, CPU, lambda run: True)) == 1
+    assert len(calibrated) == 1
+
+
+SUM = "about 2 min; at least 1.00 GiB of memory; 0.0 MiB of disk"
+
+
+def test_the_command_prints_the_sum(bench, calibrated):
+    text = bench("plan", "--seeds", "1,2")
     assert "2 runs to do" in text
-    assert "about 2 min; at least 1.00 GiB of memory; 0.0 MiB of disk" in text
+    assert SUM in text
+
+
+def test_a_dry_run_tells_what_is_known_and_trains_nothing(bench, calibrated):
+    text = bench("run", "--seeds", "1,2", "--dry-run")
+    assert "2 runs; what they take is not measured yet (lora on glue/sst2): bench plan measures a few steps" in text
+    assert calibrated == []
+    bench("plan")
+    text = bench("run", "--seeds", "1,2", "--dry-run")
+    assert "2 runs to do" in text
+    assert SUM in text
+    assert len(calibrated) == 1
+
+
+def test_a_dry_run_names_few_of_many_kinds(bench, calibrated):
+    text = bench("run", "--seeds", "1", "--methods", "lora,bitfit,dora,vera,full", "--dry-run")
+    assert "5 runs; " in text
+    assert "(lora on glue/sst2, bitfit on glue/sst2, dora on glue/sst2, vera on glue/sst2, ...)" in text
+
+
+def test_a_dry_run_counts_what_would_be_done_again(bench, calibrated, monkeypatch):
+    bench("plan")
+    monkeypatch.setattr(Store, "is_done", lambda self, run_id: True)
+    text = bench("run", "--seeds", "1,2", "--dry-run")
+    assert "0 runs to do; 2 more are done already" in text
+    text = bench("run", "--seeds", "1,2", "--dry-run", "--overwrite", "always")
+    assert "2 runs to do" in text
+    assert SUM in text
+
+
+def test_a_dry_run_of_a_tuning_tells_of_all_trials(bench, calibrated):
+    arguments = ("--trials", "3", "--selection-seeds", "11,12", "--dry-run")
+    assert "6 runs; what they take is not measured yet" in bench("tune", *arguments)
+    bench("plan")
+    text = bench("tune", *arguments)
+    assert "6 runs to do" in text
+    # 100 steps, and no reported rows.
+    assert "about 6 min" in text
+    assert "about 6 min" in bench("run", "--trials", "3", "--dry-run")
+    assert len(calibrated) == 1
+
+
+def test_a_dry_run_of_what_cannot_fit_is_refused(bench, calibrated, monkeypatch):
+    bench("plan")
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=1 << 29))
+    for command in (("run",), ("tune", "--trials", "2")):
+        # Other memory is other hardware, and calibrated anew.
+        bench("plan", complaint="cannot be done here")
+        bench(*command, "--dry-run", complaint="1 runs at a time need 1.00 GiB of memory")
+
+
+def test_of_a_cluster_nothing_is_foretold(planned, store):
+    from rich.console import Console
+
+    from bench.cli.forecasting import print_known_forecast
+
+    console = Console(width=160, record=True)
+    print_known_forecast(planned(seeds=(1, 2)), store, object(), console)
+    assert "2 runs; what they take on the cluster is not known here" in console.export_text()
 
 
 @pytest.fixture
-def bench_plan(tiny_model, tiny_data, tmp_path, monkeypatch):
+def bench(tiny_model, tiny_data, tmp_path, monkeypatch):
     import typer
     from typer.testing import CliRunner
 
     from bench.cli.plan import plan
+    from bench.cli.run import run
+    from bench.cli.tune import tune
 
     monkeypatch.setenv("COLUMNS", "160")
     app = typer.Typer()
-    app.command()(plan)
+    for command in (plan, run, tune):
+        app.command()(command)
 
-    def call(*arguments):
-        common = ["--suite", "mini", "--tasks", "glue/sst2", "--methods", "lora", "--model", str(tiny_model)]
+    def call(command, *arguments, complaint=None):
+        common = ["--suite", "mini", "--tasks", "glue/sst2", "--model", str(tiny_model), "--device", "cpu"]
         common += ["--data-root", str(tiny_data), "--set", "train.max_length=32", "--out", str(tmp_path / "store")]
-        result = CliRunner().invoke(app, [*common, *arguments], catch_exceptions=False)
-        assert result.exit_code == 0, result.output
+        common += [] if "--methods" in arguments else ["--methods", "lora"]
+        result = CliRunner().invoke(app, [command, *common, *arguments])
+        if complaint is None:
+            assert result.exit_code == 0, (result.output, result.exception)
+        else:
+            assert isinstance(result.exception, UserError)
+            assert complaint in str(result.exception)
         return result.output
 
     return call

@@ -17,6 +17,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+import bench.retention
 import bench.train
 from bench.models import SMOLLM2_135M
 from bench.overrides import Overrides
@@ -34,6 +35,7 @@ from tasks.commonsense.sets import SETS
 from tasks.commonsense.task import COMMONSENSE
 from tasks.data.lock import RevisionLock
 from tasks.inference import Predictor
+from tasks.retention import NEUTRAL_SYSTEM_PROMPT
 from tasks.system_prompt import IDS, MASK, told_apart
 from tests.conftest import fetched
 from tests.tasks.commonsense_rows import write_sets
@@ -332,6 +334,36 @@ def test_a_task_without_a_system_prompt_says_so(planned: Callable[..., PlannedRu
     record = perform(planned(task="math_generated"), store, Inputs(), CPU)
     assert record.status == "error"
     assert record.reason.endswith("has no system prompt, which the method reads; use commonsense, say")
+
+
+@pytest.mark.parametrize("method", ["lora_gen", "lora"])
+def test_what_is_forgotten_is_measured_under_the_neutral_system_prompt(
+    planned: Callable[..., PlannedRun], store: Store, data: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    text = data / "lm-text" / "wikitext-2" / "test.txt"
+    text.parent.mkdir(parents=True, exist_ok=True)
+    text.write_text("It was a bright cold day in April. " * 500)
+    run = planned(method, task="commonsense_single/piqa", commonsense_single__unseen=[], train__max_steps=2)
+    run = replace(run, spec=replace(run.spec, retention=run.origin.general_text().revision()))
+    told: list[Any] = []
+    inner = bench.retention.measure
+
+    def spy(model: Any, *arguments: Any) -> float:
+        told.append((type(model).__name__, arguments[-1]))
+        return inner(model, *arguments)
+
+    monkeypatch.setattr(bench.retention, "measure", spy)
+    monkeypatch.setenv("PARBENCH_CACHE", str(store.root / "cache"))
+    record = perform(run, store, Inputs(), CPU)
+    assert record.status == "ok", record.reason
+    assert record.retention.keys() == {"before", "after"}
+    prompt = byte_tokenizer()(NEUTRAL_SYSTEM_PROMPT)["input_ids"] if method == "lora_gen" else None
+    assert sorted(told, key=lambda entry: entry[0] == "LlamaForCausalLM") == [
+        ("AdaptedEdge" if method == "lora_gen" else "PeftModel", prompt),
+        ("LlamaForCausalLM", None),
+    ]
+    notes = [note for note in record.provenance.notes if f'under the system prompt "{NEUTRAL_SYSTEM_PROMPT}"' in note]
+    assert len(notes) == (1 if method == "lora_gen" else 0)
 
 
 def test_a_budget_is_matched_by_what_the_edge_gets(planned: Callable[..., PlannedRun]) -> None:

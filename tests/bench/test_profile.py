@@ -19,7 +19,17 @@ from bench.profile.energy import Meter, other_processes
 from bench.profile.inputs import checksum, make_batches
 from bench.profile.process import Sampler
 from bench.profile.surroundings import Surroundings
-from bench.profile.visit import BACKWARD, DECODE, FORWARD, INFERENCE, MERGE, MERGED, OPTIMISER, PREFILL, STEP
+from bench.profile.visit import (
+    BACKWARD,
+    DECODE,
+    FORWARD,
+    INFERENCE,
+    MERGE,
+    MERGED,
+    OPTIMISER,
+    PREFILL,
+    STEP,
+)
 from bench.profile.work import _cause, do_visit
 from bench.profile.workload import (
     FROZEN_FLOOR,
@@ -331,10 +341,22 @@ def test_energy_and_company_are_asked_of_the_device_that_is_used(monkeypatch, vi
     assert set(nvml.asked) == {name}
 
 
-def test_a_cpu_has_no_meter():
+def test_a_cpu_has_no_meter_and_lacks_none():
     with Meter(CPU) as meter:
         pass
     assert meter.joules is None
+    assert energy.obstacle(CPU) is None
+
+
+def test_what_energy_lacks_is_a_sentence(monkeypatch):
+    nvml, device = _Nvml(), torch.device("cuda")
+    monkeypatch.setattr(energy, "_nvml", lambda: nvml)
+    assert energy.obstacle(device) is None
+    monkeypatch.setattr(energy, "_nvml", lambda: None)
+    monkeypatch.setattr(energy, "find_spec", lambda name: object())
+    assert energy.obstacle(device) == "no joules: the driver does not tell the energy that this device uses"
+    monkeypatch.setattr(energy, "find_spec", lambda name: None)
+    assert energy.obstacle(device).endswith('install it with: pip install "parbench[energy]"')
 
 
 def test_who_disturbs_is_named(monkeypatch):

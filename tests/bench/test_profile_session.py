@@ -16,7 +16,7 @@ from bench.profile.visit import BACKWARD, FORWARD, INFERENCE, OPTIMISER, STEP, P
 from bench.profile.workload import FROZEN_FLOOR, Effort, Subject, Workload
 from bench.record import ParameterLedger, Status
 
-LORA, SLOW, HEAVY = (Subject(name, name, {"r": 8}, "r=8") for name in ("lora", "slow", "heavy"))
+LORA, SLOW, HEAVY = (Subject(name, name, {"r": 8}, "r=8", method=name) for name in ("lora", "slow", "heavy"))
 IDLE = Surroundings(0.01, (0.1, 0.1, 0.1))
 FACTOR = {"frozen floor": 0.8, "lora": 1.0, "slow": 3.0, "heavy": 1.0}
 
@@ -120,6 +120,32 @@ def test_out_of_memory_is_a_row_and_ends_the_subject_at_that_batch(tiny_model):
     assert any("heavy: out of memory, too much" in line for line in said)
 
 
+def test_what_is_noted_of_all_is_said_once(tiny_model):
+    def noting(order):
+        visit = drifting(order)
+        visit.notes = ["no joules", *(["cannot be merged"] if order.subject == SLOW else [])]
+        return visit
+
+    found = remarks(run_profile(request_for(tiny_model, SLOW), lambda text: None, noting))
+    assert [line for line in found if "joules" in line or "merged" in line] == ["slow: cannot be merged", "no joules"]
+
+
+def test_of_several_loras_the_first_is_the_reference(tiny_model):
+    loras = [Subject(f"lora(r={r})", f"lora(r={r})", {"r": r}, f"r={r}", method="lora") for r in (4, 8)]
+
+    def measure(order):
+        visit = drifting(replace(order, subject=LORA if order.subject in loras else order.subject))
+        if order.subject == loras[1]:
+            visit.seconds[STEP] = [2 * seconds for seconds in visit.seconds[STEP]]
+        visit.order = order
+        return visit
+
+    request = replace(request_for(tiny_model), subjects=(FROZEN_FLOOR, *loras))
+    rows = {row.method: row for row in rows_of(run_profile(request, lambda text: None, measure))}
+    assert rows["lora(r=8)"].to_reference.median == pytest.approx(2.0)
+    assert rows["lora(r=4)"].to_reference.median == 1.0
+
+
 def test_what_fits_no_budget_is_a_row(tiny_model):
     found, _ = profiled(tiny_model, replace(SLOW, refusal="nothing fits 3"))
     (row,) = [row for row in rows_of(found) if row.method == "slow"]
@@ -153,7 +179,7 @@ def test_a_profile_is_read_as_it_was_written(tiny_model, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
-    [(None, "cannot be read"), ("{", "cannot be read"), ("{}", "not a profile"), ('{"format": 1}', "wrong field")],
+    [(None, "cannot be read"), ("{", "cannot be read"), ("{}", "not a profile"), ('{"format": 2}', "wrong field")],
 )
 def test_what_is_no_profile_is_a_sentence(tmp_path, text, complaint):
     if text is not None:

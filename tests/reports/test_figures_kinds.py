@@ -70,8 +70,9 @@ def drawn(figure: Figure | Reason) -> Figure:
 
 
 def of_scores(figures: dict[str, Figure | Reason]) -> dict[str, Figure | Reason]:
-    """Return those that need neither a search of hyper-parameters nor shares of the training split."""
-    return {name: figure for name, figure in figures.items() if name not in ("score_vs_trials", "data_efficiency")}
+    """Return those that need neither a search of hyper-parameters, nor shares of the training split, nor a profile."""
+    others = ("score_vs_trials", "data_efficiency", "score_vs_profiled_step", "score_vs_profiled_memory")
+    return {name: figure for name, figure in figures.items() if name not in others}
 
 
 def means(axes: Axes) -> list[tuple[float, float]]:

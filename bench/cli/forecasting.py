@@ -1,0 +1,124 @@
+"""What `bench plan` and every dry run print: what runs will take here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from bench.cli.console import say
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.execute import Executor
+    from bench.forecast import Forecast, Machine
+    from bench.planned import PlannedRun
+    from bench.store import Store
+
+IsToDo = Callable[["PlannedRun"], bool]
+# Kinds of runs that are named where they are not measured yet.
+MOST_NAMED = 4
+
+
+def print_forecast(runs: Sequence[PlannedRun], store: Store, executor: Executor, console: Console) -> None:
+    """Estimate what runs will take, measuring what is not known yet, and print it.
+
+    Raises:
+        UserError: they cannot be done here; what is known is printed before.
+    """
+    from bench.forecast import forecast
+
+    _print(forecast(runs, store, machine_of(executor), lambda text: say(text, console)), console)
+
+
+def print_known_forecast(
+    runs: Sequence[PlannedRun], store: Store, executor: Executor, console: Console, is_to_do: IsToDo | None = None
+) -> None:
+    """Print what runs will take if all of their kinds were measured before; nothing is trained for it.
+
+    Args:
+        is_to_do: tells which they are; those without a record that is ``ok`` unless given.
+
+    Raises:
+        UserError: they cannot be done here; what is known is printed before.
+    """
+    from bench.execute.in_process import InProcessExecutor
+    from bench.execute.local import LocalExecutor
+    from bench.forecast import forecast, uncalibrated
+
+    if not isinstance(executor, LocalExecutor | InProcessExecutor):
+        say(f"{len(runs)} runs; what they take on the cluster is not known here", console)
+        return
+    machine = machine_of(executor)
+    if unknown := uncalibrated(runs, store, machine, is_to_do):
+        kinds = list(dict.fromkeys(f"{run.spec.method} on {run.spec.task}" for run in unknown))
+        named = ", ".join(kinds[:MOST_NAMED]) + (", ..." if len(kinds) > MOST_NAMED else "")
+        say(
+            f"{len(runs)} runs; what they take is not measured yet ({named}): bench plan measures a few steps of each "
+            "kind",
+            console,
+        )
+        return
+    _print(forecast(runs, store, machine, is_to_do=is_to_do), console)
+
+
+def machine_of(executor: Executor) -> Machine:
+    """Return where an executor does its runs, as a forecast needs it."""
+    from bench.forecast import Machine
+
+    devices = [str(device) for device in getattr(executor, "devices", ())] or [str(getattr(executor, "device", "cpu"))]
+    return Machine(devices[0], len(devices), getattr(executor, "threads", None))
+
+
+def _print(found: Forecast, console: Console) -> None:
+    _print_table(found, console)
+    _print_sum(found, console)
+    found.require_fit()
+
+
+def _print_table(found: Forecast, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table("task", "method", "runs", "steps", "step (ms)", "a run", "memory (MiB)", box=None)
+    for column in table.columns[2:]:
+        column.justify, column.no_wrap = "right", True
+    groups: dict[tuple[str, str], list[int]] = {}
+    for place, estimate in enumerate(found.estimates):
+        groups.setdefault((estimate.run.spec.task, estimate.run.spec.method), []).append(place)
+    for (task, method), places in groups.items():
+        of_group = [found.estimates[place] for place in places]
+        first = of_group[0]
+        cells = ["—"] * 4
+        if (cost := first.calibration) is not None:
+            memory = cost.process_bytes if cost.device_bytes is None else cost.device_bytes
+            mean = sum(estimate.seconds for estimate in of_group) / len(of_group)
+            cells = [f"{first.steps:,}", f"{1e3 * cost.step_seconds:,.1f}", duration(mean), f"{memory / 2**20:,.0f}"]
+        table.add_row(task, method, str(len(of_group)), *cells)
+    if groups:
+        console.print(table, markup=False)
+    for failure in dict.fromkeys(f"{e.run.spec.method} on {e.run.spec.task}: {e.failure}" for e in found.estimates):
+        if not failure.endswith(": "):
+            say(f"cannot be estimated: {failure}", console)
+
+
+def _print_sum(found: Forecast, console: Console) -> None:
+    many = f", {found.workers} at a time" if found.workers > 1 else ""
+    done = f"; {found.done} more are done already or will be skipped" if found.done else ""
+    say(f"{len(found.estimates)} runs to do{many}{done}", console)
+    if not found.estimates:
+        return
+    device = f", {found.device_bytes / 2**30:.2f} GiB on the device" if found.device_bytes else ""
+    say(
+        f"about {duration(found.seconds)}; at least {found.process_bytes / 2**30:.2f} GiB of memory{device}; "
+        f"{found.disk_bytes / 2**20:,.1f} MiB of disk",
+        console,
+    )
+    for note in found.notes:
+        say(note, console)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: ``40 s``, ``12 min``, ``3.4 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
