@@ -12,6 +12,10 @@ class TransientError(RuntimeError):
     """A run failed of what may pass by itself: it may be tried again."""
 
 
+class CrowdedError(RuntimeError):
+    """A run beside others was out of memory: it may be that it has room enough alone."""
+
+
 def classify(error: Exception) -> tuple[Status, str]:
     """Return the status of a run that ended with ``error``, and the reason in one sentence."""
     import torch
@@ -22,6 +26,11 @@ def classify(error: Exception) -> tuple[Status, str]:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return Status.OUT_OF_MEMORY, reason
     return Status.ERROR, f"{type(error).__name__}: {reason}"
+
+
+def is_of_memory(status: Status, reason: str) -> bool:
+    """Tell whether a run failed for want of memory, also where torch has no class of its own for the error."""
+    return status is Status.OUT_OF_MEMORY or "out of memory" in reason or "ALLOC_FAILED" in reason
 
 
 def is_transient(error: BaseException | None) -> bool:

@@ -107,6 +107,16 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
             peak.device_bytes = torch.cuda.max_memory_allocated(device)
 
 
+def reserved_memory(device: torch.device) -> int | None:
+    """Return the most bytes that torch has held of a CUDA device since `peak_memory` was last entered.
+
+    What was held before then counts as well, as far as it was not given back: torch keeps what it has once taken.
+    """
+    import torch
+
+    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
+
+
 @dataclass(frozen=True)
 class Overhead:
     """What the benchmark itself takes.

@@ -153,6 +153,10 @@ class Cost:
         peak_device_bytes: peak memory allocated on the accelerator, likewise.
         scoring_seconds: all that was scored: epochs in between, the selection split, the reported one, the retention.
         wall_seconds: all of it, from taking up the run (again, if it was interrupted) to its record.
+        reserved_device_bytes: most that torch had reserved of the accelerator, from the run's beginning to its last
+            score: what the run needs of it, beside what CUDA itself takes.
+        shared_device: whether other runs of the same command were at work on its accelerator for some of the time: its
+            seconds are then no measurement of speed. Its peaks are its own, torch counts them in each process.
     """
 
     load_seconds: float
@@ -163,6 +167,8 @@ class Cost:
     peak_device_bytes: int | None
     scoring_seconds: float | None = None
     wall_seconds: float | None = None
+    reserved_device_bytes: int | None = None
+    shared_device: bool | None = None
 
 
 @dataclass(frozen=True)

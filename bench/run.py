@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bench import environment
 from bench.errors import UserError
-from bench.failures import TransientError, classify, is_transient
+from bench.failures import CrowdedError, TransientError, classify, is_of_memory, is_transient
 from bench.log import event
 from bench.planned import PlannedRun
 from bench.protocol import Protocol, Purpose, ReportedSplit, SplitData
@@ -106,12 +106,16 @@ class Watch:
         stop: asked after every step whether to save and stop.
         may_retry: asked of a failure that may pass by itself, such as a lost connection: whether to try again instead
             of writing a record.
+        shares: asked whether other runs are, or were, at work on the same accelerator.
+        trackers: that the training reports to, see `bench.trackers`.
     """
 
     on_step: OnStep = lambda done, total, loss: None
     on_batch: Callable[[int], None] = lambda rows: None
     stop: Callable[[], bool] = lambda: False
     may_retry: bool = False
+    shares: Callable[[], bool] = lambda: False
+    trackers: tuple[str, ...] = ()
 
 
 def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device, watch: Watch = Watch()) -> RunRecord:
@@ -121,6 +125,7 @@ def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device,
         UserError: the store cannot be written to.
         StoppedError: it was asked to stop; the same run goes on from its checkpoint.
         TransientError: it failed of what may pass, and may be tried again.
+        CrowdedError: it was out of memory beside other runs.
     """
     from bench.train import StoppedError
 
@@ -138,13 +143,15 @@ def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device,
             if not run.skip:
                 data = inputs.of(run)
                 event("data ready", "the data is read and tokenised", **data.sizes)
-                outcome = _train_and_evaluate(run, data, workspace, output, device, watch)
+                outcome = _train_and_evaluate(run, data, store, output, device, watch)
         except StoppedError:
             raise
         except Exception as error:  # one failing run never ends the others; Ctrl-C does
             status, reason = classify(error)
             if watch.may_retry and is_transient(error):
                 raise TransientError(reason) from error
+            if watch.shares() and is_of_memory(status, reason):
+                raise CrowdedError(reason) from error
             event("failed", reason, logging.ERROR)
             with explained(output):
                 (output / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
@@ -154,7 +161,10 @@ def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device,
     record = unsuccessful(run, status, reason, started, environment.hardware(device), tuple(warned))
     if outcome:
         record = replace(record, **vars(outcome))
-        record = replace(record, cost=replace(outcome.cost, wall_seconds=time.perf_counter() - clock))
+        seconds, shared = time.perf_counter() - clock, watch.shares()
+        if shared:
+            event("shared", "other runs were at work on the same accelerator: its seconds measure no speed")
+        record = replace(record, cost=replace(outcome.cost, wall_seconds=seconds, shared_device=shared))
     record = store.commit(record, output)
     store.discard_workspace(run.spec.run_id)
     return record
@@ -236,18 +246,20 @@ def _training_inputs(run: PlannedRun, data: Prepared, prompts: SystemPrompts | N
 
 
 def _train_and_evaluate(
-    run: PlannedRun, data: Prepared, workspace: Path, output: Path, device: torch.device, watch: Watch
+    run: PlannedRun, data: Prepared, store: Store, output: Path, device: torch.device, watch: Watch
 ) -> Outcome:
     from transformers import set_seed
 
     from bench.epochs import FOLDER, BestEpoch
-    from bench.measure import Inventory, ledger, peak_memory
+    from bench.measure import Inventory, ledger, peak_memory, reserved_memory
     from bench.retention import retention_of
+    from bench.trackers import reporting
     from bench.train import Job, last_checkpoint, train
     from methods.architecture import module_names
     from tasks.inference import Predictor
 
     method, setting, task = run.method, run.setting, _task(run)
+    workspace = store.workspace(run.spec.run_id)
     clock = time.perf_counter()
     set_seed(run.spec.seed)
     base = run.base_model.load(task.head, run.spec.model_revision)
@@ -310,12 +322,12 @@ def _train_and_evaluate(
             folder=workspace / FOLDER,
             patience=None if on_reported else run.training.patience,
         )
-    with peak_memory(device) as peak:
+    with reporting(watch.trackers, run.spec, store, checkpoint) as trackers, peak_memory(device) as peak:
         trained = train(
             Job(
                 model=model,
                 groups=groups,
-                callbacks=method.callbacks(setting),
+                callbacks=[*trackers, *method.callbacks(setting)],
                 task=task,
                 data=inputs,
                 collate=prompts.collate(collate) if prompts else collate,
@@ -373,6 +385,7 @@ def _train_and_evaluate(
             scoring_seconds=sum(scoring),
             peak_process_bytes=peak.process_bytes,
             peak_device_bytes=peak.device_bytes,
+            reserved_device_bytes=reserved_memory(device),
         ),
         best_epoch=best.best.epoch if best else None,
         last_metrics=best.last.metrics if best else {},

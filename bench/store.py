@@ -9,6 +9,8 @@ Layout::
                   selection.parquet in place of the predictions of a run that chooses hyper-parameters
       tuned.yaml                what `bench tune` found: a suite
       work/RUN_ID/              checkpoints of an unfinished run
+      tensorboard/NAME/         what --report-to tensorboard shows (see bench.trackers)
+      comparisons/              what `bench judge compare` has found, and the raw judgments
       aside/                    what could not be read, moved out of the way, never deleted
 """
 

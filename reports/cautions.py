@@ -46,6 +46,11 @@ def warnings(runs: pd.DataFrame) -> Iterator[str]:
         what = f"{column.removeprefix('hardware/')} with"
         yield from _mixed(runs, "mixed hardware, times and memory do not compare", what, column, "base_model")
     counted = runs[is_counted(runs)]
+    for name, part in counted[counted["cost/shared_device"] == 1].groupby("row"):
+        yield (
+            f"shared accelerator: other runs were at work beside {name} ({_runs(len(part))}); "
+            "the times are no measurement of speed."
+        )
     again = counted[counted.duplicated([*COLUMN, "method", "row", "seed"])]
     for (task, _, _, row), part in again.groupby([*COLUMN, "method", "row"]):
         seeds = ", ".join(str(seed) for seed in sorted(part["seed"].unique()))

@@ -41,7 +41,12 @@ JobMinutes = Annotated[int, typer.Option(help="Slurm: of a job, which is queued 
 RunsPerJob = Annotated[int, typer.Option(help="Slurm: one after the other.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; an accelerator if there is one.")]
 Devices = Annotated[str | None, typer.Option(help="CUDA devices to share the runs, by comma.", metavar="0,1")]
-Workers = Annotated[int | None, typer.Option(help="Runs at a time; one for each device unless given.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        help="Runs at a time; one for each device unless given. More share an accelerator where they are known to fit."
+    ),
+]
 Isolate = Annotated[
     bool, typer.Option(help="Each run in a process of its own, or all in this one (no limits, a crash ends all).")
 ]
@@ -52,6 +57,10 @@ Retries = Annotated[int, typer.Option(help="Further tries after what may pass: a
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="End all at the first run that fails.")]
 Deterministic = Annotated[
     bool, typer.Option("--deterministic", help="Refuse whatever has no deterministic implementation.")
+]
+ReportTo = Annotated[
+    str | None,
+    typer.Option(help="Trackers of the training's progress, by comma: tensorboard, wandb, mlflow.", metavar="A,B"),
 ]
 
 
@@ -67,7 +76,7 @@ class Cluster:
     minutes: int = 240
     runs_per_job: int = 1
 
-    def executor(self, limits: Limits, workers: int | None, deterministic: bool) -> Executor:
+    def executor(self, limits: Limits, workers: int | None, deterministic: bool, trackers: tuple[str, ...]) -> Executor:
         """Return what does the runs there.
 
         Raises:
@@ -82,14 +91,16 @@ class Cluster:
         if self.engine is Engine.RAY:
             from bench.execute.ray import RayExecutor
 
-            return RayExecutor(self.address, self.cpus, self.gpus, workers, limits, deterministic)
+            return RayExecutor(self.address, self.cpus, self.gpus, workers, limits, deterministic, trackers)
         from bench.execute.slurm import JobOptions, SlurmExecutor
 
         gpus = self.gpus or 0
         if gpus != int(gpus):
             raise UserError(f"--gpus-per-run is {gpus:g}; Slurm gives whole ones")
         job = JobOptions(partition=self.partition, minutes=self.minutes, cpus=self.cpus, gpus=int(gpus))
-        return SlurmExecutor(job, self.runs_per_job, workers, limits=limits, deterministic=deterministic)
+        return SlurmExecutor(
+            job, self.runs_per_job, workers, limits=limits, deterministic=deterministic, trackers=trackers
+        )
 
 
 @dataclass(frozen=True)
@@ -107,16 +118,20 @@ class Execution:
     fail_fast: bool = False
     deterministic: bool = False
     cluster: Cluster = field(default_factory=Cluster)
+    report_to: str | None = None
 
     def executor(self) -> Executor:
         """Return what does the runs.
 
         Raises:
-            UserError: a device is not there, or options contradict each other.
+            UserError: a device or a tracker is not there, or options contradict each other.
         """
         from bench.environment import choose_device, use_deterministic_algorithms
         from bench.execute import Limits
+        from bench.trackers import check_trackers
 
+        trackers = read_names(self.report_to, "--report-to") or ()
+        check_trackers(trackers)
         limits = Limits(
             self.minutes,
             self.silent_minutes,
@@ -130,21 +145,21 @@ class Execution:
                     f"--executor {self.cluster.engine} chooses devices and processes itself; leave them out"
                 )
             workers = None if self.workers is None else self._positive(self.workers, "--workers")
-            return self.cluster.executor(limits, workers, self.deterministic)
+            return self.cluster.executor(limits, workers, self.deterministic, trackers)
         devices = [choose_device(name) for name in self._devices()]
         workers = self._positive(self.workers if self.workers is not None else len(devices), "--workers")
         if self.isolate:
             from bench.execute.local import LocalExecutor, workers_on
 
             slots = workers_on([str(device) for device in devices], workers)
-            return LocalExecutor(slots, limits, _threads(len(slots)), self.deterministic)
+            return LocalExecutor(slots, limits, _threads(len(slots)), self.deterministic, trackers)
         if workers > 1 or self.minutes is not None or self.memory is not None:
             raise UserError("--workers, --time-limit and --memory-limit need processes; leave --no-isolate out")
         from bench.execute.in_process import InProcessExecutor
 
         if self.deterministic:
             use_deterministic_algorithms()
-        return InProcessExecutor(devices[0], limits)
+        return InProcessExecutor(devices[0], limits, trackers=trackers)
 
     def _devices(self) -> list[str | None]:
         if self.devices is None:

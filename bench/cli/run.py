@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,12 +39,14 @@ from bench.cli.execution import (
     MemoryLimit,
     Overwrite,
     Partition,
+    ReportTo,
     Retries,
     RunsPerJob,
     SilenceLimit,
     TimeLimit,
     Workers,
 )
+from bench.cli.forecasting import print_known_forecast
 from bench.errors import UserError
 from bench.protocol import Protocol
 from bench.record import Status
@@ -86,7 +89,18 @@ Budgets = Annotated[
     str | None, typer.Option(help="Adapter parameters: 24000, 24k, 0.1%, match:lora(r=8); several by comma.")
 ]
 Mode = Annotated[BudgetMode, typer.Option(help="pattern: fill a budget with fewer or unevenly sized layers.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the runs and stop.")]
+TrainFraction = Annotated[
+    str | None, typer.Option(help="Shares of the training split to train on, each a run: the data-efficiency curve.")
+]
+Retention = Annotated[
+    bool, typer.Option("--retention", help="Measure what the runs forget of general text (language models).")
+]
+Judge = Annotated[
+    str | None, typer.Option(help="Who judges answers: MODEL@URL of an OpenAI-compatible endpoint, or local.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the runs, and what they will take where that is known, and stop.")
+]
 
 
 def run(
@@ -107,16 +121,9 @@ def run(
     ] = None,
     tuned: Annotated[bool, typer.Option("--tuned", help="The suite is what bench tune wrote into --out.")] = False,
     trials: Annotated[int | None, typer.Option(help="First tune every method with so many trials each.")] = None,
-    train_fraction: Annotated[
-        str | None,
-        typer.Option(help="Shares of the training split to train on, each a run: the data-efficiency curve."),
-    ] = None,
-    retention: Annotated[
-        bool, typer.Option("--retention", help="Measure what the runs forget of general text (language models).")
-    ] = False,
-    judge: Annotated[
-        str | None, typer.Option(help="Who judges answers: MODEL@URL of an OpenAI-compatible endpoint, or local.")
-    ] = None,
+    train_fraction: TrainFraction = None,
+    retention: Retention = False,
+    judge: Judge = None,
     judge_repeats: Annotated[int | None, typer.Option(help="Judgments of each answer.")] = None,
     noise_floor: Annotated[
         int | None, typer.Option(help="Do the first run so many times, same seed, to see what chance alone changes.")
@@ -134,6 +141,7 @@ def run(
     retries: Retries = 0,
     fail_fast: FailFast = False,
     deterministic: Deterministic = False,
+    report_to: ReportTo = None,
     executor: EngineName = Engine.LOCAL,
     address: Address = None,
     cpus_per_run: CpusPerRun = 1,
@@ -186,6 +194,7 @@ def run(
             fail_fast,
             deterministic,
             Cluster(executor, address, cpus_per_run, gpus_per_run, partition, job_minutes, runs_per_job),
+            report_to,
         ),
         dry_run=dry_run,
     )
@@ -301,7 +310,8 @@ def _run(request: Request, overwrite: Overwrite, trials: int | None, noise_floor
         plan = repeated(plan, noise_floor)
     if request.dry_run:
         console.print(_plan_table(plan, store))
-        say(f"{len(plan.runs)} runs; what they take, measured by a few steps of each kind: bench plan", console)
+        to_do = partial(_is_to_do, store=store, overwrite=overwrite)
+        print_known_forecast(plan.runs, store, opened.executor, console, to_do)
         return []
     store.prepare()
     records = _execute(plan, opened, overwrite)
@@ -317,6 +327,9 @@ def _execute(plan: Plan, opened: Opened, overwrite: Overwrite) -> list[RunRecord
 
     store, console = opened.store, opened.console
     waiting = [planned for planned in plan.runs if _is_to_do(planned, store, overwrite)]
+    if overwrite is Overwrite.ALWAYS:
+        for planned in waiting:
+            store.discard_workspace(planned.spec.run_id)
     if done := len(plan.runs) - len(waiting):
         say(f"{done} of {len(plan.runs)} runs are done already", console)
     with make_progress(console, len(waiting)) as progress:
@@ -342,7 +355,6 @@ def _execute(plan: Plan, opened: Opened, overwrite: Overwrite) -> list[RunRecord
 def _is_to_do(planned: PlannedRun, store: Store, overwrite: Overwrite) -> bool:
     run_id = planned.spec.run_id
     if overwrite is Overwrite.ALWAYS:
-        store.discard_workspace(run_id)
         return True
     if overwrite is Overwrite.NEVER:
         return not store.has_record(run_id)

@@ -28,11 +28,13 @@ class InProcessExecutor:
     """Does runs in the order given, on one device; the data it has read is kept for the next call.
 
     Of its `Limits` it keeps the retries and ``fail_fast`` only: a process cannot end itself for taking too long.
+    ``trackers`` are what trainings report to, see `bench.trackers`.
     """
 
     device: torch.device
     limits: Limits = field(default_factory=Limits)
     inputs: Inputs = field(default_factory=Inputs)
+    trackers: tuple[str, ...] = ()
 
     def execute(self, runs: Sequence[PlannedRun], store: Store, progress: Progress) -> Iterator[RunRecord]:
         """Yield the record of each run when it is written."""
@@ -68,7 +70,12 @@ class InProcessExecutor:
             queue.claims.renew()
             progress.step(run.spec, done, total, loss)
 
-        watch = Watch(on_step, on_batch=lambda rows: queue.claims.renew(), stop=lambda: interrupt.asked)
+        watch = Watch(
+            on_step,
+            on_batch=lambda rows: queue.claims.renew(),
+            stop=lambda: interrupt.asked,
+            trackers=self.trackers,
+        )
         with run_log(store.workspace(run.spec.run_id), run.spec, self.device):
             for _ in range(self.limits.retries):
                 try:

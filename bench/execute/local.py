@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
@@ -17,6 +18,8 @@ from bench.errors import UserError
 from bench.execute import Limits, failed
 from bench.execute.giving_up import give_up
 from bench.execute.interrupt import Interrupt, until_interrupted
+from bench.execute.packing import Packing
+from bench.execute.peaks import Peaks
 from bench.execute.queue import LOOK_SECONDS, Queue
 from bench.execute.worker import OUTPUT, News, Order, Worker, start
 from bench.planned import PlannedRun
@@ -36,16 +39,21 @@ class LocalExecutor:
     """Does runs on this machine, whatever a run does to its process.
 
     Attributes:
-        devices: one for each run at a time; a device may be there several times.
+        devices: as many as runs at a time; a device may be there several times. Where that is an accelerator, runs
+            share it as far as its memory is known to be enough, see `bench.execute.packing`.
         limits: when a run is given up.
         threads: of torch in each process; ``None`` leaves torch's own number.
         deterministic: whether torch must use deterministic algorithms only.
+        trackers: that trainings report to, see `bench.trackers`.
+        shared: whether others give the devices more runs that this executor knows nothing of.
     """
 
     devices: tuple[str, ...]
     limits: Limits = field(default_factory=Limits)
     threads: int | None = None
     deterministic: bool = False
+    trackers: tuple[str, ...] = ()
+    shared: bool = False
 
     def execute(self, runs: Sequence[PlannedRun], store: Store, progress: Progress) -> Iterator[RunRecord]:
         """Yield the record of each run when it is written."""
@@ -90,10 +98,17 @@ class _Session:
     progress: Progress
     jobs: list[_Job] = field(default_factory=list)
     tries: Counter[str] = field(default_factory=Counter)
+    # Runs that had no room beside others, and now get a device for themselves.
+    alone: set[str] = field(default_factory=set)
     kernel_kills: int = field(default_factory=lambda: _kernel_kills())
 
+    def __post_init__(self) -> None:
+        devices = self.executor.devices
+        self.packing = Packing(_memories(devices), len(devices))
+        accelerators = {_accelerator(name) for name, size in self.packing.memory.items() if size is not None}
+        self.peaks = Peaks(self.store, accelerators) if accelerators else None
+
     def records(self, interrupt: Interrupt) -> Iterator[RunRecord]:
-        free = deque(self.executor.devices)
         stopping = False
         while self.jobs or self.queue:
             if interrupt.asked and not stopping:
@@ -101,9 +116,11 @@ class _Session:
                 self.queue.give_up()
                 for job in self.jobs:
                     job.worker.stop()
-            while free and (run := self.queue.take()) is not None:
-                self.jobs.append(self._begin(run, free.popleft()))
-            yield from self.queue.done_elsewhere()
+            while len(self.jobs) < self.packing.workers and (run := self.queue.take(self._has_place)) is not None:
+                self.jobs.append(self._begin(run))
+            for found in self.queue.done_elsewhere():
+                self._learn(found)
+                yield found
             if not self.jobs:
                 time.sleep(LOOK_SECONDS)
                 continue
@@ -112,10 +129,11 @@ class _Session:
             for job in [job for job in self.jobs if not job.worker.process.is_alive()]:
                 self._hear(job)
                 self.jobs.remove(job)
-                free.append(job.device)
+                self.packing.leave(job.run_id)
                 record = self._end(job)
                 if record is None:
                     continue
+                self._learn(record)
                 self.progress.end(record)
                 yield record
                 if self.executor.limits.fail_fast and failed(record):
@@ -128,18 +146,37 @@ class _Session:
         # Also that of a run which could not begin.
         self.queue.claims.release_all()
 
-    def _begin(self, run: PlannedRun, device: str) -> _Job:
-        run_id = run.spec.run_id
+    def _peak(self, run: PlannedRun) -> int | None:
+        return None if self.peaks is None or run.spec.run_id in self.alone else self.peaks.of(run.spec)
+
+    def _learn(self, record: RunRecord) -> None:
+        if self.peaks is not None:
+            self.peaks.learn(record)
+
+    def _has_place(self, run: PlannedRun) -> bool:
+        return self.packing.place(self._peak(run)) is not None
+
+    def _begin(self, run: PlannedRun) -> _Job:
+        run_id, peak = run.spec.run_id, self._peak(run)
+        device = self.packing.place(peak)
+        if device is None:
+            raise RuntimeError(f"there is no place for {run.spec}")
+        others = self.packing.enter(run_id, device, peak)
+        for job in self.jobs:
+            if job.run_id in others:
+                job.worker.share()
         self.tries[run_id] += 1
         if self.tries[run_id] == 1:
             self.progress.begin(run.spec)
         order = Order(
             run=run.to_json(),
             store=str(self.store.root.absolute()),
-            device=device,
+            device=_as_seen_outside(device),
             threads=self.executor.threads,
             may_retry=self._may_retry(run_id),
             deterministic=self.executor.deterministic,
+            trackers=self.executor.trackers,
+            shared=bool(others) or self.executor.shared,
         )
         before = self.store.stamp(run_id)
         worker = start(order)
@@ -147,7 +184,8 @@ class _Session:
         return _Job(run, worker, device, before)
 
     def _may_retry(self, run_id: str) -> bool:
-        return self.tries[run_id] <= self.executor.limits.retries
+        # That it did not fit beside others was no try.
+        return self.tries[run_id] - (run_id in self.alone) <= self.executor.limits.retries
 
     def _listen(self) -> None:
         wait([part for job in self.jobs for part in (job.worker.line, job.worker.process.sentinel)], _TICK_SECONDS)
@@ -195,6 +233,10 @@ class _Session:
         if kind == "stopped":
             self.queue.claims.release(job.run_id)
             return None
+        if kind == "crowded" and job.run_id not in self.alone:
+            self.alone.add(job.run_id)
+            self.queue.put_back(job.run)
+            return None
         verdict = job.verdict or self._cause_of_death(job)
         passes = kind == "retry" or verdict[0] is Status.TIMEOUT or (job.verdict is None and _from_outside(job))
         if passes and self._may_retry(job.run_id):
@@ -205,6 +247,8 @@ class _Session:
         return record
 
     def _cause_of_death(self, job: _Job) -> tuple[Status, str]:
+        if job.last and job.last.kind == "crowded":
+            return Status.OUT_OF_MEMORY, job.last.text
         code = job.worker.process.exitcode or 0
         if code == -signal.SIGKILL and _kernel_kills() > self.kernel_kills:
             self.kernel_kills = _kernel_kills()
@@ -239,6 +283,35 @@ def check_data(runs: Sequence[PlannedRun]) -> None:
             seen.add(key)
             run.base_model.check(run.spec.model_revision)
             run.task.splits(run.source, run.spec.limit)
+
+
+def _memories(devices: Sequence[str]) -> dict[str, int | None]:
+    """Return the bytes of each accelerator that is to have several runs at a time, ``None`` for what is not packed."""
+    names = dict.fromkeys(devices)
+    return {name: _device_memory(name) if len(devices) > len(names) else None for name in names}
+
+
+def _device_memory(name: str) -> int | None:
+    import torch
+
+    device = torch.device(name)
+    return int(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else None
+
+
+def _accelerator(name: str) -> str:
+    """Return what records call an accelerator."""
+    import torch
+
+    return environment.hardware(torch.device(name))["accelerator"]
+
+
+def _as_seen_outside(device: str) -> str:
+    """Return a device by the name that it has for a process that sees all of them."""
+    kind, colon, number = device.partition(":")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if kind != "cuda" or not colon or not visible:
+        return device
+    return f"cuda:{visible.split(',')[int(number)].strip()}"
 
 
 def _memory(job: _Job) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from bench.claims import Claims
 from bench.planned import PlannedRun
@@ -29,6 +29,7 @@ class Queue:
         self.claims = claims or Claims(store.root)
         self._waiting = deque(runs)
         self._elsewhere: list[PlannedRun] = []
+        self._given_up = False
         self._looked = time.monotonic()
         self._found: list[RunRecord] = []
         # A record that changes from now on is someone else's work.
@@ -38,14 +39,23 @@ class Queue:
         """Whether any run is left that was not given out."""
         return bool(self._waiting or self._elsewhere)
 
-    def take(self) -> PlannedRun | None:
-        """Return the next run, claimed, or ``None`` where all that are left are being done elsewhere."""
+    def take(self, fits: Callable[[PlannedRun], bool] = lambda run: True) -> PlannedRun | None:
+        """Return the next run, claimed, or ``None`` where all that are left are being done elsewhere or do not fit.
+
+        Args:
+            fits: tells whether there is a place for a run now; one that has none keeps its turn.
+        """
         if self._elsewhere and time.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = time.monotonic()
             self._waiting.extend(self._elsewhere)
             self._elsewhere.clear()
-        while self._waiting:
-            run = self._waiting.popleft()
+        turn = 0
+        while turn < len(self._waiting):
+            run = self._waiting[turn]
+            if not fits(run):
+                turn += 1
+                continue
+            del self._waiting[turn]
             run_id = run.spec.run_id
             if not self.claims.take(run_id):
                 self._elsewhere.append(run)
@@ -67,11 +77,13 @@ class Queue:
             yield self._found.pop(0)
 
     def put_back(self, run: PlannedRun) -> None:
-        """Do a run again later; its claim is given back."""
+        """Do a run again later, unless all were given up; its claim is given back."""
         self.claims.release(run.spec.run_id)
-        self._waiting.append(run)
+        if not self._given_up:
+            self._waiting.append(run)
 
     def give_up(self) -> None:
-        """Forget what was not given out."""
+        """Forget what was not given out, and what is put back."""
+        self._given_up = True
         self._waiting.clear()
         self._elsewhere.clear()

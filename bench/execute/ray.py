@@ -53,6 +53,7 @@ class RayExecutor:
         workers: at most so many runs at a time; as many as the cluster has room for if ``None``.
         limits: when a run is given up.
         deterministic: whether torch must use deterministic algorithms only.
+        trackers: that trainings report to, see `bench.trackers`.
     """
 
     address: str | None = None
@@ -61,6 +62,7 @@ class RayExecutor:
     workers: int | None = None
     limits: Limits = field(default_factory=Limits)
     deterministic: bool = False
+    trackers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.gpus is not None and not 0 <= self.gpus <= 1:
@@ -169,8 +171,10 @@ class _Session:
             token=self.queue.claims.token(run_id),
             cpus=executor.cpus,
             on_gpu=self.gpus > 0,
+            shared=0 < self.gpus < 1,
             limits=limits,
             deterministic=executor.deterministic,
+            trackers=executor.trackers,
         )
         before = self.store.stamp(run_id)
         self.jobs[task.options(name=str(run.spec)).remote(order, self.mailbox)] = _Job(run, before)
@@ -231,8 +235,10 @@ class _Order:
     token: str
     cpus: int
     on_gpu: bool
+    shared: bool
     limits: Limits
     deterministic: bool
+    trackers: tuple[str, ...]
 
 
 def _work(order: _Order, mailbox: Any) -> bool:
@@ -240,9 +246,11 @@ def _work(order: _Order, mailbox: Any) -> bool:
     run, store = PlannedRun.from_json(order.run), Store(Path(order.store))
     if not store.runs.is_dir():
         raise UserError(f'a node does not see the store "{store.root}"; put it on a file system that all nodes share')
-    # The processes that do runs are forked from a server that may be older than this task and its GPU.
-    device = f"cuda:{os.environ['CUDA_VISIBLE_DEVICES']}" if order.on_gpu else "cpu"
-    executor = LocalExecutor((device,), order.limits, order.cpus, order.deterministic)
+    # By number, of what Ray lets this task see: the processes that do runs are forked from a server that may be older.
+    device = "cuda:0" if order.on_gpu else "cpu"
+    executor = LocalExecutor(
+        (device,), order.limits, order.cpus, order.deterministic, order.trackers, shared=order.shared
+    )
     queue = Queue([run], store, Entrusted(store.root, order.token))
     return bool(list(executor.work_off(queue, store, _News(mailbox))))
 

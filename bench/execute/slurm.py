@@ -92,6 +92,7 @@ class SlurmExecutor:
         cluster: ``slurm``; ``local`` and ``debug`` are submitit's stand-ins for it, without a cluster.
         limits: when a run is given up.
         deterministic: whether torch must use deterministic algorithms only.
+        trackers: that trainings report to, see `bench.trackers`.
     """
 
     job: JobOptions = field(default_factory=JobOptions)
@@ -102,6 +103,7 @@ class SlurmExecutor:
     cluster: Literal["slurm", "local", "debug"] = "slurm"
     limits: Limits = field(default_factory=Limits)
     deterministic: bool = False
+    trackers: tuple[str, ...] = ()
 
     def execute(self, runs: Sequence[PlannedRun], store: Store, progress: Progress) -> Iterator[RunRecord]:
         """Yield the record of each run when it is written."""
@@ -201,6 +203,7 @@ class _Session:
             threads=executor.job.cpus,
             limits=executor.limits,
             deterministic=executor.deterministic,
+            trackers=executor.trackers,
         )
 
     def _look(self) -> Iterator[RunRecord]:
@@ -282,6 +285,7 @@ class _Chunk:
     threads: int
     limits: Limits
     deterministic: bool
+    trackers: tuple[str, ...]
 
     def __call__(self) -> None:
         from rich.console import Console
@@ -295,7 +299,7 @@ class _Chunk:
             # What has a new record was done by another command, or by this job before it was queued again.
             if store.stamp((run := PlannedRun.from_json(text)).spec.run_id) == before
         ]
-        executor = LocalExecutor((self.device,), self.limits, self.threads, self.deterministic)
+        executor = LocalExecutor((self.device,), self.limits, self.threads, self.deterministic, self.trackers)
         with _preemption() as preempted:
             try:
                 if not preempted:

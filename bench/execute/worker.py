@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -42,6 +42,8 @@ class Order:
         threads: of torch on the CPU; ``None`` leaves torch's own number.
         may_retry: whether a failure that may pass is to be tried again rather than recorded.
         deterministic: whether torch must use deterministic algorithms only.
+        trackers: that the training reports to.
+        shared: whether other runs are at work on the device.
     """
 
     run: str
@@ -50,13 +52,15 @@ class Order:
     threads: int | None
     may_retry: bool
     deterministic: bool = False
+    trackers: tuple[str, ...] = ()
+    shared: bool = False
 
 
 @dataclass(frozen=True)
 class News:
     """What a worker says: of its steps, that it is alive, or its last word."""
 
-    kind: Literal["began", "step", "alive", "recorded", "stopped", "retry"]
+    kind: Literal["began", "step", "alive", "recorded", "stopped", "retry", "crowded"]
     step: tuple[int, int, float | None] | None = None
     text: str = ""
 
@@ -75,10 +79,15 @@ class Worker:
 
     def stop(self) -> None:
         """Ask it to save and stop."""
-        try:
-            self.line.send("stop")
-        except OSError:  # it has just ended, which is what was asked for
-            return
+        self._tell("stop")
+
+    def share(self) -> None:
+        """Tell it that another run joins it on its device."""
+        self._tell("share")
+
+    def _tell(self, word: str) -> None:
+        with suppress(OSError):  # it has just ended, and needs to hear nothing
+            self.line.send(word)
 
     def kill(self) -> None:
         """End it now, with all that it has started."""
@@ -103,8 +112,10 @@ def _main(order: Order, line: Connection) -> None:
     # A session of its own: the terminal's Ctrl-C is for the runner, which tells what is to be done.
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    stop = threading.Event()
-    threading.Thread(target=_listen, args=(line, stop), daemon=True).start()
+    ours = _Line(line, order.may_retry)
+    if order.shared:
+        ours.shared.set()
+    threading.Thread(target=ours.listen, daemon=True).start()
     device = order.device
     if device.startswith("cuda:"):
         # Before CUDA is there: transformers' trainer takes the first device that it sees.
@@ -116,21 +127,21 @@ def _main(order: Order, line: Connection) -> None:
     run = PlannedRun.from_json(order.run)
     store = Store(Path(order.store))
     _write_to(store.workspace(run.spec.run_id) / OUTPUT)
-    news = do_order(run, store, _device(device, order), _Line(line, stop, order.may_retry))
+    news = do_order(run, store, _device(device, order), ours, order.trackers)
     line.send(news)
 
 
-def do_order(run: Any, store: Any, device: torch.device, line: _Line) -> News:
+def do_order(run: Any, store: Any, device: torch.device, line: _Line, trackers: tuple[str, ...]) -> News:
     """Do a run and return the last word on it."""
     from bench.environment import hardware
-    from bench.failures import TransientError
+    from bench.failures import CrowdedError, TransientError
     from bench.log import run_log
     from bench.run import Inputs, Watch, perform
     from bench.train import StoppedError
 
     line.send(News("began", text="\n".join(f"{name}={value}" for name, value in hardware(device).items())))
     run.check_code()
-    watch = Watch(on_step=line.step, on_batch=line.alive, stop=line.stop.is_set, may_retry=line.may_retry)
+    watch = Watch(line.step, line.alive, line.stop.is_set, line.may_retry, line.shared.is_set, trackers)
     try:
         with run_log(store.workspace(run.spec.run_id), run.spec, device):
             perform(run, store, Inputs(), device, watch)
@@ -138,6 +149,8 @@ def do_order(run: Any, store: Any, device: torch.device, line: _Line) -> News:
         return News("stopped", text=str(stopped))
     except TransientError as failure:
         return News("retry", text=str(failure))
+    except CrowdedError as failure:
+        return News("crowded", text=str(failure))
     return News("recorded")
 
 
@@ -146,8 +159,9 @@ class _Line:
     """The worker's end of the line."""
 
     connection: Connection
-    stop: threading.Event
     may_retry: bool
+    stop: threading.Event = field(default_factory=threading.Event)
+    shared: threading.Event = field(default_factory=threading.Event)
     _last: float = 0.0
 
     def send(self, news: News) -> None:
@@ -163,14 +177,14 @@ class _Line:
             self._last = time.monotonic()
             self.send(News("alive"))
 
-
-def _listen(line: Connection, stop: threading.Event) -> None:
-    """Hear the runner; where it has died, so does the worker: another runner may be about to do the run again."""
-    try:
-        while line.recv() == "stop":
-            stop.set()
-    except (EOFError, OSError):
-        os._exit(1)
+    def listen(self) -> None:
+        """Hear the runner; where it has died, so does the worker: another runner may be about to do the run again."""
+        heard = {"stop": self.stop, "share": self.shared}
+        try:
+            while True:
+                heard[self.connection.recv()].set()
+        except (EOFError, OSError):
+            os._exit(1)
 
 
 def _write_to(path: Path) -> None:

@@ -163,7 +163,8 @@ def _predictions(store, run_id):
     return json.loads((store / "runs" / run_id / "record.json").read_text())["files"]["predictions.parquet"]
 
 
-def test_two_commands_on_one_store_share_the_runs(command, tmp_path):
+@pytest.mark.parametrize("commands", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_commands_on_one_store_share_the_runs(command, tmp_path, commands):
     started = [
         subprocess.Popen(
             command("lora,loca", seeds="1,2,3"),
@@ -172,10 +173,10 @@ def test_two_commands_on_one_store_share_the_runs(command, tmp_path):
             stderr=subprocess.PIPE,
             text=True,
         )
-        for _ in range(2)
+        for _ in range(commands)
     ]
     said = [process.communicate(timeout=300) for process in started]
-    assert [process.returncode for process in started] == [0, 0], said
+    assert [process.returncode for process in started] == [0] * commands, said
     store = Store(tmp_path / "store")
     found = list(store.scan())
     assert len(found) == 6
