@@ -104,6 +104,21 @@ def shown(task: Task, example: Mapping[str, Any]) -> dict[str, str]:
     return {name: _line(value) for name, value in parts.items()}
 
 
+def check_images(splits: Splits) -> None:
+    """Decode every image, of which reading a task looks at the beginning only; a run would end at a broken one.
+
+    Raises:
+        UserError: one cannot be decoded.
+    """
+    from tasks.data.images import decoded
+
+    for split in splits.sizes:
+        dataset = _of(splits, split)
+        if "image" in dataset.column_names:
+            for example in dataset.select_columns(["example", "image"]):
+                decoded(example["image"], f"image {example['example']}")
+
+
 def truncated(task: Task, dataset: Dataset, tokenizer: Any, max_length: int) -> float:
     """Return the share of the examples that have more than ``max_length`` tokens."""
     lengths = list(_lengths(task, dataset, tokenizer))

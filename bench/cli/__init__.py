@@ -59,7 +59,9 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        errors.print(f"bench: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        # One line, also where a name out of somebody's file has a line break.
+        sentence = " ".join(str(error).splitlines())
+        errors.print(f"bench: {sentence}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     except SystemExit as end:
         # Typer answers Ctrl-C with this code itself and says nothing.

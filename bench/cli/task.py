@@ -37,8 +37,17 @@ def check(
 ) -> None:
     """Read a task's data and show its splits, examples, labels, leaks, and the score of a constant prediction."""
     from bench.environment import quiet_libraries
+    from bench.progress import shown
     from bench.store import Store
-    from bench.task_check import constant, label_counts, leaks, source_to_check, task_to_check, truncated
+    from bench.task_check import (
+        check_images,
+        constant,
+        label_counts,
+        leaks,
+        source_to_check,
+        task_to_check,
+        truncated,
+    )
     from bench.training import TrainingSettings
     from tasks.data.lock import RevisionLock
 
@@ -52,6 +61,7 @@ def check(
     lock = RevisionLock(Store(out).lock_file)
     source = source_to_check(found, data_root, lock)
     splits = found.splits(source)
+    check_images(splits)
     say(f"{found.name}: {found.reference}", console)
     say(f"data: {found.describe(source)}, {found.revision(source)}", console)
     _print_counts(console, splits, label_counts(found, splits))
@@ -66,7 +76,7 @@ def check(
     if reference is None:
         say("a constant prediction: not known for this kind of task", console)
     else:
-        scores = ", ".join(f"{metric} {100 * value:.2f}" for metric, value in reference.scores.items())
+        scores = ", ".join(f"{metric} {shown(value, digits=2)}" for metric, value in reference.scores.items())
         say(f"a constant prediction ({reference.says}): {scores}; {found.primary} ranks", console)
     leaked, size = leaks(found, splits), len(splits.reported)
     say(f"leaks: {leaked} of {size} reported examples ({leaked / size:.1%}) are in train or selection as well", console)

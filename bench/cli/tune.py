@@ -11,6 +11,7 @@ from rich.console import Console
 
 from bench.cli.console import DEFAULT_STORE, Out, read_positive, read_seeds, say
 from bench.cli.execution import Device, Execution, Isolate, Retries, Workers
+from bench.cli.forecasting import print_known_forecast
 from bench.cli.run import (
     AUTO,
     TUNED,
@@ -112,6 +113,9 @@ def tune_first(opened: Opened, request: Request, effort: Effort) -> Suite | None
     studies = make_studies(opened.suite, request.overrides, effort, RevisionLock(store.lock_file))
     if request.dry_run:
         console.print(_studies_table(studies, effort))
+        # Of what a trial is like, its start tells all but the score; which are done is known when they are drawn.
+        every = [run for study in studies for run in study.runs * effort.trials]
+        print_known_forecast(every, store, opened.executor, console, lambda run: True)
         return None
     store.prepare()
     with make_progress(console, len(studies) * effort.trials * len(effort.seeds)) as progress:
@@ -162,11 +166,15 @@ def _studies_table(studies: list[Study], effort: Effort) -> Any:
 def _print_found(found: list[Tuned], console: Console) -> None:
     from rich.table import Table
 
+    from bench.record import scale
+
     trials = Table("task", "method", "trial", "point", "selection score", "")
     for tuned in found:
+        # All of one study alike: a likelihood of -0.9 is no other kind of number than one of -1.1.
+        factor = scale(trial.score for trial in tuned.trials if trial.score is not None)
         for trial in tuned.trials:
             point = ", ".join(f"{name} {value:.3g}" for name, value in trial.point.items())
-            score = trial.reason if trial.score is None else f"{100 * trial.score:.1f}"
+            score = trial.reason if trial.score is None else f"{factor * trial.score:.{1 if factor > 1 else 2}f}"
             mark = "best" if trial is tuned.best else ""
             trials.add_row(tuned.study.task, tuned.study.method.name, str(trial.number), point, score, mark)
     console.print(trials, markup=False)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import io
+import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +22,9 @@ if TYPE_CHECKING:
 
 ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz")
 IMAGE_LIST = ".txt"
+
+# No row of examples is nested as deeply; pyarrow counts levels on a stack that ends somewhere.
+_MOST_NESTED = 1000
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,11 @@ class FolderSource:
         return f"sha256:{total.hexdigest()}"
 
     def load(self, data: DataRef) -> dict[str, Dataset]:
-        """Read every split."""
-        from datasets import Dataset
+        """Read every split.
 
+        Raises:
+            UserError: a split is not there, there are two of its name, or it cannot be read.
+        """
         paths = dict(self._files(data))
         folders = {split: path for split, path in paths.items() if path.is_dir()}
         names = class_names(folders, data.train) if folders else []
@@ -69,7 +78,7 @@ class FolderSource:
         def read(path: Path) -> Dataset:
             if path.is_dir():
                 return read_class_folders(path, names)
-            return read_image_list(path) if path.suffix == IMAGE_LIST else Dataset(_read(path))
+            return read_image_list(path) if path.suffix == IMAGE_LIST else as_dataset(read_table(path), path)
 
         return {split: read(path) for split, path in paths.items()}
 
@@ -110,9 +119,15 @@ def _contents(path: Path) -> list[Path]:
     return [path]
 
 
-def _read(path: Path) -> pa.Table:
+def read_table(path: Path) -> pa.Table:
+    """Return the rows of a file of one of `ENDINGS`.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     import pyarrow as pa
-    from pyarrow import csv, json, parquet
+    from pyarrow import csv, parquet
+    from pyarrow import json as json_lines
 
     try:
         if path.suffix == ".parquet":
@@ -121,7 +136,74 @@ def _read(path: Path) -> pa.Table:
             if ".csv" in path.suffixes:
                 # Line breaks inside quotes are text, as pandas and the hub read them.
                 return csv.read_csv(stream, parse_options=csv.ParseOptions(newlines_in_values=True))
-            return json.read_json(stream)
-    except (pa.ArrowException, OSError) as error:
+            content = stream.read()
+            _check_json(content)
+            return json_lines.read_json(pa.BufferReader(content))
+    except (pa.ArrowException, OSError, ValueError) as error:
         what = str(error).splitlines()[0]
         raise UserError(f'"{path}" cannot be read as {"".join(path.suffixes)} ({what}); replace the file') from error
+
+
+def as_dataset(table: pa.Table, path: Path) -> Dataset:
+    """Return rows of a file as a dataset whose images, sounds and the like are not decoded.
+
+    Raises:
+        UserError: a column is there twice, names other files in place of their bytes, or is said to be what `datasets`
+            does not know.
+    """
+    import pyarrow as pa
+    from datasets import Dataset
+
+    if twice := next((name for name in table.column_names if table.column_names.count(name) > 1), None):
+        raise UserError(f'"{path}" has the column "{twice}" twice; keep one')
+    _refuse_paths(table, path)
+    try:
+        dataset = Dataset(table)
+        for name, feature in dataset.features.items():
+            if getattr(feature, "decode", False):
+                dataset = dataset.cast_column(name, dataclasses.replace(feature, decode=False))
+    except (pa.ArrowException, ValueError, TypeError, KeyError, AttributeError) as error:
+        what = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise UserError(
+            f'"{path}" describes its columns in a way that datasets does not read ({what}); save it without the '
+            "description"
+        ) from error
+    return dataset
+
+
+def _refuse_paths(table: pa.Table, path: Path) -> None:
+    """Check that images and the like are in the file: no revision covers others, which may be any of this machine's.
+
+    Raises:
+        UserError: a row names a file and does not hold it.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if not pa.types.is_struct(column.type) or not {"bytes", "path"} <= {field.name for field in column.type}:
+            continue
+        held, named = (pc.struct_field(column, field) for field in ("bytes", "path"))
+        row = pc.index(pc.and_(pc.is_null(held), pc.is_valid(named)), True).as_py()
+        if row >= 0:
+            what = f'"{path}" names a file in column {name}, row {row + 1}, and does not hold it'
+            raise UserError(f"{what}; put the files' bytes into it, or give folders of images")
+
+
+def _check_json(content: bytes) -> None:
+    """Refuse what ends pyarrow's reader, and the program with it, instead of failing.
+
+    Raises:
+        ValueError: the first value is no object, or one is nested very deeply.
+    """
+    first = content.lstrip()[:1]
+    if first and first != b"{":
+        raise ValueError("it does not begin with an object, {...}; give one a line")
+    for number, line in enumerate(io.BytesIO(content), start=1):
+        if line.count(b"[") + line.count(b"{") > _MOST_NESTED:
+            try:
+                # Of whatever else is wrong with it the reader itself can tell.
+                with suppress(ValueError):
+                    json.loads(line)
+            except RecursionError as error:
+                raise ValueError(f"line {number} is nested too deeply for a row") from error

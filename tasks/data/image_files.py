@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,8 @@ def class_names(folders: Mapping[str, Path], train: str) -> list[str]:
         train: the training split, which must have every class (its folder may be empty).
 
     Raises:
-        UserError: a split has no class folders, images outside of them, or a class that training lacks.
+        UserError: a split has no class folders, images outside of them, or a class that training lacks or whose name
+            cannot be printed.
     """
     found: dict[str, set[str]] = {}
     for split, folder in folders.items():
@@ -29,7 +31,7 @@ def class_names(folders: Mapping[str, Path], train: str) -> list[str]:
         if stray is not None or not entries:
             what = f'"{stray}" is in no class folder' if stray else f'"{folder}" is empty'
             raise UserError(f"{what}; images belong into {split}/CLASS/, one folder a class")
-        found[split] = {entry.name for entry in entries}
+        found[split] = set(map(sayable, entries))
     names = set().union(*found.values())
     for split, classes in found.items():
         unknown = sorted(classes - found.get(train, names))
@@ -51,8 +53,26 @@ def read_class_folders(folder: Path, names: Sequence[str]) -> Dataset:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the files below a folder, hidden ones aside, sorted by name."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    """Return the files below a folder, hidden ones aside, sorted by name.
+
+    Raises:
+        UserError: a name is not in UTF-8, or has a line break or the like in it.
+    """
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    for path in found:
+        sayable(path)
+    return found
+
+
+def sayable(path: Path) -> str:
+    """Return the name of a file or folder, which records and tables must be able to repeat.
+
+    Raises:
+        UserError: it is not in UTF-8, or has a control character in it.
+    """
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in path.name):
+        raise UserError(f"the name {path.name!a} cannot be printed; rename the file or folder")
+    return path.name
 
 
 def read_image_list(file: Path) -> Dataset:

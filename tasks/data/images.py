@@ -52,8 +52,11 @@ def checked_images(dataset: Dataset, column: str, where: str) -> Dataset:
     from datasets import Image
 
     kind = dataset.data.schema.field(column).type
-    is_struct = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
-    if not (is_struct or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+    is_struct = pa.types.is_struct(kind)
+    fields = {field.name: field.type for field in kind} if is_struct else {"bytes": kind}
+    held, path = fields.get("bytes", pa.bool_()), fields.get("path", pa.string())
+    is_bytes = pa.types.is_binary(held) or pa.types.is_large_binary(held) or (is_struct and pa.types.is_null(held))
+    if not is_bytes or not any(test(path) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_null)):
         raise UserError(f"{where} has {kind} in column {column}, not images: it must hold the bytes of image files")
     if column != "image":
         dataset = dataset.rename_column(column, "image")

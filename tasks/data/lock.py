@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UserError
+from tasks.data.refusal import readable, writable
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,26 @@ class RevisionLock:
         return self._read().get(f"{kind}:{repository}")
 
     def put(self, kind: str, repository: str, revision: str) -> None:
-        """Lock a repository to a commit; written atomically."""
+        """Lock a repository to a commit; written atomically.
+
+        Raises:
+            UserError: the lock file is damaged, or cannot be written.
+        """
         locked = {**self._read(), f"{kind}:{repository}": revision}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{self.path.name}-{uuid.uuid4().hex}")
-        temporary.write_text(json.dumps(locked, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        os.replace(temporary, self.path)
+        with writable(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                temporary.write_text(json.dumps(locked, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+                os.replace(temporary, self.path)
+            finally:
+                # Nothing is left of it, unless it could not be written.
+                temporary.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, str]:
-        if not self.path.exists():
-            return {}
+        with readable(self.path):
+            if not self.path.exists():
+                return {}
         try:
             locked = json.loads(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

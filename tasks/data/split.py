@@ -102,12 +102,18 @@ def _cut(pool: Dataset, size: int, data: DataRef, stratify: bool) -> tuple[Datas
     from sklearn.model_selection import train_test_split
 
     labels: np.ndarray | None = pool.with_format("numpy")["label"][:] if stratify else None
+    short = f'the data of "{data.folder}" ({len(pool)} examples) is too small to cut a selection split from'
+    if not size:
+        raise UserError(f"{short}: its share is less than one example; give more")
+    counts = Counter([] if labels is None else labels.tolist())
+    if rare := sorted(label for label, count in counts.items() if count < 2):
+        raise UserError(f"{short}: the class of number {rare[0]} has one example; give two or more of each class")
+    if min(size, len(pool) - size) < len(counts):
+        raise UserError(f"{short}: its share of {size} is less than one of each of {len(counts)} classes; give more")
     try:
         first, second = train_test_split(range(len(pool)), test_size=size, random_state=CUT_SEED, stratify=labels)
     except ValueError as error:
-        raise UserError(
-            f'the data of "{data.folder}" ({len(pool)} examples) is too small to cut a selection split from: {error}'
-        ) from error
+        raise UserError(f"{short}: {error}") from error
     return pool.select(sorted(first)), pool.select(sorted(second))
 
 

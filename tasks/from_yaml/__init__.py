@@ -28,8 +28,9 @@ from tasks import TASKS
 from tasks.base import Task
 from tasks.data.files import TaskFiles
 from tasks.data.hub import HubSource
-from tasks.data.image_files import image_files
+from tasks.data.image_files import image_files, sayable
 from tasks.data.lock import RevisionLock
+from tasks.data.refusal import readable
 from tasks.from_yaml.kinds import data_ref, dumped, made
 from tasks.from_yaml.reading import read_mapping
 from tasks.from_yaml.schema import KINDS, Definition
@@ -76,7 +77,7 @@ def _read(path: Path) -> tuple[Definition, Path]:
         # Only by its absolute path, written out, may a file name a folder that is not below its own.
         root = Path(folder).parent
         content = {**content, "data": {**data, "folder": Path(folder).name or "."}}
-    definition = _validated(_with_class_folders(content, root), f'the task file "{path}"')
+    definition = _validated(_with_class_folders(content, root, path), f'the task file "{path}"')
     if definition.name in TASKS or any(name.startswith(f"{definition.name}/") for name in TASKS):
         raise UserError(f'the task file "{path}" takes the name "{definition.name}", which a task of parbench has')
     if not explicit:
@@ -84,19 +85,29 @@ def _read(path: Path) -> tuple[Definition, Path]:
     return definition, root
 
 
-def _with_class_folders(content: Mapping[str, Any], root: Path) -> Mapping[str, Any]:
+def _with_class_folders(content: Mapping[str, Any], root: Path, path: Path) -> Mapping[str, Any]:
     """Return the content with the labels that it leaves out where folders of images have them for names.
 
     They go into the definition like labels that are written out: a record must tell them without the folder.
+
+    Raises:
+        UserError: there are no such folders.
     """
     data = content.get("data")
     if content.get("kind") != "image_classification" or "labels" in content or not isinstance(data, Mapping):
         return content
     folder, train = data.get("folder", "."), data.get("train")
-    if not isinstance(folder, str) or not isinstance(train, str) or not (root / folder / train).is_dir():
+    if not isinstance(folder, str) or not isinstance(train, str) or ".." in Path(folder, train).parts:
         return content
-    names = sorted(entry.name for entry in (root / folder / train).iterdir() if entry.is_dir())
-    return {**content, "labels": names} if len(names) > 1 else content
+    classes = root / folder / train
+    with readable(classes):
+        names = sorted(sayable(entry) for entry in classes.iterdir() if entry.is_dir()) if classes.is_dir() else []
+    if len(names) < 2:
+        raise UserError(
+            f'the task file "{path}" leaves out the labels, as if they were the names of class folders, and there are '
+            f'{len(names) or "none"} in "{classes}"; name the labels, or give one folder a class'
+        )
+    return {**content, "labels": names}
 
 
 def _validated(content: Mapping[str, Any], what: str) -> Definition:
@@ -109,12 +120,13 @@ def _validated(content: Mapping[str, Any], what: str) -> Definition:
 
 def _refuse_outside(definition: Definition, root: Path, path: Path) -> None:
     """Check that no link leads the data out of the file's folder; the names were checked already."""
-    home = root.resolve()
     found = TaskFiles(root).paths(data_ref(definition.data))
-    images = [image for entry in found if entry.is_dir() for image in image_files(entry)]
-    for file in (*found, *images):
-        if not file.resolve().is_relative_to(home):
-            raise UserError(
-                f'the task file "{path}" leads by a link to "{file.name}" outside of its folder; give the absolute '
-                "path of the data's folder in data.folder"
-            )
+    with readable(root):
+        home = root.resolve()
+        images = [image for entry in found if entry.is_dir() for image in image_files(entry)]
+        outside = [file for file in (*found, *images) if not file.resolve().is_relative_to(home)]
+    if outside:
+        raise UserError(
+            f'the task file "{path}" leads by a link to "{outside[0].name}" outside of its folder; give the absolute '
+            "path of the data's folder in data.folder"
+        )

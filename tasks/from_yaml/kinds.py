@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,10 @@ from tasks.text_generation import Template, TextGeneration, check_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+# Of the numbers of 32 bits: (2 - 2**-23) * 2**127.
+_LARGEST = 3.4028234663852886e38
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +182,15 @@ def _by_name(dataset: Dataset, column: str, labels: tuple[str, ...], where: str)
 
 
 def _finite(dataset: Dataset, where: str) -> Dataset:
+    """Return the labels as numbers with a point.
+
+    Raises:
+        UserError: one is missing, no number, or beyond those of 32 bits, as which models see them.
+    """
+    found: list[float] = []
     for row, label in enumerate(dataset["label"][:]):
-        if not isinstance(label, int | float) or isinstance(label, bool) or not math.isfinite(label):
+        is_number = isinstance(label, int | float) and not isinstance(label, bool)
+        if not is_number or not abs(label) <= _LARGEST:
             raise UserError(f"{where} has no number as its label in row {row + 1} (it is {label!r}); mend the row")
-    return dataset
+        found.append(float(label))
+    return dataset.remove_columns("label").add_column("label", found)

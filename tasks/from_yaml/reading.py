@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from bench.errors import UserError
+from tasks.data.refusal import readable
 
 # No description of a task is longer; what is, is something else.
 MOST_BYTES = 256 * 1024
@@ -39,8 +40,9 @@ def read_mapping(path: Path) -> dict[str, Any]:
     Raises:
         UserError: there is no such file, or it holds anything else.
     """
-    if not path.is_file():
-        raise UserError(f'there is no task file "{path}"')
+    with readable(path):
+        if not path.is_file():
+            raise UserError(f'there is no task file "{path}"')
     try:
         content = path.read_bytes()
         if len(content) > MOST_BYTES:

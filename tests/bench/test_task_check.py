@@ -166,6 +166,7 @@ def test_what_is_wrong_is_one_sentence_and_code_2(bench, tmp_path, fields, rows,
     [
         (["glue/sst3"], 'there is no task called "glue/sst3"'),
         (["gone.yaml"], 'there is no task file "gone.yaml"'),
+        ([f"{'long' * 200}.yaml"], "cannot be read (File name too long)"),
         (["glue/sst2", "--max-length", 5], "--max-length counts a base model's tokens"),
         (["glue/sst2", "--examples", 0], "--examples is 0"),
         (["glue/sst2", "--data-root", "gone"], 'the data root "gone" is not a folder'),
