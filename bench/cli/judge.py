@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from bench.cli.console import DEFAULT_STORE, Out, open_console, read_positive, say
 from bench.errors import UserError
 
-judge = typer.Typer(
-    name="judge", help="Serve a judge of answers, or see whether one can be asked.", no_args_is_help=True
-)
+_HELP = "Compare answers pairwise, serve a judge of answers, or see whether one can be asked."
+
+judge = typer.Typer(name="judge", help=_HELP, no_args_is_help=True)
 
 # What a check asks: an answer that any judge can rate, in the form that FastChat's prompts ask for.
 _CHECK = (
@@ -32,9 +36,14 @@ class LimitName(StrEnum):
     MAX_COMPLETION_TOKENS = "max_completion_tokens"
 
 
-@judge.callback()
+MaxTokens = Annotated[int, typer.Option(help="Most tokens of a judgment.")]
+Limit = Annotated[LimitName, typer.Option(help="What the endpoint calls that limit.")]
+Temperature = Annotated[bool, typer.Option(help="Send a temperature of 0, or none to a judge that takes none.")]
+
+
+@judge.callback(help=_HELP)
 def _group() -> None:
-    """Serve a judge of answers, or see whether one can be asked."""
+    """Hold the sub-commands together."""
 
 
 @judge.command()
@@ -86,11 +95,9 @@ def serve(
 @judge.command()
 def check(
     spec: Annotated[str, typer.Argument(help="MODEL@URL, as for --judge.", metavar="SPEC")],
-    max_tokens: Annotated[int, typer.Option(help="Most tokens of the judgment.")] = 2048,
-    limit_name: Annotated[LimitName, typer.Option(help="What the endpoint calls that limit.")] = LimitName.MAX_TOKENS,
-    temperature: Annotated[
-        bool, typer.Option(help="Send a temperature of 0, or none to a judge that takes none.")
-    ] = True,
+    max_tokens: MaxTokens = 2048,
+    limit_name: Limit = LimitName.MAX_TOKENS,
+    temperature: Temperature = True,
 ) -> None:
     """Ask a judge for one rating and show the rating, the time, and the model that the endpoint says it used."""
     from tasks.judge import ClientSettings, Failure, JudgeClient, JudgeSpec, Retries, Sampling, parse_rating
@@ -109,6 +116,79 @@ def check(
     say(f"judgment: {reply.text!r}")
     if rating.problem:
         raise UserError(f"the judge {client.model} does not keep to the form [[rating]]; name another")
+
+
+@judge.command()
+def compare(
+    task: Annotated[str, typer.Argument(help="A task with judged answers, such as mt_bench.", metavar="TASK")],
+    method: Annotated[
+        str, typer.Argument(help="A method, its row in the leaderboard, or ids of runs by comma.", metavar="METHOD")
+    ],
+    baseline: Annotated[str, typer.Argument(help="What it is compared with, likewise.", metavar="BASELINE")],
+    spec: Annotated[
+        str,
+        typer.Option(
+            "--judge", help="MODEL@URL of an OpenAI-compatible endpoint; of a local one, see bench judge serve."
+        ),
+    ],
+    repeats: Annotated[int, typer.Option(help="Judgments of each comparison in each order.")] = 1,
+    concurrency: Annotated[int, typer.Option(help="Inquiries under way at a time.")] = 4,
+    max_tokens: MaxTokens = 2048,
+    limit_name: Limit = LimitName.MAX_TOKENS,
+    temperature: Temperature = True,
+    data_root: Annotated[Path | None, typer.Option(help="Where the runs had their data from.")] = None,
+    out: Out = DEFAULT_STORE,
+) -> None:
+    """Have a judge compare the answers that two methods' runs have left, in both orders, seed by seed.
+
+    With FastChat's pairwise prompts. Raw judgments are kept in OUT/comparisons/judgments: the same command again asks
+    for those that are missing alone.
+    """
+    import pandas as pd
+
+    from bench.store import Store
+    from reports.judged import pair_answers
+    from reports.pairs import FOLDER, JUDGMENTS, Judged, check_judged, write_judged
+    from reports.render import one_line, terminal_tables
+    from tasks.judge import JudgeClient, JudgeSettings, JudgeSpec, Sampling, compare_answers, judge_identity
+
+    sampling = Sampling(0.0 if temperature else None, max_tokens, limit_name.value)
+    settings = JudgeSettings(repeats, sampling, concurrency)
+    store, console = Store(out), open_console()
+    # Whether the judge can be asked at all is known before the store is read.
+    with JudgeClient(JudgeSpec.parse(spec)) as client:
+        pairing = pair_answers(store, task, method, baseline, data_root)
+        count, cache = pairing.judgments * repeats, store.root / FOLDER / JUDGMENTS
+        say(f"{count:,} judgments by {client.model}; those that are in {cache} are not asked for again", console)
+        parts = []
+        for seed in pairing.seeds:
+            answers = (pairing.a.answers[seed], pairing.b.answers[seed])
+            with _progress(console, f"judgments of seed {seed}") as progress:
+                found = compare_answers(pairing.questions, *answers, client, settings, cache, progress)
+            parts.append(found.assign(seed=seed))
+    compared = pd.concat(parts, ignore_index=True)
+    judged = Judged(pairing, judge_identity(client.model, settings, pairing.questions), compared)
+    check_judged(judged)
+    files = write_judged(judged, store)
+    say(judged.title, console)
+    if pairing.label:
+        say(pairing.label, console)
+    for piece in terminal_tables([judged.table], console, console.options):
+        console.print(piece)
+    for note in judged.notes():
+        say(one_line(note), console)
+    for file in files:
+        say(f"written: {file}", console)
+
+
+@contextmanager
+def _progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar of judgments on a terminal, and nothing in a file."""
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+        bar = bars.add_task(what, total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)
 
 
 def _wait() -> None:

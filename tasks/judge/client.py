@@ -17,6 +17,9 @@ from tasks.judge.wire import clean, interpret, payload
 if TYPE_CHECKING:
     import httpx2
 
+# Seconds.
+_LOCAL_PATIENCE = 1800.0
+
 # What the HTTP library logs with: its debug lines show the headers of a response, which may echo the key.
 _LOGGERS = ("httpx2", "httpcore2.connection", "httpcore2.http11", "httpcore2.proxy", "httpcore2.socks")
 
@@ -45,13 +48,21 @@ class ClientSettings:
         if not min(self.connect_s, self.silent_s, self.total_s, self.largest_answer) > 0:
             raise UserError("the judge's time-outs and its largest answer must be above 0")
 
+    @classmethod
+    def usual(cls, spec: JudgeSpec) -> Self:
+        """Return the defaults; for a model on this machine, which may be slow, with patience.
+
+        Such a server sends nothing before it has written all.
+        """
+        return cls(silent_s=_LOCAL_PATIENCE, total_s=_LOCAL_PATIENCE) if spec.local else cls()
+
 
 class JudgeClient:
     """A judge behind an OpenAI-compatible endpoint. Safe to use from several threads; close it, or use ``with``.
 
     The key is read from the environment when the client is made (see `ApiKey.from_environment`). It goes into one
     header and nowhere else: everything that comes back is searched for it. Redirects are not followed, and a local
-    endpoint is not asked through a proxy.
+    endpoint is not asked through a proxy. Without settings it is treated by `ClientSettings.usual`.
 
     Raises:
         UserError: the endpoint needs a key and there is none, or there is no HTTP library.
@@ -63,7 +74,7 @@ class JudgeClient:
         except ImportError:
             raise UserError('asking a judge needs httpx2; install it: pip install "parbench[judge]"') from None
         self.spec = spec
-        self.settings = settings or ClientSettings()
+        self.settings = settings or ClientSettings.usual(spec)
         self._clock = clock or Clock()
         self._pace = Pace(self.settings.requests_per_minute, self._clock)
         self._key = ApiKey.from_environment(spec)
