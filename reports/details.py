@@ -11,6 +11,9 @@ from reports.rows import BOARD, COLUMN
 from reports.tables import NOTHING, Table, is_counted, row_key, scale
 
 SUBSETS_NOTE = "Subsets: mean ± standard deviation over the runs."
+OTHER_METRICS_NOTE = (
+    "Other metrics, which do not rank: mean ± standard deviation over the runs, x100 but for those marked as is."
+)
 RETENTION_NOTE = (
     "Mean natural log-likelihood of a token of general text before the training, after it, and after minus before "
     "± standard deviation over the runs: below zero where something was forgotten."
@@ -60,6 +63,40 @@ def subset_tables(scores: pd.DataFrame) -> Iterator[Table]:
             rows.append((str(row["row"].iloc[0]), *(known.get(subset, NOTHING) for subset in subsets)))
         unit = "" if factor == 100 else ", as is"
         yield Table(("method", *subsets), tuple(rows), caption=f"{column} ({metric}{unit})")
+
+
+def other_metrics(runs: pd.DataFrame) -> Iterator[Table]:
+    """Yield a table of methods against metrics for each task of one leaderboard that has more than the one that ranks.
+
+    Those of subsets are left out: of the primary metric they have tables of their own, see `subset_tables`.
+
+    Args:
+        runs: the frame's runs of one leaderboard.
+    """
+    counted = runs[is_counted(runs)]
+    for (column, metric), part in counted.groupby(COLUMN):
+        names = _other_names(part, str(metric))
+        factors = {name: scale(part[f"metric/{name}"]) for name in names}
+        rows = []
+        for _, row in sorted(part.groupby(["method", "row"]), key=lambda entry: row_key(entry[1].iloc[0])):
+            scores = [row[f"metric/{name}"].dropna().astype("float64") for name in names]
+            texts = [
+                _score(found.mean(), found.std(), factors[name]) if len(found) else NOTHING
+                for name, found in zip(names, scores, strict=True)
+            ]
+            rows.append((str(row["row"].iloc[0]), *texts))
+        heads = (name if factors[name] == 100 else f"{name} (as is)" for name in names)
+        if names:
+            yield Table(("method", *heads), tuple(rows), caption=str(column))
+
+
+def _other_names(part: pd.DataFrame, primary: str) -> list[str]:
+    """Return the metrics of a task but the primary one and those of subsets, in the order of the frame."""
+    known = (str(name).partition("metric/")[2] for name in part.columns if str(name).startswith("metric/"))
+    names = [name for name in known if part[f"metric/{name}"].notna().any()]
+    subsets = [name.removeprefix(primary) for name in names if name.startswith(f"{primary}_")]
+    of_subsets = {f"{name}{subset}" for name in names for subset in subsets}
+    return [name for name in names if name != primary and name not in of_subsets]
 
 
 def retention_table(rows: list[pd.DataFrame]) -> Table:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from reports.cautions import facts, warnings
-from reports.details import retention_table, subset_scores, subset_tables
+from reports.details import other_metrics, retention_table, subset_scores, subset_tables
 from reports.efficiency import in_full
 from reports.frame import Frame
 from reports.jackknife import LeftOut
@@ -32,6 +32,7 @@ class Leaderboard:
         scores: methods against tasks.
         notes: how to read the scores.
         subsets: for each task with subsets, methods against them.
+        other_metrics: for each task with metrics beside the one that ranks, methods against them.
         costs: methods against parameter counts, time and memory.
         over_tasks: methods against what is said of all tasks together.
         over_tasks_notes: how to read that, or why there is nothing to read.
@@ -52,6 +53,7 @@ class Leaderboard:
     scores: Table
     notes: tuple[str, ...]
     subsets: tuple[Table, ...]
+    other_metrics: tuple[Table, ...]
     costs: Table
     over_tasks: Table
     over_tasks_notes: tuple[str, ...]
@@ -96,6 +98,7 @@ def _leaderboard(
         scores=scores.table(rows),
         notes=(*scores.notes(), *_setting_notes(rows)),
         subsets=tuple(subset_tables(subset_scores(runs))),
+        other_metrics=tuple(other_metrics(runs)),
         costs=_costs(rows, budgeted=bool(pd.notna(first["budget"]))),
         over_tasks=_over_tasks(names, ranking),
         over_tasks_notes=tuple(_over_tasks_notes(ranking)),
@@ -114,6 +117,8 @@ class _Scores:
 
     def __init__(self, cells: pd.DataFrame, ranking: Ranking) -> None:
         self._ranking = ranking
+        averages = {"average": ranking.average} if ranking.average else {}
+        self._averages = averages | {f"{family}: {name}": column for (family, name), column in ranking.named.items()}
         self._factors: dict[tuple[str, str], int] = {
             (str(task), str(metric)): scale(part["mean"]) for (task, metric), part in cells.groupby(COLUMN)
         }
@@ -135,14 +140,14 @@ class _Scores:
                 if standing and standing.best:
                     bold.add((number, len(texts)))
                 texts.append(_score(by_column[key], factor, standing) if key in by_column else NOT_RUN)
-            if self._ranking.average:
-                standing = self._ranking.average.standings.get(name)
+            for column in self._averages.values():
+                standing = column.standings.get(name)
                 if standing and standing.best:
                     bold.add((number, len(texts)))
-                texts.append(_mean(standing, 100) if standing else NOTHING)
+                factor = scale(pd.Series([one.estimate.mean for one in column.standings.values()], dtype="float64"))
+                texts.append(_mean(standing, factor) if standing else NOTHING)
             body.append(tuple(texts))
-        average = ["average"] if self._ranking.average else []
-        return Table(("method", "parameters", *heads, *average), tuple(body), frozenset(bold))
+        return Table(("method", "parameters", *heads, *self._averages), tuple(body), frozenset(bold))
 
     def notes(self) -> Iterator[str]:
         """Yield how to read the table."""
@@ -151,7 +156,7 @@ class _Scores:
             f"Scores are x100{'' if fractions else ', but for those marked as is'}: mean ± half of its {LEVEL:.0%} "
             "interval, which covers seeds and examples, over n runs, which differ in their seed."
         )
-        columns = [*self._ranking.columns.values(), *([self._ranking.average] if self._ranking.average else [])]
+        columns = [*self._ranking.columns.values(), *self._averages.values()]
         if any(column.reason is None for column in columns):
             bold = " Bold: in the best tie group of a column where some method is not."
             yield (
@@ -165,6 +170,13 @@ class _Scores:
             )
         elif len(self._factors) > 1 and self._ranking.no_average:
             yield self._ranking.no_average
+        if self._ranking.named:
+            names = ", ".join(name for name in self._averages if name != "average")
+            yield (
+                f"Averages that papers know by name: {names}; over the tasks of that name alone, {NOTHING} where a row "
+                "lacks a score on any of them."
+            )
+        yield from self._ranking.no_named
         yield from _no_intervals(self._ranking)
         for (task, _), column in self._ranking.columns.items():
             if column.reason is not None and len(column.standings) > 1:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from reports.details import subset_scores
 from reports.leaderboard import Leaderboard
-from reports.ranking import Standing
+from reports.ranking import Ranking, Standing
 from reports.rows import BOARD, COLUMN
 from reports.statistics import Interval
 from reports.tables import MINI_LABEL, summarise
@@ -18,6 +18,7 @@ _BOARD = ["label", "suites", *BOARD]
 _STANDING = ["low", "high", "level", "rank_best", "rank_worst", "best_group", "no_interval"]
 _OVER_TASKS = ["average", *(f"average_{name}" for name in _STANDING), "interquartile_mean", "interquartile_low"]
 _OVER_TASKS += ["interquartile_high", "mean_rank"]
+_NAMED = ("", " low", " high")
 _PAIR = ["a", "b", "difference", "low", "high", "level", "paired", "p_value", "adjusted_p_value", "noise_floor"]
 _PAIR += ["reason"]
 
@@ -40,8 +41,14 @@ def cell_numbers(runs: pd.DataFrame, boards: Sequence[Leaderboard]) -> pd.DataFr
 
 
 def over_tasks_numbers(boards: Sequence[Leaderboard]) -> pd.DataFrame:
-    """Return a row for each row of each leaderboard: its average, interquartile mean and mean rank over tasks."""
+    """Return a row for each row of each leaderboard: its average, interquartile mean and mean rank over tasks.
+
+    And, where a leaderboard has them, the averages that families of tasks are known by, ``FAMILY: NAME``, with the ends
+    of their intervals.
+    """
     rows = []
+    named = dict.fromkeys(key for board in boards for key in board.ranking.named)
+    names = [f"{family}: {name}{end}" for family, name in named for end in _NAMED]
     for board in boards:
         ranking = board.ranking
         for _, cell in board.cells.drop_duplicates(["method", "row"]).iterrows():
@@ -58,9 +65,11 @@ def over_tasks_numbers(boards: Sequence[Leaderboard]) -> pd.DataFrame:
                     "interquartile_low": low,
                     "interquartile_high": high,
                     "mean_rank": ranking.over_tasks.mean_ranks.get(name),
+                    **_named_averages(ranking, str(name)),
                 }
             )
-    return _typed(pd.DataFrame(rows, columns=[*_BOARD, "method", "row", *_OVER_TASKS]), _OVER_TASKS)
+    columns = [*_OVER_TASKS, *names]
+    return _typed(pd.DataFrame(rows, columns=[*_BOARD, "method", "row", *columns]), columns)
 
 
 def comparison_numbers(boards: Sequence[Leaderboard]) -> pd.DataFrame:
@@ -89,6 +98,16 @@ def subset_numbers(runs: pd.DataFrame) -> pd.DataFrame:
     scores = subset_scores(runs)
     scores.insert(0, "label", scores["small"].map({True: MINI_LABEL, False: None}).astype("object"))
     return scores
+
+
+def _named_averages(ranking: Ranking, row: str) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for (family, name), column in ranking.named.items():
+        if standing := column.standings.get(row):
+            low, high, _ = _ends(standing.estimate.interval)
+            numbers = (standing.estimate.mean, low, high)
+            found |= {f"{family}: {name}{end}": number for end, number in zip(_NAMED, numbers, strict=True)}
+    return found
 
 
 def _standing(standing: Standing | None) -> dict[str, Any]:

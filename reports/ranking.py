@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from types import MappingProxyType
@@ -30,8 +30,12 @@ from reports.statistics import (
     win_tie_loss,
 )
 from reports.tables import is_counted, row_key, scale
+from tasks.averages import AVERAGES, Average
 
 LEVEL = 0.95
+
+# So little is a score changed to see how an average follows: rounding and curvature are far below what is shown.
+_STEP = 2.0**-20
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class Ranking:
         incomplete: rows without a score on some task, which are not ranked over tasks.
         wins: see `reports.statistics.win_tie_loss`.
         interquartile: by row; empty where there is no average.
+        named: averages that families of tasks are known by, by family and name; see `tasks.averages`.
+        no_named: sentences that say which of those there cannot be, and why.
     """
 
     columns: Mapping[tuple[str, str], Column]
@@ -85,6 +91,8 @@ class Ranking:
     incomplete: tuple[str, ...]
     wins: pd.DataFrame
     interquartile: Mapping[str, InterquartileMean]
+    named: Mapping[tuple[str, str], Column]
+    no_named: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -113,13 +121,14 @@ def rank_board(
     complete = [row for row in rows if all(row in column for column in scored.values()) and len(scored) == asked]
     columns = {key: _column(column, floors.get(key)) for key, column in scored.items()}
     no_average = _no_average(runs)
+    named, no_named = _named(scored, runs, floors)
     means = pd.DataFrame(
         {row: [column[row].scores.by_seed.mean() for column in scored.values()] for row in complete},
         index=[f"{column} {metric}" for column, metric in scored],
     )
     return Ranking(
         columns=columns,
-        average=None if no_average else _averages(scored.values(), complete, average_floor(floors, scored)),
+        average=None if no_average else _averages(scored.values(), complete, average_floor(floors, scored), _mean),
         no_average=no_average,
         over_tasks=rank_over_tasks(means, 1 - LEVEL),
         incomplete=tuple(sorted(set(runs["row"]).difference(complete))),
@@ -127,6 +136,8 @@ def rank_board(
         interquartile={}
         if no_average
         else {row: interquartile_mean(_by_task(scored, row), LEVEL, resamples=2_000) for row in complete},
+        named=named,
+        no_named=no_named,
     )
 
 
@@ -218,7 +229,14 @@ def compare_pair(a: Scored, b: Scored, floor: NoiseFloor | None = None) -> Compa
     return found if floor is None else replace(found, noise_floor=floor.smallest_difference(found.n_a, found.n_b))
 
 
-def _averages(columns: Collection[Mapping[str, Scored]], rows: Iterable[str], floor: NoiseFloor | None) -> Column:
+# Of the scores of one row on some tasks, seed by seed: the average of each seed, of shape (seeds,), and its slopes with
+# respect to each task's score, of shape (tasks, seeds).
+_Combine = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def _averages(
+    columns: Collection[Mapping[str, Scored]], rows: Iterable[str], floor: NoiseFloor | None, combine: _Combine
+) -> Column:
     """Return the column of averages over tasks, which are fixed and share no examples with each other."""
     together: dict[str, Scored] = {}
     apart: dict[str, Estimate] = {}
@@ -226,17 +244,80 @@ def _averages(columns: Collection[Mapping[str, Scored]], rows: Iterable[str], fl
         entries = [column[row] for column in columns]
         scores = [entry.scores for entry in entries]
         if len({one.seeds for one in scores}) > 1:
-            mean = float(np.mean([one.by_seed.mean() for one in scores]))
-            apart[row] = Estimate(mean, min(len(one.seeds) for one in scores), None, None, "other seeds on other tasks")
+            (mean,), _ = combine(np.array([[one.by_seed.mean()] for one in scores]))
+            few = min(len(one.seeds) for one in scores)
+            apart[row] = Estimate(float(mean), few, None, None, "other seeds on other tasks")
             continue
         reason = next((one.reason for one in scores if one.reason), None)
-        by_seed = np.mean([one.by_seed for one in scores], axis=0)
+        by_seed, slopes = combine(np.stack([one.by_seed for one in scores]))
         deviations = np.empty((0, len(by_seed)))
         if reason is None:
-            deviations = np.concatenate([one.deviations for one in scores]) / len(scores)
+            deviations = np.concatenate([slope * one.deviations for slope, one in zip(slopes, scores, strict=True)])
         average = Scores(row, scores[0].seeds, by_seed, deviations, sum(one.degrees for one in scores), reason)
         together[row] = Scored(average, tuple(entry.examples for entry in entries))
     return _column(together, floor, apart)
+
+
+def _mean(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.mean(scores, axis=0), np.full(scores.shape, 1 / len(scores))
+
+
+def _combined(of: Callable[[Sequence[float]], float]) -> _Combine:
+    """Return the averages of a function of one score a task, with the slopes that its differences show."""
+
+    def combine(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = np.array([of(seed.tolist()) for seed in scores.T])
+        slopes = np.empty(scores.shape)
+        for task in range(len(scores)):
+            moved = scores.copy()
+            moved[task] += _STEP
+            slopes[task] = (np.array([of(seed.tolist()) for seed in moved.T]) - found) / _STEP
+        return found, slopes
+
+    return combine
+
+
+def _named(
+    scored: Mapping[tuple[str, str], Mapping[str, Scored]], runs: pd.DataFrame, floors: Floors
+) -> tuple[dict[tuple[str, str], Column], tuple[str, ...]]:
+    """Return the averages of the families that a leaderboard has tasks of, and which of them it cannot have."""
+    places: dict[str, list[tuple[str, str]]] = {}
+    for task, column, metric in runs[["task", *COLUMN]].drop_duplicates().itertuples(index=False):
+        places.setdefault(str(task), []).append((str(column), str(metric)))
+    found: dict[tuple[str, str], Column] = {}
+    lacking: dict[tuple[str, str], list[str]] = {}
+    families = {task.partition("/")[0] for task in places}
+    for family in sorted(families.intersection(AVERAGES)):
+        for average in AVERAGES[family]:
+            if reason := _cannot(average, places, scored):
+                lacking.setdefault((family, reason), []).append(average.name)
+                continue
+            columns = {place: scored[place] for (place,) in (places[task] for task in average.tasks)}
+            rows = [row for row in next(iter(columns.values())) if all(row in one for one in columns.values())]
+            combine = _combined(average.of)
+            means = [[np.mean([one.scores.by_seed.mean() for one in column.values()])] for column in columns.values()]
+            floor = average_floor(floors, columns, combine(np.array(means))[1][:, 0].tolist())
+            found[family, average.name] = _averages(columns.values(), rows, floor, combine)
+    return found, tuple(_sentences(lacking))
+
+
+def _cannot(
+    average: Average, places: Mapping[str, Sequence[tuple[str, str]]], scored: Collection[tuple[str, str]]
+) -> str | None:
+    """Return why an average is not to be had, or ``None`` if it is."""
+    if several := [task for task in average.tasks if len(places.get(task, ())) > 1]:
+        return f"there are several columns of {_listed(several)}"
+    missing = [task for task in average.tasks if not any(place in scored for place in places.get(task, ()))]
+    return f"there is no score on {_listed(missing)}" if missing else None
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _sentences(lacking: Mapping[tuple[str, str], Sequence[str]]) -> Iterator[str]:
+    for (family, reason), names in lacking.items():
+        yield f"Of {family} there is no average by the name of {' or '.join(names)}: {reason}."
 
 
 def _by_task(scored: Mapping[tuple[str, str], Mapping[str, Scored]], row: str) -> dict[str, list[float]]:

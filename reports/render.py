@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from reports.details import RETENTION_NOTE, SUBSETS_NOTE
+from reports.details import OTHER_METRICS_NOTE, RETENTION_NOTE, SUBSETS_NOTE
 from reports.leaderboard import Leaderboard
 from reports.tables import NOTHING, Table
 
@@ -67,6 +67,11 @@ def markdown(board: Leaderboard) -> str:
         parts.append(markdown_table(table))
     if board.subsets:
         parts.append(_bullets([SUBSETS_NOTE]))
+    for table in board.other_metrics:
+        parts.append(f"### Other metrics of {escape(table.caption)} (protocol {protocol})\n")
+        parts.append(markdown_table(table))
+    if board.other_metrics:
+        parts.append(_bullets([OTHER_METRICS_NOTE]))
     if board.noise.rows:
         parts.append(f"### Noise floor (protocol {protocol})\n")
         parts.append(markdown_table(board.noise))

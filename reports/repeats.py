@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
 
@@ -42,10 +42,18 @@ def floors(repeated: pd.DataFrame) -> dict[tuple[str, str], NoiseFloor]:
     }
 
 
-def average_floor(found: Floors, columns: Iterable[tuple[str, str]]) -> NoiseFloor | None:
-    """Return the noise floor of an average over tasks, or ``None`` where that of some task is not known."""
+def average_floor(
+    found: Floors, columns: Iterable[tuple[str, str]], weights: Sequence[float] | None = None
+) -> NoiseFloor | None:
+    """Return the noise floor of an average over tasks, or ``None`` where that of some task is not known.
+
+    Args:
+        found: by task.
+        columns: the tasks.
+        weights: of each of them in the average; all alike by default.
+    """
     keys = list(columns)
-    return floor_of_mean([found[key] for key in keys]) if keys and all(key in found for key in keys) else None
+    return floor_of_mean([found[key] for key in keys], weights) if keys and all(key in found for key in keys) else None
 
 
 def noise_table(repeated: pd.DataFrame) -> Table:

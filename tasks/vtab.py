@@ -11,14 +11,16 @@ the image is what some of the tasks ask.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field
 
 from bench.errors import UserError
 from bench.reference import Reference
+from tasks.averages import Average
 from tasks.data.source import DataRef
 from tasks.image_classification import ImageClassification, ImageOptions, numbered
 
@@ -152,3 +154,19 @@ def vtab_averages(scores: Mapping[str, float]) -> VtabAverages:
     return VtabAverages(
         **means, over_tasks=sum(by_name.values()) / len(by_name), over_groups=sum(means.values()) / len(means)
     )
+
+
+def _over_groups(scores: Sequence[float]) -> float:
+    return vtab_averages(dict(zip(NAMES, scores, strict=True))).over_groups
+
+
+def _full(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"vtab/{name}" for name in names)
+
+
+# Tables that say "average" mean either of the last two.
+AVERAGES = (
+    *(Average(group, _full(names), fmean) for group, names in GROUPS.items()),
+    Average(f"mean of {len(NAMES)} tasks", _full(NAMES), fmean),
+    Average(f"mean of {len(GROUPS)} groups", _full(NAMES), _over_groups),
+)

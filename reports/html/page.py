@@ -19,12 +19,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.store import Store, explained, write_atomically
-from reports.details import RETENTION_NOTE, SUBSETS_NOTE
+from reports.details import OTHER_METRICS_NOTE, RETENTION_NOTE, SUBSETS_NOTE
 from reports.efficiency import NOTE, Efficiency
 from reports.figures import CAPTIONS, History, Picture, Reason
 from reports.frame import Frame
 from reports.html.runs import extras_json, runs_json
 from reports.leaderboard import Leaderboard
+from reports.profiled import NOTE as PROFILE_NOTE
+from reports.profiled import Profiled
 from reports.published import Reproduced, reproduction_table
 from reports.render import COST_NOTE, WINS_NOTE, one_line
 from reports.tables import MINI_LABEL, Table, how_ended, is_counted
@@ -41,7 +43,13 @@ _CAPTIONS = {
     "noise": "Noise floor: runs of the same seed, repeated",
     "retention": "What is forgotten of general text",
 }
-_AFTER = {"costs": COST_NOTE, "wins": WINS_NOTE, "retention": RETENTION_NOTE, "subsets": SUBSETS_NOTE}
+_AFTER = {
+    "costs": COST_NOTE,
+    "wins": WINS_NOTE,
+    "retention": RETENTION_NOTE,
+    "subsets": SUBSETS_NOTE,
+    "other_metrics": OTHER_METRICS_NOTE,
+}
 _OWN_PLACE = {"title", "label"}
 
 
@@ -59,6 +67,7 @@ class Page:
         store: where the runs' per-example rows are, of which each panel shows some; ``None`` shows none.
         efficiencies: scores by share of the training split.
         smaller: leaderboards of smaller shares, which are folded up.
+        profiled: what a profile says that rows cost, if there is one.
     """
 
     frame: Frame
@@ -69,6 +78,7 @@ class Page:
     store: Store | None = None
     efficiencies: Sequence[Efficiency] = ()
     smaller: Sequence[Leaderboard] = ()
+    profiled: Profiled | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +145,8 @@ def render_page(page: Page) -> str:
             efficiencies=page.efficiencies,
             efficiency_note=NOTE,
             smaller=[(board, list(_parts(board))) for board in page.smaller],
+            profiled=page.profiled,
+            profile_note=PROFILE_NOTE,
             reproduction=_reproduction(page.reproduced),
             pictures=[_shown(name, picture) for name, picture in page.pictures.items()],
             warnings=_warnings(runs),

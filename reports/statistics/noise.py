@@ -50,19 +50,21 @@ class NoiseFloor:
         return float(t.isf((1 - self.level) / 2, self.degrees)) * self.sd * math.sqrt(sum(1 / n for n in counts))
 
 
-def floor_of_mean(floors: Sequence[NoiseFloor]) -> NoiseFloor:
+def floor_of_mean(floors: Sequence[NoiseFloor], weights: Sequence[float] | None = None) -> NoiseFloor:
     """Return the noise floor of the mean of several scores, such as the average over tasks, with independent noise.
 
     Its degrees of freedom are the fewest of any of them, which is conservative.
 
     Args:
         floors: of each score, one or more.
+        weights: of each score in the mean; all alike by default.
     """
     degrees, groups, level = min(one.degrees for one in floors), sum(one.groups for one in floors), floors[0].level
     reason = next((one.reason for one in floors if one.reason is not None), None)
     if reason is not None:
         return NoiseFloor(None, None, degrees, groups, level, reason)
-    sd = math.sqrt(sum((one.sd or 0.0) ** 2 for one in floors)) / len(floors)
+    shares = [1 / len(floors)] * len(floors) if weights is None else weights
+    sd = math.sqrt(sum((share * (one.sd or 0.0)) ** 2 for share, one in zip(shares, floors, strict=True)))
     return NoiseFloor(sd, None, degrees, groups, level, None)
 
 

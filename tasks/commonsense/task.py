@@ -6,15 +6,17 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from bench.errors import UserError
 from bench.reference import Reference
+from tasks.averages import Average
 from tasks.base import Evaluation, Splits
 from tasks.commonsense.questions import QuestionSet
-from tasks.commonsense.scores import asked_of, by_generation, by_likelihood, scores
+from tasks.commonsense.scores import asked_of, by_generation, by_likelihood, harmonic_mean, scores
 from tasks.commonsense.sets import SETS
 from tasks.data.source import DataRef, Source
 from tasks.data.split import CUT_SEED, cut_splits
@@ -334,3 +336,10 @@ WINOGRANDE = _alone("winogrande")
 ARC_EASY = _alone("arc_easy")
 ARC_CHALLENGE = _alone("arc_challenge")
 OPENBOOKQA = _alone("openbookqa")
+
+# AVE and HAR of LoRA-Gen's tables, here of eight trainings; those of the mixture are among its metrics.
+_NAMES = tuple(f"commonsense_single/{part.name}" for part in SETS)
+AVERAGES = (
+    Average(f"mean of {len(SETS)} sets (AVE)", _NAMES, fmean),
+    Average(f"harmonic mean of {len(SETS)} sets (HAR)", _NAMES, harmonic_mean),
+)
