@@ -88,7 +88,7 @@ def outcomes(store):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60 * 60)
+@pytest.mark.timeout(30 * KILLS + 600)
 def test_nothing_is_lost_doubled_or_wrong(begin, tmp_path):
     whole = tmp_path / "whole"
     process = begin(whole)
@@ -104,7 +104,8 @@ def test_nothing_is_lost_doubled_or_wrong(begin, tmp_path):
             process = begin(store)
             struck = cut(process, store, draw)
             said, _ = process.communicate(timeout=300)
-            assert "Traceback" not in said, said
+            # Python's own fork server complains where its runner died in the middle of starting a worker.
+            assert process.returncode == -signal.SIGKILL or "Traceback" not in said, said
             kills += struck
             if not struck:
                 break
