@@ -1,197 +1,286 @@
-"""Answers that the runs of a judged task have left in a store, and which of them can be compared pairwise."""
+"""Pairwise judgments as a table: wins, ties and losses by category, with the interval of the adjusted win rate."""
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
-from collections.abc import Mapping
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy.stats import t
 
-from bench.errors import UserError, did_you_mean
-from bench.planned import Origin
-from bench.record import canonical
-from bench.store import PREDICTIONS, Store
-from reports.frame import read_frame
-from reports.rows import BOARD
-from reports.tables import MINI_LABEL, is_counted
-from tasks import find_task
-from tasks.judge import QuestionSet
-from tasks.mt_bench import JudgedAnswers
+from bench.errors import UserError
+from bench.record import digest
+from bench.store import Store, explained, write_atomically
+from reports.pairing import Answered, Pairing
+from reports.ranking import LEVEL
+from reports.render import escape, markdown_table
+from reports.statistics import Estimate, Interval, Scores, estimate
+from reports.tables import NOTHING, Table
+from tasks.judge import FailureKind, PairSummary, summarise_pairs
+from tasks.judge.judging import is_failure
 
-# What must be the same for all runs of a side, and is told where the two sides differ in it.
-_SAME = [*BOARD, "model_revision", "answer_options"]
+# In the store: the results, and under `JUDGMENTS` the raw judgments behind them.
+FOLDER = "comparisons"
+JUDGMENTS = "judgments"
+FORMAT = 1
 
-
-@dataclass(frozen=True)
-class Answered:
-    """What one side has answered.
-
-    Attributes:
-        name: the row of the leaderboards that the runs are in.
-        runs: id of the run of each seed.
-        answers: by seed and question id, one text a turn.
-    """
-
-    name: str
-    runs: Mapping[int, str]
-    answers: Mapping[int, Mapping[int, tuple[str, ...]]]
+_ALL = "all"
+_POINTS = {"a": 1.0, "tie": 0.5, "b": 0.0}
 
 
 @dataclass(frozen=True)
-class Pairing:
-    """Two sides whose answers can be compared.
+class Line:
+    """The comparisons of all questions, of a category, or of a seed.
 
     Attributes:
-        task: name of the task.
-        questions: what both have answered, and what judges it.
-        a: the one side.
-        b: the other.
-        label: a sentence that must stand wherever the numbers stand, or ``None``.
-        notes: what was not the same on both sides.
+        of: ``all``, the category, or ``seed 1``.
+        counts: how they came out.
+        interval: of the adjusted win rate, over the questions that might have been asked; of these models as they are.
+        reason: why there is none.
     """
 
-    task: str
-    questions: QuestionSet
-    a: Answered
-    b: Answered
-    label: str | None
-    notes: tuple[str, ...]
+    of: str
+    counts: PairSummary
+    interval: Interval | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Two sides after a judge has compared them.
+
+    Attributes:
+        pairing: what was compared.
+        judge: everything that determines the judgments, see `tasks.judge.judge_identity`.
+        compared: a row a comparison, see `tasks.judge.compare_answers`, with its ``seed``.
+    """
+
+    pairing: Pairing
+    judge: Mapping[str, Any]
+    compared: pd.DataFrame
 
     @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds that both sides have, ascending."""
-        return tuple(sorted(self.a.answers.keys() & self.b.answers.keys()))
+    def lines(self) -> tuple[Line, ...]:
+        """All of it, category by category in the order of the questions, and seed by seed where there are several."""
+        found = [_line(_ALL, self.compared)]
+        found += [_line(str(name), part) for name, part in self.compared.groupby("category", sort=False)]
+        by_seed = [_line(f"seed {seed}", part) for seed, part in self.compared.groupby("seed")]
+        return (*found, *(by_seed if len(by_seed) > 1 else ()))
 
     @property
-    def judgments(self) -> int:
-        """Judgments that one repeat takes: of every turn, in both orders."""
-        return 2 * len(self.seeds) * sum(len(question.turns) for question in self.questions.questions)
+    def over_seeds(self) -> Estimate:
+        """The adjusted win rate over seeds and questions; without an interval where seeds are few."""
+        return estimate(_by_seed(self.compared), LEVEL, bounds=(0.0, 1.0))
+
+    @property
+    def table(self) -> Table:
+        """The lines as text."""
+        head = ("of", "wins", "ties", "losses", "adjusted win rate", "interval", "inconsistent", "undecided")
+        return Table(head, tuple(_texts(line) for line in self.lines))
+
+    @property
+    def title(self) -> str:
+        """What was compared, and by whom."""
+        return f"{self.pairing.a.name} against {self.pairing.b.name} on {self.pairing.task}, judged by {self.name}"
+
+    @property
+    def name(self) -> str:
+        """The judge's model."""
+        return str(self.judge["judge"])
+
+    @property
+    def served_models(self) -> tuple[str, ...]:
+        """The models that the endpoint says it used."""
+        return tuple(sorted({str(name) for names in self.compared["served_models"] for name in names if name}))
+
+    def notes(self) -> Iterator[str]:
+        """Yield how to read the table, and what is not in it."""
+        seeds = ", ".join(map(str, self.pairing.seeds))
+        yield (
+            f"A win is one of {self.pairing.a.name}, in both orders; orders that disagree are a tie, as in FastChat, "
+            "and are counted as inconsistent. The adjusted win rate (x100) takes a tie for half a win."
+        )
+        yield (
+            f"Like seeds are compared: {seeds}. Interval: {LEVEL:.0%}, over the questions, whose turns and seeds count "
+            "as one; it holds for the models as they were trained."
+        )
+        if reason := self.lines[0].reason:
+            yield f"No interval over questions: {reason}."
+        over = self.over_seeds
+        if over.interval:
+            low, high = over.interval.low, over.interval.high
+            yield f"Over seeds and questions: {100 * over.mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]."
+        else:
+            yield f"No interval over seeds and questions: {over.reason}."
+        yield from self._missing()
+        served = ", ".join(self.served_models) or "not said"
+        yield f"Judge {self.name}, served as: {served}; {_sampling(self.judge)}."
+        hashes = self.judge["questions"]["hashes"]
+        yield f"Questions {self.pairing.questions.origin}; {', '.join(f'{k} {v[:12]}' for k, v in hashes.items())}."
+        yield from self.pairing.notes
+
+    def _missing(self) -> Iterator[str]:
+        problems = [problem for row in self.compared["problems"] for problem in row]
+        counted = Counter(problem for problem in problems if problem)
+        if counted:
+            said = ", ".join(f"{count} {problem.replace('_', ' ')}" for problem, count in counted.items())
+            first = next((f" ({error})" for row in self.compared["errors"] for error in row if error), "")
+            undecided = int(self.compared["winner"].isna().sum())
+            yield (
+                f"{counted.total()} of {len(problems)} judgments hold no verdict: {said}{first}; the {undecided} "
+                "comparisons that they are of are undecided, and in no rate."
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it but the single comparisons, ready for JSON."""
+        over = self.over_seeds
+        return {
+            "format": FORMAT,
+            "task": self.pairing.task,
+            "label": self.pairing.label,
+            **{side: _side(answered) for side, answered in (("a", self.pairing.a), ("b", self.pairing.b))},
+            "seeds": list(self.pairing.seeds),
+            "judge": {**self.judge, "served_models": list(self.served_models)},
+            "level": LEVEL,
+            "lines": [_numbers(line) for line in self.lines],
+            "over_seeds": {"mean": None if math.isnan(over.mean) else over.mean, **_ends(over.interval, over.reason)},
+            "notes": list(self.notes()),
+        }
 
 
-def pair_answers(store: Store, task: str, a: str, b: str, data_root: Path | None = None) -> Pairing:
-    """Find the answers of two sides, seed by seed, and the questions that they answer.
-
-    Args:
-        store: what holds the runs; only what a report would count is compared.
-        task: a task whose answers are judged.
-        a: a method, a row of a leaderboard (``lora (rank=4)``), or ids of runs with commas between them.
-        b: the other side, likewise.
-        data_root: where the runs had their data from, if they had any given.
+def check_judged(judged: Judged) -> None:
+    """Check that there are verdicts, and that none is missing that another try might bring.
 
     Raises:
-        UserError: the task has no judged answers, a side has no runs or runs of several kinds, there is no common
-            seed, or data and questions are not those of the runs.
+        UserError: there are none, or some might be had.
     """
-    answering = find_task(task)
-    if not isinstance(answering, JudgedAnswers):
-        raise UserError(f'"{task}" has no answers to be judged; name mt_bench, vicuna_bench or mt_bench_mini')
-    frame = read_frame(store)
-    counted = frame.runs[is_counted(frame.runs) & (frame.runs["task"] == task)]
-    if counted.empty:
-        refused = f"; {len(frame.unreadable)} records of the store were refused" if frame.unreadable else ""
-        raise UserError(f'no run of {task} in "{store.root}" has left answers{refused}; do one with bench run')
-    counted = counted.assign(answer_options=[_answer_options(options) for options in counted["options"]])
-    first, second = (_runs_of(counted, name) for name in (a, b))
-    if set(first["run_id"]) & set(second["run_id"]):
-        raise UserError(f'"{a}" and "{b}" are the same runs; give two sides')
-    questions = _questions(store, answering, pd.concat([first, second]), data_root)
-    sides = (_answered(store, first), _answered(store, second))
-    asked = {frozenset(answers) for side in sides for answers in side.answers.values()}
-    if len(asked) > 1:
-        raise UserError(f'"{a}" and "{b}" have not answered the same questions; run them with the same limit')
-    label = MINI_LABEL if first["small"].any() or second["small"].any() else None
-    pairing = Pairing(task, questions.select(*asked), *sides, label, tuple(_differences(first, second)))
-    if not pairing.seeds:
-        seeds = [", ".join(map(str, side.answers)) for side in sides]
+    rows = judged.compared
+    pairs = [one for row in zip(rows["problems"], rows["errors"], strict=True) for one in zip(*row, strict=True)]
+    passing = [error for problem, error in pairs if is_failure(problem) and FailureKind(problem).passing]
+    if passing:
         raise UserError(
-            f'"{a}" (seeds {seeds[0]}) and "{b}" (seeds {seeds[1]}) have no seed in common; run one with the other\'s'
+            f"{len(passing)} of {len(pairs)} judgments could not be had from {judged.name}: {passing[0]}; give the "
+            "command again: the others are kept and will not be asked again"
+        ) from ConnectionError(passing[0])
+    if rows["winner"].isna().all():
+        raise UserError(
+            f"the judge {judged.name} has decided none of {len(rows)} comparisons: {next(judged._missing())} Name a "
+            "judge that keeps to FastChat's form, [[A]], [[B]] or [[C]]"
         )
-    return pairing
 
 
-def _runs_of(runs: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the runs of a side, one a seed.
+def write_judged(judged: Judged, store: Store) -> tuple[Path, ...]:
+    """Write the numbers (JSON), the table (Markdown) and every comparison (parquet) into the store.
+
+    The same runs and judge give the same names, and the same judgments the same bytes.
 
     Raises:
-        UserError: there are none, or they are of several kinds.
+        UserError: the store cannot be written to.
     """
-    named = next((runs[runs[column] == name] for column in ("row", "method") if (runs[column] == name).any()), None)
-    found = _by_ids(runs, name) if named is None else named
-    mixed = [column for column in (*_SAME, "row") if len(found[column].unique()) > 1]
-    if not mixed and found["seed"].duplicated().any():
-        mixed = ["the versions of data or code"]
-    if mixed:
-        ids = ", ".join(f"{run} (seed {seed})" for run, seed in zip(found["run_id"], found["seed"], strict=True))
-        raise UserError(
-            f'the runs of "{name}" differ in {", ".join(mixed)}; name those to compare by their ids, with commas '
-            f"between them: {ids}"
-        )
-    return found
+    pairing, content = judged.pairing, judged.to_json()
+    identity = [content["a"], content["b"], content["seeds"], dict(judged.judge)]
+    stem = f"{pairing.task.replace('/', '-')}-{digest(identity)[:12]}"
+    folder = store.root / FOLDER
+    parts = [f"# {escape(judged.title)}\n", *([f"**{escape(pairing.label)}**\n"] if pairing.label else [])]
+    parts += [markdown_table(judged.table), "".join(f"- {escape(note)}\n" for note in judged.notes())]
+    rows = io.BytesIO()
+    judged.compared.to_parquet(rows, index=False)
+    files: dict[str, str | bytes] = {
+        f"{stem}.json": json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        f"{stem}.md": "\n".join(parts),
+        f"{stem}.parquet": rows.getvalue(),
+    }
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, written in files.items():
+            write_atomically(folder / name, written)
+    return tuple(folder / name for name in files)
 
 
-def _by_ids(runs: pd.DataFrame, name: str) -> pd.DataFrame:
-    places = []
-    for prefix in (part.strip() for part in name.split(",")):
-        matches = runs.index[runs["run_id"].str.startswith(prefix)] if prefix else runs.index[:0]
-        if len(matches) != 1:
-            known = [*runs["method"].unique(), *runs["row"].unique(), *runs["run_id"]]
-            what = f"several runs begin with {prefix}" if len(matches) else f'there are no runs of "{prefix}"'
-            raise UserError(f"{what}{did_you_mean(prefix, known)}")
-        places.append(matches[0])
-    return runs.loc[list(dict.fromkeys(places))]
+def _line(of: str, compared: pd.DataFrame) -> Line:
+    found = _over_questions(compared)
+    reason = found if isinstance(found, str) else None
+    return Line(of, summarise_pairs(compared), None if isinstance(found, str) else found, reason)
 
 
-def _answer_options(options: Any) -> str:
-    """Return what of a run's options changes its answers: all but how those were judged."""
-    given = {} if pd.isna(options) else json.loads(options)
-    return canonical({name: value for name, value in given.items() if not name.startswith("judge")})
+def _over_questions(compared: pd.DataFrame) -> Interval | str:
+    """Return the t interval of the adjusted win rate with the jackknife's variance over questions, or why not.
+
+    Where every question has as many verdicts, that is the interval of a mean of the questions' means.
+    """
+    points, counts = _by_question(compared)
+    n = len(points)
+    if n < 2:
+        return "fewer than two questions have a verdict"
+    left = (points.sum() - points) / (counts.sum() - counts)
+    error = math.sqrt((n - 1) / n * float(np.square(left - left.mean()).sum()))
+    if error < 1e-12:
+        return "all questions came out alike: there is no variation to judge by"
+    low, high = t.interval(LEVEL, n - 1, loc=points.sum() / counts.sum(), scale=error)
+    return Interval(max(0.0, float(low)), min(1.0, float(high)), LEVEL)
 
 
-def _questions(store: Store, answering: JudgedAnswers, runs: pd.DataFrame, data_root: Path | None) -> QuestionSet:
-    """Return the questions of a task, once it is sure that they are those that the runs have answered."""
-    name = answering.name
-    task = answering.configured(json.loads(runs["answer_options"].iloc[0]))
-    root = None if data_root is None else str(data_root)
-    origin = Origin(method="", task=name, base_model="", data_root=root, hub=True, lock_file=str(store.lock_file))
-    source = origin.source(task)
-    here = task.revision(source)
-    if other := sorted(set(runs["data_revision"]) - {here}):
-        raise UserError(
-            f"the data and questions of {name} are not those of the runs (here {here}, there {', '.join(other)}); give "
-            "the --data-root that the runs were given, or run both sides again"
-        )
-    return task.question_set(source)
+def _by_seed(compared: pd.DataFrame) -> Scores:
+    """Return each seed's adjusted win rate, and how it varies with the questions."""
+    parts = {int(str(seed)): part for seed, part in compared.groupby("seed")}
+    asked = compared["question_id"].unique()
+    rates, columns = [], []
+    for part in parts.values():
+        points, counts = _by_question(part)
+        rates.append(points.sum() / counts.sum() if len(points) else math.nan)
+        columns.append([points.reindex(asked, fill_value=0.0), counts.reindex(asked, fill_value=0.0)])
+    by_seed, seeds = np.array(rates), tuple(parts)
+    totals = [(points.sum() - points, counts.sum() - counts) for points, counts in columns]
+    if len(asked) < 2 or any((counts <= 0).any() for _, counts in totals):
+        return Scores(_ALL, seeds, by_seed, np.empty((0, len(seeds))), 0, "a seed has verdicts on too few questions")
+    left = np.stack([(points / counts).to_numpy() for points, counts in totals], axis=1)
+    deviations = math.sqrt((len(asked) - 1) / len(asked)) * (left - left.mean(axis=0))
+    return Scores(_ALL, seeds, by_seed, deviations, len(asked) - 1)
 
 
-def _answered(store: Store, runs: pd.DataFrame) -> Answered:
-    answers = {}
-    for seed, run_id in zip(runs["seed"], runs["run_id"], strict=True):
-        rows = pd.read_parquet(store.runs / run_id / PREDICTIONS, columns=["example", "answers"])
-        # The example's name is that of the set, a colon, and FastChat's number.
-        numbers = (int(str(name).rpartition(":")[2]) for name in rows["example"])
-        answers[int(seed)] = {number: tuple(texts) for number, texts in zip(numbers, rows["answers"], strict=True)}
-    names = {int(seed): str(run_id) for seed, run_id in zip(runs["seed"], runs["run_id"], strict=True)}
-    return Answered(str(runs["row"].iloc[0]), names, answers)
+def _by_question(compared: pd.DataFrame) -> tuple[pd.Series[float], pd.Series[float]]:
+    """Return points and number of the decided comparisons, by question; of questions that have any."""
+    decided = compared[compared["winner"].notna()]
+    points = decided["winner"].map(_POINTS).astype("float64").groupby(decided["question_id"], sort=False)
+    return points.sum(), points.count().astype("float64")
 
 
-def _differences(a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
-    """Return what was not the same on both sides."""
-    first, second = a.iloc[0], b.iloc[0]
+def _texts(line: Line) -> tuple[str, ...]:
+    counts, rate = line.counts, line.counts.win_rate_adjusted
+    interval = f"[{100 * line.interval.low:.1f}, {100 * line.interval.high:.1f}]" if line.interval else NOTHING
+    return (
+        line.of,
+        *(f"{count:,}" for count in (counts.wins, counts.ties, counts.losses)),
+        NOTHING if rate is None else f"{100 * rate:.1f}",
+        interval,
+        f"{counts.inconsistent:,}",
+        f"{counts.undecided:,}",
+    )
 
-    def text(value: Any) -> str:
-        return "none" if pd.isna(value) else str(value)
 
-    differ = [
-        f"{name} ({text(first[name])}, {text(second[name])})"
-        for name in _SAME
-        if text(first[name]) != text(second[name])
-    ]
-    notes = [f"Not the same on both sides: {', '.join(differ)}."] if differ else []
-    for runs, other in ((a, b), (b, a)):
-        if alone := sorted(set(runs["seed"]) - set(other["seed"])):
-            seeds = ", ".join(map(str, alone))
-            notes.append(f"Only {runs['row'].iloc[0]} has seeds {seeds}; they are not compared.")
-    return notes
+def _numbers(line: Line) -> dict[str, Any]:
+    counts = line.counts
+    rates = {name: getattr(counts, name) for name in ("win_rate", "loss_rate", "win_rate_adjusted")}
+    return {"of": line.of, **dataclasses.asdict(counts), **rates, **_ends(line.interval, line.reason)}
+
+
+def _ends(interval: Interval | None, reason: str | None) -> dict[str, Any]:
+    low, high = (interval.low, interval.high) if interval else (None, None)
+    return {"low": low, "high": high, "no_interval": reason}
+
+
+def _side(answered: Answered) -> dict[str, Any]:
+    return {"name": answered.name, "runs": {str(seed): run for seed, run in sorted(answered.runs.items())}}
+
+
+def _sampling(judge: Mapping[str, Any]) -> str:
+    told = {name: value for name, value in judge.items() if name not in ("judge", "questions")}
+    return ", ".join(f"{name} {'not sent' if value is None else value}" for name, value in told.items())

@@ -117,8 +117,7 @@ class _Scores:
 
     def __init__(self, cells: pd.DataFrame, ranking: Ranking) -> None:
         self._ranking = ranking
-        averages = {"average": ranking.average} if ranking.average else {}
-        self._averages = averages | {f"{family}: {name}": column for (family, name), column in ranking.named.items()}
+        self._averages = _averages(ranking)
         self._factors: dict[tuple[str, str], int] = {
             (str(task), str(metric)): scale(part["mean"]) for (task, metric), part in cells.groupby(COLUMN)
         }
@@ -140,23 +139,22 @@ class _Scores:
                 if standing and standing.best:
                     bold.add((number, len(texts)))
                 texts.append(_score(by_column[key], factor, standing) if key in by_column else NOT_RUN)
-            for column in self._averages.values():
-                standing = column.standings.get(name)
-                if standing and standing.best:
+            for average in self._averages.values():
+                if average.is_best(name):
                     bold.add((number, len(texts)))
-                factor = scale(pd.Series([one.estimate.mean for one in column.standings.values()], dtype="float64"))
-                texts.append(_mean(standing, factor) if standing else NOTHING)
+                texts.append(average.text(name))
             body.append(tuple(texts))
         return Table(("method", "parameters", *heads, *self._averages), tuple(body), frozenset(bold))
 
     def notes(self) -> Iterator[str]:
         """Yield how to read the table."""
-        fractions = set(self._factors.values()) == {100}
+        fractions = {*self._factors.values(), *(average.factor for average in self._averages.values())} == {100}
         yield (
             f"Scores are x100{'' if fractions else ', but for those marked as is'}: mean ± half of its {LEVEL:.0%} "
             "interval, which covers seeds and examples, over n runs, which differ in their seed."
         )
-        columns = [*self._ranking.columns.values(), *self._averages.values()]
+        averages = (average.column for average in self._averages.values())
+        columns = [*self._ranking.columns.values(), *averages]
         if any(column.reason is None for column in columns):
             bold = " Bold: in the best tie group of a column where some method is not."
             yield (
@@ -213,6 +211,33 @@ def _mean(standing: Standing, factor: int) -> str:
     return text if standing.ranks is None else f"{text} [{standing.ranks}]"
 
 
+@dataclass(frozen=True)
+class _Average:
+    """A column of averages, and what its numbers are shown times."""
+
+    column: Column
+    factor: int
+
+    def is_best(self, name: str) -> bool:
+        return name in self.column.standings and self.column.standings[name].best
+
+    def text(self, name: str) -> str:
+        standing = self.column.standings.get(name)
+        return _mean(standing, self.factor) if standing else NOTHING
+
+
+def _averages(ranking: Ranking) -> dict[str, _Average]:
+    """Return the averages of a leaderboard by the heads of their columns."""
+    columns = {"average": ranking.average} if ranking.average else {}
+    columns |= {f"{family}: {name}": column for (family, name), column in ranking.named.items()}
+    found = {}
+    for head, column in columns.items():
+        means = [standing.estimate.mean for standing in column.standings.values()]
+        factor = scale(pd.Series(means, dtype="float64"))
+        found[head if factor == 100 else f"{head} (as is)"] = _Average(column, factor)
+    return found
+
+
 def _costs(rows: list[pd.DataFrame], budgeted: bool) -> Table:
     share = [("of budget", "of_budget", _share)] if budgeted else []
     shown: list[tuple[str, str, Callable[[Any], str]]] = [
@@ -232,32 +257,31 @@ def _costs(rows: list[pd.DataFrame], budgeted: bool) -> Table:
 
 
 def _over_tasks(names: list[str], ranking: Ranking) -> Table:
+    averages = _averages(ranking)
     body = []
     for name in names:
-        standing = ranking.average.standings.get(name) if ranking.average else None
         middle = ranking.interquartile.get(name)
-        texts = [f"{100 * middle.value:z.1f}" if middle and middle.value is not None else NOTHING]
+        text = f"{100 * middle.value:z.1f}" if middle and middle.value is not None else NOTHING
         if middle and middle.interval:
-            texts = [f"{texts[0]} [{100 * middle.interval.low:z.1f}, {100 * middle.interval.high:z.1f}]"]
+            text += f" [{100 * middle.interval.low:z.1f}, {100 * middle.interval.high:z.1f}]"
         rank = ranking.over_tasks.mean_ranks.get(name)
-        body.append(
-            (name, _mean(standing, 100) if standing else NOTHING, *texts, NOTHING if rank is None else f"{rank:.2f}")
-        )
-    head = ("method", "average", "interquartile mean", "mean rank")
-    best = {(number, 1) for number, name in enumerate(names) if _is_best(ranking.average, name)}
-    return Table(head, tuple(body), frozenset(best))
-
-
-def _is_best(column: Column | None, name: str) -> bool:
-    standing = column.standings.get(name) if column else None
-    return standing is not None and standing.best
+        texts = (average.text(name) for average in averages.values())
+        body.append((name, *texts, text, NOTHING if rank is None else f"{rank:.2f}"))
+    best = {
+        (number, place)
+        for number, name in enumerate(names)
+        for place, average in enumerate(averages.values(), start=1)
+        if average.is_best(name)
+    }
+    return Table(("method", *averages, "interquartile mean", "mean rank"), tuple(body), frozenset(best))
 
 
 def _over_tasks_notes(ranking: Ranking) -> Iterator[str]:
     if ranking.no_average:
         yield ranking.no_average
-    elif ranking.average and ranking.average.reason:
-        yield f"No ranks by average: {ranking.average.reason}."
+    unranked = _grouped((average.column.reason, head) for head, average in _averages(ranking).items())
+    for reason, heads in unranked.items():
+        yield f"No ranks by {', '.join(heads)}: {reason}."
     over = ranking.over_tasks
     if ranking.incomplete:
         yield f"Not ranked over tasks, for want of a score on some of them: {', '.join(ranking.incomplete)}."

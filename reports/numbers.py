@@ -44,7 +44,7 @@ def over_tasks_numbers(boards: Sequence[Leaderboard]) -> pd.DataFrame:
     """Return a row for each row of each leaderboard: its average, interquartile mean and mean rank over tasks.
 
     And, where a leaderboard has them, the averages that families of tasks are known by, ``FAMILY: NAME``, with the ends
-    of their intervals.
+    of their intervals. Who is better by them is told by `comparison_numbers`, as by the plain average.
     """
     rows = []
     named = dict.fromkeys(key for board in boards for key in board.ranking.named)
@@ -73,13 +73,14 @@ def over_tasks_numbers(boards: Sequence[Leaderboard]) -> pd.DataFrame:
 
 
 def comparison_numbers(boards: Sequence[Leaderboard]) -> pd.DataFrame:
-    """Return a row for each pair of methods on each task, and on average; see `reports.statistics.Comparison`."""
+    """Return a row for each pair of methods on each task, and by each average; see `reports.statistics.Comparison`."""
     rows = []
     for board in boards:
         first = {column: board.cells.iloc[0][column] for column in _BOARD}
         columns: dict[tuple[str, str | None], Any] = dict(board.ranking.columns.items())
         if board.ranking.average:
             columns["average over tasks", None] = board.ranking.average
+        columns |= {(f"{family}: {name}", None): column for (family, name), column in board.ranking.named.items()}
         for (name, metric), column in columns.items():
             for pair in column.comparisons:
                 low, high, level = _ends(pair.interval)

@@ -103,7 +103,8 @@ class _Part:
 
     @classmethod
     def of(cls, cells: pd.DataFrame, profile: Profile) -> _Part:
-        trained = sorted({json.loads(text)["batch_size"] for text in cells["training"]})
+        batches = (json.loads(text).get("batch_size") for text in cells["training"])
+        trained = sorted({size for size in batches if isinstance(size, int)})
         batch = next((size for size in profile.batches if size in trained), profile.batches[0])
         choices = [row for row in rows_of(profile) if row.batch == batch and row.subject.method is not None]
         places: list[int] = []
@@ -126,9 +127,8 @@ class _Part:
             yield from self._circumstances()
         for reason, labels in self.lacking.items():
             yield f"{reason}: {', '.join(labels)}"
-        if other := self._differences():
-            told = ", ".join(f"{label} ({', '.join(sorted(names))})" for label, names in other.items())
-            yield f"of the same size in the profile, with other hyper-parameters: {told}"
+        for names, labels in self._differences().items():
+            yield f"of the same size in the profile, differing in {names}: {', '.join(labels)}"
 
     def table(self) -> Table:
         """Return the costs, a line for each row of the leaderboards and each setting in the profile."""
@@ -153,19 +153,23 @@ class _Part:
         if readers := sorted({str(row.subject.method) for row in self.rows if SPECIALISE in row.timings}):
             tokens = self.profile.workload.system_prompt_tokens
             yield f"with system prompts of {tokens} tokens beside the examples of {', '.join(readers)} alone"
-        if self.trained != (self.batch,):
+        if self.trained and self.trained != (self.batch,):
             yield f"the scored runs have batches of {', '.join(map(str, self.trained))}"
         if self.profile.complaint:
             yield f"noted when it was made: {self.profile.complaint}"
 
-    def _differences(self) -> dict[str, set[str]]:
-        """Return the hyper-parameters in which rows of the leaderboards are not the profile's, by row."""
+    def _differences(self) -> dict[str, list[str]]:
+        """Return the rows of the leaderboards that differ from the profile's, by the hyper-parameters in question."""
         found: dict[str, set[str]] = {}
         for label, setting, row in zip(self.cells["row"], self.cells["setting"], self.rows, strict=True):
             one, other = _costly(json.loads(setting)), _costly(row.subject.setting)
-            if names := {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}:
-                found.setdefault(str(label), set()).update(names)
-        return found
+            names = {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
+            found.setdefault(str(label), set()).update(names)
+        alike: dict[str, list[str]] = {}
+        for label, names in found.items():
+            if names:
+                alike.setdefault(", ".join(sorted(names)), []).append(label)
+        return alike
 
 
 @dataclass(frozen=True)

@@ -147,8 +147,8 @@ def compare(
     import pandas as pd
 
     from bench.store import Store
-    from reports.judged import pair_answers
-    from reports.pairs import FOLDER, JUDGMENTS, Judged, check_judged, write_judged
+    from reports.judged import FOLDER, JUDGMENTS, Judged, check_judged, write_judged
+    from reports.pairing import pair_answers
     from reports.render import one_line, terminal_tables
     from tasks.judge import JudgeClient, JudgeSettings, JudgeSpec, Sampling, compare_answers, judge_identity
 

@@ -23,7 +23,7 @@ from reports.render import one_line
 from reports.tables import MINI_LABEL, title
 
 COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0  # inches, of a two-column page
-LINE_HEIGHT = 0.15  # inches
+LINE_HEIGHT, SMALL_LINE_HEIGHT = 0.15, 0.1  # inches, of titles and legends, and of the caption
 FONT_SIZE = 7  # points
 FONT = "DejaVu Sans"  # comes with matplotlib, so that every machine draws the same
 BOLD_PER_INCH, SMALL_PER_INCH = 16, 21  # characters of titles and of the caption
@@ -133,7 +133,8 @@ def page(sections: Sequence[Section], looks: dict[str, Look], caption: str, widt
     across = max(1, min(len(labels), int(width / (0.055 * max(map(len, labels), default=0) + 0.35))))
     caption = textwrap.fill(caption, int(width * SMALL_PER_INCH))
     heights = [section.full_height for section in drawn]
-    heights.append(LINE_HEIGHT * (-(-len(labels) // across) + caption.count("\n") + 2))
+    lines = caption.count("\n") + 1
+    heights.append(LINE_HEIGHT * (-(-len(labels) // across) + 1) + SMALL_LINE_HEIGHT * lines)
     is_placed = all(section.is_placed for section in drawn)
     with _style():
         figure = Figure(figsize=(width, sum(heights)), layout=None if is_placed else "constrained")

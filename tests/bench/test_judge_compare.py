@@ -18,8 +18,8 @@ from records import RECORD, with_spec
 from stores import make_store
 
 from bench.store import PREDICTIONS
-from reports.judged import pair_answers
-from reports.pairs import FOLDER, JUDGMENTS, Judged, Line
+from reports.judged import FOLDER, JUDGMENTS, Judged, Line
+from reports.pairing import pair_answers
 from reports.statistics import Interval
 from tasks.judge import PairSummary
 from tasks.judge.pace import Clock

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import product
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t
 
 from reports.frame import read_frame
 from reports.latex import latex
 from reports.leaderboard import Leaderboard, leaderboards
-from reports.numbers import over_tasks_numbers
+from reports.numbers import comparison_numbers, over_tasks_numbers
 from reports.render import markdown
 from reports.report import write_report
 from reports.tables import NOTHING
@@ -79,6 +81,9 @@ def test_both_rules_of_vtab_stand_in_the_leaderboard_by_name(planter: Any) -> No
     for text in (markdown(board), latex([board])):
         assert "vtab: mean of 3 groups" in text
         assert "73.3" in text
+    # Where averages are looked for, they stand beside the plain one.
+    assert board.over_tasks.head == ("method", "average", *heads, "interquartile mean", "mean rank")
+    assert [row[6] for row in board.over_tasks.rows] == ["73.3", "70.0"]
     numbers = over_tasks_numbers([board]).set_index("row")
     assert numbers.loc["lora", "vtab: mean of 19 tasks"] == pytest.approx(13.2 / 19)
     assert numbers.loc["vera", "vtab: mean of 3 groups"] == pytest.approx(0.7)
@@ -143,7 +148,8 @@ def test_intervals_of_a_named_average_are_those_of_the_plain_one(planter: Any) -
                 table = rows(0.5).assign(prediction=right.astype(int), accuracy=right.astype(float))
                 known = {"task": task, "task_code": task, "metric": "accuracy", "method": method, "method_code": method}
                 planter.run(float(right.mean()), rows=table, seed=seed, **known)
-    ranking = board_of(planter).ranking
+    board = board_of(planter)
+    ranking = board.ranking
     plain, named = ranking.average, ranking.named["vtab", "mean of 19 tasks"]
     assert plain is not None
     for row in ("lora", "vera"):
@@ -154,6 +160,8 @@ def test_intervals_of_a_named_average_are_those_of_the_plain_one(planter: Any) -
         assert other.estimate.interval.low == pytest.approx(one.estimate.interval.low, rel=1e-6)
         assert (str(other.ranks), other.best) == (str(one.ranks), one.best)
     assert named.standings["vera"].best
+    pairs = comparison_numbers([board]).set_index("column")
+    assert pairs.loc["vtab: mean of 19 tasks", "p_value"] == pytest.approx(pairs.loc["average over tasks", "p_value"])
     # A specialized task weighs 1/12 in the mean of groups, and a structured one 1/24.
     groups = ranking.named["vtab", "mean of 3 groups"]
     means = {key[0]: found.standings["lora"].estimate.mean for key, found in ranking.columns.items()}
@@ -162,15 +170,68 @@ def test_intervals_of_a_named_average_are_those_of_the_plain_one(planter: Any) -
     assert groups.standings["lora"].estimate.interval is not None
 
 
-def test_an_interval_of_a_harmonic_mean_follows_its_slopes(planter: Any) -> None:
-    """Of two tasks: by the chain rule, dH = H^2 / 2 x (da / a^2 + db / b^2)."""
-    from reports.ranking import _combined
+def half_by_hand(right: dict[str, np.ndarray], slopes: np.ndarray, averages: np.ndarray) -> float:
+    """Return half of the 95 % interval of an average over tasks, from nothing but what each run has right.
 
-    scores = np.array([[0.5, 0.25], [0.8, 0.75]])
-    found, slopes = _combined(lambda pair: 2 / sum(1 / one for one in pair))(scores)
-    by_hand = 2 / (1 / scores).sum(axis=0)
-    assert found == pytest.approx(by_hand)
-    assert slopes == pytest.approx(by_hand**2 / (2 * scores**2), rel=1e-5)
+    Args:
+        right: by task, 1 where a run is right, of shape (seeds, examples).
+        slopes: of the average with respect to each task's score, of shape (tasks, seeds).
+        averages: of each seed.
+    """
+    n = len(averages)
+    covariance = sum(
+        np.outer(slope, slope) * np.cov(one) / one.shape[1] for slope, one in zip(slopes, right.values(), strict=True)
+    )
+    between, together = averages.var(ddof=1) / n, covariance.sum() / n**2
+    own = (np.trace(covariance) / n - together) / (n - 1)
+    examples = max(0.0, together - min(between, max(own, 0.0)))
+    degrees = sum(one.shape[1] - 1 for one in right.values())
+    quantile = (between * t.ppf(0.975, n - 1) + examples * t.ppf(0.975, degrees)) / (between + examples)
+    return float(quantile * np.sqrt(between + examples))
+
+
+def test_intervals_and_the_noise_floor_by_hand(planter: Any) -> None:
+    draw = np.random.default_rng(5)
+    single = [f"commonsense_single/{part.name}" for part in SETS]
+    right: dict[tuple[str, int, int], np.ndarray] = {}
+    for (number, task), seed, repeat in product(enumerate([*VTAB, *single]), range(3), range(2)):
+        drawn = (draw.random(N) < 0.5 + 0.02 * number % 0.4).astype(int)
+        right[task, seed, repeat] = drawn
+        table = rows(0.5).assign(prediction=drawn, accuracy=drawn.astype(float))
+        model = "gpt2" if task in single else "roberta-base"
+        known = {"task": task, "task_code": task, "metric": "accuracy", "base_model": model}
+        planter.run(float(drawn.mean()), rows=table, seed=seed, repeat=repeat, **known)
+    plant(planter, dict.fromkeys(VTAB, 0.5), method="vera", seeds=3)
+    of_sets, of_images = (board.ranking for board in leaderboards(read_frame(planter.store)))
+    weights = np.array([1 / 3 / len(names) for names in vtab.GROUPS.values() for _ in names])
+    in_groups = [f"vtab/{name}" for names in vtab.GROUPS.values() for name in names]
+
+    def first(tasks: list[str]) -> dict[str, np.ndarray]:
+        return {task: np.stack([right[task, seed, 0] for seed in range(3)]) for task in tasks}
+
+    def shown(ranking: Any, family: str, name: str) -> tuple[float, float]:
+        found = ranking.named[family, name].standings["lora"].estimate
+        return found.mean, found.interval.high - found.mean
+
+    images = first(in_groups)
+    averages = weights @ np.array([one.mean(axis=1) for one in images.values()])
+    half = half_by_hand(images, np.tile(weights[:, None], 3), averages)
+    assert shown(of_images, "vtab", "mean of 3 groups") == pytest.approx((averages.mean(), half), rel=1e-6)
+    sets = first(single)
+    scores = np.array([one.mean(axis=1) for one in sets.values()])
+    har = 8 / (1 / scores).sum(axis=0)
+    # By the chain rule, a harmonic mean H of 8 scores follows each of them by H^2 / (8 x score^2).
+    half = half_by_hand(sets, har**2 / (8 * scores**2), har)
+    name = "harmonic mean of 8 sets (HAR)"
+    assert shown(of_sets, "commonsense_single", name) == pytest.approx((har.mean(), half), rel=1e-4)
+    # Of runs repeated once, half of the squared difference is the variance; of each task there are three such pairs.
+    spreads = [
+        np.mean([(right[task, seed, 0].mean() - right[task, seed, 1].mean()) ** 2 / 2 for seed in range(3)])
+        for task in in_groups
+    ]
+    floor = t.ppf(0.975, 3) * np.sqrt((weights**2 * spreads).sum()) * np.sqrt(1 / 3 + 1 / 3)
+    (pair,) = of_images.named["vtab", "mean of 3 groups"].comparisons
+    assert pair.noise_floor == pytest.approx(floor)
 
 
 @pytest.mark.usefixtures("_no_figures")

@@ -9,6 +9,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -22,9 +23,12 @@ from reports.frame import read_frame
 from reports.html import Page, render_page, write_html
 from reports.html.runs import MOST_CHARACTERS, MOST_POINTS, MOST_PREDICTIONS, extras_json, runs_json, script_json
 from reports.leaderboard import leaderboards
+from reports.profiled import match
 from reports.published import reproduction
 from reports.render import one_line
-from reports.tables import MINI_LABEL
+from reports.tables import MINI_LABEL, summarise
+from tasks.averages import Average
+from tests.reports.profiles import profile_of, subject
 
 HOSTILE = [
     "<script>document.title='taken'</script>",
@@ -107,10 +111,12 @@ def hostile(planter: Any) -> Any:
             0.5,
             metric=text,
             provenance=notes,
-            setting={text: text},
+            setting={text: text, "rank": text},
             training={text: [text]},
             rows=rows,
             seed=number,
+            others={f"{text}{other}": 0.5 for other in ("_subset", " other")},
+            measured={"before": -2.0, "after": -3.0},
             **spec,
         )
         planter.run(status=Status.ERROR, reason=text, seed=100 + number, small=True, **spec)
@@ -193,9 +199,22 @@ def test_a_sample_that_cannot_be_read_is_left_out(planter: Any) -> None:
     assert json.loads(extras_json(planter.store, runs, {})) == {"curve": None, "predictions": None}
 
 
-def test_hostile_texts_are_only_ever_text(hostile: Any) -> None:
-    text = page_of(hostile, store=hostile.store)
+def test_hostile_texts_are_only_ever_text(hostile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    averages = {text.partition("/")[0]: (Average(text, (text,), fmean),) for text in HOSTILE}
+    monkeypatch.setattr("reports.ranking.AVERAGES", averages)
+    cells = summarise(read_frame(hostile.store).runs)
+    profiled = match(cells, [profile_of(subject(text, {"rank": text}), model=text) for text in HOSTILE[::2]])
+    assert len(profiled.tables) == len(HOSTILE[::2])
+    text = page_of(hostile, store=hostile.store, profiled=profiled)
     parsed = Parsed(text)
+    captions = " ".join(" ".join(words for tag, words in parsed.texts if tag == "span").split())
+    heads = " ".join(" ".join(words for tag, words in parsed.texts if tag == "button").split())
+    for named in (" ".join(one_line(hostile_text).split()) for hostile_text in HOSTILE):
+        assert f"Other metrics of {named}" in captions
+        assert f"Subsets of {named}" in captions
+        assert f"{named.partition('/')[0]}: {named}" in heads
+        assert f"{named} other" in heads
+    assert "Profiled costs" in parsed.shown()
     assert len(parsed.all("script")) == 3
     assert all(tag != "img" for tag, _ in parsed.elements)
     assert not [name for _, attributes in parsed.elements for name in attributes if name.startswith("on")]

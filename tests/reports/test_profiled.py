@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,13 @@ from typer.testing import CliRunner
 from bench.cli.report import report as command
 from bench.errors import UserError
 from bench.profile.result import Profile
-from bench.profile.surroundings import Surroundings
 from bench.profile.tables import write_profile
-from bench.profile.visit import STEP, PhaseMemory, Visit
-from bench.profile.workload import FROZEN_FLOOR, Effort, Order, Subject, Workload
-from bench.record import ParameterLedger, Status
 from reports.figures import Reason, score_vs_parameters, score_vs_profiled_memory, score_vs_profiled_step
 from reports.frame import read_frame
 from reports.profiled import Profiled, match, read_profiles
 from reports.report import write_report
 from reports.tables import summarise
-
-MIB = 2**20
-# What LoRA has in the planted records.
-SIZE = 294_912
+from tests.reports.profiles import MIB, SIZE, profile_of, subject
 
 
 @pytest.fixture(autouse=True)
@@ -38,66 +30,6 @@ def _no_warning_is_let_through() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
-
-
-def subject(method: str, setting: dict[str, Any] | None = None, name: str | None = None) -> Subject:
-    setting = {"rank": 8, "learning_rate": 0.5} if setting is None else setting
-    return Subject(name or method, name or method, setting, f"rank={setting['rank']}", method=method)
-
-
-LORA = subject("lora")
-
-
-def profile_of(
-    *subjects: Subject,
-    model: str = "roberta-base",
-    batches: tuple[int, ...] = (32,),
-    busy: float = 0.0,
-    failed: tuple[str, ...] = (),
-    sizes: dict[str, int] | None = None,
-) -> Profile:
-    """Return a profile of three rounds; the n-th subject's step takes n times LoRA's, in the second round twice that.
-
-    Its peak memory is n times 100 MiB, and 10 more with each round.
-    """
-    every = (FROZEN_FLOOR, LORA, *subjects)
-    work = Workload(model, batches[0], 128, "cpu")
-    visits = []
-    for batch in batches:
-        for number in range(3):
-            for place, one in enumerate(every):
-                order = Order(one, replace(work, batch_size=batch), Effort(), round=number)
-                if one.name in failed:
-                    visits.append(Visit(order, Status.OUT_OF_MEMORY, "it is too large"))
-                    continue
-                late = 2 if number == 1 and place > 1 else 1
-                counted = ParameterLedger((sizes or {}).get(one.name, SIZE), 0, 0, 0, 0, 0, 0)
-                visits.append(
-                    Visit(
-                        order,
-                        seconds={STEP: [batch * 0.01 * max(place, 1) * late]},
-                        memory={STEP: PhaseMemory((100 * max(place, 1) + 10 * number) * MIB)},
-                        hardware={"cpu": "an abacus", "threads": "1"},
-                        ledger=None if one is FROZEN_FLOOR else counted,
-                    )
-                )
-    return Profile(
-        base_model=model,
-        workload=work,
-        effort=Effort(),
-        tokens=128,
-        subjects=every,
-        batches=batches,
-        rounds=3,
-        started="2026-01-01T00:00:00+00:00",
-        finished="2026-01-01T00:01:00+00:00",
-        command="bench profile",
-        versions={"torch": "2.6.0", "peft": "0.21.0"},
-        git_commit=None,
-        git_dirty=None,
-        visits=visits,
-        surroundings=[Surroundings(busy, (busy, busy, busy))],
-    )
 
 
 def matched(planter: Any, *profiles: Profile) -> Profiled:
@@ -172,7 +104,7 @@ def test_what_the_profile_lacks_is_named(planter: Any) -> None:
         "in the profile at another size alone: dora (294,911 parameters, and not 294,912), loca (rank=8, and not 4)",
         "not in the profile: vera",
         "not measured in the profile (it is too large): adalora",
-        "of the same size in the profile, with other hyper-parameters: bitfit (alpha, dropout)",
+        "of the same size in the profile, differing in alpha, dropout: bitfit",
     ]
 
 
@@ -187,7 +119,7 @@ def test_a_row_has_the_cost_of_its_own_size_and_setting(planter: Any) -> None:
     by_row = dict(zip(found.cells["row"], found.cells["profiled_step"], strict=True))
     assert by_row == {"lora (rank=4)": pytest.approx(3), "lora (rank=8)": 1}
     # The eight of the profile is without a dropout; among the fours one is the very same.
-    assert found.remarks[-1].endswith("with other hyper-parameters: lora (rank=8) (dropout)")
+    assert found.remarks[-1] == "of the same size in the profile, differing in dropout: lora (rank=8)"
 
 
 def test_a_profile_of_another_base_model_is_refused(planter: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from reports.frame import read_frame
 from reports.leaderboard import leaderboards
 from reports.render import TerminalLeaderboard, escape, markdown, markdown_table, one_line
 from reports.tables import MINI_LABEL, Table
+from tasks.averages import Average
 
 HOSTILE = [
     "a|b",
@@ -73,13 +75,22 @@ def test_one_line_escapes_what_cannot_be_printed() -> None:
     assert one_line("a\nb\x1b[2J\u202e") == "a\\nb\\x1b[2J\\u202e"
 
 
-def test_a_hostile_leaderboard_keeps_its_tables(planter: Any) -> None:
+def test_a_hostile_leaderboard_keeps_its_tables(planter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "reports.ranking.AVERAGES", {"glue": [Average(name, ("glue/cola",), fmean) for name in HOSTILE]}
+    )
     for method in HOSTILE:
-        planter.run(0.5, method=method, small=True)
+        planter.run(0.5, method=method, small=True, others=dict.fromkeys(HOSTILE, 0.5))
     (board,) = leaderboards(read_frame(planter.store))
     text = markdown(board)
-    scores, over_tasks, wins, costs = parsed_tables(text)
-    assert {len(row) for row in over_tasks} == {4}
+    scores, others, over_tasks, wins, costs = parsed_tables(text)
+    shown = [one_line(name).strip() for name in HOSTILE]
+    # The one among them that ranks has its place in the scores.
+    assert set(others[0]) == {"method", *shown} - {"matthews_correlation"}
+    assert {len(row) for row in others} == {len(HOSTILE)}
+    # Of one task there is no plain average.
+    assert over_tasks[0] == ["method", *(f"glue: {name}" for name in shown), "interquartile mean", "mean rank"]
+    assert {len(row) for row in over_tasks} == {len(HOSTILE) + 3}
     assert {len(row) for row in wins} == {len(HOSTILE) + 1}
     assert [row[0] for row in scores[1:]] == [one_line(row[0]).strip() for row in board.scores.rows]
     assert {len(row) for row in scores} == {len(board.scores.head)}
