@@ -1,8 +1,9 @@
 """What the runs of a plan will take on this machine: time, memory, disk.
 
-Nothing is guessed from sizes. Runs that cost alike (see `likeness`) are calibrated by doing the first of them, cut to a
-few steps and a few evaluated rows, with the same code and in a process of its own, into a folder that is thrown away:
-nobody sees its scores. A calibration is kept in the user's cache until hardware, versions, code or the spec change.
+Nothing is guessed from sizes. Runs that cost alike (see `bench.likeness`) are calibrated by doing the first of them,
+cut to a few steps and a few evaluated rows, with the same code and in a process of its own, into a folder that is
+thrown away: nobody sees its scores. A calibration is kept in the user's cache until hardware, versions, code or the
+spec change.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from bench import environment
 from bench.errors import UserError
 from bench.execute.local import LocalExecutor
+from bench.likeness import likeness
 from bench.planned import PlannedRun
 from bench.progress import SilentProgress
 from bench.protocol import Protocol, Purpose
@@ -31,10 +32,6 @@ from tasks.data.package import cache_folder
 
 # The first of these steps warms up, and is not in the mean of the others.
 STEPS = 6
-# Parts of the training's settings that change how long it is, and not what a step costs.
-_LENGTHS = ("max_steps", "epochs", "checkpoint_steps", "select_epoch", "patience", "warmup_ratio", "warmup_steps")
-# Parts of a spec that change neither.
-_WORDS = ("suite", "small", "protocol", "budget", "seed", "data_source", "purpose", "repeat", "train_fraction")
 # A step goes forward, and backward for twice the operations at most; scoring a row by likelihood only goes forward.
 _STEP_TO_FORWARD = 1 / 3
 # AdamW keeps two numbers for each that it moves; the trainer keeps two checkpoints.
@@ -200,17 +197,6 @@ def uncalibrated(
     waiting = _waiting(runs, store, is_to_do)
     kinds = {file: run for run, file in zip(waiting, _files(waiting, machine), strict=True)}
     return [run for file, run in kinds.items() if not file.is_file()]
-
-
-def likeness(spec: RunSpec) -> dict[str, Any]:
-    """Return what decides how long a step of a run takes, and how much memory: runs that agree in it cost alike."""
-    values = asdict(spec)
-    for name in (*_WORDS, "evaluation_limit"):
-        del values[name]
-    for name in _LENGTHS:
-        values["training"].pop(name, None)
-    values["setting"] = {name: value for name, value in values["setting"].items() if "learning_rate" not in name}
-    return values
 
 
 def shortened(run: PlannedRun) -> PlannedRun:

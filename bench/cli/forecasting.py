@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from bench.cli.console import say
+from bench.cli.console import counted, say
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.execute import Executor
-    from bench.forecast import Forecast, Machine
+    from bench.forecast import Estimate, Forecast, Machine
     from bench.planned import PlannedRun
     from bench.store import Store
 
@@ -47,15 +47,15 @@ def print_known_forecast(
     from bench.forecast import forecast, uncalibrated
 
     if not isinstance(executor, LocalExecutor | InProcessExecutor):
-        say(f"{len(runs)} runs; what they take on the cluster is not known here", console)
+        say(f"{counted(len(runs), 'run')}; what that takes on the cluster is not known here", console)
         return
     machine = machine_of(executor)
     if unknown := uncalibrated(runs, store, machine, is_to_do):
         kinds = list(dict.fromkeys(f"{run.spec.method} on {run.spec.task}" for run in unknown))
         named = ", ".join(kinds[:MOST_NAMED]) + (", ..." if len(kinds) > MOST_NAMED else "")
         say(
-            f"{len(runs)} runs; what they take is not measured yet ({named}): bench plan measures a few steps of each "
-            "kind",
+            f"{counted(len(runs), 'run')}; what that takes is not measured yet ({named}): bench plan measures a few "
+            "steps of each kind",
             console,
         )
         return
@@ -82,11 +82,10 @@ def _print_table(found: Forecast, console: Console) -> None:
     table = Table("task", "method", "runs", "steps", "step (ms)", "a run", "memory (MiB)", box=None)
     for column in table.columns[2:]:
         column.justify, column.no_wrap = "right", True
-    groups: dict[tuple[str, str], list[int]] = {}
-    for place, estimate in enumerate(found.estimates):
-        groups.setdefault((estimate.run.spec.task, estimate.run.spec.method), []).append(place)
-    for (task, method), places in groups.items():
-        of_group = [found.estimates[place] for place in places]
+    groups: dict[tuple[str, str], list[Estimate]] = {}
+    for estimate in found.estimates:
+        groups.setdefault((estimate.run.spec.task, estimate.run.spec.method), []).append(estimate)
+    for (task, method), of_group in groups.items():
         first = of_group[0]
         cells = ["—"] * 4
         if (cost := first.calibration) is not None:
@@ -96,15 +95,15 @@ def _print_table(found: Forecast, console: Console) -> None:
         table.add_row(task, method, str(len(of_group)), *cells)
     if groups:
         console.print(table, markup=False)
-    for failure in dict.fromkeys(f"{e.run.spec.method} on {e.run.spec.task}: {e.failure}" for e in found.estimates):
-        if not failure.endswith(": "):
-            say(f"cannot be estimated: {failure}", console)
+    failed = ((one.run.spec, one.failure) for one in found.estimates if one.failure)
+    for failure in dict.fromkeys(f"{spec.method} on {spec.task}: {reason}" for spec, reason in failed):
+        say(f"cannot be estimated: {failure}", console)
 
 
 def _print_sum(found: Forecast, console: Console) -> None:
     many = f", {found.workers} at a time" if found.workers > 1 else ""
-    done = f"; {found.done} more are done already or will be skipped" if found.done else ""
-    say(f"{len(found.estimates)} runs to do{many}{done}", console)
+    done = f"; {found.done} done already or to be skipped" if found.done else ""
+    say(f"{counted(len(found.estimates), 'run')} to do{many}{done}", console)
     if not found.estimates:
         return
     device = f", {found.device_bytes / 2**30:.2f} GiB on the device" if found.device_bytes else ""

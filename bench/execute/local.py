@@ -7,9 +7,11 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -117,9 +119,11 @@ class _Session:
                 for job in self.jobs:
                     job.worker.stop()
             while len(self.jobs) < self.packing.workers and (run := self.queue.take(self._has_place)) is not None:
-                self.jobs.append(self._begin(run))
+                self._begin(run)
             for found in self.queue.done_elsewhere():
                 self._learn(found)
+                if found.run_id in self.tries:  # it was put back here before
+                    self.progress.end(found)
                 yield found
             if not self.jobs:
                 time.sleep(LOOK_SECONDS)
@@ -156,7 +160,7 @@ class _Session:
     def _has_place(self, run: PlannedRun) -> bool:
         return self.packing.place(self._peak(run)) is not None
 
-    def _begin(self, run: PlannedRun) -> _Job:
+    def _begin(self, run: PlannedRun) -> None:
         run_id, peak = run.spec.run_id, self._peak(run)
         device = self.packing.place(peak)
         if device is None:
@@ -180,17 +184,25 @@ class _Session:
         )
         before = self.store.stamp(run_id)
         worker = start(order)
-        self.queue.claims.add_process(run_id, worker.pid)
-        return _Job(run, worker, device, before)
+        self.jobs.append(_Job(run, worker, device, before))
+        with suppress(psutil.NoSuchProcess):  # it has died already, and its exit code says of what
+            self.queue.claims.add_process(run_id, worker.pid)
 
     def _may_retry(self, run_id: str) -> bool:
         # That it did not fit beside others was no try.
         return self.tries[run_id] - (run_id in self.alone) <= self.executor.limits.retries
 
     def _listen(self) -> None:
-        wait([part for job in self.jobs for part in (job.worker.line, job.worker.process.sentinel)], _TICK_SECONDS)
+        """Hear the workers until one of them has ended, for a tick at most, and end those that are over a limit."""
+        until = time.monotonic() + _TICK_SECONDS
+        ends = {job.worker.process.sentinel for job in self.jobs}
+        ready: set[Any] = set()
+        # Whatever they say in between: what else is to be done at each tick should not be done at every step of theirs.
+        while ends.isdisjoint(ready) and (left := until - time.monotonic()) > 0:
+            ready = set(wait([*ends, *(job.worker.line for job in self.jobs)], left))
+            for job in self.jobs:
+                self._hear(job)
         for job in self.jobs:
-            self._hear(job)
             verdict = self._over_limit(job)
             if verdict is not None and job.worker.process.is_alive():
                 job.verdict = verdict

@@ -24,8 +24,9 @@ class Packing:
 
     A run gets a device of its own where one is idle. It joins others only where it is known, of it and of all that are
     at work there, how much memory they take, and that fits. So a run of which it is not known has its device for
-    itself, and so has one that would not fit anywhere: whatever is idle takes any run, so that none waits for ever.
-    Of other commands, and other people, on the same devices nothing is known.
+    itself, and so has one that would not fit anywhere. Whatever is idle takes any run, so that none waits longer than
+    there are others which fit beside those at work. Of other commands, and other people, on the same devices nothing is
+    known.
 
     Attributes:
         memory: of each device, in bytes; ``None`` where runs are not to be packed by memory (on the CPU).

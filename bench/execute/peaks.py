@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+from bench.likeness import likeness
 from bench.record import RunRecord, RunSpec, digest
 from bench.store import Store
 
 
 class Peaks:
-    """Knows the largest peak of every kind of run, see `bench.forecast.likeness`.
+    """Knows the largest peak of every kind of run, see `bench.likeness`.
 
     A kept forecast is none: it counts what a training has allocated, and not what torch keeps reserved, nor what the
     scoring takes.
@@ -49,8 +50,6 @@ class Peaks:
         largest[kind] = max(peak, largest.get(kind, 0))
 
     def _kind(self, spec: RunSpec) -> str:
-        from bench.forecast import likeness
-
         if spec.run_id not in self._kinds:
             self._kinds[spec.run_id] = digest(likeness(spec))
         return self._kinds[spec.run_id]

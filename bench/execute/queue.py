@@ -13,6 +13,8 @@ from bench.store import Store
 
 # Between two looks at runs that somebody else is doing.
 LOOK_SECONDS = 1.0
+# Runs in their order that are looked at for one that fits: however many wait, a look takes no longer.
+LOOK_AHEAD = 500
 
 
 class Queue:
@@ -43,14 +45,15 @@ class Queue:
         """Return the next run, claimed, or ``None`` where all that are left are being done elsewhere or do not fit.
 
         Args:
-            fits: tells whether there is a place for a run now; one that has none keeps its turn.
+            fits: tells whether there is a place for a run now; one that has none keeps its turn, and the next
+                `LOOK_AHEAD` may go before it.
         """
         if self._elsewhere and time.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = time.monotonic()
             self._waiting.extend(self._elsewhere)
             self._elsewhere.clear()
         turn = 0
-        while turn < len(self._waiting):
+        while turn < min(len(self._waiting), LOOK_AHEAD):
             run = self._waiting[turn]
             if not fits(run):
                 turn += 1

@@ -118,7 +118,10 @@ class _Session:
                     ray.cancel(reference)
             while len(self.jobs) < self._room() and (run := self.queue.take()) is not None:
                 self._hand_out(run)
-            yield from self.queue.done_elsewhere()
+            for found in self.queue.done_elsewhere():
+                if self.lost[found.run_id]:  # it was put back here before
+                    self.progress.end(found)
+                yield found
             if not self.jobs:
                 time.sleep(LOOK_SECONDS)
                 continue
@@ -249,7 +252,12 @@ def _work(order: _Order, mailbox: Any) -> bool:
     # By number, of what Ray lets this task see: the processes that do runs are forked from a server that may be older.
     device = "cuda:0" if order.on_gpu else "cpu"
     executor = LocalExecutor(
-        (device,), order.limits, order.cpus, order.deterministic, order.trackers, shared=order.shared
+        devices=(device,),
+        limits=order.limits,
+        threads=order.cpus,
+        deterministic=order.deterministic,
+        trackers=order.trackers,
+        shared=order.shared,
     )
     queue = Queue([run], store, Entrusted(store.root, order.token))
     return bool(list(executor.work_off(queue, store, _News(mailbox))))

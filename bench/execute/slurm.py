@@ -299,7 +299,13 @@ class _Chunk:
             # What has a new record was done by another command, or by this job before it was queued again.
             if store.stamp((run := PlannedRun.from_json(text)).spec.run_id) == before
         ]
-        executor = LocalExecutor((self.device,), self.limits, self.threads, self.deterministic, self.trackers)
+        executor = LocalExecutor(
+            devices=(self.device,),
+            limits=self.limits,
+            threads=self.threads,
+            deterministic=self.deterministic,
+            trackers=self.trackers,
+        )
         with _preemption() as preempted:
             try:
                 if not preempted:

@@ -12,7 +12,8 @@ from bench import forecast as module
 from bench.cli.forecasting import duration, machine_of
 from bench.errors import UserError
 from bench.execute.local import LocalExecutor
-from bench.forecast import STEPS, Calibration, Machine, forecast, likeness, shortened, uncalibrated
+from bench.forecast import STEPS, Calibration, Machine, forecast, shortened, uncalibrated
+from bench.likeness import likeness
 from bench.measure import overhead_share
 from bench.overrides import Overrides
 from bench.plan import make_plan
@@ -229,7 +230,7 @@ def test_the_command_prints_the_sum(bench, calibrated):
 
 def test_a_dry_run_tells_what_is_known_and_trains_nothing(bench, calibrated):
     text = bench("run", "--seeds", "1,2", "--dry-run")
-    assert "2 runs; what they take is not measured yet (lora on glue/sst2): bench plan measures a few steps" in text
+    assert "2 runs; what that takes is not measured yet (lora on glue/sst2): bench plan measures a few steps" in text
     assert calibrated == []
     bench("plan")
     text = bench("run", "--seeds", "1,2", "--dry-run")
@@ -248,7 +249,7 @@ def test_a_dry_run_counts_what_would_be_done_again(bench, calibrated, monkeypatc
     bench("plan")
     monkeypatch.setattr(Store, "is_done", lambda self, run_id: True)
     text = bench("run", "--seeds", "1,2", "--dry-run")
-    assert "0 runs to do; 2 more are done already" in text
+    assert "0 runs to do; 2 done already" in text
     text = bench("run", "--seeds", "1,2", "--dry-run", "--overwrite", "always")
     assert "2 runs to do" in text
     assert SUM in text
@@ -256,7 +257,7 @@ def test_a_dry_run_counts_what_would_be_done_again(bench, calibrated, monkeypatc
 
 def test_a_dry_run_of_a_tuning_tells_of_all_trials(bench, calibrated):
     arguments = ("--trials", "3", "--selection-seeds", "11,12", "--dry-run")
-    assert "6 runs; what they take is not measured yet" in bench("tune", *arguments)
+    assert "6 runs; what that takes is not measured yet" in bench("tune", *arguments)
     bench("plan")
     text = bench("tune", *arguments)
     assert "6 runs to do" in text
@@ -282,7 +283,7 @@ def test_of_a_cluster_nothing_is_foretold(planned, store):
 
     console = Console(width=160, record=True)
     print_known_forecast(planned(seeds=(1, 2)), store, object(), console)
-    assert "2 runs; what they take on the cluster is not known here" in console.export_text()
+    assert "2 runs; what that takes on the cluster is not known here" in console.export_text()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Runs share made-up accelerators: no device is ever over-committed, and all runs get done."""
 
+import io
 import random
 import subprocess
 import threading
@@ -11,6 +12,7 @@ from multiprocessing.connection import Connection
 
 import pytest
 from records import RECORD, with_spec
+from rich.console import Console
 
 from bench.execute import Limits, local
 from bench.execute.local import LocalExecutor
@@ -19,7 +21,7 @@ from bench.execute.peaks import Peaks
 from bench.execute.queue import Queue
 from bench.execute.worker import News, Worker
 from bench.planned import Origin, PlannedRun
-from bench.progress import SilentProgress
+from bench.progress import LineProgress, SilentProgress
 from bench.record import Status
 from bench.store import Store
 
@@ -165,12 +167,16 @@ class FakeProcess(threading.Thread):
 
 @dataclass
 class FakeDevices:
-    """Accelerators of so many bytes; a run takes what its rank says, in GiB, and a device that is full has no more."""
+    """Accelerators of so many bytes; a run takes what its rank says, in GiB, and a device that is full has no more.
+
+    No run ends before ``at_least`` have begun.
+    """
 
     store: Store
     size: int
     pid: int
     seconds: float = 0.02
+    at_least: int = 0
 
     def __post_init__(self):
         self.lock = threading.Lock()
@@ -195,6 +201,8 @@ class FakeDevices:
             self.most[order.device] = max(self.most[order.device], self.in_use[order.device])
             full = self.in_use[order.device] > self.size or self.misses[run.spec.run_id] > 0
         time.sleep(self.seconds)
+        while len(self.begun) < self.at_least:
+            time.sleep(0.001)
         while line.poll():
             shared = line.recv() == "share" or shared
         with self.lock:
@@ -250,6 +258,7 @@ def test_the_executor_packs_what_it_has_measured_and_nothing_else(store, devices
 def test_a_second_command_knows_from_the_records_what_fits(store, devices):
     do(plan([2], seeds=1), store, "cuda:0")
     devices.begun.clear()
+    devices.at_least = 4
     records = do(plan([2], seeds=5)[1:], store, *["cuda:0"] * 4)
     assert [shared for _, _, shared in devices.begun[:4]] == [False, True, True, True]
     assert all(record.cost.shared_device for record in records)
@@ -266,6 +275,8 @@ def test_out_of_memory_beside_others_is_tried_again_alone_and_is_no_try(store, d
     do(runs[:1], store, "cuda:0")
     unlucky = runs[2].spec.run_id
     devices.misses[unlucky] = 1
+    devices.begun.clear()
+    devices.at_least = 3
     records = do(runs[1:], store, *["cuda:0"] * 4, limits=Limits(retries=0))
     assert Counter(record.status for record in records) == {Status.OK: 3}
     tries = [shared for _, run_id, shared in devices.begun if run_id == unlucky]
@@ -299,6 +310,49 @@ def test_a_run_that_has_no_place_keeps_its_turn(store):
     assert not queue
     assert queue.take() is None
     queue.claims.release_all()
+
+
+def test_however_many_wait_a_look_takes_no_longer_and_nobody_is_forgotten(store, monkeypatch):
+    monkeypatch.setattr("bench.execute.queue.LOOK_AHEAD", 3)
+    runs = plan([1, 2, 3, 4, 5], seeds=1)
+    queue, seen = Queue(runs, store), []
+
+    def fits(run):
+        seen.append(run.spec.setting["r"])
+        return run.spec.setting["r"] > 3
+
+    assert queue.take(fits) is None
+    assert seen == [1, 2, 3]
+    assert queue.take() == runs[0]
+    # Now that one has gone, the next is near enough.
+    assert queue.take(fits) == runs[3]
+    assert [queue.take(), queue.take(), queue.take(), queue.take()] == [runs[1], runs[2], runs[4], None]
+    queue.claims.release_all()
+
+
+def test_a_worker_that_is_dead_before_its_claim_names_it_is_a_run_like_any_other(store, devices):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    devices.pid = gone.pid
+    (record,) = do(plan([2], seeds=1), store, "cuda:0")
+    assert record.status is Status.OK
+
+
+def test_what_was_put_back_and_is_then_done_elsewhere_has_ended_for_the_user_too(store, devices, monkeypatch):
+    (run,) = plan([2], seeds=1)
+    devices.misses[run.spec.run_id] = 1
+    put_back = Queue.put_back
+
+    def overtaken(queue, run):
+        put_back(queue, run)
+        kept(store, measured(GIB, **asdict(run.spec)))
+
+    monkeypatch.setattr(Queue, "put_back", overtaken)
+    said = io.StringIO()
+    executor = LocalExecutor(("cuda:0",), shared=True)
+    (record,) = executor.work_off(Queue([run], store), store, LineProgress(Console(file=said), 1))
+    assert record.cost.reserved_device_bytes == GIB
+    assert said.getvalue().startswith(f"[1/1] {run.spec.run_id} ")
 
 
 @pytest.mark.parametrize(
