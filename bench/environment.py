@@ -91,13 +91,15 @@ def command() -> str:
 def choose_device(wanted: str | None) -> torch.device:
     """Return the device to train on: ``wanted``, or the first accelerator, or the CPU.
 
+    An accelerator always has its number: one that is only called ``cuda`` is, to libraries, all that there are.
+
     Raises:
         UserError: the device does not exist here.
     """
     import torch
 
     if wanted is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     try:
         device = torch.device(wanted)
     except RuntimeError as error:
@@ -108,7 +110,7 @@ def choose_device(wanted: str | None) -> torch.device:
         raise UserError(
             f'there is no device "{wanted}" here ({torch.cuda.device_count()} CUDA devices); use --device cpu'
         )
-    return device
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 
 def use_deterministic_algorithms() -> None:

@@ -7,6 +7,9 @@ import sys
 from bench.errors import DivergedError
 from bench.record import Status
 
+# What CUDA, its libraries and torch's allocator of the CPU say; they have no class of their own for it.
+_NO_MEMORY = ("out of memory", "ALLOC_FAILED", "DefaultCPUAllocator")
+
 
 class TransientError(RuntimeError):
     """A run failed of what may pass by itself: it may be tried again."""
@@ -23,14 +26,10 @@ def classify(error: Exception) -> tuple[Status, str]:
     reason = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, DivergedError):
         return Status.DIVERGED, reason
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    in_words = isinstance(error, RuntimeError) and any(words in reason for words in _NO_MEMORY)
+    if in_words or isinstance(error, torch.OutOfMemoryError | MemoryError):
         return Status.OUT_OF_MEMORY, reason
     return Status.ERROR, f"{type(error).__name__}: {reason}"
-
-
-def is_of_memory(status: Status, reason: str) -> bool:
-    """Tell whether a run failed for want of memory, also where torch has no class of its own for the error."""
-    return status is Status.OUT_OF_MEMORY or "out of memory" in reason or "ALLOC_FAILED" in reason
 
 
 def is_transient(error: BaseException | None) -> bool:

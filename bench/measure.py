@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -115,6 +116,18 @@ def reserved_memory(device: torch.device) -> int | None:
     import torch
 
     return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
+
+
+def free_device(device: torch.device) -> None:
+    """Give back what earlier runs of this process have left on a CUDA device, of which the next would seem to use more.
+
+    Trainer and callbacks refer to each other, and to the model: only a collection ends them.
+    """
+    import torch
+
+    if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 @dataclass(frozen=True)

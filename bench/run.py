@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bench import environment
 from bench.errors import UserError
-from bench.failures import CrowdedError, TransientError, classify, is_of_memory, is_transient
+from bench.failures import CrowdedError, TransientError, classify, is_transient
 from bench.log import event
 from bench.planned import PlannedRun
 from bench.protocol import Protocol, Purpose, ReportedSplit, SplitData
@@ -127,8 +127,10 @@ def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device,
         TransientError: it failed of what may pass, and may be tried again.
         CrowdedError: it was out of memory beside other runs.
     """
+    from bench.measure import free_device
     from bench.train import StoppedError
 
+    free_device(device)
     started, clock = environment.now(), time.perf_counter()
     workspace = store.workspace(run.spec.run_id)
     output = workspace / "output"
@@ -150,7 +152,7 @@ def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device,
             status, reason = classify(error)
             if watch.may_retry and is_transient(error):
                 raise TransientError(reason) from error
-            if watch.shares() and is_of_memory(status, reason):
+            if watch.shares() and status is Status.OUT_OF_MEMORY:
                 raise CrowdedError(reason) from error
             event("failed", reason, logging.ERROR)
             with explained(output):

@@ -345,7 +345,7 @@ def _warmup_steps(settings: TrainingSettings, steps: int) -> int:
 def _arguments(job: Job) -> TrainingArguments:
     settings = job.settings
     steps = settings.max_steps or max(1, round((settings.epochs or 0.0) * _steps_per_epoch(job)))
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(job.workspace),
         max_steps=steps,
         per_device_train_batch_size=settings.batch_size,
@@ -369,6 +369,17 @@ def _arguments(job: Job) -> TrainingArguments:
         disable_tqdm=True,
         label_names=["labels"],
     )
+    if job.device.type == "cuda":
+        _keep_to(job.device, arguments)
+    return arguments
+
+
+def _keep_to(device: torch.device, arguments: TrainingArguments) -> None:
+    """Have the trainer use one accelerator; by itself it takes the first, and spreads the model over all it sees."""
+    torch.cuda.set_device(device.index or 0)
+    # What the arguments work out of the machine when they are first asked, and keep under this name.
+    vars(arguments)["_setup_devices"] = torch.device("cuda", device.index or 0)
+    arguments._n_gpu = 1
 
 
 def _count_labels(labels: torch.Tensor) -> torch.Tensor:

@@ -80,9 +80,10 @@ class Predictor:
 
         def scored(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
             logits, targets = outputs.logits[:, :-1].float(), labels[:, 1:].to(outputs.logits.device)
+            # As one long row of tokens: with their dimension behind the vocabulary's torch copies all logits once more.
             losses = nn.functional.cross_entropy(
-                logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none"
-            )
+                logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
+            ).view_as(targets)
             return torch.stack([-losses.sum(dim=1), (targets != IGNORED).sum(dim=1)], dim=1)
 
         return self._by_row(rows, scored)

@@ -93,6 +93,7 @@ def build(order: Order, device: torch.device) -> Adapted:
     inventory = Inventory.of(base)
     model = method.adapt(base, names, setting).to(device)
     groups = method.parameter_groups(model, names, setting)
+    _optimise_in_float32(model, groups)
     counted = _ledger(model, method, names, groups, inventory)
     callbacks = method.callbacks(setting)
     return Adapted(model, config, kind, groups, callbacks, counted, method.mergeable, method.reads_system_prompt)
@@ -118,6 +119,21 @@ def _base(workload: Workload, device: torch.device) -> tuple[PreTrainedModel, Ki
         end = text.eos_token_id
         text.pad_token_id = end[0] if isinstance(end, list) else end
     return base, kind
+
+
+def _optimise_in_float32(model: nn.Module, groups: Sequence[ParameterGroup]) -> None:
+    """Give what is optimised 32 bits at least, as in runs.
+
+    peft sees to that in its adapters, but neither in heads nor in what is trained of the base model itself.
+    """
+    optimised = {id(parameter) for group in groups for parameter in group.parameters}
+    for module in model.modules():
+        own = list(module.parameters(recurse=False))
+        # A norm's kernel wants its weight and bias of one dtype, though BitFit trains the bias alone.
+        together = all(parameter.ndim == 1 for parameter in own) and any(id(p) in optimised for p in own)
+        for parameter in own:
+            if together or id(parameter) in optimised:
+                parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
 
 
 @contextmanager

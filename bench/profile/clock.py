@@ -80,6 +80,8 @@ class Recorder:
         if self.device.type == "cuda":
             import torch
 
+            # What the allocator keeps of the phases before is none of this one's need.
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def _peaks(self) -> tuple[int | None, int | None]:

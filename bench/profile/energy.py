@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Meter:
-    """Reads the device's energy counter before and after a block; exact, for nothing is polled.
+    """Reads the device's energy counter before and after a block, whose work must be done by its end.
 
     Attributes:
         joules: used within the block; ``None`` where no counter is at hand: on a CPU, without the extra ``energy``, on

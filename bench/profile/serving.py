@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers import StoppingCriteria, StoppingCriteriaList
 
@@ -40,18 +41,20 @@ class _Rows(list[dict[str, Any]]):
         return _Rows(self[index] for index in indices)
 
 
-def measure_evaluation(model: nn.Module, adapted: Adapted, batches: Sequence[Batch], rec: Recorder, dtype: str) -> None:
+def measure_evaluation(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, order: Order) -> None:
     """Time what a run does to score rows: batches made and sent to the device, the forward pass, outputs fetched."""
-    predictor = Predictor(model, None, _collate, len(batches[0]["labels"]), rec.device, dtype)
+    effort, dtype = order.effort, order.workload.dtype
+    predictor = Predictor(adapted.model, None, _collate, len(batches[0]["labels"]), rec.device, dtype)
     score = predictor.log_likelihoods if adapted.kind.generates else predictor.logits
     with rec.phase(EVALUATION):
-        for batch in batches:
+        for number, batch in enumerate(islice(cycle(batches), effort.warm_up + effort.steps)):
             rows = _Rows({name: tensor[row] for name, tensor in batch.items()} for row in range(len(batch["labels"])))
             marks = [rec.clock.mark()]
             score(rows)
             marks.append(rec.clock.mark())
             rec.clock.wait()
-            rec.add(EVALUATION, rec.clock.between(marks))
+            if number >= effort.warm_up:
+                rec.add(EVALUATION, rec.clock.between(marks))
 
 
 @torch.no_grad()
@@ -60,12 +63,18 @@ def measure_inference(model: nn.Module, batches: Sequence[Batch], rec: Recorder,
     placed = on_device(batches, rec.device)
     model.eval()
     dtype, effort = order.workload.dtype, order.effort
-    with rec.phase(phase), autocast(rec.device, dtype):
-        for batch in islice(cycle(placed), effort.warm_up):
+
+    def answer(batch: Batch) -> None:
+        # Each in a context of its own, as in use: within one, an adapter's weights are cast once for all.
+        with autocast(rec.device, dtype):
             model(**batch)
+
+    with rec.phase(phase):
+        for batch in islice(cycle(placed), effort.warm_up):
+            answer(batch)
         marks = [rec.clock.mark()]
         for batch in islice(cycle(placed), effort.steps):
-            model(**batch)
+            answer(batch)
             marks.append(rec.clock.mark())
         rec.clock.wait()
     rec.add(phase, rec.clock.between(marks))
@@ -182,8 +191,20 @@ def merge(adapted: Adapted, rec: Recorder, order: Order) -> nn.Module:
     if not hasattr(adapted.model, "merge_and_unload"):
         raise ValueError("the adapted model has no merge_and_unload")
     prompt = [_prompt(adapted, order)] if adapted.reads_system_prompt else []
+    _unwrap_heads(adapted.model)
     with rec.phase(MERGE, timed=True):
         return cast(nn.Module, cast(Any, adapted.model).merge_and_unload(*prompt))
+
+
+def _unwrap_heads(model: nn.Module) -> None:
+    """Put trained heads where peft's wrappers of them are, as merging does.
+
+    peft (0.21) fails to do so for most tuners where a head has several layers, as RoBERTa's: it looks for its weight.
+    """
+    for name, module in list(model.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            parent, _, own = name.rpartition(".")
+            setattr(model.get_submodule(parent), own, module.modules_to_save[module.active_adapters[0]])
 
 
 def measure_merged(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, order: Order) -> None:
@@ -200,8 +221,7 @@ def measure_unmerged(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, 
     inputs = without_labels(batches)
     if "evaluation" in parts:
         measure_inference(adapted.model, inputs, rec, order, INFERENCE)
-        repeated = list(islice(cycle(batches), order.effort.steps))
-        measure_evaluation(adapted.model, adapted, repeated, rec, order.workload.dtype)
+        measure_evaluation(adapted, batches, rec, order)
     if "generation" in parts and adapted.kind.generates:
         measure_generation(adapted.model, adapted, rec, order)
 

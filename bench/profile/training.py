@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from torch import nn
 
 from bench.profile.adapted import Adapted, Steps
 from bench.profile.counting import breakdown, count_flops, saved_tensors
-from bench.profile.energy import Meter
+from bench.profile.energy import Meter, obstacle
 from bench.profile.inputs import Batch, on_device
 from bench.profile.visit import BACKWARD, FORWARD, OPTIMISER, STEP, STEP_PROCESSOR, Breakdown, Span
 from bench.training import TrainingSettings
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from bench.profile.clock import Recorder
     from bench.profile.workload import Order
 
+# The least time that energy is measured over: how often the driver moves its counter is not documented.
+ENERGY_SECONDS = 2.0
 # What runs clip gradients to unless told otherwise.
 CLIPPED_TO = TrainingSettings.model_fields["max_gradient_norm"].default
 
@@ -68,16 +72,14 @@ class Stepper:
 
 
 def measure_training(stepper: Stepper, batches: Sequence[Batch], recorder: Recorder, order: Order) -> float | None:
-    """Time training steps and note their memory; return the energy of one in joules, where the device tells."""
+    """Time training steps and note their memory; return the energy of one in joules, if asked and the device tells."""
     effort = order.effort
     placed = on_device(batches, recorder.device)
     stepper.adapted.model.train()
     with recorder.phase("warm-up"):
         _timed(stepper, placed, recorder, effort.warm_up)
+    timed = _timed(stepper, placed, recorder, effort.steps)
     recorder.clock.wait()
-    with Meter(recorder.device) as meter:
-        timed = _timed(stepper, placed, recorder, effort.steps)
-        recorder.clock.wait()
     for of_step, processor in timed:
         parts = recorder.clock.between(of_step)
         for name, seconds in zip((FORWARD, BACKWARD, OPTIMISER), parts, strict=True):
@@ -92,7 +94,22 @@ def measure_training(stepper: Stepper, batches: Sequence[Batch], recorder: Recor
     with recorder.phase(STEP):
         stepper.forward(placed[0]).backward()
         stepper.step()
-    return None if meter.joules is None or not effort.steps else meter.joules / effort.steps
+    return _joules(stepper, placed, recorder, recorder.seconds.get(STEP, [])) if order.counts else None
+
+
+def _joules(stepper: Stepper, batches: Sequence[Batch], recorder: Recorder, steps: Sequence[float]) -> float | None:
+    """Return the energy of one training step, over as many as take `ENERGY_SECONDS`; ``None`` where nothing tells it.
+
+    Args:
+        steps: seconds of each that was timed.
+    """
+    if recorder.device.type != "cuda" or not steps or obstacle(recorder.device) is not None:
+        return None
+    count = max(len(steps), math.ceil(ENERGY_SECONDS / statistics.median(steps)))
+    with Meter(recorder.device) as meter:
+        _timed(stepper, batches, recorder, count)
+        recorder.clock.wait()
+    return None if meter.joules is None else meter.joules / count
 
 
 def count_training(stepper: Stepper, batch: Batch, device: torch.device) -> tuple[Breakdown, dict[str, int]]:

@@ -120,10 +120,7 @@ def _noted(visit: Visit, what: str) -> Iterator[None]:
 def _cause(error: Exception) -> tuple[Status, str]:
     if isinstance(error, UserError):
         return Status.ERROR, str(error)
-    # What torch's allocator of the CPU says; it has no exception of its own.
-    if "DefaultCPUAllocator" in str(error):
-        return Status.OUT_OF_MEMORY, "the machine has not the memory"
     status, reason = classify(error)
-    if status is Status.OUT_OF_MEMORY:
-        reason = reason.partition(". ")[0]
-    return status, reason
+    if status is not Status.OUT_OF_MEMORY:
+        return status, reason
+    return status, "the machine has not the memory" if "DefaultCPUAllocator" in reason else reason.partition(". ")[0]

@@ -30,8 +30,8 @@ class Workload:
         batch_size: examples per step.
         length: tokens per example; of no meaning for images.
         device: where.
-        dtype: of the base weights; with ``bfloat16`` the forward pass runs under autocast, and adapters stay in
-            float32, as peft makes them.
+        dtype: of the base weights; with ``bfloat16`` the forward pass runs under autocast, and all that is optimised
+            is in float32: adapters, heads, and weights of the base model that a method trains.
         random_weights: build the architecture without a download; its cost does not depend on the weights.
         padding: mean share of a batch's tokens that are padding.
         at: how far the training is, as a share, when it is measured: some methods train different things over time.
@@ -106,7 +106,7 @@ class Order:
     """One visit to do: plain values, for another process.
 
     Attributes:
-        counts: whether operations and saved tensors are counted too, which are the same in every round.
+        counts: whether operations and saved tensors are counted, and energy is measured, too: once is enough.
         limit_bytes: memory that it may use: of an accelerator, or of the process.
         trace: file for a trace by `torch.profiler` of one training step.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from methods.fourierft_fast.basis import FourierBasis
 from methods.loca.folded import KeptUpdate, foldable, folded_linear, keeps_update, update_linear
-from methods.loca.spectrum import SparseSpectrum, at_least_float32
+from methods.loca.remembered import Remembered
+from methods.loca.spectrum import Cells, SparseSpectrum, at_least_float32
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,12 @@ class FourierUpdate:
     Attributes:
         spectrum: of `FourierBasis`, in the shape of the weight.
         scaling: factor on the transform.
+        placed: what the places were last found to mean.
     """
 
     spectrum: SparseSpectrum
     scaling: float
+    placed: Remembered[tuple[Cells, Tensor]] = field(default_factory=Remembered, compare=False, repr=False)
 
     arity: ClassVar[int] = 2
 
@@ -37,8 +40,8 @@ class FourierUpdate:
         """``scaling Re(ifft2(S))``, shape ``(p, q)``."""
         values, places = parameters
         values = at_least_float32(values) * self._unit
-        rows, cols, signs = self._products(places)
-        return self.spectrum.synthesise(torch.cat((values, values * signs)), rows, cols)
+        cells, signs = self._products(places)
+        return self.spectrum.synthesise(torch.cat((values, values * signs)), cells)
 
     def gradients(
         self, grad_y: Tensor, x: Tensor, needed: Sequence[bool], *parameters: Tensor
@@ -47,8 +50,8 @@ class FourierUpdate:
         values, places = parameters
         if not needed[0]:
             return None, None
-        rows, cols, signs = self._products(places)
-        cosines, sines = self.spectrum.entries_of_product(grad_y, x, rows, cols).chunk(2)
+        cells, signs = self._products(places)
+        cosines, sines = self.spectrum.entries_of_product(grad_y, x, cells).chunk(2)
         return (self._unit * (cosines + sines * signs)).to(values.dtype), None
 
     @property
@@ -56,16 +59,20 @@ class FourierUpdate:
         p, q = self.spectrum.shape
         return self.scaling / (p * q)
 
-    def _products(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _products(self, places: Tensor) -> tuple[Cells, Tensor]:
         """Basis vectors of rows and columns, of the cosines and then of the sines, ``(2n,)``, and the sines' signs."""
-        slots, signs = [], -torch.ones_like(places[0])
-        for axis, size in zip(places, self.spectrum.shape, strict=True):
-            # More than half the periods are a wave backwards: the same cosine, the opposite sine.
-            backwards = axis > size // 2
-            cosine = 2 * torch.where(backwards, size - axis, axis)
-            slots.append(torch.cat((cosine, cosine + 1)))
-            signs = torch.where(backwards, -signs, signs)
-        return slots[0], slots[1], signs
+
+        def found() -> tuple[Cells, Tensor]:
+            slots, signs = [], -torch.ones_like(places[0])
+            for axis, size in zip(places, self.spectrum.shape, strict=True):
+                # More than half the periods are a wave backwards: the same cosine, the opposite sine.
+                backwards = axis > size // 2
+                cosine = 2 * torch.where(backwards, size - axis, axis)
+                slots.append(torch.cat((cosine, cosine + 1)))
+                signs = torch.where(backwards, -signs, signs)
+            return self.spectrum.cells(slots[0], slots[1]), signs
+
+        return self.placed.of(places, None, found)
 
 
 class FastFourierFTLinear(FourierFTLinear):
@@ -76,6 +83,7 @@ class FastFourierFTLinear(FourierFTLinear):
 
     _spectrum: SparseSpectrum
     _kept: KeptUpdate
+    _placed: dict[str, Remembered[tuple[Cells, Tensor]]]
     _keep_update: bool | None
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -83,7 +91,12 @@ class FastFourierFTLinear(FourierFTLinear):
         adapters = [adapter for adapter in self.active_adapters if adapter in self.fourierft_spectrum]
         if self.disable_adapters or self.merged or not adapters:
             return super().forward(x, *args, **kwargs)
-        updates = [FourierUpdate(self._spectrum, self.fourierft_scaling[adapter]) for adapter in adapters]
+        updates = [
+            FourierUpdate(
+                self._spectrum, self.fourierft_scaling[adapter], self._placed.setdefault(adapter, Remembered())
+            )
+            for adapter in adapters
+        ]
         parameters = [tensor for adapter in adapters for tensor in self._parameters_of(adapter)]
         kept = self._kept if keeps_update(self._keep_update, x.device) else None
         if not (args or kwargs) and foldable(self.base_layer, x):
@@ -118,4 +131,5 @@ def compute_fast(model: nn.Module, keep_update: bool | None = None) -> None:
         layer.__class__ = FastFourierFTLinear
         layer._spectrum = SparseSpectrum(layer.out_features, layer.in_features, FourierBasis)
         layer._kept = KeptUpdate()
+        layer._placed = {}
         layer._keep_update = keep_update

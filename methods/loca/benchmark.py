@@ -3,7 +3,8 @@
 Every variant adapts the query and value projections of an encoder in the shape of RoBERTa-base with random weights, and
 takes whole training steps: forward, backward down to the inputs of the first block, AdamW. The *floor* is the frozen
 encoder's forward pass and gradient of the inputs, which no method can avoid. One round is one step of each variant, so
-that other work on the machine slows all alike; time is that of the processor.
+that other work on the machine slows all alike; time is that of the processor. With ``--device cuda`` it is the
+accelerator's, and a decoder in the shape of LLaMA-7B is measured too: see `methods.loca.benchmark_on_device`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,18 +27,72 @@ from typing import Any
 import torch
 from peft import FourierFTConfig, LoraConfig, get_peft_model
 from torch import Tensor, nn
-from transformers import RobertaConfig, RobertaModel
+from transformers import LlamaConfig, LlamaModel, RobertaConfig, RobertaModel
 
 from methods.fourierft_fast import compute_fast
 from methods.loca.config import LocaConfig
 from methods.loca.layer import COEFFICIENTS, LOCATIONS, LocaLayer
 from methods.loca.reference import DenseLinear, RankProductLinear, use_reference
 
-TARGETS = ["query", "value"]
+# As RoBERTa and Llama call them.
+TARGETS = ["query", "value", "q_proj", "v_proj"]
 FREQUENCIES = 1000
 RANK = 8
 WIDTH = 768
 LENGTH = 128
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A stack of blocks that is fed with hidden states.
+
+    Attributes:
+        width: of the hidden states.
+        length: tokens of a sequence.
+        batch: sequences of a step.
+        blocks: of the whole model.
+        dtypes: of the frozen weights, each measured; with 16 bits forward passes run under autocast.
+        make: the model of so many blocks, for so many words.
+    """
+
+    width: int
+    length: int
+    batch: int
+    blocks: int
+    dtypes: tuple[torch.dtype, ...]
+    make: Callable[[int, int], nn.Module]
+
+    def base(self, blocks: int, words: int = 8) -> nn.Module:
+        """Return so many of the blocks, frozen, with random weights and a vocabulary of so many words."""
+        torch.manual_seed(0)
+        return self.make(blocks, words).requires_grad_(False)
+
+
+def _roberta(blocks: int, words: int) -> nn.Module:
+    config = RobertaConfig(vocab_size=words, num_hidden_layers=blocks, max_position_embeddings=514, type_vocab_size=1)
+    return RobertaModel(config, add_pooling_layer=False)
+
+
+def _llama(width: int, inner: int, heads: int, blocks: int, words: int) -> nn.Module:
+    config = LlamaConfig(
+        vocab_size=words,
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=blocks,
+        num_attention_heads=heads,
+        bos_token_id=None,
+        eos_token_id=None,
+        use_cache=False,
+    )
+    return LlamaModel(config)
+
+
+SHAPES = {
+    "roberta-base": Shape(WIDTH, LENGTH, 32, 12, (torch.float32, torch.bfloat16), _roberta),
+    "llama-7b": Shape(4096, 512, 4, 32, (torch.bfloat16,), partial(_llama, 4096, 11008, 32)),
+    # To try the path.
+    "tiny": Shape(32, 8, 2, 1, (torch.float32, torch.bfloat16), partial(_llama, 32, 64, 2)),
+}
 
 
 def lora(base: nn.Module) -> nn.Module:
@@ -105,21 +161,22 @@ MEMORY_VARIANTS = (
 
 
 class Trained:
-    """One variant on its own encoder, with its optimiser."""
+    """One variant of a base model, with its optimiser.
 
-    def __init__(self, variant: str, layers: int, words: int = 8) -> None:
-        torch.manual_seed(0)
-        config = RobertaConfig(
-            vocab_size=words, num_hidden_layers=layers, max_position_embeddings=514, type_vocab_size=1
-        )
-        base = RobertaModel(config, add_pooling_layer=False).requires_grad_(False)
+    Args:
+        base: changed in place.
+    """
+
+    def __init__(self, variant: str, base: nn.Module) -> None:
         self.model = VARIANTS[variant](base).train()
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.AdamW(trained, lr=1e-3) if trained else None
 
     def step(self, inputs: Tensor) -> None:
-        """One training step on ``inputs`` ``(batch, length, width)``."""
-        self.model(inputs_embeds=inputs.clone().requires_grad_()).last_hidden_state.square().mean().backward()
+        """One training step on ``inputs`` ``(batch, length, width)``, under autocast if they have 16 bits."""
+        with torch.autocast(inputs.device.type, inputs.dtype) if inputs.dtype.itemsize < 4 else nullcontext():
+            outputs = self.model(inputs_embeds=inputs.clone().requires_grad_()).last_hidden_state
+        outputs.float().square().mean().backward()
         if self.optimiser is not None:
             self.optimiser.step()
             self.optimiser.zero_grad()
@@ -127,7 +184,7 @@ class Trained:
 
 def times(variants: Sequence[str], layers: int, batch: int, rounds: int) -> dict[str, list[float]]:
     """Seconds of processor time of one step of each variant, in each of the rounds."""
-    trained = {variant: Trained(variant, layers) for variant in variants}
+    trained = {variant: Trained(variant, SHAPES["roberta-base"].base(layers)) for variant in variants}
     inputs = torch.randn(batch, LENGTH, WIDTH)
     seconds: dict[str, list[float]] = {variant: [] for variant in variants}
     for number in range(rounds + 1):
@@ -214,7 +271,7 @@ def peak_memory(variant: str, layers: int, batch: int) -> int:
     torch.set_num_threads(1)
     inputs = torch.randn(batch, LENGTH, WIDTH)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        one = Trained(variant, layers, words=50265)
+        one = Trained(variant, SHAPES["roberta-base"].base(layers, words=50265))
         for _ in range(2):
             one.step(inputs)
     with tempfile.TemporaryDirectory() as folder:
@@ -238,19 +295,33 @@ def memory_table(variants: Sequence[str], layers: int, batch: int) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and write Markdown tables."""
     parser = argparse.ArgumentParser(prog="python -m methods.loca.benchmark", description="Measure training steps.")
-    parser.add_argument("--layers", type=int, default=4, help="blocks of the encoder (default: 4)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    parser.add_argument(
+        "--shape", choices=SHAPES, help="measure this one as on an accelerator (there default: all but tiny)"
+    )
+    parser.add_argument("--layers", type=int, help="blocks of the encoder (default: 4; on an accelerator all)")
     parser.add_argument("--batches", type=int, nargs="+", default=[8, 32], help="sequences of 128 tokens in a step")
     parser.add_argument("--rounds", type=int, default=9, help="steps of each variant (default: 9)")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
     parser.add_argument("--memory", action="store_true", help="measure peak memory instead of time")
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(chosen.threads)
+    if chosen.shape or chosen.device != "cpu":
+        from methods.loca.benchmark_on_device import report
+
+        names = [chosen.shape] if chosen.shape else [name for name in SHAPES if name != "tiny"]
+        for name in names:
+            for part in report(name, torch.device(chosen.device), chosen.rounds, chosen.layers):
+                sys.stdout.write(part + "\n")
+                sys.stdout.flush()
+        return
+    layers = chosen.layers or 4
     for batch in chosen.batches:
-        title = f"\n{chosen.layers} blocks, {batch} x {LENGTH} tokens, torch {torch.__version__}\n\n"
+        title = f"\n{layers} blocks, {batch} x {LENGTH} tokens, torch {torch.__version__}\n\n"
         if chosen.memory:
-            table = memory_table(MEMORY_VARIANTS, chosen.layers, batch)
+            table = memory_table(MEMORY_VARIANTS, layers, batch)
         else:
-            seconds = times(list(VARIANTS), chosen.layers, batch, chosen.rounds)
+            seconds = times(list(VARIANTS), layers, batch, chosen.rounds)
             table = time_table(seconds) + "\n\n" + work_table(batch * LENGTH)
         sys.stdout.write(title + table + "\n")
 

@@ -16,7 +16,8 @@ from transformers.pytorch_utils import Conv1D
 from methods.loca.basis import CosineBasis
 from methods.loca.config import LOCATION_CLAMPS, LocaConfig
 from methods.loca.folded import KeptUpdate, foldable, folded_linear, keeps_update, total_delta, update_linear
-from methods.loca.spectrum import SparseSpectrum
+from methods.loca.remembered import Remembered
+from methods.loca.spectrum import Cells, SparseSpectrum
 from methods.loca.transform import CosineUpdate
 
 COEFFICIENTS = "loca_coefficients"
@@ -59,6 +60,7 @@ class LocaLayer(BaseTunerLayer):
         self.transposed = isinstance(base, Conv1D)
         self._spectrum = SparseSpectrum(self.out_features, self.in_features, CosineBasis)
         self._kept = KeptUpdate()
+        self._placed: dict[str, Remembered[tuple[Cells, Tensor]]] = {}
 
     def update_layer(self, adapter_name: str, config: LocaConfig, module_name: str) -> None:
         """Add the adapter to this layer, which is called `module_name` in the model.
@@ -127,7 +129,8 @@ class LocaLayer(BaseTunerLayer):
 
     def _update(self, adapter: str) -> tuple[CosineUpdate, tuple[Tensor, Tensor]]:
         """How the adapter changes the weight, and its parameters."""
-        update = CosineUpdate(self._spectrum, self.loca_alpha[adapter], self.loca_upper[adapter])
+        placed = self._placed.setdefault(adapter, Remembered())
+        update = CosineUpdate(self._spectrum, self.loca_alpha[adapter], self.loca_upper[adapter], placed)
         return update, (self.loca_coefficients[adapter], self.loca_locations[adapter])
 
     def _active_here(self) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peft.tuners.tuners_utils import BaseTuner
+from peft.utils import ModulesToSaveWrapper
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -92,6 +93,13 @@ class LocaModel(BaseTuner):
         self._correct_fan_in_fan_out(peft_config, target)
         layer = LocaLinear(target, adapter_name, peft_config, current_key)
         self._replace_module(parent, target_name, layer, target)
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        if isinstance(child, ModulesToSaveWrapper):
+            # A head that is unloaded. peft's own version would look for its weight, and it may be of several layers.
+            setattr(parent, child_name, new_module)
+            return
+        super()._replace_module(parent, child_name, new_module, child)
 
     @staticmethod
     def _correct_fan_in_fan_out(config: LocaConfig, target: nn.Module) -> None:

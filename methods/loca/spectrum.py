@@ -25,6 +25,9 @@ the other way goes through the tokens in chunks and would fix their number.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -37,48 +40,75 @@ MATRIX_UNITS = 8
 """How much faster matrix products of 16-bit numbers are than those of float32."""
 
 
+@dataclass(frozen=True)
+class Cells:
+    """Which entries of a spectrum there are; made by `SparseSpectrum.cells`.
+
+    Attributes:
+        rows: int64 indices of row basis vectors ``(E,)``.
+        cols: likewise of columns.
+        row_slots: their places in what an FFT gives; ``None`` where there are so few that none is used.
+        col_slots: likewise of columns.
+    """
+
+    rows: Tensor
+    cols: Tensor
+    row_slots: Tensor | None
+    col_slots: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
 class SparseSpectrum:
     """Sums of products of a row basis vector and a column basis vector, for weights of one shape ``(p, q)``.
 
-    `values`, `rows` and `cols` have shape ``(E,)``; `rows` and `cols` are int64 indices of basis vectors. Entries with
-    the same indices add up. Results have the dtype of `values` resp. `grad`, which is float32 or float64.
+    `values` have shape ``(E,)``, as many as there are `cells`. Entries of the same cell add up. Results have the dtype
+    of `values` resp. `grad`, which is float32 or float64.
     """
 
     def __init__(self, out_features: int, in_features: int, basis: type[Basis]) -> None:
         self.shape = (out_features, in_features)
         self._row_basis, self._col_basis = shared(basis, out_features), shared(basis, in_features)
 
-    def synthesise(self, values: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+    def cells(self, rows: Tensor, cols: Tensor) -> Cells:
+        """The cells at `rows` and `cols`, both int64 ``(E,)``."""
+        if len(rows) <= STEP:
+            return Cells(rows, cols, None, None)
+        return Cells(rows, cols, self._row_basis.slot(rows), self._col_basis.slot(cols))
+
+    def synthesise(self, values: Tensor, cells: Cells) -> Tensor:
         """``F_p^T S F_q``, shape ``(p, q)``."""
         row_basis, col_basis = self._row_basis, self._col_basis
-        if len(values) <= 2 * STEP:
-            return (_rows_of(row_basis, rows, values) * values[:, None]).T @ _rows_of(col_basis, cols, values)
+        if len(values) <= 2 * STEP or cells.row_slots is None or cells.col_slots is None:
+            rows, cols = _rows_of(row_basis, cells.rows, values), _rows_of(col_basis, cells.cols, values)
+            return (rows * values[:, None]).T @ cols
         spectrum = values.new_zeros(col_basis.slots, row_basis.slots)
         # Not index_add: where entries coincide, this one adds in a fixed order on every device.
-        spectrum.index_put_((col_basis.slot(cols), row_basis.slot(rows)), values, accumulate=True)
+        spectrum.index_put_((cells.col_slots, cells.row_slots), values, accumulate=True)
         return col_basis.inverse(row_basis.inverse(spectrum).T.contiguous())
 
-    def entries(self, grad: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-        """``K[rows, cols]`` of ``G`` `grad` ``(p, q)``; shape ``(E,)``."""
+    def entries(self, grad: Tensor, cells: Cells) -> Tensor:
+        """The `cells` of ``K`` for ``G`` `grad` ``(p, q)``; shape ``(E,)``."""
         row_basis, col_basis = self._row_basis, self._col_basis
-        if len(rows) <= 2 * STEP:
-            return (_rows_of(row_basis, rows, grad) @ grad * _rows_of(col_basis, cols, grad)).sum(1)
+        if len(cells) <= 2 * STEP or cells.row_slots is None or cells.col_slots is None:
+            return (_rows_of(row_basis, cells.rows, grad) @ grad * _rows_of(col_basis, cells.cols, grad)).sum(1)
         spectrum = row_basis.forward(col_basis.forward(grad).T.contiguous())
-        return spectrum[col_basis.slot(cols), row_basis.slot(rows)]
+        return spectrum[cells.col_slots, cells.row_slots]
 
-    def entries_of_product(self, grad_y: Tensor, x: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-        """``K[rows, cols]`` of ``G = grad_y^T x``, for `grad_y` ``(T, p)`` and `x` ``(T, q)``; shape ``(E,)``.
+    def entries_of_product(self, grad_y: Tensor, x: Tensor, cells: Cells) -> Tensor:
+        """The `cells` of ``K`` for ``G = grad_y^T x``, of `grad_y` ``(T, p)`` and `x` ``(T, q)``; shape ``(E,)``.
 
         The result has at least 32 bits. It is computed with no less wherever ``G`` is not formed; ``G`` itself is a
         product in the dtype of `grad_y` and `x`.
         """
-        if torch.compiler.is_compiling() or self.forms_product(len(x), len(rows), grad_y.dtype):
-            return self.entries(at_least_float32(grad_y.T @ x), rows, cols)
-        result = torch.zeros(len(rows), dtype=at_least_float32(grad_y[:0]).dtype, device=x.device)
+        if torch.compiler.is_compiling() or self.forms_product(len(x), len(cells), grad_y.dtype):
+            return self.entries(at_least_float32(grad_y.T @ x), cells)
+        result = torch.zeros(len(cells), dtype=at_least_float32(grad_y[:0]).dtype, device=x.device)
         # As many tokens at a time as keep the temporary tensors in a core's cache, and memory low anywhere.
-        chunk = max(1, (1 << (18 if x.device.type == "cpu" else 24)) // max(*self.shape, len(rows)))
-        left = _Projection(self._row_basis, rows, result)
-        right = _Projection(self._col_basis, cols, result)
+        chunk = max(1, (1 << (18 if x.device.type == "cpu" else 24)) // max(*self.shape, len(cells)))
+        left = _projection(self._row_basis, cells.rows, cells.row_slots, result)
+        right = _projection(self._col_basis, cells.cols, cells.col_slots, result)
         for grad_y_part, x_part in zip(grad_y.split(chunk), x.split(chunk), strict=True):
             result += left(grad_y_part).mul_(right(x_part)).sum(0)
         return result
@@ -92,19 +122,12 @@ class SparseSpectrum:
         return formed <= avoided
 
 
-class _Projection:
-    """The inner products of vectors ``(tokens, N)`` with some of the basis vectors: ``(tokens, E)``."""
-
-    def __init__(self, basis: Basis, index: Tensor, like: Tensor) -> None:
-        self._basis = basis
-        self._rows = _rows_of(basis, index, like) if len(index) <= STEP else None
-        self._slots = basis.slot(index)
-
-    def __call__(self, values: Tensor) -> Tensor:
-        values = at_least_float32(values)
-        if self._rows is not None:
-            return values @ self._rows.T
-        return self._basis.forward(values).index_select(-1, self._slots)
+def _projection(basis: Basis, index: Tensor, slots: Tensor | None, like: Tensor) -> Callable[[Tensor], Tensor]:
+    """What gives the inner products of vectors ``(tokens, N)`` with some of the basis vectors: ``(tokens, E)``."""
+    if slots is None:
+        rows = _rows_of(basis, index, like)
+        return lambda values: at_least_float32(values) @ rows.T
+    return lambda values: basis.forward(at_least_float32(values)).index_select(-1, slots)
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from methods.loca.spectrum import SparseSpectrum, at_least_float32
+from methods.loca.remembered import Remembered
+from methods.loca.spectrum import Cells, SparseSpectrum, at_least_float32
 
 
 def locate(locations: Tensor, shape: tuple[int, int], upper: float) -> tuple[Tensor, Tensor]:
@@ -67,19 +68,21 @@ class CosineUpdate:
         spectrum: of `CosineBasis`, in the shape of the weight.
         alpha: factor on the transform.
         upper: largest value of a location.
+        placed: what frozen locations were last found to mean.
     """
 
     spectrum: SparseSpectrum
     alpha: float
     upper: float
+    placed: Remembered[tuple[Cells, Tensor]] = field(default_factory=Remembered, compare=False, repr=False)
 
     arity: ClassVar[int] = 2
 
     def delta(self, *parameters: Tensor) -> Tensor:
         """``alpha dW``, shape ``(p, q)``."""
         coefficients, locations = parameters
-        rows, cols = locate(locations, self.spectrum.shape, self.upper)
-        return self.spectrum.synthesise(self.alpha * amplitudes(coefficients, locations), rows, cols)
+        cells, factors = self._places(locations)
+        return self.spectrum.synthesise(at_least_float32(coefficients) * factors, cells)
 
     def gradients(
         self, grad_y: Tensor, x: Tensor, needed: Sequence[bool], *parameters: Tensor
@@ -87,16 +90,11 @@ class CosineUpdate:
         """The gradients of coefficients and locations where they are `needed`."""
         coefficients, locations = parameters
         shape, (needs_coefficients, needs_locations) = self.spectrum.shape, needed
-        rows, cols = locate(locations, shape, self.upper)
-        # All cells at once: the transforms of `grad_y` and `x` are the same for all.
-        cells = [(rows, cols)] if needs_coefficients else []
+        cells, _ = self._places(locations)
         if needs_locations:
-            last_row, last_col = shape[0] - 1, shape[1] - 1
-            cells += [((rows + 1).clamp(max=last_row), cols), ((rows - 1).clamp(min=0), cols)]
-            cells += [(rows, (cols + 1).clamp(max=last_col)), (rows, (cols - 1).clamp(min=0))]
-        all_rows, all_cols = (torch.cat(axis) for axis in zip(*cells, strict=True))
-        values = self.alpha * self.spectrum.entries_of_product(grad_y, x, all_rows, all_cols)
-        values = values.view(len(cells), -1)
+            cells = self._with_neighbours(cells, needs_coefficients)
+        values = self.alpha * self.spectrum.entries_of_product(grad_y, x, cells)
+        values = values.view(-1, len(coefficients))
         grad_coefficients = grad_locations = None
         if needs_coefficients:
             grad_coefficients = values[0].to(coefficients.dtype)
@@ -105,3 +103,26 @@ class CosineUpdate:
             slopes = torch.stack((below - above, right - left)) / 2
             grad_locations = location_gradient(slopes, coefficients, locations, shape, self.upper)
         return grad_coefficients, grad_locations
+
+    def _places(self, locations: Tensor) -> tuple[Cells, Tensor]:
+        """The cells of the locations, and what their coefficients are multiplied by: alpha, or NaN for a NaN."""
+
+        def found() -> tuple[Cells, Tensor]:
+            cells = self.spectrum.cells(*locate(locations, self.spectrum.shape, self.upper))
+            factors = torch.full_like(at_least_float32(locations[0]), self.alpha)
+            return cells, amplitudes(factors, locations)
+
+        return self.placed.of(locations, (self.alpha, self.upper), found)
+
+    def _with_neighbours(self, cells: Cells, own: bool) -> Cells:
+        """The neighbours of cells in a row: below, above, right and left; before them the cells, if `own`.
+
+        All at once: the transforms of `grad_y` and `x` are the same for all.
+        """
+        rows, cols = cells.rows, cells.cols
+        last_row, last_col = self.spectrum.shape[0] - 1, self.spectrum.shape[1] - 1
+        all_cells = [(rows, cols)] if own else []
+        all_cells += [((rows + 1).clamp(max=last_row), cols), ((rows - 1).clamp(min=0), cols)]
+        all_cells += [(rows, (cols + 1).clamp(max=last_col)), (rows, (cols - 1).clamp(min=0))]
+        all_rows, all_cols = (torch.cat(axis) for axis in zip(*all_cells, strict=True))
+        return self.spectrum.cells(all_rows, all_cols)

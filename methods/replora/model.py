@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner
-from peft.utils import TRANSFORMERS_MODELS_TO_VERA_TARGET_MODULES_MAPPING
+from peft.utils import TRANSFORMERS_MODELS_TO_VERA_TARGET_MODULES_MAPPING, ModulesToSaveWrapper
 from torch import nn
 
 from .config import RepLoraConfig
@@ -103,6 +103,13 @@ class RepLoraModel(BaseTuner):
             cast(GeneratorPair, generators[place.generators]),
             place.projection,
         )
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        if isinstance(child, ModulesToSaveWrapper):
+            # A head that is unloaded. peft's own version would look for its weight, and it may be of several layers.
+            setattr(parent, child_name, new_module)
+            return
+        super()._replace_module(parent, child_name, new_module, child)
 
     def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
         super()._cast_adapter_dtype(adapter_name, autocast_adapter_dtype)

@@ -159,7 +159,7 @@ def test_one_failing_run_does_not_end_the_others(bench, bench_run, tmp_path, mon
     monkeypatch.setattr(Lora, "adapt", fail_once)
     result = bench_run(methods="lora", seeds="1,2")
     assert result.code == 1
-    assert "1 runs done, 1 failed" in result.out
+    assert "1 run done, 1 failed" in result.out
     assert sorted(record.status for record in Store(tmp_path / "store").scan()) == ["error", "ok"]
     report = bench("report", "--out", tmp_path / "store")
     assert report.code == 0

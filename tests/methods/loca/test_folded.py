@@ -146,7 +146,9 @@ def test_frozen_locations_cost_no_neighbours(
     counts: list[int] = []
     original = SparseSpectrum.entries_of_product
     monkeypatch.setattr(
-        SparseSpectrum, "entries_of_product", lambda s, y, x, r, c: (counts.append(len(r)), original(s, y, x, r, c))[1]
+        SparseSpectrum,
+        "entries_of_product",
+        lambda s, y, x, cells: (counts.append(len(cells)), original(s, y, x, cells))[1],
     )
     model = adapted()
     for frozen, expected in (([LOCATIONS], 40), ([COEFFICIENTS], 160), ([], 200)):

@@ -59,7 +59,8 @@ def test_update_is_scipys_inverse_transform(
     values = torch.randn(len(rows), dtype=dtype)
     dense = np.zeros(shape)
     np.add.at(dense, (rows.numpy(), cols.numpy()), values.double().numpy())
-    update = SparseSpectrum(*shape, CosineBasis).synthesise(values, rows, cols)
+    spectrum = SparseSpectrum(*shape, CosineBasis)
+    update = spectrum.synthesise(values, spectrum.cells(rows, cols))
     assert (update.dtype, update.shape) == (dtype, shape)
     assert relative_error(update, scipy.fft.idctn(dense, type=2, norm="ortho")) < tolerance
 
@@ -70,7 +71,8 @@ def test_entries_are_scipys_transform(shape: tuple[int, int], dtype: torch.dtype
     rows, cols = entries(shape)
     grad = torch.randn(shape, dtype=dtype)
     expected = scipy.fft.dctn(grad.double().numpy(), type=2, norm="ortho")[rows, cols]
-    actual = SparseSpectrum(*shape, CosineBasis).entries(grad, rows, cols)
+    spectrum = SparseSpectrum(*shape, CosineBasis)
+    actual = spectrum.entries(grad, spectrum.cells(rows, cols))
     assert actual.dtype == dtype
     assert relative_error(actual, expected) < tolerance
 
@@ -90,7 +92,8 @@ def test_entries_of_a_product_are_those_of_the_formed_product(
     monkeypatch.setattr(SparseSpectrum, "forms_product", lambda *args: forms)
     grad_y, x = torch.randn(29, shape[0], dtype=dtype), torch.randn(29, shape[1], dtype=dtype)
     product = (grad_y.double().T @ x.double()).numpy()
-    actual = SparseSpectrum(*shape, CosineBasis).entries_of_product(grad_y, x, rows, cols)
+    spectrum = SparseSpectrum(*shape, CosineBasis)
+    actual = spectrum.entries_of_product(grad_y, x, spectrum.cells(rows, cols))
     assert actual.dtype == dtype
     assert relative_error(actual, scipy.fft.dctn(product, type=2, norm="ortho")[rows, cols]) < tolerance
 
@@ -105,7 +108,8 @@ def test_sixteen_bit_products_lose_only_what_forming_them_rounds(
     monkeypatch.setattr(SparseSpectrum, "forms_product", lambda *args: forms)
     grad_y, x = torch.randn(50, 12).bfloat16(), torch.randn(50, 20).bfloat16()
     product = (grad_y.double().T @ x.double()).numpy()
-    actual = SparseSpectrum(12, 20, CosineBasis).entries_of_product(grad_y, x, rows, cols)
+    spectrum = SparseSpectrum(12, 20, CosineBasis)
+    actual = spectrum.entries_of_product(grad_y, x, spectrum.cells(rows, cols))
     expected = scipy.fft.dctn(product, type=2, norm="ortho")[rows, cols]
     assert actual.dtype == torch.float32
     # The errors of G's entries add up as a transform of orthonormal rows does: to at most their Frobenius norm.
@@ -121,7 +125,8 @@ def test_tokens_in_chunks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None
     forward = CosineBasis.forward
     monkeypatch.setattr(CosineBasis, "forward", lambda s, v: (projected.append(len(v)), forward(s, v))[1])
     grad_y, x = torch.randn(600, 24, dtype=torch.float64), torch.randn(600, 30, dtype=torch.float64)
-    actual = SparseSpectrum(24, 30, CosineBasis).entries_of_product(grad_y, x, rows, cols)
+    spectrum = SparseSpectrum(24, 30, CosineBasis)
+    actual = spectrum.entries_of_product(grad_y, x, spectrum.cells(rows, cols))
     assert projected == [262, 262, 262, 262, 76, 76]
     expected = scipy.fft.dctn((grad_y.T @ x).numpy(), type=2, norm="ortho")[rows, cols]
     assert relative_error(actual, expected) < 1e-12
@@ -130,7 +135,7 @@ def test_tokens_in_chunks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None
 def test_large_side_needs_no_matrix() -> None:
     spectrum = SparseSpectrum(4099, 3, CosineBasis)
     rows, cols = torch.randint(4099, (300,)), torch.randint(3, (300,))
-    spectrum.synthesise(torch.randn(300), rows, cols)
+    spectrum.synthesise(torch.randn(300), spectrum.cells(rows, cols))
     constants = shared(CosineBasis, 4099)._constants.values()
     assert sum(tensor.numel() for tensor in constants) < 20_000
 
