@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bench.budget import Mode
 from bench.errors import UserError, did_you_mean
+from bench.plain_yaml import read_yaml
 from bench.protocol import Protocol, Purpose
 from tasks import TASKS, is_task_file
 
@@ -70,8 +69,8 @@ def read_sets(sets: Iterable[str], owners: Iterable[str]) -> dict[str, dict[str,
                 f'"--set {text}": "{match["owner"]}" is not in this comparison{did_you_mean(match["owner"], allowed)}'
             )
         try:
-            found.setdefault(match["owner"], {})[match["key"]] = yaml.safe_load(match["value"])
-        except yaml.YAMLError as error:
+            found.setdefault(match["owner"], {})[match["key"]] = read_yaml(match["value"])
+        except ValueError as error:
             raise UserError(f'"--set {text}": the value is neither a number, a word nor a [list]') from error
     return found
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, TypeVar, cast
 
 from bench.budget import Architecture, Budget, Fit, fit, parse_budgets
-from bench.errors import UserError
+from bench.errors import UserError, did_you_mean
 from bench.models import BaseModel, find_model
 from bench.overrides import TRAINING, Overrides, expand_tasks, read_sets
 from bench.planned import Origin, PlannedRun, harness_code, method_code
@@ -17,11 +17,11 @@ from bench.record import RunSpec
 from bench.suite import Choice, Suite, Tuning, choose_suite
 from bench.training import TrainingSettings
 from bench.validation import validated
-from methods import find_method
+from methods import METHODS, find_method
 from methods.base import Setting
 from methods.expression import MethodChoice
 from methods.presets import TaskPreset, find_preset
-from tasks import find_task, task_code
+from tasks import TASKS, find_task, is_task_file, task_code
 from tasks.base import Task
 from tasks.data.hub import obstacle
 from tasks.data.lock import RevisionLock
@@ -52,6 +52,7 @@ def make_plan(suite: Suite, overrides: Overrides, lock: RevisionLock) -> Plan:
     """
     planner = _Planner(suite, overrides, lock)
     tasks, notes = planner.tasks()
+    refuse_unknown_names(suite, [task.name for task in planner.asked_tasks.values()])
     if suite.tuning:
         refuse_shared_seeds(suite.tuning.selection_seeds, overrides.seeds or suite.seeds)
         notes += planner.tuned_otherwise(suite.tuning)
@@ -72,6 +73,31 @@ def repeated(plan: Plan, times: int) -> Plan:
     """Return a plan of the first run alone, done so many times: what differs then is what chance alone changes."""
     first = plan.runs[0]
     return replace(plan, runs=[replace(first, spec=replace(first.spec, repeat=number)) for number in range(times)])
+
+
+def refuse_unknown_names(suite: Suite, asked: Iterable[str]) -> None:
+    """Check that what a suite has values for is there: a misspelt name would leave them without effect, unnoticed.
+
+    Args:
+        asked: names of the tasks to run, those of YAML files among them.
+
+    Raises:
+        UserError: there is no such task, task group or method.
+    """
+    tasks = {*TASKS, *asked}
+    known = tasks | {name.partition("/")[0] for name in tasks}
+    # What a file calls its task is known of the files that are run alone; `bench tune` writes such names.
+    only_known = suite.tuning is None and not any(map(is_task_file, suite.tasks))
+    for name in suite.by_task:
+        if only_known and name not in known:
+            raise UserError(f'the suite "{suite.name}" has values by_task for "{name}"{did_you_mean(name, known)}')
+    for layer in (suite, *suite.by_task.values()):
+        for name in layer.settings:
+            plain = name.partition("+")[0]
+            if plain not in METHODS:
+                raise UserError(f'the suite "{suite.name}" has settings for "{name}"{did_you_mean(plain, METHODS)}')
+            if plain != name and (canonical := find_method(name).method.name) != name:
+                raise UserError(f'the suite "{suite.name}" has settings for "{name}"; write it "{canonical}"')
 
 
 def refuse_shared_seeds(selection: Iterable[int], reporting: Iterable[int]) -> None:
@@ -108,7 +134,8 @@ class _Planner:
     def tasks(self) -> tuple[list[Task], list[str]]:
         """Return the tasks to run. A group stands for those of its tasks that the source has; a name must be there."""
         asked = self.overrides.tasks or self.suite.tasks
-        found, notes = [], []
+        found: list[Task] = []
+        left_out: dict[str, str] = {}
         for name, plain in self.asked_tasks.items():
             task = self.configured(plain)
             missing = task.missing(self.source(task))
@@ -119,13 +146,14 @@ class _Planner:
                 advice = "; give its files with --data-root, or use another suite" if is_data else ""
                 raise UserError(f"the task {name} cannot run: {missing}{advice}")
             else:
-                notes.append(f"left out {name}: {missing}")
+                left_out[name] = missing
         unused = [name for name in self.overrides.options if not any(hasattr(task.options, name) for task in found)]
         if found and unused:
             raise UserError(f"none of the tasks {', '.join(asked)} has an option {unused[0]}; leave it out")
         if not found:
-            raise UserError(f"none of the tasks {', '.join(asked)} can run: {'; '.join(notes)}")
-        return found, notes
+            reasons = "; ".join(dict.fromkeys(left_out.values()))
+            raise UserError(f"none of the tasks {', '.join(asked)} can run: {reasons}")
+        return found, [f"left out {name}: {reason}" for name, reason in left_out.items()]
 
     def tuned_otherwise(self, tuning: Tuning) -> list[str]:
         """Return what differs from how the suite's settings were tuned.

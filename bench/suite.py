@@ -6,16 +6,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from bench.errors import UserError, did_you_mean
+from bench.plain_yaml import read_yaml
 from bench.protocol import Protocol
 from bench.validation import validated
 
 AUTO = "auto"
+# What random generators take, see also `bench.cli.console.read_seeds`.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 # What `auto` prefers, and what it falls back to, aloud.
 FULL, MINI = "loca_paper", "mini"
 
@@ -42,7 +45,7 @@ class TaskLayer(Layer):
     """Values for one task, or for all of a task group."""
 
     base_model: str | None = Field(default=None, description="in place of the suite's")
-    seeds: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1, description="in place of the suite's")
+    seeds: tuple[Seed, ...] | None = Field(default=None, min_length=1, description="in place of the suite's")
     limit: PositiveInt | None = Field(default=None, description="in place of the suite's")
     evaluation_limit: PositiveInt | None = Field(default=None, description="in place of the suite's")
     options: dict[str, Any] = Field(default_factory=dict, description="of the task itself")
@@ -54,7 +57,7 @@ class Tuning(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     trials: PositiveInt = Field(description="settings tried per method and task")
-    selection_seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
+    selection_seeds: tuple[Seed, ...] = Field(min_length=1)
     sampler: str
     sampler_seed: NonNegativeInt
     base_model: str = Field(description="what it was tuned on, and is for")
@@ -84,7 +87,7 @@ class Suite(Layer):
     data: Literal["hub", "package"]
     methods: tuple[str, ...] = Field(min_length=1)
     tasks: tuple[str, ...] = Field(min_length=1)
-    seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(min_length=1)
     protocol: Protocol = Protocol.STRICT
     limit: PositiveInt | None = Field(default=None, description="at most so many examples of each split")
     evaluation_limit: PositiveInt | None = Field(
@@ -144,9 +147,9 @@ def parse_suite(text: str, origin: str) -> Suite:
         UserError: it is not YAML, or not a suite.
     """
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f'the suite "{origin}" is not YAML: {" ".join(str(error).split())}') from error
+        content = read_yaml(text)
+    except ValueError as error:
+        raise UserError(f'the suite "{origin}" is not YAML: {error}') from error
     if not isinstance(content, Mapping):
         raise UserError(f'the suite "{origin}" is not a mapping of fields to values; see bench/suites/mini.yaml')
     return validated(Suite, content, f'the suite "{origin}"')

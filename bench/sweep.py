@@ -37,7 +37,8 @@ class Waste:
     run_id: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.path} ({self.size / 2**20:.1f} MiB): {self.why}"
+        size = f"{self.size / 2**20:,.1f} MiB" if self.size >= 2**20 else f"{self.size:,} bytes"
+        return f"{self.path} ({size}): {self.why}"
 
 
 def find_waste(store: Store, unfinished: bool = False) -> Iterator[Waste]:

@@ -52,6 +52,9 @@ def task_to_check(name: str) -> Task:
         UserError: there is none, or the file defines none.
     """
     if not is_task_file(name):
+        members = [known for known in TASKS if known.startswith(f"{name}/")]
+        if name not in TASKS and members:
+            raise UserError(f'"{name}" is a group of tasks, and one is looked into at a time: {", ".join(members)}')
         return TASKS[name]
     from tasks.from_yaml import task_of_file
 

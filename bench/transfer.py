@@ -23,6 +23,7 @@ from bench.claims import Claims
 from bench.errors import UserError
 from bench.record import RunRecord, to_json
 from bench.store import ADAPTER, Store, Unreadable, checksums, explained
+from tasks.data.refusal import writable
 
 _PIECE = 2**20
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
@@ -78,7 +79,7 @@ def export(store: Store, file: Path, adapters: bool = True) -> Exported:
     done = Exported()
     temporary = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
     try:
-        with explained(file), tarfile.open(temporary, "w:gz", compresslevel=6) as archive:
+        with writable(file), tarfile.open(temporary, "w:gz", compresslevel=6) as archive:
             for record in store.scan():
                 if isinstance(record, Unreadable):
                     done.left_out.append(str(record))
@@ -87,10 +88,12 @@ def export(store: Store, file: Path, adapters: bool = True) -> Exported:
                 else:
                     _add(archive, store.runs / record.run_id, adapters)
                     done.runs += 1
-        with explained(file):
+        with writable(file):
             os.replace(temporary, file)
     finally:
-        temporary.unlink(missing_ok=True)
+        # Where it could not be made, nor can it be removed.
+        if temporary.exists():
+            temporary.unlink()
     return done
 
 
@@ -104,13 +107,14 @@ def take_in(source: Path, store: Store, take: Take | None = None) -> Imported:
     Raises:
         UserError: the source is neither, is unsafe, or the store cannot be written to.
     """
-    store.prepare()
     if source.is_dir():
         theirs = Store(source)
         theirs.require()
+        store.prepare()
         return _merge(theirs, store, take)
     if not source.is_file():
         raise UserError(f'there is no "{source}"; name a file of bench export, or a store')
+    store.prepare()
     with _unpacked(source, store) as theirs:
         return _merge(theirs, store, take)
 

@@ -62,8 +62,17 @@ class LanguageModelTask(Task):
 
         What is longer than ``max_length`` loses the beginning of its prompt, so that there is a response to learn. The
         ``prompt`` that texts are generated from is cut by its own length only: it must not tell how long the answer is.
+
+        Raises:
+            UserError: the tokenizer has no end of text (an encoder's, say).
         """
         from datasets import Dataset
+
+        if processor.eos_token_id is None:
+            raise UserError(
+                f"the task {self.name} needs a causal language model, and the tokenizer of this base model has no end "
+                "of text, which every response ends with; give another base model"
+            )
 
         rows = [self._encoded(example, processor, max_length) for example in dataset]
         return Dataset.from_dict({name: [row[name] for row in rows] for name in ("input_ids", "labels", "prompt")})

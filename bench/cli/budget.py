@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cli.console import open_console, read_names, read_positive, say
+from bench.cli.reach import find_reachable
 from bench.cli.run import BudgetMode
 
 if TYPE_CHECKING:
@@ -43,21 +44,23 @@ def budget(
     """Show the size at which each method meets a budget; with parameters, nothing is loaded or trained."""
     from bench.budget import Architecture, fit, parse_budgets
     from bench.environment import choose_device, quiet_libraries
-    from bench.match import Workload
-    from bench.models import find_model
+    from bench.profile.workload import Workload, check_length
     from bench.validation import default_setting
     from methods import METHODS, find_method
 
     quiet_libraries()
     expressions = list(METHODS) if methods == "all" else read_names(methods, "--methods") or ()
     chosen = [find_method(expression) for expression in expressions]
+    base = find_reachable(model, weights=False)
     if matched is not Matched.PARAMETERS:
         read_positive(batch, "--batch")
         read_positive(seq, "--seq")
         currency: Currency = "memory" if matched is Matched.MEMORY else "step-time"
-        _print_matches(chosen, budget, currency, Workload(model, batch, seq, str(choose_device(device))))
+        workload = Workload(model, batch, seq, str(choose_device(device)))
+        check_length(workload)
+        _print_matches(chosen, budget, currency, workload)
         return
-    architecture = Architecture(find_model(model))
+    architecture = Architecture(base)
 
     def counted(expression: str) -> int:
         choice = find_method(expression)

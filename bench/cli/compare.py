@@ -21,10 +21,13 @@ def compare(
     from bench.store import Store
     from reports.compare import TerminalComparison, compare_methods, compare_stores
 
-    folders = [Path(name).is_dir() for name in (a, b)]
-    if all(folders):
-        compared = compare_stores(Store(Path(a)), Store(Path(b)), method)
-    elif any(folders):
+    # A folder of a method's name that holds no records is not meant.
+    stores = [Store(Path(name)) for name in (a, b) if Store(Path(name)).runs.is_dir()]
+    if a == b or (len(stores) == 2 and stores[0].root.samefile(stores[1].root)):
+        raise UserError(f'"{a}" and "{b}" are the same; give two that differ')
+    if len(stores) == 2:
+        compared = compare_stores(stores[0], stores[1], method)
+    elif stores:
         raise UserError(f'"{a}" and "{b}" are not of one kind; give two methods, or the folders of two stores')
     elif method is not None:
         raise UserError("--method goes with two stores, not with two methods")

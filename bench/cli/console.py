@@ -30,6 +30,11 @@ def say(text: str, on: Console | None = None) -> None:
     (on or open_console()).print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+def counted(number: int, what: str) -> str:
+    """Return ``1 run`` or ``2 runs``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def read_names(text: str | None, option: str) -> tuple[str, ...] | None:
     """Read names with commas between them; commas in brackets belong to a name.
 
@@ -42,7 +47,7 @@ def read_names(text: str | None, option: str) -> tuple[str, ...] | None:
 
     found = tuple(dict.fromkeys(name for name in split(text, ",") if name))
     if not found:
-        raise UserError(f"{option} names nothing; give names with commas between them")
+        raise UserError(f"{option} is empty; leave it out, or give what it names with commas in between")
     return found
 
 

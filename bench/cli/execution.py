@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,8 +33,10 @@ class Engine(StrEnum):
     SLURM = "slurm"
 
 
+SILENT_MINUTES = 60.0
+
 EngineName = Annotated[Engine, typer.Option("--executor", help="This machine, a Ray cluster, or jobs of Slurm.")]
-Address = Annotated[str | None, typer.Option(help="Of the Ray cluster; one of this machine alone unless given.")]
+Address = Annotated[str | None, typer.Option(help="Ray: of the cluster; one of this machine alone unless given.")]
 CpusPerRun = Annotated[int, typer.Option(help="Ray, Slurm: of each run.")]
 GpusPerRun = Annotated[float | None, typer.Option(help="Ray, Slurm: of each run; with Ray also a share of one.")]
 Partition = Annotated[str | None, typer.Option(help="Slurm: its name.")]
@@ -51,7 +54,9 @@ Isolate = Annotated[
     bool, typer.Option(help="Each run in a process of its own, or all in this one (no limits, a crash ends all).")
 ]
 TimeLimit = Annotated[float | None, typer.Option(help="Minutes that a run may take.")]
-SilenceLimit = Annotated[float, typer.Option(help="Minutes that a run may go without a step.")]
+SilenceLimit = Annotated[
+    float | None, typer.Option(help=f"Minutes that a run may go without a step; {SILENT_MINUTES:g} unless given.")
+]
 MemoryLimit = Annotated[str | None, typer.Option(help="Memory that a run's process may use, such as 8GiB.")]
 Retries = Annotated[int, typer.Option(help="Further tries after what may pass: a killed process, a lost connection.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="End all at the first run that fails.")]
@@ -62,6 +67,17 @@ ReportTo = Annotated[
     str | None,
     typer.Option(help="Trackers of the training's progress, by comma: tensorboard, wandb, mlflow.", metavar="A,B"),
 ]
+
+
+# The option that gives each field of `Cluster`, and the engines that take it.
+_TAKEN_BY = {
+    "address": ("--address", (Engine.RAY,)),
+    "cpus": ("--cpus-per-run", (Engine.RAY, Engine.SLURM)),
+    "gpus": ("--gpus-per-run", (Engine.RAY, Engine.SLURM)),
+    "partition": ("--partition", (Engine.SLURM,)),
+    "minutes": ("--job-minutes", (Engine.SLURM,)),
+    "runs_per_job": ("--runs-per-job", (Engine.SLURM,)),
+}
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,17 @@ class Cluster:
     partition: str | None = None
     minutes: int = 240
     runs_per_job: int = 1
+
+    def check(self) -> None:
+        """Make sure that the engine takes what is given: an option without effect is a mistake.
+
+        Raises:
+            UserError: it does not.
+        """
+        for entry in fields(self):
+            option, engines = _TAKEN_BY.get(entry.name, ("", tuple(Engine)))
+            if self.engine not in engines and getattr(self, entry.name) != entry.default:
+                raise UserError(f"{option} goes with --executor {' or '.join(engines)}, not with {self.engine}")
 
     def executor(self, limits: Limits, workers: int | None, deterministic: bool, trackers: tuple[str, ...]) -> Executor:
         """Return what does the runs there.
@@ -94,8 +121,10 @@ class Cluster:
             return RayExecutor(self.address, self.cpus, self.gpus, workers, limits, deterministic, trackers)
         from bench.execute.slurm import JobOptions, SlurmExecutor
 
-        gpus = self.gpus or 0
-        if gpus != int(gpus):
+        if self.runs_per_job < 1:
+            raise UserError(f"--runs-per-job is {self.runs_per_job}; give a number of at least 1")
+        gpus = self.gpus or 0.0
+        if not gpus.is_integer():
             raise UserError(f"--gpus-per-run is {gpus:g}; Slurm gives whole ones")
         job = JobOptions(partition=self.partition, minutes=self.minutes, cpus=self.cpus, gpus=int(gpus))
         return SlurmExecutor(
@@ -112,7 +141,7 @@ class Execution:
     workers: int | None = None
     isolate: bool = True
     minutes: float | None = None
-    silent_minutes: float = 60.0
+    silent_minutes: float | None = None
     memory: str | None = None
     retries: int = 0
     fail_fast: bool = False
@@ -132,9 +161,11 @@ class Execution:
 
         trackers = read_names(self.report_to, "--report-to") or ()
         check_trackers(trackers)
+        self.cluster.check()
+        silent_minutes = _minutes(self.silent_minutes, "--silence-limit")
         limits = Limits(
-            self.minutes,
-            self.silent_minutes,
+            _minutes(self.minutes, "--time-limit"),
+            SILENT_MINUTES if silent_minutes is None else silent_minutes,
             read_bytes(self.memory, "--memory-limit"),
             self._positive(self.retries, "--retries", least=0),
             self.fail_fast,
@@ -153,8 +184,11 @@ class Execution:
 
             slots = workers_on([str(device) for device in devices], workers)
             return LocalExecutor(slots, limits, _threads(len(slots)), self.deterministic, trackers)
-        if workers > 1 or self.minutes is not None or self.memory is not None:
-            raise UserError("--workers, --time-limit and --memory-limit need processes; leave --no-isolate out")
+        limited = [self.minutes, self.silent_minutes, self.memory]
+        if workers > 1 or any(given is not None for given in limited):
+            raise UserError(
+                "--workers, --time-limit, --silence-limit and --memory-limit need processes; leave --no-isolate out"
+            )
         from bench.execute.in_process import InProcessExecutor
 
         if self.deterministic:
@@ -173,6 +207,12 @@ class Execution:
         if value < least:
             raise UserError(f"{option} is {value}; give a number of at least {least}")
         return value
+
+
+def _minutes(value: float | None, option: str) -> float | None:
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise UserError(f"{option} is {value:g} minutes; give more than 0")
+    return value
 
 
 def _threads(workers: int) -> int | None:

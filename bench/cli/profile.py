@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.console import open_console, read_bytes, read_names, read_positive, read_seeds, say
+from bench.cli.reach import find_reachable
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def profile(
     from bench.profile.session import Request, run_profile
     from bench.profile.tables import heading, remarks, sheets, write_profile
     from bench.profile.workload import SYSTEM_PROMPT_TOKENS, Effort, Workload, check_length
+    from bench.store import explained
 
     for value, option in ((batch, "--batch"), (seq, "--seq"), (rounds, "--rounds"), (steps, "--steps")):
         read_positive(value, option)
@@ -88,10 +90,13 @@ def profile(
         at=at,
         system_prompt_tokens=read_positive(system_prompt_tokens, "--system-prompt-tokens") or SYSTEM_PROMPT_TOKENS,
     )
+    find_reachable(model, weights=not random_weights)
     check_length(work)
     traces = out / "traces" if trace and out else None
-    if traces is not None:
-        traces.mkdir(parents=True, exist_ok=True)
+    if out is not None:
+        # Before anything is measured: minutes would be lost.
+        with explained(out):
+            (traces or out).mkdir(parents=True, exist_ok=True)
     request = Request(
         subjects=_subjects(methods, budget, work),
         workload=work,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,6 +15,7 @@ from rich.console import Console
 from bench.cli.console import (
     DEFAULT_STORE,
     Out,
+    counted,
     open_console,
     read_fractions,
     read_names,
@@ -47,6 +48,7 @@ from bench.cli.execution import (
     Workers,
 )
 from bench.cli.forecasting import print_known_forecast
+from bench.cli.planned_table import plan_table
 from bench.errors import UserError
 from bench.protocol import Protocol
 from bench.record import Status
@@ -82,7 +84,11 @@ EvaluationLimit = Annotated[
 ]
 Sets = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="METHOD.KEY=VALUE", help="A hyper-parameter; train.KEY for the training's."),
+    typer.Option(
+        "--set",
+        metavar="METHOD.KEY=VALUE",
+        help="A hyper-parameter; train.KEY for the training's, TASK.KEY for a task's.",
+    ),
 ]
 DataRoot = Annotated[Path | None, typer.Option(help="Read data from here, one folder a task.")]
 Budgets = Annotated[
@@ -136,7 +142,7 @@ def run(
     workers: Workers = None,
     isolate: Isolate = True,
     time_limit: TimeLimit = None,
-    silence_limit: SilenceLimit = 60.0,
+    silence_limit: SilenceLimit = None,
     memory_limit: MemoryLimit = None,
     retries: Retries = 0,
     fail_fast: FailFast = False,
@@ -223,6 +229,10 @@ def read_overrides(
     """
     from bench.overrides import Overrides
 
+    if model == "":
+        raise UserError("--model is empty; leave it out, or give a name, a hub id or a local folder")
+    if budget is None and budget_mode is not BudgetMode.UNIFORM:
+        raise UserError(f"--budget-mode {budget_mode} says how a budget is filled; give --budget as well")
     return Overrides(
         methods=read_names(methods, "--methods"),
         tasks=read_names(tasks, "--tasks"),
@@ -309,7 +319,7 @@ def _run(request: Request, overwrite: Overwrite, trials: int | None, noise_floor
     if noise_floor is not None:
         plan = repeated(plan, noise_floor)
     if request.dry_run:
-        console.print(_plan_table(plan, store))
+        console.print(plan_table(plan.runs, store), markup=False)
         to_do = partial(_is_to_do, store=store, overwrite=overwrite)
         print_known_forecast(plan.runs, store, opened.executor, console, to_do)
         return []
@@ -342,10 +352,8 @@ def _execute(plan: Plan, opened: Opened, overwrite: Overwrite) -> list[RunRecord
     ended = Counter(record.status for record in records)
     skipped = f", {ended[Status.SKIPPED]} skipped" if ended[Status.SKIPPED] else ""
     failed = len(records) - ended[Status.OK] - ended[Status.SKIPPED]
-    say(
-        f"{ended[Status.OK]} runs done, {failed} failed{skipped}; see them with: bench report --out {store.root}",
-        console,
-    )
+    completed = counted(ended[Status.OK], "run")
+    say(f"{completed} done, {failed} failed{skipped}; see them with: bench report --out {store.root}", console)
     overhead = overhead_share(records)
     if overhead and overhead.wall_seconds > 60:  # of seconds it would tell nothing
         say(str(overhead), console)
@@ -379,15 +387,3 @@ def _print_noise(plan: Plan, store: Store, console: Console) -> None:
         f"largest difference {times * floor.max_difference:.2f}",
         console,
     )
-
-
-def _plan_table(plan: Plan, store: Store) -> Any:
-    from rich.table import Table
-
-    table = Table("run", "task", "base model", "method", "budget", "seed", "record")
-    for planned in plan.runs:
-        spec = planned.spec
-        state = "done" if store.is_done(spec.run_id) else f"to be skipped: {planned.skip}" if planned.skip else "to do"
-        budget = spec.budget["asked"] if spec.budget else "—"
-        table.add_row(spec.run_id, spec.task, spec.base_model, spec.method, budget, str(spec.seed), state)
-    return table

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.console import DEFAULT_STORE, Out, open_console, say
+from bench.cli.console import DEFAULT_STORE, Out, counted, open_console, say
 
 
 def status(
@@ -22,7 +22,7 @@ def status(
     found = look(store, kept=2**31 if everything else EXAMPLES)
     console = open_console()
     counts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in sorted(found.statuses.items()))
-    say(f"{found.statuses.total()} records in {store.root}{f': {counts}' if counts else ''}", console)
+    say(f"{counted(found.statuses.total(), 'record')} in {store.root}{f': {counts}' if counts else ''}", console)
     for title, runs in (
         ("at work", found.at_work),
         ("cut off; the command that began them goes on with them", found.unfinished),

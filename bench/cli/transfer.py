@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.console import DEFAULT_STORE, Out, open_console, say
+from bench.cli.console import DEFAULT_STORE, Out, counted, open_console, say
 
 
 class Take(StrEnum):
@@ -31,7 +31,7 @@ def export(
     console = open_console()
     for text in done.left_out:
         say(f"left out: {text}", console)
-    say(f"{done.runs} records written to {file}", console)
+    say(f"{counted(done.runs, 'record')} written to {file}", console)
     if done.left_out:
         raise typer.Exit(1)
 
@@ -53,6 +53,6 @@ def import_(
         say(f"left alone: {text}; keep one of them with --take ours or --take theirs", console)
     replaced = f", {len(done.replaced)} in place of ours, which are in aside/" if done.replaced else ""
     kept = f", {len(done.kept)} left for ours" if done.kept else ""
-    say(f"{len(done.new)} records taken, {len(done.same)} there already{replaced}{kept}", console)
+    say(f"{counted(len(done.new), 'record')} taken, {len(done.same)} there already{replaced}{kept}", console)
     if done.refused or done.conflicts:
         raise typer.Exit(1)

@@ -38,10 +38,11 @@ class HubSource:
 
         dataset = self._dataset(data)
         revision = self.revision(data)
+        refused: tuple[type[Exception], ...] = (*_refusals(), KeyError, RuntimeError)
         try:
             found = load_dataset(dataset.repository, dataset.config, revision=revision)
             return {split: found[split] for split in data.split_names}
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except refused as error:
             raise UserError(_unreachable(_named(dataset), error)) from error
 
     def _dataset(self, data: DataRef) -> HubDataset:
@@ -64,12 +65,11 @@ def resolve(kind: Literal["dataset", "model"], repository: str, lock: RevisionLo
     if locked is not None:
         return locked
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         api = HfApi()
         info = api.dataset_info(repository) if kind == "dataset" else api.model_info(repository)
-    except (OSError, ValueError, HfHubHTTPError) as error:
+    except _refusals() as error:
         raise UserError(_unreachable(repository, error)) from error
     if info.sha is None:
         raise UserError(f'the hub names no commit of "{repository}"; pin a revision')
@@ -78,7 +78,10 @@ def resolve(kind: Literal["dataset", "model"], repository: str, lock: RevisionLo
 
 
 def obstacle(repository: str) -> str | None:
-    """Return why a model repository can be had neither from the hub nor from the local cache, or ``None``."""
+    """Return why a model repository can be had neither from the hub nor from the local cache, or ``None``.
+
+    It takes seconds where the libraries that load a model ask for each of its files again and again, for minutes.
+    """
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -86,14 +89,28 @@ def obstacle(repository: str) -> str | None:
         return None
     try:
         HfApi().model_info(repository, timeout=5)
-    except (OSError, ValueError, HfHubHTTPError):
+    except HfHubHTTPError as error:
+        return f"{repository} is not in the local cache and the hub does not give it ({_first_line(error)})"
+    except _refusals():
         return f"{repository} is not in the local cache and the hub cannot be reached"
     return None
 
 
+def _refusals() -> tuple[type[Exception], ...]:
+    """Return what the hub's client raises where it gets nothing."""
+    # Its own errors are those of answers; a name not resolved or a connection refused is an error of its HTTP library,
+    # which changes with its version.
+    from huggingface_hub.errors import HTTPError
+
+    return OSError, ValueError, HTTPError
+
+
 def _unreachable(what: str, error: Exception) -> str:
-    reason = (str(error).splitlines() or [""])[0] or type(error).__name__
     return (
         f'cannot get "{what}" from the hub, and there is no local copy of it; connect to the network, give local files '
-        f"(--data-root for data, a folder for --model), or use --suite mini ({reason})"
+        f"(--data-root for data, a folder for --model), or use --suite mini ({_first_line(error)})"
     )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0] or type(error).__name__

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -86,7 +87,7 @@ def test_what_is_done_is_skipped_and_no_resume_does_it_again(bench_run, tmp_path
     assert "1 of 1 runs are done already" in second.out
     assert list(Store(tmp_path / "store").scan()) == [record]
     third = bench_run("--overwrite", "always", methods="lora")
-    assert "1 runs done" in third.out
+    assert "1 run done" in third.out
     (again,) = Store(tmp_path / "store").scan()
     assert again.run_id == record.run_id
     assert again.metrics == record.metrics
@@ -126,7 +127,13 @@ def test_a_half_written_record_is_made_again_and_kept_aside(bench, bench_run, tm
     ("arguments", "complaint"),
     [
         (["--methods", "lorra"], 'there is no method called "lorra"; did you mean "lora"?'),
-        (["--methods", ","], "--methods names nothing"),
+        (["--methods", ","], "--methods is empty; leave it out"),
+        (["--seeds", ""], "--seeds is empty; leave it out"),
+        (["--model", ""], "--model is empty; leave it out"),
+        (["--budget-mode", "pattern"], "--budget-mode pattern says how a budget is filled; give --budget as well"),
+        (["--partition", "long"], "--partition goes with --executor slurm, not with local"),
+        (["--gpus-per-run", "0.5"], "--gpus-per-run goes with --executor ray or slurm, not with local"),
+        (["--silence-limit", "5"], "--silence-limit and --memory-limit need processes; leave --no-isolate out"),
         (["--tasks", "gleu"], 'there is no task called "gleu"; did you mean "glue"?'),
         (["--model", "no/such/model/at/all"], 'there is no base model called "no/such/model/at/all"'),
         (["--suite", "mini2"], 'there is no suite called "mini2", nor a file; did you mean "mini"?'),
@@ -250,14 +257,21 @@ def test_a_wrong_budget_is_a_sentence(bench, arguments, complaint):
     assert complaint in " ".join(result.err.split())
 
 
-def test_methods_and_stores_are_compared(bench, bench_run, tmp_path):
+def test_methods_and_stores_are_compared(bench, bench_run, tmp_path, monkeypatch):
     bench_run(seeds="1,2")
     store = tmp_path / "store"
     result = bench("compare", "lora", "loca", "--out", store)
     assert result.code == 0, result.err
     assert "glue/sst2 (accuracy)" in result.out
-    assert bench("compare", store, store, "--method", "lora").code == 0
+    shutil.copytree(store, tmp_path / "copy")
+    assert bench("compare", store, tmp_path / "copy", "--method", "lora").code == 0
+    # A folder that happens to be called like a method is no store.
+    (tmp_path / "lora").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert bench("compare", "lora", "loca", "--out", store).code == 0
     for arguments, complaint in (
+        (["lora", "lora", "--out", store], "are the same"),
+        ([store, tmp_path / "copy" / ".." / "store"], "are the same"),
         (["lora", store, "--out", store], "are not of one kind"),
         (["lora", "loca", "--method", "lora", "--out", store], "--method goes with two stores"),
         (["lora", "dora", "--out", store], "dora"),

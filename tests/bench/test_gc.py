@@ -1,6 +1,7 @@
 import os
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from commands import call
@@ -11,7 +12,7 @@ from bench.claims import Claims
 from bench.cli.gc import gc
 from bench.errors import UserError
 from bench.record import Status
-from bench.sweep import find_waste, remove
+from bench.sweep import Waste, find_waste, remove
 
 
 @pytest.fixture
@@ -48,6 +49,11 @@ def test_checkpoints_of_done_runs_go_and_all_else_stays(store):
     assert everything(store.runs) == records
     assert (store.root / "aside" / "old").exists()
     assert (store.work / "notes").exists()
+
+
+def test_sizes_are_said_in_what_they_are_large_in():
+    assert str(Waste(Path("a"), "old", 167)) == "a (167 bytes): old"
+    assert str(Waste(Path("a"), "old", 3 * 2**20)) == "a (3.0 MiB): old"
 
 
 def test_checkpoints_of_cut_off_runs_go_if_asked_and_nobody_is_at_them(store):

@@ -249,6 +249,12 @@ def test_what_has_no_verdict_is_shown_and_is_no_tie(compare, store, add):
     assert "1 unparsable" in result.out
 
 
+# As at a terminal, also where the tests run in the background, where shells have SIGINT ignored.
+LISTENING = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from bench.cli import main; main()"
+)
+
+
 def test_an_interrupted_comparison_goes_on_where_it_was_cut(store, add, root):
     for method in ("lora", "loca"):
         add(method, 1)
@@ -263,7 +269,7 @@ def test_an_interrupted_comparison_goes_on_where_it_was_cut(store, add, root):
     running = {}
     with endpoint(script) as stub:
         names = ["judge", "compare", TASK, "loca", "lora", "--judge", f"gpt-4@{stub.url}", "--concurrency", "1"]
-        command = [sys.executable, "-m", "bench", *names, "--data-root", str(root), "--out", str(store.root)]
+        command = [sys.executable, "-c", LISTENING, *names, "--data-root", str(root), "--out", str(store.root)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
         def start():

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from bench.errors import UserError
-from bench.plan import Overrides, Plan, make_plan
-from bench.suite import load_suite
+from bench.plan import Overrides, Plan, make_plan, refuse_unknown_names
+from bench.suite import Suite, load_suite
 from tasks.data.lock import RevisionLock
 
 
@@ -97,6 +97,8 @@ def test_pinned_revisions_are_in_the_spec(plan):
         ({"sets": ("train.max_step=3",)}, 'there is no field "max_step"; did you mean "max_steps"'),
         ({"sets": ("vera.r=1",)}, '"vera" is not in this comparison'),
         ({"sets": ("r=1",)}, "is not of the form method.key=value"),
+        ({"sets": ("lora.r=1970-99-99",)}, "neither a number, a word nor a"),
+        ({"sets": ("lora.r={a: 1, a: 2}",)}, "neither a number, a word nor a"),
         ({"sets": ("lora.r=[",)}, "neither a number, a word nor a"),
         ({"data_root": Path("no/such/folder")}, 'the data root "no/such/folder" is not a folder'),
     ],
@@ -104,3 +106,27 @@ def test_pinned_revisions_are_in_the_spec(plan):
 def test_what_is_wrong_is_a_sentence(plan, overrides, complaint):
     with pytest.raises(UserError, match=complaint):
         plan(**overrides)
+
+
+@pytest.mark.parametrize(
+    ("layers", "complaint"),
+    [
+        ({"by_task": {"glue/sst": {"limit": 5}}}, 'values by_task for "glue/sst"; did you mean "glue/sst2"'),
+        ({"by_task": {"gleu": {"limit": 5}}}, 'values by_task for "gleu"; did you mean "glue"'),
+        ({"settings": {"lorra": {"r": 4}}}, 'settings for "lorra"; did you mean "lora"'),
+        ({"by_task": {"glue": {"settings": {"lorra": {"r": 4}}}}}, 'settings for "lorra"; did you mean "lora"'),
+        ({"settings": {"lora+qv_ratio(4)+rslora": {}}}, r'settings for .*; write it "lora\+rslora\+qv_ratio\(4\)"'),
+    ],
+)
+def test_values_for_what_is_not_there_are_refused(layers, complaint, tmp_path):
+    suite = Suite.model_validate({**load_suite("mini").model_dump(), **layers})
+    with pytest.raises(UserError, match=f'the suite "mini" has {complaint}'):
+        make_plan(suite, Overrides(tasks=("glue/sst2",), methods=("lora",)), RevisionLock(tmp_path / "lock.json"))
+
+
+def test_values_for_a_task_of_a_file_are_the_suites_to_have():
+    suite = Suite.model_validate({**load_suite("mini").model_dump(), "by_task": {"my/reviews": {"limit": 5}}})
+    with pytest.raises(UserError, match='by_task for "my/reviews"'):
+        refuse_unknown_names(suite, ["glue/sst2"])
+    refuse_unknown_names(suite, ["my/reviews"])
+    refuse_unknown_names(suite.model_copy(update={"tasks": ("my_task.yaml",)}), ["glue/sst2"])

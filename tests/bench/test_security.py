@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from bench.errors import UserError
+from bench.plain_yaml import UniqueKeysLoader
 from bench.record import Status
 from bench.store import Store
 from bench.suite import load_suite, parse_suite
@@ -152,8 +153,9 @@ def test_the_source_calls_nothing_unsafe():
     assert len(found) > 1000
     unsafe = [(str(path), ast.unparse(node)) for path, node, name in found if name in UNSAFE]
     # The safe loader, made stricter.
-    assert issubclass(_PlainLoader, yaml.SafeLoader)
-    assert unsafe == [("tasks/from_yaml/reading.py", "yaml.load(content.decode('utf-8'), _PlainLoader)")]
+    assert issubclass(_PlainLoader, UniqueKeysLoader)
+    assert issubclass(UniqueKeysLoader, yaml.SafeLoader)
+    assert unsafe == [("bench/plain_yaml.py", "yaml.load(text, loader)")]
     loads = [(path, node) for path, node, name in found if name == "torch.load"]
     assert [(str(path), node.lineno) for path, node in loads if keyword(node, "weights_only") != "True"] == []
     assert [str(path) for path, node, _ in found if keyword(node, "trust_remote_code") not in (None, "False")] == []

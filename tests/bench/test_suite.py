@@ -49,12 +49,24 @@ def test_a_suite_reads_back_as_it_was_written():
         (GOOD.replace("title: a suite\n", ""), 'field "title": field required'),
         (GOOD.replace("name: own", "name: ../own"), 'field "name"'),
         (GOOD + "protocol: best_epoch", "field \"protocol\": input should be 'strict' or 'paper:best_epoch'"),
+        (GOOD + "title: another", r'is not YAML: "title" is given twice \(line 12\)'),
+        (GOOD + "by_task:\n  glue: {limit: 5}\n  glue: {limit: 6}", r'"glue" is given twice \(line 14\)'),
+        (GOOD + "x: 1970-99-99", "is not YAML: month must be in"),
+        (GOOD + "x: " + "[" * 5000, "is not YAML: it is nested too deeply"),
+        (GOOD.replace("seeds: [1]", "seeds: [4294967296]"), 'field "seeds.0": input should be less than 4294967296'),
         (GOOD + "x: !!python/object/apply:os.system ['true']", "is not YAML"),
     ],
 )
 def test_what_is_no_suite_is_a_sentence(text, complaint):
     with pytest.raises(UserError, match=f'the suite "x" .*{complaint}'):
         parse_suite(text, "x")
+
+
+def test_anchors_and_merges_are_yaml_too():
+    text = GOOD.replace("methods: [lora]", "methods: &all [lora]") + "settings: {a: &a {r: 1}, b: {<<: *a, r: 2}}"
+    suite = parse_suite(text, "x")
+    assert suite.methods == ("lora",)
+    assert suite.settings == {"a": {"r": 1}, "b": {"r": 2}}
 
 
 def test_an_unknown_suite_is_a_sentence():

@@ -165,6 +165,7 @@ def test_what_is_wrong_is_one_sentence_and_code_2(bench, tmp_path, fields, rows,
     ("arguments", "said"),
     [
         (["glue/sst3"], 'there is no task called "glue/sst3"'),
+        (["fgvc"], '"fgvc" is a group of tasks, and one is looked into at a time: fgvc/cub200, fgvc/nabirds,'),
         (["gone.yaml"], 'there is no task file "gone.yaml"'),
         ([f"{'long' * 200}.yaml"], "cannot be read (File name too long)"),
         (["glue/sst2", "--max-length", 5], "--max-length counts a base model's tokens"),

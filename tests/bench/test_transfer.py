@@ -121,7 +121,7 @@ def test_what_cannot_be_read_is_left_out_of_an_export_aloud(theirs, tmp_path):
     code, said = call(export, "--out", theirs.root, tmp_path / "file.tar.gz")
     assert code == 1
     assert "left out" in said
-    assert "1 records written" in said
+    assert "1 record written" in said
 
 
 def test_a_run_that_is_being_done_is_not_touched(ours, theirs, bring):
@@ -187,6 +187,9 @@ def test_half_a_file_is_a_sentence(ours, theirs, tmp_path, cut):
 def test_what_is_not_there_or_there_already_is_a_sentence(ours, theirs, tmp_path):
     with pytest.raises(UserError, match="there is no"):
         call(import_, tmp_path / "nothing", "--out", ours.root)
+    with pytest.raises(UserError, match="there is no"):
+        call(import_, tmp_path / "nothing", "--out", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
     with pytest.raises(UserError, match="there are no runs"):
         call(export, "--out", theirs.root, tmp_path / "file.tar.gz")
     put(theirs)
@@ -194,6 +197,8 @@ def test_what_is_not_there_or_there_already_is_a_sentence(ours, theirs, tmp_path
     with pytest.raises(UserError, match="is there already"):
         call(export, "--out", theirs.root, tmp_path / "file.tar.gz")
     assert (tmp_path / "file.tar.gz").read_text() == "mine"
+    with pytest.raises(UserError, match=r"cannot write to .*: Not a directory"):
+        call(export, "--out", theirs.root, tmp_path / "file.tar.gz" / "below.tar.gz")
 
 
 def test_a_file_tells_nothing_of_who_made_it(theirs, tmp_path):

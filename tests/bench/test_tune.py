@@ -60,6 +60,12 @@ def test_every_method_gets_its_space_and_the_same_range_for_the_head(studies):
     assert all(run.spec.purpose == "selection" for study in found.values() for run in study.runs)
 
 
+def test_a_language_model_keeps_its_head_and_has_no_rate_for_one(tmp_path):
+    overrides = Overrides(methods=("lora",), tasks=("restaurants_nlg",))
+    (study,) = make_studies(load_suite("mini"), overrides, Effort(1), RevisionLock(tmp_path / "lock.json"))
+    assert study.space == (Dimension("learning_rate", 1e-4, 1e-2),)
+
+
 def test_the_range_of_the_head_holds_what_is_published_but_for_heads_that_hardly_move():
     rates = [
         preset.on(task).setting["head_learning_rate"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -93,6 +94,29 @@ def test_no_network_and_no_copy_is_a_sentence(hub, tmp_path, pinned):
     error = load(hub, tmp_path, pinned, HF_HUB_OFFLINE="1")["error"]
     assert error.startswith('cannot get "nyu-mll/glue')
     assert "there is no local copy of it; connect to the network, give local files (--data-root" in error
+
+
+@pytest.mark.parametrize("pinned", ["pinned", "unpinned"])
+def test_a_hub_that_nothing_answers_for_is_a_sentence(hub, tmp_path, pinned):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # and never listens: the connection is refused
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        error = load(hub, tmp_path, pinned, HF_ENDPOINT=address)["error"]
+    assert error.startswith('cannot get "nyu-mll/glue')
+    assert "there is no local copy of it; connect to the network" in error
+
+
+def test_auto_goes_past_a_hub_that_nothing_answers_for(tmp_path, monkeypatch):
+    import httpx2
+    from huggingface_hub import HfApi
+
+    from tasks.data.hub import obstacle
+
+    def refuse(*arguments, **options):
+        raise httpx2.ConnectError("[Errno -2] Name or service not known")
+
+    monkeypatch.setattr(HfApi, "model_info", refuse)
+    assert obstacle("nobody/has-this") == "nobody/has-this is not in the local cache and the hub cannot be reached"
 
 
 def test_a_damaged_lock_is_a_sentence(tmp_path):

@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Mapping
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import torch
 from datasets import Dataset
 from tiny_llama import WORD_SPECIAL, tiny_word_llama, word_tokenizer
 
+from bench.errors import UserError
 from tasks.inference import IGNORED, Predictor
 from tasks.language_model import LanguageModelTask, LogLikelihood, next_token_loss
 
@@ -62,6 +64,13 @@ def test_a_row_is_prompt_response_and_end(tokenizer):
     assert row["input_ids"] == [*ids("the cat sat on a mat"), 1]
     assert row["labels"] == [IGNORED, IGNORED, *ids("sat on a mat"), 1]
     assert row["prompt"] == ids("the cat")
+
+
+def test_a_tokenizer_without_an_end_of_text_is_of_no_language_model(tokenizer):
+    encoder = copy.deepcopy(tokenizer)
+    encoder.eos_token = None
+    with pytest.raises(UserError, match="needs a causal language model, and the tokenizer of this"):
+        Pairs().prepare(ROWS, encoder, 32)
 
 
 def test_the_loss_may_count_the_prompt_but_its_first_token(tokenizer):

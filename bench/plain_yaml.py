@@ -1,0 +1,38 @@
+"""YAML as people write it: of a key given twice the safe loader takes the last, and the first is lost unnoticed."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+
+
+class UniqueKeysLoader(yaml.SafeLoader):
+    """The safe loader without a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Refuse a key that is there twice."""
+        given: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in given:
+                    raise yaml.constructor.ConstructorError(None, None, f'"{key.value}" is given twice', key.start_mark)
+                given.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(text: str, loader: type[yaml.SafeLoader] = UniqueKeysLoader) -> Any:
+    """Return the plain values of a YAML text.
+
+    Raises:
+        ValueError: it is none, or gives a key twice; the message says what is wrong, and in which line.
+    """
+    try:
+        return yaml.load(text, loader)  # noqa: S506 -- a safe loader made stricter
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except (yaml.YAMLError, ValueError) as error:  # of the date 1970-99-99, say, PyYAML has a plain ValueError
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ValueError(f"{problem} (line {mark.line + 1})" if mark is not None else str(problem)) from error
