@@ -142,7 +142,8 @@ class _Planner:
             if missing is None:
                 found.append(task)
             elif name in asked:
-                is_data = any(self.source(task).missing(ref) for ref in task.refs)
+                # Something else may be missing as well, and goes first: a judge's key is no file.
+                is_data = missing in [self.source(task).missing(ref) for ref in task.refs]
                 advice = "; give its files with --data-root, or use another suite" if is_data else ""
                 raise UserError(f"the task {name} cannot run: {missing}{advice}")
             else:

@@ -14,7 +14,28 @@ from bench.errors import UserError
 
 DEFAULT_STORE = Path("results")
 
-Out = Annotated[Path, typer.Option("--out", help="Folder of the records.", show_default=True)]
+
+def read_folder(given: str | Path) -> Path:
+    """Read a path that is not empty, as that of an unset variable is: it would be the working folder.
+
+    Raises:
+        typer.BadParameter: it is empty, or in the home of somebody that there is not.
+    """
+    if not str(given):
+        raise typer.BadParameter("is empty; name a folder, or leave it out")
+    try:
+        # A shell leaves --out=~/results as it is.
+        return Path(given).expanduser()
+    except RuntimeError as error:
+        raise typer.BadParameter(f"{given}: {error}") from error
+
+
+Out = Annotated[
+    Path, typer.Option("--out", help="Folder of the records.", show_default=True, parser=read_folder, metavar="DIR")
+]
+DataRoot = Annotated[
+    Path | None, typer.Option(help="Read data from here, one folder a task.", parser=read_folder, metavar="DIR")
+]
 
 
 def open_console() -> Console:

@@ -35,37 +35,89 @@ class Engine(StrEnum):
 
 SILENT_MINUTES = 60.0
 
-EngineName = Annotated[Engine, typer.Option("--executor", help="This machine, a Ray cluster, or jobs of Slurm.")]
-Address = Annotated[str | None, typer.Option(help="Ray: of the cluster; one of this machine alone unless given.")]
-CpusPerRun = Annotated[int, typer.Option(help="Ray, Slurm: of each run.")]
-GpusPerRun = Annotated[float | None, typer.Option(help="Ray, Slurm: of each run; with Ray also a share of one.")]
-Partition = Annotated[str | None, typer.Option(help="Slurm: its name.")]
-JobMinutes = Annotated[int, typer.Option(help="Slurm: of a job, which is queued again when they are over.")]
-RunsPerJob = Annotated[int, typer.Option(help="Slurm: one after the other.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; an accelerator if there is one.")]
-Devices = Annotated[str | None, typer.Option(help="CUDA devices to share the runs, by comma.", metavar="0,1")]
+# Parts of a long help, each with columns of its own.
+RUNS, CLUSTER = "How the runs are done", "On a cluster"
+
+EngineName = Annotated[
+    Engine,
+    typer.Option("--executor", help="This machine, a Ray cluster, or jobs of Slurm.", rich_help_panel=CLUSTER),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Ray: the cluster's; one on this machine alone is begun unless given.", rich_help_panel=CLUSTER),
+]
+CpusPerRun = Annotated[int, typer.Option(help="CPUs of each run.", rich_help_panel=CLUSTER)]
+GpusPerRun = Annotated[
+    float | None,
+    typer.Option(help="GPUs of each run: 0 or 1, and with Ray also a share of one.", rich_help_panel=CLUSTER),
+]
+Partition = Annotated[str | None, typer.Option(help="Slurm: the name of its partition.", rich_help_panel=CLUSTER)]
+JobMinutes = Annotated[
+    int,
+    typer.Option(help="Slurm: minutes of a job, which is queued again when they are over.", rich_help_panel=CLUSTER),
+]
+RunsPerJob = Annotated[
+    int, typer.Option(help="Slurm: runs of a job, done one after the other.", rich_help_panel=CLUSTER)
+]
+Redone = Annotated[
+    Overwrite,
+    typer.Option(
+        help="Runs that are done again though they have a record. What was cut off goes on; with always, anew.",
+        rich_help_panel=RUNS,
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(help="cpu, cuda or cuda:N; an accelerator if there is one, unless given.", rich_help_panel=RUNS),
+]
+Devices = Annotated[
+    str | None, typer.Option(help="CUDA devices to share the runs, by comma.", metavar="0,1", rich_help_panel=RUNS)
+]
 Workers = Annotated[
     int | None,
     typer.Option(
-        help="Runs at a time; one for each device unless given. More share an accelerator where they are known to fit."
+        help="Runs at a time; one for each device unless given. More share an accelerator where they are known to fit.",
+        rich_help_panel=RUNS,
     ),
 ]
 Isolate = Annotated[
-    bool, typer.Option(help="Each run in a process of its own, or all in this one (no limits, a crash ends all).")
+    bool,
+    typer.Option(
+        help="Each run in a process of its own, or all in this one (no limits, a crash ends all).",
+        rich_help_panel=RUNS,
+    ),
 ]
-TimeLimit = Annotated[float | None, typer.Option(help="Minutes that a run may take.")]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(help="Minutes that a run may take; no limit unless given.", rich_help_panel=RUNS),
+]
 SilenceLimit = Annotated[
-    float | None, typer.Option(help=f"Minutes that a run may go without a step; {SILENT_MINUTES:g} unless given.")
+    float | None,
+    typer.Option(
+        help=f"Minutes that a run may go without a step; {SILENT_MINUTES:g} unless given.", rich_help_panel=RUNS
+    ),
 ]
-MemoryLimit = Annotated[str | None, typer.Option(help="Memory that a run's process may use, such as 8GiB.")]
-Retries = Annotated[int, typer.Option(help="Further tries after what may pass: a killed process, a lost connection.")]
-FailFast = Annotated[bool, typer.Option("--fail-fast", help="End all at the first run that fails.")]
+MemoryLimit = Annotated[
+    str | None, typer.Option(help="Memory that a run's process may use, such as 8GiB.", rich_help_panel=RUNS)
+]
+Retries = Annotated[
+    int,
+    typer.Option(help="Further tries after what may pass: a killed process, a lost connection.", rich_help_panel=RUNS),
+]
+FailFast = Annotated[
+    bool, typer.Option("--fail-fast", help="End all at the first run that fails.", rich_help_panel=RUNS)
+]
 Deterministic = Annotated[
-    bool, typer.Option("--deterministic", help="Refuse whatever has no deterministic implementation.")
+    bool,
+    typer.Option("--deterministic", help="Refuse whatever has no deterministic implementation.", rich_help_panel=RUNS),
 ]
 ReportTo = Annotated[
     str | None,
-    typer.Option(help="Trackers of the training's progress, by comma: tensorboard, wandb, mlflow.", metavar="A,B"),
+    typer.Option(
+        help="Trackers of the training's progress, by comma: tensorboard, wandb, mlflow.",
+        metavar="A,B",
+        rich_help_panel=RUNS,
+    ),
 ]
 
 

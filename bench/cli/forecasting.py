@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from bench.cli.console import counted, say
+from bench.cli.planned_table import differences
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,9 +83,12 @@ def _print_table(found: Forecast, console: Console) -> None:
     table = Table("task", "method", "runs", "steps", "step (ms)", "a run", "memory (MiB)", box=None)
     for column in table.columns[2:]:
         column.justify, column.no_wrap = "right", True
+    specs = [estimate.run.spec for estimate in found.estimates]
     groups: dict[tuple[str, str], list[Estimate]] = {}
-    for estimate in found.estimates:
-        groups.setdefault((estimate.run.spec.task, estimate.run.spec.method), []).append(estimate)
+    for estimate, spec, difference in zip(found.estimates, specs, differences(specs), strict=True):
+        budget = f" within {spec.budget['asked']}" if spec.budget else ""
+        told = f" ({difference})" if difference else ""
+        groups.setdefault((spec.task, f"{spec.method}{budget}{told}"), []).append(estimate)
     for (task, method), of_group in groups.items():
         first = of_group[0]
         cells = ["—"] * 4
@@ -106,10 +110,15 @@ def _print_sum(found: Forecast, console: Console) -> None:
     say(f"{counted(len(found.estimates), 'run')} to do{many}{done}", console)
     if not found.estimates:
         return
+    unknown = sum(estimate.calibration is None for estimate in found.estimates)
+    if unknown == len(found.estimates):
+        say("what that takes cannot be estimated", console)
+        return
+    without = f" without the {counted(unknown, 'run')} that cannot be estimated" if unknown else ""
     device = f", {found.device_bytes / 2**30:.2f} GiB on the device" if found.device_bytes else ""
     say(
         f"about {duration(found.seconds)}; at least {found.process_bytes / 2**30:.2f} GiB of memory{device}; "
-        f"{found.disk_bytes / 2**20:,.1f} MiB of disk",
+        f"{found.disk_bytes / 2**20:,.1f} MiB of disk{without}",
         console,
     )
     for note in found.notes:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench.cli.console import DEFAULT_STORE, Out, open_console, read_positive, say
+from bench.cli.console import DEFAULT_STORE, Out, open_console, read_folder, read_positive, say
 from bench.errors import UserError
 
 _HELP = "Compare answers pairwise, serve a judge of answers, or see whether one can be asked."
@@ -71,6 +71,7 @@ def serve(
     from tasks.base import LANGUAGE_MODEL
     from tasks.data.lock import RevisionLock
     from tasks.judge import LocalJudgeServer
+    from tasks.judge.conversation import messages_prompt
 
     quiet_libraries()
     read_positive(max_new_tokens, "--max-new-tokens")
@@ -78,6 +79,10 @@ def serve(
     target = choose_device(device)
     revision = base.weights.revision(RevisionLock(Store(out).lock_file))
     tokenizer = base.tokenizer(revision)
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"{base.name} is no causal language model: its tokenizer has no end of text; name another")
+    # Here a wrong template is one sentence; later it would be the answer to every question.
+    messages_prompt([{"role": "user", "content": _CHECK}], tokenizer, template)
     weights = base.load(LANGUAGE_MODEL, revision).to(target)  # type: ignore[arg-type]
     # Judgments are kept under the judge's name: it must change with all that changes them.
     fixed = {"revision": revision, "template": template, "begins": begins, "max_new_tokens": max_new_tokens}
@@ -136,7 +141,9 @@ def compare(
     max_tokens: MaxTokens = 2048,
     limit_name: Limit = LimitName.MAX_TOKENS,
     temperature: Temperature = True,
-    data_root: Annotated[Path | None, typer.Option(help="Where the runs had their data from.")] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Where the runs had their data from.", parser=read_folder, metavar="DIR")
+    ] = None,
     out: Out = DEFAULT_STORE,
 ) -> None:
     """Have a judge compare the answers that two methods' runs have left, in both orders, seed by seed.

@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.console import DEFAULT_STORE, Out, read_fractions, say
+from bench.cli.console import DEFAULT_STORE, DataRoot, Out, read_fractions, say
 from bench.cli.execution import Device, Execution, Workers
 from bench.cli.forecasting import print_forecast
 from bench.cli.run import (
     AUTO,
     BudgetMode,
     Budgets,
-    DataRoot,
     EvaluationLimit,
     Judge,
     Limit,
@@ -38,7 +37,9 @@ def plan(
     tasks: Tasks = None,
     suite: SuiteName = AUTO,
     model: Model = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds, by comma.", metavar="1,2,3")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Seeds, by comma; the suite's unless given.", metavar="1,2,3")
+    ] = None,
     limit: Limit = None,
     evaluation_limit: EvaluationLimit = None,
     set_: Sets = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.console import open_console, read_bytes, read_names, read_positive, read_seeds, say
+from bench.cli.console import open_console, read_bytes, read_folder, read_names, read_positive, read_seeds, say
 from bench.cli.reach import find_reachable
 from bench.errors import UserError
 
@@ -55,7 +55,10 @@ def profile(
     ] = None,
     trace: Annotated[bool, typer.Option("--trace", help="Write a torch.profiler trace of a step of each.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; an accelerator if there is one.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for profile.json, .csv, .md and curves.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for profile.json, .csv, .md and curves.", parser=read_folder, metavar="DIR"),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Go on where others compute on the device.")] = False,
 ) -> None:
     """Measure what methods cost: time, memory, energy, operations; LoRA and the frozen floor go along as references."""

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from bench.cli.console import (
     DEFAULT_STORE,
+    DataRoot,
     Out,
     counted,
     open_console,
@@ -40,6 +41,7 @@ from bench.cli.execution import (
     MemoryLimit,
     Overwrite,
     Partition,
+    Redone,
     ReportTo,
     Retries,
     RunsPerJob,
@@ -74,10 +76,15 @@ class BudgetMode(StrEnum):
     PATTERN = "pattern"
 
 
-Methods = Annotated[str | None, typer.Option(help="Methods, by comma.", metavar="A,B")]
-Tasks = Annotated[str | None, typer.Option(help="Tasks or task groups, by comma.", metavar="A,B")]
+Methods = Annotated[str | None, typer.Option(help="Methods, by comma; the suite's unless given.", metavar="A,B")]
+Tasks = Annotated[
+    str | None,
+    typer.Option(help="Tasks, task groups or YAML files, by comma; the suite's unless given.", metavar="A,B"),
+]
 SuiteName = Annotated[str, typer.Option(help="auto, a suite's name, or a YAML file.")]
-Model = Annotated[str | None, typer.Option(help="Base model: a name, a hub id or a local folder.")]
+Model = Annotated[
+    str | None, typer.Option(help="Base model: a name, a hub id or a local folder; the suite's unless given.")
+]
 Limit = Annotated[int | None, typer.Option(help="At most so many examples of each split.")]
 EvaluationLimit = Annotated[
     int | None, typer.Option(help="At most so many examples of the selection split and of each reported subset.")
@@ -87,10 +94,9 @@ Sets = Annotated[
     typer.Option(
         "--set",
         metavar="METHOD.KEY=VALUE",
-        help="A hyper-parameter; train.KEY for the training's, TASK.KEY for a task's.",
+        help="A hyper-parameter, such as lora.r=4; train.KEY for the training's, TASK.KEY for a task's.",
     ),
 ]
-DataRoot = Annotated[Path | None, typer.Option(help="Read data from here, one folder a task.")]
 Budgets = Annotated[
     str | None, typer.Option(help="Adapter parameters: 24000, 24k, 0.1%, match:lora(r=8); several by comma.")
 ]
@@ -114,7 +120,9 @@ def run(
     tasks: Tasks = None,
     suite: SuiteName = AUTO,
     model: Model = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds, by comma.", metavar="1,2,3")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Seeds, by comma; the suite's unless given.", metavar="1,2,3")
+    ] = None,
     limit: Limit = None,
     evaluation_limit: EvaluationLimit = None,
     set_: Sets = None,
@@ -134,9 +142,7 @@ def run(
     noise_floor: Annotated[
         int | None, typer.Option(help="Do the first run so many times, same seed, to see what chance alone changes.")
     ] = None,
-    overwrite: Annotated[
-        Overwrite, typer.Option(help="Runs with a record that are done again; cut ones go on, but with always.")
-    ] = Overwrite.FAILED,
+    overwrite: Redone = Overwrite.FAILED,
     device: Device = None,
     devices: Devices = None,
     workers: Workers = None,

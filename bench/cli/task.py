@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from bench.cli.console import DEFAULT_STORE, Out, open_console, read_positive, say
+from bench.cli.console import DEFAULT_STORE, DataRoot, Out, open_console, read_positive, say
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def check(
         int | None, typer.Option(help="Tokens of an example; the training's default if not given.")
     ] = None,
     examples: Annotated[int, typer.Option(help="How many examples to show.")] = 3,
-    data_root: Annotated[Path | None, typer.Option(help="Read data from here, one folder a task.")] = None,
+    data_root: DataRoot = None,
     out: Out = DEFAULT_STORE,
 ) -> None:
     """Read a task's data and show its splits, examples, labels, leaks, and the score of a constant prediction."""

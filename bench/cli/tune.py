@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from bench.cli.console import DEFAULT_STORE, Out, read_positive, read_seeds, say
+from bench.cli.console import DEFAULT_STORE, DataRoot, Out, read_positive, read_seeds, say
 from bench.cli.execution import Device, Execution, Isolate, Retries, Workers
 from bench.cli.forecasting import print_known_forecast
 from bench.cli.run import (
@@ -17,7 +17,6 @@ from bench.cli.run import (
     TUNED,
     BudgetMode,
     Budgets,
-    DataRoot,
     DryRun,
     EvaluationLimit,
     Limit,

@@ -1,14 +1,19 @@
 """Options that contradict each other or have no effect, and what a dry run tells apart."""
 
 import dataclasses
+import re
 
 import pytest
+from rich.console import Console
 
 from bench.cli.console import counted
 from bench.cli.execution import Cluster, Engine, Execution
+from bench.cli.forecasting import _print
 from bench.cli.planned_table import differences
 from bench.cli.reach import find_reachable
 from bench.errors import UserError
+from bench.forecast import Calibration, Estimate, Forecast
+from bench.planned import PlannedRun
 from bench.record import RunSpec
 
 
@@ -105,3 +110,48 @@ def test_a_step_is_not_measured_on_more_tokens_than_the_model_takes(bench, tiny_
     result = bench("budget", "--model", tiny_model, "--budget", "1ms", "--match", "step-time", "--seq", 9999)
     assert result.code == 2
     assert "--seq is 9999, and" in result.err
+
+
+COST = Calibration(0.02, 0.001, 5.0, 10, 2**30, None, 0, 0, 0, "now")
+
+
+def told(*estimates):
+    console = Console(width=160, record=True)
+    _print(Forecast(list(estimates), done=0, workers=1), console)
+    return console.export_text()
+
+
+def estimate(spec, **changes):
+    run = PlannedRun(spec, None)
+    return Estimate(run, **{"steps": 6, "seconds": 90.0, "calibration": COST, **changes})
+
+
+def test_a_forecast_has_a_row_for_each_size():
+    rows = told(estimate(SPEC), estimate(changed(seed=2)), estimate(changed(setting={"r": 400, "alpha": 16})))
+    assert re.search(r"glue/sst2 +lora \(r=8\) +2 ", rows)
+    assert re.search(r"glue/sst2 +lora \(r=400\) +1 ", rows)
+    budgets = [changed(budget={"asked": asked}) for asked in ("1k", "2k")]
+    assert re.search(r"lora within 1k +1 (.|\n)*lora within 2k +1 ", told(*map(estimate, budgets)))
+
+
+def test_what_cannot_be_estimated_is_not_counted_as_nothing():
+    failed = estimate(changed(method="poly"), calibration=None, failure="error, it cannot")
+    assert "1.00 GiB of memory; 0.0 MiB of disk without the 1 run that cannot be estimated" in told(
+        estimate(SPEC), failed
+    )
+    alone = told(failed)
+    assert "what that takes cannot be estimated" in alone
+    assert "GiB" not in alone
+
+
+def test_a_home_is_found_though_the_shell_did_not(bench, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert f'"{tmp_path}/store" is no store' in bench("status", "--out=~/store").err
+    assert "Invalid value for '--out'" in bench("status", "--out=~nobody-of-this-name/store").err
+
+
+@pytest.mark.parametrize("arguments", [["status", "--out", ""], ["run", "--data-root", ""], ["profile", "--out", ""]])
+def test_an_empty_path_is_not_the_working_folder(bench, arguments):
+    result = bench(*arguments, *(["--model", "bert-tiny"] if arguments[0] == "profile" else []))
+    assert result.code == 2
+    assert f"Invalid value for '{arguments[1]}': is empty; name a folder, or leave it out" in result.err

@@ -73,6 +73,18 @@ def test_a_port_that_is_taken_is_one_sentence(served):
     assert "the port 70000 cannot be used" in result.err
 
 
+def test_a_template_that_is_none_is_one_sentence(served):
+    result = served("--template", "vicunna_v1.1")["result"]
+    assert result.code == 2
+    assert 'there is no conversation template "vicunna_v1.1"; did you mean "vicuna_v1.1"?' in result.err
+
+
+def test_an_encoder_judges_nothing(bench, tiny_model):
+    result = bench("judge", "serve", "--model", tiny_model, "--device", "cpu")
+    assert result.code == 2
+    assert "is no causal language model: its tokenizer has no end of text" in result.err
+
+
 def test_a_check_shows_rating_time_and_model(bench):
     with endpoint([chat("Right. Rating: [[9]]")]) as stub:
         result = bench("judge", "check", f"gpt@{stub.url}", "--limit-name", "max_completion_tokens", "--no-temperature")

@@ -130,3 +130,11 @@ def test_values_for_a_task_of_a_file_are_the_suites_to_have():
         refuse_unknown_names(suite, ["glue/sst2"])
     refuse_unknown_names(suite, ["my/reviews"])
     refuse_unknown_names(suite.model_copy(update={"tasks": ("my_task.yaml",)}), ["glue/sst2"])
+
+
+def test_what_is_missing_beside_data_is_no_file(plan, monkeypatch):
+    for name in ("PARBENCH_JUDGE_KEY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match=r"cannot run: the judge .* needs an API key") as caught:
+        plan(tasks=("mt_bench",), options={"judge": "gpt-4@https://judge.invalid/v1"})
+    assert "--data-root" not in str(caught.value)
