@@ -43,7 +43,7 @@ def list_names(
     else:
         registry = _registry(what)
         rows = [(name, registry.entry(name).summary) for name in registry]
-    open_console().print(_two_columns(what.value, rows))
+    open_console().print(_two_columns(what.value, rows), markup=False)
 
 
 def _print_capabilities() -> None:

@@ -111,7 +111,7 @@ def tune_first(opened: Opened, request: Request, effort: Effort) -> Suite | None
     store, console = opened.store, opened.console
     studies = make_studies(opened.suite, request.overrides, effort, RevisionLock(store.lock_file))
     if request.dry_run:
-        console.print(_studies_table(studies, effort))
+        console.print(_studies_table(studies, effort), markup=False)
         # Of what a trial is like, its start tells all but the score; which are done is known when they are drawn.
         every = [run for study in studies for run in study.runs * effort.trials]
         print_known_forecast(every, store, opened.executor, console, lambda run: True)
