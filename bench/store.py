@@ -23,7 +23,7 @@ import shutil
 import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from bench.errors import UserError, did_you_mean
 from bench.log import close_log
 from bench.record import RunRecord, Status, from_json, to_json
 from bench.redaction import redact_file, redacted
+from bench.refusal import writable
 
 RECORD = "record.json"
 PREDICTIONS = "predictions.parquet"
@@ -237,20 +238,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     _sync(path.parent)
 
 
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn an operating system's refusal to write into a sentence.
-
-    Raises:
-        UserError: in place of the `OSError`.
-    """
-    try:
-        yield
-    except OSError as error:
-        where = error.filename or path
-        raise UserError(
-            f'cannot write to "{where}": {error.strerror}; free or allow it, or give another --out'
-        ) from error
+def explained(path: Path) -> AbstractContextManager[None]:
+    """Return a block in which a refusal to write into a store is a sentence, see `writable`."""
+    return writable(path, "another --out")
 
 
 def _sync(path: Path) -> None:

@@ -22,8 +22,8 @@ from typing import Literal
 from bench.claims import Claims
 from bench.errors import UserError
 from bench.record import RunRecord, to_json
+from bench.refusal import writable
 from bench.store import ADAPTER, Store, Unreadable, checksums, explained
-from tasks.data.refusal import writable
 
 _PIECE = 2**20
 _RUN_ID = re.compile(r"[0-9a-f]{16}")

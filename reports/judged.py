@@ -24,8 +24,8 @@ from reports.ranking import LEVEL
 from reports.render import escape, markdown_table
 from reports.statistics import Estimate, Interval, Scores, estimate
 from reports.tables import NOTHING, Table
-from tasks.judge import FailureKind, PairSummary, summarise_pairs
-from tasks.judge.judging import is_failure
+from tasks.judge import PairSummary, summarise_pairs
+from tasks.judge.judging import refuse_passing
 
 # In the store: the results, and under `JUDGMENTS` the raw judgments behind them.
 FOLDER = "comparisons"
@@ -163,13 +163,7 @@ def check_judged(judged: Judged) -> None:
         UserError: there are none, or some might be had.
     """
     rows = judged.compared
-    pairs = [one for row in zip(rows["problems"], rows["errors"], strict=True) for one in zip(*row, strict=True)]
-    passing = [error for problem, error in pairs if is_failure(problem) and FailureKind(problem).passing]
-    if passing:
-        raise UserError(
-            f"{len(passing)} of {len(pairs)} judgments could not be had from {judged.name}: {passing[0]}; give the "
-            "command again: the others are kept and will not be asked again"
-        ) from ConnectionError(passing[0])
+    refuse_passing(rows, judged.name, "give the command again")
     if rows["winner"].isna().all():
         raise UserError(
             f"the judge {judged.name} has decided none of {len(rows)} comparisons: {next(judged._missing())} Name a "

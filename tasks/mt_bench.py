@@ -36,7 +36,6 @@ from tasks.judge import (
     MT_BENCH,
     VICUNA_BENCH,
     ApiKey,
-    FailureKind,
     JudgeClient,
     JudgeSettings,
     JudgeSpec,
@@ -49,7 +48,7 @@ from tasks.judge import (
     judge_answers,
     summarise,
 )
-from tasks.judge.judging import is_failure
+from tasks.judge.judging import refuse_passing
 from tasks.judge.prompts import JudgePrompt, prompt_name
 from tasks.judge.questions import MT_BENCH_PACKAGE, OFFICIAL_HASHES
 from tasks.judge.rows import by_question, by_turn, turn_columns
@@ -304,13 +303,7 @@ def _refuse(judged: pd.DataFrame, judge: str) -> None:
     Raises:
         UserError: there are none, or some might be had.
     """
-    pairs = [pair for row in zip(judged["problems"], judged["errors"], strict=True) for pair in zip(*row, strict=True)]
-    passing = [error for problem, error in pairs if is_failure(problem) and FailureKind(problem).passing]
-    if passing:
-        raise UserError(
-            f"{len(passing)} of {len(pairs)} judgments could not be had from {judge}: {passing[0]}; run again: the "
-            "others are kept and will not be asked again"
-        ) from ConnectionError(passing[0])
+    pairs = refuse_passing(judged, judge, "run again")
     counted = Counter(problem for problem, _ in pairs if problem)
     said = ", ".join(f"{count} {problem.replace('_', ' ')}" for problem, count in counted.items())
     first = next((f" ({error})" for _, error in pairs if error), "")

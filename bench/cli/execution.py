@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -36,100 +37,56 @@ class Engine(StrEnum):
 SILENT_MINUTES = 60.0
 
 # Parts of a long help, each with columns of its own.
-RUNS, CLUSTER = "How the runs are done", "On a cluster"
+_run_option = partial(typer.Option, rich_help_panel="How the runs are done")
+_cluster_option = partial(typer.Option, rich_help_panel="On a cluster")
 
-EngineName = Annotated[
-    Engine,
-    typer.Option("--executor", help="This machine, a Ray cluster, or jobs of Slurm.", rich_help_panel=CLUSTER),
-]
+EngineName = Annotated[Engine, _cluster_option("--executor", help="This machine, a Ray cluster, or jobs of Slurm.")]
 Address = Annotated[
-    str | None,
-    typer.Option(help="Ray: the cluster's; one on this machine alone is begun unless given.", rich_help_panel=CLUSTER),
+    str | None, _cluster_option(help="Ray: the cluster's; one on this machine alone is begun unless given.")
 ]
-CpusPerRun = Annotated[int, typer.Option(help="CPUs of each run.", rich_help_panel=CLUSTER)]
+CpusPerRun = Annotated[int, _cluster_option(help="CPUs of each run.")]
 GpusPerRun = Annotated[
-    float | None,
-    typer.Option(help="GPUs of each run: 0 or 1, and with Ray also a share of one.", rich_help_panel=CLUSTER),
+    float | None, _cluster_option(help="GPUs of each run: 0 or 1, and with Ray also a share of one.")
 ]
-Partition = Annotated[str | None, typer.Option(help="Slurm: the name of its partition.", rich_help_panel=CLUSTER)]
-JobMinutes = Annotated[
-    int,
-    typer.Option(help="Slurm: minutes of a job, which is queued again when they are over.", rich_help_panel=CLUSTER),
-]
-RunsPerJob = Annotated[
-    int, typer.Option(help="Slurm: runs of a job, done one after the other.", rich_help_panel=CLUSTER)
-]
+Partition = Annotated[str | None, _cluster_option(help="Slurm: the name of its partition.")]
+JobMinutes = Annotated[int, _cluster_option(help="Slurm: minutes of a job, which is queued again when they are over.")]
+RunsPerJob = Annotated[int, _cluster_option(help="Slurm: runs of a job, done one after the other.")]
 Redone = Annotated[
     Overwrite,
-    typer.Option(
-        help="Runs that are done again though they have a record. What was cut off goes on; with always, anew.",
-        rich_help_panel=RUNS,
+    _run_option(
+        help="Runs that are done again though they have a record. What was cut off goes on; with always, anew."
     ),
 ]
-Device = Annotated[
-    str | None,
-    typer.Option(help="cpu, cuda or cuda:N; an accelerator if there is one, unless given.", rich_help_panel=RUNS),
-]
-Devices = Annotated[
-    str | None, typer.Option(help="CUDA devices to share the runs, by comma.", metavar="0,1", rich_help_panel=RUNS)
-]
+Device = Annotated[str | None, _run_option(help="cpu, cuda or cuda:N; an accelerator if there is one, unless given.")]
+Devices = Annotated[str | None, _run_option(help="CUDA devices to share the runs, by comma.", metavar="0,1")]
 Workers = Annotated[
     int | None,
-    typer.Option(
-        help="Runs at a time; one for each device unless given. More share an accelerator where they are known to fit.",
-        rich_help_panel=RUNS,
+    _run_option(
+        help="Runs at a time; one for each device unless given. More share an accelerator where they are known to fit."
     ),
 ]
 Isolate = Annotated[
-    bool,
-    typer.Option(
-        help="Each run in a process of its own, or all in this one (no limits, a crash ends all).",
-        rich_help_panel=RUNS,
-    ),
+    bool, _run_option(help="Each run in a process of its own, or all in this one (no limits, a crash ends all).")
 ]
-TimeLimit = Annotated[
-    float | None,
-    typer.Option(help="Minutes that a run may take; no limit unless given.", rich_help_panel=RUNS),
-]
+TimeLimit = Annotated[float | None, _run_option(help="Minutes that a run may take; no limit unless given.")]
 SilenceLimit = Annotated[
-    float | None,
-    typer.Option(
-        help=f"Minutes that a run may go without a step; {SILENT_MINUTES:g} unless given.", rich_help_panel=RUNS
-    ),
+    float | None, _run_option(help=f"Minutes that a run may go without a step; {SILENT_MINUTES:g} unless given.")
 ]
-MemoryLimit = Annotated[
-    str | None, typer.Option(help="Memory that a run's process may use, such as 8GiB.", rich_help_panel=RUNS)
-]
-Retries = Annotated[
-    int,
-    typer.Option(help="Further tries after what may pass: a killed process, a lost connection.", rich_help_panel=RUNS),
-]
-FailFast = Annotated[
-    bool, typer.Option("--fail-fast", help="End all at the first run that fails.", rich_help_panel=RUNS)
-]
+MemoryLimit = Annotated[str | None, _run_option(help="Memory that a run's process may use, such as 8GiB.")]
+Retries = Annotated[int, _run_option(help="Further tries after what may pass: a killed process, a lost connection.")]
+FailFast = Annotated[bool, _run_option("--fail-fast", help="End all at the first run that fails.")]
 Deterministic = Annotated[
-    bool,
-    typer.Option("--deterministic", help="Refuse whatever has no deterministic implementation.", rich_help_panel=RUNS),
+    bool, _run_option("--deterministic", help="Refuse whatever has no deterministic implementation.")
 ]
 ReportTo = Annotated[
     str | None,
-    typer.Option(
-        help="Trackers of the training's progress, by comma: tensorboard, wandb, mlflow.",
-        metavar="A,B",
-        rich_help_panel=RUNS,
-    ),
+    _run_option(help="Trackers of the training's progress, by comma: tensorboard, wandb, mlflow.", metavar="A,B"),
 ]
 
 
-# The option that gives each field of `Cluster`, and the engines that take it.
-_TAKEN_BY = {
-    "address": ("--address", (Engine.RAY,)),
-    "cpus": ("--cpus-per-run", (Engine.RAY, Engine.SLURM)),
-    "gpus": ("--gpus-per-run", (Engine.RAY, Engine.SLURM)),
-    "partition": ("--partition", (Engine.SLURM,)),
-    "minutes": ("--job-minutes", (Engine.SLURM,)),
-    "runs_per_job": ("--runs-per-job", (Engine.SLURM,)),
-}
+def _taken_by(*engines: Engine, option: str, default: Any) -> Any:
+    """Return the field for an option that only some engines take."""
+    return field(default=default, metadata={"option": option, "engines": engines})
 
 
 @dataclass(frozen=True)
@@ -137,12 +94,12 @@ class Cluster:
     """What the user has asked a cluster for."""
 
     engine: Engine = Engine.LOCAL
-    address: str | None = None
-    cpus: int = 1
-    gpus: float | None = None
-    partition: str | None = None
-    minutes: int = 240
-    runs_per_job: int = 1
+    address: str | None = _taken_by(Engine.RAY, option="--address", default=None)
+    cpus: int = _taken_by(Engine.RAY, Engine.SLURM, option="--cpus-per-run", default=1)
+    gpus: float | None = _taken_by(Engine.RAY, Engine.SLURM, option="--gpus-per-run", default=None)
+    partition: str | None = _taken_by(Engine.SLURM, option="--partition", default=None)
+    minutes: int = _taken_by(Engine.SLURM, option="--job-minutes", default=240)
+    runs_per_job: int = _taken_by(Engine.SLURM, option="--runs-per-job", default=1)
 
     def check(self) -> None:
         """Make sure that the engine takes what is given: an option without effect is a mistake.
@@ -151,8 +108,9 @@ class Cluster:
             UserError: it does not.
         """
         for entry in fields(self):
-            option, engines = _TAKEN_BY.get(entry.name, ("", tuple(Engine)))
+            engines = entry.metadata.get("engines", Engine)
             if self.engine not in engines and getattr(self, entry.name) != entry.default:
+                option = entry.metadata["option"]
                 raise UserError(f"{option} goes with --executor {' or '.join(engines)}, not with {self.engine}")
 
     def executor(self, limits: Limits, workers: int | None, deterministic: bool, trackers: tuple[str, ...]) -> Executor:

@@ -17,12 +17,13 @@ import psutil
 
 from bench import environment
 from bench.errors import UserError
-from bench.execute import Limits, failed
+from bench.execute import Limits
 from bench.execute.giving_up import give_up
-from bench.execute.interrupt import Interrupt, until_interrupted
+from bench.execute.interrupt import until_interrupted
 from bench.execute.packing import Packing
 from bench.execute.peaks import Peaks
-from bench.execute.queue import LOOK_SECONDS, Queue
+from bench.execute.queue import Queue
+from bench.execute.session import Session
 from bench.execute.worker import OUTPUT, News, Order, Worker, start
 from bench.planned import PlannedRun
 from bench.progress import Progress
@@ -91,7 +92,7 @@ class _Job:
 
 
 @dataclass
-class _Session:
+class _Session(Session):
     """One call of the executor."""
 
     executor: LocalExecutor
@@ -105,45 +106,46 @@ class _Session:
     kernel_kills: int = field(default_factory=lambda: _kernel_kills())
 
     def __post_init__(self) -> None:
+        self.limits = self.executor.limits
         devices = self.executor.devices
         self.packing = Packing(_memories(devices), len(devices))
         accelerators = {_accelerator(name) for name, size in self.packing.memory.items() if size is not None}
         self.peaks = Peaks(self.store, accelerators) if accelerators else None
 
-    def records(self, interrupt: Interrupt) -> Iterator[RunRecord]:
-        stopping = False
-        while self.jobs or self.queue:
-            if interrupt.asked and not stopping:
-                stopping = True
-                self.queue.give_up()
-                for job in self.jobs:
-                    job.worker.stop()
-            while len(self.jobs) < self.packing.workers and (run := self.queue.take(self._has_place)) is not None:
-                self._begin(run)
-            for found in self.queue.done_elsewhere():
-                self._learn(found)
-                if found.run_id in self.tries:  # it was put back here before
-                    self.progress.end(found)
-                yield found
-            if not self.jobs:
-                time.sleep(LOOK_SECONDS)
-                continue
-            self._listen()
-            self.queue.claims.renew()
-            for job in [job for job in self.jobs if not job.worker.process.is_alive()]:
-                self._hear(job)
-                self.jobs.remove(job)
-                self.packing.leave(job.run_id)
-                record = self._end(job)
-                if record is None:
-                    continue
+    def is_busy(self) -> bool:
+        """See `Session`."""
+        return bool(self.jobs)
+
+    def stop_all(self) -> None:
+        """See `Session`."""
+        for job in self.jobs:
+            job.worker.stop()
+
+    def hand_out(self) -> None:
+        """See `Session`."""
+        while len(self.jobs) < self.packing.workers and (run := self.queue.take(self._has_place)) is not None:
+            self._begin(run)
+
+    def notice(self, found: RunRecord) -> bool:
+        """See `Session`."""
+        self._learn(found)
+        return found.run_id in self.tries
+
+    def ended(self) -> Iterator[RunRecord]:
+        """See `Session`."""
+        self._listen()
+        self.queue.claims.renew()
+        for job in [job for job in self.jobs if not job.worker.process.is_alive()]:
+            self._hear(job)
+            self.jobs.remove(job)
+            self.packing.leave(job.run_id)
+            record = self._end(job)
+            if record is not None:
                 self._learn(record)
-                self.progress.end(record)
                 yield record
-                if self.executor.limits.fail_fast and failed(record):
-                    return
 
     def kill_all(self) -> None:
+        """End the runs at work without waiting for them."""
         for job in self.jobs:
             job.worker.kill()
         self.jobs.clear()

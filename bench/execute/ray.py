@@ -20,11 +20,12 @@ from typing import Any
 from bench import environment
 from bench.claims import Entrusted
 from bench.errors import UserError
-from bench.execute import Limits, failed
+from bench.execute import Limits
 from bench.execute.giving_up import give_up
-from bench.execute.interrupt import Interrupt, until_interrupted
+from bench.execute.interrupt import until_interrupted
 from bench.execute.local import LocalExecutor, check_data
-from bench.execute.queue import LOOK_SECONDS, Queue
+from bench.execute.queue import Queue
+from bench.execute.session import Session
 from bench.planned import PlannedRun
 from bench.progress import Progress, SilentProgress
 from bench.record import RunRecord, RunSpec, Status
@@ -89,7 +90,7 @@ class _Job:
 
 
 @dataclass
-class _Session:
+class _Session(Session):
     """One call of the executor."""
 
     executor: RayExecutor
@@ -103,41 +104,44 @@ class _Session:
     def __post_init__(self) -> None:
         from ray.util.queue import Queue as Mailbox
 
+        self.limits = self.executor.limits
         self.mailbox = Mailbox(actor_options={"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1})
 
-    def records(self, interrupt: Interrupt) -> Iterator[RunRecord]:
+    def is_busy(self) -> bool:
+        """See `Session`."""
+        return bool(self.jobs)
+
+    def stop_all(self) -> None:
+        """See `Session`."""
         import ray
 
-        stopping = False
-        while self.jobs or self.queue:
-            if interrupt.asked and not stopping:
-                stopping = True
-                self.queue.give_up()
-                for reference in self.jobs:
-                    # In its task this is a Ctrl-C, which saves the present step.
-                    ray.cancel(reference)
-            while len(self.jobs) < self._room() and (run := self.queue.take()) is not None:
-                self._hand_out(run)
-            for found in self.queue.done_elsewhere():
-                if self.lost[found.run_id]:  # it was put back here before
-                    self.progress.end(found)
-                yield found
-            if not self.jobs:
-                time.sleep(LOOK_SECONDS)
-                continue
-            ended, _ = ray.wait(list(self.jobs), timeout=_TICK_SECONDS)
-            self._hear()
-            self.queue.claims.renew()
-            for reference in ended:
-                record = self._end(reference, self.jobs.pop(reference), stopping)
-                if record is None:
-                    continue
-                self.progress.end(record)
+        for reference in self.jobs:
+            # In its task this is a Ctrl-C, which saves the present step.
+            ray.cancel(reference)
+
+    def hand_out(self) -> None:
+        """See `Session`."""
+        while len(self.jobs) < self._room() and (run := self.queue.take()) is not None:
+            self._begin(run)
+
+    def notice(self, found: RunRecord) -> bool:
+        """See `Session`."""
+        return bool(self.lost[found.run_id])
+
+    def ended(self) -> Iterator[RunRecord]:
+        """See `Session`."""
+        import ray
+
+        ended, _ = ray.wait(list(self.jobs), timeout=_TICK_SECONDS)
+        self._hear()
+        self.queue.claims.renew()
+        for reference in ended:
+            record = self._end(reference, self.jobs.pop(reference))
+            if record is not None:
                 yield record
-                if self.executor.limits.fail_fast and failed(record):
-                    return
 
     def cancel_all(self) -> None:
+        """End the runs at work without waiting for them, and the news of them."""
         import ray
 
         for reference in self.jobs:
@@ -160,7 +164,7 @@ class _Session:
         # One is always handed out: a cluster that grows on demand grows for it.
         return max(1, room)
 
-    def _hand_out(self, run: PlannedRun) -> None:
+    def _begin(self, run: PlannedRun) -> None:
         import ray
 
         run_id, executor = run.spec.run_id, self.executor
@@ -189,11 +193,11 @@ class _Session:
             if run_id in runs:
                 self.progress.step(runs[run_id], *step)
 
-    def _end(self, reference: Any, job: _Job, stopping: bool) -> RunRecord | None:
+    def _end(self, reference: Any, job: _Job) -> RunRecord | None:
         """Return the record of a run whose task has ended, or ``None`` where it was stopped or is tried again."""
         import ray
 
-        run_id = job.run.spec.run_id
+        run_id, stopping = job.run.spec.run_id, self.stopping
         reason = "its task has ended without a record"
         try:
             if ray.get(reference):

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import UserError
+from bench.refusal import readable
 from tasks.data.folder import ENDINGS, as_dataset, read_table
 from tasks.data.image_files import class_names, image_files, read_class_folders
-from tasks.data.refusal import readable
 from tasks.data.source import DataRef
 
 if TYPE_CHECKING:

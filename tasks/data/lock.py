@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UserError
-from tasks.data.refusal import readable, writable
+from bench.refusal import readable, writable
 
 
 @dataclass(frozen=True)

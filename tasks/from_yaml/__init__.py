@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, did_you_mean
+from bench.refusal import readable
 from bench.validation import validated
 from tasks import TASKS
 from tasks.base import Task
@@ -30,7 +31,6 @@ from tasks.data.files import TaskFiles
 from tasks.data.hub import HubSource
 from tasks.data.image_files import image_files, sayable
 from tasks.data.lock import RevisionLock
-from tasks.data.refusal import readable
 from tasks.from_yaml.kinds import data_ref, dumped, made
 from tasks.from_yaml.reading import read_mapping
 from tasks.from_yaml.schema import KINDS, Definition

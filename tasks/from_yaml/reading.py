@@ -9,7 +9,7 @@ import yaml
 
 from bench.errors import UserError
 from bench.plain_yaml import UniqueKeysLoader, read_yaml
-from tasks.data.refusal import readable
+from bench.refusal import readable
 
 # No description of a task is longer; what is, is something else.
 MOST_BYTES = 256 * 1024

@@ -7,9 +7,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from bench.errors import UserError
 from tasks.judge.asking import JudgeSettings, Progress, ask_all
 from tasks.judge.cache import JudgmentCache
-from tasks.judge.outcome import Failure, Inquiry, Judge, Reply
+from tasks.judge.outcome import Failure, FailureKind, Inquiry, Judge, Reply
 from tasks.judge.prompts import prompt_name, single_fields
 from tasks.judge.questions import Question, QuestionSet, check_answers
 from tasks.judge.verdict import RatingProblem, parse_rating
@@ -138,3 +139,24 @@ def _rated(outcomes: Sequence[Reply | Failure]) -> dict[str, Any]:
 def is_failure(problem: str) -> bool:
     """Tell whether a problem means that there is no judgment at all, rather than one without a rating."""
     return bool(problem) and problem not in set(RatingProblem)
+
+
+def refuse_passing(judged: pd.DataFrame, judge: str, again: str) -> list[tuple[str, str]]:
+    """Return the problem and the error of every judgment, both empty where there is none.
+
+    Args:
+        judged: rows with the columns ``problems`` and ``errors`` of `judge_answers`, or of a comparison.
+        judge: its name.
+        again: what the user is to do where judgments are missing that another try might bring.
+
+    Raises:
+        UserError: such are missing; caused by a `ConnectionError`, since it may pass.
+    """
+    pairs = [pair for row in zip(judged["problems"], judged["errors"], strict=True) for pair in zip(*row, strict=True)]
+    passing = [error for problem, error in pairs if is_failure(problem) and FailureKind(problem).passing]
+    if passing:
+        raise UserError(
+            f"{len(passing)} of {len(pairs)} judgments could not be had from {judge}: {passing[0]}; {again}: the "
+            "others are kept and will not be asked again"
+        ) from ConnectionError(passing[0])
+    return pairs

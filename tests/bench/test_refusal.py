@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.errors import UserError
+from bench.refusal import readable, writable
 from tasks.data.lock import RevisionLock
-from tasks.data.refusal import readable, writable
 from tasks.from_yaml import task_of_file
 from tests.tasks.test_from_yaml import unusable
 from tests.tasks.yaml_files import DATA, IMAGES, TEXTS, task_file

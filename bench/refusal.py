@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,8 +28,11 @@ def readable(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def writable(path: Path) -> Iterator[None]:
+def writable(path: Path, instead: str = "another folder") -> Iterator[None]:
     """Turn a refusal to write into a sentence.
+
+    Args:
+        instead: what the user may give in place of it.
 
     Raises:
         UserError: in place of the `OSError`.
@@ -37,13 +41,13 @@ def writable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f'cannot write to "{_named(error, path)}": {_why(error)}; free or allow it, or give another folder'
+            f'cannot write to "{_named(error, path)}": {_why(error)}; free or allow it, or give {instead}'
         ) from error
 
 
 def _named(error: OSError, path: Path) -> str:
     name = str(error.filename or path)
-    return name if len(name) <= _MOST_CHARACTERS else f"{name[:_MOST_CHARACTERS]}..."
+    return name if error.errno != errno.ENAMETOOLONG else f"{name[:_MOST_CHARACTERS]}..."
 
 
 def _why(error: OSError) -> str:

@@ -1,0 +1,70 @@
+"""What one call of an executor does over and over: hand out runs, wait for those at work, and heed Ctrl-C."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+from bench.execute import Limits, failed
+from bench.execute.interrupt import Interrupt
+from bench.execute.queue import LOOK_SECONDS, Queue
+from bench.progress import Progress
+from bench.record import RunRecord
+
+
+class Session(ABC):
+    """One call of an executor that has several runs at work.
+
+    Attributes:
+        queue: what is left to do.
+        progress: is told of the end of every run that it was told the beginning of.
+        limits: when all are given up.
+        stopping: whether the user has asked for it: the runs at work save their present step, and no other begins.
+    """
+
+    queue: Queue
+    progress: Progress
+    limits: Limits
+    stopping: bool = False
+
+    def records(self, interrupt: Interrupt) -> Iterator[RunRecord]:
+        """Yield the record of every run, as it comes, until all are done, or are stopped."""
+        while self.is_busy() or self.queue:
+            if interrupt.asked and not self.stopping:
+                self.stopping = True
+                self.queue.give_up()
+                self.stop_all()
+            self.hand_out()
+            for found in self.queue.done_elsewhere():
+                if self.notice(found):  # it had begun, and was put back here
+                    self.progress.end(found)
+                yield found
+            if not self.is_busy():
+                time.sleep(LOOK_SECONDS)
+                continue
+            for record in self.ended():
+                self.progress.end(record)
+                yield record
+                if self.limits.fail_fast and failed(record):
+                    return
+
+    @abstractmethod
+    def is_busy(self) -> bool:
+        """Tell whether any run is at work."""
+
+    @abstractmethod
+    def stop_all(self) -> None:
+        """Ask the runs at work to save their present step and end."""
+
+    @abstractmethod
+    def hand_out(self) -> None:
+        """Set as many runs to work as there is room for."""
+
+    @abstractmethod
+    def notice(self, found: RunRecord) -> bool:
+        """Take note of what somebody else has done, and tell whether it had begun here before."""
+
+    @abstractmethod
+    def ended(self) -> Iterator[RunRecord]:
+        """Wait for a tick at most, renew the claims, and yield the records of the runs that have ended by then."""
