@@ -29,11 +29,8 @@ class FourierBasis(Basis):
         """See `Basis`."""
         return torch.view_as_real(torch.fft.rfft(values)).flatten(-2)
 
-    def inverse(self, spectrum: Tensor) -> Tensor:
-        """See `Basis`."""
-        shares = self.constant("shares", spectrum.dtype, spectrum.device, self._make_shares)
-        waves = torch.view_as_complex(spectrum.mul_(shares).unflatten(-1, (-1, 2)))
-        return torch.fft.irfft(waves, n=self.size, norm="forward")
+    def order(self, device: torch.device) -> None:
+        """See `Basis`: none but their own."""
 
     def _make_matrix(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         # One period of values in float64, on the CPU, which always can, serves all entries at full precision.
@@ -43,9 +40,6 @@ class FourierBasis(Basis):
         cosines, sines = (wave.to(dtype).to(device)[steps] for wave in (angles.cos(), -angles.sin()))
         return torch.stack((cosines, sines), dim=1).flatten(0, 1)
 
-    def _make_shares(self, dtype: torch.dtype, device: torch.device) -> Tensor:
-        # The inverse real FFT adds the mirror image of every wave but of those that are their own.
-        shares = torch.full((self.slots // 2, 2), 0.5, dtype=dtype, device=device)
-        own = [0, self.size // 2] if self.size % 2 == 0 else [0]
-        shares[own] = torch.tensor([1.0, 0.0], dtype=dtype, device=device)
-        return shares.flatten()
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        ones = torch.ones(self.slots // 2, dtype=torch.float64, device="cpu")
+        return ones, torch.zeros_like(ones)

@@ -11,9 +11,11 @@ from peft.tuners.fourierft import FourierFTLinear
 from torch import Tensor, nn
 
 from methods.fourierft_fast.basis import FourierBasis
-from methods.loca.folded import KeptUpdate, foldable, folded_linear, keeps_update, update_linear
+from methods.loca.folded import KeptUpdate, foldable, folded_linear, update_linear
+from methods.loca.outer_products import OuterProducts
+from methods.loca.precision import at_least_float32
 from methods.loca.remembered import Remembered
-from methods.loca.spectrum import Cells, SparseSpectrum, at_least_float32
+from methods.loca.spectrum import Cells, SparseSpectrum
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,26 @@ class FourierUpdate:
 
     arity: ClassVar[int] = 2
 
-    def delta(self, *parameters: Tensor) -> Tensor:
-        """``scaling Re(ifft2(S))``, shape ``(p, q)``."""
+    def delta(self, *parameters: Tensor, onto: Tensor | None = None) -> Tensor:
+        """``scaling Re(ifft2(S))``, shape ``(p, q)``; see `methods.loca.folded.Update`."""
+        values, cells = self._weighted_products(*parameters)
+        return self.spectrum.synthesise(values, cells, onto)
+
+    def multiplies_by_rows(self, *parameters: Tensor) -> bool:
+        """See `methods.loca.outer_products.FactoredUpdate`."""
+        return self.spectrum.multiplies_by_rows(2 * len(parameters[0]))
+
+    def outer_products(self, dtype: torch.dtype, *parameters: Tensor) -> OuterProducts:
+        """Two for each entry: of the cosines, and of the sines."""
+        values, cells = self._weighted_products(*parameters)
+        return OuterProducts(values, *self.spectrum.rows(cells, dtype))
+
+    def first_gradient(self, entries: Tensor, *parameters: Tensor) -> Tensor:
+        """That of the entries of ``S``."""
         values, places = parameters
-        values = at_least_float32(values) * self._unit
-        cells, signs = self._products(places)
-        return self.spectrum.synthesise(torch.cat((values, values * signs)), cells)
+        cosines, sines = entries.chunk(2)
+        _, signs = self._products(places)
+        return (self._unit * (cosines + sines * signs)).to(values.dtype)
 
     def gradients(
         self, grad_y: Tensor, x: Tensor, needed: Sequence[bool], *parameters: Tensor
@@ -50,14 +66,18 @@ class FourierUpdate:
         values, places = parameters
         if not needed[0]:
             return None, None
-        cells, signs = self._products(places)
-        cosines, sines = self.spectrum.entries_of_product(grad_y, x, cells).chunk(2)
-        return (self._unit * (cosines + sines * signs)).to(values.dtype), None
+        cells, _ = self._products(places)
+        return self.first_gradient(self.spectrum.entries_of_product(grad_y, x, cells), values, places), None
 
     @property
     def _unit(self) -> float:
         p, q = self.spectrum.shape
         return self.scaling / (p * q)
+
+    def _weighted_products(self, values: Tensor, places: Tensor) -> tuple[Tensor, Cells]:
+        cells, signs = self._products(places)
+        values = at_least_float32(values) * self._unit
+        return torch.cat((values, values * signs)), cells
 
     def _products(self, places: Tensor) -> tuple[Cells, Tensor]:
         """Basis vectors of rows and columns, of the cosines and then of the sines, ``(2n,)``, and the sines' signs."""
@@ -98,7 +118,8 @@ class FastFourierFTLinear(FourierFTLinear):
             for adapter in adapters
         ]
         parameters = [tensor for adapter in adapters for tensor in self._parameters_of(adapter)]
-        kept = self._kept if keeps_update(self._keep_update, x.device) else None
+        keep = x.device.type == "cpu" if self._keep_update is None else self._keep_update
+        kept = self._kept if keep else None
         if not (args or kwargs) and foldable(self.base_layer, x):
             return folded_linear(self.base_layer, x, updates, parameters, kept).to(x.dtype)
         result = self.base_layer(x, *args, **kwargs)
@@ -119,7 +140,8 @@ def compute_fast(model: nn.Module, keep_update: bool | None = None) -> None:
 
     Args:
         keep_update: as in `methods.loca.LocaConfig`: whether each layer keeps its weight update while the parameters
-            stay the same, at the price of as much memory as the adapted weights; by default on the CPU alone.
+            stay the same, at the price of as much memory as the adapted weights; by default on the CPU, where building
+            it takes longest.
 
     Raises:
         ValueError: there are no FourierFT layers.

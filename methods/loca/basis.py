@@ -41,11 +41,35 @@ class Basis(ABC):
         """The inner products of `values` ``(..., size)`` with all basis vectors, by FFT; shape ``(..., slots)``."""
 
     @abstractmethod
-    def inverse(self, spectrum: Tensor) -> Tensor:
-        """The sum of basis vectors with weights ``(..., slots)``, by FFT, shape ``(..., size)``: `forward`'s transpose.
+    def order(self, device: torch.device) -> Tensor | None:
+        """Where each entry of a vector is in the order in which waves run, int64 ``(size,)``; ``None``: in its own."""
 
-        Slots that no basis vector has must be zero. `spectrum` must be contiguous, and is overwritten: to get fresh
-        memory for a tensor of the size of a weight would take longer than to multiply it.
+    def waves(self, slots: Tensor, dtype: torch.dtype) -> Tensor:
+        """The weights of the basis vectors at `slots` as complex waves, for numbers of `dtype`; shape: that of `slots`.
+
+        The vector at slot ``s`` of weight ``w`` is ``w z^n`` plus its conjugate, ``z = exp(2 pi i (s // 2) / N)``, for
+        ``n = 0 .. N-1`` in the order of the waves.
+        """
+        return self.constant("waves", dtype, slots.device, self._make_waves)[slots]
+
+    def one_sided_waves(self, slots: Tensor, dtype: torch.dtype) -> Tensor:
+        """As `waves`, for an inverse real FFT: it adds the conjugates itself, except where ``z^n`` is real."""
+        return self.constant("one-sided waves", dtype, slots.device, self._make_one_sided_waves)[slots]
+
+    def _make_waves(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        # The real and the imaginary part of what a real FFT gives, times the factor.
+        cosines, sines = (factor / 2 for factor in self._factors())
+        return _complex(torch.stack((cosines, sines), 1), torch.stack((-sines, cosines), 1), dtype, device).flatten()
+
+    def _make_one_sided_waves(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        is_real = 2 * torch.arange(self.slots // 2, device=device) % self.size == 0
+        return self._make_waves(dtype, device) * (1 + is_real.repeat_interleave(2))
+
+    @abstractmethod
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        """By what the real FFT of a vector in the order of the waves is multiplied: real and imaginary parts, float64.
+
+        Shape ``(slots // 2,)``.
         """
 
     def constant(
@@ -101,12 +125,9 @@ class CosineBasis(Basis):
         shift = self.constant("shift", values.dtype, values.device, self._make_shift)
         return torch.view_as_real(torch.fft.rfft(values.index_select(-1, order)).mul_(shift)).flatten(-2)
 
-    def inverse(self, spectrum: Tensor) -> Tensor:
+    def order(self, device: torch.device) -> Tensor:
         """See `Basis`."""
-        order = self.constant("inverse order", torch.int64, spectrum.device, self._make_inverse_order)
-        shift = self.constant("inverse shift", spectrum.dtype, spectrum.device, self._make_inverse_shift)
-        waves = torch.view_as_complex(spectrum.unflatten(-1, (-1, 2))).mul_(shift)
-        return torch.fft.irfft(waves, n=self.size, norm="forward").index_select(-1, order)
+        return self.constant("inverse order", torch.int64, device, self._make_inverse_order)
 
     def _make_matrix(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         # cos(pi m / 2N) has period 4N in the integer m = (2j + 1) i: one period of values, computed in float64 on
@@ -132,19 +153,9 @@ class CosineBasis(Basis):
         return self._make_order(dtype, device).argsort()
 
     def _make_shift(self, dtype: torch.dtype, device: torch.device) -> Tensor:
-        return _complex(*self._shift(), dtype, device)
+        return _complex(*self._factors(), dtype, device)
 
-    def _make_inverse_shift(self, dtype: torch.dtype, device: torch.device) -> Tensor:
-        cosines, sines = self._shift()
-        # The inverse real FFT adds the mirror image of every wave but of those that are their own, of which it must
-        # see the real part alone.
-        own = [0, self.size // 2] if self.size % 2 == 0 else [0]
-        shares = torch.full_like(cosines, 0.5)
-        shares[own] = 1.0
-        sines[own] = 0.0
-        return _complex(shares * cosines, -shares * sines, dtype, device)
-
-    def _shift(self) -> tuple[Tensor, Tensor]:
+    def _factors(self) -> tuple[Tensor, Tensor]:
         angles = torch.arange(self.size // 2 + 1, dtype=torch.float64, device="cpu") * (math.pi / (2 * self.size))
         lengths = torch.full_like(angles, math.sqrt(2 / self.size))
         lengths[0] /= math.sqrt(2)

@@ -104,7 +104,7 @@ def loca(
     base: nn.Module,
     frozen: str = LOCATIONS,
     layer_type: type[RankProductLinear] | None = None,
-    keep_update: bool = True,
+    keep_update: bool = False,
 ) -> nn.Module:
     """LoCA in one of its two phases: locations, or coefficients, are frozen."""
     config = LocaConfig(
@@ -128,7 +128,7 @@ def fourierft(base: nn.Module) -> nn.Module:
     return get_peft_model(base, FourierFTConfig(n_frequency=FREQUENCIES, target_modules=TARGETS))
 
 
-def fourierft_fast(base: nn.Module, keep_update: bool = True) -> nn.Module:
+def fourierft_fast(base: nn.Module, keep_update: bool = False) -> nn.Module:
     """The same, computed fast."""
     model = fourierft(base)
     compute_fast(model, keep_update)
@@ -140,23 +140,23 @@ VARIANTS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "lora": lora,
     "loca dense": partial(loca, layer_type=DenseLinear),
     "loca rank product": partial(loca, layer_type=RankProductLinear),
-    "loca": loca,
-    "loca, rebuilt": partial(loca, keep_update=False),
+    "loca, rebuilt": loca,
+    "loca, kept": partial(loca, keep_update=True),
     "loca dense, locations": partial(loca, frozen=COEFFICIENTS, layer_type=DenseLinear),
-    "loca, locations": partial(loca, frozen=COEFFICIENTS),
+    "loca, rebuilt, locations": partial(loca, frozen=COEFFICIENTS),
     "fourierft": fourierft,
-    "fourierft fast": fourierft_fast,
-    "fourierft fast, rebuilt": partial(fourierft_fast, keep_update=False),
+    "fourierft fast, rebuilt": fourierft_fast,
+    "fourierft fast, kept": partial(fourierft_fast, keep_update=True),
 }
 
 MEMORY_VARIANTS = (
     "lora",
     "loca dense",
-    "loca",
     "loca, rebuilt",
+    "loca, kept",
     "fourierft",
-    "fourierft fast",
     "fourierft fast, rebuilt",
+    "fourierft fast, kept",
 )
 
 
@@ -235,18 +235,18 @@ def work(tokens: int) -> dict[str, Work]:
     """
     weight, activation, entries = WIDTH * WIDTH, tokens * WIDTH, FREQUENCIES
     fft = 2.5 * math.log2(WIDTH)
-    # Permutation, FFT, twiddle factors; the FFT of real numbers has as many real numbers.
-    transform = Work(2 * weight * (fft + 3), 2 * 6 * weight + 2 * weight)  # both sides, and once transposed
-    fold = Work(weight, 3 * weight)
+    # Zeros, and an FFT and a permutation along both sides; a spectrum of real numbers has as many real numbers.
+    transform = Work(2 * weight * fft, 9 * weight)
+    store, fold = Work(0, 2 * weight), Work(weight, 3 * weight)
     product = Work(2 * tokens * weight, 2 * activation + weight)
-    # The same for `x` and the gradient of the output, then two gathers, a product and a sum.
+    # Permutation, FFT and factors of `x` and of the gradient of the output, then two gathers, a product and a sum.
     sampled = Work(2 * activation * (fft + 3) + 2 * tokens * entries, 2 * 6 * activation + 8 * tokens * entries)
     dense_transform = Work(4 * WIDTH * weight, 7 * weight)
     total: dict[str, list[tuple[int, Work]]] = {
         "lora": [(1, Work(12 * activation * RANK, 17 * activation))],
         # Forward: build, product, addition. Backward: build, product, addition, G and its transform.
         "loca dense": [(3, dense_transform), (3, product), (2, Work(activation, 3 * activation))],
-        "loca": [(1, transform), (2, fold), (1, sampled)],
+        "loca, kept": [(1, transform), (1, store), (2, fold), (1, sampled)],
         "loca, rebuilt": [(2, transform), (2, fold), (1, sampled)],
     }
     return {

@@ -18,10 +18,20 @@ from torch import Tensor, nn
 
 from methods.loca.basis import CosineBasis
 from methods.loca.benchmark import FREQUENCIES, SHAPES, Shape, Trained, spread
-from methods.loca.spectrum import SparseSpectrum, at_least_float32
+from methods.loca.outer_products import OuterProducts
+from methods.loca.precision import at_least_float32
+from methods.loca.spectrum import SparseSpectrum
 
 # The defaults on accelerators first: updates are rebuilt there.
-VARIANTS = ("floor", "lora", "loca, rebuilt", "loca", "loca, locations", "fourierft", "fourierft fast, rebuilt")
+VARIANTS = (
+    "floor",
+    "lora",
+    "loca, rebuilt",
+    "loca, kept",
+    "loca, rebuilt, locations",
+    "fourierft",
+    "fourierft fast, rebuilt",
+)
 # The layers that LoCA is measured against; at LLaMA's width their dense transforms would take minutes.
 DENSE = ("loca dense", "loca rank product")
 DENSE_WIDTH = 1024
@@ -174,12 +184,14 @@ def ways_table(shape: Shape, dtype: torch.dtype, device: torch.device, rounds: i
     rows, cols = (torch.randint(0, width, (count,), device=device) for _ in range(2))
     values = torch.randn(count, device=device)
     cells = SparseSpectrum(width, width, CosineBasis).cells(rows, cols)
+    products = OuterProducts(values, *SparseSpectrum(width, width, CosineBasis).rows(cells, dtype))
     spectra = {forms: _Forced(width, width, CosineBasis) for forms in (True, False)}
     spectra[False].forms = False
     rule = SparseSpectrum(width, width, CosineBasis).forms_product(tokens, count, dtype)
     parts: dict[str, Callable[[], object]] = {
         "one product with the weight": lambda: x @ weight.T,
         "building the update": lambda: spectra[True].synthesise(values, cells),
+        "a product with the update, by outer products": lambda: products.scale(x @ products.cols.T) @ products.rows,
         "adding it to the weight, rounded": lambda: (at_least_float32(weight) + 1.0).to(dtype),
         f"coefficients' gradient by forming G{', chosen' if rule else ''}": lambda: spectra[True].entries_of_product(
             grad_y, x, cells

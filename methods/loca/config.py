@@ -34,7 +34,7 @@ class LocaConfig(PeftConfig):
         keep_update: whether each adapted layer keeps its weight update while the parameters stay the same, from the
             forward to the backward pass and over the micro-batches of an optimiser step, at the price of as much
             memory as the adapted weights in float32; otherwise it is built again in every pass. Results are the same.
-            By default (`None`) it is kept on the CPU, and not on accelerators, where memory is scarcer than time.
+            By default (`None`) it is kept on the CPU in passes without gradients, and nowhere else.
         target_modules: names (or a regular expression) of the `nn.Linear` and `Conv1D` modules to adapt; by
             default the query and value projections of the known architectures.
         exclude_modules: names (or a regular expression) of modules to leave alone.

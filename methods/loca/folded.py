@@ -9,13 +9,13 @@ again for that, too, or kept, which takes a tensor of the size of the weight in 
 
 Where the base layer cannot be bypassed safely (see `foldable`) `x` is multiplied by the update alone, and the product
 added to what the base layer computes. So it is for weights of 16 bits, where the sum would lose most of a small update
-to rounding.
+to rounding. Of an update of few entries that product is two thin ones: `methods.loca.outer_products`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from functools import reduce
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -24,8 +24,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
+from methods.loca.outer_products import FactoredUpdate, factored_linear
+from methods.loca.precision import without_autocast
 
-class Update(Protocol):
+
+class Update(FactoredUpdate, Protocol):
     """How a weight update follows from parameters; hashable and without tensors of its own that change.
 
     Attributes:
@@ -34,21 +37,27 @@ class Update(Protocol):
 
     arity: ClassVar[int]
 
-    def delta(self, *parameters: Tensor) -> Tensor:
-        """The update, shape ``(p, q)``, in float32, or float64 for parameters of float64."""
+    def delta(self, *parameters: Tensor, onto: Tensor | None = None) -> Tensor:
+        """The update, shape ``(p, q)``, in float32, or float64 for parameters of float64.
 
-    def gradients(
-        self, grad_y: Tensor, x: Tensor, needed: Sequence[bool], *parameters: Tensor
-    ) -> Sequence[Tensor | None]:
-        """The gradients of the `needed` parameters, for `grad_y` ``(T, p)`` and `x` ``(T, q)`` of one dtype."""
+        Args:
+            onto: shape ``(p, q)``; if given, the sum of it and the update is returned, and it is not changed.
+        """
 
 
-def total_delta(updates: Sequence[Update], parameters: Sequence[Tensor]) -> Tensor:
-    """The sum of updates, shape ``(p, q)``; `parameters` are those of all updates, one after another."""
+def total_delta(updates: Sequence[Update], parameters: Sequence[Tensor], onto: Tensor | None = None) -> Tensor:
+    """The sum of updates, and of `onto`, which is not changed, shape ``(p, q)``.
+
+    Args:
+        parameters: those of all updates, one after another.
+    """
+    (first, own), *others = _shares(updates, parameters)
     # A kept update that was built during inference must serve training, too.
     with torch.inference_mode(False), torch.no_grad(), without_autocast(parameters[0].device):
-        deltas = [update.delta(*own) for update, own in _shares(updates, parameters)]
-        return deltas[0] if len(deltas) == 1 else torch.stack(deltas).sum(0)
+        total = first.delta(*own, onto=onto)
+        for update, own in others:
+            total = update.delta(*own, onto=total)
+    return total
 
 
 class KeptUpdate:
@@ -78,16 +87,15 @@ class KeptUpdate:
         self._kept = updates, [parameter.detach().clone() for parameter in parameters], delta
         return delta
 
+    def clear(self) -> None:
+        """Free what is kept."""
+        self._kept = None
+
     def __deepcopy__(self, memo: dict[int, Any]) -> KeptUpdate:
         return KeptUpdate()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return KeptUpdate, ()
-
-
-def keeps_update(choice: bool | None, device: torch.device) -> bool:
-    """Whether updates are kept: as chosen, or else on the CPU, where building one takes longest and memory is cheap."""
-    return device.type == "cpu" if choice is None else choice
 
 
 def foldable(base: nn.Module, x: Tensor) -> bool:
@@ -133,6 +141,9 @@ def update_linear(
     x: Tensor, updates: Sequence[Update], parameters: Sequence[Tensor], kept: KeptUpdate | None
 ) -> Tensor:
     """``x dW^T`` in the dtype of `x`; otherwise as `folded_linear`."""
+    pairs = _shares(updates, parameters)
+    if all(update.multiplies_by_rows(*own) for update, own in pairs):
+        return reduce(torch.add, (factored_linear(x, update, own) for update, own in pairs))
     return _UpdatedLinear.apply(x, None, None, _delta(updates, parameters, kept), updates, *parameters)
 
 
@@ -192,7 +203,7 @@ def _matrix(
     parameters: Sequence[Tensor],
 ) -> Tensor:
     if delta is None:
-        delta = total_delta(updates, parameters)
+        return total_delta(updates, parameters, weight).to(dtype)
     return (delta if weight is None else weight + delta).to(dtype)
 
 
@@ -208,10 +219,3 @@ def _autocasts(x: Tensor) -> bool:
     device = x.device.type
     available = torch.amp.is_autocast_available(device)
     return available and torch.is_autocast_enabled(device) and x.dtype != torch.float64
-
-
-def without_autocast(device: torch.device) -> AbstractContextManager[None]:
-    """Autocast switched off, where the device has it."""
-    if torch.amp.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()

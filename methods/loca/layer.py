@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from methods.loca.basis import CosineBasis
 from methods.loca.config import LOCATION_CLAMPS, LocaConfig
-from methods.loca.folded import KeptUpdate, foldable, folded_linear, keeps_update, total_delta, update_linear
+from methods.loca.folded import KeptUpdate, foldable, folded_linear, total_delta, update_linear
 from methods.loca.remembered import Remembered
 from methods.loca.spectrum import Cells, SparseSpectrum
 from methods.loca.transform import CosineUpdate
@@ -133,6 +133,11 @@ class LocaLayer(BaseTunerLayer):
         update = CosineUpdate(self._spectrum, self.loca_alpha[adapter], self.loca_upper[adapter], placed)
         return update, (self.loca_coefficients[adapter], self.loca_locations[adapter])
 
+    def _keeps_update(self, adapter: str, device: torch.device) -> bool:
+        choice = self.loca_keep_update[adapter]
+        # Building takes longest on the CPU; and what gradients need is more memory than this.
+        return device.type == "cpu" and not torch.is_grad_enabled() if choice is None else choice
+
     def _active_here(self) -> list[str]:
         return [adapter for adapter in self.active_adapters if adapter in self.loca_coefficients]
 
@@ -160,8 +165,9 @@ class LocaLinear(nn.Module, LocaLayer):
         pairs = [self._update(adapter) for adapter in adapters]
         updates = [update for update, _ in pairs]
         parameters = [parameter for _, own in pairs for parameter in own]
-        keep = all(keeps_update(self.loca_keep_update[adapter], x.device) for adapter in adapters)
-        kept = self._kept if keep else None
+        kept = self._kept if all(self._keeps_update(adapter, x.device) for adapter in adapters) else None
+        if kept is None:
+            self._kept.clear()
         base = self.base_layer
         if not (args or kwargs) and foldable(base, x):
             return folded_linear(base, x, updates, parameters, kept)

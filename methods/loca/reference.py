@@ -14,9 +14,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from methods.loca.basis import CosineBasis, shared
-from methods.loca.folded import without_autocast
 from methods.loca.layer import LocaLinear
-from methods.loca.spectrum import at_least_float32
+from methods.loca.precision import at_least_float32, without_autocast
 from methods.loca.transform import amplitudes, locate, location_gradient
 
 

@@ -18,6 +18,9 @@ twiddle factors included), or gathering a pair of numbers and adding up their pr
   pairs that belong to entries. Forming ``G`` from numbers of 16 bits counts as one `MATRIX_UNITS`-th: it runs on
   matrix units, and all else in float32.
 
+* An update that is multiplied by itself, since the weight cannot take it up: `multiplies_by_rows`, which takes
+  ``T E (p + q)``, where that is less than the ``T p q`` of a product with the update, which has to be built besides.
+
 Both constants were measured on x86 CPUs (see PERFORMANCE.md). On accelerators nothing has been measured; there they
 are assumptions, which can make a step slower but not wrong. A traced graph (torch.compile) always forms ``G``, because
 the other way goes through the tokens in chunks and would fix their number.
@@ -25,6 +28,7 @@ the other way goes through the tokens in chunks and would fix their number.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,6 +36,7 @@ import torch
 from torch import Tensor
 
 from methods.loca.basis import Basis, shared
+from methods.loca.precision import at_least_float32
 
 STEP = 100
 """Multiply-adds of a matrix product in the time of one step through memory, at 32 and 64 bits."""
@@ -41,6 +46,21 @@ MATRIX_UNITS = 8
 
 
 @dataclass(frozen=True)
+class Waves:
+    """Entries of a spectrum as complex waves: each is one wave along the columns times two, there and back, along rows.
+
+    Attributes:
+        rows: int64 frequencies ``(2, E)``, below ``p``.
+        cols: int64 frequencies ``(2, E)``, of a real FFT.
+        weights: complex ``(2, E)``.
+    """
+
+    rows: Tensor
+    cols: Tensor
+    weights: Tensor
+
+
+@dataclass
 class Cells:
     """Which entries of a spectrum there are; made by `SparseSpectrum.cells`.
 
@@ -49,12 +69,14 @@ class Cells:
         cols: likewise of columns.
         row_slots: their places in what an FFT gives; ``None`` where there are so few that none is used.
         col_slots: likewise of columns.
+        waves: what an inverse FFT takes for them, once one was used.
     """
 
     rows: Tensor
     cols: Tensor
     row_slots: Tensor | None
     col_slots: Tensor | None
+    waves: Waves | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -77,16 +99,52 @@ class SparseSpectrum:
             return Cells(rows, cols, None, None)
         return Cells(rows, cols, self._row_basis.slot(rows), self._col_basis.slot(cols))
 
-    def synthesise(self, values: Tensor, cells: Cells) -> Tensor:
-        """``F_p^T S F_q``, shape ``(p, q)``."""
-        row_basis, col_basis = self._row_basis, self._col_basis
+    def synthesise(self, values: Tensor, cells: Cells, onto: Tensor | None = None) -> Tensor:
+        """``F_p^T S F_q``, shape ``(p, q)``; with `onto`, which is not changed, the sum of both."""
+        (p, q), row_basis, col_basis = self.shape, self._row_basis, self._col_basis
         if len(values) <= 2 * STEP or cells.row_slots is None or cells.col_slots is None:
             rows, cols = _rows_of(row_basis, cells.rows, values), _rows_of(col_basis, cells.cols, values)
-            return (rows * values[:, None]).T @ cols
-        spectrum = values.new_zeros(col_basis.slots, row_basis.slots)
+            update = (rows * values[:, None]).T @ cols
+            return update if onto is None else onto + update
+        if cells.waves is None:
+            cells.waves = self._waves(cells.row_slots, cells.col_slots, values.dtype)
+        waves = cells.waves
+        spectrum = torch.zeros(p, q // 2 + 1, dtype=waves.weights.dtype, device=values.device)
         # Not index_add: where entries coincide, this one adds in a fixed order on every device.
-        spectrum.index_put_((cells.col_slots, cells.row_slots), values, accumulate=True)
-        return col_basis.inverse(row_basis.inverse(spectrum).T.contiguous())
+        spectrum.index_put_((waves.rows, waves.cols), waves.weights * values, accumulate=True)
+        spectrum = torch.fft.ifft(spectrum, dim=0, norm="forward")
+        row_order, col_order = row_basis.order(values.device), col_basis.order(values.device)
+        result = values.new_empty(self.shape)
+        # By blocks that stay in a core's cache from one step to the next.
+        at_once = _rows_at_once(q, 1 << 16, values.device)
+        for start in range(0, p, at_once):
+            block = slice(start, start + at_once)
+            part = spectrum[block] if row_order is None else spectrum.index_select(0, row_order[block])
+            part = torch.fft.irfft(part, n=q, norm="forward")
+            if col_order is not None:
+                part = part.index_select(-1, col_order)
+            result[block] = part if onto is None else part.add_(onto[block])
+        return result
+
+    def _waves(self, row_slots: Tensor, col_slots: Tensor, dtype: torch.dtype) -> Waves:
+        rows, cols = row_slots // 2, col_slots // 2
+        along_rows = self._row_basis.waves(row_slots, dtype)
+        along_cols = self._col_basis.one_sided_waves(col_slots, dtype)
+        return Waves(
+            rows=torch.stack((rows, -rows % self.shape[0])),
+            cols=cols.expand(2, -1),
+            weights=torch.stack((along_rows, along_rows.conj())) * along_cols,
+        )
+
+    def rows(self, cells: Cells, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The basis vectors of the `cells`, of rows ``(E, p)`` and of columns ``(E, q)``."""
+        like = torch.empty(0, dtype=dtype, device=cells.rows.device)
+        return _rows_of(self._row_basis, cells.rows, like), _rows_of(self._col_basis, cells.cols, like)
+
+    def multiplies_by_rows(self, entries: int) -> bool:
+        """Whether to multiply by the basis vectors of so many cells, and not by an update that is made of them."""
+        p, q = self.shape
+        return entries * (p + q) < p * q
 
     def entries(self, grad: Tensor, cells: Cells) -> Tensor:
         """The `cells` of ``K`` for ``G`` `grad` ``(p, q)``; shape ``(E,)``."""
@@ -105,8 +163,7 @@ class SparseSpectrum:
         if torch.compiler.is_compiling() or self.forms_product(len(x), len(cells), grad_y.dtype):
             return self.entries(at_least_float32(grad_y.T @ x), cells)
         result = torch.zeros(len(cells), dtype=at_least_float32(grad_y[:0]).dtype, device=x.device)
-        # As many tokens at a time as keep the temporary tensors in a core's cache, and memory low anywhere.
-        chunk = max(1, (1 << (18 if x.device.type == "cpu" else 24)) // max(*self.shape, len(cells)))
+        chunk = _rows_at_once(max(*self.shape, len(cells)), 1 << 16, x.device)
         left = _projection(self._row_basis, cells.rows, cells.row_slots, result)
         right = _projection(self._col_basis, cells.cols, cells.col_slots, result)
         for grad_y_part, x_part in zip(grad_y.split(chunk), x.split(chunk), strict=True):
@@ -130,9 +187,14 @@ def _projection(basis: Basis, index: Tensor, slots: Tensor | None, like: Tensor)
     return lambda values: basis.forward(at_least_float32(values)).index_select(-1, slots)
 
 
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """The tensor, in float32 where it has fewer bits."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+def _rows_at_once(width: int, numbers: int, device: torch.device) -> int:
+    """How many rows of `width` numbers go through the passes of a transform together.
+
+    On the CPU `numbers`, which stay in a core's cache from one pass to the next; elsewhere as many as keep memory low.
+    """
+    if torch.compiler.is_compiling():  # blocks would only make the graph longer
+        return sys.maxsize
+    return max(1, (numbers if device.type == "cpu" else 1 << 24) // width)
 
 
 def _rows_of(basis: Basis, index: Tensor, like: Tensor) -> Tensor:

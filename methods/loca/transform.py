@@ -22,8 +22,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from methods.loca.outer_products import OuterProducts
+from methods.loca.precision import at_least_float32
 from methods.loca.remembered import Remembered
-from methods.loca.spectrum import Cells, SparseSpectrum, at_least_float32
+from methods.loca.spectrum import Cells, SparseSpectrum
 
 
 def locate(locations: Tensor, shape: tuple[int, int], upper: float) -> tuple[Tensor, Tensor]:
@@ -78,11 +80,25 @@ class CosineUpdate:
 
     arity: ClassVar[int] = 2
 
-    def delta(self, *parameters: Tensor) -> Tensor:
-        """``alpha dW``, shape ``(p, q)``."""
+    def delta(self, *parameters: Tensor, onto: Tensor | None = None) -> Tensor:
+        """``alpha dW``, shape ``(p, q)``; see `methods.loca.folded.Update`."""
         coefficients, locations = parameters
         cells, factors = self._places(locations)
-        return self.spectrum.synthesise(at_least_float32(coefficients) * factors, cells)
+        return self.spectrum.synthesise(at_least_float32(coefficients) * factors, cells, onto)
+
+    def multiplies_by_rows(self, *parameters: Tensor) -> bool:
+        """See `methods.loca.outer_products.FactoredUpdate`."""
+        return self.spectrum.multiplies_by_rows(len(parameters[0]))
+
+    def outer_products(self, dtype: torch.dtype, *parameters: Tensor) -> OuterProducts:
+        """One for each coefficient."""
+        coefficients, locations = parameters
+        cells, factors = self._places(locations)
+        return OuterProducts(at_least_float32(coefficients) * factors, *self.spectrum.rows(cells, dtype))
+
+    def first_gradient(self, entries: Tensor, *parameters: Tensor) -> Tensor:
+        """That of the coefficients."""
+        return (self.alpha * entries).to(parameters[0].dtype)
 
     def gradients(
         self, grad_y: Tensor, x: Tensor, needed: Sequence[bool], *parameters: Tensor
@@ -93,13 +109,12 @@ class CosineUpdate:
         cells, _ = self._places(locations)
         if needs_locations:
             cells = self._with_neighbours(cells, needs_coefficients)
-        values = self.alpha * self.spectrum.entries_of_product(grad_y, x, cells)
-        values = values.view(-1, len(coefficients))
+        entries = self.spectrum.entries_of_product(grad_y, x, cells).view(-1, len(coefficients))
         grad_coefficients = grad_locations = None
         if needs_coefficients:
-            grad_coefficients = values[0].to(coefficients.dtype)
+            grad_coefficients = self.first_gradient(entries[0], *parameters)
         if needs_locations:
-            below, above, right, left = values[-4:]
+            below, above, right, left = self.alpha * entries[-4:]
             slopes = torch.stack((below - above, right - left)) / 2
             grad_locations = location_gradient(slopes, coefficients, locations, shape, self.upper)
         return grad_coefficients, grad_locations

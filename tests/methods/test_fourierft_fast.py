@@ -19,7 +19,6 @@ from methods.fourierft import FOURIERFT, FourierFTSetting
 from methods.fourierft_fast import FastFourierFTLinear, FourierUpdate, compute_fast
 from methods.fourierft_fast.basis import FourierBasis
 from methods.fourierft_fast.method import FOURIERFT_FAST
-from methods.loca.basis import shared
 from methods.loca.spectrum import SparseSpectrum
 from methods.testing import TINY_MODELS, check_method
 from tests.methods.alike import assert_alike
@@ -57,16 +56,6 @@ def run(model: nn.Module, ids: Tensor = IDS) -> dict[str, Tensor]:
     logits = model(input_ids=ids).logits
     logits.float().square().mean().backward()
     return {"logits": logits.detach()} | {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 12, 16])
-def test_basis(size: int) -> None:
-    basis = shared(FourierBasis, size)
-    matrix = basis.matrix(torch.float64, torch.device("cpu"))
-    x = torch.randn(3, size, dtype=torch.float64)
-    torch.testing.assert_close(basis.forward(x), x @ matrix.T)
-    weights = torch.randn(3, basis.slots, dtype=torch.float64)
-    torch.testing.assert_close(basis.inverse(weights.clone()), weights @ matrix)
 
 
 @pytest.mark.parametrize("n", [9, 200])

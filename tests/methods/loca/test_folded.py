@@ -56,7 +56,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[CosineUpdate]:
     """Every update that is built from now on."""
     calls: list[CosineUpdate] = []
     delta = CosineUpdate.delta
-    monkeypatch.setattr(CosineUpdate, "delta", lambda self, *p: (calls.append(self), delta(self, *p))[1])
+    monkeypatch.setattr(CosineUpdate, "delta", lambda self, *p, **k: (calls.append(self), delta(self, *p, **k))[1])
     return calls
 
 
@@ -169,11 +169,19 @@ def test_update_is_built_for_each_pass_if_it_is_not_kept(
         assert len(built) == 2 * len(layers(model))
 
 
-@pytest.mark.parametrize(("choice", "cpu", "accelerator"), [(None, True, False), (True, True, True), (False,) * 3])
-def test_updates_are_kept_on_the_cpu_unless_chosen_otherwise(choice: bool | None, cpu: bool, accelerator: bool) -> None:
+def test_by_default_updates_are_kept_in_passes_without_gradients_only(
+    adapted: Build, input_ids: Tensor, built: list[CosineUpdate]
+) -> None:
+    model = adapted()
     assert LocaConfig().keep_update is None
-    assert folded.keeps_update(choice, torch.device("cpu")) is cpu
-    assert folded.keeps_update(choice, torch.device("cuda")) is accelerator
+    with torch.no_grad():
+        model(input_ids=input_ids)
+        model(input_ids=input_ids)
+    assert len(built) == len(layers(model))
+    built.clear()
+    run(model, input_ids)
+    assert len(built) == 2 * len(layers(model))
+    assert all(layer._kept._kept is None for layer in layers(model))  # nor is it in memory beside the activations
 
 
 def test_kept_update_is_built_once_per_optimiser_step(

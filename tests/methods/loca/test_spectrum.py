@@ -8,8 +8,9 @@ import scipy.fft
 import torch
 from torch import Tensor
 
+from methods.fourierft_fast.basis import FourierBasis
 from methods.loca import spectrum as module
-from methods.loca.basis import CosineBasis, shared
+from methods.loca.basis import Basis, CosineBasis, shared
 from methods.loca.spectrum import SparseSpectrum
 
 SHAPES = [(12, 20), (20, 13), (16, 16), (1, 7), (33, 1), (2, 3)]
@@ -34,6 +35,15 @@ def entries(shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return torch.tensor(rows), torch.tensor(cols)
 
 
+def vectors_of_waves(basis: Basis, slots: Tensor) -> np.ndarray:
+    """The basis vectors at `slots` as rows, from the definition of their waves."""
+    weights = basis.waves(slots, torch.float64).numpy()
+    steps = np.outer(slots.numpy() // 2, np.arange(basis.size))
+    vectors = 2 * (weights[:, None] * np.exp(2j * np.pi / basis.size * steps)).real
+    order = basis.order(torch.device("cpu"))
+    return vectors if order is None else vectors[:, order.numpy()]
+
+
 def relative_error(actual: Tensor, expected: np.ndarray) -> float:
     return float(np.abs(actual.double().numpy() - expected).max() / np.abs(expected).max())
 
@@ -44,10 +54,20 @@ def test_fast_cosine_transform_is_scipys(size: int) -> None:
     x = torch.randn(3, size, dtype=torch.float64)
     forward = basis.forward(x)[:, basis.slot(torch.arange(size))]
     np.testing.assert_allclose(forward.numpy(), scipy.fft.dct(x.numpy(), norm="ortho"), rtol=0, atol=1e-12)
-    weights = torch.zeros(3, basis.slots, dtype=torch.float64)
-    weights[:, basis.slot(torch.arange(size))] = x
-    inverse = basis.inverse(weights)
-    np.testing.assert_allclose(inverse.numpy(), scipy.fft.idct(x.numpy(), norm="ortho"), rtol=0, atol=1e-12)
+    vectors = vectors_of_waves(basis, basis.slot(torch.arange(size)))
+    np.testing.assert_allclose(vectors, scipy.fft.idct(np.eye(size), norm="ortho"), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 12, 16])
+def test_fast_fourier_transform_is_numpys(size: int) -> None:
+    basis = shared(FourierBasis, size)
+    matrix = basis.matrix(torch.float64, torch.device("cpu"))
+    spectrum = np.fft.rfft(np.eye(size)).T
+    expected = np.stack((spectrum.real, spectrum.imag), 1).reshape(basis.slots, size)
+    np.testing.assert_allclose(matrix.numpy(), expected, rtol=0, atol=1e-12)
+    x = torch.randn(3, size, dtype=torch.float64)
+    np.testing.assert_allclose(basis.forward(x).numpy(), x.numpy() @ expected.T, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(vectors_of_waves(basis, torch.arange(basis.slots)), expected, rtol=0, atol=1e-12)
 
 
 @BOTH_PRECISIONS
@@ -60,9 +80,23 @@ def test_update_is_scipys_inverse_transform(
     dense = np.zeros(shape)
     np.add.at(dense, (rows.numpy(), cols.numpy()), values.double().numpy())
     spectrum = SparseSpectrum(*shape, CosineBasis)
-    update = spectrum.synthesise(values, spectrum.cells(rows, cols))
+    cells, expected = spectrum.cells(rows, cols), scipy.fft.idctn(dense, type=2, norm="ortho")
+    update = spectrum.synthesise(values, cells)
     assert (update.dtype, update.shape) == (dtype, shape)
-    assert relative_error(update, scipy.fft.idctn(dense, type=2, norm="ortho")) < tolerance
+    assert relative_error(update, expected) < tolerance
+    onto = torch.randn(shape[::-1], dtype=dtype).T  # as a Conv1D has it
+    before = onto.clone()
+    assert relative_error(spectrum.synthesise(values, cells, onto), onto.double().numpy() + expected) < tolerance
+    assert torch.equal(onto, before)
+
+
+def test_update_is_the_same_whatever_goes_through_the_fft_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    spectrum, draw = SparseSpectrum(40, 12, CosineBasis), torch.Generator().manual_seed(0)
+    cells = spectrum.cells(*(torch.randint(12, (300,), generator=draw) for _ in range(2)))
+    values, onto = torch.randn(300, generator=draw), torch.randn(40, 12, generator=draw)
+    whole = spectrum.synthesise(values.double(), cells, onto.double())
+    monkeypatch.setattr(module, "_rows_at_once", lambda *args: 7)
+    torch.testing.assert_close(spectrum.synthesise(values.double(), cells, onto.double()), whole, rtol=0, atol=1e-14)
 
 
 @BOTH_PRECISIONS
@@ -117,7 +151,7 @@ def test_sixteen_bit_products_lose_only_what_forming_them_rounds(
 
 
 def test_tokens_in_chunks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """600 tokens of 1000 entries need three chunks."""
+    """600 tokens of 1000 entries need ten chunks."""
     torch.manual_seed(0)
     rows, cols = torch.randint(24, (1000,)), torch.randint(30, (1000,))
     monkeypatch.setattr(SparseSpectrum, "forms_product", lambda *args: False)
@@ -127,7 +161,7 @@ def test_tokens_in_chunks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None
     grad_y, x = torch.randn(600, 24, dtype=torch.float64), torch.randn(600, 30, dtype=torch.float64)
     spectrum = SparseSpectrum(24, 30, CosineBasis)
     actual = spectrum.entries_of_product(grad_y, x, spectrum.cells(rows, cols))
-    assert projected == [262, 262, 262, 262, 76, 76]
+    assert projected == [65] * 18 + [15] * 2
     expected = scipy.fft.dctn((grad_y.T @ x).numpy(), type=2, norm="ortho")[rows, cols]
     assert relative_error(actual, expected) < 1e-12
 
