@@ -356,7 +356,9 @@ def _shortfall(counts: Counts, budget: Budget, larger: Sized | None) -> str:
 
 def _parse(text: str, architecture: Architecture, counted: Callable[[str], int]) -> Budget:
     if text.startswith("match:"):
-        parameters = counted(text.removeprefix("match:"))
+        if not (expression := text.removeprefix("match:").strip()):
+            raise UserError(f'"--budget {text}" names no method to match; give for example match:lora(r=8)')
+        parameters = counted(expression)
     elif match := re.fullmatch(r"(\d+(?:\.\d+)?)%", text):
         parameters = math.floor(float(match[1]) / 100 * architecture.base_parameters)
     elif match := re.fullmatch(r"(\d+(?:\.\d+)?)([kmb]?)", text.lower()):

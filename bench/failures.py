@@ -41,10 +41,14 @@ def is_transient(error: BaseException | None) -> bool:
     return False
 
 
+# huggingface_hub has changed from the one to the other.
+_HTTPX = ["TransportError"]
+
+
 def _of_libraries() -> tuple[type[BaseException], ...]:
     """Return what the libraries that are in use raise of a connection: those not imported cannot have raised it."""
     found: list[type[BaseException]] = []
-    for module, names in (("httpx", ["TransportError"]), ("requests", ["ConnectionError", "Timeout"])):
+    for module, names in (("httpx", _HTTPX), ("httpx2", _HTTPX), ("requests", ["ConnectionError", "Timeout"])):
         if module in sys.modules:
             found += [getattr(sys.modules[module], name) for name in names]
     return tuple(found)

@@ -176,8 +176,8 @@ class BaseModel:
         with _explained(self.name):
             return AutoImageProcessor.from_pretrained(self.weights.location(), revision=self._commit(revision))
 
-    def check(self, revision: str) -> None:
-        """Make sure that the model can be had and is of an architecture that methods know.
+    def check(self, revision: str, head: Head) -> None:
+        """Make sure that the model can be had, is of an architecture that methods know, and can have a task's head.
 
         Raises:
             UserError: it cannot, or is not.
@@ -185,11 +185,17 @@ class BaseModel:
         from transformers import AutoConfig
 
         with _explained(self.name):
-            kind = AutoConfig.from_pretrained(self.weights.location(), revision=self._commit(revision)).model_type
+            config = AutoConfig.from_pretrained(self.weights.location(), revision=self._commit(revision))
+        kind = config.model_type
         if kind not in MODULE_NAMES:
             raise UserError(
                 f'the base model "{self.name}" is of the architecture "{kind}", whose modules are not described in '
                 f"methods/architecture.py; describe them there, or use one of {', '.join(sorted(MODULE_NAMES))}"
+            )
+        if not _takes(config, head):
+            raise UserError(
+                f'the task needs {_NEEDED.get(head.auto_class, head.auto_class)}, and the base model "{self.name}" is '
+                f"a {kind}; give another to --model"
             )
 
     def load(self, head: Head, revision: str) -> PreTrainedModel:
@@ -393,8 +399,25 @@ def find_model(name: str) -> BaseModel:
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return BaseModel(name, HubWeights(name))
     raise UserError(
-        f'there is no base model called "{name}"{did_you_mean(name, MODELS)}; a hub id or a local folder will do too'
+        f'there is no base model called "{name}"{did_you_mean(name, MODELS)} (a hub id or a local folder will do too)'
     )
+
+
+_NEEDED = {
+    "AutoModelForCausalLM": "a causal language model",
+    "AutoModelForSequenceClassification": "a model of text",
+    "AutoModelForImageClassification": "a model of images",
+}
+
+
+def _takes(config: PreTrainedConfig, head: Head) -> bool:
+    """Tell whether a model of a configuration can have a head."""
+    import transformers
+
+    if type(config) not in getattr(transformers, head.auto_class)._model_mapping:
+        return False
+    # Of an encoder transformers makes a language model too, one that was never taught to continue a text.
+    return head.is_new or type(config) not in transformers.AutoModelForMaskedLM._model_mapping
 
 
 @contextmanager

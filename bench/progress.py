@@ -153,4 +153,6 @@ def summary(record: RunRecord) -> str:
     """Return a record's outcome in a few words."""
     if record.status is Status.OK and record.score is not None:
         return f"{record.primary} {shown(record.score)}"
+    if record.status is Status.OK and record.selection_score is not None:
+        return f"{record.selection_primary or record.primary} {shown(record.selection_score)} on the selection split"
     return f"{record.status.replace('_', ' ')}, {record.reason}"

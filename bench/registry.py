@@ -33,6 +33,7 @@ class Registry(Generic[T]):
     Args:
         kind: what the objects are, for messages.
         entry_point_group: where other packages announce theirs.
+        base: ``"module:class"`` that other packages' objects must be of.
         discover: finds what a library brings along; called when a name is first needed. A registered name goes before a
             discovered one.
 
@@ -47,10 +48,12 @@ class Registry(Generic[T]):
         self,
         kind: str,
         entry_point_group: str | None = None,
+        base: str | None = None,
         discover: Callable[[], Iterable[Entry[T]]] | None = None,
     ) -> None:
         self.kind = kind
         self._group = entry_point_group
+        self._base = base
         self._discover = discover
         self._own: dict[str, Entry[T]] = {}
 
@@ -109,12 +112,15 @@ class Registry(Generic[T]):
         return found
 
     def _load(self, point: EntryPoint) -> T:
+        what = f'the {self.kind} "{point.name}" of the package "{_package(point)}"'
         try:
-            return cast(T, point.load())
-        except (ImportError, AttributeError) as error:
-            raise UserError(
-                f'the {self.kind} "{point.name}" of the package "{_package(point)}" cannot be imported: {error}'
-            ) from error
+            found = point.load()
+        except (Exception, SystemExit) as error:  # an outside package may raise anything when it is imported
+            said = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
+            raise UserError(f"{what} cannot be imported: {said}") from error
+        if self._base is not None and not isinstance(found, cast(type, _resolve(self._base))):
+            raise UserError(f"{what} is of type {type(found).__name__}, and must be a {self._base.replace(':', '.')}")
+        return cast(T, found)
 
 
 def _resolve(target: str) -> object:

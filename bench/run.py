@@ -216,7 +216,7 @@ def _task(run: PlannedRun) -> Task:
 
 def _prepare(run: PlannedRun) -> Prepared:
     task = _task(run)
-    run.base_model.check(run.spec.model_revision)
+    run.base_model.check(run.spec.model_revision, task.head)
     processor = run.base_model.processor(task.modality, run.spec.model_revision)
     if task.modality is Modality.TEXT and run.training.max_length > processor.model_max_length:
         raise UserError(

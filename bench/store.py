@@ -41,6 +41,8 @@ ERROR = "error.txt"
 ADAPTER = "adapter"
 
 _MOST_BYTES = 2**24
+# Ids that a message lists.
+_MOST_NAMED = 12
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,9 @@ class Store:
         matches = [run_id for run_id in ids if run_id.startswith(prefix)] if prefix else []
         if len(matches) != 1:
             what = f"{len(matches)} runs begin" if matches else "no run begins"
-            raise UserError(f'{what} with "{prefix}" in "{self.root}"{did_you_mean(prefix, matches or ids)}')
+            names = matches or ids
+            known = did_you_mean(prefix, names) if len(names) <= _MOST_NAMED else f"; there are {len(names):,}"
+            raise UserError(f'{what} with "{prefix}" in "{self.root}"{known}')
         found = self.load(matches[0])
         if not isinstance(found, RunRecord):
             raise UserError(str(found))

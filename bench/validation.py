@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -22,6 +22,10 @@ def validated(model: type[M], values: Mapping[str, Any], what: str) -> M:
     Raises:
         UserError: they are not.
     """
+    for name, value in values.items():
+        # pydantic takes yes for 1.
+        if isinstance(value, bool) and name in model.model_fields and _is_number(model.model_fields[name].annotation):
+            raise UserError(f'{what} is wrong: field "{name}": input should be a number (it is {value})')
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
@@ -37,6 +41,13 @@ def default_setting(choice: MethodChoice) -> Setting:
     return validated(choice.method.setting_type, choice.values, f"the setting of {choice.method.name}")
 
 
+def _is_number(annotation: Any) -> bool:
+    kinds = [annotation]
+    for kind in kinds:  # unions and annotated types hold others
+        kinds.extend(get_args(kind))
+    return (int in kinds or float in kinds) and bool not in kinds
+
+
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Return pydantic's first complaint as the middle of a sentence."""
     first = error.errors()[0]
@@ -45,6 +56,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         known = model.model_fields if len(first["loc"]) == 1 else ()
         return f'there is no field "{where}"{did_you_mean(where, known) if known else ""}'
     given = "" if first["type"] == "missing" else f" (it is {first['input']!r})"
-    message = first["msg"].removeprefix("Value error, ")
+    # What YAML calls a list, pydantic reads into a tuple.
+    message = first["msg"].removeprefix("Value error, ").replace("tuple", "list")
     message = message[:1].lower() + message[1:]
     return f'field "{where}": {message}{given}' if where else f"{message}"

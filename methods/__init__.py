@@ -18,7 +18,9 @@ def _of_peft() -> Iterator[Entry[Method[Any]]]:
     return discovered()
 
 
-METHODS: Registry[Method[Any]] = Registry("method", entry_point_group="parbench.methods", discover=_of_peft)
+METHODS: Registry[Method[Any]] = Registry(
+    "method", entry_point_group="parbench.methods", base="methods.base:Method", discover=_of_peft
+)
 METHODS.register("lora", "methods.lora:LORA", "Low-rank adaptation (Hu et al., 2021)")
 METHODS.register("dora", "methods.dora:DORA", "Weight-decomposed low-rank adaptation (Liu et al., 2024)")
 METHODS.register("adalora", "methods.adalora:ADALORA", "LoRA with an adaptive rank budget (Zhang et al., 2023)")

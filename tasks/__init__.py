@@ -12,7 +12,7 @@ from bench.registry import Registry
 if TYPE_CHECKING:
     from tasks.base import Task
 
-TASKS: Registry[Task] = Registry("task", entry_point_group="parbench.tasks")
+TASKS: Registry[Task] = Registry("task", entry_point_group="parbench.tasks", base="tasks.base:Task")
 for _name, _attribute, _summary in (
     ("cola", "COLA", "linguistic acceptability"),
     ("sst2", "SST2", "sentiment of film reviews"),

@@ -295,7 +295,7 @@ def check_data(runs: Sequence[PlannedRun]) -> None:
         key = (run.spec.task, run.spec.data_revision, run.spec.limit)
         if key not in seen:
             seen.add(key)
-            run.base_model.check(run.spec.model_revision)
+            run.base_model.check(run.spec.model_revision, run.task.head)
             run.task.splits(run.source, run.spec.limit)
 
 

@@ -32,6 +32,9 @@ def classifier(tmp_path):
     return model
 
 
+SENTENCES = Head("AutoModelForSequenceClassification", ("no", "yes"))
+
+
 def images(classes):
     return Head("AutoModelForImageClassification", tuple(map(str, range(classes))))
 
@@ -77,3 +80,30 @@ def test_a_base_model_without_a_head_gets_one(tmp_path):
         drawn.append(find_model(str(tmp_path / "bert")).load(head, "any").classifier.weight)
     assert drawn[0].shape == (3, 16)
     assert not torch.equal(drawn[0], drawn[1])
+
+
+@pytest.mark.parametrize(
+    ("model", "head", "needed"),
+    [
+        ("bert-tiny", LANGUAGE_MODEL, "a causal language model"),
+        ("bert-tiny", images(2), "a model of images"),
+        ("vit-s-14", SENTENCES, "a model of text"),
+        ("vit-s-14", LANGUAGE_MODEL, "a causal language model"),
+    ],
+)
+def test_a_base_model_that_cannot_have_the_head_of_a_task_is_a_sentence(model, head, needed):
+    with pytest.raises(UserError, match=f"the task needs {needed}, and the base model"):
+        find_model(model).check("main", head)
+
+
+@pytest.mark.parametrize(
+    ("model", "head"),
+    [
+        ("bert-tiny", SENTENCES),
+        ("vit-s-14", images(2)),
+        ("smollm2-135m", LANGUAGE_MODEL),
+        ("smollm2-135m", SENTENCES),
+    ],
+)
+def test_one_that_can_have_it_is_taken(model, head):
+    find_model(model).check("main", head)

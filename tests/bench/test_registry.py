@@ -56,6 +56,22 @@ def test_an_outside_object_that_cannot_be_imported_is_a_sentence(monkeypatch):
         Registry("number", entry_point_group="somewhere")["broken"]
 
 
+@pytest.mark.parametrize("text", ["1 / 0", "raise SystemExit('bye')", "x ="])
+def test_an_outside_package_may_raise_anything_when_it_is_imported(monkeypatch, tmp_path, text):
+    (tmp_path / "faulty_package.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("bench.registry.entry_points", points(("broken", "faulty_package:x")))
+    with pytest.raises(UserError, match=r"cannot be imported: (ZeroDivisionError|SystemExit|SyntaxError): "):
+        Registry("number", entry_point_group="somewhere")["broken"]
+
+
+def test_an_outside_object_is_of_the_kind_that_is_registered(monkeypatch):
+    monkeypatch.setattr("bench.registry.entry_points", points(("half", "math:pi")))
+    registry = Registry("number", entry_point_group="somewhere", base="fractions:Fraction")
+    with pytest.raises(UserError, match=r'the number "half" of .* is of type float, and must be a fractions\.Fraction'):
+        registry["half"]
+
+
 def test_an_outside_object_may_not_take_a_name_of_ours(monkeypatch):
     monkeypatch.setattr("bench.registry.entry_points", points(("mine", "math:pi")))
     registry = Registry("number", entry_point_group="somewhere")

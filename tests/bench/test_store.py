@@ -2,6 +2,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -89,6 +90,15 @@ def test_a_wrong_id_is_a_sentence(store, prefix, complaint):
     commit(store)
     with pytest.raises(UserError, match=complaint):
         store.find(prefix)
+
+
+def test_a_wrong_id_is_not_answered_with_a_thousand(store):
+    ids = [commit(store, with_spec(seed=seed)).run_id for seed in range(13)]
+    with pytest.raises(UserError, match=r'no run begins with "zz".*; there are 13$'):
+        store.find("zz")
+    shutil.rmtree(store.runs / ids[0])
+    with pytest.raises(UserError, match=f"; there is: .*{ids[1]}"):
+        store.find("zz")
 
 
 def test_an_ambiguous_id_is_a_sentence(store):
