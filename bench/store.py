@@ -85,6 +85,11 @@ class Store:
             UserError: the folder does not exist or holds no runs.
         """
         if not self.runs.is_dir() or not any(self.runs.iterdir()):
+            if self.work.is_dir() and any(self.work.iterdir()):
+                raise UserError(
+                    f'no run in "{self.root}" is done yet; the command that began them goes on with them (see bench '
+                    f'status --out "{self.root}")'
+                )
             raise UserError(f'there are no runs in "{self.root}"; name the folder that was given to bench run --out')
 
     def require_folder(self) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from bench.errors import UserError, did_you_mean
-from bench.store import Store
+from bench.store import Store, Unreadable
 from reports.examples import Known
 from reports.frame import LIBRARIES, Frame, read_frame
 from reports.ranking import LEVEL, Scored, compare_pair, corrected, score_column
@@ -83,6 +83,7 @@ class Compared:
         contrasts: task by task.
         differences: what differs in specs, code, revisions, versions and hardware.
         notes: what could not be compared, and how to read the numbers.
+        unreadable: records that are left out.
     """
 
     a: str
@@ -90,6 +91,7 @@ class Compared:
     contrasts: tuple[Contrast, ...]
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
+    unreadable: tuple[Unreadable, ...] = ()
 
     @property
     def scores(self) -> Table:
@@ -261,7 +263,8 @@ def _compared(a: _Side, b: _Side, by_method: bool) -> Compared:
             "whatever the p-value."
         )
     differences = tuple(_differences(pd.concat(used[0]), pd.concat(used[1])))
-    return Compared(a.name, b.name, found, differences, tuple(notes))
+    unreadable = dict.fromkeys((*a.frame.unreadable, *b.frame.unreadable))
+    return Compared(a.name, b.name, found, differences, tuple(notes), tuple(unreadable))
 
 
 def _corrected(contrasts: Sequence[Contrast]) -> Iterator[Contrast]:
@@ -325,7 +328,7 @@ def _runs_of(runs: pd.DataFrame, name: str) -> pd.DataFrame:
     for column in ("row", "method"):
         if (runs[column] == name).any():
             return runs[runs[column] == name]
-    known = [*runs["method"].unique(), *runs["row"].unique()]
+    known = {*runs["method"], *runs["row"]}
     raise UserError(f'there are no runs of "{name}"{did_you_mean(name, known)}')
 
 

@@ -34,3 +34,5 @@ def compare(
     else:
         compared = compare_methods(Store(out), a, b)
     open_console().print(TerminalComparison(compared))
+    if compared.unreadable:
+        raise UserError("left out of the comparison: " + "; ".join(map(str, compared.unreadable)))

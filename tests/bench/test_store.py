@@ -108,6 +108,14 @@ def test_an_ambiguous_id_is_a_sentence(store):
         store.find(doubled)
 
 
+def test_a_store_of_runs_that_were_cut_off_is_a_sentence(tmp_path):
+    store = Store(tmp_path)
+    store.prepare()
+    (store.work / "0123").mkdir()
+    with pytest.raises(UserError, match=r"no run in .* is done yet; the command that began them goes on with them"):
+        store.require()
+
+
 def test_nothing_to_read_is_a_sentence(tmp_path):
     with pytest.raises(UserError, match=r"there are no runs in .*--out"):
         Store(tmp_path / "nothing").find("a")

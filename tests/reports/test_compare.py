@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from bench.cli.compare import compare
 from bench.errors import UserError
 from bench.store import Store
 from reports.compare import Compared, TerminalComparison, compare_methods, compare_stores, markdown
@@ -100,6 +101,20 @@ def test_what_was_harmed_does_not_count(planter: Any) -> None:
     (planter.store.runs / record.run_id / "predictions.parquet").unlink()
     with pytest.raises(UserError, match='there are no runs of "bad"'):
         compare_methods(planter.store, "good", "bad")
+
+
+def test_what_is_left_out_of_a_comparison_is_told(planter: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for accuracy in (0.8, 0.7):
+        planter.run(accuracy, **{**GOOD, "seed": round(10 * accuracy)})
+        harmed = planter.run(accuracy, **{**BAD, "seed": round(10 * accuracy)})
+    assert compare_methods(planter.store, "good", "bad").unreadable == ()
+    path = planter.store.runs / harmed.run_id / "predictions.parquet"
+    path.unlink()
+    (found,) = compare_methods(planter.store, "good", "bad").unreadable
+    assert path.parent == found.path.parent
+    with pytest.raises(UserError, match=r"^left out of the comparison: "):
+        compare("good", "bad", out=planter.store.root, method=None)
+    assert "roberta-base, protocol strict" in capsys.readouterr().out  # all the same
 
 
 def test_mistakes_are_told(planter: Any, other: Any) -> None:
