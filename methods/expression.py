@@ -19,9 +19,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from bench.errors import UserError, did_you_mean
+from bench.plain_yaml import read_yaml
 from bench.reference import Reference
 from methods import METHODS
 from methods.base import Method
@@ -102,7 +101,9 @@ class _Term:
     @classmethod
     def read(cls, text: str, expression: str) -> _Term:
         match = re.fullmatch(r"(?P<name>[^\s()=,]+)\s*(\((?P<arguments>.*)\))?", text)
-        if match is None:
+        if expression and not text:
+            raise UserError(f'"{expression}" has nothing before or behind a "+"')
+        if match is None or ")(" in text:
             raise UserError(f'"{expression}" is not of the form name(option=value)+modifier(value): "{text}"')
         arguments = split(match["arguments"], ",") if match["arguments"] and match["arguments"].strip() else []
         return cls(match["name"], tuple(arguments))
@@ -120,8 +121,8 @@ class _Term:
                 known = did_you_mean(option, method.setting_type.model_fields)
                 raise UserError(f'the method "{method.name}" has no option "{option}"{known}')
             try:
-                values[option] = yaml.safe_load(value)
-            except yaml.YAMLError as error:
+                values[option] = read_yaml(value)
+            except ValueError as error:
                 raise UserError(f'the value in "{argument}" is neither a number, a word nor a [list]') from error
         return values
 
