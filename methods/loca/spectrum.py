@@ -100,11 +100,11 @@ class SparseSpectrum:
         return Cells(rows, cols, self._row_basis.slot(rows), self._col_basis.slot(cols))
 
     def synthesise(self, values: Tensor, cells: Cells, onto: Tensor | None = None) -> Tensor:
-        """``F_p^T S F_q``, shape ``(p, q)``; with `onto`, which is not changed, the sum of both."""
+        """``F_p^T S F_q``, shape ``(p, q)``; with `onto`, of the same dtype and not changed, the sum of both."""
         (p, q), row_basis, col_basis = self.shape, self._row_basis, self._col_basis
         if len(values) <= 2 * STEP or cells.row_slots is None or cells.col_slots is None:
-            rows, cols = _rows_of(row_basis, cells.rows, values), _rows_of(col_basis, cells.cols, values)
-            update = (rows * values[:, None]).T @ cols
+            left, right = self.rows(cells, values.dtype)
+            update = (left * values[:, None]).T @ right
             return update if onto is None else onto + update
         if cells.waves is None:
             cells.waves = self._waves(cells.row_slots, cells.col_slots, values.dtype)
@@ -114,16 +114,22 @@ class SparseSpectrum:
         spectrum.index_put_((waves.rows, waves.cols), waves.weights * values, accumulate=True)
         spectrum = torch.fft.ifft(spectrum, dim=0, norm="forward")
         row_order, col_order = row_basis.order(values.device), col_basis.order(values.device)
-        result = values.new_empty(self.shape)
-        # By blocks that stay in a core's cache from one step to the next.
-        at_once = _rows_at_once(q, 1 << 16, values.device)
-        for start in range(0, p, at_once):
-            block = slice(start, start + at_once)
-            part = spectrum[block] if row_order is None else spectrum.index_select(0, row_order[block])
+
+        def rows(some: slice) -> Tensor:
+            part = spectrum[some] if row_order is None else spectrum.index_select(0, row_order[some])
             part = torch.fft.irfft(part, n=q, norm="forward")
             if col_order is not None:
                 part = part.index_select(-1, col_order)
-            result[block] = part if onto is None else part.add_(onto[block])
+            return part if onto is None else part.add_(onto[some])
+
+        at_once = _rows_at_once(q, 1 << 16, values.device)
+        if at_once >= p:
+            return rows(slice(None))
+        result = values.new_empty(self.shape)
+        # By blocks that stay in a core's cache from one step to the next.
+        for start in range(0, p, at_once):
+            some = slice(start, start + at_once)
+            result[some] = rows(some)
         return result
 
     def _waves(self, row_slots: Tensor, col_slots: Tensor, dtype: torch.dtype) -> Waves:
