@@ -15,6 +15,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from bench.errors import UserError
+from bench.store import Store
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -24,6 +25,29 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store."""
+    store = Store(tmp_path / "store")
+    store.prepare()
+    return store
+
+
+@pytest.fixture
+def no_judge_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key of the machine's reaches a judge."""
+    for name in ("PARBENCH_JUDGE_KEY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits between attempts to reach a judge."""
+    from tasks.judge.pace import Clock
+
+    monkeypatch.setattr(Clock, "sleep", lambda self, seconds, stop: None)
 
 
 @pytest.fixture(scope="session")

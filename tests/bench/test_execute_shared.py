@@ -20,20 +20,12 @@ from bench.plan import make_plan
 from bench.progress import SilentProgress
 from bench.record import RunRecord, Status, digest, from_json, to_json
 from bench.run import CrowdedError, Inputs, Watch, perform
-from bench.store import Store
 from bench.suite import load_suite
 from reports.cautions import warnings
 from reports.frame import read_frame
 from tasks.data.lock import RevisionLock
 
 GIB = 2**30
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "store")
-    store.prepare()
-    return store
 
 
 @pytest.fixture

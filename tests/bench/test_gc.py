@@ -6,18 +6,13 @@ from pathlib import Path
 import pytest
 from commands import call
 from records import with_spec
-from stores import make_store, put
+from stores import put
 
 from bench.claims import Claims
 from bench.cli.gc import gc
 from bench.errors import UserError
 from bench.record import Status
 from bench.sweep import Waste, find_waste, remove
-
-
-@pytest.fixture
-def store(tmp_path):
-    return make_store(tmp_path / "store")
 
 
 def checkpoint(store, run_id, size=1000):

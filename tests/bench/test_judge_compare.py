@@ -15,16 +15,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from records import RECORD, with_spec
-from stores import make_store
 
 from bench.store import PREDICTIONS
 from reports.judged import FOLDER, JUDGMENTS, Judged, Line
 from reports.pairing import pair_answers
 from reports.statistics import Interval
 from tasks.judge import PairSummary
-from tasks.judge.pace import Clock
-from tasks.judge.prompts import prompt_name
 from tests.conftest import write_jsonl
+from tests.tasks.judge.files import judge_prompts
 from tests.tasks.judge.stub import chat, endpoint, failing
 
 KEY = "sk-planted-4f9c2e7718aa03bd"
@@ -35,17 +33,7 @@ QUESTIONS = [
     {"question_id": 102, "category": "math", "turns": ["2+2?", "+2?"]},
 ]
 TASK = "mt_bench"
-
-
-@pytest.fixture(autouse=True)
-def _no_keys(monkeypatch):
-    for name in ("PARBENCH_JUDGE_KEY", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(Clock, "sleep", lambda self, seconds, stop: None)
+pytestmark = pytest.mark.usefixtures("no_judge_keys")
 
 
 @pytest.fixture
@@ -54,18 +42,8 @@ def root(tmp_path):
     root = tmp_path / "data"
     pairs = [{"instruction": f"say {n}", "input": "", "output": str(n)} for n in range(20)]
     write_jsonl(root / "alpaca" / "train.jsonl", pairs)
-    prompts = []
-    for reference in (False, True):
-        for turn, suffix in ((1, ("",)), (2, ("_1", "_2"))):
-            for kind, answers in (("single", ("answer",)), ("pairwise", ("answer_a", "answer_b"))):
-                fields = [f"{what}{end}" for what in ("question", *answers) for end in suffix]
-                fields += [f"ref_answer_{place}" for place in range(1, turn + 1)] if reference else []
-                name = prompt_name(kind, turn, reference)
-                template = "|".join([name, *(f"{{{field}}}" for field in fields)])
-                values = {"name": name, "type": kind, "system_prompt": "", "prompt_template": template}
-                prompts.append({**values, "output_format": "[[A]]"})
     folder = root / "mt-bench"
-    write_jsonl(folder / "judge_prompts.jsonl", prompts)
+    write_jsonl(folder / "judge_prompts.jsonl", judge_prompts("{name}|"))
     write_jsonl(folder / TASK / "question.jsonl", QUESTIONS)
     references = [{"question_id": number, "choices": [{"turns": ["right", "too"]}]} for number in (101, 102)]
     write_jsonl(folder / TASK / "reference_answer_gpt-4.jsonl", references)
@@ -78,11 +56,6 @@ def revision(root):
     from tasks.mt_bench import MT_BENCH_TASK
 
     return MT_BENCH_TASK.revision(FolderSource(root))
-
-
-@pytest.fixture
-def store(tmp_path):
-    return make_store(tmp_path / "store")
 
 
 @pytest.fixture

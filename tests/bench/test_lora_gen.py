@@ -55,13 +55,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model_folder(tmp_path_factory.mktemp("models") / "tiny-llama", tiny_llama())
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    store = Store(tmp_path / "store")
-    store.prepare()
-    return store
-
-
 OPTIONS = {
     "commonsense": {"protocol": "lm_eval", "train_text": "lm_eval", "select_by": "accuracy", "num_fewshot": 1,
                     "system_shots": 2, "unseen": "[hellaswag,winogrande,piqa]"},

@@ -38,13 +38,6 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 GPU = torch.device("cuda", 0)
 
 
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "store")
-    store.prepare()
-    return store
-
-
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory):
     return tiny_model_folder(tmp_path_factory.mktemp("models") / "llama", tiny_llama())

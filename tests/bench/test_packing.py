@@ -119,13 +119,6 @@ def kept(store, record):
     store.discard_workspace(record.run_id)
 
 
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "store")
-    store.prepare()
-    return store
-
-
 def test_a_peak_is_the_largest_of_runs_that_cost_alike_on_the_same_kind_of_device(store):
     kept(store, measured(3 * GIB, seed=1))
     kept(store, measured(5 * GIB, seed=2, protocol="paper:best_epoch"))

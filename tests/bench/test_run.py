@@ -22,13 +22,6 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "store")
-    store.prepare()
-    return store
-
-
-@pytest.fixture
 def planned(store, tiny_data, tiny_model):
     def make(method="lora", seed=1, **training):
         values = {"max_steps": 6, "max_length": 32, **training}

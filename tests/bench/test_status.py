@@ -21,11 +21,6 @@ from tasks import find_task, task_code
 
 
 @pytest.fixture
-def store(tmp_path):
-    return make_store(tmp_path / "store")
-
-
-@pytest.fixture
 def present():
     """The spec of a run that the present source would make."""
     return replace(

@@ -14,13 +14,6 @@ from bench.store import RECORD as RECORD_FILE
 from bench.store import Store, Unreadable, write_atomically
 
 
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "store")
-    store.prepare()
-    return store
-
-
 def commit(store, record=RECORD):
     output = store.workspace(record.run_id) / "output"
     output.mkdir()

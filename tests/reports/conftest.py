@@ -156,13 +156,6 @@ class Planter:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    store = Store(tmp_path / "store")
-    store.prepare()
-    return store
-
-
-@pytest.fixture
 def planter(store: Store) -> Planter:
     return Planter(store)
 

@@ -19,7 +19,6 @@ from bench.failures import TransientError
 from bench.plan import Overrides, make_plan
 from bench.protocol import Purpose
 from bench.run import Inputs, Watch, perform
-from bench.store import Store
 from bench.suite import load_suite
 from tasks.data.folder import FolderSource
 from tasks.data.hub import HubSource
@@ -27,15 +26,15 @@ from tasks.data.lock import RevisionLock
 from tasks.data.package import PackageSource
 from tasks.instruct import alpaca_prompt
 from tasks.judge.answering import RowSampling, answer
-from tasks.judge.pace import Clock
-from tasks.judge.prompts import prompt_name
 from tasks.judge.questions import MT_BENCH_PACKAGE, Question
 from tasks.mt_bench import MT_BENCH_MINI, MT_BENCH_TASK, VICUNA_BENCH_TASK
 from tests.conftest import fetched, write_jsonl
+from tests.tasks.judge.files import judge_prompts
 from tests.tasks.judge.stub import chat, endpoint, failing
 from tests.tasks.test_instruct import pairs
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("no_judge_keys")
 KEY = "sk-planted-4f9c2e7718aa03bd"
 QUESTIONS = [
     {"question_id": 81, "category": "writing", "turns": ["Write.", "Again."]},
@@ -46,16 +45,8 @@ QUESTIONS = [
 
 
 @pytest.fixture(autouse=True)
-def _own_cache_and_no_keys(tmp_path, monkeypatch):
+def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("PARBENCH_CACHE", str(tmp_path / "cache"))
-    for name in ("PARBENCH_JUDGE_KEY", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def impatient(monkeypatch):
-    """No waiting between attempts."""
-    monkeypatch.setattr(Clock, "sleep", lambda self, seconds, stop: None)
 
 
 @pytest.fixture
@@ -63,23 +54,8 @@ def root(tmp_path):
     """A data root with Alpaca-like pairs and both sets of questions in FastChat's layout."""
     root = tmp_path / "data"
     write_jsonl(root / "alpaca" / "train.jsonl", pairs(60))
-    prompts = []
-    for reference in (False, True):
-        for turn, suffix in ((1, ("",)), (2, ("_1", "_2"))):
-            for kind, answers in (("single", ("answer",)), ("pairwise", ("answer_a", "answer_b"))):
-                names = [f"{what}{end}" for what in ("question", *answers) for end in suffix]
-                names += [f"ref_answer_{place}" for place in range(1, turn + 1)] if reference else []
-                prompts.append(
-                    {
-                        "name": prompt_name(kind, turn, reference),
-                        "type": kind,
-                        "system_prompt": "",
-                        "prompt_template": "|".join([f"turn {turn}", *(f"{{{name}}}" for name in names)]),
-                        "output_format": "[[rating]]",
-                    }
-                )
     folder = root / "mt-bench"
-    write_jsonl(folder / "judge_prompts.jsonl", prompts)
+    write_jsonl(folder / "judge_prompts.jsonl", judge_prompts("turn {turn}|"))
     references = [{"question_id": number, "choices": [{"turns": ["right", "too"]}]} for number in (101, 111)]
     write_jsonl(folder / "mt_bench" / "question.jsonl", QUESTIONS)
     write_jsonl(folder / "mt_bench" / "reference_answer_gpt-4.jsonl", references)
@@ -95,13 +71,6 @@ def root(tmp_path):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return tiny_model_folder(tmp_path_factory.mktemp("model") / "tiny", tiny_llama())
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "store")
-    store.prepare()
-    return store
 
 
 @pytest.fixture
@@ -172,7 +141,8 @@ def test_ratings_land_in_the_record(planned, store, method):
     for question, answers in zip(QUESTIONS, rows["answers"], strict=True):
         reference = question["category"] == "math"
         assert f"turn 1|{question['turns'][0]}|{answers[0]}{'|right' if reference else ''}" in asked
-        assert f"turn 2|{'|'.join(question['turns'])}|{'|'.join(answers)}{'|right|too' if reference else ''}" in asked
+        told = [*zip(question["turns"], answers, strict=True), *([("right", "too")] if reference else [])]
+        assert "|".join(["turn 2", *(part for pair in told for part in pair)]) in asked
 
 
 def test_intervals_are_over_questions(planned, store):

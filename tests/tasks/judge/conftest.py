@@ -13,7 +13,7 @@ import pytest
 
 from tasks.judge import ClientSettings, JudgeClient, JudgeSpec, QuestionSet, from_folder
 from tasks.judge.pace import Clock
-from tasks.judge.prompts import prompt_name
+from tests.tasks.judge.files import judge_prompts
 
 KEY = "sk-planted-4f9c2e7718aa03bd"
 
@@ -37,9 +37,8 @@ class FakeClock(Clock):
 
 
 @pytest.fixture(autouse=True)
-def _no_keys(monkeypatch):
-    for name in ("PARBENCH_JUDGE_KEY", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
+def _no_keys(no_judge_keys):
+    pass
 
 
 @pytest.fixture
@@ -69,30 +68,8 @@ def write_lines(path: Path, rows: list[dict]) -> None:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """Three questions in FastChat's layout, one of them graded against a reference."""
-    prompts = []
-    for kind, output in (("single", "[[rating]]"), ("pairwise", "[[A]]")):
-        for reference in (False, True):
-            for turn in (1, 2):
-                fields = {
-                    ("single", 1): "{question}|{answer}",
-                    ("single", 2): "{question_1}|{answer_1}|{question_2}|{answer_2}",
-                    ("pairwise", 1): "{question}|{answer_a}|{answer_b}",
-                    ("pairwise", 2): "{question_1}|{answer_a_1}|{answer_b_1}|{question_2}|{answer_a_2}|{answer_b_2}",
-                }[kind, turn]
-                if reference:
-                    fields += "|{ref_answer_1}" + ("|{ref_answer_2}" if turn == 2 else "")
-                name = prompt_name(kind, turn, reference)
-                prompts.append(
-                    {
-                        "name": name,
-                        "type": kind,
-                        "system_prompt": f"judge by {name}",
-                        "prompt_template": fields,
-                        "output_format": output,
-                    }
-                )
     root = tmp_path / "fastchat"
-    write_lines(root / "judge_prompts.jsonl", prompts)
+    write_lines(root / "judge_prompts.jsonl", judge_prompts())
     questions = [
         {"question_id": 1, "category": "writing", "turns": ["write", "again"]},
         {"question_id": 2, "category": "math", "turns": ["1+1?", "+1?"], "reference": ["2", "3"]},
