@@ -103,6 +103,6 @@ class _FactoredLinear(torch.autograd.Function):
                 rows, x = grad_y.reshape(-1, grad_y.shape[-1]), saved.reshape(-1, saved.shape[-1])
                 gradients = ctx.update.gradients(rows, x, needed, *parameters)
             elif needed[0]:
-                entries = (at_least_float32(projected) * saved).flatten(0, -2).sum(0)
+                entries = (at_least_float32(projected) * saved).reshape(-1, len(products.values)).sum(0)
                 gradients = [ctx.update.first_gradient(entries, *parameters), *gradients[1:]]
         return grad_x, None, *gradients

@@ -46,11 +46,14 @@ def passed(product: Callable[[Tensor], Tensor], x: Tensor, trained: list[Tensor]
     return {"y": y.detach()} | {str(number): gradient for number, gradient in enumerate(gradients)}
 
 
+@pytest.mark.parametrize("leading", [(), (6,), (2, 3)])
 @pytest.mark.parametrize("trained", [(0,), (1,), (0, 1)], ids=["coefficients", "locations", "both"])
-def test_equal_products_with_the_update(trained: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_products_with_the_update(
+    trained: tuple[int, ...], leading: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     update, parameters = cosine(5)
     chosen = [parameters[number].requires_grad_() for number in trained]
-    x = torch.randn(2, 3, SHAPE[1], dtype=torch.float64, requires_grad=True)
+    x = torch.randn(*leading, SHAPE[1], dtype=torch.float64, requires_grad=True)
     assert update.multiplies_by_rows(*parameters)
     found = passed(lambda x: update_linear(x, [update], parameters, None), x, chosen)
     monkeypatch.setattr(SparseSpectrum, "multiplies_by_rows", lambda *args: False)
