@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -76,7 +77,10 @@ def _lines(table: Table) -> list[str]:
 
 
 def _cell(text: str, bold: bool) -> str:
-    return f"\\textbf{{{escape(text)}}}" if bold else escape(text)
+    # A number's minus is as long as its plus, and no hyphen.
+    minus, text = ("$-$", text[1:]) if re.match(r"-\d", text) else ("", text)
+    written = minus + escape(text)
+    return f"\\textbf{{{written}}}" if bold else written
 
 
 def _caption(board: Leaderboard) -> str:

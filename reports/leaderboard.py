@@ -149,14 +149,18 @@ class _Scores:
     def notes(self) -> Iterator[str]:
         """Yield how to read the table."""
         fractions = {*self._factors.values(), *(average.factor for average in self._averages.values())} == {100}
+        columns = [*self._ranking.columns.values(), *(average.column for average in self._averages.values())]
+        standings = [standing for column in columns for standing in column.standings.values()]
+        half = ""
+        if any(standing.estimate.interval is not None for standing in standings):
+            half = f" ± half of its {LEVEL:.0%} interval, which covers seeds and examples,"
         yield (
-            f"Scores are x100{'' if fractions else ', but for those marked as is'}: mean ± half of its {LEVEL:.0%} "
-            "interval, which covers seeds and examples, over n runs, which differ in their seed."
+            f"Scores are x100{'' if fractions else ', but for those marked as is'}: mean{half} over n runs, which "
+            "differ in their seed."
         )
-        averages = (average.column for average in self._averages.values())
-        columns = [*self._ranking.columns.values(), *averages]
         if any(column.reason is None for column in columns):
-            bold = " Bold: in the best tie group of a column where some method is not."
+            some = any(standing.best for standing in standings)
+            bold = " Bold: in the best tie group of a column where some method is not." if some else ""
             yield (
                 "In brackets the ranks that a method may have, after paired comparisons of all methods, corrected by "
                 f"Holm at {1 - LEVEL:.0%} within a column.{bold}"

@@ -42,6 +42,11 @@ def test_protocol_budget_n_and_label_are_in_the_caption(planter: Any) -> None:
         assert escape(part) in caption
 
 
+def test_a_minus_is_no_hyphen(planter: Any) -> None:
+    planter.seeds([-0.25, -0.35, -0.3])
+    assert " & $-$30.0 $\\pm$ " in page(planter)
+
+
 def test_bold_is_only_what_the_statistics_allow(planter: Any) -> None:
     planter.seeds([0.9, 0.91, 0.9, 0.92], method="good", task="glue/rte", metric="accuracy")
     planter.seeds([0.5, 0.51, 0.5, 0.52], method="bad", task="glue/rte", metric="accuracy")

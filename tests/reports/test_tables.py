@@ -101,7 +101,11 @@ def test_a_run_that_took_no_step_has_no_time_a_step(planter: Any) -> None:
 
 def test_one_seed_has_no_deviation(planter: Any) -> None:
     planter.run(0.8123)
-    assert board_of(planter).scores.rows[0][2:] == ("81.2 (n=1)",)
+    board = board_of(planter)
+    assert board.scores.rows[0][2:] == ("81.2 (n=1)",)
+    # Nor does a note explain one, or bold type, that is not there.
+    assert board.notes[0] == "Scores are x100: mean over n runs, which differ in their seed."
+    assert not any("Bold" in note for note in board.notes)
 
 
 @pytest.mark.parametrize(
