@@ -106,7 +106,7 @@ class SparseSpectrum:
             left, right = self.rows(cells, values.dtype)
             update = (left * values[:, None]).T @ right
             return update if onto is None else onto + update
-        if cells.waves is None:
+        if cells.waves is None or cells.waves.weights.real.dtype != values.dtype:
             cells.waves = self._waves(cells.row_slots, cells.col_slots, values.dtype)
         waves = cells.waves
         spectrum = torch.zeros(p, q // 2 + 1, dtype=waves.weights.dtype, device=values.device)

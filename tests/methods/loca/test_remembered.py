@@ -1,4 +1,4 @@
-"""What is remembered of frozen locations on an accelerator, here made to be so on the CPU."""
+"""What is remembered of locations: as on an accelerator, which the CPU stands in for here, and as on the CPU."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Build = Callable[..., PeftModel]
 
 
 @pytest.fixture
-def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remembered, "remembers", lambda device: True)
+def as_on_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remembered, "compares_values", lambda device: False)
 
 
 @pytest.fixture
@@ -55,21 +55,22 @@ def input_ids() -> Tensor:
     return torch.randint(3, 90, (2, 7), generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("compares", [False, True])
 @pytest.mark.parametrize("n_frequency", [40, 300])
 def test_a_step_is_bit_for_bit_the_one_that_remembers_nothing(
-    adapted: Build, input_ids: Tensor, n_frequency: int, monkeypatch: pytest.MonkeyPatch
+    adapted: Build, input_ids: Tensor, n_frequency: int, compares: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(remembered, "compares_values", lambda device: compares)
     model = adapted(n_frequency=n_frequency, keep_update=False)
     freeze(model, LOCATIONS)
     first, again = run(model, input_ids), run(model, input_ids)
-    monkeypatch.setattr(remembered, "remembers", lambda device: False)
+    monkeypatch.setattr(Remembered, "of", lambda self, source, also, make: make())
     expected = run(model, input_ids)
     for found in (first, again):
         assert_alike(found, expected, tolerance=0)
 
 
-@pytest.mark.usefixtures("everywhere")
+@pytest.mark.usefixtures("as_on_accelerators")
 def test_frozen_locations_are_looked_at_once(adapted: Build, input_ids: Tensor, located: list[int]) -> None:
     model = adapted(keep_update=False)
     freeze(model, LOCATIONS)
@@ -83,7 +84,7 @@ def test_frozen_locations_are_looked_at_once(adapted: Build, input_ids: Tensor, 
     assert len(located) >= 2 * len(layers(model))
 
 
-@pytest.mark.usefixtures("everywhere")
+@pytest.mark.usefixtures("as_on_accelerators")
 @pytest.mark.parametrize("change", ["trained", "loaded", "replaced", "scaled", "in place"])
 def test_whatever_changes_locations_is_seen(adapted: Build, input_ids: Tensor, change: str) -> None:
     model = adapted(keep_update=False)
@@ -114,7 +115,7 @@ def test_whatever_changes_locations_is_seen(adapted: Build, input_ids: Tensor, c
     assert not torch.equal(after["logits"], before["logits"])
 
 
-@pytest.mark.usefixtures("everywhere")
+@pytest.mark.usefixtures("as_on_accelerators")
 def test_what_is_made_during_inference_serves_training(adapted: Build, input_ids: Tensor) -> None:
     model = adapted(keep_update=False)
     freeze(model, LOCATIONS)
@@ -123,7 +124,7 @@ def test_what_is_made_during_inference_serves_training(adapted: Build, input_ids
     assert run(model, input_ids).keys() > {"logits"}
 
 
-@pytest.mark.usefixtures("everywhere")
+@pytest.mark.usefixtures("as_on_accelerators")
 def test_copies_are_empty_and_memory_is_not_taken_for_that_of_another() -> None:
     memory: Remembered[int] = Remembered()
     made: list[int] = []
@@ -146,11 +147,19 @@ def test_copies_are_empty_and_memory_is_not_taken_for_that_of_another() -> None:
     assert memory.of(torch.zeros(3, requires_grad=True), None, make) == memory.of(torch.zeros(3), None, make) - 1
 
 
-def test_on_the_cpu_nothing_is_remembered(adapted: Build, input_ids: Tensor, located: list[int]) -> None:
+def test_on_the_cpu_locations_are_looked_at_once_for_each_of_their_values(
+    adapted: Build, input_ids: Tensor, located: list[int]
+) -> None:
+    assert remembered.compares_values(torch.device("cpu"))
+    assert not remembered.compares_values(torch.device("cuda"))
     model = adapted(keep_update=False)
-    freeze(model, LOCATIONS)
+    freeze(model, COEFFICIENTS)  # though they are trained
+    before = run(model, input_ids)
     run(model, input_ids)
-    run(model, input_ids)
-    assert len(located) >= 4 * len(layers(model))
-    assert remembered.remembers(torch.device("cuda"))
-    assert not remembered.remembers(torch.device("cpu"))
+    assert len(located) == len(layers(model))
+    for layer in layers(model):
+        layer.loca_locations["default"].data.copy_(torch.rand(2, 40))  # which moves no version
+    after = run(model, input_ids)
+    assert len(located) == 2 * len(layers(model))
+    assert not torch.equal(after["logits"], before["logits"])
+    assert_alike(after, run(copy.deepcopy(model), input_ids), tolerance=0)

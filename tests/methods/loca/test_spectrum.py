@@ -166,6 +166,14 @@ def test_tokens_in_chunks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None
     assert relative_error(actual, expected) < 1e-12
 
 
+def test_remembered_cells_serve_values_of_any_precision() -> None:
+    spectrum, values = SparseSpectrum(20, 24, CosineBasis), torch.randn(300)
+    cells = spectrum.cells(torch.randint(20, (300,)), torch.randint(24, (300,)))
+    single, double = spectrum.synthesise(values, cells), spectrum.synthesise(values.double(), cells)
+    torch.testing.assert_close(double.float(), single, rtol=0, atol=1e-5)
+    assert torch.equal(spectrum.synthesise(values, cells), single)
+
+
 def test_large_side_needs_no_matrix() -> None:
     spectrum = SparseSpectrum(4099, 3, CosineBasis)
     rows, cols = torch.randint(4099, (300,)), torch.randint(3, (300,))
