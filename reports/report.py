@@ -42,6 +42,7 @@ class Report:
         frame: the runs, and what could not be read.
         boards: the leaderboards to be shown in full, with `reports.render.TerminalLeaderboard` in a terminal.
         remarks: how costs were profiled, and which of the leaderboards' rows have none.
+        failures: the runs without a score and why they have none, a sentence each.
     """
 
     page: Path
@@ -49,6 +50,7 @@ class Report:
     frame: Frame
     boards: tuple[Leaderboard, ...]
     remarks: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
 
 
 def write_report(store: Store, directory: Path | None = None, profiles: Sequence[Profile] = ()) -> Report:
@@ -111,7 +113,8 @@ def write_report(store: Store, directory: Path | None = None, profiles: Sequence
                 write_atomically(directory / name, content)
     written = write_html(page, directory)
     files = tuple(directory / name for name, content in contents.items() if content is not None)
-    return Report(written, (*files, written), frame, tuple(page.boards), profiled.remarks if profiled else ())
+    remarks = profiled.remarks if profiled else ()
+    return Report(written, (*files, written), frame, tuple(page.boards), remarks, tuple(_told(frame.runs)))
 
 
 def _page(page: Page, root: Path) -> Iterator[str]:
@@ -172,6 +175,11 @@ def _efficiencies(page: Page) -> Iterator[str]:
     warned = [(board, warning) for board in page.smaller for warning in board.warnings]
     if warned:
         yield "".join(f"- **Warning**: {escape(board.title)}: {escape(warning)}\n" for board, warning in warned)
+
+
+def _told(runs: pd.DataFrame) -> Iterator[str]:
+    for method, task, _, seed, status, reason, run_id in _failures(runs[~is_counted(runs)]).rows:
+        yield f"{method} on {task}, seed {seed}: {status}, {reason} ({run_id})"
 
 
 def _failures(failed: pd.DataFrame) -> Table:

@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.console import DEFAULT_STORE, Out, open_console, say
+from bench.cli.console import DEFAULT_STORE, Out, counted, open_console, say
 from bench.errors import UserError
+
+# Of the sentences on runs without a score; the report has all of them.
+_MOST_FAILURES = 10
 
 
 def report(
@@ -33,6 +36,10 @@ def report(
     console = open_console()
     for board in written.boards:
         console.print(TerminalLeaderboard(board))
+    for failure in written.failures[:_MOST_FAILURES]:
+        say(f"no score: {failure}", console)
+    if (more := len(written.failures) - _MOST_FAILURES) > 0:
+        say(f"no score: {counted(more, 'run')} more; the report has all", console)
     for remark in written.remarks:
         say(f"profiled costs: {remark}", console)
     say(f"the report is {written.page}", console)

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from bench.cli.report import report
 from bench.errors import UserError
 from bench.record import Status
 from bench.store import Store
@@ -79,6 +80,20 @@ def test_failures_are_listed_with_their_reasons(planted: Any) -> None:
     assert "Runs: 13, of which 11 have a score. Refused records: 0." in page
     assert "| lora | glue/rte | roberta-base | 2 | diverged | The loss was not finite at step 12. |" in page
     assert "| vera | glue/rte | roberta-base | 0 | out of memory | The device has 1 GiB. |" in page
+
+
+@pytest.mark.usefixtures("_no_figures")
+def test_the_terminal_says_why_runs_have_no_score(planter: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    record = planter.run(None, status=Status.OUT_OF_MEMORY, reason="The device has 1 GiB.")
+    report(out=planter.store.root, profile=None)
+    told = f"no score: lora on glue/cola, seed 0: out of memory, The device has 1 GiB. ({record.run_id})"
+    assert told in capsys.readouterr().out.splitlines()
+    for seed in range(1, 12):
+        planter.run(None, seed=seed, status=Status.OUT_OF_MEMORY, reason="The device has 1 GiB.")
+    report(out=planter.store.root, profile=None)
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("no score: lora on") for line in lines) == 10
+    assert "no score: 2 runs more; the report has all" in lines
 
 
 @pytest.mark.usefixtures("_no_figures")
