@@ -3,8 +3,9 @@
 Every variant adapts the query and value projections of an encoder in the shape of RoBERTa-base with random weights, and
 takes whole training steps: forward, backward down to the inputs of the first block, AdamW. The *floor* is the frozen
 encoder's forward pass and gradient of the inputs, which no method can avoid. One round is one step of each variant, so
-that other work on the machine slows all alike; time is that of the processor. With ``--device cuda`` it is the
-accelerator's, and a decoder in the shape of LLaMA-7B is measured too: see `methods.loca.benchmark_on_device`.
+that other work on the machine slows all alike; time is that of the processor, or with several threads that of the wall.
+With ``--device cuda`` it is the accelerator's, and a decoder in the shape of LLaMA-7B is measured too: see
+`methods.loca.benchmark_on_device`.
 """
 
 from __future__ import annotations
@@ -183,16 +184,17 @@ class Trained:
 
 
 def times(variants: Sequence[str], layers: int, batch: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds of processor time of one step of each variant, in each of the rounds."""
+    """Seconds of one step of each variant, in each of the rounds: processor time, or with several threads wall time."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     trained = {variant: Trained(variant, SHAPES["roberta-base"].base(layers)) for variant in variants}
     inputs = torch.randn(batch, LENGTH, WIDTH)
     seconds: dict[str, list[float]] = {variant: [] for variant in variants}
     for number in range(rounds + 1):
         for variant, one in trained.items():
-            start = time.process_time()
+            start = clock()
             one.step(inputs)
             if number:  # the first warms up
-                seconds[variant].append(time.process_time() - start)
+                seconds[variant].append(clock() - start)
     return seconds
 
 

@@ -44,6 +44,9 @@ STEP = 100
 MATRIX_UNITS = 8
 """How much faster matrix products of 16-bit numbers are than those of float32."""
 
+_IN_CACHE = 1 << 16
+"""Numbers of which a core's cache holds the few copies that a pass through an FFT makes."""
+
 
 @dataclass(frozen=True)
 class Waves:
@@ -122,7 +125,7 @@ class SparseSpectrum:
                 part = part.index_select(-1, col_order)
             return part if onto is None else part.add_(onto[some])
 
-        at_once = _rows_at_once(q, 1 << 16, values.device)
+        at_once = _rows_at_once(q, values.device, on_all_cores=True)
         if at_once >= p:
             return rows(slice(None))
         result = values.new_empty(self.shape)
@@ -169,7 +172,8 @@ class SparseSpectrum:
         if torch.compiler.is_compiling() or self.forms_product(len(x), len(cells), grad_y.dtype):
             return self.entries(at_least_float32(grad_y.T @ x), cells)
         result = torch.zeros(len(cells), dtype=at_least_float32(grad_y[:0]).dtype, device=x.device)
-        chunk = _rows_at_once(max(*self.shape, len(cells)), 1 << 16, x.device)
+        # Not more with more threads: the order of the sum, and so its rounding, must not depend on them.
+        chunk = _rows_at_once(max(*self.shape, len(cells)), x.device, on_all_cores=False)
         left = _projection(self._row_basis, cells.rows, cells.row_slots, result)
         right = _projection(self._col_basis, cells.cols, cells.col_slots, result)
         for grad_y_part, x_part in zip(grad_y.split(chunk), x.split(chunk), strict=True):
@@ -193,14 +197,17 @@ def _projection(basis: Basis, index: Tensor, slots: Tensor | None, like: Tensor)
     return lambda values: basis.forward(at_least_float32(values)).index_select(-1, slots)
 
 
-def _rows_at_once(width: int, numbers: int, device: torch.device) -> int:
+def _rows_at_once(width: int, device: torch.device, on_all_cores: bool) -> int:
     """How many rows of `width` numbers go through the passes of a transform together.
 
-    On the CPU `numbers`, which stay in a core's cache from one pass to the next; elsewhere as many as keep memory low.
+    On the CPU as many as stay in a core's cache from one pass to the next, for one core or for all that are at work;
+    elsewhere as many as keep memory low.
     """
     if torch.compiler.is_compiling():  # blocks would only make the graph longer
         return sys.maxsize
-    return max(1, (numbers if device.type == "cpu" else 1 << 24) // width)
+    if device.type != "cpu":
+        return max(1, (1 << 24) // width)
+    return max(1, _IN_CACHE * (torch.get_num_threads() if on_all_cores else 1) // width)
 
 
 def _rows_of(basis: Basis, index: Tensor, like: Tensor) -> Tensor:
