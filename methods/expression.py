@@ -103,9 +103,13 @@ class _Term:
         match = re.fullmatch(r"(?P<name>[^\s()=,]+)\s*(\((?P<arguments>.*)\))?", text)
         if expression and not text:
             raise UserError(f'"{expression}" has nothing before or behind a "+"')
-        if match is None or ")(" in text:
+        given = (match["arguments"] or "").strip() if match else ""
+        try:
+            arguments = split(given, ",") if given else []
+        except UserError:  # the bracket behind the name is not the one that closes at the end
+            match = None
+        if match is None:
             raise UserError(f'"{expression}" is not of the form name(option=value)+modifier(value): "{text}"')
-        arguments = split(match["arguments"], ",") if match["arguments"] and match["arguments"].strip() else []
         return cls(match["name"], tuple(arguments))
 
     def options(self, method: Method[Any], expression: str) -> dict[str, Any]:

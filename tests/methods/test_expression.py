@@ -103,3 +103,7 @@ def test_every_modifier_has_its_paper():
         assert method.reference.arxiv
         titles.add(method.reference.title)
     assert len(titles) == len(MODIFIERS)
+
+
+def test_a_value_may_close_one_bracket_and_open_another():
+    assert find_method("lora(target_modules=(query)(_proj)?)").values == {"target_modules": "(query)(_proj)?"}
