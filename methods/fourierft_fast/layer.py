@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from methods.fourierft_fast.basis import FourierBasis
 from methods.loca.folded import KeptUpdate, foldable, folded_linear, update_linear
-from methods.loca.outer_products import OuterProducts
 from methods.loca.precision import at_least_float32
 from methods.loca.remembered import Remembered
+from methods.loca.spectral import SpectralUpdate
 from methods.loca.spectrum import Cells, SparseSpectrum
 
 
 @dataclass(frozen=True)
-class FourierUpdate:
+class FourierUpdate(SpectralUpdate):
     """FourierFT's `methods.loca.folded.Update`, ``scaling Re(ifft2(S))``.
 
     Its parameters are the trained entries of ``S``, shape ``(n,)``, and their places, int64 ``(2, n)``, rows first. The
@@ -29,28 +29,17 @@ class FourierUpdate:
     Attributes:
         spectrum: of `FourierBasis`, in the shape of the weight.
         scaling: factor on the transform.
-        placed: what the places were last found to mean.
     """
 
-    spectrum: SparseSpectrum
     scaling: float
-    placed: Remembered[tuple[Cells, Tensor]] = field(default_factory=Remembered, compare=False, repr=False)
 
-    arity: ClassVar[int] = 2
+    cells_of_each: ClassVar[int] = 2
 
-    def delta(self, *parameters: Tensor, onto: Tensor | None = None) -> Tensor:
-        """``scaling Re(ifft2(S))``, shape ``(p, q)``; see `methods.loca.folded.Update`."""
-        values, cells = self._weighted_products(*parameters)
-        return self.spectrum.synthesise(values, cells, onto)
-
-    def multiplies_by_rows(self, *parameters: Tensor) -> bool:
-        """See `methods.loca.outer_products.FactoredUpdate`."""
-        return self.spectrum.multiplies_by_rows(2 * len(parameters[0]))
-
-    def outer_products(self, dtype: torch.dtype, *parameters: Tensor) -> OuterProducts:
-        """Two for each entry: of the cosines, and of the sines."""
-        values, cells = self._weighted_products(*parameters)
-        return OuterProducts(values, *self.spectrum.rows(cells, dtype))
+    def entries(self, coefficients: Tensor, places: Tensor) -> tuple[Tensor, Cells]:
+        """Two for each entry of ``S``: of the cosines, and then of the sines."""
+        cells, signs = self._products(places)
+        values = at_least_float32(coefficients) * self._unit
+        return torch.cat((values, values * signs)), cells
 
     def first_gradient(self, entries: Tensor, *parameters: Tensor) -> Tensor:
         """That of the entries of ``S``."""
@@ -73,11 +62,6 @@ class FourierUpdate:
     def _unit(self) -> float:
         p, q = self.spectrum.shape
         return self.scaling / (p * q)
-
-    def _weighted_products(self, values: Tensor, places: Tensor) -> tuple[Tensor, Cells]:
-        cells, signs = self._products(places)
-        values = at_least_float32(values) * self._unit
-        return torch.cat((values, values * signs)), cells
 
     def _products(self, places: Tensor) -> tuple[Cells, Tensor]:
         """Basis vectors of rows and columns, of the cosines and then of the sines, ``(2n,)``, and the sines' signs."""
@@ -113,7 +97,7 @@ class FastFourierFTLinear(FourierFTLinear):
             return super().forward(x, *args, **kwargs)
         updates = [
             FourierUpdate(
-                self._spectrum, self.fourierft_scaling[adapter], self._placed.setdefault(adapter, Remembered())
+                self._spectrum, self.fourierft_scaling[adapter], placed=self._placed.setdefault(adapter, Remembered())
             )
             for adapter in adapters
         ]

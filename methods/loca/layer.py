@@ -130,7 +130,7 @@ class LocaLayer(BaseTunerLayer):
     def _update(self, adapter: str) -> tuple[CosineUpdate, tuple[Tensor, Tensor]]:
         """How the adapter changes the weight, and its parameters."""
         placed = self._placed.setdefault(adapter, Remembered())
-        update = CosineUpdate(self._spectrum, self.loca_alpha[adapter], self.loca_upper[adapter], placed)
+        update = CosineUpdate(self._spectrum, self.loca_alpha[adapter], self.loca_upper[adapter], placed=placed)
         return update, (self.loca_coefficients[adapter], self.loca_locations[adapter])
 
     def _keeps_update(self, adapter: str, device: torch.device) -> bool:

@@ -118,7 +118,7 @@ class SparseSpectrum:
         spectrum = torch.fft.ifft(spectrum, dim=0, norm="forward")
         row_order, col_order = row_basis.order(values.device), col_basis.order(values.device)
 
-        def rows(some: slice) -> Tensor:
+        def block(some: slice) -> Tensor:
             part = spectrum[some] if row_order is None else spectrum.index_select(0, row_order[some])
             part = torch.fft.irfft(part, n=q, norm="forward")
             if col_order is not None:
@@ -127,12 +127,12 @@ class SparseSpectrum:
 
         at_once = _rows_at_once(q, values.device, on_all_cores=True)
         if at_once >= p:
-            return rows(slice(None))
+            return block(slice(None))
         result = values.new_empty(self.shape)
         # By blocks that stay in a core's cache from one step to the next.
         for start in range(0, p, at_once):
             some = slice(start, start + at_once)
-            result[some] = rows(some)
+            result[some] = block(some)
         return result
 
     def _waves(self, row_slots: Tensor, col_slots: Tensor, dtype: torch.dtype) -> Waves:

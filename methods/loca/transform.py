@@ -16,16 +16,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from methods.loca.outer_products import OuterProducts
 from methods.loca.precision import at_least_float32
-from methods.loca.remembered import Remembered
-from methods.loca.spectrum import Cells, SparseSpectrum
+from methods.loca.spectral import SpectralUpdate
+from methods.loca.spectrum import Cells
 
 
 def locate(locations: Tensor, shape: tuple[int, int], upper: float) -> tuple[Tensor, Tensor]:
@@ -60,7 +58,7 @@ def location_gradient(
 
 
 @dataclass(frozen=True)
-class CosineUpdate:
+class CosineUpdate(SpectralUpdate):
     """LoCA's `methods.loca.folded.Update`; its parameters are coefficients ``(B,)`` and locations ``(2, B)``.
 
     A group of parameters that needs no gradient costs nothing: with frozen locations the ``4 B`` neighbours are neither
@@ -70,31 +68,15 @@ class CosineUpdate:
         spectrum: of `CosineBasis`, in the shape of the weight.
         alpha: factor on the transform.
         upper: largest value of a location.
-        placed: what frozen locations were last found to mean.
     """
 
-    spectrum: SparseSpectrum
     alpha: float
     upper: float
-    placed: Remembered[tuple[Cells, Tensor]] = field(default_factory=Remembered, compare=False, repr=False)
 
-    arity: ClassVar[int] = 2
-
-    def delta(self, *parameters: Tensor, onto: Tensor | None = None) -> Tensor:
-        """``alpha dW``, shape ``(p, q)``; see `methods.loca.folded.Update`."""
-        coefficients, locations = parameters
-        cells, factors = self._places(locations)
-        return self.spectrum.synthesise(at_least_float32(coefficients) * factors, cells, onto)
-
-    def multiplies_by_rows(self, *parameters: Tensor) -> bool:
-        """See `methods.loca.outer_products.FactoredUpdate`."""
-        return self.spectrum.multiplies_by_rows(len(parameters[0]))
-
-    def outer_products(self, dtype: torch.dtype, *parameters: Tensor) -> OuterProducts:
-        """One for each coefficient."""
-        coefficients, locations = parameters
-        cells, factors = self._places(locations)
-        return OuterProducts(at_least_float32(coefficients) * factors, *self.spectrum.rows(cells, dtype))
+    def entries(self, coefficients: Tensor, places: Tensor) -> tuple[Tensor, Cells]:
+        """One for each coefficient, ``alpha`` times as large."""
+        cells, factors = self._places(places)
+        return at_least_float32(coefficients) * factors, cells
 
     def first_gradient(self, entries: Tensor, *parameters: Tensor) -> Tensor:
         """That of the coefficients."""

@@ -1,0 +1,53 @@
+"""What weight updates have in common that are sparse spectra, whatever their basis."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from methods.loca.outer_products import OuterProducts
+from methods.loca.remembered import Remembered
+from methods.loca.spectrum import Cells, SparseSpectrum
+
+
+@dataclass(frozen=True)
+class SpectralUpdate(ABC):
+    """The part of a `methods.loca.folded.Update` that follows from the entries of its spectrum.
+
+    Its parameters are coefficients ``(B,)`` and where they are, ``(2, B)``, rows first.
+
+    Attributes:
+        spectrum: in the shape of the weight.
+        placed: what the places were last found to mean: their cells, and factors of the coefficients there.
+        cells_of_each: how many cells a coefficient has.
+    """
+
+    spectrum: SparseSpectrum
+    placed: Remembered[tuple[Cells, Tensor]] = field(
+        default_factory=Remembered, compare=False, repr=False, kw_only=True
+    )
+
+    arity: ClassVar[int] = 2
+    cells_of_each: ClassVar[int] = 1
+
+    @abstractmethod
+    def entries(self, coefficients: Tensor, places: Tensor) -> tuple[Tensor, Cells]:
+        """The values of the spectrum's entries, in at least float32, and their cells."""
+
+    def delta(self, *parameters: Tensor, onto: Tensor | None = None) -> Tensor:
+        """See `methods.loca.folded.Update`."""
+        values, cells = self.entries(*parameters)
+        return self.spectrum.synthesise(values, cells, onto)
+
+    def multiplies_by_rows(self, *parameters: Tensor) -> bool:
+        """See `methods.loca.outer_products.FactoredUpdate`."""
+        return self.spectrum.multiplies_by_rows(self.cells_of_each * len(parameters[0]))
+
+    def outer_products(self, dtype: torch.dtype, *parameters: Tensor) -> OuterProducts:
+        """One for each entry; see `methods.loca.outer_products.FactoredUpdate`."""
+        values, cells = self.entries(*parameters)
+        return OuterProducts(values, *self.spectrum.rows(cells, dtype))
