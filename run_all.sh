@@ -41,7 +41,7 @@ setup() {
             "$python" -m venv .venv
         fi
     fi
-    stamp=".venv/.installed-$(echo "$extras" | cat - pyproject.toml constraints.txt bench/parbench.pth | sha256sum | cut -c1-16)"
+    stamp=".venv/.installed-$(echo "$extras" | cat - pyproject.toml constraints.txt | sha256sum | cut -c1-16)"
     [ -e "$stamp" ] && return
     echo "setting up .venv (minutes the first time)"
     local pip=(.venv/bin/python -m pip --disable-pip-version-check --quiet)

@@ -1,7 +1,4 @@
-"""parbench: parameter-efficient fine-tuning methods at equal budgets, equal tuning effort and measured cost."""
+"""The harness: plans, runs, records, budgets, profiles and the command line."""
 
-from bench import torchvision_on_cpu
-
-__version__ = "0.1.0"
-
-torchvision_on_cpu.install()
+if not __name__.startswith("parbench."):
+    raise ImportError('this folder is imported as "parbench.bench", not as "bench"')

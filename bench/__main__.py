@@ -1,5 +1,5 @@
-"""Lets `python -m bench` stand for the command `bench`."""
+"""Lets `python -m parbench.bench` stand for the command `bench`."""
 
-from bench.cli import main
+from parbench.bench.cli import main
 
 main()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
-from bench.reference import Reference
+from parbench.bench.util.reference import Reference
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-    from methods.architecture import ModuleNames
+    from parbench.methods.architecture import ModuleNames
 
 
 class Setting(BaseModel):

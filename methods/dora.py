@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bench.reference import Reference
-from methods.lora import Lora, LoraSetting
+from parbench.bench.util.reference import Reference
+from parbench.methods.lora import Lora, LoraSetting
 
 if TYPE_CHECKING:
     from peft import LoraConfig
 
-    from methods.architecture import ModuleNames
+    from parbench.methods.architecture import ModuleNames
 
 
 class DoraSetting(LoraSetting):

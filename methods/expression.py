@@ -19,12 +19,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.errors import UserError, did_you_mean
-from bench.plain_yaml import read_yaml
-from bench.reference import Reference
-from methods import METHODS
-from methods.base import Method
-from methods.modifiers import LoraOption, LoraPlus, QvRatio, RankStabilised
+from parbench.bench.util.errors import UserError, did_you_mean
+from parbench.bench.util.reference import Reference
+from parbench.bench.util.yaml import read_yaml
+from parbench.methods import METHODS
+from parbench.methods.base import Method
+from parbench.methods.modifiers import LoraOption, LoraPlus, QvRatio, RankStabilised
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class MethodChoice:
     def modules(self) -> tuple[str, ...]:
         """The modules that hold the method's code."""
         own = METHODS.entry(self.registered).module
-        return (own,) if self.method.name == self.registered else (own, "methods.modifiers")
+        return (own,) if self.method.name == self.registered else (own, "parbench.methods.modifiers")
 
 
 def parse(expression: str) -> MethodChoice:

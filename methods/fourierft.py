@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from bench.reference import Reference
-from methods.base import Dimension, Method, Setting, SizeKnob
+from parbench.bench.util.reference import Reference
+from parbench.methods.base import Dimension, Method, Setting, SizeKnob
 
 if TYPE_CHECKING:
     from peft import FourierFTConfig
 
-    from methods.architecture import ModuleNames
+    from parbench.methods.architecture import ModuleNames
 
 
 class FourierFTSetting(Setting):

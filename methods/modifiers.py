@@ -1,6 +1,6 @@
 """Modifiers: small changes to a method that papers propose for any method, or for any LoRA.
 
-`methods.expression` writes them behind a method's name, as in ``lora+qv_ratio(4)``. A modified method is a method like
+`parbench.methods.expression` writes them behind a method's name, as in ``lora+qv_ratio(4)``. A modified method is a method like
 any other: it has the hyper-parameters of the one inside, and its own name and paper.
 """
 
@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from bench.errors import UserError
-from bench.reference import Reference
-from methods.base import Method, ParameterGroup
-from methods.lora import Lora
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.reference import Reference
+from parbench.methods.base import Method, ParameterGroup
+from parbench.methods.lora import Lora
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-    from methods.architecture import ModuleNames
-    from methods.base import Setting
+    from parbench.methods.architecture import ModuleNames
+    from parbench.methods.base import Setting
 
 Role = Literal["query", "key", "value"]
 HEAD = "head"

@@ -10,15 +10,15 @@ from typing import Any
 
 from safetensors.torch import save
 
-from methods import find_method
-from methods.base import Method, Setting
-from methods.testing.after_training import try_merging
-from methods.testing.before_training import starting_change
-from methods.testing.check import RULES, make_subject, quiet_workspace, run_rules
-from methods.testing.findings import EQUAL, FaultError
-from methods.testing.models import TINY_MODELS, WIDER_MODELS
-from methods.testing.report import Outcome
-from methods.testing.subject import Subject, first_line
+from parbench.methods import find_method
+from parbench.methods.base import Method, Setting
+from parbench.methods.testing.after_training import try_merging
+from parbench.methods.testing.before_training import starting_change
+from parbench.methods.testing.check import RULES, make_subject, quiet_workspace, run_rules
+from parbench.methods.testing.findings import EQUAL, FaultError
+from parbench.methods.testing.models import TINY_MODELS, WIDER_MODELS
+from parbench.methods.testing.report import Outcome
+from parbench.methods.testing.subject import Subject, first_line
 
 # What a method must do on a model to be said to work on it; the rest is reported by itself.
 WORKING = tuple(rule for rule in RULES if rule.name in ("adapt", "groups", "gradients", "training", "save"))
@@ -64,7 +64,7 @@ class Capabilities:
 
     Attributes:
         method: its name or expression.
-        models: whether it can be applied, trained, saved and loaded, by name of `methods.testing.TINY_MODELS`; a model
+        models: whether it can be applied, trained, saved and loaded, by name of `parbench.methods.testing.TINY_MODELS`; a model
             that the time did not suffice for is missing.
         starts_at_base: whether the untrained adapter leaves the outputs as they are; ``None`` if it works on no model.
         merges: whether it can be merged and unmerged; ``None`` if it works on no model.
@@ -97,7 +97,7 @@ def probe(method: Method[Any], setting: Setting | None = None, seconds: float = 
     """Try a method on every tiny model; never raises.
 
     Args:
-        setting: its hyper-parameters; by default as `methods.testing.check_method` chooses them.
+        setting: its hyper-parameters; by default as `parbench.methods.testing.check_method` chooses them.
         seconds: no further model is begun after this time. An ordinary method takes about one second for all.
     """
     try:

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pydantic import Field, PositiveFloat
 
-from bench.reference import Reference
-from methods.base import Dimension, Method, S, Setting
+from parbench.bench.util.reference import Reference
+from parbench.methods.base import Dimension, Method, S, Setting
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
     from transformers import PreTrainedModel
 
-    from methods.architecture import ModuleNames
+    from parbench.methods.architecture import ModuleNames
 
 TRAINED_FILE = "trained.safetensors"
 

@@ -12,16 +12,16 @@ import pandas as pd
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from bench.errors import UserError, did_you_mean
-from bench.store import Store, Unreadable
-from reports.examples import Known
-from reports.frame import LIBRARIES, Frame, read_frame
-from reports.ranking import LEVEL, Scored, compare_pair, corrected, score_column
-from reports.render import escape, markdown_table, one_line, terminal_tables
-from reports.repeats import floors, repeats
-from reports.rows import BOARD, COLUMN, at_same, column_labels, flatten
-from reports.statistics import Comparison
-from reports.tables import MINI_LABEL, NOTHING, Table, boards, distinct, is_counted, percent, scale, title
+from parbench.bench.store.store import Store, Unreadable
+from parbench.bench.util.errors import UserError, did_you_mean
+from parbench.reports.examples import Known
+from parbench.reports.frame import LIBRARIES, Frame, read_frame
+from parbench.reports.ranking import LEVEL, Scored, compare_pair, corrected, score_column
+from parbench.reports.render import escape, markdown_table, one_line, terminal_tables
+from parbench.reports.repeats import floors, repeats
+from parbench.reports.rows import BOARD, COLUMN, at_same, column_labels, flatten
+from parbench.reports.statistics import Comparison
+from parbench.reports.tables import MINI_LABEL, NOTHING, Table, boards, distinct, is_counted, percent, scale, title
 
 _SPEC = [
     "suite",

@@ -10,13 +10,13 @@ from typing import Any
 
 import pandas as pd
 
-from bench.errors import UserError
-from bench.record import Cost, Json, ParameterLedger, RunRecord, RunSpec, Status, digest
-from bench.store import Store, Unreadable
-from reports.examples import Known
-from reports.integrity import Checked, Checker
-from reports.jackknife import LeftOut
-from reports.rows import BOARD, COLUMN, canonical, column_labels, row_labels
+from parbench.bench.record.run_record import Cost, Json, ParameterLedger, RunRecord, RunSpec, Status, digest
+from parbench.bench.store.store import Store, Unreadable
+from parbench.bench.util.errors import UserError
+from parbench.reports.examples import Known
+from parbench.reports.integrity import Checked, Checker
+from parbench.reports.jackknife import LeftOut
+from parbench.reports.rows import BOARD, COLUMN, canonical, column_labels, row_labels
 
 # Libraries whose version can change a score.
 LIBRARIES = ("torch", "transformers", "peft")
@@ -81,7 +81,7 @@ class Frame:
 
 
 def read_frame(store: Store, known: Known | None = None) -> Frame:
-    """Read every record of a store and check it against its per-example rows, see `reports.integrity`.
+    """Read every record of a store and check it against its per-example rows, see `parbench.reports.integrity`.
 
     Args:
         store: what to read.

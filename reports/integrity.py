@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.errors import UserError
-from bench.record import RunRecord, RunSpec, Status, canonical
-from bench.store import PREDICTIONS, Store, Unreadable
-from reports.examples import Known, layout_of
-from reports.jackknife import TOLERANCE, LeftOut, leave_out, to_frame
+from parbench.bench.record.run_record import RunRecord, RunSpec, Status, canonical
+from parbench.bench.store.layout import PREDICTIONS
+from parbench.bench.store.store import Store, Unreadable
+from parbench.bench.util.errors import UserError
+from parbench.reports.examples import Known, layout_of
+from parbench.reports.jackknife import TOLERANCE, LeftOut, leave_out, to_frame
 
 if TYPE_CHECKING:
-    from tasks.base import Task
+    from parbench.tasks.base import Task
 
 _NAMES = ("example", "subset")
 
@@ -144,7 +145,7 @@ class Checker:
             return f"how {record.primary} varies with the examples needs the column {error}, which the rows lack"
 
     def _contradiction(self, record: RunRecord, task: Task, name: str, recorded: float, recomputed: float) -> str:
-        from tasks import task_code
+        from parbench.tasks import task_code
 
         what = f"gives {name} {recomputed:.6g}, but the record says {recorded:.6g}"
         if record.spec.task_code == task_code(task):
@@ -198,7 +199,7 @@ def _settles(record: RunRecord, found: dict[str, float] | Exception) -> bool:
 
 def _find_task(spec: RunSpec) -> Task | str:
     """Return the task, or why there is none."""
-    from tasks import TASKS, find_task
+    from parbench.tasks import TASKS, find_task
 
     if spec.definition is None and spec.task not in TASKS:
         return f'there is no task called "{spec.task}" in this version'

@@ -1,6 +1,6 @@
 """How a score varies with its examples: what it is without each of them in turn.
 
-The usual metrics are had in closed form, which gives what `reports.statistics.score_runs` gives, and much sooner; of
+The usual metrics are had in closed form, which gives what `parbench.reports.statistics.score_runs` gives, and much sooner; of
 any other the task itself is asked. A report takes every run of a store through here, and keeps a byte an example.
 """
 
@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from bench.errors import UserError
-from reports.examples import Examples, Layout, is_numbers
-from reports.statistics import Scores, leave_one_out
-from tasks.metrics.classification import METRICS
+from parbench.bench.util.errors import UserError
+from parbench.reports.examples import Examples, Layout, is_numbers
+from parbench.reports.statistics import Scores, leave_one_out
+from parbench.tasks.metrics.classification import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tasks.base import Task
+    from parbench.tasks.base import Task
 
 # Of a correlation of 32-bit numbers, two libraries agree no better; one example of 100,000 moves a metric by more.
 TOLERANCE = 1e-6
@@ -97,7 +97,7 @@ def leave_out(task: Task, table: pa.Table, layout: Layout | None, metric: str, s
 
 
 def score_methods(methods: Mapping[str, Mapping[int, LeftOut]]) -> dict[str, Scores]:
-    """Return what `reports.statistics.score_runs` returns.
+    """Return what `parbench.reports.statistics.score_runs` returns.
 
     Args:
         methods: by method and seed, the score without each example; all of the same examples.
@@ -229,7 +229,7 @@ def _classes(labels: np.ndarray, said: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """0/0 is 0, as in `tasks.metrics.classification`."""
+    """0/0 is 0, as in `parbench.tasks.metrics.classification`."""
     return np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0)
 
 

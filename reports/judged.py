@@ -16,16 +16,17 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-from bench.errors import UserError
-from bench.record import digest
-from bench.store import Store, explained, write_atomically
-from reports.pairing import Answered, Pairing
-from reports.ranking import LEVEL
-from reports.render import escape, markdown_table
-from reports.statistics import Estimate, Interval, Scores, estimate
-from reports.tables import NOTHING, Table
-from tasks.judge import PairSummary, summarise_pairs
-from tasks.judge.judging import refuse_passing
+from parbench.bench.record.run_record import digest
+from parbench.bench.store.store import Store
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.files import explained, write_atomically
+from parbench.reports.pairing import Answered, Pairing
+from parbench.reports.ranking import LEVEL
+from parbench.reports.render import escape, markdown_table
+from parbench.reports.statistics import Estimate, Interval, Scores, estimate
+from parbench.reports.tables import NOTHING, Table
+from parbench.tasks.judge import PairSummary, summarise_pairs
+from parbench.tasks.judge.judging import refuse_passing
 
 # In the store: the results, and under `JUDGMENTS` the raw judgments behind them.
 FOLDER = "comparisons"
@@ -59,8 +60,8 @@ class Judged:
 
     Attributes:
         pairing: what was compared.
-        judge: everything that determines the judgments, see `tasks.judge.judge_identity`.
-        compared: a row a comparison, see `tasks.judge.compare_answers`, with its ``seed``.
+        judge: everything that determines the judgments, see `parbench.tasks.judge.judge_identity`.
+        compared: a row a comparison, see `parbench.tasks.judge.compare_answers`, with its ``seed``.
     """
 
     pairing: Pairing

@@ -6,9 +6,9 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from reports.leaderboard import Leaderboard
-from reports.render import one_line
-from reports.tables import Table
+from parbench.reports.leaderboard import Leaderboard
+from parbench.reports.render import one_line
+from parbench.reports.tables import Table
 
 PREAMBLE = "% In the preamble: \\usepackage{booktabs}. With pdfLaTeX before 2018 also \\usepackage[utf8]{inputenc}.\n"
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from reports.cautions import facts, warnings
-from reports.details import other_metrics, retention_table, subset_scores, subset_tables
-from reports.efficiency import in_full
-from reports.frame import Frame
-from reports.jackknife import LeftOut
-from reports.ranking import LEVEL, Column, Ranking, Standing, rank_board
-from reports.repeats import floors, noise_notes, noise_table, repeats
-from reports.rows import BOARD, COLUMN, at_same, flatten
-from reports.tables import MINI_LABEL, NOT_RUN, NOTHING, Table, boards, row_key, scale, summarise, title
+from parbench.reports.caveats import facts, warnings
+from parbench.reports.data_efficiency import in_full
+from parbench.reports.extra_tables import other_metrics, retention_table, subset_scores, subset_tables
+from parbench.reports.frame import Frame
+from parbench.reports.jackknife import LeftOut
+from parbench.reports.ranking import LEVEL, Column, Ranking, Standing, rank_board
+from parbench.reports.repeats import floors, noise_notes, noise_table, repeats
+from parbench.reports.rows import BOARD, COLUMN, at_same, flatten
+from parbench.reports.tables import MINI_LABEL, NOT_RUN, NOTHING, Table, boards, row_key, scale, summarise, title
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,17 @@ from typing import Any
 
 import pandas as pd
 
-from bench.errors import UserError, did_you_mean
-from bench.planned import Origin
-from bench.record import canonical
-from bench.store import PREDICTIONS, Store
-from reports.frame import read_frame
-from reports.rows import BOARD
-from reports.tables import MINI_LABEL, is_counted
-from tasks import find_task
-from tasks.judge import QuestionSet
-from tasks.mt_bench import JudgedAnswers
+from parbench.bench.plan.data_location import Origin
+from parbench.bench.record.run_record import canonical
+from parbench.bench.store.layout import PREDICTIONS
+from parbench.bench.store.store import Store
+from parbench.bench.util.errors import UserError, did_you_mean
+from parbench.reports.frame import read_frame
+from parbench.reports.rows import BOARD
+from parbench.reports.tables import MINI_LABEL, is_counted
+from parbench.tasks import find_task
+from parbench.tasks.judge import QuestionSet
+from parbench.tasks.mt_bench import JudgedAnswers
 
 # What must be the same for all runs of a side, and is told where the two sides differ in it.
 _SAME = [*BOARD, "model_revision", "answer_options"]

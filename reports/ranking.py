@@ -10,10 +10,10 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from reports.jackknife import LeftOut, score_methods
-from reports.repeats import Floors, average_floor
-from reports.rows import COLUMN
-from reports.statistics import (
+from parbench.reports.jackknife import LeftOut, score_methods
+from parbench.reports.repeats import Floors, average_floor
+from parbench.reports.rows import COLUMN
+from parbench.reports.statistics import (
     Comparison,
     Estimate,
     InterquartileMean,
@@ -29,8 +29,8 @@ from reports.statistics import (
     rank_ranges,
     win_tie_loss,
 )
-from reports.tables import is_counted, row_key, scale
-from tasks.averages import AVERAGES, Average
+from parbench.reports.tables import is_counted, row_key, scale
+from parbench.tasks.averages import AVERAGES, Average
 
 LEVEL = 0.95
 
@@ -78,9 +78,9 @@ class Ranking:
         no_average: a sentence, or ``None``.
         over_tasks: mean ranks and Friedman's test, of the rows with a score on every task.
         incomplete: rows without a score on some task, which are not ranked over tasks.
-        wins: see `reports.statistics.win_tie_loss`.
+        wins: see `parbench.reports.statistics.win_tie_loss`.
         interquartile: by row; empty where there is no average.
-        named: averages that families of tasks are known by, by family and name; see `tasks.averages`.
+        named: averages that families of tasks are known by, by family and name; see `parbench.tasks.averages`.
         no_named: sentences that say which of those there cannot be, and why.
     """
 

@@ -13,9 +13,9 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from reports.details import OTHER_METRICS_NOTE, RETENTION_NOTE, SUBSETS_NOTE
-from reports.leaderboard import Leaderboard
-from reports.tables import NOTHING, Table
+from parbench.reports.extra_tables import OTHER_METRICS_NOTE, RETENTION_NOTE, SUBSETS_NOTE
+from parbench.reports.leaderboard import Leaderboard
+from parbench.reports.tables import NOTHING, Table
 
 COST_NOTE = (
     "Parameters, time and memory (its peak while training) are the lowest to the highest over the tasks that "

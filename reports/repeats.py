@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from reports.frame import Frame
-from reports.rows import COLUMN, at_same
-from reports.statistics import NoiseFloor, floor_of_mean, noise_floor
-from reports.tables import Table, is_counted, scale
+from parbench.reports.frame import Frame
+from parbench.reports.rows import COLUMN, at_same
+from parbench.reports.statistics import NoiseFloor, floor_of_mean, noise_floor
+from parbench.reports.tables import Table, is_counted, scale
 
-# By task and metric, as `reports.rows.COLUMN` has them.
+# By task and metric, as `parbench.reports.rows.COLUMN` has them.
 Floors = Mapping[tuple[str, str], NoiseFloor]
 
 

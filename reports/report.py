@@ -12,22 +12,23 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from bench.store import Store, Unreadable, explained, write_atomically
-from reports.efficiency import NOTE, efficiencies, in_full
-from reports.figures import CAPTIONS, Picture, all_figures, is_drawn, pictured, read_histories
-from reports.frame import Frame, read_frame
-from reports.html import Page, write_html
-from reports.latex import latex
-from reports.leaderboard import Leaderboard, leaderboards
-from reports.numbers import cell_numbers, comparison_numbers, over_tasks_numbers, subset_numbers
-from reports.profiled import NOTE as PROFILE_NOTE
-from reports.profiled import match
-from reports.published import reproduction, reproduction_table
-from reports.render import escape, markdown, markdown_table
-from reports.tables import MINI_LABEL, Table, how_ended, is_counted
+from parbench.bench.store.store import Store, Unreadable
+from parbench.bench.util.files import explained, write_atomically
+from parbench.reports.data_efficiency import NOTE, efficiencies, in_full
+from parbench.reports.figures import CAPTIONS, Picture, all_figures, is_drawn, pictured, read_histories
+from parbench.reports.frame import Frame, read_frame
+from parbench.reports.html import Page, write_html
+from parbench.reports.latex import latex
+from parbench.reports.leaderboard import Leaderboard, leaderboards
+from parbench.reports.profile.costs import NOTE as PROFILE_NOTE
+from parbench.reports.profile.costs import match
+from parbench.reports.published import reproduction, reproduction_table
+from parbench.reports.render import escape, markdown, markdown_table
+from parbench.reports.tables import MINI_LABEL, Table, how_ended, is_counted
+from parbench.reports.tidy_frames import cell_numbers, comparison_numbers, over_tasks_numbers, subset_numbers
 
 if TYPE_CHECKING:
-    from bench.profile.result import Profile
+    from parbench.bench.profile.result import Profile
 
 FIGURES = "figures"
 
@@ -40,7 +41,7 @@ class Report:
         page: the HTML page, which shows everything.
         files: every file, the leaderboard in Markdown first.
         frame: the runs, and what could not be read.
-        boards: the leaderboards to be shown in full, with `reports.render.TerminalLeaderboard` in a terminal.
+        boards: the leaderboards to be shown in full, with `parbench.reports.render.TerminalLeaderboard` in a terminal.
         remarks: how costs were profiled, and which of the leaderboards' rows have none.
         failures: the runs without a score and why they have none, a sentence each.
     """
@@ -66,7 +67,7 @@ def write_report(store: Store, directory: Path | None = None, profiles: Sequence
     Args:
         store: what to read.
         directory: where to write; ``report`` in the store's folder by default.
-        profiles: what methods cost, of `reports.profiled.read_profiles`.
+        profiles: what methods cost, of `parbench.reports.profile.costs.read_profiles`.
 
     Raises:
         UserError: there is nothing to read, or the directory cannot be written to.

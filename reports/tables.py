@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.frame import LEDGER
-from reports.rows import BOARD, COLUMN
+from parbench.reports.frame import LEDGER
+from parbench.reports.rows import BOARD, COLUMN
 
 MINI_LABEL = "MINI SUITE: small model, small data, few steps; not comparable with published numbers"
 NOTHING = "—"
@@ -67,7 +67,7 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
         runs: the frame's runs.
 
     Raises:
-        ValueError: ``row`` is not what `reports.rows.row_labels` makes of these runs.
+        ValueError: ``row`` is not what `parbench.reports.rows.row_labels` makes of these runs.
     """
     keyed = runs.assign(cell=runs.groupby([*BOARD, *COLUMN, "method", "row"], dropna=False, sort=False).ngroup())
     cells = keyed.drop_duplicates("cell").set_index("cell")[_SAME]
@@ -130,7 +130,7 @@ def row_key(row: Any) -> tuple[Any, ...]:
 
 
 def scale(scores: pd.Series[float]) -> int:
-    """Return what `bench.record.scale` does, for a column with gaps, and in a fraction of the time."""
+    """Return what `parbench.bench.record.run_record.scale` does, for a column with gaps, and in a fraction of the time."""
     numbers = scores.to_numpy(dtype="float64", na_value=np.nan)
     return 1 if (np.abs(numbers) > 1).any() else 100
 

@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.code_version import source_hash
-from bench.registry import Registry
+from parbench.bench.util.registry import Registry
+from parbench.bench.util.source_hash import source_hash
+
+if not __name__.startswith("parbench."):
+    raise ImportError('this folder is imported as "parbench.tasks", not as "tasks"')
 
 if TYPE_CHECKING:
-    from tasks.base import Task
+    from parbench.tasks.base import Task
 
-TASKS: Registry[Task] = Registry("task", entry_point_group="parbench.tasks", base="tasks.base:Task")
+TASKS: Registry[Task] = Registry("task", entry_point_group="parbench.tasks", base="parbench.tasks.base:Task")
 for _name, _attribute, _summary in (
     ("cola", "COLA", "linguistic acceptability"),
     ("sst2", "SST2", "sentiment of film reviews"),
@@ -24,21 +27,33 @@ for _name, _attribute, _summary in (
     ("rte", "RTE", "textual entailment"),
     ("wnli", "WNLI", "Winograd coreference as inference"),
 ):
-    TASKS.register(f"glue/{_name}", f"tasks.glue:{_attribute}", f"GLUE: {_summary}")
-TASKS.register("e2e_nlg", "tasks.e2e_nlg:E2E_NLG", "E2E NLG challenge: a restaurant's attributes put into words")
+    TASKS.register(f"glue/{_name}", f"parbench.tasks.glue:{_attribute}", f"GLUE: {_summary}")
 TASKS.register(
-    "restaurants_nlg", "tasks.e2e_nlg:RESTAURANTS_NLG", "restaurants made up by this project, in E2E's format"
+    "e2e_nlg", "parbench.tasks.e2e_nlg:E2E_NLG", "E2E NLG challenge: a restaurant's attributes put into words"
 )
-TASKS.register("instruct", "tasks.instruct:INSTRUCT", "instruction tuning on Alpaca, scored by likelihood")
 TASKS.register(
-    "instruct_mini", "tasks.instruct:INSTRUCT_MINI", "instructions made of rows of other sets, scored by likelihood"
+    "restaurants_nlg", "parbench.tasks.e2e_nlg:RESTAURANTS_NLG", "restaurants made up by this project, in E2E's format"
 )
-TASKS.register("mt_bench", "tasks.mt_bench:MT_BENCH_TASK", "MT-Bench after Alpaca: 80 questions of two turns, judged")
-TASKS.register("vicuna_bench", "tasks.mt_bench:VICUNA_BENCH_TASK", "Vicuna-bench after Alpaca: 80 questions, judged")
+TASKS.register("instruct", "parbench.tasks.instruct:INSTRUCT", "instruction tuning on Alpaca, scored by likelihood")
 TASKS.register(
-    "mt_bench_mini", "tasks.mt_bench:MT_BENCH_MINI", "MT-Bench's questions after instruct_mini's instructions, judged"
+    "instruct_mini",
+    "parbench.tasks.instruct:INSTRUCT_MINI",
+    "instructions made of rows of other sets, scored by likelihood",
 )
-TASKS.register("commonsense", "tasks.commonsense.task:COMMONSENSE", "eight commonsense sets, trained on as one mixture")
+TASKS.register(
+    "mt_bench", "parbench.tasks.mt_bench:MT_BENCH_TASK", "MT-Bench after Alpaca: 80 questions of two turns, judged"
+)
+TASKS.register(
+    "vicuna_bench", "parbench.tasks.mt_bench:VICUNA_BENCH_TASK", "Vicuna-bench after Alpaca: 80 questions, judged"
+)
+TASKS.register(
+    "mt_bench_mini",
+    "parbench.tasks.mt_bench:MT_BENCH_MINI",
+    "MT-Bench's questions after instruct_mini's instructions, judged",
+)
+TASKS.register(
+    "commonsense", "parbench.tasks.commonsense.task:COMMONSENSE", "eight commonsense sets, trained on as one mixture"
+)
 for _name, _attribute in (
     ("boolq", "BOOLQ"),
     ("piqa", "PIQA"),
@@ -49,9 +64,9 @@ for _name, _attribute in (
     ("arc_challenge", "ARC_CHALLENGE"),
     ("openbookqa", "OPENBOOKQA"),
 ):
-    TASKS.register(f"commonsense_single/{_name}", f"tasks.commonsense.task:{_attribute}", f"commonsense: {_name} alone")
-TASKS.register("gpt4tools/unseen", "tasks.gpt4tools:UNSEEN", "GPT4Tools: calls of tools that training has not")
-TASKS.register("gpt4tools/seen", "tasks.gpt4tools:SEEN", "GPT4Tools: calls of tools known from training")
+    TASKS.register(f"commonsense_single/{_name}", f"parbench.tasks.commonsense.task:{_attribute}", f"commonsense: {_name} alone")
+TASKS.register("gpt4tools/unseen", "parbench.tasks.gpt4tools:UNSEEN", "GPT4Tools: calls of tools that training has not")
+TASKS.register("gpt4tools/seen", "parbench.tasks.gpt4tools:SEEN", "GPT4Tools: calls of tools known from training")
 for _name, _summary in (
     ("oxford_pets", "37 breeds of cats and dogs"),
     ("stanford_cars", "196 car models"),
@@ -63,7 +78,7 @@ for _name, _summary in (
     ("resisc45", "45 scenes from the air"),
     ("digits", "scikit-learn's 8 x 8 digits"),
 ):
-    TASKS.register(f"vision/{_name}", f"tasks.vision:{_name.upper()}", f"images: {_summary}")
+    TASKS.register(f"vision/{_name}", f"parbench.tasks.vision:{_name.upper()}", f"images: {_summary}")
 for _name, _summary in (
     ("cub200", "200 birds"),
     ("nabirds", "555 birds"),
@@ -71,7 +86,7 @@ for _name, _summary in (
     ("stanford_dogs", "120 dogs"),
     ("stanford_cars", "196 cars"),
 ):
-    TASKS.register(f"fgvc/{_name}", f"tasks.fgvc:{_name.upper()}", f"FGVC: {_summary}")
+    TASKS.register(f"fgvc/{_name}", f"parbench.tasks.fgvc:{_name.upper()}", f"FGVC: {_summary}")
 for _name in (
     "caltech101",
     "cifar100",
@@ -93,9 +108,11 @@ for _name in (
     "smallnorb_azimuth",
     "smallnorb_elevation",
 ):
-    TASKS.register(f"vtab/{_name}", f"tasks.vtab:{_name.upper()}", f"VTAB-1k: {_name.replace('_', ' ')}")
-TASKS.register("math", "tasks.math_reasoning:MATH", "six sets of arithmetic word problems")
-TASKS.register("math_generated", "tasks.math_reasoning:MATH_GENERATED", "arithmetic word problems generated by rule")
+    TASKS.register(f"vtab/{_name}", f"parbench.tasks.vtab:{_name.upper()}", f"VTAB-1k: {_name.replace('_', ' ')}")
+TASKS.register("math", "parbench.tasks.math_reasoning:MATH", "six sets of arithmetic word problems")
+TASKS.register(
+    "math_generated", "parbench.tasks.math_reasoning:MATH_GENERATED", "arithmetic word problems generated by rule"
+)
 
 
 def find_task(name: str, definition: Mapping[str, Any] | None = None) -> Task:
@@ -106,7 +123,7 @@ def find_task(name: str, definition: Mapping[str, Any] | None = None) -> Task:
     """
     if definition is None and not is_task_file(name):
         return TASKS[name]
-    from tasks.from_yaml import defined_task, task_of_file
+    from parbench.tasks.from_yaml import defined_task, task_of_file
 
     return task_of_file(Path(name)) if definition is None else defined_task(definition)
 
@@ -119,5 +136,5 @@ def is_task_file(name: str) -> bool:
 def task_code(task: Task) -> str:
     """Return the hash of the source that a task consists of."""
     if task.definition is not None:
-        return source_hash("tasks.from_yaml")
+        return source_hash("parbench.tasks.from_yaml")
     return source_hash(TASKS.entry(task.name).module)

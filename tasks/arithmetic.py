@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.errors import UserError
-from tasks.data.source import DataRef
+from parbench.bench.util.errors import UserError
+from parbench.tasks.data.source import DataRef
 
 if TYPE_CHECKING:
     from datasets import Dataset

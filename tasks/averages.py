@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.registry import Registry
+from parbench.bench.util.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -25,5 +25,9 @@ class Average:
 
 # By family, which is what the names of its tasks begin with: ``vtab`` of ``vtab/dtd``.
 AVERAGES: Registry[tuple[Average, ...]] = Registry("family of averages", entry_point_group="parbench.averages")
-AVERAGES.register("vtab", "tasks.vtab:AVERAGES", "means of the three groups, over all tasks and over the groups")
-AVERAGES.register("commonsense_single", "tasks.commonsense.task:AVERAGES", "arithmetic and harmonic mean of eight sets")
+AVERAGES.register(
+    "vtab", "parbench.tasks.vtab:AVERAGES", "means of the three groups, over all tasks and over the groups"
+)
+AVERAGES.register(
+    "commonsense_single", "parbench.tasks.commonsense.task:AVERAGES", "arithmetic and harmonic mean of eight sets"
+)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from bench.reference import Reference
-from bench.validation import validated
-from tasks.data.source import DataRef, Source
-from tasks.data.split import Cut, capped, cut_splits
-from tasks.options import NoOptions, TaskOptions
+from parbench.bench.util.reference import Reference
+from parbench.bench.util.validation import validated
+from parbench.tasks.data.source import DataRef, Source
+from parbench.tasks.data.split import Cut, capped, cut_splits
+from parbench.tasks.options import NoOptions, TaskOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
     from datasets import Dataset
 
-    from tasks.inference import Predictor, Rows
+    from parbench.tasks.inference import Predictor, Rows
 
 Collate = Callable[[list[dict[str, Any]]], dict[str, "torch.Tensor"]]
 
@@ -202,7 +202,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
-        """Return the mean loss over the labels of a batch that are not `tasks.inference.IGNORED`.
+        """Return the mean loss over the labels of a batch that are not `parbench.tasks.inference.IGNORED`.
 
         Args:
             logits: (batch, outputs); of a language model (batch, tokens, vocabulary).
@@ -231,7 +231,7 @@ class Task(ABC):
         """Return ``metric`` without each of the examples in turn, of shape (examples,), or ``None`` if not known.
 
         The intervals and tests of a report are made of it. Asked only for rows of one subset, and only for metrics
-        that are not among `tasks.metrics.classification`. Here: that of a mean over a column of the metric's name.
+        that are not among `parbench.tasks.metrics.classification`. Here: that of a mean over a column of the metric's name.
         """
         if metric not in predictions:
             return None

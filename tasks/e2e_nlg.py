@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
-from bench.reference import Reference
-from tasks.base import Evaluation
-from tasks.data.e2e import grouped, linearised, pairs
-from tasks.data.restaurants import RestaurantSource
-from tasks.data.source import DataRef, HubDataset, Source
-from tasks.language_model import LanguageModelTask, LogLikelihood
-from tasks.metrics import generation
-from tasks.options import TaskOptions
-from tasks.text_generation import check_room
+from parbench.bench.util.reference import Reference
+from parbench.tasks.base import Evaluation
+from parbench.tasks.data.e2e import grouped, linearised, pairs
+from parbench.tasks.data.restaurants import RestaurantSource
+from parbench.tasks.data.source import DataRef, HubDataset, Source
+from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
+from parbench.tasks.kinds.text_generation import check_room
+from parbench.tasks.metrics import generation
+from parbench.tasks.options import TaskOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-    from tasks.inference import Predictor, Rows
+    from parbench.tasks.inference import Predictor, Rows
 
 
 class Decoding(NamedTuple):
@@ -63,7 +63,7 @@ class E2eOptions(TaskOptions):
         num_beams: in place of what ``decoding`` says; likewise ``length_penalty`` and ``no_repeat_ngram_size``.
         max_new_tokens: after which a text ends; that of LoRA's code.
         loss_on: the tokens that training counts; LoRA's code counts the response's.
-        mr: how a meaning is given to the model: see `tasks.data.e2e.linearised`, or as it is in the files.
+        mr: how a meaning is given to the model: see `parbench.tasks.data.e2e.linearised`, or as it is in the files.
         selection: what settings and epochs are compared by: the likelihood of all the references of the selection
             split, or the metrics of texts that are generated for it.
     """
@@ -176,7 +176,7 @@ class E2eNlg(LanguageModelTask):
     def score(self, predictions: pd.DataFrame) -> Mapping[str, float]:
         """Return ``bleu``, ``nist``, ``meteor``, ``rouge_l`` and ``cider``, as far as the rows have their statistics.
 
-        See `tasks.metrics.generation`; it takes no Java.
+        See `parbench.tasks.metrics.generation`; it takes no Java.
         """
         return generation.corpus_scores(predictions)
 
@@ -189,7 +189,7 @@ class E2eNlg(LanguageModelTask):
     def _encoded(
         self, example: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, max_length: int
     ) -> dict[str, list[int]]:
-        from tasks.inference import IGNORED
+        from parbench.tasks.inference import IGNORED
 
         whole = super()._encoded(example, tokenizer, sys.maxsize)
         divide, end = len(whole["prompt"]), tokenizer.eos_token_id
@@ -204,7 +204,7 @@ class E2eNlg(LanguageModelTask):
 
 def _written(predictor: Predictor, prompts: Sequence[Sequence[int]], options: E2eOptions) -> list[str]:
     """Return the text that a model writes after each prompt."""
-    from tasks.decoding import NoRepeatAfterPrompt
+    from parbench.tasks.decoding import NoRepeatAfterPrompt
 
     search = options.search
     texts = [""] * len(prompts)

@@ -3,15 +3,15 @@
 VPT resizes the shorter side to 256 pixels and keeps 224, in training anywhere and mirrored at random. Its validation
 splits are its own, a tenth of the training splits; here a tenth is cut likewise, except for Oxford Flowers, which has
 an official one. A local copy lies below the data root in a folder of the task's own name (``cub200``), in the forms
-that `tasks.data.folder.FolderSource` reads.
+that `parbench.tasks.data.folder.FolderSource` reads.
 """
 
 from __future__ import annotations
 
-from bench.reference import Reference
-from tasks.data.source import DataRef
-from tasks.image_classification import ImageClassification, ImageOptions, numbered
-from tasks.vision import STANFORD_CARS as CARS
+from parbench.bench.util.reference import Reference
+from parbench.tasks.data.source import DataRef
+from parbench.tasks.kinds.image_classification import ImageClassification, ImageOptions, numbered
+from parbench.tasks.vision import STANFORD_CARS as CARS
 
 PUBLISHED = ImageOptions(fit="crop", augmentation="crop_flip")
 

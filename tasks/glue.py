@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bench.reference import Reference
-from tasks.data.source import DataRef, HubDataset, PackageDataset
-from tasks.data.wheels import VALIDATION_SPLITS
-from tasks.text_classification import TextClassification
+from parbench.bench.util.reference import Reference
+from parbench.tasks.data.source import DataRef, HubDataset, PackageDataset
+from parbench.tasks.data.wheels import VALIDATION_SPLITS
+from parbench.tasks.kinds.text_classification import TextClassification
 
 REFERENCE = Reference(
     "GLUE: A Multi-Task Benchmark and Analysis Platform for Natural Language Understanding",

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench.errors import DivergedError
+from parbench.bench.util.errors import DivergedError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -4,7 +4,7 @@ Data, prompt and loss are those of Stanford's ``train.py`` (tatsu-lab/stanford_a
 input, the response right behind it, and the loss on the response. There is no official split to report on. Here some
 pairs are held back, always the same ones, and the score is the likelihood of their responses: nothing is generated, so
 that it says how well a method learns the data, and nothing about how good its answers are. That is for
-`tasks.mt_bench`.
+`parbench.tasks.mt_bench`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from bench.errors import UserError, did_you_mean
-from bench.reference import Reference
-from tasks.base import Splits
-from tasks.data.files import TaskFiles
-from tasks.data.folder import FolderSource
-from tasks.data.pairs import COLUMNS, PackagedPairs
-from tasks.data.source import DataRef, HubDataset, Source
-from tasks.data.split import CUT_SEED, SELECTION_MOST, SELECTION_SHARE, capped
-from tasks.judge.conversation import TOKENIZER, Prompt, conversation_prompt, template_names
-from tasks.language_model import LanguageModelTask, LogLikelihood
-from tasks.options import TaskOptions
-from tasks.text_generation import check_columns
+from parbench.bench.util.errors import UserError, did_you_mean
+from parbench.bench.util.reference import Reference
+from parbench.tasks.base import Splits
+from parbench.tasks.data.files import TaskFiles
+from parbench.tasks.data.folder import FolderSource
+from parbench.tasks.data.pairs import COLUMNS, PackagedPairs
+from parbench.tasks.data.source import DataRef, HubDataset, Source
+from parbench.tasks.data.split import CUT_SEED, SELECTION_MOST, SELECTION_SHARE, capped
+from parbench.tasks.judge.conversation import TOKENIZER, Prompt, conversation_prompt, template_names
+from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
+from parbench.tasks.kinds.text_generation import check_columns
+from parbench.tasks.options import TaskOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-    from tasks.inference import Predictor, Rows
+    from parbench.tasks.inference import Predictor, Rows
 
 ALPACA = "alpaca"
 # Of all pairs, to report on.
@@ -174,7 +174,7 @@ class Instruct(LanguageModelTask):
     ) -> dict[str, list[int]]:
         if self.options.template == ALPACA:
             return super()._encoded(example, tokenizer, max_length)
-        from tasks.inference import IGNORED
+        from parbench.tasks.inference import IGNORED
 
         # As in the base class, but for a prompt that may have its special tokens already.
         prompt = self.conversation([self.prompt(example)], (), tokenizer).open_ids(tokenizer)

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field
 
-from bench.errors import UserError
-from bench.reference import Reference
-from tasks.base import Splits
-from tasks.data.source import DataRef, Source
-from tasks.data.split import CUT_SEED, SELECTION_MOST, Cut
-from tasks.options import TaskOptions
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.reference import Reference
+from parbench.tasks.base import Splits
+from parbench.tasks.data.source import DataRef, Source
+from parbench.tasks.data.split import CUT_SEED, SELECTION_MOST, Cut
+from parbench.tasks.options import TaskOptions
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from tasks.inference import Predictor, Rows
+    from parbench.tasks.inference import Predictor, Rows
 
 REFERENCE = Reference(
     "LLM-Adapters: An Adapter Family for Parameter-Efficient Fine-Tuning of Large Language Models",
@@ -105,7 +105,7 @@ def available(refs: Sequence[DataRef], source: Source) -> DataRef | None:
 
 
 def three_ways(ref: DataRef, raw: Mapping[str, Dataset]) -> DataRef:
-    """Return a reference for data of one split that `tasks.data.split.cut_splits` cuts in three.
+    """Return a reference for data of one split that `parbench.tasks.data.split.cut_splits` cuts in three.
 
     Args:
         ref: names no split of ``raw`` as the training split.

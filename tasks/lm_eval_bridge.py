@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from bench.errors import DivergedError
+from parbench.bench.util.errors import DivergedError
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lm_eval.models.huggingface import HFLM
     from torch import nn
 
-    from tasks.inference import Predictor
+    from parbench.tasks.inference import Predictor
 
 Document = Mapping[str, Any]
 

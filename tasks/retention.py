@@ -4,7 +4,7 @@ The measure is the mean natural log-likelihood of a token of held-out prose. It 
 method: chunks of a fixed length, at places spread evenly over the text, behind whatever the tokenizer puts at the
 beginning of a text. The difference after minus before is below zero where something was forgotten.
 
-A method that reads a system prompt (`methods.base.Method.reads_system_prompt`) has no adapted model without one. All
+A method that reads a system prompt (`parbench.methods.base.Method.reads_system_prompt`) has no adapted model without one. All
 such methods get the same, `NEUTRAL_SYSTEM_PROMPT`, which tells of no task; the base model, before, gets none.
 """
 
@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from bench.errors import UserError
-from tasks.data.hub import HubSource
-from tasks.data.lock import RevisionLock
-from tasks.data.package import PackageSource
-from tasks.data.source import DataRef, HubDataset, PackageDataset, Source
-from tasks.data.wheels import VALIDATION_SPLITS
+from parbench.bench.util.errors import UserError
+from parbench.tasks.data.hub import HubSource
+from parbench.tasks.data.lock import RevisionLock
+from parbench.tasks.data.package import PackageSource
+from parbench.tasks.data.source import DataRef, HubDataset, PackageDataset, Source
+from parbench.tasks.data.wheels import VALIDATION_SPLITS
 
 if TYPE_CHECKING:
     import torch
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
-    from tasks.base import Head
-    from tasks.system_prompt import Specialisable
+    from parbench.tasks.base import Head
+    from parbench.tasks.kinds.system_prompt import Specialisable
 
 # So many chunks of so many tokens. Before and after are measured on the same ones, so that their difference is sharper
 # than either.
@@ -196,7 +196,7 @@ def measure(
         precision: ``float32`` or ``bfloat16`` (autocast).
         batch_size: chunks per forward pass.
         system_prompt: the tokens of `NEUTRAL_SYSTEM_PROMPT`, for a model that reads one: see
-            `tasks.system_prompt.Specialisable`.
+            `parbench.tasks.kinds.system_prompt.Specialisable`.
 
     Raises:
         UserError: the model has no language-model head, or too few positions; the text is too short.
@@ -204,7 +204,7 @@ def measure(
     """
     from datasets import Dataset
 
-    from tasks.inference import IGNORED, Predictor
+    from parbench.tasks.inference import IGNORED, Predictor
 
     _check_model(model)
     start, pieces = chunks(tokenizer, text)

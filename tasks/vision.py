@@ -2,21 +2,21 @@
 
 A local copy is a folder of the task's own name (``oxford_pets``) below the data root, with its splits as class folders
 (``train/abyssinian/1.jpg``) or as parquet files with the columns ``image`` (bytes) and ``label``; see
-`tasks.data.folder.FolderSource`.
+`parbench.tasks.data.folder.FolderSource`.
 
 FourierFT's split sizes (Gao et al., 2024, Table 8) show what it cut anew: of EuroSAT and RESISC45 it has the sizes of
 the validation splits that are on the hub, and elsewhere a tenth of the training split. The same is done here, with at
-most `tasks.data.split.SELECTION_MOST` examples. DTD is the exception: FourierFT reports on 1,128 images, a fifth of
+most `parbench.tasks.data.split.SELECTION_MOST` examples. DTD is the exception: FourierFT reports on 1,128 images, a fifth of
 all, and the split on the hub is the first official one with 1,880. The papers do not speak of augmentation; there is
 none.
 """
 
 from __future__ import annotations
 
-from bench.reference import Reference
-from tasks.data.digits import DigitsSource
-from tasks.data.source import DataRef, HubDataset
-from tasks.image_classification import ImageClassification, ImageOptions, numbered
+from parbench.bench.util.reference import Reference
+from parbench.tasks.data.digits import DigitsSource
+from parbench.tasks.data.source import DataRef, HubDataset
+from parbench.tasks.kinds.image_classification import ImageClassification, ImageOptions, numbered
 
 CIFAR = Reference(
     "Learning Multiple Layers of Features from Tiny Images", 2009, "technical report, University of Toronto"

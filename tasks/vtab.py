@@ -18,11 +18,11 @@ from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field
 
-from bench.errors import UserError
-from bench.reference import Reference
-from tasks.averages import Average
-from tasks.data.source import DataRef
-from tasks.image_classification import ImageClassification, ImageOptions, numbered
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.reference import Reference
+from parbench.tasks.averages import Average
+from parbench.tasks.data.source import DataRef
+from parbench.tasks.kinds.image_classification import ImageClassification, ImageOptions, numbered
 
 REFERENCE = Reference(
     "A Large-scale Study of Representation Learning with the Visual Task Adaptation Benchmark",

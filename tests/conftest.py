@@ -14,8 +14,8 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from bench.errors import UserError
-from bench.store import Store
+from parbench.bench.store.store import Store
+from parbench.bench.util.errors import UserError
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -45,7 +45,7 @@ def no_judge_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits between attempts to reach a judge."""
-    from tasks.judge.pace import Clock
+    from parbench.tasks.judge.pace import Clock
 
     monkeypatch.setattr(Clock, "sleep", lambda self, seconds, stop: None)
 

@@ -11,21 +11,21 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-import bench
-from bench.cli.budget import budget
-from bench.cli.compare import compare
-from bench.cli.gc import gc
-from bench.cli.judge import judge
-from bench.cli.listing import list_names
-from bench.cli.plan import plan
-from bench.cli.profile import profile
-from bench.cli.report import report, show
-from bench.cli.run import run
-from bench.cli.status import status
-from bench.cli.task import task
-from bench.cli.transfer import export, import_
-from bench.cli.tune import tune
-from bench.errors import UserError
+import parbench
+from parbench.bench.cli.budget import budget
+from parbench.bench.cli.compare import compare
+from parbench.bench.cli.gc import gc
+from parbench.bench.cli.judge import judge
+from parbench.bench.cli.listing import list_names
+from parbench.bench.cli.plan import plan
+from parbench.bench.cli.profile import profile
+from parbench.bench.cli.report import report, show
+from parbench.bench.cli.run import run
+from parbench.bench.cli.status import status
+from parbench.bench.cli.task import task
+from parbench.bench.cli.transfer import export, import_
+from parbench.bench.cli.tune import tune
+from parbench.bench.util.errors import UserError
 
 INTERRUPTED = 130
 
@@ -75,5 +75,5 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
 ) -> None:
     if version:
-        typer.echo(f"parbench {bench.__version__}")
+        typer.echo(f"parbench {parbench.__version__}")
         raise typer.Exit

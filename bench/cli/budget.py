@@ -9,14 +9,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.cli.console import open_console, read_names, read_positive, say
-from bench.cli.reach import find_reachable
-from bench.cli.run import BudgetMode
+from parbench.bench.cli.available_model import find_reachable
+from parbench.bench.cli.console import open_console, read_names, read_positive, say
+from parbench.bench.cli.run import BudgetMode
 
 if TYPE_CHECKING:
-    from bench.budget import Fit
-    from bench.match import Currency, Workload
-    from methods.expression import MethodChoice
+    from parbench.bench.budget.fit import Fit
+    from parbench.bench.budget.measured import Currency, Workload
+    from parbench.methods.expression import MethodChoice
 
 
 class Matched(StrEnum):
@@ -42,11 +42,13 @@ def budget(
     device: Annotated[str | None, typer.Option(help="Where to measure: cpu, cuda or cuda:N.")] = None,
 ) -> None:
     """Show the size at which each method meets a budget; with parameters, nothing is loaded or trained."""
-    from bench.budget import Architecture, fit, parse_budgets
-    from bench.environment import choose_device, quiet_libraries
-    from bench.profile.workload import Workload, check_length
-    from bench.validation import default_setting
-    from methods import METHODS, find_method
+    from parbench.bench.budget.budget import parse_budgets
+    from parbench.bench.budget.count import Architecture
+    from parbench.bench.budget.fit import fit
+    from parbench.bench.profile.workload import Workload, check_length
+    from parbench.bench.util.environment import choose_device, quiet_libraries
+    from parbench.methods import METHODS, find_method
+    from parbench.methods.setting import default_setting
 
     quiet_libraries()
     expressions = list(METHODS) if methods == "all" else read_names(methods, "--methods") or ()
@@ -97,7 +99,7 @@ def _print_fits(console: Console, model: str, fits: list[Fit]) -> None:
 
 
 def _print_matches(chosen: list[MethodChoice], budget: str, currency: Currency, workload: Workload) -> None:
-    from bench.match import in_fresh_process, match, read_limit
+    from parbench.bench.budget.measured import in_fresh_process, match, read_limit
 
     console = open_console()
     measure = in_fresh_process(workload)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.console import DEFAULT_STORE, Out, open_console
-from bench.errors import UserError
+from parbench.bench.cli.console import DEFAULT_STORE, Out, open_console
+from parbench.bench.util.errors import UserError
 
 
 def compare(
@@ -18,8 +18,8 @@ def compare(
     method: Annotated[str | None, typer.Option(help="Of two stores, compare this method only.")] = None,
 ) -> None:
     """Compare two methods of one store, or two stores: paired differences, and what differs in their specs."""
-    from bench.store import Store
-    from reports.compare import TerminalComparison, compare_methods, compare_stores
+    from parbench.bench.store.store import Store
+    from parbench.reports.compare import TerminalComparison, compare_methods, compare_stores
 
     # A folder of a method's name that holds no records is not meant.
     stores = [Store(Path(name)) for name in (a, b) if Store(Path(name)).runs.is_dir()]

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench.errors import UserError
+from parbench.bench.util.errors import UserError
 
 DEFAULT_STORE = Path("results")
 
@@ -64,7 +64,7 @@ def read_names(text: str | None, option: str) -> tuple[str, ...] | None:
     """
     if text is None:
         return None
-    from methods.expression import split
+    from parbench.methods.expression import split
 
     found = tuple(dict.fromkeys(name for name in split(text, ",") if name))
     if not found:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.console import read_bytes, read_names
-from bench.errors import UserError
+from parbench.bench.cli.console import read_bytes, read_names
+from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.execute import Executor, Limits
+    from parbench.bench.execute.executor import Executor, Limits
 
 
 class Overwrite(StrEnum):
@@ -126,10 +126,10 @@ class Cluster:
             install = f'pip install "parbench[{self.engine}]"'
             raise UserError(f"--executor {self.engine} needs the package {package}; install it with: {install}")
         if self.engine is Engine.RAY:
-            from bench.execute.ray import RayExecutor
+            from parbench.bench.execute.ray import RayExecutor
 
             return RayExecutor(self.address, self.cpus, self.gpus, workers, limits, deterministic, trackers)
-        from bench.execute.slurm import JobOptions, SlurmExecutor
+        from parbench.bench.execute.slurm import JobOptions, SlurmExecutor
 
         if self.runs_per_job < 1:
             raise UserError(f"--runs-per-job is {self.runs_per_job}; give a number of at least 1")
@@ -165,9 +165,9 @@ class Execution:
         Raises:
             UserError: a device or a tracker is not there, or options contradict each other.
         """
-        from bench.environment import choose_device, use_deterministic_algorithms
-        from bench.execute import Limits
-        from bench.trackers import check_trackers
+        from parbench.bench.execute.executor import Limits
+        from parbench.bench.run.trackers import check_trackers
+        from parbench.bench.util.environment import choose_device, use_deterministic_algorithms
 
         trackers = read_names(self.report_to, "--report-to") or ()
         check_trackers(trackers)
@@ -190,7 +190,7 @@ class Execution:
         devices = [choose_device(name) for name in self._devices()]
         workers = self._positive(self.workers if self.workers is not None else len(devices), "--workers")
         if self.isolate:
-            from bench.execute.local import LocalExecutor, workers_on
+            from parbench.bench.execute.local import LocalExecutor, workers_on
 
             slots = workers_on([str(device) for device in devices], workers)
             return LocalExecutor(slots, limits, _threads(len(slots)), self.deterministic, trackers)
@@ -199,7 +199,7 @@ class Execution:
             raise UserError(
                 "--workers, --time-limit, --silence-limit and --memory-limit need processes; leave --no-isolate out"
             )
-        from bench.execute.in_process import InProcessExecutor
+        from parbench.bench.execute.in_process import InProcessExecutor
 
         if self.deterministic:
             use_deterministic_algorithms()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.console import DEFAULT_STORE, Out, open_console, say
+from parbench.bench.cli.console import DEFAULT_STORE, Out, open_console, say
 
 
 def gc(
@@ -17,8 +17,8 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Name what would be removed, and stop.")] = False,
 ) -> None:
     """Remove checkpoints, claims and files that nobody needs; never a record."""
-    from bench.store import Store
-    from bench.sweep import find_waste, remove
+    from parbench.bench.store.garbage import find_waste, remove
+    from parbench.bench.store.store import Store
 
     store = Store(out)
     store.require_folder()

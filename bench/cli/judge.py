@@ -13,8 +13,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench.cli.console import DEFAULT_STORE, Out, open_console, read_folder, read_positive, say
-from bench.errors import UserError
+from parbench.bench.cli.console import DEFAULT_STORE, Out, open_console, read_folder, read_positive, say
+from parbench.bench.util.errors import UserError
 
 _HELP = "Compare answers pairwise, serve a judge of answers, or see whether one can be asked."
 
@@ -64,14 +64,14 @@ def serve(
     out: Out = DEFAULT_STORE,
 ) -> None:
     """Serve a language model as a judge, on this machine only, until Ctrl-C."""
-    from bench.environment import choose_device, quiet_libraries
-    from bench.models import find_model
-    from bench.record import digest
-    from bench.store import Store
-    from tasks.base import LANGUAGE_MODEL
-    from tasks.data.lock import RevisionLock
-    from tasks.judge import LocalJudgeServer
-    from tasks.judge.conversation import messages_prompt
+    from parbench.bench.models.catalogue import find_model
+    from parbench.bench.record.run_record import digest
+    from parbench.bench.store.store import Store
+    from parbench.bench.util.environment import choose_device, quiet_libraries
+    from parbench.tasks.base import LANGUAGE_MODEL
+    from parbench.tasks.data.lock import RevisionLock
+    from parbench.tasks.judge import LocalJudgeServer
+    from parbench.tasks.judge.conversation import messages_prompt
 
     quiet_libraries()
     read_positive(max_new_tokens, "--max-new-tokens")
@@ -105,7 +105,7 @@ def check(
     temperature: Temperature = True,
 ) -> None:
     """Ask a judge for one rating and show the rating, the time, and the model that the endpoint says it used."""
-    from tasks.judge import ClientSettings, Failure, JudgeClient, JudgeSpec, Retries, Sampling, parse_rating
+    from parbench.tasks.judge import ClientSettings, Failure, JudgeClient, JudgeSpec, Retries, Sampling, parse_rating
 
     sampling = Sampling(0.0 if temperature else None, max_tokens, limit_name.value)
     with JudgeClient(JudgeSpec.parse(spec), ClientSettings(retries=Retries(attempts=2))) as client:
@@ -153,11 +153,11 @@ def compare(
     """
     import pandas as pd
 
-    from bench.store import Store
-    from reports.judged import FOLDER, JUDGMENTS, Judged, check_judged, write_judged
-    from reports.pairing import pair_answers
-    from reports.render import one_line, terminal_tables
-    from tasks.judge import JudgeClient, JudgeSettings, JudgeSpec, Sampling, compare_answers, judge_identity
+    from parbench.bench.store.store import Store
+    from parbench.reports.judged import FOLDER, JUDGMENTS, Judged, check_judged, write_judged
+    from parbench.reports.pairing import pair_answers
+    from parbench.reports.render import one_line, terminal_tables
+    from parbench.tasks.judge import JudgeClient, JudgeSettings, JudgeSpec, Sampling, compare_answers, judge_identity
 
     sampling = Sampling(0.0 if temperature else None, max_tokens, limit_name.value)
     settings = JudgeSettings(repeats, sampling, concurrency)

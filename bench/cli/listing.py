@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.console import open_console, say
-from bench.errors import UserError
+from parbench.bench.cli.console import open_console, say
+from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.registry import Registry
-    from methods.probe import Ability
+    from parbench.bench.util.registry import Registry
+    from parbench.methods.probe import Ability
 
 
 class Listing(StrEnum):
@@ -37,7 +37,7 @@ def list_names(
         _print_capabilities()
         return
     if what is Listing.SUITES:
-        from bench.suite import load_suite, suite_names
+        from parbench.bench.plan.suite import load_suite, suite_names
 
         rows = [(name, load_suite(name).title) for name in suite_names()]
     else:
@@ -49,10 +49,10 @@ def list_names(
 def _print_capabilities() -> None:
     from rich.table import Table
 
-    from bench.environment import quiet_libraries
-    from methods import METHODS
-    from methods.probe import capability_rows
-    from methods.testing import TINY_MODELS
+    from parbench.bench.util.environment import quiet_libraries
+    from parbench.methods import METHODS
+    from parbench.methods.probe import capability_rows
+    from parbench.methods.testing import TINY_MODELS
 
     quiet_libraries()
     console = open_console()
@@ -79,14 +79,14 @@ def _yes_or_no(ability: Ability | None) -> str:
 
 def _registry(what: Listing) -> Registry[Any]:
     if what is Listing.METHODS:
-        from methods import METHODS
+        from parbench.methods import METHODS
 
         return METHODS
     if what is Listing.TASKS:
-        from tasks import TASKS
+        from parbench.tasks import TASKS
 
         return TASKS
-    from bench.models import MODELS
+    from parbench.bench.models.catalogue import MODELS
 
     return MODELS
 

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.console import DEFAULT_STORE, DataRoot, Out, read_fractions, say
-from bench.cli.execution import Device, Execution, Workers
-from bench.cli.forecasting import print_forecast
-from bench.cli.run import (
+from parbench.bench.cli.console import DEFAULT_STORE, DataRoot, Out, read_fractions, say
+from parbench.bench.cli.execution import Device, Execution, Workers
+from parbench.bench.cli.forecast_table import print_forecast
+from parbench.bench.cli.run import (
     AUTO,
     BudgetMode,
     Budgets,
@@ -29,7 +29,7 @@ from bench.cli.run import (
     open_request,
     read_overrides,
 )
-from bench.protocol import Protocol
+from parbench.bench.train.protocol import Protocol
 
 
 def plan(
@@ -55,8 +55,8 @@ def plan(
     workers: Workers = None,
 ) -> None:
     """Estimate the time, memory and disk of a suite on this device, from a few real steps of each kind of run."""
-    from bench.plan import make_plan
-    from tasks.data.lock import RevisionLock
+    from parbench.bench.plan.planner import make_plan
+    from parbench.tasks.data.lock import RevisionLock
 
     shared = read_overrides(
         methods=methods,

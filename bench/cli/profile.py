@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.console import open_console, read_bytes, read_folder, read_names, read_positive, read_seeds, say
-from bench.cli.reach import find_reachable
-from bench.errors import UserError
+from parbench.bench.cli.available_model import find_reachable
+from parbench.bench.cli.console import open_console, read_bytes, read_folder, read_names, read_positive, read_seeds, say
+from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.profile.workload import Subject, Workload
+    from parbench.bench.profile.workload import Subject, Workload
 
 
 class Dtype(StrEnum):
@@ -62,11 +62,11 @@ def profile(
     force: Annotated[bool, typer.Option("--force", help="Go on where others compute on the device.")] = False,
 ) -> None:
     """Measure what methods cost: time, memory, energy, operations; LoRA and the frozen floor go along as references."""
-    from bench.environment import choose_device, quiet_libraries
-    from bench.profile.session import Request, run_profile
-    from bench.profile.tables import heading, remarks, sheets, write_profile
-    from bench.profile.workload import SYSTEM_PROMPT_TOKENS, Effort, Workload, check_length
-    from bench.store import explained
+    from parbench.bench.profile.runner import Request, run_profile
+    from parbench.bench.profile.workload import SYSTEM_PROMPT_TOKENS, Effort, Workload, check_length
+    from parbench.bench.util.environment import choose_device, quiet_libraries
+    from parbench.bench.util.files import explained
+    from parbench.reports.profile.tables import heading, remarks, sheets, write_profile
 
     for value, option in ((batch, "--batch"), (seq, "--seq"), (rounds, "--rounds"), (steps, "--steps")):
         read_positive(value, option)
@@ -120,7 +120,7 @@ def profile(
     if out is not None:
         write_profile(found, out)
         if len(sizes) > 1:
-            from bench.profile.curves import write_curves
+            from parbench.reports.profile.curves import write_curves
 
             write_curves(found, out / "curves.png")
         say(f"written to {out}", console)
@@ -128,12 +128,14 @@ def profile(
 
 def _subjects(methods: str, budget: str | None, work: Workload) -> tuple[Subject, ...]:
     """Return the frozen floor, LoRA and the methods asked for, each fitted to the budget if there is one."""
-    from bench.budget import Architecture, fit, parse_budgets
-    from bench.models import find_model
-    from bench.profile.summary import REFERENCE
-    from bench.profile.workload import FROZEN_FLOOR, Subject
-    from bench.validation import default_setting
-    from methods import METHODS, find_method
+    from parbench.bench.budget.budget import parse_budgets
+    from parbench.bench.budget.count import Architecture
+    from parbench.bench.budget.fit import fit
+    from parbench.bench.models.catalogue import find_model
+    from parbench.bench.profile.workload import FROZEN_FLOOR, Subject
+    from parbench.methods import METHODS, find_method
+    from parbench.methods.setting import default_setting
+    from parbench.reports.profile.summary import REFERENCE
 
     expressions = list(METHODS) if methods == "all" else read_names(methods, "--methods") or ()
     chosen = {expression: find_method(expression) for expression in expressions}

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.console import DEFAULT_STORE, Out, counted, open_console, say
-from bench.errors import UserError
+from parbench.bench.cli.console import DEFAULT_STORE, Out, counted, open_console, say
+from parbench.bench.util.errors import UserError
 
 # Of the sentences on runs without a score; the report has all of them.
 _MOST_FAILURES = 10
@@ -26,10 +26,10 @@ def report(
     ] = None,
 ) -> None:
     """Turn the records into tables and figures."""
-    from bench.store import Store
-    from reports.profiled import read_profiles
-    from reports.render import TerminalLeaderboard
-    from reports.report import write_report
+    from parbench.bench.store.store import Store
+    from parbench.reports.profile.costs import read_profiles
+    from parbench.reports.render import TerminalLeaderboard
+    from parbench.reports.report import write_report
 
     store = Store(out)
     written = write_report(store, profiles=read_profiles(profile or (), store))
@@ -51,8 +51,9 @@ def show(
     run_id: Annotated[str, typer.Argument(help="A run's id, or its first digits.")], out: Out = DEFAULT_STORE
 ) -> None:
     """Print one run: its spec, outcome, parameter ledger, cost and provenance."""
-    from bench.record import to_json
-    from bench.store import ERROR, Store
+    from parbench.bench.record.run_record import to_json
+    from parbench.bench.store.layout import ERROR
+    from parbench.bench.store.store import Store
 
     store = Store(out)
     record = store.find(run_id)

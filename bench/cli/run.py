@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from bench.cli.console import (
+from parbench.bench.cli.console import (
     DEFAULT_STORE,
     DataRoot,
     Out,
@@ -24,7 +24,8 @@ from bench.cli.console import (
     read_seeds,
     say,
 )
-from bench.cli.execution import (
+from parbench.bench.cli.dry_run import plan_table
+from parbench.bench.cli.execution import (
     Address,
     Cluster,
     CpusPerRun,
@@ -49,20 +50,19 @@ from bench.cli.execution import (
     TimeLimit,
     Workers,
 )
-from bench.cli.forecasting import print_known_forecast
-from bench.cli.planned_table import plan_table
-from bench.errors import UserError
-from bench.protocol import Protocol
-from bench.record import Status
+from parbench.bench.cli.forecast_table import print_known_forecast
+from parbench.bench.record.run_record import Status
+from parbench.bench.train.protocol import Protocol
+from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.execute import Executor
-    from bench.overrides import Overrides
-    from bench.plan import Plan
-    from bench.planned import PlannedRun
-    from bench.record import RunRecord
-    from bench.store import Store
-    from bench.suite import Suite
+    from parbench.bench.execute.executor import Executor
+    from parbench.bench.plan.overrides import Overrides
+    from parbench.bench.plan.planned_run import PlannedRun
+    from parbench.bench.plan.planner import Plan
+    from parbench.bench.plan.suite import Suite
+    from parbench.bench.record.run_record import RunRecord
+    from parbench.bench.store.store import Store
 
 AUTO = "auto"
 # What `bench tune` writes into the store.
@@ -233,7 +233,7 @@ def read_overrides(
     Raises:
         UserError: an option cannot be read.
     """
-    from bench.overrides import Overrides
+    from parbench.bench.plan.overrides import Overrides
 
     if model == "":
         raise UserError("--model is empty; leave it out, or give a name, a hub id or a local folder")
@@ -284,9 +284,9 @@ def open_request(request: Request) -> Opened:
     Raises:
         UserError: there is no such suite or device.
     """
-    from bench.environment import quiet_libraries
-    from bench.plan import choose_suite_for
-    from bench.store import Store
+    from parbench.bench.plan.planner import choose_suite_for
+    from parbench.bench.store.store import Store
+    from parbench.bench.util.environment import quiet_libraries
 
     console = open_console()
     choice = choose_suite_for(request.suite, request.overrides)
@@ -306,13 +306,13 @@ def _tuned_suite(out: Path) -> str:
 
 
 def _run(request: Request, overwrite: Overwrite, trials: int | None, noise_floor: int | None) -> list[RunRecord]:
-    from bench.plan import make_plan, repeated
-    from tasks.data.lock import RevisionLock
+    from parbench.bench.plan.planner import make_plan, repeated
+    from parbench.tasks.data.lock import RevisionLock
 
     opened = open_request(request)
     if trials is not None:
-        from bench.cli.tune import tune_first
-        from bench.tune import Effort
+        from parbench.bench.cli.tune import tune_first
+        from parbench.bench.tune.study import Effort
 
         found = tune_first(opened, request, Effort(trials))
         if found is None:
@@ -337,9 +337,9 @@ def _run(request: Request, overwrite: Overwrite, trials: int | None, noise_floor
 
 
 def _execute(plan: Plan, opened: Opened, overwrite: Overwrite) -> list[RunRecord]:
-    from bench.measure import overhead_share
-    from bench.progress import make_progress
-    from bench.stale import Superseding
+    from parbench.bench.execute.progress import make_progress
+    from parbench.bench.run.memory import overhead_share
+    from parbench.bench.store.staleness import Superseding
 
     store, console = opened.store, opened.console
     waiting = [planned for planned in plan.runs if _is_to_do(planned, store, overwrite)]
@@ -376,8 +376,8 @@ def _is_to_do(planned: PlannedRun, store: Store, overwrite: Overwrite) -> bool:
 
 
 def _print_noise(plan: Plan, store: Store, console: Console) -> None:
-    from bench.record import RunRecord, scale
-    from reports.statistics import noise_floor
+    from parbench.bench.record.run_record import RunRecord, scale
+    from parbench.reports.statistics import noise_floor
 
     found = [store.load(planned.spec.run_id) for planned in plan.runs]
     scores = [record.score for record in found if isinstance(record, RunRecord) and record.score is not None]

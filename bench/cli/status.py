@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.console import DEFAULT_STORE, Out, counted, open_console, say
+from parbench.bench.cli.console import DEFAULT_STORE, Out, counted, open_console, say
 
 
 def status(
@@ -14,8 +14,8 @@ def status(
     everything: Annotated[bool, typer.Option("--all", help="Name every run, not the first of each kind.")] = False,
 ) -> None:
     """Say what is done, at work, cut off, failed and stale."""
-    from bench.standing import EXAMPLES, look
-    from bench.store import Store
+    from parbench.bench.store.status import EXAMPLES, look
+    from parbench.bench.store.store import Store
 
     store = Store(out)
     store.require_folder()

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from bench.cli.console import DEFAULT_STORE, DataRoot, Out, open_console, read_positive, say
-from bench.errors import UserError
+from parbench.bench.cli.console import DEFAULT_STORE, DataRoot, Out, open_console, read_positive, say
+from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from tasks.base import Splits, Task
+    from parbench.tasks.base import Splits, Task
 
 task = typer.Typer(name="task", help="Look into a task before anything is trained.", no_args_is_help=True)
 
@@ -35,10 +35,7 @@ def check(
     out: Out = DEFAULT_STORE,
 ) -> None:
     """Read a task's data and show its splits, examples, labels, leaks, and the score of a constant prediction."""
-    from bench.environment import quiet_libraries
-    from bench.progress import shown
-    from bench.store import Store
-    from bench.task_check import (
+    from parbench.bench.cli.task_check import (
         check_images,
         constant,
         label_counts,
@@ -47,8 +44,11 @@ def check(
         task_to_check,
         truncated,
     )
-    from bench.training import TrainingSettings
-    from tasks.data.lock import RevisionLock
+    from parbench.bench.execute.progress import shown
+    from parbench.bench.store.store import Store
+    from parbench.bench.train.settings import TrainingSettings
+    from parbench.bench.util.environment import quiet_libraries
+    from parbench.tasks.data.lock import RevisionLock
 
     quiet_libraries()
     read_positive(examples, "--examples")
@@ -95,7 +95,7 @@ def _print_counts(console: Console, splits: Splits, labels: dict[str, dict[str, 
 
 
 def _print_examples(console: Console, found: Task, examples: Dataset, tokenizer: Any, max_length: int) -> None:
-    from bench.task_check import shown
+    from parbench.bench.cli.task_check import shown
 
     for row, example in enumerate(examples):
         say(example["example"], console)
@@ -107,8 +107,8 @@ def _print_examples(console: Console, found: Task, examples: Dataset, tokenizer:
 
 
 def _tokenizer(found: Task, model: str, lock: Any) -> Any:
-    from bench.models import find_model
-    from tasks.base import Modality
+    from parbench.bench.models.catalogue import find_model
+    from parbench.tasks.base import Modality
 
     if found.modality is not Modality.TEXT:
         say(f"{found.name} reads images, so that nothing of it is truncated")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.console import DEFAULT_STORE, Out, counted, open_console, say
+from parbench.bench.cli.console import DEFAULT_STORE, Out, counted, open_console, say
 
 
 class Take(StrEnum):
@@ -24,8 +24,8 @@ def export(
     adapters: Annotated[bool, typer.Option(help="The trained adapters too; without, the file is small.")] = True,
 ) -> None:
     """Write the records of a store into a file, for another machine."""
-    from bench import transfer
-    from bench.store import Store
+    from parbench.bench.store import archive as transfer
+    from parbench.bench.store.store import Store
 
     done = transfer.export(Store(out), file, adapters)
     console = open_console()
@@ -42,8 +42,8 @@ def import_(
     take: Annotated[Take | None, typer.Option(help="Which of two records of one run is kept.")] = None,
 ) -> None:
     """Take the records of another store into this one."""
-    from bench import transfer
-    from bench.store import Store
+    from parbench.bench.store import archive as transfer
+    from parbench.bench.store.store import Store
 
     done = transfer.take_in(source, Store(out), take.value if take else None)
     console = open_console()

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from bench.cli.console import DEFAULT_STORE, DataRoot, Out, read_positive, read_seeds, say
-from bench.cli.execution import Device, Execution, Isolate, Retries, Workers
-from bench.cli.forecasting import print_known_forecast
-from bench.cli.run import (
+from parbench.bench.cli.console import DEFAULT_STORE, DataRoot, Out, read_positive, read_seeds, say
+from parbench.bench.cli.execution import Device, Execution, Isolate, Retries, Workers
+from parbench.bench.cli.forecast_table import print_known_forecast
+from parbench.bench.cli.run import (
     AUTO,
     TUNED,
     BudgetMode,
@@ -33,8 +33,8 @@ from bench.cli.run import (
 )
 
 if TYPE_CHECKING:
-    from bench.suite import Suite
-    from bench.tune import Effort, Study, Tuned
+    from parbench.bench.plan.suite import Suite
+    from parbench.bench.tune.study import Effort, Study, Tuned
 
 
 class SamplerName(StrEnum):
@@ -72,7 +72,7 @@ def tune(
 
     Writes OUT/tuned.yaml, for bench run --tuned. The same command again goes on where it was cut.
     """
-    from bench.tune import SELECTION_SEEDS, Effort
+    from parbench.bench.tune.study import SELECTION_SEEDS, Effort
 
     read_positive(trials, "--trials")
     effort = Effort(trials, read_seeds(selection_seeds, "--selection-seeds") or SELECTION_SEEDS, sampler.value)
@@ -104,9 +104,11 @@ def tune_first(opened: Opened, request: Request, effort: Effort) -> Suite | None
         UserError: something cannot be tuned.
         typer.Exit: no trial of a method came to a score.
     """
-    from bench.progress import make_progress
-    from bench.tune import make_studies, runs_from, tune, tuned_suite
-    from tasks.data.lock import RevisionLock
+    from parbench.bench.execute.progress import make_progress
+    from parbench.bench.tune.study import make_studies
+    from parbench.bench.tune.tune import runs_from, tune
+    from parbench.bench.tune.tuned_suite import tuned_suite
+    from parbench.tasks.data.lock import RevisionLock
 
     store, console = opened.store, opened.console
     studies = make_studies(opened.suite, request.overrides, effort, RevisionLock(store.lock_file))
@@ -133,9 +135,9 @@ def tune_first(opened: Opened, request: Request, effort: Effort) -> Suite | None
 
 def _write(suite: Suite, out: Path, console: Console) -> Suite:
     """Write the tuned suite into the store, beside what was tuned there alike."""
-    from bench.store import explained, write_atomically
-    from bench.suite import load_suite, suite_text
-    from bench.tune import merged
+    from parbench.bench.plan.suite import load_suite, suite_text
+    from parbench.bench.tune.tuned_suite import merged
+    from parbench.bench.util.files import explained, write_atomically
 
     path = out / TUNED
     if path.exists():
@@ -165,7 +167,7 @@ def _studies_table(studies: list[Study], effort: Effort) -> Any:
 def _print_found(found: list[Tuned], console: Console) -> None:
     from rich.table import Table
 
-    from bench.record import scale
+    from parbench.bench.record.run_record import scale
 
     trials = Table("task", "method", "trial", "point", "selection score", "")
     for tuned in found:

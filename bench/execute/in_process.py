@@ -8,16 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from bench.execute import Limits, failed
-from bench.execute.interrupt import Interrupt
-from bench.execute.queue import LOOK_SECONDS, Queue
-from bench.failures import TransientError
-from bench.log import event, run_log
-from bench.planned import PlannedRun
-from bench.progress import Progress
-from bench.record import RunRecord
-from bench.run import Inputs, Watch, perform
-from bench.store import Store
+from parbench.bench.execute.executor import Limits, failed
+from parbench.bench.execute.interrupt import Interrupt
+from parbench.bench.execute.progress import Progress
+from parbench.bench.execute.queue import LOOK_SECONDS, Queue
+from parbench.bench.plan.planned_run import PlannedRun
+from parbench.bench.record.failures import TransientError
+from parbench.bench.record.run_record import RunRecord
+from parbench.bench.run.execute_run import Watch, perform
+from parbench.bench.run.inputs import Inputs
+from parbench.bench.store.log import event, run_log
+from parbench.bench.store.store import Store
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +29,7 @@ class InProcessExecutor:
     """Does runs in the order given, on one device; the data it has read is kept for the next call.
 
     Of its `Limits` it keeps the retries and ``fail_fast`` only: a process cannot end itself for taking too long.
-    ``trackers`` are what trainings report to, see `bench.trackers`.
+    ``trackers`` are what trainings report to, see `parbench.bench.run.trackers`.
     """
 
     device: torch.device
@@ -38,7 +39,7 @@ class InProcessExecutor:
 
     def execute(self, runs: Sequence[PlannedRun], store: Store, progress: Progress) -> Iterator[RunRecord]:
         """Yield the record of each run when it is written."""
-        from bench.train import StoppedError
+        from parbench.bench.train.train import StoppedError
 
         # Every task's data is read before anything is trained: a wrong folder is found out in seconds, not after hours.
         for planned in runs:

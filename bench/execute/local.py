@@ -15,21 +15,21 @@ from typing import Any
 
 import psutil
 
-from bench import environment
-from bench.errors import UserError
-from bench.execute import Limits
-from bench.execute.giving_up import give_up
-from bench.execute.interrupt import until_interrupted
-from bench.execute.packing import Packing
-from bench.execute.peaks import Peaks
-from bench.execute.queue import Queue
-from bench.execute.session import Session
-from bench.execute.worker import OUTPUT, News, Order, Worker, start
-from bench.planned import PlannedRun
-from bench.progress import Progress
-from bench.record import RunRecord, Status
-from bench.redaction import redact_file
-from bench.store import Store
+from parbench.bench.execute.executor import Limits
+from parbench.bench.execute.failed_run import give_up
+from parbench.bench.execute.gpu_packing import Packing
+from parbench.bench.execute.interrupt import until_interrupted
+from parbench.bench.execute.memory_history import Peaks
+from parbench.bench.execute.progress import Progress
+from parbench.bench.execute.queue import Queue
+from parbench.bench.execute.session import Session
+from parbench.bench.execute.worker import OUTPUT, News, Order, Worker, start
+from parbench.bench.plan.planned_run import PlannedRun
+from parbench.bench.record.run_record import RunRecord, Status
+from parbench.bench.store.store import Store
+from parbench.bench.util import environment
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.secrets import redact_file
 
 # How often limits are looked at and claims renewed.
 _TICK_SECONDS = 0.5
@@ -43,11 +43,11 @@ class LocalExecutor:
 
     Attributes:
         devices: as many as runs at a time; a device may be there several times. Where that is an accelerator, runs
-            share it as far as its memory is known to be enough, see `bench.execute.packing`.
+            share it as far as its memory is known to be enough, see `parbench.bench.execute.gpu_packing`.
         limits: when a run is given up.
         threads: of torch in each process; ``None`` leaves torch's own number.
         deterministic: whether torch must use deterministic algorithms only.
-        trackers: that trainings report to, see `bench.trackers`.
+        trackers: that trainings report to, see `parbench.bench.run.trackers`.
         shared: whether others give the devices more runs that this executor knows nothing of.
     """
 

@@ -15,18 +15,19 @@ import transformers.models.roberta.modeling_roberta
 import transformers.models.vit.modeling_vit
 import transformers.trainer
 
-import bench.epochs
-import bench.measure
-import bench.planned
-import bench.run
-import bench.train
-import methods.loca.method
-import methods.lora
-import tasks.glue
-import tasks.inference
-import tasks.language_model
+import parbench.bench.models.parameter_counts
+import parbench.bench.plan.planned_run
+import parbench.bench.run.execute_run
+import parbench.bench.run.memory
+import parbench.bench.train.best_epoch
+import parbench.bench.train.train
+import parbench.methods.loca.method
+import parbench.methods.lora
+import parbench.tasks.glue
+import parbench.tasks.inference
+import parbench.tasks.kinds.language_model
 
 # What is here stays: no collection in a worker looks through it, nor copies its pages.
 gc.freeze()
 
-__all__ = ["bench", "datasets", "methods", "pandas", "peft", "pyarrow", "sklearn", "tasks", "transformers"]
+__all__ = ["parbench", "datasets", "pandas", "peft", "pyarrow", "sklearn", "transformers"]

@@ -6,10 +6,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from bench.claims import Claims
-from bench.planned import PlannedRun
-from bench.record import RunRecord
-from bench.store import Store
+from parbench.bench.plan.planned_run import PlannedRun
+from parbench.bench.record.run_record import RunRecord
+from parbench.bench.store.leases import Claims
+from parbench.bench.store.store import Store
 
 # Between two looks at runs that somebody else is doing.
 LOOK_SECONDS = 1.0

@@ -1,6 +1,6 @@
 """Runs on a Ray cluster: this machine, or any number of them.
 
-A Ray task is a `bench.execute.local.LocalExecutor` of one run: on its node the run has a process of its own, with all
+A Ray task is a `parbench.bench.execute.local.LocalExecutor` of one run: on its node the run has a process of its own, with all
 limits and retries, as it would have here. What is left to do here is to hand out as many runs as the cluster has room
 for, to hold their claims, and to try again what a lost node took along. All nodes must share the store's file system.
 """
@@ -17,19 +17,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench import environment
-from bench.claims import Entrusted
-from bench.errors import UserError
-from bench.execute import Limits
-from bench.execute.giving_up import give_up
-from bench.execute.interrupt import until_interrupted
-from bench.execute.local import LocalExecutor, check_data
-from bench.execute.queue import Queue
-from bench.execute.session import Session
-from bench.planned import PlannedRun
-from bench.progress import Progress, SilentProgress
-from bench.record import RunRecord, RunSpec, Status
-from bench.store import Store
+from parbench.bench.execute.executor import Limits
+from parbench.bench.execute.failed_run import give_up
+from parbench.bench.execute.interrupt import until_interrupted
+from parbench.bench.execute.local import LocalExecutor, check_data
+from parbench.bench.execute.progress import Progress, SilentProgress
+from parbench.bench.execute.queue import Queue
+from parbench.bench.execute.session import Session
+from parbench.bench.plan.planned_run import PlannedRun
+from parbench.bench.record.run_record import RunRecord, RunSpec, Status
+from parbench.bench.store.leases import Entrusted
+from parbench.bench.store.store import Store
+from parbench.bench.util import environment
+from parbench.bench.util.errors import UserError
 
 _TICK_SECONDS = 0.5
 # Nothing but orders and news goes through Ray's own store of objects; Ray takes no less than about this.
@@ -54,7 +54,7 @@ class RayExecutor:
         workers: at most so many runs at a time; as many as the cluster has room for if ``None``.
         limits: when a run is given up.
         deterministic: whether torch must use deterministic algorithms only.
-        trackers: that trainings report to, see `bench.trackers`.
+        trackers: that trainings report to, see `parbench.bench.run.trackers`.
     """
 
     address: str | None = None

@@ -6,11 +6,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
-from bench.execute import Limits, failed
-from bench.execute.interrupt import Interrupt
-from bench.execute.queue import LOOK_SECONDS, Queue
-from bench.progress import Progress
-from bench.record import RunRecord
+from parbench.bench.execute.executor import Limits, failed
+from parbench.bench.execute.interrupt import Interrupt
+from parbench.bench.execute.progress import Progress
+from parbench.bench.execute.queue import LOOK_SECONDS, Queue
+from parbench.bench.record.run_record import RunRecord
 
 
 class Session(ABC):

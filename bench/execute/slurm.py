@@ -1,6 +1,6 @@
 """Runs as a job array of Slurm.
 
-A job does a few runs, one after the other, by a `bench.execute.local.LocalExecutor` on its node; it claims them itself,
+A job does a few runs, one after the other, by a `parbench.bench.execute.local.LocalExecutor` on its node; it claims them itself,
 so that jobs go on, and stay known to other commands, when this command is gone. A job that is preempted or out of time
 saves the present step, is queued again, and goes on from there. All nodes must share the store's file system.
 """
@@ -18,18 +18,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from bench import environment
-from bench.claims import Claims
-from bench.errors import UserError
-from bench.execute import Limits, failed
-from bench.execute.giving_up import give_up
-from bench.execute.interrupt import Interrupt, until_interrupted
-from bench.execute.local import LocalExecutor, check_data
-from bench.execute.queue import Queue
-from bench.planned import PlannedRun
-from bench.progress import Progress
-from bench.record import RunRecord, Status
-from bench.store import Store
+from parbench.bench.execute.executor import Limits, failed
+from parbench.bench.execute.failed_run import give_up
+from parbench.bench.execute.interrupt import Interrupt, until_interrupted
+from parbench.bench.execute.local import LocalExecutor, check_data
+from parbench.bench.execute.progress import Progress
+from parbench.bench.execute.queue import Queue
+from parbench.bench.plan.planned_run import PlannedRun
+from parbench.bench.record.run_record import RunRecord, Status
+from parbench.bench.store.leases import Claims
+from parbench.bench.store.store import Store
+from parbench.bench.util import environment
+from parbench.bench.util.errors import UserError
 
 # Where submitit keeps a job's orders and what it prints, in the store.
 FOLDER = "slurm"
@@ -92,7 +92,7 @@ class SlurmExecutor:
         cluster: ``slurm``; ``local`` and ``debug`` are submitit's stand-ins for it, without a cluster.
         limits: when a run is given up.
         deterministic: whether torch must use deterministic algorithms only.
-        trackers: that trainings report to, see `bench.trackers`.
+        trackers: that trainings report to, see `parbench.bench.run.trackers`.
     """
 
     job: JobOptions = field(default_factory=JobOptions)
@@ -290,7 +290,7 @@ class _Chunk:
     def __call__(self) -> None:
         from rich.console import Console
 
-        from bench.progress import LineProgress
+        from parbench.bench.execute.progress import LineProgress
 
         store = Store(Path(self.store))
         runs = [

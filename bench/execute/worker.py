@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench.redaction import redact_file
+from parbench.bench.util.secrets import redact_file
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -36,7 +36,7 @@ class Order:
     """What a worker is to do.
 
     Attributes:
-        run: the run, see `bench.planned.PlannedRun.to_json`.
+        run: the run, see `parbench.bench.plan.planned_run.PlannedRun.to_json`.
         store: the store's folder.
         device: what to train on.
         threads: of torch on the CPU; ``None`` leaves torch's own number.
@@ -100,7 +100,7 @@ class Worker:
 def start(order: Order) -> Worker:
     """Start a worker."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.execute.preload"])
+    context.set_forkserver_preload(["parbench.bench.execute.preload"])
     ours, theirs = context.Pipe()
     process = context.Process(target=_main, args=(order, theirs))
     process.start()
@@ -121,8 +121,8 @@ def _main(order: Order, line: Connection) -> None:
         # Before CUDA is there: transformers' trainer takes the first device that it sees.
         os.environ["CUDA_VISIBLE_DEVICES"] = device.partition(":")[2]
         device = "cuda"
-    from bench.planned import PlannedRun
-    from bench.store import Store
+    from parbench.bench.plan.planned_run import PlannedRun
+    from parbench.bench.store.store import Store
 
     run = PlannedRun.from_json(order.run)
     store = Store(Path(order.store))
@@ -133,11 +133,12 @@ def _main(order: Order, line: Connection) -> None:
 
 def do_order(run: Any, store: Any, device: torch.device, line: _Line, trackers: tuple[str, ...]) -> News:
     """Do a run and return the last word on it."""
-    from bench.environment import hardware
-    from bench.failures import CrowdedError, TransientError
-    from bench.log import run_log
-    from bench.run import Inputs, Watch, perform
-    from bench.train import StoppedError
+    from parbench.bench.record.failures import CrowdedError, TransientError
+    from parbench.bench.run.execute_run import Watch, perform
+    from parbench.bench.run.inputs import Inputs
+    from parbench.bench.store.log import run_log
+    from parbench.bench.train.train import StoppedError
+    from parbench.bench.util.environment import hardware
 
     line.send(News("began", text="\n".join(f"{name}={value}" for name, value in hardware(device).items())))
     run.check_code()
@@ -204,7 +205,7 @@ def _write_to(path: Path) -> None:
 def _device(name: str, order: Order) -> torch.device:
     import torch
 
-    from bench.environment import use_deterministic_algorithms
+    from parbench.bench.util.environment import use_deterministic_algorithms
 
     if order.threads is not None:
         torch.set_num_threads(order.threads)

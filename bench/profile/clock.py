@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from bench.profile.visit import Span
+from parbench.bench.profile.measurement import Span
 
 if TYPE_CHECKING:
     import torch

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.profile.workload import Kind, Workload
-from tasks.inference import IGNORED
-from tasks.system_prompt import IDS, MASK
+from parbench.bench.profile.workload import Kind, Workload
+from parbench.tasks.inference import IGNORED
+from parbench.tasks.kinds.system_prompt import IDS, MASK
 
 if TYPE_CHECKING:
     import torch

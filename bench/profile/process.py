@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from bench.profile.visit import PhaseMemory, Visit
-from bench.profile.workload import Order
-from bench.record import Status
+from parbench.bench.profile.measurement import PhaseMemory, Visit
+from parbench.bench.profile.workload import Order
+from parbench.bench.record.run_record import Status
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -33,7 +33,7 @@ def measure_apart(order: Order) -> Visit:
     A visit that needs more memory than the order allows, or than there is, ends as ``out_of_memory``.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.execute.preload"])
+    context.set_forkserver_preload(["parbench.bench.execute.preload"])
     ours, theirs = context.Pipe(duplex=False)
     with tempfile.NamedTemporaryFile(prefix="parbench-", suffix=".log") as log:
         process = context.Process(target=_main, args=(order.as_json(), theirs, log.name), daemon=True)
@@ -146,8 +146,8 @@ def _main(order: dict[str, Any], line: Connection, log: str) -> None:
         os.dup2(descriptor, output)
     import torch
 
-    from bench.environment import quiet_libraries
-    from bench.profile.work import do_visit
+    from parbench.bench.profile.measure import do_visit
+    from parbench.bench.util.environment import quiet_libraries
 
     quiet_libraries()
     asked = Order.of_json(order)

@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import UserError
-from bench.profile.surroundings import Surroundings
-from bench.profile.visit import Visit
-from bench.profile.workload import Effort, Subject, Workload
+from parbench.bench.profile.machine_load import Surroundings
+from parbench.bench.profile.measurement import Visit
+from parbench.bench.profile.workload import Effort, Subject, Workload
+from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from bench.profile.adapted import Adapted, Steps
-from bench.profile.counting import breakdown, count_flops, saved_tensors
-from bench.profile.energy import Meter, obstacle
-from bench.profile.inputs import Batch, on_device
-from bench.profile.visit import BACKWARD, FORWARD, OPTIMISER, STEP, STEP_PROCESSOR, Breakdown, Span
-from bench.training import TrainingSettings
-from tasks.inference import autocast
-from tasks.language_model import next_token_loss
+from parbench.bench.profile.build import Adapted, Steps
+from parbench.bench.profile.energy import Meter, obstacle
+from parbench.bench.profile.flops import breakdown, count_flops, saved_tensors
+from parbench.bench.profile.inputs import Batch, on_device
+from parbench.bench.profile.measurement import BACKWARD, FORWARD, OPTIMISER, STEP, STEP_PROCESSOR, Breakdown, Span
+from parbench.bench.train.settings import TrainingSettings
+from parbench.tasks.inference import autocast
+from parbench.tasks.kinds.language_model import next_token_loss
 
 if TYPE_CHECKING:
-    from bench.profile.clock import Recorder
-    from bench.profile.workload import Order
+    from parbench.bench.profile.clock import Recorder
+    from parbench.bench.profile.workload import Order
 
 # The least time that energy is measured over: how often the driver moves its counter is not documented.
 ENERGY_SECONDS = 2.0

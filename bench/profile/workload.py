@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench.errors import UserError
-from bench.models import BaseModel, find_model
+from parbench.bench.models.base_model import BaseModel
+from parbench.bench.models.catalogue import find_model
+from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
-    from methods.base import Method, Setting
+    from parbench.methods.base import Method, Setting
 
 Dtype = Literal["float32", "bfloat16"]
 Part = Literal["training", "evaluation", "generation", "merging"]
 
 ALL_PARTS: tuple[Part, ...] = ("training", "evaluation", "generation", "merging")
-# The name of what is no method: see `bench.profile`.
+# The name of what is no method: see `parbench.bench.profile`.
 FLOOR = "frozen floor"
 # What LoRA-Gen's paper measures its latency with (arXiv:2506.11638, Table 13): 200 tokens of instruction.
 SYSTEM_PROMPT_TOKENS = 200
@@ -38,7 +39,7 @@ class Workload:
             At the default LoCA has placed its locations, and AdaLoRA still cuts ranks.
         seed: of batches, random weights and adapters.
         system_prompt_tokens: of each system prompt, for methods that read one beside an example: see
-            `methods.base.Method.reads_system_prompt`.
+            `parbench.methods.base.Method.reads_system_prompt`.
     """
 
     base_model: str
@@ -76,7 +77,7 @@ class Subject:
 
     Attributes:
         name: what tables call it.
-        expression: names the method, see `methods.expression`; ``None`` is the frozen floor.
+        expression: names the method, see `parbench.methods.expression`; ``None`` is the frozen floor.
         setting: the method's hyper-parameters, as JSON has them.
         size: the size in words, e.g. ``r=8``; empty where there is none.
         refusal: why it cannot be visited, where that is known beforehand (nothing of it fits the budget).

@@ -7,6 +7,6 @@ adapter trained here is loaded by peft alone::
     compute_fast(model)
 """
 
-from methods.fourierft_fast.layer import FastFourierFTLinear, FourierUpdate, compute_fast
+from parbench.methods.fourierft_fast.layer import FastFourierFTLinear, FourierUpdate, compute_fast
 
 __all__ = ["FastFourierFTLinear", "FourierUpdate", "compute_fast"]

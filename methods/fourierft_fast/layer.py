@@ -10,17 +10,17 @@ import torch
 from peft.tuners.fourierft import FourierFTLinear
 from torch import Tensor, nn
 
-from methods.fourierft_fast.basis import FourierBasis
-from methods.loca.folded import KeptUpdate, foldable, folded_linear, update_linear
-from methods.loca.precision import at_least_float32
-from methods.loca.remembered import Remembered
-from methods.loca.spectral import SpectralUpdate
-from methods.loca.spectrum import Cells, SparseSpectrum
+from parbench.methods.fourierft_fast.basis import FourierBasis
+from parbench.methods.loca.folded import KeptUpdate, foldable, folded_linear, update_linear
+from parbench.methods.loca.precision import at_least_float32
+from parbench.methods.loca.remembered import Remembered
+from parbench.methods.loca.spectral import SpectralUpdate
+from parbench.methods.loca.spectrum import Cells, SparseSpectrum
 
 
 @dataclass(frozen=True)
 class FourierUpdate(SpectralUpdate):
-    """FourierFT's `methods.loca.folded.Update`, ``scaling Re(ifft2(S))``.
+    """FourierFT's `parbench.methods.loca.folded.Update`, ``scaling Re(ifft2(S))``.
 
     Its parameters are the trained entries of ``S``, shape ``(n,)``, and their places, int64 ``(2, n)``, rows first. The
     wave of the entry at ``(u, v)`` is ``cos(a + b) = cos a cos b - sin a sin b``, where ``a = 2 pi i u / p`` and
@@ -82,7 +82,7 @@ class FourierUpdate(SpectralUpdate):
 class FastFourierFTLinear(FourierFTLinear):
     """peft's `FourierFTLinear`, whose forward and backward passes cost less; all else is peft's.
 
-    ``y = x (W + dW)^T + b``, as `methods.loca.folded` has it. Made by `compute_fast`.
+    ``y = x (W + dW)^T + b``, as `parbench.methods.loca.folded` has it. Made by `compute_fast`.
     """
 
     _spectrum: SparseSpectrum
@@ -123,7 +123,7 @@ def compute_fast(model: nn.Module, keep_update: bool | None = None) -> None:
     again.
 
     Args:
-        keep_update: as in `methods.loca.LocaConfig`: whether each layer keeps its weight update while the parameters
+        keep_update: as in `parbench.methods.loca.LocaConfig`: whether each layer keeps its weight update while the parameters
             stay the same, at the price of as much memory as the adapted weights; by default on the CPU, where building
             it takes longest.
 

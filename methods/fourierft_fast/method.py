@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from methods.fourierft import FourierFT, FourierFTSetting
+from parbench.methods.fourierft import FourierFT, FourierFTSetting
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-    from methods.architecture import ModuleNames
+    from parbench.methods.architecture import ModuleNames
 
 
 class FourierFTFast(FourierFT):
@@ -20,7 +20,7 @@ class FourierFTFast(FourierFT):
 
     def adapt(self, model: PreTrainedModel, names: ModuleNames, setting: FourierFTSetting) -> nn.Module:
         """See `Method.adapt`."""
-        from methods.fourierft_fast import compute_fast
+        from parbench.methods.fourierft_fast import compute_fast
 
         adapted = super().adapt(model, names, setting)
         compute_fast(adapted)

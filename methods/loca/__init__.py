@@ -6,11 +6,11 @@ Importing this package registers the tuner with peft::
     trainer = Trainer(model, ..., callbacks=[LocaCallback()])
 """
 
-from methods.loca.config import LocaConfig
-from methods.loca.layer import LocaLayer, LocaLinear
-from methods.loca.model import LocaModel, LocaParameterCounts
-from methods.loca.schedule import LocaCallback, LocaSchedule, Phase
-from methods.peft_registration import register_tuner
+from parbench.methods.from_peft.registration import register_tuner
+from parbench.methods.loca.config import LocaConfig
+from parbench.methods.loca.layer import LocaLayer, LocaLinear
+from parbench.methods.loca.model import LocaModel, LocaParameterCounts
+from parbench.methods.loca.schedule import LocaCallback, LocaSchedule, Phase
 
 __all__ = [
     "LocaCallback",

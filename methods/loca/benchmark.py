@@ -5,7 +5,7 @@ takes whole training steps: forward, backward down to the inputs of the first bl
 encoder's forward pass and gradient of the inputs, which no method can avoid. One round is one step of each variant, so
 that other work on the machine slows all alike; time is that of the processor, or with several threads that of the wall.
 With ``--device cuda`` it is the accelerator's, and a decoder in the shape of LLaMA-7B is measured too: see
-`methods.loca.benchmark_on_device`.
+`parbench.methods.loca.benchmark_on_device`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from peft import FourierFTConfig, LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel, RobertaConfig, RobertaModel
 
-from methods.fourierft_fast import compute_fast
-from methods.loca.config import LocaConfig
-from methods.loca.layer import COEFFICIENTS, LOCATIONS, LocaLayer
-from methods.loca.reference import DenseLinear, RankProductLinear, use_reference
+from parbench.methods.fourierft_fast import compute_fast
+from parbench.methods.loca.config import LocaConfig
+from parbench.methods.loca.layer import COEFFICIENTS, LOCATIONS, LocaLayer
+from parbench.methods.loca.reference import DenseLinear, RankProductLinear, use_reference
 
 # As RoBERTa and Llama call them.
 TARGETS = ["query", "value", "q_proj", "v_proj"]
@@ -309,7 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(chosen.threads)
     if chosen.shape or chosen.device != "cpu":
-        from methods.loca.benchmark_on_device import report
+        from parbench.methods.loca.benchmark_on_device import report
 
         names = [chosen.shape] if chosen.shape else [name for name in SHAPES if name != "tiny"]
         for name in names:

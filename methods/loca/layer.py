@@ -13,12 +13,12 @@ from peft.utils.other import get_pattern_key
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from methods.loca.basis import CosineBasis
-from methods.loca.config import LOCATION_CLAMPS, LocaConfig
-from methods.loca.folded import KeptUpdate, foldable, folded_linear, total_delta, update_linear
-from methods.loca.remembered import Remembered
-from methods.loca.spectrum import Cells, SparseSpectrum
-from methods.loca.transform import CosineUpdate
+from parbench.methods.loca.basis import CosineBasis
+from parbench.methods.loca.config import LOCATION_CLAMPS, LocaConfig
+from parbench.methods.loca.folded import KeptUpdate, foldable, folded_linear, total_delta, update_linear
+from parbench.methods.loca.remembered import Remembered
+from parbench.methods.loca.spectrum import Cells, SparseSpectrum
+from parbench.methods.loca.transform import CosineUpdate
 
 COEFFICIENTS = "loca_coefficients"
 LOCATIONS = "loca_locations"
@@ -145,7 +145,7 @@ class LocaLayer(BaseTunerLayer):
 class LocaLinear(nn.Module, LocaLayer):
     """LoCA on a `torch.nn.Linear` or transformers' `Conv1D`.
 
-    ``y = x (W + alpha dW)^T + b``, with one such term for each active adapter; `methods.loca.folded` says how, and when
+    ``y = x (W + alpha dW)^T + b``, with one such term for each active adapter; `parbench.methods.loca.folded` says how, and when
     it is ``base(x) + alpha x dW^T`` instead.
     """
 

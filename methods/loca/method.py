@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from bench.reference import Reference
-from methods.base import Dimension, Method, ParameterGroup, Setting, SizeKnob
+from parbench.bench.util.reference import Reference
+from parbench.methods.base import Dimension, Method, ParameterGroup, Setting, SizeKnob
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import TrainerCallback
 
-    from methods.architecture import ModuleNames
-    from methods.loca.config import LocaConfig
+    from parbench.methods.architecture import ModuleNames
+    from parbench.methods.loca.config import LocaConfig
 
 
 class LocaSetting(Setting):
@@ -51,7 +51,7 @@ class Loca(Method[LocaSetting]):
 
     def config(self, names: ModuleNames, setting: LocaSetting) -> LocaConfig:
         """Return a `LocaConfig` on the query and value projections, or on ``setting.target_modules``."""
-        from methods.loca import LocaConfig
+        from parbench.methods.loca import LocaConfig
 
         return LocaConfig(
             n_frequency=setting.n_frequency,
@@ -81,7 +81,7 @@ class Loca(Method[LocaSetting]):
 
     def callbacks(self, setting: LocaSetting) -> list[TrainerCallback]:
         """Return the alternation of coefficient and location steps (Du et al., 2025, section 4.4)."""
-        from methods.loca import LocaCallback
+        from parbench.methods.loca import LocaCallback
 
         return [LocaCallback(setting.location_fraction, setting.coefficient_steps, setting.location_steps)]
 

@@ -14,8 +14,8 @@ from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPP
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from methods.loca.config import LocaConfig
-from methods.loca.layer import LocaLayer, LocaLinear
+from parbench.methods.loca.config import LocaConfig
+from parbench.methods.loca.layer import LocaLayer, LocaLinear
 
 QUERIES = {"q", "q_proj", "query", "query_proj"}
 VALUES = {"v", "v_proj", "value", "value_proj"}

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from methods.loca.layer import COEFFICIENTS, LOCATIONS, LocaLayer
+from parbench.methods.loca.layer import COEFFICIENTS, LOCATIONS, LocaLayer
 
 
 class Phase(Enum):

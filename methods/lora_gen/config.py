@@ -19,7 +19,7 @@ BalanceLayers = Literal["mean", "sum"]
 
 @dataclass(frozen=True)
 class LoraGenConfig:
-    """Hyper-parameters of LoRA-Gen; the origin of each default is in the table of `methods.lora_gen`.
+    """Hyper-parameters of LoRA-Gen; the origin of each default is in the table of `parbench.methods.lora_gen`.
 
     Args:
         experts: n, the LoRA experts of each edge layer.

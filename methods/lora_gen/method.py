@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, cast
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from bench.errors import UserError
-from bench.reference import Reference
-from methods.base import Dimension, Method, ParameterGroup, Setting, SizeKnob
-from methods.lora_gen.config import (
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.reference import Reference
+from parbench.methods.base import Dimension, Method, ParameterGroup, Setting, SizeKnob
+from parbench.methods.lora_gen.config import (
     BalanceLayers,
     BalanceStd,
     LoraGenConfig,
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from methods.architecture import ModuleNames
-    from methods.lora_gen.adapted import AdaptedEdge
+    from parbench.methods.architecture import ModuleNames
+    from parbench.methods.lora_gen.adapted import AdaptedEdge
 
 # Below the folder of an adapter: one peft adapter for each system prompt that was evaluated, and who routed where.
 DELIVERED, GATES = "delivered", "gates.json"
@@ -38,7 +38,7 @@ _COMMIT = r"[0-9a-f]{40}"
 
 
 class LoraGenSetting(Setting):
-    """Hyper-parameters of LoRA-Gen; the defaults are the paper's (Table 10), or see the table of `methods.lora_gen`."""
+    """Hyper-parameters of LoRA-Gen; the defaults are the paper's (Table 10), or see the table of `parbench.methods.lora_gen`."""
 
     learning_rate: PositiveFloat = Field(
         default=2e-5, description="peak learning rate of experts, routers, meta tokens and the cloud's LoRA"
@@ -141,8 +141,8 @@ class LoraGenMethod(Method[LoraGenSetting]):
         Raises:
             ValueError: it is no causal language model, or the cloud model cannot be had or used.
         """
-        from methods.lora_gen.adapted import AdaptedEdge
-        from methods.lora_gen.model import LoraGen
+        from parbench.methods.lora_gen.adapted import AdaptedEdge
+        from parbench.methods.lora_gen.model import LoraGen
 
         if names.head or not model.can_generate() or model.config.is_encoder_decoder:
             raise UserError(

@@ -45,7 +45,7 @@ class Preset(TaskPreset):
 
 def presets_of(method: str) -> list[Preset]:
     """Return the published presets of a method; none if it has no file here."""
-    file = files("methods.presets") / f"{method}.yaml"
+    file = files("parbench.methods.presets") / f"{method}.yaml"
     if not file.is_file():
         return []
     return [Preset.model_validate(block) for block in yaml.safe_load(file.read_text(encoding="utf-8"))]

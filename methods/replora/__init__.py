@@ -1,6 +1,6 @@
 """RepLoRA as a peft tuner; importing this package registers it under the peft type ``REPLORA``."""
 
-from methods.peft_registration import register_tuner
+from parbench.methods.from_peft.registration import register_tuner
 
 from .config import RepLoraConfig
 from .export import export_lora

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from peft import PeftConfig
 
-from methods.peft_registration import ensure_peft_type
+from parbench.methods.from_peft.registration import ensure_peft_type
 
 Activation = Literal["identity", "relu", "tanh", "gelu", "silu"]
 SeedKind = Literal["diagonal", "full", "identity"]

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from bench.reference import Reference
-from methods.base import Dimension, Method, Setting, SizeKnob
+from parbench.bench.util.reference import Reference
+from parbench.methods.base import Dimension, Method, Setting, SizeKnob
 
 if TYPE_CHECKING:
-    from methods.architecture import ModuleNames
-    from methods.replora.config import RepLoraConfig
+    from parbench.methods.architecture import ModuleNames
+    from parbench.methods.replora.config import RepLoraConfig
 
 
 class RepLoraSetting(Setting):
@@ -40,7 +40,7 @@ class RepLora(Method[RepLoraSetting]):
 
     Two sizes differ. *Trained*, and so reported, matched and saved, are seeds and generators: about
     ``hidden * sum(d_in + d_out)`` over a block's projections, as a LoRA of rank ``hidden`` has. *Shipped* is what
-    `methods.replora.export_lora` makes of them after training, a plain LoRA of rank r: ``r * sum(d_in + d_out)``.
+    `parbench.methods.replora.export_lora` makes of them after training, a plain LoRA of rank r: ``r * sum(d_in + d_out)``.
     """
 
     name = "replora"
@@ -57,7 +57,7 @@ class RepLora(Method[RepLoraSetting]):
 
     def config(self, names: ModuleNames, setting: RepLoraSetting) -> RepLoraConfig:
         """Return a `RepLoraConfig` on the query and value projections, or on ``setting.target_modules``."""
-        from methods.replora import RepLoraConfig
+        from parbench.methods.replora import RepLoraConfig
 
         return RepLoraConfig(
             r=setting.r,

@@ -2,7 +2,7 @@
 
 In the tests of a package of your own::
 
-    from methods.testing import check_method
+    from parbench.methods.testing import check_method
 
     def test_my_method() -> None:
         check_method(MY_METHOD).raise_for_failures()
@@ -10,9 +10,9 @@ In the tests of a package of your own::
 The checks need no download and no accelerator: they build tiny models from configurations and take a second or two.
 """
 
-from methods.testing.check import check_method
-from methods.testing.models import TINY_MODELS, TinyModel
-from methods.testing.report import Check, ConformanceError, ConformanceReport, Outcome
+from parbench.methods.testing.check import check_method
+from parbench.methods.testing.models import TINY_MODELS, TinyModel
+from parbench.methods.testing.report import Check, ConformanceError, ConformanceReport, Outcome
 
 __all__ = [
     "TINY_MODELS",

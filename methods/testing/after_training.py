@@ -14,7 +14,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save
 from torch import nn
 
-from methods.testing.findings import (
+from parbench.methods.testing.findings import (
     EQUAL,
     FaultError,
     NotApplicableError,
@@ -24,7 +24,7 @@ from methods.testing.findings import (
     raise_unless_finite,
     several,
 )
-from methods.testing.subject import (
+from parbench.methods.testing.subject import (
     INTERRUPTED_AFTER,
     OTHER_SEED,
     REFUSALS,

@@ -10,7 +10,7 @@ from itertools import combinations, islice, pairwise
 
 import torch
 
-from methods.testing.findings import (
+from parbench.methods.testing.findings import (
     EQUAL,
     FaultError,
     NotApplicableError,
@@ -18,7 +18,7 @@ from methods.testing.findings import (
     raise_unless_finite,
     several,
 )
-from methods.testing.subject import REFUSALS, Subject, first_line, size_candidates, with_size
+from parbench.methods.testing.subject import REFUSALS, Subject, first_line, size_candidates, with_size
 
 # As many as a start from zero in several factors needs until everything has a gradient.
 GRADIENT_STEPS = 3

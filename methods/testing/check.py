@@ -12,12 +12,12 @@ from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
-from methods.base import Method, Setting
-from methods.testing import after_training, before_training
-from methods.testing.findings import FaultError, NotApplicableError
-from methods.testing.models import TINY_MODELS, WIDER_MODELS, TinyModel
-from methods.testing.report import Check, ConformanceReport, Outcome
-from methods.testing.subject import REFUSALS, Subject, first_line, size_candidates, with_size
+from parbench.methods.base import Method, Setting
+from parbench.methods.testing import after_training, before_training
+from parbench.methods.testing.findings import FaultError, NotApplicableError
+from parbench.methods.testing.models import TINY_MODELS, WIDER_MODELS, TinyModel
+from parbench.methods.testing.report import Check, ConformanceReport, Outcome
+from parbench.methods.testing.subject import REFUSALS, Subject, first_line, size_candidates, with_size
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ ON_EVERY_MODEL: tuple[Rule, ...] = tuple(rule for rule in RULES if rule.everywhe
 def check_method(
     method: Method[Any], setting: Setting | None = None, *, model: TinyModel | None = None
 ) -> ConformanceReport:
-    """Check that a method keeps the contract of `methods.base.Method`.
+    """Check that a method keeps the contract of `parbench.methods.base.Method`.
 
     All checks are done on the first of `TINY_MODELS` that the method can be applied to; those of the adapter itself on
     the other ones too, which the method may refuse with a `ValueError` in `Method.adapt`.

@@ -8,7 +8,7 @@ from math import inf
 import torch
 from torch import Tensor
 
-from methods.testing.subject import State
+from parbench.methods.testing.subject import State
 
 # Of the largest logit.
 EQUAL = 1e-5

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from methods.architecture import ModuleNames, module_names
-from methods.base import Method, ParameterGroup, Setting
-from methods.testing.models import Row, TinyModel, as_batch, loss, outputs
+from parbench.methods.architecture import ModuleNames, module_names
+from parbench.methods.base import Method, ParameterGroup, Setting
+from parbench.methods.testing.models import Row, TinyModel, as_batch, loss, outputs
 
 SEED = 11
 OTHER_SEED = 12

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reports.efficiency import in_full
-from reports.figures.curves import History, read_histories, training_curves
-from reports.figures.efficiency import data_efficiency
-from reports.figures.heat import heat_map
-from reports.figures.ranks import critical_differences
-from reports.figures.style import Picture, Reason, pictured, to_bytes
-from reports.figures.tradeoff import (
+from parbench.reports.data_efficiency import in_full
+from parbench.reports.figures.curves import History, read_histories, training_curves
+from parbench.reports.figures.data_efficiency import data_efficiency
+from parbench.reports.figures.heat import heat_map
+from parbench.reports.figures.ranks import critical_differences
+from parbench.reports.figures.style import Picture, Reason, pictured, to_bytes
+from parbench.reports.figures.tradeoff import (
     is_drawn,
     score_vs_memory,
     score_vs_parameters,
@@ -21,10 +21,10 @@ from reports.figures.tradeoff import (
     score_vs_profiled_step,
     score_vs_step_time,
 )
-from reports.figures.trials import score_vs_trials
-from reports.frame import Frame
-from reports.profiled import Profiled
-from reports.tables import summarise
+from parbench.reports.figures.trials import score_vs_trials
+from parbench.reports.frame import Frame
+from parbench.reports.profile.costs import Profiled
+from parbench.reports.tables import summarise
 
 __all__ = [
     "CAPTIONS",

@@ -13,8 +13,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from bench.store import HISTORY, Store
-from reports.figures.style import (
+from parbench.bench.store.layout import HISTORY
+from parbench.bench.store.store import Store
+from parbench.reports.figures.style import (
     MARKERS,
     Look,
     Reason,
@@ -28,8 +29,8 @@ from reports.figures.style import (
     section_title,
     width_of,
 )
-from reports.rows import COLUMN
-from reports.tables import boards
+from parbench.reports.rows import COLUMN
+from parbench.reports.tables import boards
 
 PANEL_HEIGHT = 1.9  # inches
 DASHES = ["-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (7, 2))]

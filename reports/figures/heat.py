@@ -13,9 +13,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 
-from reports.figures.style import COLUMN_WIDTH, PAGE_WIDTH, Reason, Section, fit, page, section_title
-from reports.rows import COLUMN
-from reports.tables import boards, row_key, scale
+from parbench.reports.figures.style import COLUMN_WIDTH, PAGE_WIDTH, Reason, Section, fit, page, section_title
+from parbench.reports.rows import COLUMN
+from parbench.reports.tables import boards, row_key, scale
 
 ROW_HEIGHT, HEAD_HEIGHT = 0.2, 1.0  # inches
 CELL_WIDTH, NAME_WIDTH = 0.45, 1.15  # inches

@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from reports.figures.style import COLUMN_WIDTH, FONT_SIZE, Reason, Section, fit, page, section_title
-from reports.rows import COLUMN
-from reports.statistics import TaskRanking, rank_over_tasks
-from reports.tables import boards, title
+from parbench.reports.figures.style import COLUMN_WIDTH, FONT_SIZE, Reason, Section, fit, page, section_title
+from parbench.reports.rows import COLUMN
+from parbench.reports.statistics import TaskRanking, rank_over_tasks
+from parbench.reports.tables import boards, title
 
 SIDE = 1.15  # inches, for names on either side of the axis
 AXIS_HEIGHT, NAME_HEIGHT, GROUP_HEIGHT = 0.75, 0.17, 0.09  # inches

@@ -19,8 +19,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 
-from reports.render import one_line
-from reports.tables import MINI_LABEL, title
+from parbench.reports.render import one_line
+from parbench.reports.tables import MINI_LABEL, title
 
 COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0  # inches, of a two-column page
 LINE_HEIGHT, SMALL_LINE_HEIGHT = 0.15, 0.1  # inches, of titles and legends, and of the caption

@@ -13,8 +13,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
-from reports.figures.places import SizeAxis
-from reports.figures.style import (
+from parbench.reports.figures.label_placement import SizeAxis
+from parbench.reports.figures.style import (
     Look,
     Reason,
     Section,
@@ -29,9 +29,9 @@ from reports.figures.style import (
     section_title,
     width_of,
 )
-from reports.profiled import MEMORY, STEP, Profiled
-from reports.rows import BOARD, COLUMN, at_same
-from reports.tables import boards, is_counted, scale, summarise
+from parbench.reports.profile.costs import MEMORY, STEP, Profiled
+from parbench.reports.rows import BOARD, COLUMN, at_same
+from parbench.reports.tables import boards, is_counted, scale, summarise
 
 PANEL_HEIGHT = 2.2  # inches
 MOST_CAPTION = 2000  # characters: of hundreds of methods that a profile lacks not all can be named

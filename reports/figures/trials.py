@@ -9,11 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from reports.figures.curves import DASHES
-from reports.figures.style import MARKERS, Look, Reason, Section, fit, looks_of, page, section_title, width_of
-from reports.rows import COLUMN
-from reports.statistics import expected_best, rank_by_trials
-from reports.tables import boards
+from parbench.reports.figures.curves import DASHES
+from parbench.reports.figures.style import MARKERS, Look, Reason, Section, fit, looks_of, page, section_title, width_of
+from parbench.reports.rows import COLUMN
+from parbench.reports.statistics import expected_best, rank_by_trials
+from parbench.reports.tables import boards
 
 PANEL_HEIGHT = 2.0  # inches
 
@@ -24,7 +24,7 @@ Trials = Mapping[str, Sequence[float | None]]
 def score_vs_trials(aside: pd.DataFrame) -> Figure | Reason:
     """Draw the expected best selection score of k trials, and the rank of each method by it, task by task.
 
-    Nothing is run again: it follows from the trials that were recorded (`reports.statistics.expected_best`).
+    Nothing is run again: it follows from the trials that were recorded (`parbench.reports.statistics.expected_best`).
 
     Args:
         aside: the frame's runs that count in no table, those that chose hyper-parameters among them.

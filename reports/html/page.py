@@ -18,18 +18,19 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from bench.store import Store, explained, write_atomically
-from reports.details import OTHER_METRICS_NOTE, RETENTION_NOTE, SUBSETS_NOTE
-from reports.efficiency import NOTE, Efficiency
-from reports.figures import CAPTIONS, History, Picture, Reason
-from reports.frame import Frame
-from reports.html.runs import extras_json, runs_json
-from reports.leaderboard import Leaderboard
-from reports.profiled import NOTE as PROFILE_NOTE
-from reports.profiled import Profiled
-from reports.published import Reproduced, reproduction_table
-from reports.render import COST_NOTE, WINS_NOTE, one_line
-from reports.tables import MINI_LABEL, Table, how_ended, is_counted
+from parbench.bench.store.store import Store
+from parbench.bench.util.files import explained, write_atomically
+from parbench.reports.data_efficiency import NOTE, Efficiency
+from parbench.reports.extra_tables import OTHER_METRICS_NOTE, RETENTION_NOTE, SUBSETS_NOTE
+from parbench.reports.figures import CAPTIONS, History, Picture, Reason
+from parbench.reports.frame import Frame
+from parbench.reports.html.runs import extras_json, runs_json
+from parbench.reports.leaderboard import Leaderboard
+from parbench.reports.profile.costs import NOTE as PROFILE_NOTE
+from parbench.reports.profile.costs import Profiled
+from parbench.reports.published import Reproduced, reproduction_table
+from parbench.reports.render import COST_NOTE, WINS_NOTE, one_line
+from parbench.reports.tables import MINI_LABEL, Table, how_ended, is_counted
 
 FILE = "index.html"
 MOST_SVG_BYTES = 1_500_000  # beyond it a figure is embedded as PNG
@@ -61,7 +62,7 @@ class Page:
         frame: the runs.
         boards: the leaderboards. Every attribute that is a table or a tuple of texts or tables is shown, in their
             order, so that what a leaderboard comes to hold is on the page.
-        pictures: by name, see `reports.figures.CAPTIONS`: each drawn, or why not.
+        pictures: by name, see `parbench.reports.figures.CAPTIONS`: each drawn, or why not.
         reproduced: measured beside published.
         histories: training losses by run id.
         store: where the runs' per-example rows are, of which each panel shows some; ``None`` shows none.
@@ -161,7 +162,7 @@ def render_page(page: Page) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("reports.html"),
+        loader=PackageLoader("parbench.reports.html"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -174,7 +175,7 @@ def _environment() -> Environment:
 
 
 def _resource(name: str) -> str:
-    return (files("reports.html") / "templates" / name).read_text(encoding="utf-8")
+    return (files("parbench.reports.html") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _policy(script: str, style: str) -> str:

@@ -11,10 +11,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.store import PREDICTIONS, Store
-from reports.figures import History
-from reports.render import one_line
-from reports.tables import how_ended
+from parbench.bench.store.layout import PREDICTIONS
+from parbench.bench.store.store import Store
+from parbench.reports.figures import History
+from parbench.reports.render import one_line
+from parbench.reports.tables import how_ended
 
 # Of each run, but of many runs fewer, so that a page of 5,000 runs still opens.
 MOST_PREDICTIONS, LEAST_PREDICTIONS, PREDICTIONS_OF_ALL = 12, 2, 20_000

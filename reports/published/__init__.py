@@ -1,6 +1,6 @@
 """Numbers printed in papers, with their source, and what was measured set beside them."""
 
-from reports.published.ledger import Reproduced, reproduction, reproduction_table
-from reports.published.sources import Published, Source, published
+from parbench.reports.published.ledger import Reproduced, reproduction, reproduction_table
+from parbench.reports.published.sources import Published, Source, published
 
 __all__ = ["Published", "Reproduced", "Source", "published", "reproduction", "reproduction_table"]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from methods.presets import Preset, presets_of
-from reports.published.sources import Published
-from reports.tables import percent
+from parbench.methods.presets import Preset, presets_of
+from parbench.reports.published.sources import Published
+from parbench.reports.tables import percent
 
 
 def differences(runs: pd.DataFrame, printed: Published) -> Iterator[str]:

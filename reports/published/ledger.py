@@ -9,11 +9,11 @@ from functools import cache
 
 import pandas as pd
 
-from reports.efficiency import in_full
-from reports.published.differences import differences, names_it
-from reports.published.sources import UNAVAILABLE, Published, published
-from reports.rows import BOARD, COLUMN, at_same
-from reports.tables import MINI_LABEL, NOTHING, Table, is_counted
+from parbench.reports.data_efficiency import in_full
+from parbench.reports.published.differences import differences, names_it
+from parbench.reports.published.sources import UNAVAILABLE, Published, published
+from parbench.reports.rows import BOARD, COLUMN, at_same
+from parbench.reports.tables import MINI_LABEL, NOTHING, Table, is_counted
 
 PAPER_VALUE_UNAVAILABLE = "paper value unavailable"
 NOT_COMPARED = "not compared"

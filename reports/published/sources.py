@@ -31,7 +31,7 @@ class Source(BaseModel):
         epoch: of a run that is reported: the ``best`` on the split that is printed, the ``last``, or not stated.
         warm_start: tasks that start from an MNLI checkpoint.
         counts_head: whether printed parameter counts hold the task head; ``None`` where it is not stated.
-        preset: whether the settings behind it are those of the paper's preset in ``methods.presets``, if it has one.
+        preset: whether the settings behind it are those of the paper's preset in ``parbench.methods.presets``, if it has one.
         setting: the method's hyper-parameters that are the same in all rows.
         training: the training's.
         notes: what else a reader must know.
@@ -97,7 +97,7 @@ class Published:
 @cache
 def published() -> tuple[Published, ...]:
     """Return every printed number that is kept here, by paper and in the order of its tables."""
-    folder = files("reports.published")
+    folder = files("parbench.reports.published")
     blocks = yaml.safe_load((folder / "sources.yaml").read_text(encoding="utf-8"))
     sources = TypeAdapter(dict[str, Source]).validate_python(blocks)
     tables = sorted((file for file in folder.iterdir() if file.name.endswith(".csv")), key=lambda file: file.name)

@@ -12,13 +12,13 @@ The usual order, for one task::
     ranks = rank_ranges(scores, comparisons)
 """
 
-from reports.statistics.comparisons import Comparison, McNemar, compare, compare_all, holm, mcnemar
-from reports.statistics.estimates import MIN_SEEDS, Estimate, Interval, estimate
-from reports.statistics.noise import NoiseFloor, floor_of_mean, noise_floor
-from reports.statistics.over_tasks import InterquartileMean, TaskRanking, interquartile_mean, rank_over_tasks
-from reports.statistics.ranks import RankRange, rank_ranges, win_tie_loss
-from reports.statistics.scores import Predictions, Scores, leave_one_out, score_runs
-from reports.statistics.trials import expected_best, rank_by_trials
+from parbench.reports.statistics.comparisons import Comparison, McNemar, compare, compare_all, holm, mcnemar
+from parbench.reports.statistics.estimates import MIN_SEEDS, Estimate, Interval, estimate
+from parbench.reports.statistics.noise import NoiseFloor, floor_of_mean, noise_floor
+from parbench.reports.statistics.over_tasks import InterquartileMean, TaskRanking, interquartile_mean, rank_over_tasks
+from parbench.reports.statistics.ranks import RankRange, rank_ranges, win_tie_loss
+from parbench.reports.statistics.scores import Predictions, Scores, leave_one_out, score_runs
+from parbench.reports.statistics.trials import expected_best, rank_by_trials
 
 __all__ = [
     "MIN_SEEDS",

@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 from scipy.stats import binom, binomtest
 
-from bench.errors import UserError, did_you_mean
-from reports.statistics.estimates import Interval, is_zero, spread_of, too_few
-from reports.statistics.scores import Predictions, Scores
+from parbench.bench.util.errors import UserError, did_you_mean
+from parbench.reports.statistics.estimates import Interval, is_zero, spread_of, too_few
+from parbench.reports.statistics.scores import Predictions, Scores
 
 
 @dataclass(frozen=True)

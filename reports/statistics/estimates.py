@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import stdtr, stdtrit
 
-from reports.statistics.scores import Scores
+from parbench.reports.statistics.scores import Scores
 
 MIN_SEEDS = 3
 """Seeds below which nothing is said about the spread over seeds: with two, a t quantile is 12.7 standard errors."""

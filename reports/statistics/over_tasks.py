@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import friedmanchisquare, norm, rankdata, studentized_range, t, trim_mean
 
-from reports.statistics.estimates import Interval, too_few
+from parbench.reports.statistics.estimates import Interval, too_few
 
 _DECIMALS = 12
 """Scores that agree so far are tied: means of the same runs, taken in another order, differ in the last bits."""

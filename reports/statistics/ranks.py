@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reports.statistics.comparisons import Comparison
+from parbench.reports.statistics.comparisons import Comparison
 
 
 @dataclass(frozen=True)

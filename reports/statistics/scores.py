@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bench.errors import UserError
-from tasks.metrics.classification import Metric
+from parbench.bench.util.errors import UserError
+from parbench.tasks.metrics.classification import Metric
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
-from bench.errors import UserError
-from tasks.data.source import DataRef
-from tasks.lm_eval_bridge import Benchmark
+from parbench.bench.util.errors import UserError
+from parbench.tasks.data.source import DataRef
+from parbench.tasks.lm_eval_bridge import Benchmark
 
 Row = Mapping[str, Any]
 

@@ -10,16 +10,16 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import UserError
-from tasks.commonsense.questions import QuestionSet
-from tasks.llm_adapters import InstructionOptions, generated
-from tasks.lm_eval_bridge import Documents, evaluated
+from parbench.bench.util.errors import UserError
+from parbench.tasks.commonsense.questions import QuestionSet
+from parbench.tasks.llm_adapters import InstructionOptions, generated
+from parbench.tasks.lm_eval_bridge import Documents, evaluated
 
 if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset
 
-    from tasks.inference import Predictor, Rows
+    from parbench.tasks.inference import Predictor, Rows
 
 
 def asked_of(sets: Mapping[str, QuestionSet], examples: Dataset) -> dict[str, Documents]:

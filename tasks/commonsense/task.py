@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from bench.errors import UserError
-from bench.reference import Reference
-from tasks.averages import Average
-from tasks.base import Evaluation, Splits
-from tasks.commonsense.questions import QuestionSet
-from tasks.commonsense.scores import asked_of, by_generation, by_likelihood, harmonic_mean, scores
-from tasks.commonsense.sets import SETS
-from tasks.data.source import DataRef, Source
-from tasks.data.split import CUT_SEED, cut_splits
-from tasks.language_model import LanguageModelTask, LogLikelihood
-from tasks.llm_adapters import (
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.reference import Reference
+from parbench.tasks.averages import Average
+from parbench.tasks.base import Evaluation, Splits
+from parbench.tasks.commonsense.questions import QuestionSet
+from parbench.tasks.commonsense.scores import asked_of, by_generation, by_likelihood, harmonic_mean, scores
+from parbench.tasks.commonsense.sets import SETS
+from parbench.tasks.data.source import DataRef, Source
+from parbench.tasks.data.split import CUT_SEED, cut_splits
+from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
+from parbench.tasks.llm_adapters import (
     REFERENCE,
     InstructionOptions,
     Part,
@@ -32,13 +32,13 @@ from tasks.llm_adapters import (
     three_ways,
     without,
 )
-from tasks.lm_eval_bridge import as_text, right_answers
+from parbench.tasks.lm_eval_bridge import as_text, right_answers
 
 if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset
 
-    from tasks.inference import Predictor, Rows
+    from parbench.tasks.inference import Predictor, Rows
 
 
 class CommonsenseOptions(InstructionOptions):
@@ -130,7 +130,7 @@ class Commonsense(LanguageModelTask):
     def splits(self, source: Source, limit: int | None = None) -> Splits:
         """Load every set, cut it and mix them; with ``limit``, at most so many examples, and reported ones of each set.
 
-        A set whose training split is not at hand is cut in three (see `tasks.data.split`). Of a set that is not to be
+        A set whose training split is not at hand is cut in three (see `parbench.tasks.data.split`). Of a set that is not to be
         seen, the training split is only where few-shot examples come from.
         """
         if all(part.name in self.options.unseen for part in self.sets):
@@ -168,13 +168,13 @@ class Commonsense(LanguageModelTask):
         return str(example["system_prompt"])
 
     def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
-        """Return one row an example: ``label``, ``prediction``, ``accuracy``; see `tasks.commonsense.scores`."""
+        """Return one row an example: ``label``, ``prediction``, ``accuracy``; see `parbench.tasks.commonsense.scores`."""
         if self.options.protocol == "lm_eval":
             return by_likelihood(predictor, self._by_name, examples)
         return by_generation(predictor, self._by_name, examples, inputs, self.options)
 
     def score(self, predictions: pd.DataFrame) -> Mapping[str, float]:
-        """Return the mean over the sets, and each set's own; see `tasks.commonsense.scores.scores`."""
+        """Return the mean over the sets, and each set's own; see `parbench.tasks.commonsense.scores.scores`."""
         return scores(predictions, self.options.unseen)
 
     @property

@@ -7,7 +7,7 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tasks.data.source import DataRef
+from parbench.tasks.data.source import DataRef
 
 if TYPE_CHECKING:
     import numpy as np

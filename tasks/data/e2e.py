@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bench.errors import UserError
+from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import UserError
-from bench.refusal import readable
-from tasks.data.folder import ENDINGS, as_dataset, read_table
-from tasks.data.image_files import class_names, image_files, read_class_folders
-from tasks.data.source import DataRef
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.file_errors import readable
+from parbench.tasks.data.folder import ENDINGS, as_dataset, read_table
+from parbench.tasks.data.image_files import class_names, image_files, read_class_folders
+from parbench.tasks.data.source import DataRef
 
 if TYPE_CHECKING:
     import pyarrow as pa

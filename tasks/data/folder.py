@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import UserError
-from tasks.data.image_files import class_names, image_files, read_class_folders, read_image_list
-from tasks.data.source import DataRef
+from parbench.bench.util.errors import UserError
+from parbench.tasks.data.image_files import class_names, image_files, read_class_folders, read_image_list
+from parbench.tasks.data.source import DataRef
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from bench.errors import UserError
-from tasks.data.lock import RevisionLock
-from tasks.data.source import DataRef, HubDataset
+from parbench.bench.util.errors import UserError
+from parbench.tasks.data.lock import RevisionLock
+from parbench.tasks.data.source import DataRef, HubDataset
 
 if TYPE_CHECKING:
     from datasets import Dataset

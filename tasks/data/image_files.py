@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import UserError
+from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset

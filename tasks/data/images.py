@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from bench.errors import UserError
+from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
     import torch

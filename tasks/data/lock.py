@@ -8,8 +8,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import UserError
-from bench.refusal import readable, writable
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.file_errors import readable, writable
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
-from bench.errors import UserError
-from tasks.data.source import DataRef, PackageDataset
+from parbench.bench.util.errors import UserError
+from parbench.tasks.data.source import DataRef, PackageDataset
 
 if TYPE_CHECKING:
     from datasets import Dataset

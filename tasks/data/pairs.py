@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tasks.data.package import PackageSource
-from tasks.data.source import DataRef, PackageDataset
-from tasks.data.wheels import VALIDATION_SPLITS
+from parbench.tasks.data.package import PackageSource
+from parbench.tasks.data.source import DataRef, PackageDataset
+from parbench.tasks.data.wheels import VALIDATION_SPLITS
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
-from bench.errors import UserError
-from tasks.data.e2e import Attributes, written
-from tasks.data.source import DataRef
+from parbench.bench.util.errors import UserError
+from parbench.tasks.data.e2e import Attributes, written
+from parbench.tasks.data.source import DataRef
 
 if TYPE_CHECKING:
     from datasets import Dataset

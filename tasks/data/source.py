@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from tasks.data.package import Package
+    from parbench.tasks.data.package import Package
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.errors import UserError
-from tasks.data.source import DataRef
+from parbench.bench.util.errors import UserError
+from parbench.tasks.data.source import DataRef
 
 if TYPE_CHECKING:
     import numpy as np

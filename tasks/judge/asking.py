@@ -8,9 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.errors import UserError
-from tasks.judge.cache import JudgmentCache
-from tasks.judge.outcome import Failure, Inquiry, Judge, Reply, Sampling
+from parbench.bench.util.errors import UserError
+from parbench.tasks.judge.cache import JudgmentCache
+from parbench.tasks.judge.outcome import Failure, Inquiry, Judge, Reply, Sampling
 
 # Is told how many judgments there are by now, and how many there will be.
 Progress = Callable[[int, int], None]

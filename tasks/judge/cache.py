@@ -16,8 +16,8 @@ import warnings
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from bench.errors import UserError
-from tasks.judge.outcome import Inquiry, Reply
+from parbench.bench.util.errors import UserError
+from parbench.tasks.judge.outcome import Inquiry, Reply
 
 _REPLY_FIELDS = {field.name for field in fields(Reply)}
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from bench.errors import UserError
-from tasks.judge.outcome import Failure, FailureKind, Message, Reply, Sampling
-from tasks.judge.pace import Clock, Pace, Retries
-from tasks.judge.spec import ApiKey, JudgeSpec
-from tasks.judge.wire import clean, interpret, payload
+from parbench.bench.util.errors import UserError
+from parbench.tasks.judge.outcome import Failure, FailureKind, Message, Reply, Sampling
+from parbench.tasks.judge.pace import Clock, Pace, Retries
+from parbench.tasks.judge.spec import ApiKey, JudgeSpec
+from parbench.tasks.judge.wire import clean, interpret, payload
 
 if TYPE_CHECKING:
     import httpx2

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import UserError, did_you_mean
-from tasks.judge.outcome import Message
+from parbench.bench.util.errors import UserError, did_you_mean
+from parbench.tasks.judge.outcome import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

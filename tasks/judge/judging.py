@@ -7,13 +7,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import UserError
-from tasks.judge.asking import JudgeSettings, Progress, ask_all
-from tasks.judge.cache import JudgmentCache
-from tasks.judge.outcome import Failure, FailureKind, Inquiry, Judge, Reply
-from tasks.judge.prompts import prompt_name, single_fields
-from tasks.judge.questions import Question, QuestionSet, check_answers
-from tasks.judge.verdict import RatingProblem, parse_rating
+from parbench.bench.util.errors import UserError
+from parbench.tasks.judge.asking import JudgeSettings, Progress, ask_all
+from parbench.tasks.judge.cache import JudgmentCache
+from parbench.tasks.judge.outcome import Failure, FailureKind, Inquiry, Judge, Reply
+from parbench.tasks.judge.prompts import prompt_name, single_fields
+from parbench.tasks.judge.questions import Question, QuestionSet, check_answers
+from parbench.tasks.judge.verdict import RatingProblem, parse_rating
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,10 +15,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from bench.errors import UserError
-from tasks.judge.conversation import messages_prompt
-from tasks.judge.outcome import Message
-from tasks.judge.spec import JudgeSpec
+from parbench.bench.util.errors import UserError
+from parbench.tasks.judge.conversation import messages_prompt
+from parbench.tasks.judge.outcome import Message
+from parbench.tasks.judge.spec import JudgeSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -35,7 +35,7 @@ class LocalJudgeServer:
         model: on the device where it shall run.
         tokenizer: the model's.
         name: what the judge is called. Judgments are cached under it, so it must change with the weights.
-        template: see `tasks.judge.conversation.messages_prompt`.
+        template: see `parbench.tasks.judge.conversation.messages_prompt`.
         max_new_tokens: ends answers earlier than a request asks for; the finish reason then is ``length``.
         begins: the beginning of every answer, which the model goes on from: a small model does not keep to a form by
             itself.

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
-from bench.errors import UserError
+from parbench.bench.util.errors import UserError
 
 # A chat message: "role" and "content".
 Message = dict[str, str]

@@ -7,7 +7,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from bench.errors import UserError
+from parbench.bench.util.errors import UserError
 
 # The operating system's numbers: a run's seeded ones are not to be touched by how a network behaves.
 _RANDOM = random.SystemRandom()

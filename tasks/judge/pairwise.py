@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.judge.asking import JudgeSettings, Progress, ask_all
-from tasks.judge.cache import JudgmentCache
-from tasks.judge.outcome import Failure, Inquiry, Judge, Reply
-from tasks.judge.prompts import pair_fields, prompt_name
-from tasks.judge.questions import QuestionSet, check_answers
-from tasks.judge.verdict import PairVerdict, parse_pair
+from parbench.tasks.judge.asking import JudgeSettings, Progress, ask_all
+from parbench.tasks.judge.cache import JudgmentCache
+from parbench.tasks.judge.outcome import Failure, Inquiry, Judge, Reply
+from parbench.tasks.judge.prompts import pair_fields, prompt_name
+from parbench.tasks.judge.questions import QuestionSet, check_answers
+from parbench.tasks.judge.verdict import PairVerdict, parse_pair
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,8 +9,8 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, Literal
 
-from bench.errors import UserError
-from tasks.judge.outcome import Message
+from parbench.bench.util.errors import UserError
+from parbench.tasks.judge.outcome import Message
 
 # Categories that are graded against a reference answer: `NEED_REF_CATS` of fastchat.llm_judge.common 0.2.36.
 NEED_REFERENCE = frozenset({"math", "reasoning", "coding", "arena-hard-200"})

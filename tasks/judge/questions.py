@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from bench.errors import UserError
-from tasks.data.package import Package
-from tasks.judge.prompts import NEED_REFERENCE, JudgePrompt, read_json_lines, read_prompts
+from parbench.bench.util.errors import UserError
+from parbench.tasks.data.package import Package
+from parbench.tasks.judge.prompts import NEED_REFERENCE, JudgePrompt, read_json_lines, read_prompts
 
 MT_BENCH = "mt_bench"
 VICUNA_BENCH = "vicuna_bench"

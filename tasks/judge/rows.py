@@ -13,7 +13,7 @@ _NESTED = ("ratings", "fastchat_scores", "problems", "errors", "served_models", 
 
 
 def by_question(judged: pd.DataFrame, answers: Mapping[int, Sequence[str]]) -> pd.DataFrame:
-    """Return one row a question, in the order of a frame of `tasks.judge.judging.judge_answers`.
+    """Return one row a question, in the order of a frame of `parbench.tasks.judge.judging.judge_answers`.
 
     Returns:
         ==================  ========================================================================================
@@ -39,7 +39,7 @@ def by_question(judged: pd.DataFrame, answers: Mapping[int, Sequence[str]]) -> p
 
 
 def by_turn(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a question and turn, for `tasks.judge.summary.summarise`; from fresh rows or out of a file."""
+    """Return one row a question and turn, for `parbench.tasks.judge.summary.summarise`; from fresh rows or out of a file."""
     import pandas as pd
 
     return pd.DataFrame(

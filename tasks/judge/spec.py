@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 from urllib.parse import quote, urlsplit
 
-from bench.errors import UserError
+from parbench.bench.util.errors import UserError
 
 OWN_KEY = "PARBENCH_JUDGE_KEY"
 COMMON_KEY = "OPENAI_API_KEY"

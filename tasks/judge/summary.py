@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from tasks.judge.judging import is_failure
-from tasks.judge.verdict import NO_SCORE, RatingProblem
+from parbench.tasks.judge.judging import is_failure
+from parbench.tasks.judge.verdict import NO_SCORE, RatingProblem
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from tasks.judge.outcome import Failure, FailureKind, Message, Reply, Sampling
-from tasks.judge.spec import ApiKey
+from parbench.tasks.judge.outcome import Failure, FailureKind, Message, Reply, Sampling
+from parbench.tasks.judge.spec import ApiKey
 
 # Of an endpoint's own error message.
 SHOWN = 300

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.errors import UserError
-from tasks.metrics import java
+from parbench.bench.util.errors import UserError
+from parbench.tasks.metrics import java
 
 PTB_JAR = "tokenizer/stanford-corenlp-3.4.1.jar"
 METEOR_JAR = "meteor/meteor-1.5.jar"

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.errors import UserError, did_you_mean
-from tasks.metrics import captioning, java, ngrams
+from parbench.bench.util.errors import UserError, did_you_mean
+from parbench.tasks.metrics import captioning, java, ngrams
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.errors import UserError
+from parbench.bench.util.errors import UserError
 
 # Seconds: to start and read the paraphrases of METEOR on a slow disk, and for each line. Far above what either takes: a
 # program that needs more hangs.

@@ -16,7 +16,7 @@ def bench(capsys, monkeypatch):
     """Call the command line in this process."""
 
     def call(*arguments: object) -> Result:
-        from bench.cli import main
+        from parbench.bench.cli import main
 
         monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
         monkeypatch.setenv("COLUMNS", "160")

@@ -3,11 +3,11 @@ import torch
 from peft import PeftModel
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from methods import METHODS
-from methods.adalora_schedule import AdaLoraCallback, orthogonality
-from methods.architecture import module_names
-from methods.testing.models import TINY_MODELS, as_batch, loss, outputs
-from methods.testing.subject import Subject
+from parbench.methods import METHODS
+from parbench.methods.adalora.schedule import AdaLoraCallback, orthogonality
+from parbench.methods.architecture import module_names
+from parbench.methods.testing.models import TINY_MODELS, as_batch, loss, outputs
+from parbench.methods.testing.subject import Subject
 
 ADALORA = METHODS["adalora"]
 

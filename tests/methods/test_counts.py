@@ -15,10 +15,10 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from bench.errors import UserError
-from methods import find_method
-from methods.architecture import module_names
-from methods.base import head_parameters
+from parbench.bench.util.errors import UserError
+from parbench.methods import find_method
+from parbench.methods.architecture import module_names
+from parbench.methods.base import head_parameters
 
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 

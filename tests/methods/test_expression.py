@@ -1,8 +1,8 @@
 import pytest
 
-from bench.errors import UserError
-from methods import METHODS, find_method
-from methods.expression import MODIFIERS, split
+from parbench.bench.util.errors import UserError
+from parbench.methods import METHODS, find_method
+from parbench.methods.expression import MODIFIERS, split
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,8 @@ def test_an_expression_gives_a_method_its_name_and_values(expression, name, valu
 def test_without_modifiers_the_method_is_the_registered_one():
     choice = find_method("lora(r=4)")
     assert choice.method is METHODS["lora"]
-    assert choice.modules == ("methods.lora",)
-    assert find_method("lora+rslora").modules == ("methods.lora", "methods.modifiers")
+    assert choice.modules == ("parbench.methods.lora",)
+    assert find_method("lora+rslora").modules == ("parbench.methods.lora", "parbench.methods.modifiers")
 
 
 def test_values_are_not_checked_but_their_names_are():

@@ -15,13 +15,13 @@ from peft.tuners.fourierft import FourierFTLinear
 from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
-from methods.fourierft import FOURIERFT, FourierFTSetting
-from methods.fourierft_fast import FastFourierFTLinear, FourierUpdate, compute_fast
-from methods.fourierft_fast.basis import FourierBasis
-from methods.fourierft_fast.method import FOURIERFT_FAST
-from methods.loca.spectrum import SparseSpectrum
-from methods.testing import TINY_MODELS, check_method
-from tests.methods.alike import assert_alike
+from parbench.methods.fourierft import FOURIERFT, FourierFTSetting
+from parbench.methods.fourierft_fast import FastFourierFTLinear, FourierUpdate, compute_fast
+from parbench.methods.fourierft_fast.basis import FourierBasis
+from parbench.methods.fourierft_fast.method import FOURIERFT_FAST
+from parbench.methods.loca.spectrum import SparseSpectrum
+from parbench.methods.testing import TINY_MODELS, check_method
+from tests.support.alike import assert_alike
 
 IDS = torch.randint(0, 100, (3, 9), generator=torch.Generator().manual_seed(7))
 LABELS = torch.tensor([0, 2, 1])

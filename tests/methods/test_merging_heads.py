@@ -5,8 +5,8 @@ import torch
 from peft import get_peft_model
 from transformers import RobertaConfig, RobertaForSequenceClassification
 
-from methods.loca import LocaConfig
-from methods.replora import RepLoraConfig
+from parbench.methods.loca import LocaConfig
+from parbench.methods.replora import RepLoraConfig
 
 CONFIGS = [
     LocaConfig(n_frequency=30, init_weights=False, target_modules=["query", "value"], task_type="SEQ_CLS"),

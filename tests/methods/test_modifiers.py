@@ -7,12 +7,12 @@ from peft import LoraConfig, PeftModel
 from peft.optimizers import create_loraplus_optimizer
 from transformers import LlamaConfig, LlamaForSequenceClassification, RobertaConfig, RobertaForSequenceClassification
 
-from bench.errors import UserError
-from methods import find_method
-from methods.architecture import module_names
-from methods.base import Method
-from methods.modifiers import Modified, role_by_name
-from methods.testing.models import TINY_MODELS, outputs
+from parbench.bench.util.errors import UserError
+from parbench.methods import find_method
+from parbench.methods.architecture import module_names
+from parbench.methods.base import Method
+from parbench.methods.modifiers import Modified, role_by_name
+from parbench.methods.testing.models import TINY_MODELS, outputs
 
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 32, "num_labels": 2}
 QKV = {"bert": ("query", "key", "value"), "llama": ("q_proj", "k_proj", "v_proj")}

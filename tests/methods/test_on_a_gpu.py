@@ -12,15 +12,15 @@ from peft import FourierFTConfig, LoraConfig, PeftConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from methods.fourierft_fast import compute_fast
-from methods.loca import LocaConfig, LocaLayer, benchmark
-from methods.loca.basis import CosineBasis
-from methods.loca.reference import DenseLinear, RankProductLinear, use_reference
-from methods.loca.spectrum import SparseSpectrum
-from methods.lora_gen import LoraGen, LoraGenConfig
-from methods.replora import RepLoraConfig
-from tests.methods.alike import assert_alike
-from tests.tasks.tiny_llama import tiny_llama
+from parbench.methods.fourierft_fast import compute_fast
+from parbench.methods.loca import LocaConfig, LocaLayer, benchmark
+from parbench.methods.loca.basis import CosineBasis
+from parbench.methods.loca.reference import DenseLinear, RankProductLinear, use_reference
+from parbench.methods.loca.spectrum import SparseSpectrum
+from parbench.methods.lora_gen import LoraGen, LoraGenConfig
+from parbench.methods.replora import RepLoraConfig
+from tests.support.alike import assert_alike
+from tests.support.tiny_llama import tiny_llama
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

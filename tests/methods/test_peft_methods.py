@@ -7,12 +7,12 @@ import torch
 from safetensors.torch import load_file, save
 from torch.nn import functional
 
-from bench.errors import UserError
-from methods import METHODS
-from methods.architecture import module_names
-from methods.base import adapter_parameters, head_parameters
-from methods.peft_catalogue import KNOWN, tuner_names
-from methods.testing.models import TINY_MODELS, as_batch, loss, outputs
+from parbench.bench.util.errors import UserError
+from parbench.methods import METHODS
+from parbench.methods.architecture import module_names
+from parbench.methods.base import adapter_parameters, head_parameters
+from parbench.methods.from_peft.catalogue import KNOWN, tuner_names
+from parbench.methods.testing.models import TINY_MODELS, as_batch, loss, outputs
 
 REFUSED = {"cartridge", "cpt", "multitask_prompt_tuning", "poly", "shadow", "trainable_tokens", "xlora"}
 OURS = {"lora", "adalora", "fourierft", "vera"}

@@ -3,12 +3,14 @@ from importlib.resources import files
 
 import pytest
 
-from bench.training import TrainingSettings
-from methods import METHODS
-from methods.presets import Preset, find_preset, presets_of
+from parbench.bench.train.settings import TrainingSettings
+from parbench.methods import METHODS
+from parbench.methods.presets import Preset, find_preset, presets_of
 
 WITH_PRESETS = sorted(
-    entry.name.removesuffix(".yaml") for entry in files("methods.presets").iterdir() if entry.name.endswith(".yaml")
+    entry.name.removesuffix(".yaml")
+    for entry in files("parbench.methods.presets").iterdir()
+    if entry.name.endswith(".yaml")
 )
 VISION = ("oxford_pets", "stanford_cars", "cifar10", "dtd", "eurosat", "fgvc_aircraft", "resisc45", "cifar100")
 TASKS = {

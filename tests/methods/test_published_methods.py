@@ -7,10 +7,10 @@ import torch
 from peft import get_peft_model
 from torch import nn
 
-from methods import METHODS
-from methods.architecture import module_names
-from methods.replora import export_lora
-from methods.testing.models import TINY_MODELS, outputs
+from parbench.methods import METHODS
+from parbench.methods.architecture import module_names
+from parbench.methods.replora import export_lora
+from parbench.methods.testing.models import TINY_MODELS, outputs
 
 
 def adapt(name, model="bert", **options):

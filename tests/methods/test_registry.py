@@ -5,12 +5,12 @@ import sys
 import pytest
 from peft import PeftType
 
-from bench.errors import UserError
-from bench.registry import Entry, Registry
-from methods import METHODS
-from methods.base import Method
-from methods.peft_catalogue import KNOWN, Known, tuner_names
-from methods.peft_method import PeftMethod
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.registry import Entry, Registry
+from parbench.methods import METHODS
+from parbench.methods.base import Method
+from parbench.methods.from_peft.catalogue import KNOWN, Known, tuner_names
+from parbench.methods.from_peft.method import PeftMethod
 
 OURS = ["lora", "dora", "adalora", "fourierft", "fourierft_fast", "vera", "loca", "replora", "lora_gen"]
 OURS += ["full", "bitfit", "linear_probe"]
@@ -32,7 +32,7 @@ def test_every_tuner_of_peft_is_there():
 
 def test_names_and_summaries_need_neither_torch_nor_peft():
     code = (
-        "import sys; from methods import METHODS; entries = [METHODS.entry(name) for name in METHODS]\n"
+        "import sys; from parbench.methods import METHODS; entries = [METHODS.entry(name) for name in METHODS]\n"
         "assert len(entries) > 40 and all(entry.summary for entry in entries)\n"
         "print([name for name in ('torch', 'peft', 'transformers') if name in sys.modules])"
     )

@@ -3,11 +3,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from methods import METHODS
-from methods.architecture import module_names
-from methods.selective import load_trained
-from methods.testing.models import TINY_MODELS, outputs
-from methods.testing.subject import Subject
+from parbench.methods import METHODS
+from parbench.methods.architecture import module_names
+from parbench.methods.selective import load_trained
+from parbench.methods.testing.models import TINY_MODELS, outputs
+from parbench.methods.testing.subject import Subject
 
 
 def adapt(name, model, **options):

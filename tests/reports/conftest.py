@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.record import Cost, Json, ParameterLedger, Provenance, RunRecord, RunSpec, Status
-from bench.store import PREDICTIONS, Store
-from tasks import TASKS
+from parbench.bench.record.run_record import Cost, Json, ParameterLedger, Provenance, RunRecord, RunSpec, Status
+from parbench.bench.store.layout import PREDICTIONS
+from parbench.bench.store.store import Store
+from parbench.tasks import TASKS
 
 SPEC = RunSpec(
     suite="planted",
@@ -188,7 +189,7 @@ def planted_once(tmp_path_factory: pytest.TempPathFactory) -> Planter:
 @pytest.fixture
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """For a report whose tables are the question: figures take longer than all else in it."""
-    monkeypatch.setattr("reports.report.all_figures", lambda *arguments: {})
+    monkeypatch.setattr("parbench.reports.report.all_figures", lambda *arguments: {})
 
 
 def plant(planter: Planter) -> None:

@@ -11,16 +11,16 @@ import pandas as pd
 import pytest
 from scipy.stats import t
 
-from reports.frame import read_frame
-from reports.latex import latex
-from reports.leaderboard import Leaderboard, leaderboards
-from reports.numbers import comparison_numbers, over_tasks_numbers
-from reports.render import markdown
-from reports.report import write_report
-from reports.tables import NOTHING
-from tasks import vtab
-from tasks.averages import AVERAGES
-from tasks.commonsense.sets import SETS
+from parbench.reports.frame import read_frame
+from parbench.reports.latex import latex
+from parbench.reports.leaderboard import Leaderboard, leaderboards
+from parbench.reports.render import markdown
+from parbench.reports.report import write_report
+from parbench.reports.tables import NOTHING
+from parbench.reports.tidy_frames import comparison_numbers, over_tasks_numbers
+from parbench.tasks import vtab
+from parbench.tasks.averages import AVERAGES
+from parbench.tasks.commonsense.sets import SETS
 
 VTAB = [f"vtab/{name}" for name in vtab.NAMES]
 # As many examples of each task as make these scores exact.
@@ -257,7 +257,7 @@ def test_other_metrics_stand_in_a_table_of_their_own(planter: Any) -> None:
 
 
 def test_the_registered_families_name_tasks_there_are() -> None:
-    from tasks import TASKS
+    from parbench.tasks import TASKS
 
     for family in AVERAGES:
         averages = AVERAGES[family]

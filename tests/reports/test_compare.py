@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.cli.compare import compare
-from bench.errors import UserError
-from bench.store import Store
-from reports.compare import Compared, TerminalComparison, compare_methods, compare_stores, markdown
-from reports.frame import read_frame
-from reports.leaderboard import leaderboards
+from parbench.bench.cli.compare import compare
+from parbench.bench.store.store import Store
+from parbench.bench.util.errors import UserError
+from parbench.reports.compare import Compared, TerminalComparison, compare_methods, compare_stores, markdown
+from parbench.reports.frame import read_frame
+from parbench.reports.leaderboard import leaderboards
 
 GOOD = {"method": "good", "method_code": "good-1"}
 BAD = {"method": "bad", "method_code": "bad-1", "setting": {"rank": 4}}

@@ -13,11 +13,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bench.errors import UserError
-from bench.record import Status
-from bench.store import Store
-from reports.frame import read_frame
-from reports.leaderboard import leaderboards
+from parbench.bench.record.run_record import Status
+from parbench.bench.store.store import Store
+from parbench.bench.util.errors import UserError
+from parbench.reports.frame import read_frame
+from parbench.reports.leaderboard import leaderboards
 
 
 def test_one_row_a_run_with_all_that_was_recorded(planter: Any) -> None:

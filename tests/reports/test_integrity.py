@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.code_version import source_hash
-from bench.record import RunRecord, Status
-from bench.store import PREDICTIONS
-from reports.frame import read_frame
-from reports.jackknife import LeftOut
-from reports.report import write_report
-from tasks.base import Task
+from parbench.bench.record.run_record import RunRecord, Status
+from parbench.bench.store.layout import PREDICTIONS
+from parbench.bench.util.source_hash import source_hash
+from parbench.reports.frame import read_frame
+from parbench.reports.jackknife import LeftOut
+from parbench.reports.report import write_report
+from parbench.tasks.base import Task
 
 
 def rows(predicted: list[int], labels: list[int], **columns: Any) -> pd.DataFrame:
@@ -70,7 +70,7 @@ def test_a_score_that_the_rows_do_not_give_is_refused(planter: Any) -> None:
 
 
 def test_a_lie_told_with_the_present_code_has_no_excuse(planter: Any) -> None:
-    code = source_hash("tasks.glue")
+    code = source_hash("parbench.tasks.glue")
     planter.run(0.9, metric="accuracy", task="glue/rte", task_code=code, rows=rows([1, 0], [1, 1]))
     (refused,) = read_frame(planter.store).unreadable
     assert refused.reason == "gives accuracy 0.5, but the record says 0.9"
@@ -143,7 +143,7 @@ class ByLogits:
 def test_logits_are_read_for_a_task_that_needs_them(
     planter: Any, monkeypatch: pytest.MonkeyPatch, loss: float, refused: int
 ) -> None:
-    monkeypatch.setattr("reports.integrity._find_task", lambda spec: ByLogits())
+    monkeypatch.setattr("parbench.reports.integrity._find_task", lambda spec: ByLogits())
     planter.run(loss, metric="loss", rows=rows([1, 0], [1, 1], logits=[[1.0], [3.0]]))
     assert len(read_frame(planter.store).unreadable) == refused
 

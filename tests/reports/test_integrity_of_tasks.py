@@ -11,14 +11,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from bench.errors import UserError
-from bench.record import RunRecord
-from reports.frame import Frame, read_frame
-from reports.jackknife import LeftOut
-from reports.leaderboard import leaderboards
-from tasks import TASKS
-from tasks.base import Task
-from tasks.options import TaskOptions
+from parbench.bench.record.run_record import RunRecord
+from parbench.bench.util.errors import UserError
+from parbench.reports.frame import Frame, read_frame
+from parbench.reports.jackknife import LeftOut
+from parbench.reports.leaderboard import leaderboards
+from parbench.tasks import TASKS
+from parbench.tasks.base import Task
+from parbench.tasks.options import TaskOptions
 
 DEFINITION = {
     "name": "my/reviews",
@@ -93,7 +93,7 @@ def rated(values: list[float]) -> pd.DataFrame:
 
 
 def register(monkeypatch: pytest.MonkeyPatch, task: Any) -> None:
-    monkeypatch.setattr("tasks.find_task", lambda name, definition=None: task)
+    monkeypatch.setattr("parbench.tasks.find_task", lambda name, definition=None: task)
     monkeypatch.setattr(type(TASKS), "__contains__", lambda self, name: True)
 
 
@@ -108,7 +108,7 @@ def test_each_run_is_scored_with_its_options(planter: Any, monkeypatch: pytest.M
     refused = plant(planter, 3.0, rows, options={"factor": 3})
     marked = plant(planter, 3.0, rows, options={"unknown": 1})
     register(monkeypatch, Configured())
-    monkeypatch.setattr("tasks.task_code", lambda task: "other")
+    monkeypatch.setattr("parbench.tasks.task_code", lambda task: "other")
     frame = read_frame(planter.store)
     reasons = frame.runs.set_index("run_id")["unchecked"]
     assert set(reasons.index[reasons.isna()]) == {run.run_id for run in kept}

@@ -10,14 +10,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from bench.errors import UserError
-from reports.examples import Examples, layout_of
-from reports.jackknife import CLOSED_FORMS, UNDEFINED, LeftOut, leave_out, score_methods
-from reports.statistics import Predictions, estimate, score_runs
-from tasks.base import Task
-from tasks.metrics import generation
-from tasks.metrics.classification import METRICS
-from tasks.metrics.subsets import over_subsets
+from parbench.bench.util.errors import UserError
+from parbench.reports.examples import Examples, layout_of
+from parbench.reports.jackknife import CLOSED_FORMS, UNDEFINED, LeftOut, leave_out, score_methods
+from parbench.reports.statistics import Predictions, estimate, score_runs
+from parbench.tasks.base import Task
+from parbench.tasks.metrics import generation
+from parbench.tasks.metrics.classification import METRICS
+from parbench.tasks.metrics.subsets import over_subsets
 
 CASES = [
     ("accuracy", 2),

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from scipy.stats import t
 
-from bench.errors import UserError
-from reports.judged import Judged, check_judged, write_judged
-from reports.pairing import Answered, Pairing
-from reports.render import one_line
-from tasks.judge.questions import Question, QuestionSet
+from parbench.bench.util.errors import UserError
+from parbench.reports.judged import Judged, check_judged, write_judged
+from parbench.reports.pairing import Answered, Pairing
+from parbench.reports.render import one_line
+from parbench.tasks.judge.questions import Question, QuestionSet
 from tests.reports.test_render import HOSTILE, parsed_tables
 
 POINTS = {"a": 1.0, "tie": 0.5, "b": 0.0}

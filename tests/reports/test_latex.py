@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from reports.frame import read_frame
-from reports.latex import escape, latex
-from reports.leaderboard import leaderboards
-from reports.tables import MINI_LABEL
+from parbench.reports.frame import read_frame
+from parbench.reports.latex import escape, latex
+from parbench.reports.leaderboard import leaderboards
+from parbench.reports.tables import MINI_LABEL
 
 HOSTILE = [
     r"50% & $x_1^2$ #1 {a} \input{/etc/passwd}",

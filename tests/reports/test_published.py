@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from bench.models import MODELS
-from methods import METHODS, find_method
-from methods.presets import presets_of
-from reports.frame import read_frame
-from reports.published import Published, Reproduced, published, reproduction, reproduction_table
-from reports.published.ledger import HEAD, PAPER_VALUE_UNAVAILABLE
-from reports.tables import MINI_LABEL
+from parbench.bench.models.catalogue import MODELS
+from parbench.methods import METHODS, find_method
+from parbench.methods.presets import presets_of
+from parbench.reports.frame import read_frame
+from parbench.reports.published import Published, Reproduced, published, reproduction, reproduction_table
+from parbench.reports.published.ledger import HEAD, PAPER_VALUE_UNAVAILABLE
+from parbench.reports.tables import MINI_LABEL
 
 LORA_ON_COLA = {"r": 8, "alpha": 8.0, "learning_rate": 4e-4, "head_learning_rate": 4e-4}
 TRAINING = {"batch_size": 32, "epochs": 80, "warmup_ratio": 0.06, "max_length": 512, "max_steps": None}
@@ -201,7 +201,7 @@ def of_paper(rows: tuple[Reproduced, ...], paper: str) -> dict[str, Reproduced]:
 @pytest.fixture
 def _unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """No task is known: what is compared is what the records say, whatever rows a task leaves."""
-    monkeypatch.setattr("reports.integrity._find_task", lambda spec: "it is not asked here")
+    monkeypatch.setattr("parbench.reports.integrity._find_task", lambda spec: "it is not asked here")
 
 
 @pytest.mark.usefixtures("_unchecked")

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.frame import read_frame
-from reports.leaderboard import Leaderboard, leaderboards
-from reports.numbers import cell_numbers, comparison_numbers, over_tasks_numbers
-from reports.ranking import Column
-from reports.render import escape, markdown
-from reports.statistics import Predictions, compare_all, estimate, rank_ranges, score_runs
-from tasks.metrics.classification import METRICS
+from parbench.reports.frame import read_frame
+from parbench.reports.leaderboard import Leaderboard, leaderboards
+from parbench.reports.ranking import Column
+from parbench.reports.render import escape, markdown
+from parbench.reports.statistics import Predictions, compare_all, estimate, rank_ranges, score_runs
+from parbench.reports.tidy_frames import cell_numbers, comparison_numbers, over_tasks_numbers
+from parbench.tasks.metrics.classification import METRICS
 
 TASKS = ("glue/rte", "glue/sst2", "glue/qnli", "glue/wnli")
 N = 300

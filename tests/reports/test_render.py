@@ -11,11 +11,11 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from reports.frame import read_frame
-from reports.leaderboard import leaderboards
-from reports.render import TerminalLeaderboard, escape, markdown, markdown_table, one_line
-from reports.tables import MINI_LABEL, Table
-from tasks.averages import Average
+from parbench.reports.frame import read_frame
+from parbench.reports.leaderboard import leaderboards
+from parbench.reports.render import TerminalLeaderboard, escape, markdown, markdown_table, one_line
+from parbench.reports.tables import MINI_LABEL, Table
+from parbench.tasks.averages import Average
 
 HOSTILE = [
     "a|b",
@@ -77,7 +77,7 @@ def test_one_line_escapes_what_cannot_be_printed() -> None:
 
 def test_a_hostile_leaderboard_keeps_its_tables(planter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "reports.ranking.AVERAGES", {"glue": [Average(name, ("glue/cola",), fmean) for name in HOSTILE]}
+        "parbench.reports.ranking.AVERAGES", {"glue": [Average(name, ("glue/cola",), fmean) for name in HOSTILE]}
     )
     for method in HOSTILE:
         planter.run(0.5, method=method, small=True, others=dict.fromkeys(HOSTILE, 0.5))

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from reports.compare import compare_methods, compare_stores
-from reports.frame import read_frame
-from reports.leaderboard import Leaderboard, leaderboards
-from reports.numbers import cell_numbers, comparison_numbers
-from reports.repeats import floors, repeats
-from reports.report import write_report
+from parbench.reports.compare import compare_methods, compare_stores
+from parbench.reports.frame import read_frame
+from parbench.reports.leaderboard import Leaderboard, leaderboards
+from parbench.reports.repeats import floors, repeats
+from parbench.reports.report import write_report
+from parbench.reports.tidy_frames import cell_numbers, comparison_numbers
 
 SMALL, LARGE = [0.80, 0.81, 0.82], [0.90, 0.91, 0.92]
 RTE = {"task": "glue/rte", "metric": "accuracy", "task_code": "rte-1"}

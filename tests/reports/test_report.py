@@ -12,12 +12,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bench.cli.report import report
-from bench.errors import UserError
-from bench.record import Status
-from bench.store import Store
-from reports.report import write_report
-from reports.tables import MINI_LABEL
+from parbench.bench.cli.report import report
+from parbench.bench.record.run_record import Status
+from parbench.bench.store.store import Store
+from parbench.bench.util.errors import UserError
+from parbench.reports.report import write_report
+from parbench.reports.tables import MINI_LABEL
 
 # Those that can be drawn of the runs planted here: one method and few tasks allow neither ranks nor differences.
 FIGURES = ("score_vs_parameters", "score_vs_memory", "score_vs_step_time")
@@ -65,7 +65,7 @@ def test_same_records_same_bytes_wherever_they_lie(planted: Any, tmp_path: Path,
 def test_another_process_writes_the_same_bytes(planted: Any, tmp_path: Path) -> None:
     write_report(planted.store, tmp_path / "here")
     program = (
-        "import sys; from pathlib import Path; from bench.store import Store; from reports.report import write_report; "
+        "import sys; from pathlib import Path; from parbench.bench.store.store import Store; from parbench.reports.report import write_report; "
         "write_report(Store(Path(sys.argv[1])), Path(sys.argv[2]))"
     )
     arguments = [str(planted.store.root), str(tmp_path / "there")]

@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.record import to_json
-from bench.store import PREDICTIONS, RECORD, Store
-from tasks.vtab import GROUPS
+from parbench.bench.record.run_record import to_json
+from parbench.bench.store.layout import PREDICTIONS, RECORD
+from parbench.bench.store.store import Store
+from parbench.tasks.vtab import GROUPS
 
 # Those of VTAB have an average of their own.
 TASKS = {
@@ -29,8 +30,8 @@ METHODS, SEEDS, MODELS = 20, 5, 10
 PROGRAM = """
 import resource, sys, time
 from pathlib import Path
-from bench.store import Store
-from reports.report import write_report
+from parbench.bench.store.store import Store
+from parbench.reports.report import write_report
 start = time.process_time()
 report = write_report(Store(Path(sys.argv[1])))
 print(f"{time.process_time() - start:.1f} seconds of one processor")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.rows import column_labels, row_labels
+from parbench.reports.rows import column_labels, row_labels
 
 NO_SETTING = ("task", "method", "epochs", "share")
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from bench.record import Status
-from reports.frame import read_frame
-from reports.leaderboard import Leaderboard, leaderboards
-from reports.tables import MINI_LABEL, row_key, summarise
+from parbench.bench.record.run_record import Status
+from parbench.reports.frame import read_frame
+from parbench.reports.leaderboard import Leaderboard, leaderboards
+from parbench.reports.tables import MINI_LABEL, row_key, summarise
 
 
 def boards_of(planter: Any) -> list[Leaderboard]:

@@ -9,24 +9,25 @@ import pytest
 import torch
 from datasets import Dataset, load_dataset
 from pyarrow import parquet
-from tiny_llama import SPECIAL, byte_tokenizer, predictor_of, tiny_llama, tiny_model_folder
 from transformers import GPT2Config, GPT2LMHeadModel, NoRepeatNGramLogitsProcessor
 
-from bench.errors import UserError
-from bench.plan import Overrides, make_plan
-from bench.run import Inputs, Watch, perform
-from bench.store import Store
-from bench.suite import load_suite
-from tasks.data.folder import FolderSource
-from tasks.data.hub import HubSource
-from tasks.data.lock import RevisionLock
-from tasks.data.restaurants import RestaurantSource
-from tasks.decoding import NoRepeatAfterPrompt
-from tasks.e2e_nlg import E2E_NLG, RESTAURANTS_NLG, E2eOptions
-from tasks.inference import IGNORED
-from tasks.language_model import LogLikelihood
-from tasks.metrics import java
-from tasks.metrics.generation import METRICS
+from parbench.bench.plan.planner import Overrides, make_plan
+from parbench.bench.plan.suite import load_suite
+from parbench.bench.run.execute_run import Watch, perform
+from parbench.bench.run.inputs import Inputs
+from parbench.bench.store.store import Store
+from parbench.bench.util.errors import UserError
+from parbench.tasks.data.folder import FolderSource
+from parbench.tasks.data.hub import HubSource
+from parbench.tasks.data.lock import RevisionLock
+from parbench.tasks.data.restaurants import RestaurantSource
+from parbench.tasks.decoding import NoRepeatAfterPrompt
+from parbench.tasks.e2e_nlg import E2E_NLG, RESTAURANTS_NLG, E2eOptions
+from parbench.tasks.inference import IGNORED
+from parbench.tasks.kinds.language_model import LogLikelihood
+from parbench.tasks.metrics import java
+from parbench.tasks.metrics.generation import METRICS
+from tests.support.tiny_llama import SPECIAL, byte_tokenizer, predictor_of, tiny_llama, tiny_model_folder
 
 needs_java = pytest.mark.skipif(java.missing() is not None, reason=str(java.missing()))
 # Of the baseline TGen on the E2E test set: Dušek, Novikova and Rieser, "Findings of the E2E NLG Challenge", 2018.

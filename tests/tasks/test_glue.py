@@ -6,9 +6,9 @@ from datasets import Dataset
 from scipy import stats
 from sklearn import metrics
 
-from tasks import TASKS
-from tasks.data.folder import FolderSource
-from tasks.glue import COLA, MNLI, MRPC, SST2, STSB
+from parbench.tasks import TASKS
+from parbench.tasks.data.folder import FolderSource
+from parbench.tasks.glue import COLA, MNLI, MRPC, SST2, STSB
 
 NAMES = [name for name in TASKS if name.startswith("glue/")]
 

@@ -8,11 +8,11 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from bench.errors import UserError
-from tasks.data.folder import FolderSource
-from tasks.gpt4tools import SEEN, UNSEEN, divided
-from tasks.gpt4tools.metrics import Steps, bleu_1, check_wanted, scores
-from tasks.inference import Predictor
+from parbench.bench.util.errors import UserError
+from parbench.tasks.data.folder import FolderSource
+from parbench.tasks.gpt4tools import SEEN, UNSEEN, divided
+from parbench.tasks.gpt4tools.metrics import Steps, bleu_1, check_wanted, scores
+from parbench.tasks.inference import Predictor
 
 ASK = "Thought: Do I need to use a tool? "
 

@@ -5,17 +5,17 @@ import json
 
 import numpy as np
 import pytest
-from tiny_llama import byte_tokenizer, predictor_of
 
-from bench.errors import UserError
-from tasks.data.folder import FolderSource
-from tasks.data.hub import HubSource
-from tasks.data.lock import RevisionLock
-from tasks.data.package import PackageSource
-from tasks.data.wheels import VALIDATION_SPLITS
-from tasks.inference import IGNORED
-from tasks.instruct import INSTRUCT, INSTRUCT_MINI, alpaca_prompt
+from parbench.bench.util.errors import UserError
+from parbench.tasks.data.folder import FolderSource
+from parbench.tasks.data.hub import HubSource
+from parbench.tasks.data.lock import RevisionLock
+from parbench.tasks.data.package import PackageSource
+from parbench.tasks.data.wheels import VALIDATION_SPLITS
+from parbench.tasks.inference import IGNORED
+from parbench.tasks.instruct import INSTRUCT, INSTRUCT_MINI, alpaca_prompt
 from tests.conftest import fetched, write_jsonl
+from tests.support.tiny_llama import byte_tokenizer, predictor_of
 
 CHAT = (
     "{{ bos_token }}{% for message in messages %}<{{ message.role }}>{{ message.content }}{{ eos_token }}{% endfor %}"

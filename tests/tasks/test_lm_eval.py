@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny_llama import byte_tokenizer, predictor_of, tiny_llama, tiny_model_folder
 
-from bench.errors import DivergedError
-from tasks.commonsense.sets import SETS
-from tasks.commonsense.task import COMMONSENSE
-from tasks.data.wheels import VALIDATION_SPLITS
-from tasks.lm_eval_bridge import Documents, evaluated, right_answers
+from parbench.bench.util.errors import DivergedError
+from parbench.tasks.commonsense.sets import SETS
+from parbench.tasks.commonsense.task import COMMONSENSE
+from parbench.tasks.data.wheels import VALIDATION_SPLITS
+from parbench.tasks.lm_eval_bridge import Documents, evaluated, right_answers
 from tests.conftest import fetched
+from tests.support.tiny_llama import byte_tokenizer, predictor_of, tiny_llama, tiny_model_folder
 
 QUESTIONS = 6
 

@@ -11,26 +11,27 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny_llama import SPECIAL, byte_tokenizer, predictor_of, tiny_llama, tiny_model_folder
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from bench.errors import UserError
-from bench.failures import TransientError
-from bench.plan import Overrides, make_plan
-from bench.protocol import Purpose
-from bench.run import Inputs, Watch, perform
-from bench.suite import load_suite
-from tasks.data.folder import FolderSource
-from tasks.data.hub import HubSource
-from tasks.data.lock import RevisionLock
-from tasks.data.package import PackageSource
-from tasks.instruct import alpaca_prompt
-from tasks.judge.answering import RowSampling, answer
-from tasks.judge.questions import MT_BENCH_PACKAGE, Question
-from tasks.mt_bench import MT_BENCH_MINI, MT_BENCH_TASK, VICUNA_BENCH_TASK
+from parbench.bench.plan.planner import Overrides, make_plan
+from parbench.bench.plan.suite import load_suite
+from parbench.bench.record.failures import TransientError
+from parbench.bench.run.execute_run import Watch, perform
+from parbench.bench.run.inputs import Inputs
+from parbench.bench.train.protocol import Purpose
+from parbench.bench.util.errors import UserError
+from parbench.tasks.data.folder import FolderSource
+from parbench.tasks.data.hub import HubSource
+from parbench.tasks.data.lock import RevisionLock
+from parbench.tasks.data.package import PackageSource
+from parbench.tasks.instruct import alpaca_prompt
+from parbench.tasks.judge.answering import RowSampling, answer
+from parbench.tasks.judge.questions import MT_BENCH_PACKAGE, Question
+from parbench.tasks.mt_bench import MT_BENCH_MINI, MT_BENCH_TASK, VICUNA_BENCH_TASK
 from tests.conftest import fetched, write_jsonl
-from tests.tasks.judge.files import judge_prompts
-from tests.tasks.judge.stub import chat, endpoint, failing
+from tests.support.judge_files import judge_prompts
+from tests.support.judge_stub import chat, endpoint, failing
+from tests.support.tiny_llama import SPECIAL, byte_tokenizer, predictor_of, tiny_llama, tiny_model_folder
 from tests.tasks.test_instruct import pairs
 
 CPU = torch.device("cpu")

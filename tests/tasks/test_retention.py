@@ -9,13 +9,21 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from bench.errors import UserError
-from tasks import TASKS
-from tasks.base import LANGUAGE_MODEL
-from tasks.data.lock import RevisionLock
-from tasks.data.wheels import VALIDATION_SPLITS
-from tasks.glue import SST2
-from tasks.retention import CHUNKS, NEUTRAL_SYSTEM_PROMPT, TOKENS, check_measurable, chunks, general_text, measure
+from parbench.bench.util.errors import UserError
+from parbench.tasks import TASKS
+from parbench.tasks.base import LANGUAGE_MODEL
+from parbench.tasks.data.lock import RevisionLock
+from parbench.tasks.data.wheels import VALIDATION_SPLITS
+from parbench.tasks.glue import SST2
+from parbench.tasks.retention import (
+    CHUNKS,
+    NEUTRAL_SYSTEM_PROMPT,
+    TOKENS,
+    check_measurable,
+    chunks,
+    general_text,
+    measure,
+)
 from tests.conftest import fetched
 
 CPU = torch.device("cpu")

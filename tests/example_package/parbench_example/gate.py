@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import PositiveFloat, PositiveInt
 
-from bench.reference import Reference
-from methods.architecture import ModuleNames
-from methods.base import Dimension, Method, Setting, SizeKnob
+from parbench.bench.util.reference import Reference
+from parbench.methods.architecture import ModuleNames
+from parbench.methods.base import Dimension, Method, Setting, SizeKnob
 from parbench_example.tuner import GateConfig
 
 

@@ -8,9 +8,9 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.reference import Reference
-from tasks.data.source import DataRef
-from tasks.text_classification import TextClassification
+from parbench.bench.util.reference import Reference
+from parbench.tasks.data.source import DataRef
+from parbench.tasks.kinds.text_classification import TextClassification
 
 if TYPE_CHECKING:
     from datasets import Dataset

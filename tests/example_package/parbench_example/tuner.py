@@ -10,7 +10,7 @@ from peft import PeftConfig, PeftType
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 
-from methods.peft_registration import register_tuner
+from parbench.methods.from_peft.registration import register_tuner
 
 
 @dataclass

@@ -11,7 +11,7 @@ from peft import PeftModel, get_peft_model
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
-from methods.loca import LocaConfig
+from parbench.methods.loca import LocaConfig
 
 
 def bert() -> nn.Module:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from methods.loca import benchmark, benchmark_on_device
-from methods.loca.layer import COEFFICIENTS, LOCATIONS
+from parbench.methods.loca import benchmark, benchmark_on_device
+from parbench.methods.loca.layer import COEFFICIENTS, LOCATIONS
 
 ROBERTA, TINY = benchmark.SHAPES["roberta-base"], benchmark.SHAPES["tiny"]
 CPU = torch.device("cpu")

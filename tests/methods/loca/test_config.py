@@ -10,8 +10,8 @@ import pytest
 from peft import PeftConfig, PeftType
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 
-import methods.loca
-from methods.loca import LocaConfig, LocaModel
+import parbench.methods.loca
+from parbench.methods.loca import LocaConfig, LocaModel
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_file_round_trip(tmp_path: Path) -> None:
 
 
 def test_registered_with_peft_once() -> None:
-    importlib.reload(methods.loca)
-    importlib.reload(methods.loca)
+    importlib.reload(parbench.methods.loca)
+    importlib.reload(parbench.methods.loca)
     peft_type = PeftType["LOCA"]
     assert PeftType("LOCA") is peft_type
     assert list(PeftType).count(peft_type) == 1

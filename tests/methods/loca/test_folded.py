@@ -13,14 +13,14 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from methods.loca import LocaConfig, LocaLayer, folded
-from methods.loca.basis import CosineBasis
-from methods.loca.folded import update_linear
-from methods.loca.layer import COEFFICIENTS, LOCATIONS, LocaLinear
-from methods.loca.reference import DenseLinear, RankProductLinear, use_reference
-from methods.loca.spectrum import SparseSpectrum
-from methods.loca.transform import CosineUpdate
-from tests.methods.alike import assert_alike
+from parbench.methods.loca import LocaConfig, LocaLayer, folded
+from parbench.methods.loca.basis import CosineBasis
+from parbench.methods.loca.folded import update_linear
+from parbench.methods.loca.layer import COEFFICIENTS, LOCATIONS, LocaLinear
+from parbench.methods.loca.reference import DenseLinear, RankProductLinear, use_reference
+from parbench.methods.loca.spectrum import SparseSpectrum
+from parbench.methods.loca.transform import CosineUpdate
+from tests.support.alike import assert_alike
 
 Build = Callable[..., PeftModel]
 
@@ -69,7 +69,7 @@ def folds(monkeypatch: pytest.MonkeyPatch) -> Callable[[nn.Module, Tensor], list
         for name, value in (("folded_linear", True), ("update_linear", False)):
             original = getattr(folded, name)
             monkeypatch.setattr(
-                f"methods.loca.layer.{name}", lambda *args, f=original, v=value: (seen.append(v), f(*args))[1]
+                f"parbench.methods.loca.layer.{name}", lambda *args, f=original, v=value: (seen.append(v), f(*args))[1]
             )
         with torch.no_grad():
             model(input_ids=ids)
@@ -123,7 +123,7 @@ def test_autocast_stays_within_the_precision_of_bfloat16(adapted: Build, input_i
 @pytest.mark.parametrize("fold", [True, False])
 def test_gradients_match_finite_differences(n_frequency: int, fold: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr("methods.loca.spectrum.STEP", 10)  # 5 take gathered rows, 30 the FFTs
+    monkeypatch.setattr("parbench.methods.loca.spectrum.STEP", 10)  # 5 take gathered rows, 30 the FFTs
     base = nn.Linear(9, 6).double().requires_grad_(False)
     base.bias.requires_grad_()
     updates = [CosineUpdate(SparseSpectrum(6, 9, CosineBasis), 2.5, 0.999)]

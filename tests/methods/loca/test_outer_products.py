@@ -12,15 +12,15 @@ import scipy.fft
 import torch
 from torch import Tensor, nn
 
-from methods.fourierft_fast import FourierUpdate
-from methods.fourierft_fast.basis import FourierBasis
-from methods.loca import LocaConfig
-from methods.loca.basis import CosineBasis
-from methods.loca.folded import Update, update_linear
-from methods.loca.layer import COEFFICIENTS, LOCATIONS, LocaLinear
-from methods.loca.spectrum import SparseSpectrum
-from methods.loca.transform import CosineUpdate
-from tests.methods.alike import assert_alike
+from parbench.methods.fourierft_fast import FourierUpdate
+from parbench.methods.fourierft_fast.basis import FourierBasis
+from parbench.methods.loca import LocaConfig
+from parbench.methods.loca.basis import CosineBasis
+from parbench.methods.loca.folded import Update, update_linear
+from parbench.methods.loca.layer import COEFFICIENTS, LOCATIONS, LocaLinear
+from parbench.methods.loca.spectrum import SparseSpectrum
+from parbench.methods.loca.transform import CosineUpdate
+from tests.support.alike import assert_alike
 
 SHAPE = (20, 28)
 

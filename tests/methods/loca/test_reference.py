@@ -12,9 +12,9 @@ import scipy.fft
 import torch
 from torch import Tensor
 
-from methods.loca.basis import CosineBasis, shared
-from methods.loca.reference import DeltaLinear, RankProduct
-from methods.loca.transform import amplitudes, locate
+from parbench.methods.loca.basis import CosineBasis, shared
+from parbench.methods.loca.reference import DeltaLinear, RankProduct
+from parbench.methods.loca.transform import amplitudes, locate
 
 SHAPES = [(12, 20), (20, 12), (16, 16), (1, 7), (33, 1)]
 

@@ -11,10 +11,10 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
-from methods.loca import LocaLayer, remembered, transform
-from methods.loca.layer import COEFFICIENTS, LOCATIONS
-from methods.loca.remembered import Remembered
-from tests.methods.alike import assert_alike
+from parbench.methods.loca import LocaLayer, remembered, transform
+from parbench.methods.loca.layer import COEFFICIENTS, LOCATIONS
+from parbench.methods.loca.remembered import Remembered
+from tests.support.alike import assert_alike
 
 Build = Callable[..., PeftModel]
 

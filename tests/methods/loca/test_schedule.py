@@ -13,8 +13,8 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from methods.loca import LocaCallback, LocaLayer, LocaSchedule, Phase
-from methods.loca.layer import COEFFICIENTS, LOCATIONS
+from parbench.methods.loca import LocaCallback, LocaLayer, LocaSchedule, Phase
+from parbench.methods.loca.layer import COEFFICIENTS, LOCATIONS
 
 Build = Callable[..., PeftModel]
 C, L, F = Phase.COEFFICIENTS, Phase.LOCATIONS, Phase.FROZEN_LOCATIONS

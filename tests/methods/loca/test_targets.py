@@ -12,7 +12,7 @@ from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPP
 from torch import Tensor, nn
 from transformers import RobertaConfig, RobertaModel
 
-from methods.loca import LocaConfig, LocaLayer, LocaModel
+from parbench.methods.loca import LocaConfig, LocaLayer, LocaModel
 
 Build = Callable[..., PeftModel]
 

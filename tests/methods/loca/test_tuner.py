@@ -15,8 +15,8 @@ from peft import PeftModel, convert_to_lora
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from methods.loca import LocaConfig, LocaLayer, LocaLinear
-from methods.loca.layer import COEFFICIENTS, LOCATIONS
+from parbench.methods.loca import LocaConfig, LocaLayer, LocaLinear
+from parbench.methods.loca.layer import COEFFICIENTS, LOCATIONS
 
 Build = Callable[..., PeftModel]
 

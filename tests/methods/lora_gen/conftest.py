@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from methods.lora_gen import LoraGen, LoraGenConfig
+from parbench.methods.lora_gen import LoraGen, LoraGenConfig
 
 VOCABULARY = 40
 SPECIAL = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}

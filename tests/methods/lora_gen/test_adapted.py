@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from methods.lora_gen import LoraGen
-from methods.lora_gen.adapted import AdaptedEdge
+from parbench.methods.lora_gen import LoraGen
+from parbench.methods.lora_gen.adapted import AdaptedEdge
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, BertConfig, BertForMaskedLM, PreTrainedModel
 
-from methods.lora_gen import LoraGenConfig
-from methods.lora_gen.cloud import MetaTokenEncoder
+from parbench.methods.lora_gen import LoraGenConfig
+from parbench.methods.lora_gen.cloud import MetaTokenEncoder
 
 CLOUDS = ["llama", "gpt2", "opt"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from methods.lora_gen import LoraGenConfig
+from parbench.methods.lora_gen import LoraGenConfig
 
 
 @pytest.mark.parametrize(

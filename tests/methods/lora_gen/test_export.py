@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from methods.lora_gen import LoraGen
+from parbench.methods.lora_gen import LoraGen
 
 EDGES = ["llama", "gpt2", "opt"]
 TARGETS = {"llama": {"gate_proj", "up_proj", "down_proj"}, "gpt2": {"c_fc", "mlp.c_proj"}, "opt": {"fc1", "fc2"}}

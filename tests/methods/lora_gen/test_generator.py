@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.lora_gen import LoraGen, LoraGenConfig
-from methods.lora_gen.experts import DirectHead, ExpertPool
-from methods.lora_gen.loss import load_balance
-from methods.lora_gen.router import Router, keep_top_k
+from parbench.methods.lora_gen import LoraGen, LoraGenConfig
+from parbench.methods.lora_gen.experts import DirectHead, ExpertPool
+from parbench.methods.lora_gen.loss import load_balance
+from parbench.methods.lora_gen.router import Router, keep_top_k
 
 SHAPES = {"mlp.up": (5, 7), "mlp.down": (7, 5)}
 

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from methods.lora_gen.latency import IN_CONTEXT, Lengths, answering, break_even, main, random_model, table
+from parbench.methods.lora_gen.latency import IN_CONTEXT, Lengths, answering, break_even, main, random_model, table
 
 ONCE = "once a prompt: cloud and generator", "once a prompt: merging"
 

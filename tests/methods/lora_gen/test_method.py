@@ -13,15 +13,15 @@ from peft import PeftModel
 from pydantic import ValidationError
 from transformers import PreTrainedModel
 
-from bench.errors import UserError
-from methods import METHODS, find_method
-from methods.architecture import module_names
-from methods.lora_gen import LoraGen
-from methods.lora_gen.adapted import AdaptedEdge
-from methods.lora_gen.method import LORA_GEN, LoraGenSetting
-from methods.testing import TINY_MODELS, check_method
-from methods.testing.before_training import check_size
-from methods.testing.subject import Subject
+from parbench.bench.util.errors import UserError
+from parbench.methods import METHODS, find_method
+from parbench.methods.architecture import module_names
+from parbench.methods.lora_gen import LoraGen
+from parbench.methods.lora_gen.adapted import AdaptedEdge
+from parbench.methods.lora_gen.method import LORA_GEN, LoraGenSetting
+from parbench.methods.testing import TINY_MODELS, check_method
+from parbench.methods.testing.before_training import check_size
+from parbench.methods.testing.subject import Subject
 
 SMALL: dict[str, Any] = {"experts": 4, "r": 2, "alpha": 4.0, "router_hidden": 8, "cloud_r": 2}
 

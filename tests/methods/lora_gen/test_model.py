@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
-from methods.lora_gen import LoraGen
-from methods.lora_gen.edge import EdgeLinear
+from parbench.methods.lora_gen import LoraGen
+from parbench.methods.lora_gen.edge import EdgeLinear
 
 EDGES = ["llama", "gpt2", "opt"]
 OPTIONS: list[dict[str, object]] = [

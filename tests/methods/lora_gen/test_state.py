@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM, PreTrainedModel
 
-from methods.lora_gen import LoraGen, LoraGenConfig, ParameterCounts
+from parbench.methods.lora_gen import LoraGen, LoraGenConfig, ParameterCounts
 
 LLAMA3_8B = LlamaConfig(
     vocab_size=128256,

@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from methods.lora_gen import LoraGen, LoraGenConfig
-from methods.lora_gen.training import PAPER, Example, Step, TrainingConfig, collate, train
+from parbench.methods.lora_gen import LoraGen, LoraGenConfig
+from parbench.methods.lora_gen.training import PAPER, Example, Step, TrainingConfig, collate, train
 
 TOY = TrainingConfig(learning_rate=1e-2, warmup_steps=5, batch_size=8, epochs=30, weight_decay=0.0)
 

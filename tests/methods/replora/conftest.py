@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from methods.replora import RepLoraConfig
+from parbench.methods.replora import RepLoraConfig
 
 VOCABULARY = 40
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from peft import PeftConfig, PeftType
 
-from methods.peft_registration import register_tuner
-from methods.replora import RepLoraConfig, RepLoraModel
+from parbench.methods.from_peft.registration import register_tuner
+from parbench.methods.replora import RepLoraConfig, RepLoraModel
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from peft.tuners.lora.conversion import convert_to_lora
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from methods.replora import RepLoraConfig, RepLoraLayer, export_lora
+from parbench.methods.replora import RepLoraConfig, RepLoraLayer, export_lora
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])

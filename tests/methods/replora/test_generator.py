@@ -9,8 +9,8 @@ from peft import PeftModel
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from methods.replora import RepLoraConfig, RepLoraLayer, parameter_count
-from methods.replora.generator import Generator, GeneratorPair, Seed, SeedPair, locate
+from parbench.methods.replora import RepLoraConfig, RepLoraLayer, parameter_count
+from parbench.methods.replora.generator import Generator, GeneratorPair, Seed, SeedPair, locate
 
 BLOCK = "encoder.layer.3.attention.self"
 

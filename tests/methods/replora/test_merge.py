@@ -8,7 +8,7 @@ from peft import PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
 
-from methods.replora import RepLoraConfig, RepLoraLayer
+from parbench.methods.replora import RepLoraConfig, RepLoraLayer
 
 MODELS = ["bert", "gpt2", "llama"]
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from methods.replora import RepLoraConfig, RepLoraLayer
+from parbench.methods.replora import RepLoraConfig, RepLoraLayer
 
 MODELS = ["bert", "gpt2", "llama"]
 SWITCHES: list[dict[str, Any]] = [

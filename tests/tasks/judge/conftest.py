@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.judge import ClientSettings, JudgeClient, JudgeSpec, QuestionSet, from_folder
-from tasks.judge.pace import Clock
-from tests.tasks.judge.files import judge_prompts
+from parbench.tasks.judge import ClientSettings, JudgeClient, JudgeSpec, QuestionSet, from_folder
+from parbench.tasks.judge.pace import Clock
+from tests.support.judge_files import judge_prompts
 
 KEY = "sk-planted-4f9c2e7718aa03bd"
 

@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from bench.errors import UserError
-from tasks.judge import ClientSettings, Failure, FailureKind, JudgeClient, JudgeSpec, Reply, Retries, Sampling
+from parbench.bench.util.errors import UserError
+from parbench.tasks.judge import ClientSettings, Failure, FailureKind, JudgeClient, JudgeSpec, Reply, Retries, Sampling
+from tests.support.judge_stub import Answer, chat, endpoint, failing
 from tests.tasks.judge.conftest import KEY
-from tests.tasks.judge.stub import Answer, chat, endpoint, failing
 
 ASKED = ({"role": "system", "content": "be fair"}, {"role": "user", "content": "rate this: naïve ☃"})
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from bench.errors import UserError
-from tasks.judge import DEFAULT_TEMPLATE, conversation_prompt, messages_prompt, template_names
-from tasks.judge.conversation import TOKENIZER
+from parbench.bench.util.errors import UserError
+from parbench.tasks.judge import DEFAULT_TEMPLATE, conversation_prompt, messages_prompt, template_names
+from parbench.tasks.judge.conversation import TOKENIZER
 
 fastchat = pytest.importorskip("fastchat.conversation")
 

@@ -14,8 +14,8 @@ from statistics import stdev
 import pandas as pd
 import pytest
 
-from bench.errors import UserError
-from tasks.judge import (
+from parbench.bench.util.errors import UserError
+from parbench.tasks.judge import (
     ClientSettings,
     JudgeClient,
     JudgeSettings,
@@ -26,7 +26,7 @@ from tasks.judge import (
     judge_identity,
     summarise,
 )
-from tests.tasks.judge.stub import Answer, chat, endpoint, failing
+from tests.support.judge_stub import Answer, chat, endpoint, failing
 
 
 def content(request) -> str:
@@ -292,7 +292,7 @@ def test_ctrl_c_does_not_wait_for_a_better_moment(questions, answers, tmp_path):
 CRASHING = """
 import sys
 from pathlib import Path
-from tasks.judge import JudgeClient, JudgeSettings, JudgeSpec, from_folder, judge_answers
+from parbench.tasks.judge import JudgeClient, JudgeSettings, JudgeSpec, from_folder, judge_answers
 folder, url, cache = sys.argv[1:]
 answers = {number: (f"first of {number}", f"second of {number}") for number in (1, 2, 3)}
 judge = JudgeClient(JudgeSpec("judge", url))

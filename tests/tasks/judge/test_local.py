@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tasks.judge import (
+from parbench.tasks.judge import (
     FailureKind,
     JudgeClient,
     JudgeSettings,

@@ -7,8 +7,8 @@ from random import Random
 import pandas as pd
 import pytest
 
-from tasks.judge import JudgeSettings, compare_answers, summarise_pairs
-from tests.tasks.judge.stub import chat, endpoint, failing
+from parbench.tasks.judge import JudgeSettings, compare_answers, summarise_pairs
+from tests.support.judge_stub import chat, endpoint, failing
 
 
 @pytest.fixture

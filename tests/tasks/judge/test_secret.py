@@ -9,10 +9,10 @@ import warnings
 
 import pytest
 
-from bench.errors import UserError
-from tasks.judge import JudgeSettings, Retries, Sampling, judge_answers, judge_identity
+from parbench.bench.util.errors import UserError
+from parbench.tasks.judge import JudgeSettings, Retries, Sampling, judge_answers, judge_identity
+from tests.support.judge_stub import Answer, chat, endpoint, failing
 from tests.tasks.judge.conftest import KEY
-from tests.tasks.judge.stub import Answer, chat, endpoint, failing
 
 ASKED = ({"role": "user", "content": "rate"},)
 # What a message may hold of a key at the very most.
@@ -109,7 +109,7 @@ def test_no_object_of_ours_shows_it(connect, logged):
         client = connect(stub)
         client.ask(ASKED, Sampling())
     for thing in gc.get_objects():
-        if str(type(thing).__module__).startswith("tasks.judge"):
+        if str(type(thing).__module__).startswith("parbench.tasks.judge"):
             assert clean(repr(thing)), type(thing)
 
 

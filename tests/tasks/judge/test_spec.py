@@ -5,8 +5,8 @@ from random import Random
 
 import pytest
 
-from bench.errors import UserError
-from tasks.judge import ApiKey, JudgeSpec
+from parbench.bench.util.errors import UserError
+from parbench.tasks.judge import ApiKey, JudgeSpec
 from tests.tasks.judge.conftest import KEY
 
 

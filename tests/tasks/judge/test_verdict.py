@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from tasks.judge import PairVerdict, RatingProblem, parse_pair, parse_rating
+from parbench.tasks.judge import PairVerdict, RatingProblem, parse_pair, parse_rating
 
 WORDS = ["The", "answer", "is", "good", "because", "it", "covers", "x[0],", "y[12]", "[see", "3]", "{all}", "\\[it\\]"]
 NUMBERS = ["10", "0", "11", "100", "-3", "7.", ".5", "05", "1e3", "", "8,5", "6/10", "rating", "7 ", " 7", "٣", "5.5.5"]

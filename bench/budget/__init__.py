@@ -1,0 +1,1 @@
+"""Parameter budgets: counting, and finding the size of a method that meets one."""

@@ -1,0 +1,66 @@
+"""A budget: a number of adapter parameters, absolute, relative or another method's."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from parbench.bench.budget.count import Architecture
+from parbench.bench.util.errors import UserError
+from parbench.methods.expression import split
+
+if TYPE_CHECKING:
+    pass
+
+Mode = Literal["uniform", "pattern"]
+
+_SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A limit on reported adapter parameters.
+
+    Attributes:
+        text: as the user wrote it.
+        parameters: the limit.
+    """
+
+    text: str
+    parameters: int
+
+    def as_json(self, mode: Mode) -> dict[str, Any]:
+        """Return what a run's spec keeps of it."""
+        return {"asked": self.text, "parameters": self.parameters, "mode": mode}
+
+
+def parse_budgets(text: str, architecture: Architecture, counted: Callable[[str], int]) -> list[Budget]:
+    """Read ``24000``, ``24k``, ``0.3M``, ``0.1%`` (of the base model) or ``match:lora(r=8)``, several by comma.
+
+    Args:
+        architecture: what a percentage is of.
+        counted: gives the reported parameters of a method expression, for ``match:``.
+
+    Raises:
+        UserError: it is none of these, or comes to less than one parameter.
+    """
+    return [_parse(part, architecture, counted) for part in split(text, ",")]
+
+
+def _parse(text: str, architecture: Architecture, counted: Callable[[str], int]) -> Budget:
+    if text.startswith("match:"):
+        if not (expression := text.removeprefix("match:").strip()):
+            raise UserError(f'"--budget {text}" names no method to match; give for example match:lora(r=8)')
+        parameters = counted(expression)
+    elif match := re.fullmatch(r"(\d+(?:\.\d+)?)%", text):
+        parameters = math.floor(float(match[1]) / 100 * architecture.base_parameters)
+    elif match := re.fullmatch(r"(\d+(?:\.\d+)?)([kmb]?)", text.lower()):
+        parameters = round(float(match[1]) * _SCALES[match[2]])
+    else:
+        raise UserError(f'"--budget {text}" is none of 24000, 24k, 0.3M, 0.1% and match:lora(r=8)')
+    if parameters < 1:
+        raise UserError(f'"--budget {text}" comes to no parameter; give more')
+    return Budget(text, parameters)

@@ -1,0 +1,135 @@
+"""Matches measured currencies, peak training memory or step time, by trying sizes in fresh processes.
+
+A measured quantity is neither exact nor strictly rising with the size, so sizes are doubled, not bisected, and what was
+reached is reported next to what was asked for.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from parbench.bench.profile.measurement import LOAD, STEP
+from parbench.bench.profile.process import measure_apart
+from parbench.bench.profile.workload import Effort, Order, Subject, Workload
+from parbench.bench.record.run_record import Status
+from parbench.bench.util.errors import UserError
+from parbench.methods import find_method
+from parbench.methods.base import Method, Setting
+from parbench.methods.expression import MethodChoice
+from parbench.methods.setting import default_setting
+
+Currency = Literal["memory", "step-time"]
+
+# Doubling from the smallest size: more tries than this are larger than any adapter worth the name.
+MOST_TRIES = 12
+EFFORT = Effort(steps=15, warm_up=3, parts=("training",))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What training steps took.
+
+    Attributes:
+        step_seconds: median over the steps.
+        peak_bytes: peak memory while training: of the device if it is an accelerator, else of the process.
+    """
+
+    step_seconds: float
+    peak_bytes: int
+
+    def amount(self, currency: Currency) -> float:
+        """Return seconds or bytes."""
+        return self.step_seconds if currency == "step-time" else float(self.peak_bytes)
+
+
+@dataclass(frozen=True)
+class Match:
+    """The largest size tried whose cost is within the limit.
+
+    Attributes:
+        method: name of the method.
+        size: the size in words; empty where the method has none, or nothing tried is within the limit.
+        setting: the setting of that size.
+        reached: what it was measured at, or what the smallest size was, if nothing is within the limit.
+        limit: seconds or bytes.
+        within: whether something is.
+        tried: every size and its amount.
+    """
+
+    method: str
+    size: str
+    setting: Setting
+    reached: float
+    limit: float
+    within: bool
+    tried: tuple[tuple[str, float], ...]
+
+
+Measure = Callable[[Method[Any], Setting], Measured]
+
+
+def match(choice: MethodChoice, limit: float, currency: Currency, measure: Measure) -> Match:
+    """Try sizes of a method, doubling from the smallest, and keep the largest within the limit."""
+    method = choice.method
+    start = default_setting(choice)
+    tried: list[tuple[str, Setting, float]] = []
+    for size in _sizes(method):
+        setting = start if size is None else method.with_size(start, size)
+        name = "" if size is None or method.size_knob is None else f"{method.size_knob.field}={size}"
+        tried.append((name, setting, measure(method, setting).amount(currency)))
+        # One try over the limit may be noise.
+        if len(tried) > 1 and all(amount > limit for _, _, amount in tried[-2:]):
+            break
+    within = [entry for entry in tried if entry[2] <= limit]
+    size_name, setting, reached = within[-1] if within else tried[0]
+    amounts = tuple((name, amount) for name, _, amount in tried)
+    return Match(method.name, size_name, setting, reached, limit, bool(within), amounts)
+
+
+def read_limit(text: str, currency: Currency, measure: Measure) -> float:
+    """Read ``match:lora(r=8)``, or ``250ms``, ``0.3s``, ``2GiB``, ``900MiB``; return seconds or bytes.
+
+    Raises:
+        UserError: it is none of these.
+    """
+    if text.startswith("match:"):
+        choice = find_method(text.removeprefix("match:"))
+        return measure(choice.method, default_setting(choice)).amount(currency)
+    units = {"ms": 1e-3, "s": 1.0} if currency == "step-time" else {"MiB": 2.0**20, "GiB": 2.0**30}
+    for unit, factor in units.items():
+        number = text.removesuffix(unit)
+        if number != text and number.replace(".", "", 1).isdecimal() and float(number) > 0:
+            return float(number) * factor
+    examples = "250ms or 0.3s" if currency == "step-time" else "900MiB or 2GiB"
+    raise UserError(f'"--budget {text}" is no {currency}: give match:lora(r=8), {examples}')
+
+
+def in_fresh_process(workload: Workload) -> Measure:
+    """Return a function that measures in a new process: nothing of one candidate is left when the next is measured."""
+    kept: dict[tuple[str, str], Measured] = {}
+
+    def measure(method: Method[Any], setting: Setting) -> Measured:
+        key = (method.name, setting.model_dump_json())
+        if key not in kept:
+            subject = Subject.of(method.name, method, setting)
+            visit = measure_apart(Order(subject, workload, EFFORT, counts=False))
+            if visit.status is not Status.OK:
+                raise UserError(f"{method.name} cannot be measured on {workload.base_model}: {visit.reason}")
+            peaks = [memory for phase, memory in visit.memory.items() if phase != LOAD]
+            peak = max(memory.process if memory.allocated is None else memory.allocated for memory in peaks)
+            kept[key] = Measured(statistics.median(visit.seconds[STEP]), peak)
+        return kept[key]
+
+    return measure
+
+
+def _sizes(method: Method[Any]) -> Sequence[int | None]:
+    knob = method.size_knob
+    if knob is None:
+        return [None]
+    if knob.choices:
+        return knob.choices[:MOST_TRIES]
+    return [knob.smallest * 2**power for power in range(MOST_TRIES)]

@@ -1,0 +1,56 @@
+"""What a dry run prints of a plan: a row a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from rich.table import Table
+
+    from parbench.bench.plan.planned_run import PlannedRun
+    from parbench.bench.record.run_record import RunSpec
+    from parbench.bench.store.store import Store
+
+
+def plan_table(runs: Sequence[PlannedRun], store: Store) -> Table:
+    """Return the runs, what tells those of one method apart, and whether each is done already."""
+    from rich.table import Table
+
+    told = differences([planned.spec for planned in runs])
+    titles = ["run", "task", "base model", "method", "budget", "seed", "record"]
+    if any(told):
+        titles.insert(4, "differs by")
+    table = Table(*titles)
+    for planned, difference in zip(runs, told, strict=True):
+        spec = planned.spec
+        state = "done" if store.is_done(spec.run_id) else f"to be skipped: {planned.skip}" if planned.skip else "to do"
+        budget = spec.budget["asked"] if spec.budget else "—"
+        cells = [spec.run_id, spec.task, spec.base_model, spec.method, budget, str(spec.seed), state]
+        if any(told):
+            cells.insert(4, difference or "—")
+        table.add_row(*cells)
+    return table
+
+
+def differences(specs: Sequence[RunSpec]) -> list[str]:
+    """Return what tells each run from the others of its method, task and budget, its seed apart; mostly nothing."""
+    groups: dict[Hashable, list[dict[str, str]]] = {}
+    flat = [_flat(spec) for spec in specs]
+    keys = [(spec.task, spec.base_model, spec.method, str(spec.budget)) for spec in specs]
+    for key, values in zip(keys, flat, strict=True):
+        groups.setdefault(key, []).append(values)
+    varied = {
+        key: [name for name in members[0] if len({values.get(name) for values in members}) > 1]
+        for key, members in groups.items()
+    }
+    return [", ".join(f"{name}={values[name]}" for name in varied[key]) for key, values in zip(keys, flat, strict=True)]
+
+
+def _flat(spec: RunSpec) -> dict[str, str]:
+    from parbench.bench.record.run_record import canonical
+
+    training = {f"train.{name}": value for name, value in spec.training.items()}
+    others = {"train-fraction": spec.train_fraction, "repeat": spec.repeat}
+    return {name: canonical(value) for name, value in {**spec.setting, **training, **others}.items()}

@@ -1,0 +1,134 @@
+"""What `bench plan` and every dry run print: what runs will take here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from parbench.bench.cli.console import counted, say
+from parbench.bench.cli.dry_run import differences
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from parbench.bench.execute.executor import Executor
+    from parbench.bench.forecast.calibration import Machine
+    from parbench.bench.forecast.forecast import Estimate, Forecast
+    from parbench.bench.plan.planned_run import PlannedRun
+    from parbench.bench.store.store import Store
+
+IsToDo = Callable[["PlannedRun"], bool]
+# Kinds of runs that are named where they are not measured yet.
+MOST_NAMED = 4
+
+
+def print_forecast(runs: Sequence[PlannedRun], store: Store, executor: Executor, console: Console) -> None:
+    """Estimate what runs will take, measuring what is not known yet, and print it.
+
+    Raises:
+        UserError: they cannot be done here; what is known is printed before.
+    """
+    from parbench.bench.forecast.forecast import forecast
+
+    _print(forecast(runs, store, machine_of(executor), lambda text: say(text, console)), console)
+
+
+def print_known_forecast(
+    runs: Sequence[PlannedRun], store: Store, executor: Executor, console: Console, is_to_do: IsToDo | None = None
+) -> None:
+    """Print what runs will take if all of their kinds were measured before; nothing is trained for it.
+
+    Args:
+        is_to_do: tells which they are; those without a record that is ``ok`` unless given.
+
+    Raises:
+        UserError: they cannot be done here; what is known is printed before.
+    """
+    from parbench.bench.execute.in_process import InProcessExecutor
+    from parbench.bench.execute.local import LocalExecutor
+    from parbench.bench.forecast.calibration import uncalibrated
+    from parbench.bench.forecast.forecast import forecast
+
+    if not isinstance(executor, LocalExecutor | InProcessExecutor):
+        say(f"{counted(len(runs), 'run')}; what that takes on the cluster is not known here", console)
+        return
+    machine = machine_of(executor)
+    if unknown := uncalibrated(runs, store, machine, is_to_do):
+        kinds = list(dict.fromkeys(f"{run.spec.method} on {run.spec.task}" for run in unknown))
+        named = ", ".join(kinds[:MOST_NAMED]) + (", ..." if len(kinds) > MOST_NAMED else "")
+        say(
+            f"{counted(len(runs), 'run')}; what that takes is not measured yet ({named}): bench plan measures a few "
+            "steps of each kind",
+            console,
+        )
+        return
+    _print(forecast(runs, store, machine, is_to_do=is_to_do), console)
+
+
+def machine_of(executor: Executor) -> Machine:
+    """Return where an executor does its runs, as a forecast needs it."""
+    from parbench.bench.forecast.calibration import Machine
+
+    devices = [str(device) for device in getattr(executor, "devices", ())] or [str(getattr(executor, "device", "cpu"))]
+    return Machine(devices[0], len(devices), getattr(executor, "threads", None))
+
+
+def _print(found: Forecast, console: Console) -> None:
+    _print_table(found, console)
+    _print_sum(found, console)
+    found.require_fit()
+
+
+def _print_table(found: Forecast, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table("task", "method", "runs", "steps", "step (ms)", "a run", "memory (MiB)", box=None)
+    for column in table.columns[2:]:
+        column.justify, column.no_wrap = "right", True
+    specs = [estimate.run.spec for estimate in found.estimates]
+    groups: dict[tuple[str, str], list[Estimate]] = {}
+    for estimate, spec, difference in zip(found.estimates, specs, differences(specs), strict=True):
+        budget = f" within {spec.budget['asked']}" if spec.budget else ""
+        told = f" ({difference})" if difference else ""
+        groups.setdefault((spec.task, f"{spec.method}{budget}{told}"), []).append(estimate)
+    for (task, method), of_group in groups.items():
+        first = of_group[0]
+        cells = ["—"] * 4
+        if (cost := first.calibration) is not None:
+            memory = cost.process_bytes if cost.device_bytes is None else cost.device_bytes
+            mean = sum(estimate.seconds for estimate in of_group) / len(of_group)
+            cells = [f"{first.steps:,}", f"{1e3 * cost.step_seconds:,.1f}", duration(mean), f"{memory / 2**20:,.0f}"]
+        table.add_row(task, method, str(len(of_group)), *cells)
+    if groups:
+        console.print(table, markup=False)
+    failed = ((one.run.spec, one.failure) for one in found.estimates if one.failure)
+    for failure in dict.fromkeys(f"{spec.method} on {spec.task}: {reason}" for spec, reason in failed):
+        say(f"cannot be estimated: {failure}", console)
+
+
+def _print_sum(found: Forecast, console: Console) -> None:
+    many = f", {found.workers} at a time" if found.workers > 1 else ""
+    done = f"; {found.done} done already or to be skipped" if found.done else ""
+    say(f"{counted(len(found.estimates), 'run')} to do{many}{done}", console)
+    if not found.estimates:
+        return
+    unknown = sum(estimate.calibration is None for estimate in found.estimates)
+    if unknown == len(found.estimates):
+        say("what that takes cannot be estimated", console)
+        return
+    without = f" without the {counted(unknown, 'run')} that cannot be estimated" if unknown else ""
+    device = f", {found.device_bytes / 2**30:.2f} GiB on the device" if found.device_bytes else ""
+    say(
+        f"about {duration(found.seconds)}; at least {found.process_bytes / 2**30:.2f} GiB of memory{device}; "
+        f"{found.disk_bytes / 2**20:,.1f} MiB of disk{without}",
+        console,
+    )
+    for note in found.notes:
+        say(note, console)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: ``40 s``, ``12 min``, ``3.4 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

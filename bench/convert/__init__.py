@@ -1,1 +1,0 @@
-"""Models that arrive in other formats, turned into transformers' own."""

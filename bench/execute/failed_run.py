@@ -1,0 +1,47 @@
+"""The record of a run whose process is gone: whoever looked after it writes it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+
+from parbench.bench.plan.planned_run import PlannedRun
+from parbench.bench.record.run_record import RunRecord, Status
+from parbench.bench.run.execute_run import unsuccessful
+from parbench.bench.store.layout import ERROR
+from parbench.bench.store.log import LOG, event, logged
+from parbench.bench.store.store import Store
+from parbench.bench.util.files import explained
+
+
+def give_up(
+    run: PlannedRun,
+    store: Store,
+    status: Status,
+    reason: str,
+    started: str,
+    hardware: dict[str, str],
+    printed: str = "",
+) -> RunRecord:
+    """Write the record of a run that has failed without writing one itself.
+
+    Its checkpoints stay: a run that was given up for its time goes on from them when it is given more.
+
+    Args:
+        started: when the last try began, ISO 8601.
+        hardware: what it ran on, as far as known.
+        printed: what its process has printed.
+
+    Raises:
+        UserError: the store cannot be written to.
+    """
+    workspace = store.workspace(run.spec.run_id)
+    output = workspace / "output"
+    with explained(output):
+        # What a process that was killed has left here belongs to no record.
+        shutil.rmtree(output, ignore_errors=True)
+        output.mkdir()
+        (output / ERROR).write_text(f"{reason}\n\n{printed}", encoding="utf-8")
+        with logged(workspace / LOG):
+            event("given up", reason, logging.ERROR)
+    return store.commit(unsuccessful(run, status, reason, started, hardware), output)

@@ -1,0 +1,55 @@
+"""What runs take of an accelerator, as runs that cost alike have been measured to take."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from parbench.bench.record.cost_key import likeness
+from parbench.bench.record.run_record import RunRecord, RunSpec, digest
+from parbench.bench.store.store import Store
+
+
+class Peaks:
+    """Knows the largest peak of every kind of run, see `parbench.bench.record.cost_key`.
+
+    A kept forecast is none: it counts what a training has allocated, and not what torch keeps reserved, nor what the
+    scoring takes.
+
+    Args:
+        store: looked through once, when it is first asked.
+        accelerators: as records name them; what was measured on others does not count.
+    """
+
+    def __init__(self, store: Store, accelerators: Container[str]) -> None:
+        self._store = store
+        self._accelerators = accelerators
+        self._largest: dict[str, int] | None = None
+        self._kinds: dict[str, str] = {}
+
+    def of(self, spec: RunSpec) -> int | None:
+        """Return the most bytes that torch has reserved in a run that costs alike; ``None`` if there was none."""
+        return self._known().get(self._kind(spec))
+
+    def learn(self, record: RunRecord) -> None:
+        """Count a new record."""
+        self._add(self._known(), record)
+
+    def _known(self) -> dict[str, int]:
+        if self._largest is None:
+            self._largest = {}
+            for record in self._store.scan():
+                if isinstance(record, RunRecord):
+                    self._add(self._largest, record)
+        return self._largest
+
+    def _add(self, largest: dict[str, int], record: RunRecord) -> None:
+        peak = record.cost.reserved_device_bytes if record.cost else None
+        if peak is None or record.provenance.hardware.get("accelerator") not in self._accelerators:
+            return
+        kind = self._kind(record.spec)
+        largest[kind] = max(peak, largest.get(kind, 0))
+
+    def _kind(self, spec: RunSpec) -> str:
+        if spec.run_id not in self._kinds:
+            self._kinds[spec.run_id] = digest(likeness(spec))
+        return self._kinds[spec.run_id]

@@ -1,0 +1,158 @@
+"""Shows how far a command is: bars on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from parbench.bench.record.run_record import RunRecord, RunSpec, Status, scale
+
+
+class Progress(Protocol):
+    """Is told what happens. A context manager: what it draws is gone after the block."""
+
+    def begin(self, spec: RunSpec) -> None:
+        """A run begins."""
+
+    def step(self, spec: RunSpec, done: int, total: int, loss: float | None) -> None:
+        """An optimiser step of a run is done; ``loss`` is the newest logged one, if there is a new one."""
+
+    def end(self, record: RunRecord) -> None:
+        """A run has ended, one way or another."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should know now."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def make_progress(console: Console, runs: int) -> Progress:
+    """Return bars for a terminal, lines for a file or a pipe."""
+    return TerminalProgress(console, runs) if console.is_terminal else LineProgress(console, runs)
+
+
+class SilentProgress:
+    """Says nothing of anything; for those to build on that care for some of it only."""
+
+    def begin(self, spec: RunSpec) -> None:
+        """Say nothing."""
+
+    def step(self, spec: RunSpec, done: int, total: int, loss: float | None) -> None:
+        """Say nothing."""
+
+    def end(self, record: RunRecord) -> None:
+        """Say nothing."""
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+class LineProgress(SilentProgress):
+    """One line a run, and none a step: a log file wants no steps."""
+
+    def __init__(self, console: Console, runs: int) -> None:
+        self._console = console
+        self._runs = runs
+        self._ended = 0
+        self._started: dict[str, float] = {}
+
+    def begin(self, spec: RunSpec) -> None:
+        """Start the clock of a run."""
+        self._started[spec.run_id] = time.perf_counter()
+
+    def end(self, record: RunRecord) -> None:
+        """Say how the run ended."""
+        self._ended += 1
+        seconds = time.perf_counter() - self._started.pop(record.run_id)
+        self._console.print(
+            f"[{self._ended}/{self._runs}] {record.run_id} {record.spec}: {summary(record)} ({seconds:.0f} s)",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def note(self, text: str) -> None:
+        """Say it."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class TerminalProgress:
+    """A bar over the runs, one over the steps of each run at work, and a line for each run that has ended."""
+
+    def __init__(self, console: Console, runs: int) -> None:
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[loss]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._lines = LineProgress(console, runs)
+        self._all = self._bars.add_task("runs", total=runs, loss="")
+        self._run: dict[str, TaskID] = {}
+
+    def begin(self, spec: RunSpec) -> None:
+        """Show the run's bar."""
+        self._lines.begin(spec)
+        self._run[spec.run_id] = self._bars.add_task(escape(str(spec)), total=None, loss="")
+
+    def step(self, spec: RunSpec, done: int, total: int, loss: float | None) -> None:
+        """Move the run's bar."""
+        bar = self._run[spec.run_id]
+        self._bars.update(bar, completed=done, total=total)
+        if loss is not None:
+            self._bars.update(bar, loss=f"loss {loss:.3f}")
+
+    def end(self, record: RunRecord) -> None:
+        """Say how the run ended, and move the bar over all runs."""
+        self._lines.end(record)
+        self._bars.advance(self._all)
+        self._bars.remove_task(self._run.pop(record.run_id))
+
+    def note(self, text: str) -> None:
+        """Say it above the bars."""
+        self._lines.note(text)
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+
+def shown(score: float, digits: int = 1) -> str:
+    """Return a score as tables have it: times 100, if it could be a fraction; a rating, say, as it is."""
+    times = scale([score])
+    return f"{times * score:.{digits if times > 1 else digits + 1}f}"
+
+
+def summary(record: RunRecord) -> str:
+    """Return a record's outcome in a few words."""
+    if record.status is Status.OK and record.score is not None:
+        return f"{record.primary} {shown(record.score)}"
+    if record.status is Status.OK and record.selection_score is not None:
+        return f"{record.selection_primary or record.primary} {shown(record.selection_score)} on the selection split"
+    return f"{record.status.replace('_', ' ')}, {record.reason}"

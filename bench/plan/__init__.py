@@ -1,0 +1,1 @@
+"""From a suite and the command line to the runs to do."""

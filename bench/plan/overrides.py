@@ -1,0 +1,87 @@
+"""What the command line changes of a suite."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from parbench.bench.budget.budget import Mode
+from parbench.bench.train.protocol import Protocol, Purpose
+from parbench.bench.util.errors import UserError, did_you_mean
+from parbench.bench.util.yaml import read_yaml
+from parbench.tasks import TASKS, is_task_file
+
+# The owner, in `--set train.max_steps=50`, of what is neither a method's nor a task's.
+TRAINING = "train"
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line changes of a suite; ``None`` leaves it.
+
+    Attributes:
+        methods: method expressions, see `parbench.methods.expression`.
+        sets: ``method.key=value`` or ``train.key=value``, in the order given.
+        budgets: limits on the adapter's parameters, as `parbench.bench.budget.budget.parse_budgets` reads them.
+        options: task options, for every task that has them.
+        budget_mode: how a budget that a uniform size misses is filled.
+        data_root: read the data from this folder instead of the suite's source.
+        protocol: rules of selection and reporting.
+        train_fractions: shares of the training split to train on, each a run of its own.
+        retention: measure what the runs forget of general text.
+        purpose: what the runs are for; not the user's to say.
+    """
+
+    methods: tuple[str, ...] | None = None
+    tasks: tuple[str, ...] | None = None
+    base_model: str | None = None
+    seeds: tuple[int, ...] | None = None
+    limit: int | None = None
+    evaluation_limit: int | None = None
+    sets: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    data_root: Path | None = None
+    budgets: str | None = None
+    budget_mode: Mode = "uniform"
+    protocol: Protocol | None = None
+    train_fractions: tuple[float, ...] = (1.0,)
+    retention: bool = False
+    purpose: Purpose = Purpose.REPORT
+
+
+def read_sets(sets: Iterable[str], owners: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Read ``owner.key=value`` texts, values as YAML has them; ``owners`` are the methods and tasks there are.
+
+    Raises:
+        UserError: a text is not of this form, or names another owner.
+    """
+    allowed = [TRAINING, *owners]
+    found: dict[str, dict[str, Any]] = {}
+    for text in sets:
+        match = re.fullmatch(r"(?P<owner>.+?)\.(?P<key>\w+)=(?P<value>.*)", text)
+        if match is None:
+            raise UserError(f'"--set {text}" is not of the form method.key=value, for example lora.r=4')
+        if match["owner"] not in allowed:
+            raise UserError(
+                f'"--set {text}": "{match["owner"]}" is not in this comparison{did_you_mean(match["owner"], allowed)}'
+            )
+        try:
+            found.setdefault(match["owner"], {})[match["key"]] = read_yaml(match["value"])
+        except ValueError as error:
+            raise UserError(f'"--set {text}": the value is neither a number, a word nor a [list]') from error
+    return found
+
+
+def expand_tasks(names: Iterable[str]) -> list[str]:
+    """Turn task groups into their members; keep the order, drop repetitions. A file defines a task of its own."""
+    found: dict[str, None] = {}
+    for name in names:
+        members = [known for known in TASKS if known.startswith(f"{name}/")]
+        if name not in TASKS and not members and not is_task_file(name):
+            groups = {known.partition("/")[0] for known in TASKS if "/" in known}
+            raise UserError(f'there is no task called "{name}"{did_you_mean(name, {*TASKS, *groups})}')
+        found.update(dict.fromkeys(members or [name]))
+    return list(found)

@@ -1,0 +1,194 @@
+"""A suite: tasks, base model, methods, seeds and settings in a YAML file, and what the command line changes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from parbench.bench.train.protocol import Protocol
+from parbench.bench.util.errors import UserError, did_you_mean
+from parbench.bench.util.validation import validated
+from parbench.bench.util.yaml import read_yaml
+
+AUTO = "auto"
+# What random generators take, see also `parbench.bench.cli.console.read_seeds`.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+# What `auto` prefers, and what it falls back to, aloud.
+FULL, MINI = "loca_paper", "mini"
+
+
+class Requirements(BaseModel):
+    """What a suite needs of the machine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    device_memory_gib: PositiveFloat | None = None
+
+
+class Layer(BaseModel):
+    """Values that a suite lays over the defaults: of a method's setting, of the training."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    training: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict, description="by method")
+
+
+class TaskLayer(Layer):
+    """Values for one task, or for all of a task group."""
+
+    base_model: str | None = Field(default=None, description="in place of the suite's")
+    seeds: tuple[Seed, ...] | None = Field(default=None, min_length=1, description="in place of the suite's")
+    limit: PositiveInt | None = Field(default=None, description="in place of the suite's")
+    evaluation_limit: PositiveInt | None = Field(default=None, description="in place of the suite's")
+    options: dict[str, Any] = Field(default_factory=dict, description="of the task itself")
+
+
+class Tuning(BaseModel):
+    """How the settings of a suite were found, see `parbench.bench.tune.tune`; written by ``bench tune``, not by hand."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trials: PositiveInt = Field(description="settings tried per method and task")
+    selection_seeds: tuple[Seed, ...] = Field(min_length=1)
+    sampler: str
+    sampler_seed: NonNegativeInt
+    base_model: str = Field(description="what it was tuned on, and is for")
+    budget: str | None = Field(default=None, description="the --budget it was tuned at")
+    sets: tuple[str, ...] = Field(default=(), description="the --set it was tuned with")
+    found: dict[str, dict[str, Any]] = Field(description="by task and method: best trial, edges of the space, trials")
+
+    def has(self, task: str, method: str) -> bool:
+        """Tell whether a setting was found for a method on a task."""
+        return self.found.get(task, {}).get(method, {}).get("best") is not None
+
+
+class Suite(Layer):
+    """What is compared with what, and how.
+
+    The setting of a method on a task is made of, later over earlier: the method's defaults, the published preset if
+    ``presets`` asks for it, the suite's ``settings``, its ``by_task`` for the task's group and then for the task, the
+    command line's ``--set``.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    title: str
+    small: bool = Field(description="a miniature: its scores must not be read as those of the full set-up")
+    shows: str = Field(description="what can be concluded from it")
+    cannot_show: str = Field(description="what cannot")
+    base_model: str
+    data: Literal["hub", "package"]
+    methods: tuple[str, ...] = Field(min_length=1)
+    tasks: tuple[str, ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(min_length=1)
+    protocol: Protocol = Protocol.STRICT
+    limit: PositiveInt | None = Field(default=None, description="at most so many examples of each split")
+    evaluation_limit: PositiveInt | None = Field(
+        default=None, description="at most so many of the selection split, and of each subset of the reported one"
+    )
+    presets: bool = Field(default=False, description="start from the published settings of each method")
+    requires: Requirements = Requirements()
+    by_task: dict[str, TaskLayer] = Field(default_factory=dict, description="by task or task group")
+    tuning: Tuning | None = None
+
+    def layers(self, task: str) -> list[TaskLayer]:
+        """Return what is laid over the suite's values on a task: its group's layer, then its own."""
+        names = dict.fromkeys((task.partition("/")[0], task))
+        return [self.by_task[name] for name in names if name in self.by_task]
+
+    def on(self, task: str, field: str) -> Any:
+        """Return a field of the suite as it is on a task: its own layer's value, its group's, or the suite's."""
+        given = (getattr(layer, field) for layer in reversed(self.layers(task)))
+        return next((value for value in given if value is not None), getattr(self, field))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A suite, and why it is this one."""
+
+    suite: Suite
+    why: str
+
+
+def suite_names() -> list[str]:
+    """Return the names of the suites that come with parbench."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in _folder().iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_suite(name: str) -> Suite:
+    """Return a suite by name or by the path of a YAML file.
+
+    Raises:
+        UserError: no such suite, or the file is not one.
+    """
+    if name in suite_names():
+        return parse_suite(_folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8"), name)
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise UserError(f'there is no suite called "{name}", nor a file{did_you_mean(name, [AUTO, *suite_names()])}')
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'the suite "{name}" cannot be read ({error})') from error
+    return parse_suite(text, name)
+
+
+def parse_suite(text: str, origin: str) -> Suite:
+    """Read a suite from YAML; ``origin`` is what error messages call it.
+
+    Raises:
+        UserError: it is not YAML, or not a suite.
+    """
+    try:
+        content = read_yaml(text)
+    except ValueError as error:
+        raise UserError(f'the suite "{origin}" is not YAML: {error}') from error
+    if not isinstance(content, Mapping):
+        raise UserError(f'the suite "{origin}" is not a mapping of fields to values; see bench/suites/mini.yaml')
+    return validated(Suite, content, f'the suite "{origin}"')
+
+
+def suite_text(suite: Suite) -> str:
+    """Return a suite as the YAML that `parse_suite` reads."""
+    return yaml.safe_dump(suite.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def choose_suite(name: str, unreachable: Callable[[Suite], str | None]) -> Choice:
+    """Return the named suite; for ``auto`` the full one if this machine can carry it, else the miniature.
+
+    Args:
+        name: a suite's name, a file, or ``auto``.
+        unreachable: tells why a suite's model or data cannot be had, if so.
+    """
+    if name != AUTO:
+        return Choice(load_suite(name), "chosen by name")
+    full = load_suite(FULL)
+    obstacle = lacking(full.requires) or unreachable(full)
+    if obstacle is None:
+        return Choice(full, "chosen by auto: this machine can carry it")
+    return Choice(load_suite(MINI), f"chosen by auto: {FULL} cannot run here, {obstacle}")
+
+
+def lacking(requirements: Requirements) -> str | None:
+    """Return what this machine lacks of the requirements, or ``None``."""
+    if requirements.device == "cpu":
+        return None
+    import torch
+
+    if not torch.cuda.is_available():
+        return "it needs a CUDA device and there is none"
+    memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+    if requirements.device_memory_gib is not None and memory < requirements.device_memory_gib:
+        return f"it needs {requirements.device_memory_gib:.0f} GiB of device memory and there are {memory:.0f}"
+    return None
+
+
+def _folder() -> Any:
+    return files("parbench.bench") / "suites"

@@ -1,0 +1,196 @@
+"""Makes what is visited: a base model under a method, or frozen, with its optimiser and the method's own steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from parbench.bench.models.catalogue import find_model
+from parbench.bench.models.parameter_counts import Inventory, ledger
+from parbench.bench.profile.workload import Kind, Order, Workload, kind_of
+from parbench.bench.record.run_record import ParameterLedger
+from parbench.methods import find_method
+from parbench.methods.architecture import ModuleNames, module_names
+from parbench.methods.base import Method, ParameterGroup
+from parbench.tasks.base import LANGUAGE_MODEL, Head
+from parbench.tasks.data.lock import RevisionLock
+from parbench.tasks.data.package import cache_folder
+from parbench.tasks.kinds.system_prompt import Specialisable
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Of a training of so many steps the profiled ones are some in the middle, see `Workload.at`.
+WHOLE_TRAINING = 1000
+
+
+@dataclass
+class Adapted:
+    """A subject ready to be measured.
+
+    Attributes:
+        model: on its device.
+        config: of the base model.
+        groups: what is optimised; nothing of the frozen floor.
+        ledger: parameter counts; ``None`` for the frozen floor.
+        mergeable: whether the method says that its adapter can be folded into the base weights.
+        reads_system_prompt: whether it is told its task apart from its inputs, see `parbench.methods.base.Method`.
+    """
+
+    model: nn.Module
+    config: Any
+    kind: Kind
+    groups: Sequence[ParameterGroup]
+    callbacks: Sequence[TrainerCallback]
+    ledger: ParameterLedger | None
+    mergeable: bool
+    reads_system_prompt: bool = False
+
+    @property
+    def reader(self) -> Specialisable:
+        """The model as one that reads system prompts, if it does."""
+        return cast(Specialisable, self.model)
+
+    @property
+    def optimised(self) -> list[nn.Parameter]:
+        """Every optimised parameter."""
+        return [parameter for group in self.groups for parameter in group.parameters]
+
+    def optimiser(self) -> torch.optim.Optimizer | None:
+        """Return AdamW over the groups, as runs have it; ``None`` where nothing is optimised."""
+        groups = [
+            {"params": list(group.parameters), "lr": group.learning_rate, "name": group.name}
+            for group in self.groups
+            if group.parameters
+        ]
+        return torch.optim.AdamW(groups, weight_decay=0.0) if groups else None
+
+
+def build(order: Order, device: torch.device) -> Adapted:
+    """Return the subject of an order on ``device``, random where the workload says so.
+
+    Raises:
+        UserError: the base model cannot be had.
+        ValueError: the method cannot be applied to it.
+    """
+    workload = order.workload
+    base, kind = _base(workload, device)
+    names = module_names(base)
+    if order.subject.expression is None:
+        base.requires_grad_(False)
+        _let_gradient_through(base)
+        return Adapted(base, base.config, kind, [], [], None, mergeable=False)
+    method: Method[Any] = find_method(order.subject.expression).method
+    setting = method.setting_type.model_validate(order.subject.setting)
+    config = base.config
+    inventory = Inventory.of(base)
+    model = method.adapt(base, names, setting).to(device)
+    groups = method.parameter_groups(model, names, setting)
+    _optimise_in_float32(model, groups)
+    counted = _ledger(model, method, names, groups, inventory)
+    callbacks = method.callbacks(setting)
+    return Adapted(model, config, kind, groups, callbacks, counted, method.mergeable, method.reads_system_prompt)
+
+
+def _base(workload: Workload, device: torch.device) -> tuple[PreTrainedModel, Kind]:
+    base_model = find_model(workload.base_model)
+    kind = kind_of(base_model)
+    head = LANGUAGE_MODEL if kind.generates else Head(kind.auto_class, ("0", "1"))
+    dtype = getattr(torch, workload.dtype)
+    torch.manual_seed(workload.seed)
+    if workload.random_weights:
+        with _default_dtype(dtype):
+            base = base_model.skeleton(head, device=str(device))
+    else:
+        revision = base_model.weights.revision(RevisionLock(cache_folder() / "lock.json"))
+        base = base_model.load(head, revision)
+    # What a configuration says of its own dtype goes before torch's default.
+    cast(nn.Module, base).to(device=device, dtype=dtype)
+    text = base.config.get_text_config()
+    if getattr(text, "pad_token_id", 0) is None:
+        # By it a classifier finds a text's last token, and generation fills up.
+        end = text.eos_token_id
+        text.pad_token_id = end[0] if isinstance(end, list) else end
+    return base, kind
+
+
+def _optimise_in_float32(model: nn.Module, groups: Sequence[ParameterGroup]) -> None:
+    """Give what is optimised 32 bits at least, as in runs.
+
+    peft sees to that in its adapters, but neither in heads nor in what is trained of the base model itself.
+    """
+    optimised = {id(parameter) for group in groups for parameter in group.parameters}
+    for module in model.modules():
+        own = list(module.parameters(recurse=False))
+        # A norm's kernel wants its weight and bias of one dtype, though BitFit trains the bias alone.
+        together = all(parameter.ndim == 1 for parameter in own) and any(id(p) in optimised for p in own)
+        for parameter in own:
+            if together or id(parameter) in optimised:
+                parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Build in ``dtype`` from the start: a model made in float32 and cast would need twice its memory."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _let_gradient_through(base: PreTrainedModel) -> None:
+    def wants_gradient(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        output.requires_grad_(True)
+
+    base.get_input_embeddings().register_forward_hook(wants_gradient)
+
+
+def _ledger(
+    model: nn.Module, method: Method[Any], names: ModuleNames, groups: Sequence[ParameterGroup], inventory: Inventory
+) -> ParameterLedger:
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return ledger(model, method, names, groups, trainable, inventory)
+
+
+class Steps:
+    """Calls a method's callbacks as the trainer would, in a training that has come to the share `Workload.at`."""
+
+    def __init__(self, adapted: Adapted, optimiser: torch.optim.Optimizer | None, at: float, folder: Path) -> None:
+        self._callbacks = adapted.callbacks
+        self._objects = {"model": adapted.model, "optimizer": optimiser}
+        on_cpu = next(adapted.model.parameters()).device.type == "cpu"
+        self._arguments = TrainingArguments(str(folder), report_to="none", max_steps=WHOLE_TRAINING, use_cpu=on_cpu)
+        self._state, self._control = TrainerState(max_steps=WHOLE_TRAINING), TrainerControl()
+        for event in ("on_init_end", "on_train_begin"):
+            self._tell(event)
+        self._state.global_step = round(at * WHOLE_TRAINING)
+
+    def begin(self) -> None:
+        """A step begins."""
+        self._tell("on_step_begin")
+
+    def before_optimiser(self) -> None:
+        """There are gradients."""
+        self._tell("on_pre_optimizer_step")
+
+    def after_optimiser(self) -> None:
+        """The optimiser has moved; gradients are still there."""
+        self._tell("on_optimizer_step")
+
+    def end(self) -> None:
+        """The step is done."""
+        self._state.global_step += 1
+        self._tell("on_step_end")
+
+    def _tell(self, event: str) -> None:
+        for callback in self._callbacks:
+            getattr(callback, event)(self._arguments, self._state, self._control, **self._objects)

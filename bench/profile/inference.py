@@ -1,0 +1,241 @@
+"""What a trained model costs in use: scoring a split, answering one batch, writing text, merged or not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import cycle, islice
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from peft.utils import ModulesToSaveWrapper
+from torch import nn
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from parbench.bench.profile.build import Adapted
+from parbench.bench.profile.flops import count_flops
+from parbench.bench.profile.inputs import Batch, on_device, system_prompts, token_ids
+from parbench.bench.profile.measurement import (
+    DECODE,
+    DECODE_MERGED,
+    EVALUATION,
+    INFERENCE,
+    MERGE,
+    MERGED,
+    PREFILL,
+    PREFILL_MERGED,
+    SPECIALISE,
+)
+from parbench.bench.profile.workload import Order, positions
+from parbench.tasks.inference import Predictor, autocast
+
+if TYPE_CHECKING:
+    from parbench.bench.profile.clock import Recorder
+
+
+class _Rows(list[dict[str, Any]]):
+    """Prepared rows, as `parbench.tasks.inference.Rows` has them."""
+
+    def select(self, indices: Sequence[int]) -> _Rows:
+        return _Rows(self[index] for index in indices)
+
+
+def measure_evaluation(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, order: Order) -> None:
+    """Time what a run does to score rows: batches made and sent to the device, the forward pass, outputs fetched."""
+    effort, dtype = order.effort, order.workload.dtype
+    predictor = Predictor(adapted.model, None, _collate, len(batches[0]["labels"]), rec.device, dtype)
+    score = predictor.log_likelihoods if adapted.kind.generates else predictor.logits
+    with rec.phase(EVALUATION):
+        for number, batch in enumerate(islice(cycle(batches), effort.warm_up + effort.steps)):
+            rows = _Rows({name: tensor[row] for name, tensor in batch.items()} for row in range(len(batch["labels"])))
+            marks = [rec.clock.mark()]
+            score(rows)
+            marks.append(rec.clock.mark())
+            rec.clock.wait()
+            if number >= effort.warm_up:
+                rec.add(EVALUATION, rec.clock.between(marks))
+
+
+@torch.no_grad()
+def measure_inference(model: nn.Module, batches: Sequence[Batch], rec: Recorder, order: Order, phase: str) -> None:
+    """Time bare forward passes on batches that are on the device already."""
+    placed = on_device(batches, rec.device)
+    model.eval()
+    dtype, effort = order.workload.dtype, order.effort
+
+    def answer(batch: Batch) -> None:
+        # Each in a context of its own, as in use: within one, an adapter's weights are cast once for all.
+        with autocast(rec.device, dtype):
+            model(**batch)
+
+    with rec.phase(phase):
+        for batch in islice(cycle(placed), effort.warm_up):
+            answer(batch)
+        marks = [rec.clock.mark()]
+        for batch in islice(cycle(placed), effort.steps):
+            answer(batch)
+            marks.append(rec.clock.mark())
+        rec.clock.wait()
+    rec.add(phase, rec.clock.between(marks))
+
+
+def count_inference(model: nn.Module, batch: Batch, device: torch.device, dtype: str) -> int:
+    """Count the operations of a forward pass.
+
+    Gradients stay on: torch's counter stumbles without them over a module that returns a parameter (peft's GLoRA).
+    """
+    (batch,) = on_device([batch], device)
+    model.eval()
+    with autocast(device, dtype):
+        return count_flops(lambda: model(**batch))
+
+
+class _Marks(StoppingCriteria):
+    """Marks every generated token; it never stops."""
+
+    def __init__(self, rec: Recorder) -> None:
+        self._clock = rec.clock
+        self.marks: list[Any] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> Any:
+        self.marks.append(self._clock.mark())
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+@torch.no_grad()
+def measure_generation(model: nn.Module, adapted: Adapted, rec: Recorder, order: Order, merged: bool = False) -> None:
+    """Time greedy generation: up to the first token of a batch of prompts, and each token from then on."""
+    workload, effort = order.workload, order.effort
+    draw = np.random.default_rng(workload.seed)
+    shape = (workload.batch_size, prompt_length(adapted.config, order))
+    prompts = torch.from_numpy(token_ids(adapted.config.get_text_config(), shape, draw))
+    prompts = prompts.to(rec.device)
+    prefill, decode = (PREFILL_MERGED, DECODE_MERGED) if merged else (PREFILL, DECODE)
+    model.eval()
+
+    def write(tokens: int) -> list[Any]:
+        marks = _Marks(rec)
+        start = rec.clock.mark()
+        cast(Any, model).generate(
+            input_ids=prompts,
+            attention_mask=torch.ones_like(prompts),
+            min_new_tokens=tokens,
+            max_new_tokens=tokens,
+            do_sample=False,
+            pad_token_id=adapted.config.get_text_config().pad_token_id,
+            stopping_criteria=StoppingCriteriaList([marks]),
+        )
+        return [start, *marks.marks]
+
+    with rec.phase(decode), autocast(rec.device, workload.dtype):
+        write(min(2, effort.new_tokens))
+        marks = write(effort.new_tokens)
+        rec.clock.wait()
+    first, *rest = rec.clock.between(marks)
+    rec.add(prefill, [first])
+    rec.add(decode, rest)
+
+
+def prompt_length(config: Any, order: Order) -> int:
+    """Return the tokens of a prompt: the workload's, or as many as leave room for what is written after them.
+
+    Raises:
+        ValueError: there is no room for any.
+    """
+    most, new = positions(config), order.effort.new_tokens
+    length = order.workload.length if most is None else min(order.workload.length, most - new)
+    if length < 1:
+        raise ValueError(f"{order.workload.base_model} takes {most} tokens, too few to write {new}")
+    return length
+
+
+def specialised(adapted: Adapted, order: Order) -> AbstractContextManager[None]:
+    """Return the context in which an adapted model is asked: one system prompt for all, if it reads any."""
+    return adapted.reader.specialised(_prompt(adapted, order)) if adapted.reads_system_prompt else nullcontext()
+
+
+@torch.no_grad()
+def measure_specialising(adapted: Adapted, rec: Recorder, order: Order) -> None:
+    """Time how a system prompt becomes what the model is asked under, one after the other, on the device to the end."""
+    effort, marks = order.effort, []
+    prompts = system_prompts(adapted.reader.reader_config, order.workload, effort.warm_up + effort.steps).tolist()
+    with rec.phase(SPECIALISE):
+        for prompt in prompts:
+            before = rec.clock.mark()
+            with adapted.reader.specialised(prompt):
+                marks.append((before, rec.clock.mark()))
+        rec.clock.wait()
+    for pair in marks[effort.warm_up :]:
+        rec.add(SPECIALISE, rec.clock.between(pair))
+
+
+def count_specialising(adapted: Adapted, order: Order) -> int:
+    """Count the operations by which one system prompt becomes what the model is asked under."""
+
+    def work() -> None:
+        with specialised(adapted, order):
+            pass
+
+    return count_flops(work)
+
+
+def merge(adapted: Adapted, rec: Recorder, order: Order) -> nn.Module:
+    """Fold the adapter into the base weights and return the plain model; its time is noted.
+
+    What reads a system prompt reads it for that, and the time is in that of merging.
+
+    Raises:
+        ValueError: the method's code cannot, though it says so.
+    """
+    if not hasattr(adapted.model, "merge_and_unload"):
+        raise ValueError("the adapted model has no merge_and_unload")
+    prompt = [_prompt(adapted, order)] if adapted.reads_system_prompt else []
+    _unwrap_heads(adapted.model)
+    with rec.phase(MERGE, timed=True):
+        return cast(nn.Module, cast(Any, adapted.model).merge_and_unload(*prompt))
+
+
+def _unwrap_heads(model: nn.Module) -> None:
+    """Put trained heads where peft's wrappers of them are, as merging does.
+
+    peft (0.21) fails to do so for most tuners where a head has several layers, as RoBERTa's: it looks for its weight.
+    """
+    for name, module in list(model.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            parent, _, own = name.rpartition(".")
+            setattr(model.get_submodule(parent), own, module.modules_to_save[module.active_adapters[0]])
+
+
+def measure_merged(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, order: Order) -> None:
+    """Merge, and time the merged model; the adapted one is gone then."""
+    merged = merge(adapted, rec, order)
+    measure_inference(merged, batches, rec, order, MERGED)
+    if adapted.kind.generates and "generation" in order.effort.parts:
+        measure_generation(merged, adapted, rec, order, merged=True)
+
+
+def measure_unmerged(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, order: Order) -> None:
+    """Time the adapted model in use, as far as the order asks."""
+    parts = order.effort.parts
+    inputs = without_labels(batches)
+    if "evaluation" in parts:
+        measure_inference(adapted.model, inputs, rec, order, INFERENCE)
+        measure_evaluation(adapted, batches, rec, order)
+    if "generation" in parts and adapted.kind.generates:
+        measure_generation(adapted.model, adapted, rec, order)
+
+
+def _prompt(adapted: Adapted, order: Order) -> list[int]:
+    """Return the system prompt that all is asked under."""
+    prompts: list[list[int]] = system_prompts(adapted.reader.reader_config, order.workload, 1).tolist()
+    return prompts[0]
+
+
+def without_labels(batches: Sequence[Batch]) -> list[Batch]:
+    """Return batches as inference gets them."""
+    return [{name: tensor for name, tensor in batch.items() if name != "labels"} for batch in batches]
+
+
+def _collate(rows: list[dict[str, Any]]) -> Batch:
+    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}

@@ -1,0 +1,126 @@
+"""What a visit's process does."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from parbench.bench.profile.measurement import INFERENCE, LOAD, SPECIALISE, Visit
+from parbench.bench.profile.workload import Order
+from parbench.bench.record.failures import classify
+from parbench.bench.record.run_record import Status
+from parbench.bench.util.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from parbench.bench.profile.build import Adapted
+    from parbench.bench.profile.clock import Recorder
+
+# Different batches; more of them would only take memory.
+MOST_BATCHES = 8
+
+
+def do_visit(order: Order, device: torch.device) -> Visit:
+    """Measure what an order asks for, in this process, and return what was found until the end or a failure."""
+    from parbench.bench.profile.clock import Recorder
+    from parbench.bench.util import environment
+
+    visit = Visit(order, hardware=environment.hardware(device))
+    recorder = Recorder(device)
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="parbench-profile-") as folder:
+        warnings.simplefilter("ignore")
+        try:
+            _measure(visit, recorder, Path(folder))
+        except Exception as error:  # one subject that fails is a row; the others go on
+            visit.status, visit.reason = _cause(error)
+    visit.spans, visit.seconds = recorder.spans, recorder.seconds
+    return visit
+
+
+def _measure(visit: Visit, recorder: Recorder, folder: Path) -> None:
+    import torch
+
+    from parbench.bench.profile import inference as serving
+    from parbench.bench.profile.build import Steps, build
+    from parbench.bench.profile.energy import obstacle
+    from parbench.bench.profile.inputs import checksum, make_batches, with_system_prompts
+    from parbench.bench.profile.training import Stepper, count_training, measure_training, trace_training
+
+    order, device = visit.order, recorder.device
+    workload, effort = order.workload, order.effort
+    if order.limit_bytes is not None and device.type == "cuda":
+        whole = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, order.limit_bytes / whole), device)
+    with recorder.phase(LOAD, timed=True):
+        adapted = build(order, device)
+    visit.ledger = adapted.ledger
+    batches = make_batches(adapted.config, adapted.kind, workload, min(MOST_BATCHES, max(1, effort.steps)))
+    visit.batches = checksum(batches)
+    trained = batches
+    if adapted.reads_system_prompt:
+        trained = with_system_prompts(batches, adapted.reader.reader_config, workload)
+        visit.notes.append(
+            f"reads a system prompt of {workload.system_prompt_tokens} tokens with each example that it is trained on, "
+            "and in use one before all others; the methods that read none are not given it"
+        )
+    if "training" in effort.parts:
+        optimiser = adapted.optimiser()
+        stepper = Stepper(adapted, optimiser, Steps(adapted, optimiser, workload.at, folder), workload.dtype)
+        visit.joules = measure_training(stepper, trained, recorder, order)
+        if (why := obstacle(device)) is not None:
+            visit.notes.append(why)
+        if order.counts:
+            with _noted(visit, "cannot be counted"):
+                visit.breakdown, visit.flops = count_training(stepper, trained[0], device)
+            stepper.free()
+        if order.trace is not None:
+            trace_training(stepper, trained[0], device, order.trace)
+        # What training leaves behind is not what serving needs.
+        del stepper, optimiser
+    if "generation" in effort.parts and adapted.kind.generates:
+        visit.prompt_tokens = serving.prompt_length(adapted.config, order)
+    inputs = serving.without_labels(batches)
+    if adapted.reads_system_prompt and "evaluation" in effort.parts:
+        serving.measure_specialising(adapted, recorder, order)
+        if order.counts:
+            visit.flops[SPECIALISE] = serving.count_specialising(adapted, order)
+    with serving.specialised(adapted, order):
+        serving.measure_unmerged(adapted, batches, recorder, order)
+        if order.counts and "evaluation" in effort.parts:
+            with _noted(visit, "inference cannot be counted"):
+                visit.flops[INFERENCE] = serving.count_inference(adapted.model, inputs[0], device, workload.dtype)
+    if "merging" in effort.parts and order.subject.expression is not None:
+        _merge(visit, adapted, inputs, recorder)
+
+
+def _merge(visit: Visit, adapted: Adapted, inputs: list[dict[str, torch.Tensor]], recorder: Recorder) -> None:
+    from parbench.bench.profile.inference import measure_merged
+
+    if not adapted.mergeable:
+        visit.notes.append("cannot be merged")
+        return
+    with _noted(visit, "merging fails"):
+        measure_merged(adapted, inputs, recorder, visit.order)
+
+
+@contextmanager
+def _noted(visit: Visit, what: str) -> Iterator[None]:
+    """Make a note of a fault in what a method may do without: the rest of its visit stands."""
+    try:
+        yield
+    except Exception as error:  # whatever a method's code raises
+        visit.notes.append(f"{what}: {_cause(error)[1]}")
+
+
+def _cause(error: Exception) -> tuple[Status, str]:
+    if isinstance(error, UserError):
+        return Status.ERROR, str(error)
+    status, reason = classify(error)
+    if status is not Status.OUT_OF_MEMORY:
+        return status, reason
+    return status, "the machine has not the memory" if "DefaultCPUAllocator" in reason else reason.partition(". ")[0]

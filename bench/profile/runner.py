@@ -1,0 +1,189 @@
+"""Rounds of visits, and the search for the largest batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from parbench.bench.models.catalogue import find_model
+from parbench.bench.profile.machine_load import Surroundings, look_around
+from parbench.bench.profile.measurement import Visit
+from parbench.bench.profile.process import measure_apart
+from parbench.bench.profile.result import Largest, Profile
+from parbench.bench.profile.workload import Effort, Order, Subject, Workload, kind_of
+from parbench.bench.record.run_record import Status
+from parbench.bench.util import environment
+from parbench.bench.util.errors import UserError
+
+# No batch above this is tried.
+MOST_EXAMPLES = 1 << 16
+
+Measure = Callable[[Order], Visit]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be profiled.
+
+    Attributes:
+        batches: examples per step, one set of rounds each.
+        limit_bytes: memory that a visit may use; ``None`` is what the device has.
+        traces: folder for a trace of each subject.
+        force: go on where others compute on the device.
+    """
+
+    subjects: tuple[Subject, ...]
+    workload: Workload
+    effort: Effort
+    batches: tuple[int, ...]
+    rounds: int
+    limit_bytes: int | None = None
+    traces: Path | None = None
+    force: bool = False
+
+
+def run_profile(request: Request, say: Say, measure: Measure = measure_apart, find_largest: bool = False) -> Profile:
+    """Visit every subject in every round.
+
+    Args:
+        say: told what happens.
+        measure: does a visit.
+        find_largest: also search the largest batch of each subject.
+
+    Raises:
+        UserError: others compute on the device, and ``force`` is not given.
+    """
+    started = environment.now()
+    looks: list[Surroundings] = []
+    visits = list(_visits(request, say, measure, looks))
+    largest = []
+    if find_largest:
+        for subject in request.subjects:
+            if any(_failed(visit, subject) for visit in visits):
+                continue  # it has a row that says why
+            largest.append(largest_batch(request, subject, measure))
+            say(f"{subject.name}: the largest batch is {largest[-1].batch}")
+    git = environment.git_state()
+    base_model = find_model(request.workload.base_model)
+    return Profile(
+        base_model=base_model.name,
+        workload=replace(request.workload, batch_size=request.batches[0]),
+        effort=request.effort,
+        tokens=request.workload.length if kind_of(base_model).modality == "text" else 1,
+        subjects=request.subjects,
+        batches=request.batches,
+        rounds=request.rounds,
+        started=started,
+        finished=environment.now(),
+        command=environment.command(),
+        versions=environment.versions(),
+        git_commit=git.commit,
+        git_dirty=git.dirty,
+        visits=visits,
+        surroundings=looks,
+        largest=largest,
+    )
+
+
+def _visits(request: Request, say: Say, measure: Measure, looks: list[Surroundings]) -> Iterator[Visit]:
+    seen: dict[int, str] = {}
+    for batch in request.batches:
+        failed: set[str] = set()
+        for number in range(request.rounds):
+            _look(request, say, looks)
+            for subject in in_turn(request.subjects, number):
+                if subject.name in failed:
+                    continue
+                visit = _visit(request, subject, batch, number, measure)
+                if visit.batches and seen.setdefault(batch, visit.batches) != visit.batches:
+                    raise RuntimeError(f"{subject.name} was given other batches than those before it")
+                if visit.status is not Status.OK:
+                    failed.add(subject.name)
+                say(_line(visit, batch, number))
+                yield visit
+
+
+def in_turn(subjects: Sequence[Subject], number: int) -> list[Subject]:
+    """Return the order of a round: forwards and backwards in turn, so that a steady drift cancels."""
+    return list(subjects if number % 2 == 0 else reversed(subjects))
+
+
+def _visit(request: Request, subject: Subject, batch: int, number: int, measure: Measure) -> Visit:
+    trace = None
+    if request.traces is not None and number == 0 and batch == request.batches[0]:
+        trace = str(request.traces / f"{_file_name(subject.name)}.json")
+    order = Order(
+        subject,
+        replace(request.workload, batch_size=batch),
+        request.effort,
+        round=number,
+        counts=number == 0,
+        limit_bytes=request.limit_bytes,
+        trace=trace,
+    )
+    if subject.refusal:
+        return Visit(order, Status.SKIPPED, subject.refusal)
+    return measure(order)
+
+
+def largest_batch(
+    request: Request, subject: Subject, measure: Measure = measure_apart, most: int = MOST_EXAMPLES
+) -> Largest:
+    """Find the largest batch of which a training step fits, by doubling and bisection, each try in a fresh process.
+
+    What is found is within 1 % of the smallest batch that does not fit: memory is not more exact than that.
+
+    Raises:
+        UserError: a try fails for another reason than memory.
+    """
+    effort = Effort(steps=1, warm_up=1, parts=("training",))
+    tried: dict[int, Visit] = {}
+
+    def fits(batch: int) -> bool:
+        workload = replace(request.workload, batch_size=batch)
+        order = Order(subject, workload, effort, counts=False, limit_bytes=request.limit_bytes)
+        tried[batch] = measure(order)
+        if tried[batch].status not in (Status.OK, Status.OUT_OF_MEMORY):
+            raise UserError(f"{subject.name} cannot train on {batch} examples: {tried[batch].reason}")
+        return tried[batch].status is Status.OK
+
+    low, high = 0, 1
+    while high <= most and fits(high):
+        low, high = high, 2 * high
+    if high > most:
+        return Largest(subject, low, None, "", _tries(tried))
+    while high - low > max(1, low // 100):
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return Largest(subject, low, high, tried[high].reason or "", _tries(tried))
+
+
+def _failed(visit: Visit, subject: Subject) -> bool:
+    """Tell whether a subject cannot be visited at all; for want of memory at some batch is another matter."""
+    return visit.order.subject == subject and visit.status not in (Status.OK, Status.OUT_OF_MEMORY)
+
+
+def _tries(tried: dict[int, Visit]) -> tuple[tuple[int, bool], ...]:
+    return tuple((batch, visit.status is Status.OK) for batch, visit in tried.items())
+
+
+def _look(request: Request, say: Say, looks: list[Surroundings]) -> None:
+    look = look_around(torch.device(request.workload.device))
+    looks.append(look)
+    if look.others and not request.force:
+        raise UserError(f"{look.complaint}; wait for them to end, choose another --device, or give --force")
+    if look.complaint and len([before for before in looks if before.complaint]) == 1:
+        say(f"WARNING: {look.complaint}")
+
+
+def _line(visit: Visit, batch: int, number: int) -> str:
+    done = "done" if visit.status is Status.OK else f"{visit.status.replace('_', ' ')}, {visit.reason}"
+    return f"round {number + 1}, batch {batch}: {visit.order.subject.name}: {done} ({visit.wall:.1f} s)"
+
+
+def _file_name(name: str) -> str:
+    return "".join(character if character.isalnum() or character in "-_.+" else "_" for character in name)

@@ -1,0 +1,1 @@
+"""What a run leaves: its spec, its record, and what identifies them."""

@@ -1,0 +1,1 @@
+"""The folder of records: files, leases, log, status, cleaning and archives."""

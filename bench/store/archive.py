@@ -1,0 +1,251 @@
+"""Takes records from one store into another, as a file or from folder to folder; nothing is lost on the way.
+
+A file is a gzipped tar of ``runs/RUN_ID/...`` with nothing in it but files and folders. What comes in was written by
+others: every record and every file beside it is checked, and a link, or a path that leads elsewhere, refuses the whole.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import shutil
+import tarfile
+import uuid
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from parbench.bench.record.run_record import RunRecord, to_json
+from parbench.bench.store.layout import ADAPTER
+from parbench.bench.store.leases import Claims
+from parbench.bench.store.store import Store, Unreadable, checksums
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.file_errors import writable
+from parbench.bench.util.files import explained
+
+_PIECE = 2**20
+_RUN_ID = re.compile(r"[0-9a-f]{16}")
+
+
+# Which of two records of one run is kept.
+Take = Literal["ours", "theirs"]
+
+
+@dataclass
+class Exported:
+    """What went into a file.
+
+    Attributes:
+        runs: number of records.
+        left_out: what cannot be read, with why.
+    """
+
+    runs: int = 0
+    left_out: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Imported:
+    """What became of the records that came, by run id or in words.
+
+    Attributes:
+        new: taken.
+        same: there already.
+        replaced: taken in place of ours, which was moved aside: as asked, or because ours lacks files.
+        kept: ours was kept, as asked.
+        conflicts: ours is another, and nothing was asked: left alone.
+        refused: not whole, or being done here at the moment.
+    """
+
+    new: list[str] = field(default_factory=list)
+    same: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+
+def export(store: Store, file: Path, adapters: bool = True) -> Exported:
+    """Write the records of a store, and the files beside them, into a file.
+
+    Raises:
+        UserError: there are no records, or the file is there already or cannot be written.
+    """
+    store.require()
+    if file.exists():
+        raise UserError(f'"{file}" is there already; name another file, or delete it')
+    done = Exported()
+    temporary = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
+    try:
+        with writable(file), tarfile.open(temporary, "w:gz", compresslevel=6) as archive:
+            for record in store.scan():
+                if isinstance(record, Unreadable):
+                    done.left_out.append(str(record))
+                elif fault := _fault(store.runs / record.run_id, record):
+                    done.left_out.append(f"{store.runs / record.run_id} {fault}")
+                else:
+                    _add(archive, store.runs / record.run_id, adapters)
+                    done.runs += 1
+        with writable(file):
+            os.replace(temporary, file)
+    finally:
+        # Where it could not be made, nor can it be removed.
+        if temporary.exists():
+            temporary.unlink()
+    return done
+
+
+def take_in(source: Path, store: Store, take: Take | None = None) -> Imported:
+    """Take the records of a file, or of another store, into a store.
+
+    Args:
+        take: which of two different records of one run is kept; none unless asked. One of ours that cannot be read is
+            replaced in any case, and moved aside.
+
+    Raises:
+        UserError: the source is neither, is unsafe, or the store cannot be written to.
+    """
+    if source.is_dir():
+        theirs = Store(source)
+        theirs.require()
+        store.prepare()
+        return _merge(theirs, store, take)
+    if not source.is_file():
+        raise UserError(f'there is no "{source}"; name a file of bench export, or a store')
+    store.prepare()
+    with _unpacked(source, store) as theirs:
+        return _merge(theirs, store, take)
+
+
+def _add(archive: tarfile.TarFile, folder: Path, adapters: bool) -> None:
+    for path in sorted(folder.rglob("*")):
+        name = PurePosixPath("runs", folder.name, *path.relative_to(folder).parts)
+        if path.is_file() and (adapters or name.parts[2] != ADAPTER):
+            archive.add(path, str(name), recursive=False, filter=_anonymous)
+
+
+def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Leave out who the files belong to here."""
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    entry.mode = 0o644
+    return entry
+
+
+@contextmanager
+def _unpacked(file: Path, store: Store) -> Iterator[Store]:
+    """Unpack a file beside the records, on the same file system; it is gone after the block."""
+    staging = store.root / f".import-{uuid.uuid4().hex}"
+    try:
+        with explained(staging):
+            (staging / "runs").mkdir(parents=True)
+            try:
+                with gzip.open(file) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+                    for entry in archive:
+                        _check(entry, file)
+                        archive.extract(entry, staging, filter="data")
+                    while stream.read(_PIECE):  # to where the checksum of the whole is
+                        pass
+            except UserError:
+                raise
+            except (tarfile.TarError, EOFError, ValueError, OSError, zlib.error) as error:
+                if isinstance(error, OSError) and error.errno is not None:  # the disk's, not the file's
+                    raise
+                raise UserError(f'"{file}" is no whole file of bench export: {error}') from error
+        yield Store(staging)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _check(entry: tarfile.TarInfo, file: Path) -> None:
+    parts = PurePosixPath(entry.name).parts
+    plain = entry.isreg() or entry.isdir()
+    home = parts[:1] == ("runs",) and all(map(_RUN_ID.fullmatch, parts[1:2])) and ".." not in parts
+    if not plain or not home:
+        raise UserError(
+            f'"{file}" holds "{entry.name}", which is {"not in the folder of a run" if plain else "no plain file"}; '
+            "nothing of it was taken"
+        )
+
+
+def _merge(theirs: Store, store: Store, take: Take | None) -> Imported:
+    done, claims = Imported(), Claims(store.root)
+    for record in theirs.scan():
+        if isinstance(record, Unreadable):
+            done.refused.append(f"{record.path.relative_to(theirs.root)} {record.reason}")
+            continue
+        run_id, folder = record.run_id, theirs.runs / record.run_id
+        if fault := _fault(folder, record):
+            done.refused.append(f"runs/{run_id} {fault}")
+        elif not claims.take(run_id):
+            done.refused.append(f"runs/{run_id} is being done here at the moment; import again when it is done")
+        else:
+            try:
+                _take_one(folder, record, store, take, done)
+            finally:
+                claims.release(run_id)
+    return done
+
+
+def _take_one(folder: Path, record: RunRecord, store: Store, take: Take | None, done: Imported) -> None:
+    run_id, ours = record.run_id, store.load(record.run_id)
+    if ours is None:
+        _copy(folder, store)
+        done.new.append(run_id)
+    elif isinstance(ours, Unreadable) or (_is_same(ours, record) and _lacks_adapter(store.runs / run_id, folder)):
+        _copy(folder, store)
+        done.replaced.append(run_id)
+    elif _is_same(ours, record):
+        done.same.append(run_id)
+    elif take == "theirs":
+        _copy(folder, store)
+        done.replaced.append(run_id)
+    elif take == "ours":
+        done.kept.append(run_id)
+    else:
+        done.conflicts.append(f"{run_id} {record.spec}: ours {_outcome(ours)}, theirs {_outcome(record)}")
+
+
+def _is_same(ours: RunRecord, theirs: RunRecord) -> bool:
+    return to_json(ours) == to_json(theirs)
+
+
+def _lacks_adapter(ours: Path, theirs: Path) -> bool:
+    return (theirs / ADAPTER).is_dir() and not (ours / ADAPTER).is_dir()
+
+
+def _outcome(record: RunRecord) -> str:
+    what = f"{record.primary} {record.score:.4f}" if record.score is not None else record.status.replace("_", " ")
+    return f"{what} of {record.provenance.finished}"
+
+
+def _copy(folder: Path, store: Store) -> None:
+    """Put a run's folder into a store, all of it or nothing; what is there is moved aside."""
+    staging = store.root / f".import-{uuid.uuid4().hex}"
+    with explained(staging):
+        try:
+            shutil.copytree(folder, staging)
+            if (store.runs / folder.name).exists():
+                store.move_aside(folder.name)
+            os.replace(staging, store.runs / folder.name)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _fault(folder: Path, record: RunRecord) -> str | None:
+    """Return what is wrong with the files beside a record, if anything; adapters may have been left out."""
+    if link := next((path for path in folder.rglob("*") if path.is_symlink()), None):
+        return f'holds a link, "{link.relative_to(folder)}"'
+    found = checksums(folder)
+    for name in sorted({*found, *record.files}):
+        if name not in record.files:
+            return f'holds "{name}", which its record does not know'
+        if name not in found and PurePosixPath(name).parts[0] != ADAPTER:
+            return f'lacks "{name}"'
+        if name in found and found[name] != record.files[name]:
+            return f'holds "{name}" changed (its checksum does not match)'
+    return None

@@ -1,0 +1,123 @@
+"""Finds and removes what a store does not need: never a record, nor anything that was moved aside."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from parbench.bench.execute.slurm import FOLDER as SLURM
+from parbench.bench.store.leases import Claims
+from parbench.bench.store.store import Store
+from parbench.bench.util.files import explained
+
+_RUN_ID = re.compile(r"[0-9a-f]{16}")
+# What writing a file at once leaves behind where it was cut off, see `parbench.bench.util.files.write_atomically`.
+_TEMPORARY = re.compile(r"\.(.+-[0-9a-f]{32}|import-[0-9a-f]{32})")
+_OLD_SECONDS = 24 * 3600.0
+_SLURM_DONE = "_0_result.pkl"
+
+
+@dataclass(frozen=True)
+class Waste:
+    """Something to remove.
+
+    Attributes:
+        path: a file or a folder.
+        why: nobody needs it.
+        size: in bytes, of all files in it.
+        run_id: whose it is: it is removed only while nobody else is at the run.
+    """
+
+    path: Path
+    why: str
+    size: int
+    run_id: str | None = None
+
+    def __str__(self) -> str:
+        size = f"{self.size / 2**20:,.1f} MiB" if self.size >= 2**20 else f"{self.size:,} bytes"
+        return f"{self.path} ({size}): {self.why}"
+
+
+def find_waste(store: Store, unfinished: bool = False) -> Iterator[Waste]:
+    """Yield what can be removed.
+
+    Args:
+        unfinished: also the checkpoints of runs that were cut off, or given up for their time, and that nobody is at;
+            they would begin anew.
+    """
+    claims = Claims(store.root)
+    yield from _workspaces(store, claims, unfinished)
+    for run_id in claims.stale():
+        path = claims.path(run_id)
+        yield Waste(path, "a claim of a process that is gone", _size(path), run_id)
+    for folder in (store.root, store.root / "claims"):
+        for path in _entries(folder):
+            if _TEMPORARY.fullmatch(path.name) and _is_old(path):
+                yield Waste(path, "left by a write that was cut off", _size(path))
+    for result in _entries(store.root / SLURM):
+        if not result.name.endswith(_SLURM_DONE) or not _is_old(result):
+            continue
+        job = result.name.removesuffix(_SLURM_DONE)
+        for name in (f"{job}_submitted.pkl", f"{job}_0_log.out", f"{job}_0_log.err", result.name):
+            if (path := result.with_name(name)).is_file():
+                yield Waste(path, "of a Slurm job that is over", _size(path))
+
+
+def remove(waste: Waste, store: Store) -> bool:
+    """Remove what was found; tell whether it is gone: what somebody has begun to use since stays.
+
+    Raises:
+        UserError: the store does not let it.
+    """
+    claims = Claims(store.root)
+    with explained(waste.path):
+        if waste.run_id is None:
+            _delete(waste.path)
+            return True
+        if waste.path == claims.path(waste.run_id):
+            return claims.drop_stale(waste.run_id)
+        if not claims.take(waste.run_id):
+            return False
+        try:
+            _delete(waste.path)
+        finally:
+            claims.release(waste.run_id)
+    return True
+
+
+def _workspaces(store: Store, claims: Claims, unfinished: bool) -> Iterator[Waste]:
+    for folder in _entries(store.work):
+        # Of what is not ours nothing is known.
+        if not _RUN_ID.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
+            continue
+        done = store.is_done(folder.name)
+        if not (done or unfinished) or claims.holder(folder.name) is not None:
+            continue
+        why = "its run is done" if done else "its run was cut off and nobody is at it"
+        yield Waste(folder, f"checkpoints; {why}", _size(folder), folder.name)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _is_old(path: Path) -> bool:
+    """Tell whether nobody can be writing a file any more, whatever the clocks of several machines say."""
+    return time.time() - path.lstat().st_mtime > _OLD_SECONDS
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder; of a link, its own."""
+    files = path.rglob("*") if path.is_dir() and not path.is_symlink() else [path]
+    return sum(found.lstat().st_size for found in files if found.is_symlink() or found.is_file())
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,107 @@
+"""How a store stands: what is done, at work, cut off, failed, stale or in nobody's way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from parbench.bench.record.run_record import Status
+from parbench.bench.store.leases import Claim, Claims
+from parbench.bench.store.log import LOG, read_log
+from parbench.bench.store.staleness import Newest, stale_reasons
+from parbench.bench.store.store import Store, Unreadable
+
+EXAMPLES = 20
+# As bench.train marks a checkpoint that was saved to the end; to ask it would import torch.
+_COMPLETE = "checkpoint-*/complete.json"
+
+
+@dataclass
+class Named:
+    """Runs of one kind: how many there are, and the first of them in words."""
+
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, text: str, kept: int) -> None:
+        """Count one."""
+        self.count += 1
+        if len(self.examples) < kept:
+            self.examples.append(text)
+
+
+@dataclass
+class Standing:
+    """What is in a store.
+
+    Attributes:
+        statuses: number of records by status.
+        at_work: runs that a living process is at.
+        unfinished: runs that were cut off, with their step.
+        failed: records that say why.
+        stale: records that the present source would not make again, with why.
+        superseded: records that a newer one differs from in code or revisions only.
+        unreadable: what is in the store and cannot be read.
+    """
+
+    statuses: Counter[Status] = field(default_factory=Counter)
+    at_work: Named = field(default_factory=Named)
+    unfinished: Named = field(default_factory=Named)
+    failed: Named = field(default_factory=Named)
+    stale: Named = field(default_factory=Named)
+    superseded: Named = field(default_factory=Named)
+    unreadable: Named = field(default_factory=Named)
+
+
+def look(store: Store, kept: int = EXAMPLES) -> Standing:
+    """Look through a store once.
+
+    Args:
+        kept: of each kind, so many are kept in words; all are counted. Memory grows by some hundred bytes a record.
+    """
+    found, newest = Standing(), Newest()
+    for record in store.scan():
+        if isinstance(record, Unreadable):
+            found.unreadable.add(str(record), kept)
+            continue
+        found.statuses[record.status] += 1
+        newest.add(record)
+        name = f"{record.run_id} {record.spec}"
+        if record.status not in (Status.OK, Status.SKIPPED):
+            found.failed.add(f"{name}: {record.status.replace('_', ' ')}, {record.reason}", kept)
+        if reasons := stale_reasons(record.spec):
+            found.stale.add(f"{name}: {', '.join(reasons)}", kept)
+    for run_id, newer in newest.superseded():
+        found.superseded.add(f"{run_id} by {newer}", kept)
+    claims = Claims(store.root).living()
+    for run_id, claim in claims.items():
+        found.at_work.add(f"{run_id}{_called(store, run_id)}: {_who(claim)}", kept)
+    for run_id in _cut_off(store, claims):
+        found.unfinished.add(f"{run_id}{_called(store, run_id)}: {_how_far(store, run_id)}", kept)
+    return found
+
+
+def _cut_off(store: Store, claims: dict[str, Claim]) -> Iterator[str]:
+    if not store.work.is_dir():
+        return
+    for folder in sorted(store.work.iterdir()):
+        if folder.is_dir() and folder.name not in claims and not store.is_done(folder.name):
+            yield folder.name
+
+
+def _called(store: Store, run_id: str) -> str:
+    """Return what a run without a record is called, as far as its log knows."""
+    began = next((entry for entry in read_log(store.work / run_id / LOG) if entry.get("event") == "began"), None)
+    return f" {began['message']}" if began else ""
+
+
+def _who(claim: Claim) -> str:
+    pids = ", ".join(str(process.pid) for process in claim.processes)
+    host = claim.host.split()[0] if claim.host.split() else "?"
+    return f"process {pids} on {host} since {claim.since:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _how_far(store: Store, run_id: str) -> str:
+    steps = [int(path.parent.name.rpartition("-")[2]) for path in (store.work / run_id).glob(_COMPLETE)]
+    return f"goes on from step {max(steps)}" if steps else "has no checkpoint yet"

@@ -1,0 +1,180 @@
+"""Trains an adapted model and applies it: everything here changes results, so its source is part of a run's identity.
+
+The loop is transformers' `Trainer`; only the loss is our own (see `TaskTrainer`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from parbench.bench.train.best_epoch import BestEpoch
+from parbench.bench.train.callbacks import (
+    Augmented,
+    OnStep,
+    _Clock,
+    _Complete,
+    _CountTrainable,
+    _EpochEnds,
+    _EpochStarts,
+    _Progress,
+    _Stopping,
+)
+from parbench.bench.train.checkpoints import COMPLETE, _keep_to, last_checkpoint
+from parbench.bench.train.settings import TrainingSettings
+from parbench.bench.train.trainer import TaskTrainer
+from parbench.methods.base import ParameterGroup
+from parbench.tasks.base import Collate, Task
+from parbench.tasks.inference import Rows
+
+
+class StoppedError(RuntimeError):
+    """Training was asked to stop, and has saved a checkpoint to go on from."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves besides the model.
+
+    Attributes:
+        steps: optimiser steps, those before an interruption included.
+        seconds: wall clock of those steps.
+        trainable: numbers that the last step could change, the head's included.
+        history: the logged losses and learning rates, and the scores of every epoch where there are some.
+    """
+
+    steps: int
+    seconds: float
+    trainable: int
+    history: list[dict[str, float]]
+
+
+@dataclass
+class Job:
+    """One training: what is trained, on what, and how.
+
+    Attributes:
+        data: prepared rows of the training split; of other splits, nothing but scores ever gets here.
+        workspace: folder for checkpoints; a complete one found there is resumed from.
+        stop: asked after every step whether to save and stop.
+        best_epoch: scores the model after every epoch, where an epoch is chosen.
+    """
+
+    model: nn.Module
+    groups: Sequence[ParameterGroup]
+    callbacks: Sequence[TrainerCallback]
+    task: Task
+    data: Rows
+    collate: Collate
+    settings: TrainingSettings
+    seed: int
+    device: torch.device
+    workspace: Path
+    on_step: OnStep = field(default=lambda done, total, loss: None)
+    stop: Callable[[], bool] = field(default=lambda: False)
+    best_epoch: BestEpoch | None = None
+
+
+def train(job: Job) -> Trained:
+    """Train ``job.model`` in place.
+
+    Raises:
+        DivergedError: the loss became infinite or no number.
+        StoppedError: ``job.stop`` said so before the last step.
+    """
+    clock = _Clock()
+    count = _CountTrainable()
+    epochs = [_EpochEnds(job.best_epoch, _steps_per_epoch(job), clock)] if job.best_epoch else []
+    starts = [_EpochStarts(job.data, _steps_per_epoch(job))] if isinstance(job.data, Augmented) else []
+    stopping = _Stopping(job.stop)
+    trainer = TaskTrainer(
+        model=job.model,
+        args=_arguments(job),
+        train_dataset=job.data,
+        data_collator=job.collate,
+        optimizers=(_optimiser(job), None),
+        callbacks=[clock, count, _Progress(job.on_step), *starts, *epochs, stopping, *job.callbacks, _Complete(clock)],
+    )
+    trainer.task_loss = partial(job.task.loss, label_smoothing=job.settings.label_smoothing)
+    # What is printed is the command line's business.
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    checkpoint = last_checkpoint(job.workspace)
+    if checkpoint is not None:
+        clock.seconds_before = json.loads((checkpoint / COMPLETE).read_text())["seconds"]
+    if job.best_epoch:
+        job.best_epoch.begin(checkpoint)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.raise_if_diverged()
+    if stopping.stopped:
+        raise StoppedError(f"stopped at step {trainer.state.global_step}")
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    if job.best_epoch:
+        history = sorted([*history, *job.best_epoch.history], key=lambda entry: entry["step"])
+    return Trained(trainer.state.global_step, clock.seconds, count.numbers, history)
+
+
+# transformers' names: its "constant" has no warm-up.
+_SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+
+
+def _warmup_steps(settings: TrainingSettings, steps: int) -> int:
+    return round(settings.warmup_ratio * steps) if settings.warmup_steps is None else settings.warmup_steps
+
+
+def _arguments(job: Job) -> TrainingArguments:
+    settings = job.settings
+    steps = settings.max_steps or max(1, round((settings.epochs or 0.0) * _steps_per_epoch(job)))
+    arguments = TrainingArguments(
+        output_dir=str(job.workspace),
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        activation_checkpointing=settings.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
+        max_grad_norm=settings.max_gradient_norm,
+        warmup_steps=_warmup_steps(settings, steps),
+        lr_scheduler_type=_SCHEDULES[settings.schedule],
+        bf16=settings.precision == "bfloat16",
+        seed=job.seed,
+        data_seed=job.seed,
+        use_cpu=job.device.type == "cpu",
+        logging_steps=max(1, steps // 50),
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=settings.checkpoint_steps,
+        save_total_limit=2,
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=True,
+        label_names=["labels"],
+    )
+    if job.device.type == "cuda":
+        _keep_to(job.device, arguments)
+    return arguments
+
+
+def _steps_per_epoch(job: Job) -> int:
+    return -(-len(job.data) // (job.settings.batch_size * job.settings.gradient_accumulation))
+
+
+def _optimiser(job: Job) -> torch.optim.Optimizer:
+    groups = [
+        {
+            "params": list(group.parameters),
+            "lr": group.learning_rate,
+            "weight_decay": job.settings.weight_decay if group.weight_decay is None else group.weight_decay,
+            "name": group.name,
+        }
+        for group in job.groups
+        if group.parameters
+    ]
+    return torch.optim.AdamW(groups)

@@ -1,0 +1,103 @@
+"""The trainer: the loss, the optimiser step and the order of a task's batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, Trainer
+
+from parbench.bench.util.errors import DivergedError
+from parbench.tasks.inference import IGNORED
+
+
+class TaskTrainer(Trainer):
+    """A `Trainer` with the task's own loss.
+
+    transformers' classification heads ignore the number of items of an accumulated batch, while `Trainer` relies on
+    them to divide by it: loss and gradients come out multiplied by the accumulation steps for some architectures and
+    not for others. With the loss computed here, as a mean over the labels of all forward passes of an optimiser step,
+    all agree, whether a batch is accumulated or not, and however its labels are spread over the forward passes.
+    """
+
+    loss_is_scaled_for_ga = True
+    task_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        # Kept on the device, so that watching the loss costs no synchronisation.
+        self._first_bad_step = torch.full((), -1, device=self.args.device)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Return the task's loss over the forward pass's labels, as a share of that over all ``num_items_in_batch``.
+
+        To it comes the method's own loss, if the outputs have one (see `parbench.methods.base.Method`).
+        """
+        labels = inputs["labels"]
+        outputs = model(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
+        loss = self.task_loss(outputs.logits, labels)
+        if (auxiliary := getattr(outputs, "auxiliary_loss", None)) is not None:
+            loss = loss + auxiliary.to(loss.device)
+        if num_items_in_batch is not None:
+            loss = loss * (_count_labels(labels) / num_items_in_batch)
+        bad = ~torch.isfinite(loss.detach()) & (self._first_bad_step < 0)
+        self._first_bad_step = torch.where(bad, self.state.global_step + 1, self._first_bad_step)
+        return (loss, outputs) if return_outputs else loss
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
+        """Return the batches of one optimiser step: none where a training is resumed from its very last one.
+
+        `Trainer` would do one step too many before it finds out that nothing is left to do.
+        """
+        if self.state.global_step >= self.state.max_steps:
+            return [], None
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
+        # transformers counts only for models that take the count, and otherwise divides by the number of passes.
+        return torch.stack([_count_labels(batch["labels"]) for batch in batch_samples]).sum().to(device)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Save a checkpoint under the names that it is read back by.
+
+        ``save_pretrained`` writes some architectures (ViT, DINOv2) under the names of older versions, for the hub's
+        sake; `Trainer` resumes by today's, and leaves what it does not find as it is, with no more than a warning.
+        """
+        if isinstance(self.model, PreTrainedModel):
+            save = self.model.save_pretrained
+            self.model.save_pretrained = partial(save, save_original_format=False)  # type: ignore[method-assign]
+            try:
+                super()._save(output_dir, state_dict)
+            finally:
+                del self.model.save_pretrained
+        else:
+            super()._save(output_dir, state_dict)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, and stop a run whose loss is no longer a number."""
+        self.raise_if_diverged()
+        super().log(logs, start_time)
+
+    def raise_if_diverged(self) -> None:
+        """Raise where a loss was not finite.
+
+        Raises:
+            DivergedError: names the optimiser step.
+        """
+        step = int(self._first_bad_step)
+        if step >= 0:
+            raise DivergedError(f"the loss was not finite at step {step}")
+
+
+def _count_labels(labels: torch.Tensor) -> torch.Tensor:
+    """Return the labels that the loss counts; of a sequence, nothing predicts the first."""
+    return ((labels if labels.dim() == 1 else labels[:, 1:]) != IGNORED).sum()

@@ -1,0 +1,249 @@
+"""A study: the trials of one method on one task and base model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from parbench.bench.plan.overrides import Overrides
+from parbench.bench.plan.planned_run import PlannedRun
+from parbench.bench.plan.planner import make_plan, refuse_shared_seeds
+from parbench.bench.plan.suite import Suite
+from parbench.bench.train.protocol import Purpose
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.validation import validated
+from parbench.methods import find_method
+from parbench.methods.base import Dimension, Method, Setting
+from parbench.methods.expression import MethodChoice
+from parbench.tasks.data.lock import RevisionLock
+
+if TYPE_CHECKING:
+    import optuna
+
+Sampler = Literal["tpe", "random"]
+
+SELECTION_SEEDS = (1001, 1002)
+SAMPLER_SEED = 0
+
+UPDATE_STEP = "update_step"
+# Tuned for every method over the same range. It holds the published values (methods/presets) but for four of C3A's,
+# which are below 1e-5: at such rates a new head hardly moves.
+HEAD = Dimension("head_learning_rate", 1e-4, 1e-1)
+
+# An optimum in the outer 5 % of a range, on its logarithmic scale, may lie beyond it.
+EDGE = 0.05
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What every method gets alike.
+
+    Attributes:
+        trials: settings tried per method and task.
+        seeds: runs per trial; never those of a report.
+        sampler: ``tpe``, optuna's tree-structured Parzen estimator, whose first ten trials are random; or ``random``.
+    """
+
+    trials: int
+    seeds: tuple[int, ...] = SELECTION_SEEDS
+    sampler: Sampler = "tpe"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A setting that was tried.
+
+    Attributes:
+        number: from 0.
+        point: what was drawn, by dimension.
+        changes: the fields of the method's setting that follow from it.
+        score: mean over the seeds of the primary metric on the selection split; ``None`` where a run failed.
+        reason: why there is no score, in words.
+    """
+
+    number: int
+    point: Mapping[str, float]
+    changes: Mapping[str, float]
+    score: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """The tuning of one method on one task.
+
+    Attributes:
+        runs: one run a seed, in the setting that the trials start from.
+    """
+
+    runs: tuple[PlannedRun, ...]
+
+    @property
+    def method(self) -> Method[Any]:
+        """What is tuned."""
+        return self.runs[0].method
+
+    @property
+    def task(self) -> str:
+        """Name of the task it is tuned on."""
+        return self.runs[0].spec.task
+
+    @cached_property
+    def space(self) -> tuple[Dimension, ...]:
+        """The method's own dimensions, and the head's learning rate where that is not one of them."""
+        own = self.method.search_space
+        if not self.runs[0].task.head.is_new:  # there is nothing that this rate would move
+            return tuple(dimension for dimension in own if dimension.field != HEAD.field)
+        return own if any(dimension.field == HEAD.field for dimension in own) else (*own, HEAD)
+
+    @cached_property
+    def shapes(self) -> list[tuple[int, int]]:
+        """The shapes (out, in) of the adapted weights on the real architecture; nothing is loaded."""
+        return adapted_shapes(self.runs[0])
+
+    def changes(self, point: Mapping[str, float]) -> dict[str, float]:
+        """Return the setting's fields at a point of the space.
+
+        Raises:
+            UserError: the method is searched by update step and has no constant atom norm.
+        """
+        fields = {name: value for name, value in point.items() if name != UPDATE_STEP}
+        if UPDATE_STEP in point:
+            setting = self.setting(fields)
+            fields["learning_rate"] = point[UPDATE_STEP] / mean_atom_norm(self.method, setting, self.shapes)
+        return fields
+
+    def setting(self, changes: Mapping[str, float]) -> Setting:
+        """Return the setting of a trial."""
+        values = {**self.runs[0].setting.model_dump(), **changes}
+        return validated(self.method.setting_type, values, f"the setting of {self.method.name} on {self.task}")
+
+    def trial_runs(self, changes: Mapping[str, float]) -> list[PlannedRun]:
+        """Return the runs of a trial, one a seed."""
+        setting = self.setting(changes).model_dump(mode="json")
+        return [replace(run, spec=replace(run.spec, setting=setting)) for run in self.runs]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a study came to.
+
+    Attributes:
+        study: what was tuned.
+        trials: all of them, in order.
+    """
+
+    study: Study
+    trials: tuple[Trial, ...]
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial with the highest score, the first of equals; ``None`` where all failed."""
+        scored = [trial for trial in self.trials if trial.score is not None]
+        return max(scored, key=lambda trial: trial.score or 0.0, default=None)
+
+    @property
+    def edges(self) -> list[str]:
+        """The dimensions in which the best lies at an end of the range, each a short phrase."""
+        if self.best is None:
+            return []
+        return [text for dimension in self.study.space if (text := _edge(dimension, self.best.point[dimension.field]))]
+
+
+def make_studies(suite: Suite, overrides: Overrides, effort: Effort, lock: RevisionLock) -> list[Study]:
+    """Return what there is to tune, a study for each task and method.
+
+    Raises:
+        UserError: selection seeds are also reporting seeds, a tuned value is set by hand, there are several budgets, or
+            anything `parbench.bench.plan.planner.make_plan` complains of.
+    """
+    refuse_shared_seeds(effort.seeds, overrides.seeds or suite.seeds)
+    if suite.tuning:
+        raise UserError(f'the suite "{suite.name}" is tuned already; tune the one that it was made from')
+    # What is tuned serves every share of the training split, and what a trial forgets nobody asks.
+    trial = replace(overrides, seeds=effort.seeds, purpose=Purpose.SELECTION, train_fractions=(1.0,), retention=False)
+    plan = make_plan(suite, trial, lock)
+    if len({run.spec.budget["asked"] for run in plan.runs if run.spec.budget}) > 1:
+        raise UserError("one budget is tuned at a time, because the best learning rate differs; give one to --budget")
+    grouped: dict[tuple[str, str], list[PlannedRun]] = {}
+    for run in plan.runs:
+        # One that no budget fits has nothing to tune; the report says so.
+        if run.skip is None:
+            grouped.setdefault((run.spec.task, run.spec.method), []).append(run)
+    if not grouped:
+        raise UserError(f"there is nothing to tune: {plan.runs[0].skip}")
+    studies = [Study(tuple(runs)) for runs in grouped.values()]
+    choices = [find_method(expression) for expression in overrides.methods or suite.methods]
+    for study in studies:
+        if len(study.runs) != len(effort.seeds):
+            raise UserError(f"{study.method.name} is named twice with different options; tune one of them at a time")
+        _refuse_fixed(study, choices, overrides.sets)
+    return studies
+
+
+def mean_atom_norm(method: Method[Any], setting: Setting, shapes: Sequence[tuple[int, int]]) -> float:
+    """Return the atom norm of a method; where adapted weights differ in shape, the geometric mean over the weights.
+
+    One learning rate then stands for update steps that differ by weight; on the logarithmic scale of the search it is
+    in their middle.
+
+    Raises:
+        UserError: the method has none, or adapts no weight.
+    """
+    norms = [method.atom_norm(setting, shape) for shape in shapes]
+    known = [norm for norm in norms if norm is not None]
+    if not known or len(known) < len(norms):
+        raise UserError(
+            f'the method "{method.name}" is searched by {UPDATE_STEP}, which needs the constant norm of its atoms '
+            "(Method.atom_norm) on the weights that it adapts; search its learning_rate instead"
+        )
+    return math.exp(sum(map(math.log, known)) / len(known))
+
+
+def adapted_shapes(run: PlannedRun) -> list[tuple[int, int]]:
+    """Return the shapes (out, in) of the weights that a run's method adapts, counted on an empty architecture."""
+    import warnings
+
+    import torch
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    from parbench.methods.architecture import module_names
+
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # What peft warns of here it warns of again in the run itself.
+        warnings.simplefilter("ignore")
+        base = run.base_model.skeleton(run.task.head)
+        model = run.method.adapt(base, module_names(base), run.setting)
+    layers = (module for module in model.modules() if isinstance(module, BaseTunerLayer))
+    return [(int(layer.out_features), int(layer.in_features)) for layer in layers]  # type: ignore[arg-type]
+
+
+def _sampler(kind: Sampler) -> optuna.samplers.BaseSampler:
+    import optuna
+
+    if kind == "random":
+        return optuna.samplers.RandomSampler(seed=SAMPLER_SEED)
+    return optuna.samplers.TPESampler(seed=SAMPLER_SEED)
+
+
+def _edge(dimension: Dimension, value: float) -> str:
+    place = math.log(value / dimension.low) / math.log(dimension.high / dimension.low)
+    if EDGE <= place <= 1 - EDGE:
+        return ""
+    end = "low" if place < EDGE else "high"
+    return f"{dimension.field} {value:.3g} is at the {end} end of {dimension.low:g} to {dimension.high:g}"
+
+
+def _refuse_fixed(study: Study, choices: Iterable[MethodChoice], sets: Iterable[str]) -> None:
+    tuned = {"learning_rate" if dimension.field == UPDATE_STEP else dimension.field for dimension in study.space}
+    choice = next(choice for choice in choices if choice.method.name == study.method.name)
+    fixed = [f"{choice.registered}({field}=...)" for field in choice.values if field in tuned]
+    for text in sets:
+        owner, _, field = text.partition("=")[0].rpartition(".")
+        if field in tuned and owner in (choice.method.name, choice.registered):
+            fixed.append(f"--set {text}")
+    if fixed:
+        raise UserError(f'"{fixed[0]}" fixes what is tuned; leave it out')

@@ -1,0 +1,93 @@
+"""The suite that a study's results make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from parbench.bench.plan.overrides import Overrides
+from parbench.bench.plan.suite import Suite, TaskLayer, Tuning
+from parbench.bench.tune.study import SAMPLER_SEED, Effort, Tuned
+
+if TYPE_CHECKING:
+    pass
+
+
+def tuned_suite(suite: Suite, overrides: Overrides, effort: Effort, found: Iterable[Tuned]) -> Suite:
+    """Return the suite with the best settings laid over its own, task by task, and how they were found."""
+    by_task = dict(suite.by_task)
+    # What the command line says goes before what the suite says of a task, also when the tuned suite is run later.
+    overridden = {
+        name: None for name in ("base_model", "seeds", "limit", "evaluation_limit") if getattr(overrides, name)
+    }
+    by_task = {name: layer.model_copy(update=overridden) for name, layer in by_task.items()}
+    notes: dict[str, dict[str, Any]] = {}
+    for tuned in found:
+        name, task, best = tuned.study.method.name, tuned.study.task, tuned.best
+        notes.setdefault(task, {})[name] = _note(tuned)
+        if best is not None:
+            layer = by_task.get(task, TaskLayer())
+            settings = {**layer.settings, name: {**layer.settings.get(name, {}), **best.changes}}
+            by_task[task] = layer.model_copy(update={"settings": settings})
+    base_model = overrides.base_model or suite.base_model
+    changes = {
+        "name": f"{suite.name}-tuned",
+        "base_model": base_model,
+        "methods": overrides.methods or suite.methods,
+        "tasks": tuple(notes),
+        "seeds": overrides.seeds or suite.seeds,
+        "limit": overrides.limit or suite.limit,
+        "evaluation_limit": overrides.evaluation_limit or suite.evaluation_limit,
+        "protocol": overrides.protocol or suite.protocol,
+        "by_task": by_task,
+        "tuning": Tuning(
+            trials=effort.trials,
+            selection_seeds=effort.seeds,
+            sampler=effort.sampler,
+            sampler_seed=SAMPLER_SEED,
+            base_model=base_model,
+            budget=overrides.budgets,
+            sets=overrides.sets,
+            found=notes,
+        ),
+    }
+    return suite.model_copy(update=changes)
+
+
+def merged(earlier: Suite, new: Suite) -> Suite | None:
+    """Return what two tunings found, the new one's going before; ``None`` where they were not done alike."""
+
+    def conditions(suite: Suite) -> dict[str, Any]:
+        what = {"methods", "tasks", "seeds", "protocol", "by_task"}
+        return suite.model_dump(mode="json", exclude={**dict.fromkeys(what, True), "tuning": {"found"}})
+
+    if earlier.tuning is None or new.tuning is None or conditions(earlier) != conditions(new):
+        return None
+    by_task, found = dict(earlier.by_task), dict(earlier.tuning.found)
+    for task, notes in new.tuning.found.items():
+        old, layer = by_task.get(task, TaskLayer()), new.by_task.get(task, TaskLayer())
+        by_task[task] = layer.model_copy(update={"settings": {**old.settings, **layer.settings}})
+        found[task] = {**found.get(task, {}), **notes}
+    return new.model_copy(
+        update={
+            "methods": tuple(dict.fromkeys((*earlier.methods, *new.methods))),
+            "tasks": tuple(dict.fromkeys((*earlier.tasks, *new.tasks))),
+            "by_task": by_task,
+            "tuning": new.tuning.model_copy(update={"found": found}),
+        }
+    )
+
+
+def _note(tuned: Tuned) -> dict[str, Any]:
+    """Return a study as what YAML can hold."""
+    best = tuned.best
+    return {
+        "best": best.number if best else None,
+        "score": best.score if best else None,
+        "metric": tuned.study.runs[0].task.selected_by.primary,
+        "edges": tuned.edges,
+        "trials": [
+            {**trial.point, "score": trial.score, **({"reason": trial.reason} if trial.reason else {})}
+            for trial in tuned.trials
+        ],
+    }

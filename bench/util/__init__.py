@@ -1,0 +1,1 @@
+"""What every other package uses, and which imports none of them."""

@@ -1,0 +1,54 @@
+"""What the operating system refuses, as a sentence: a name too long, a folder that may not be read, a full disk."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from parbench.bench.util.errors import UserError
+
+# Of a name that is too long nobody wants to read all.
+_MOST_CHARACTERS = 120
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn a refusal to read into a sentence.
+
+    Raises:
+        UserError: in place of the `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        what = f'"{_named(error, path)}" cannot be read ({_why(error)})'
+        raise UserError(f"{what}; mend the name, or allow it") from error
+
+
+@contextmanager
+def writable(path: Path, instead: str = "another folder") -> Iterator[None]:
+    """Turn a refusal to write into a sentence.
+
+    Args:
+        instead: what the user may give in place of it.
+
+    Raises:
+        UserError: in place of the `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f'cannot write to "{_named(error, path)}": {_why(error)}; free or allow it, or give {instead}'
+        ) from error
+
+
+def _named(error: OSError, path: Path) -> str:
+    name = str(error.filename or path)
+    return name if error.errno != errno.ENAMETOOLONG else f"{name[:_MOST_CHARACTERS]}..."
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or type(error).__name__

@@ -1,0 +1,1 @@
+"""AdaLoRA (Zhang et al., 2023)."""

@@ -1,0 +1,309 @@
+"""The tuners that the installed peft brings along, found without importing it, and what is known of each."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.reference import Reference
+from parbench.bench.util.registry import Entry
+from parbench.methods.base import SizeKnob
+
+if TYPE_CHECKING:
+    from parbench.methods.base import Method
+
+Targets = Literal["query_value", "value", "of_peft", "none"]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What peft's configuration of a tuner does not tell.
+
+    Attributes:
+        reference: the paper, as peft's documentation names it.
+        knob: the field that sets the size, where there is one.
+        targets: what is adapted by default: the query and value projections as with all other methods, the value
+            projections alone, what peft chooses for the architecture, or no modules.
+        starts_at_base: whether peft's default start leaves the model as it is.
+        mergeable: whether the adapter can be folded into the base weights.
+        learning_rate: default, where peft's documentation gives one.
+        defaults: values for fields of which peft has no default, or another.
+        refused: why it cannot be compared here, as the end of a sentence.
+    """
+
+    reference: Reference | None = None
+    knob: SizeKnob | None = None
+    targets: Targets = "query_value"
+    starts_at_base: bool = True
+    mergeable: bool = True
+    learning_rate: float | None = None
+    defaults: dict[str, Any] = field(default_factory=dict)
+    refused: str | None = None
+
+
+def discovered() -> Iterator[Entry[Method[Any]]]:
+    """Yield an entry for every tuner that the installed peft names, in its order."""
+    for name in tuner_names():
+        known = KNOWN.get(name, Known())
+        title = known.reference.title if known.reference else "peft's own"
+        summary = f"{title} (peft; {'cannot be compared' if known.refused else 'untuned'})"
+        yield Entry(name, summary, "parbench.methods.from_peft.method", partial(_load, name))
+
+
+def tuner_names() -> list[str]:
+    """Return the members of peft's `PeftType`, in lower case, read from its source: importing peft takes seconds.
+
+    Raises:
+        UserError: the installed peft keeps them elsewhere.
+    """
+    spec = importlib.util.find_spec("peft")
+    if spec is None or spec.origin is None:
+        return []
+    source = Path(spec.origin).with_name("utils") / "peft_types.py"
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == "PeftType":
+            return [
+                member.value.value.lower()
+                for member in node.body
+                if isinstance(member, ast.Assign)
+                and isinstance(member.value, ast.Constant)
+                and isinstance(member.value.value, str)
+            ]
+    raise UserError(f"{source} has no class PeftType: this version of peft is too new; install an older one")
+
+
+def _load(name: str) -> Method[Any]:
+    from parbench.methods.from_peft.method import PeftMethod
+
+    return PeftMethod(name, KNOWN.get(name, Known()))
+
+
+def _paper(title: str, year: int, arxiv: str) -> Reference:
+    return Reference(title, year, "arXiv", arxiv)
+
+
+# Block sizes have to divide the sides of the weights, whose prime factors are few in transformers.
+_BLOCKS = tuple(sorted(2**a * 3**b for a in range(1, 13) for b in range(3) if 2**a * 3**b <= 4096))
+_RANK = SizeKnob("r")
+# HRA starts as the identity, and GraLoRA splits the rank over two blocks, at even ranks only.
+_EVEN_RANK = SizeKnob("r", choices=tuple(range(2, 1025, 2)))
+_PROMPT = SizeKnob("num_virtual_tokens")
+# peft has no default; 20 is the number of its own examples.
+_TWENTY_TOKENS = {"num_virtual_tokens": 20}
+# Random matrices are left out of the file, as with VeRA: their seed draws them again.
+_DRAWN_AGAIN = {"save_projection": False}
+
+# Kept in alphabetical order. A tuner that is not here is listed too, with what `Known` says of all.
+KNOWN: dict[str, Known] = {
+    "adamss": Known(
+        Reference(
+            "AdaMSS: Adaptive Multi-Subspace Approach for Parameter-Efficient Fine-Tuning",
+            2025,
+            "OpenReview 8ZdWmpYxT0",
+        ),
+        SizeKnob("subspace_rank"),
+    ),
+    "adaption_prompt": Known(
+        _paper("LLaMA-Adapter: Efficient Fine-tuning of Language Models with Zero-init Attention", 2023, "2303.16199"),
+        SizeKnob("adapter_len"),
+        targets="none",
+        mergeable=False,
+        # The length is the paper's; all layers, where the paper takes the topmost 30 of 32.
+        defaults={"adapter_len": 10, "adapter_layers": None},
+    ),
+    "beft": Known(
+        _paper("BEFT: Bias-Efficient Fine-Tuning of Language Models in Low-Data Regimes", 2025, "2509.15974"),
+        targets="value",
+    ),
+    "boft": Known(
+        _paper("Parameter-Efficient Orthogonal Finetuning via Butterfly Factorization", 2023, "2311.06243"),
+        SizeKnob("boft_block_size", choices=_BLOCKS),
+    ),
+    "c3a": Known(
+        _paper("Parameter-Efficient Fine-Tuning via Circular Convolution", 2024, "2407.19342"),
+        # The larger the block, the fewer the parameters.
+        SizeKnob("block_size", choices=_BLOCKS[::-1]),
+        starts_at_base=False,
+        learning_rate=1e-1,
+    ),
+    "cartridge": Known(
+        _paper(
+            "Cartridges: Lightweight and general-purpose long context representations via self-study",
+            2025,
+            "2506.06266",
+        ),
+        refused="it is made from the cache of one long text and trained by self-study on that text, which no task has",
+    ),
+    "cpt": Known(
+        _paper(
+            "Context-aware Prompt Tuning: Advancing In-Context Learning with Adversarial Methods", 2024, "2410.17222"
+        ),
+        refused="it refines a context of labelled examples with a loss of its own; prompt_tuning needs neither",
+    ),
+    "deft": Known(
+        Reference("DEFT: Decompositional Efficient Fine-Tuning for Text-to-Image Models", 2025, "NeurIPS"), _RANK
+    ),
+    "delora": Known(_paper("Decoupling Angles and Strength in Low-rank Adaptation", 2025, "2503.18225"), _RANK),
+    "frod": Known(
+        _paper("FRoD: Full-Rank Efficient Fine-Tuning with Rotational Degrees", 2025, "2512.23485"),
+        # Its size is set by a share, sparse_rate, which no whole number expresses.
+        defaults={"progressbar": False},
+    ),
+    "glora": Known(
+        _paper("One-for-All: Generalized LoRA for Parameter-Efficient Fine-tuning", 2023, "2306.07967"), _RANK
+    ),
+    "gralora": Known(
+        _paper("GraLoRA: Granular Low-Rank Adaptation for Parameter-Efficient Fine-Tuning", 2025, "2505.20355"),
+        _EVEN_RANK,
+    ),
+    "hira": Known(
+        Reference("HiRA: Parameter-Efficient Hadamard High-Rank Adaptation for Large Language Models", 2025, "ICLR"),
+        _RANK,
+    ),
+    "hra": Known(
+        _paper(
+            "Bridging The Gap between Low-rank and Orthogonal Adaptation via Householder Reflection Adaptation",
+            2024,
+            "2405.17484",
+        ),
+        _EVEN_RANK,
+    ),
+    "ia3": Known(
+        _paper(
+            "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning",
+            2022,
+            "2205.05638",
+        ),
+        targets="of_peft",
+    ),
+    "lily": Known(
+        _paper("Low-Rank Interconnected Adaptation across Layers", 2024, "2407.09946"), _RANK, mergeable=False
+    ),
+    "ln_tuning": Known(
+        _paper("Tuning LayerNorm in Attention: Towards Efficient Multi-Modal LLM Finetuning", 2023, "2312.11420"),
+        targets="of_peft",
+    ),
+    "loha": Known(
+        _paper("FedPara: Low-Rank Hadamard Product for Communication-Efficient Federated Learning", 2021, "2108.06098"),
+        _RANK,
+    ),
+    "lokr": Known(
+        _paper(
+            "Navigating Text-To-Image Customization: From LyCORIS Fine-Tuning to Model Evaluation", 2023, "2309.14859"
+        ),
+        _RANK,
+    ),
+    "miss": Known(
+        _paper("MiSS: Revisiting the Trade-off in LoRA with an Efficient Shard-Sharing Structure", 2024, "2409.15371"),
+        _RANK,
+    ),
+    "multitask_prompt_tuning": Known(
+        _paper("Multitask prompt tuning enables parameter-efficient transfer learning", 2023, "2303.02861"),
+        refused="it learns one prompt from several tasks at once, while a run here has one task; use prompt_tuning",
+    ),
+    "oft": Known(
+        _paper("Controlling Text-to-Image Diffusion by Orthogonal Finetuning", 2023, "2306.07280"),
+        SizeKnob("oft_block_size", choices=_BLOCKS),
+    ),
+    "osf": Known(
+        _paper("Sculpting Subspaces: Constrained Full Fine-Tuning in LLMs for Continual Learning", 2025, "2504.07097"),
+        # Its size counts down from each weight's own rank (effective_rank is what is preserved): no knob from below.
+        # peft can merge it, but not take it out again.
+        mergeable=False,
+    ),
+    "p_tuning": Known(
+        _paper("GPT Understands, Too", 2021, "2103.10385"),
+        SizeKnob("encoder_hidden_size"),
+        targets="none",
+        starts_at_base=False,
+        mergeable=False,
+        defaults={**_TWENTY_TOKENS, "encoder_hidden_size": 128},
+    ),
+    "peanut": Known(
+        _paper("PEANuT: Parameter-Efficient Adaptation with Weight-aware Neural Tweakers", 2024, "2410.01870"), _RANK
+    ),
+    "poly": Known(
+        _paper("Combining Modular Skills in Multitask Learning", 2022, "2202.13914"),
+        refused="it learns to route between several tasks, while a run here has one",
+    ),
+    "prefix_tuning": Known(
+        _paper("Prefix-Tuning: Optimizing Continuous Prompts for Generation", 2021, "2101.00190"),
+        _PROMPT,
+        targets="none",
+        starts_at_base=False,
+        mergeable=False,
+        defaults=_TWENTY_TOKENS,
+    ),
+    "prompt_tuning": Known(
+        _paper("The Power of Scale for Parameter-Efficient Prompt Tuning", 2021, "2104.08691"),
+        _PROMPT,
+        targets="none",
+        starts_at_base=False,
+        mergeable=False,
+        defaults=_TWENTY_TOKENS,
+    ),
+    "psoft": Known(
+        _paper("Efficient Orthogonal Fine-Tuning with Principal Subspace Adaptation", 2025, "2505.11235"), _RANK
+    ),
+    "pvera": Known(
+        _paper("PVeRA: Probabilistic Vector-Based Random Matrix Adaptation", 2025, "2512.07703"),
+        _RANK,
+        defaults=_DRAWN_AGAIN,
+    ),
+    "randlora": Known(
+        _paper("RandLoRA: Full rank parameter-efficient fine-tuning of large models", 2025, "2502.00987"),
+        # Bases of a larger rank are fewer, and so are their trained scales; only halving the rank is sure to add some.
+        SizeKnob("r", choices=tuple(2**a for a in range(10, -1, -1))),
+        defaults=_DRAWN_AGAIN,
+    ),
+    "road": Known(
+        _paper(
+            "3-in-1: 2D Rotary Adaptation for Efficient Finetuning, Efficient Batching and Composability",
+            2024,
+            "2409.00119",
+        )
+    ),
+    "shadow": Known(
+        refused="peft adds its second loss to the loss that the model computes, which the trainer here does not use"
+    ),
+    "shira": Known(_paper("Sparse High Rank Adapters", 2024, "2406.13175"), _RANK),
+    "supertuning": Known(
+        # Its size is set by a share, sparsity, which no whole number expresses.
+        _paper("Super-Tuning: From Activation-Aware Pruning to Sparse Fine-Tuning", 2026, "2607.09287")
+    ),
+    "tinylora": Known(
+        _paper("Learning to Reason in 13 Parameters", 2026, "2602.04118"), SizeKnob("u"), defaults=_DRAWN_AGAIN
+    ),
+    "trainable_tokens": Known(
+        refused="it retrains the embeddings of chosen tokens, new words mostly, and the tasks here have none to choose"
+    ),
+    "unilora": Known(
+        _paper("Uni-LoRA: One Vector Is All You Need", 2025, "2506.00799"),
+        SizeKnob("theta_d_length"),
+        starts_at_base=False,
+    ),
+    "vblora": Known(
+        _paper("VB-LoRA: Extreme Parameter Efficient Fine-Tuning with Vector Banks", 2024, "2405.15179"),
+        SizeKnob("num_vectors"),
+        starts_at_base=False,
+    ),
+    "waveft": Known(
+        _paper("Exploring Sparsity for Parameter Efficient Fine Tuning Using Wavelets", 2025, "2505.12532"),
+        SizeKnob("n_frequency"),
+    ),
+    "xlora": Known(
+        _paper(
+            "X-LoRA: Mixture of low-rank adapter experts, a flexible framework for large language models with "
+            "applications in protein mechanics and molecular design",
+            2024,
+            "2402.07148",
+        ),
+        refused="it mixes LoRA adapters that were trained before; train those as lora",
+    ),
+}

@@ -1,0 +1,268 @@
+"""Any tuner of the installed peft as a method: its own options, no setting of ours, no tuning."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable
+from types import NoneType
+from typing import TYPE_CHECKING, Any
+
+from peft import PeftConfig, PeftModel, PeftType, PromptLearningConfig, TaskType, get_peft_model
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from pydantic import Field, PositiveFloat, create_model
+from torch import nn
+
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.reference import Reference
+from parbench.methods.base import Dimension, Method, Setting, adapter_parameters, head_parameters
+from parbench.methods.from_peft.catalogue import Known
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, TrainerCallback
+
+    from parbench.methods.architecture import ModuleNames
+
+LEARNING_RATE = 1e-3
+
+# Where no paper is known: what peft asks to be cited as.
+PEFT = Reference("PEFT: State-of-the-art Parameter-Efficient Fine-Tuning methods", 2022, "software")
+
+# What the model decides, or `Method.adapt`.
+_NOT_OPTIONS = {
+    *(field.name for field in dataclasses.fields(PeftConfig)),
+    "modules_to_save",
+    "target_modules",
+    "layers_to_transform",
+    "layers_pattern",
+    "fan_in_fan_out",
+    "token_dim",
+    "num_transformer_submodules",
+    "num_attention_heads",
+    "num_layers",
+}
+
+
+class PeftMethod(Method[Setting]):
+    """A tuner of peft by the name of its `PeftType`.
+
+    The setting's fields are those of peft's configuration class, with peft's defaults; the learning rates are no
+    published ones. Reported is what is trained.
+
+    Args:
+        name: member of `PeftType`, in lower case.
+        known: what the configuration class does not tell.
+    """
+
+    def __init__(self, name: str, known: Known) -> None:
+        self.name = name
+        self.reference = known.reference or PEFT
+        self.size_knob = known.knob
+        self.starts_at_base = known.starts_at_base
+        self.mergeable = known.mergeable
+        self._known = known
+        self._config_type: type[Any] = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(name.upper())]
+        rate = known.learning_rate or LEARNING_RATE
+        self.setting_type = _setting_type(name, self._config_type, rate, known.defaults)
+        self.search_space = (Dimension("learning_rate", rate / 10, rate * 10),)
+
+    @property
+    def refused(self) -> str | None:
+        """Why the method cannot be compared here, if so."""
+        return self._known.refused
+
+    def config(self, names: ModuleNames, setting: Setting) -> PeftConfig:
+        """Return peft's configuration; targets that depend on more than ``names`` are left to `adapt`.
+
+        Raises:
+            UserError: the method cannot be compared here.
+        """
+        if self.refused:
+            raise UserError(f'the method "{self.name}" cannot be used here: {self.refused}')
+        options = {
+            name: getattr(setting, name) for name in type(setting).model_fields if name not in Setting.model_fields
+        }
+        default = {"query_value": names.query_value, "value": (names.value,)}.get(self._known.targets)
+        if setting.target_modules and self._known.targets == "none":
+            raise UserError(f'the method "{self.name}" adapts no modules; leave target_modules out')
+        if targets := setting.target_modules or default:
+            options["target_modules"] = list(targets)
+        return self._config_type(**options)
+
+    def adapt(self, model: PreTrainedModel, names: ModuleNames, setting: Setting) -> nn.Module:
+        """Wrap ``model`` (changed in place) so that only adapter and head are trainable.
+
+        Raises:
+            UserError: the method cannot be used here at all, or not with this architecture, or it computes with the
+                weights and the model has none, being on the meta device.
+        """
+        try:
+            config = self.config(names, setting)
+            config.modules_to_save = list(names.head) or None  # type: ignore[attr-defined]
+            _place(config, setting)
+            PREPARATIONS.get(self.name, _nothing)(model, config, names)
+            adapted = get_peft_model(model, config)
+            _check_trainable(adapted, names)
+        except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+            refusal = self._refusal(model, error)
+            if refusal is None:
+                raise
+            raise refusal from error
+        if isinstance(config, PromptLearningConfig):
+            adapted.register_forward_hook(_without_prompt, with_kwargs=True)
+        return adapted
+
+    def _refusal(self, model: PreTrainedModel, error: Exception) -> UserError | None:
+        """Turn what peft raises for a model that it cannot adapt into a sentence; nothing for what is no such thing."""
+        reason = " ".join(str(error).split())
+        # torch's NotImplementedError for the meta device is a RuntimeError, and so is running out of memory.
+        if isinstance(error, RuntimeError) and model.device.type == "meta":
+            return UserError(f'the method "{self.name}" cannot be put on the meta device: {reason}')
+        if isinstance(error, UserError) or (
+            isinstance(error, RuntimeError) and not isinstance(error, NotImplementedError)
+        ):
+            return None
+        return UserError(f'the method "{self.name}" cannot adapt a {model.config.model_type}: {reason}')
+
+    def adapter_state(self, model: nn.Module, names: ModuleNames) -> dict[str, Tensor]:
+        """Return the tensors of the adapter's file, without the task head's; a shared one as often as it is there."""
+        return {name: tensor.clone() for name, tensor in super().adapter_state(model, names).items()}
+
+    def callbacks(self, setting: Setting) -> list[TrainerCallback]:
+        """Return what keeps a prompt's encoder in checkpoints; other tuners need nothing."""
+        if not issubclass(self._config_type, PromptLearningConfig):
+            return []
+        from parbench.methods.prompt_encoder import PromptEncoderCheckpoint
+
+        return [PromptEncoderCheckpoint()]
+
+    def with_size(self, setting: Setting, size: int) -> Setting:
+        """Return ``setting`` at another value of the size knob; where that is a rank, with the same alpha / rank."""
+        changed = super().with_size(setting, size)
+        if self.size_knob is None or self.size_knob.field != "r":
+            return changed
+        scale = size / setting.r  # type: ignore[attr-defined]
+        alphas = {name: value for name, value in setting if name.rpartition("_")[2] == "alpha" and value is not None}
+        return changed.model_copy(update={name: _whole(value * scale) for name, value in alphas.items()})
+
+
+Preparation = Callable[["PreTrainedModel", Any, "ModuleNames"], None]
+
+
+def _nothing(model: PreTrainedModel, config: Any, names: ModuleNames) -> None:
+    """Most tuners need no more than their configuration."""
+
+
+def _prepare_prompt(model: PreTrainedModel, config: Any, names: ModuleNames) -> None:
+    if model.main_input_name != "input_ids":
+        raise ValueError(f"a prompt goes before text, but the model's input is {model.main_input_name}")
+    # Prompts of the first layer are given to the model as embeddings, in which its head cannot see the padding: it
+    # would classify from a padding token. A prefix leaves the input as it is.
+    if "score" in names.head and config.peft_type != PeftType.PREFIX_TUNING:
+        raise ValueError("its classification head looks for the last word, and cannot find it behind a prompt")
+    config.task_type = TaskType.SEQ_CLS if names.head else TaskType.CAUSAL_LM
+
+
+def _prepare_norms(model: PreTrainedModel, config: Any, names: ModuleNames) -> None:
+    """Take all layer norms, which peft lists for few architectures."""
+    if config.target_modules is None:
+        kinds = {name.rpartition(".")[2]: type(module).__name__ for name, module in model.named_modules()}
+        config.target_modules = {name for name, kind in kinds.items() if kind.endswith("Norm")}
+
+
+def _prepare_adaption_prompt(model: PreTrainedModel, config: Any, names: ModuleNames) -> None:
+    if config.adapter_layers is None:
+        config.adapter_layers = model.config.num_hidden_layers
+
+
+def _prepare_adamss(model: PreTrainedModel, config: Any, names: ModuleNames) -> None:
+    if config.use_asa:
+        raise ValueError("use_asa keeps scores that no checkpoint holds, so a run could not be resumed; leave it off")
+
+
+def _prepare_beft(model: PreTrainedModel, config: Any, names: ModuleNames) -> None:
+    """Give targets without a bias one of zeros: it changes nothing, and the trained one can be merged into it."""
+    for module in _targets(model, config):
+        if isinstance(module, nn.Linear) and module.bias is None:
+            module.bias = nn.Parameter(module.weight.new_zeros(module.out_features), requires_grad=False)
+
+
+def _prepare_randlora(model: PreTrainedModel, config: Any, names: ModuleNames) -> None:
+    width = min((min(module.weight.shape) for module in _targets(model, config)), default=config.r)
+    if config.r > width:
+        raise ValueError(f"bases of rank {config.r} are larger than the narrowest weight, of rank {width}")
+
+
+def _targets(model: nn.Module, config: Any) -> list[Any]:
+    """Return the modules that a configuration names by their last parts."""
+    ends = tuple(f".{name}" for name in config.target_modules)
+    return [module for name, module in model.named_modules() if f".{name}".endswith(ends)]
+
+
+# What a tuner needs beside its configuration, or cannot do without saying so.
+PREPARATIONS: dict[str, Preparation] = {
+    "adamss": _prepare_adamss,
+    "adaption_prompt": _prepare_adaption_prompt,
+    "beft": _prepare_beft,
+    "ln_tuning": _prepare_norms,
+    "p_tuning": _prepare_prompt,
+    "prefix_tuning": _prepare_prompt,
+    "prompt_tuning": _prepare_prompt,
+    "randlora": _prepare_randlora,
+}
+
+
+def _place(config: Any, setting: Setting) -> None:
+    """Put the adapter on the layers that the setting names."""
+    if setting.layers is not None:
+        if not hasattr(config, "layers_to_transform"):
+            raise ValueError("it cannot be put on some layers only")
+        config.layers_to_transform = list(setting.layers)
+    if setting.larger_layers:
+        raise ValueError("it has the same size on all layers; leave larger_layers out")
+
+
+def _check_trainable(model: nn.Module, names: ModuleNames) -> None:
+    """Refuse what would train and mean nothing."""
+    if not any(parameter.numel() for parameter in adapter_parameters(model, names)):
+        raise ValueError("peft adds nothing that is trained")
+    if names.head and not any(parameter.numel() for parameter in head_parameters(model, names)):
+        raise ValueError("peft leaves the new task head frozen")
+
+
+def _without_prompt(model: PeftModel, arguments: tuple[Any, ...], named: dict[str, Any], outputs: Any) -> Any:
+    """Drop the logits of the prompt's own positions, so that logits and labels align as without a prompt."""
+    ids = named.get("input_ids", arguments[0] if arguments else None)
+    if ids is not None and outputs.logits.ndim == 3:
+        outputs.logits = outputs.logits[:, -ids.shape[1] :]
+    return outputs
+
+
+def _whole(number: float) -> float:
+    """Return an integer where the number is one: peft declares alphas as integers."""
+    return int(number) if float(number).is_integer() else number
+
+
+def _setting_type(name: str, config_type: type[Any], learning_rate: float, defaults: dict[str, Any]) -> type[Setting]:
+    """Make a pydantic model of the options of a configuration class."""
+    hints = typing.get_type_hints(config_type)
+    fields: dict[str, Any] = {}
+    for option in dataclasses.fields(config_type):
+        if option.name in _NOT_OPTIONS:
+            continue
+        default = defaults.get(option.name, option.default)
+        if option.default_factory is not dataclasses.MISSING:
+            default = option.default_factory()
+        hint = hints[option.name]
+        # peft writes `r: int = None` for what has to be given.
+        fields[option.name] = (hint | NoneType if default is None else hint, default)
+    rate = Field(default=learning_rate, description="untuned default, from no paper")
+    return create_model(
+        f"{config_type.__name__.removesuffix('Config')}Setting",
+        __base__=Setting,
+        __doc__=f"The options of peft's {config_type.__name__}; the learning rates are untuned.",
+        learning_rate=(PositiveFloat, rate),
+        head_learning_rate=(PositiveFloat, rate),
+        **fields,
+    )

@@ -1,0 +1,73 @@
+"""What a leaderboard was held to, and what should have been held fixed in it and was not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from parbench.reports.frame import LIBRARIES
+from parbench.reports.rows import COLUMN
+from parbench.reports.tables import distinct, is_counted
+
+
+def facts(runs: pd.DataFrame) -> Iterator[str]:
+    """Yield a sentence for everything that the runs of one leaderboard share.
+
+    Args:
+        runs: the frame's runs of one leaderboard.
+    """
+    suites = distinct(runs["suite"])
+    yield f"{'Suite' if len(suites) == 1 else 'Suites'}: {', '.join(suites)}."
+    revisions = " and ".join(distinct(runs["model_revision"]))
+    yield f"Base model {runs['base_model'].iloc[0]} at revision {revisions}."
+    for (source, revision), part in runs.groupby(["data_source", "data_revision"]):
+        yield f"Data of {', '.join(distinct(part['task']))}: {source}, revision {revision}."
+
+
+def warnings(runs: pd.DataFrame) -> Iterator[str]:
+    """Yield a sentence for everything that should be the same in the runs of one leaderboard and is not.
+
+    Args:
+        runs: the frame's runs of one leaderboard.
+    """
+    yield from _mixed(runs, "mixed revisions", "data of", "data_revision", "task")
+    yield from _mixed(runs, "mixed revisions", "base model", "model_revision", "base_model")
+    measured = runs[runs["retention"].notna()]
+    if len(measured):
+        yield from _mixed(measured, "mixed revisions", "general text of", "retention", "base_model")
+    yield from _mixed(runs, "mixed sources", "data of", "data_source", "task")
+    yield from _mixed(runs, "mixed code", "method", "method_code", "method")
+    yield from _mixed(runs, "mixed code", "task", "task_code", "task")
+    yield from _mixed(runs, "mixed code", "harness with", "harness_code", "base_model")
+    for library in LIBRARIES:
+        yield from _mixed(runs, "mixed versions", f"{library} with", f"version/{library}", "base_model")
+    for column in sorted(name for name in runs.columns if name.startswith("hardware/")):
+        what = f"{column.removeprefix('hardware/')} with"
+        yield from _mixed(runs, "mixed hardware, times and memory do not compare", what, column, "base_model")
+    counted = runs[is_counted(runs)]
+    for name, part in counted[counted["cost/shared_device"] == 1].groupby("row"):
+        yield (
+            f"shared accelerator: other runs were at work beside {name} ({_runs(len(part))}); "
+            "the times are no measurement of speed."
+        )
+    again = counted[counted.duplicated([*COLUMN, "method", "row", "seed"])]
+    for (task, _, _, row), part in again.groupby([*COLUMN, "method", "row"]):
+        seeds = ", ".join(str(seed) for seed in sorted(part["seed"].unique()))
+        yield f"repeated seeds: {row} on {task} has several runs of seed {seeds}; n counts runs."
+    for (task, reason), part in counted.groupby(["column", "unchecked"]):
+        yield f"not recomputed: the scores of {task} ({_runs(len(part))}) are those of the records, because {reason}."
+
+
+def _mixed(runs: pd.DataFrame, flag: str, what: str, column: str, per: str) -> Iterator[str]:
+    if len(runs[column].unique()) == 1:
+        return
+    for name, part in runs.groupby(per):
+        counts = part[column].astype("object").fillna("unknown").astype("str").value_counts()
+        if len(counts) > 1:
+            listed = ", ".join(f"{value} ({_runs(counts[value])})" for value in sorted(counts.index))
+            yield f"{flag}: {what} {name}: {listed}."
+
+
+def _runs(count: int) -> str:
+    return f"{count} run" if count == 1 else f"{count} runs"

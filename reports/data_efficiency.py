@@ -1,0 +1,111 @@
+"""Data efficiency: how a method's score depends on the share of the training split that it saw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from parbench.reports.rows import BOARD, COLUMN, CURVE
+from parbench.reports.tables import MINI_LABEL, NOT_RUN, Table, board_key, percent, row_key, scale, title
+
+NOTE = (
+    "Mean ± half of its 95 % interval, where it has one, over n runs, by share of the training split. The share is "
+    "drawn by the seed; all else is as on the leaderboard of the largest share."
+)
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """The curves of one leaderboard on one task, as a table.
+
+    Attributes:
+        title: of the leaderboard.
+        label: a sentence that must stand wherever the numbers stand, or ``None``.
+        table: methods against shares.
+    """
+
+    title: str
+    label: str | None
+    table: Table
+
+
+def on_curve(table: pd.DataFrame, score: str = "mean") -> pd.Series[bool]:
+    """Return which rows are points of a curve: with a score, of a row that has scores of two shares or more.
+
+    Args:
+        table: the summary, or with ``score`` the frame's runs.
+        score: the column of scores.
+    """
+    shares = table["train_fraction"].where(table[score].notna())
+    curve = table.groupby([*CURVE, *COLUMN, "method", "row"], dropna=False, sort=False).ngroup()
+    return shares.notna() & (shares.groupby(curve).transform("nunique") > 1)
+
+
+def in_full(table: pd.DataFrame, score: str = "mean") -> pd.Series[bool]:
+    """Return which rows are of leaderboards to be shown in full.
+
+    Of those that differ in the share of the training split alone it is the one of the largest share, and any that has
+    a score which is no point of a curve: what is on the curves is told by them.
+
+    Args:
+        table: the summary, or with ``score`` the frame's runs.
+        score: the column of scores.
+    """
+    curve, board = (table.groupby(names, dropna=False, sort=False).ngroup() for names in (CURVE, BOARD))
+    largest = table["train_fraction"] == table["train_fraction"].groupby(curve).transform("max")
+    alone = table[score].notna() & ~on_curve(table, score)
+    return largest | alone.groupby(board).transform("any")
+
+
+def curves(cells: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the points of each leaderboard's curves, all shares together, in the order of the report.
+
+    Args:
+        cells: the summary, of all shares.
+    """
+    points = cells[on_curve(cells)]
+    parts = [part for _, part in points.groupby(CURVE, dropna=False, sort=False)]
+    return sorted(parts, key=lambda part: board_key({**part.iloc[0], "train_fraction": 1.0}))
+
+
+def efficiencies(cells: pd.DataFrame) -> tuple[Efficiency, ...]:
+    """Return a table of every leaderboard and task on which a method was trained on two shares or more.
+
+    Args:
+        cells: the summary with its intervals, of all shares.
+    """
+    return tuple(_efficiency(part) for points in curves(cells) for _, part in points.groupby(COLUMN))
+
+
+def curve_title(row: Any) -> str:
+    """Return the name of the leaderboards that differ in the share alone, given any row of theirs."""
+    return title({**row, "train_fraction": 1.0})
+
+
+def _efficiency(points: pd.DataFrame) -> Efficiency:
+    first = points.iloc[0]
+    factor = scale(points["mean"])
+    shares = sorted(points["train_fraction"].unique())
+    rows = []
+    for row in _rows(points):
+        by_share = {cell["train_fraction"]: _score(cell, factor) for _, cell in row.iterrows()}
+        rows.append((str(row["row"].iloc[0]), *(by_share.get(share, NOT_RUN) for share in shares)))
+    caption = f"{first['column']} ({first['metric']}{'' if factor == 100 else ', as is'})"
+    table = Table(("method", *map(percent, shares)), tuple(rows), caption=caption)
+    return Efficiency(curve_title(first), MINI_LABEL if first["small"] else None, table)
+
+
+def _rows(points: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    parts = [part for _, part in points.groupby(["method", "row"])]
+    yield from sorted(parts, key=lambda part: row_key(part.iloc[0]))
+
+
+def _score(cell: Any, factor: int) -> str:
+    places = 1 if factor == 100 else 2
+    text = f"{factor * cell['mean']:z.{places}f}"
+    if pd.notna(cell["high"]):
+        text += f" ± {factor * (cell['high'] - cell['mean']):.{places}f}"
+    return f"{text} (n={cell['n_ok']})"

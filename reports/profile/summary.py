@@ -1,0 +1,279 @@
+"""From the visits to one row a subject and batch: medians, percentiles, ratios within rounds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from parbench.bench.profile.measurement import (
+    BACKWARD,
+    DECODE,
+    EVALUATION,
+    FORWARD,
+    INFERENCE,
+    MERGED,
+    OPTIMISER,
+    PREFILL,
+    SPECIALISE,
+    STEP,
+    STEP_PROCESSOR,
+    Breakdown,
+    PhaseMemory,
+    Visit,
+)
+from parbench.bench.profile.result import Profile
+from parbench.bench.profile.workload import FLOOR, Subject
+from parbench.bench.record.run_record import ParameterLedger, Status
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+# What ratios are to, beside the frozen floor.
+REFERENCE = "lora"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Repetitions of a phase over all rounds, in seconds.
+
+    Attributes:
+        rounds: the median of each round: what the noise between rounds is read off.
+    """
+
+    median: float
+    p5: float
+    p95: float
+    count: int
+    rounds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What each round found of a number, such as the ratio of two of its visits.
+
+    Attributes:
+        low: least of the rounds.
+        high: most.
+        rounds: how many.
+    """
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A subject at one batch size.
+
+    Attributes:
+        timings: by phase.
+        memory: the largest of the rounds, by phase.
+        training_peak: bytes that a training step needs at its peak, see `PhaseMemory.peak`.
+        to_reference: of the training step, to LoRA's.
+        to_floor: of the training step, to the frozen floor's.
+        processor_to_reference: of the processor's time of a step, to LoRA's; on a CPU only.
+        rates: examples, tokens or operations per second, by name.
+    """
+
+    subject: Subject
+    batch: int
+    status: Status
+    reason: str | None
+    timings: dict[str, Timing] = field(default_factory=dict)
+    memory: dict[str, PhaseMemory] = field(default_factory=dict)
+    peak_process: int | None = None
+    training_peak: Spread | None = None
+    to_reference: Spread | None = None
+    to_floor: Spread | None = None
+    processor_to_reference: Spread | None = None
+    rates: dict[str, float] = field(default_factory=dict)
+    joules: float | None = None
+    breakdown: Breakdown | None = None
+    ledger: ParameterLedger | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def method(self) -> str:
+        """What tables call the subject."""
+        return self.subject.name
+
+    @property
+    def size(self) -> str:
+        """The subject's size in words."""
+        return self.subject.size
+
+    def seconds(self, phase: str) -> float | None:
+        """Return the median of a phase, if it was measured."""
+        return self.timings[phase].median if phase in self.timings else None
+
+    @property
+    def peak_device(self) -> int | None:
+        """The most that the accelerator's allocator held in any phase."""
+        return max((m.reserved for m in self.memory.values() if m.reserved is not None), default=None)
+
+
+def rows_of(profile: Profile) -> list[Row]:
+    """Return a row for every subject and batch."""
+    rows = []
+    reference = reference_of(profile)
+    for batch in profile.batches:
+        of_batch = {
+            subject.name: [v for v in profile.visits if v.order.subject == subject and _batch(v) == batch]
+            for subject in profile.subjects
+        }
+        references = (of_batch[reference.name] if reference else [], of_batch.get(FLOOR, []))
+        rows += [_row(batch, visits, references, profile.tokens) for visits in of_batch.values() if visits]
+    return rows
+
+
+def reference_of(profile: Profile) -> Subject | None:
+    """Return the LoRA that steps are compared with, the first if there are several."""
+    return next((subject for subject in profile.subjects if subject.method == REFERENCE), None)
+
+
+def _row(batch: int, visits: Sequence[Visit], references: tuple[Sequence[Visit], Sequence[Visit]], tokens: int) -> Row:
+    ended = next((visit for visit in visits if visit.status is not Status.OK), visits[0])
+    timings = {phase: timing([visit.seconds.get(phase, []) for visit in visits]) for phase in _phases(visits)}
+    lora, floor = references
+    return Row(
+        subject=visits[0].order.subject,
+        batch=batch,
+        status=ended.status,
+        reason=ended.reason,
+        timings=timings,
+        memory=_memory(visits),
+        peak_process=max(visit.peak_process for visit in visits) or None,
+        training_peak=spread([peak for visit in visits if (peak := _training_peak(visit)) is not None]),
+        to_reference=ratio(visits, lora),
+        to_floor=ratio(visits, floor),
+        processor_to_reference=ratio(visits, lora, STEP_PROCESSOR),
+        rates=_rates(visits, timings, batch, tokens),
+        joules=_median([visit.joules for visit in visits]),
+        breakdown=next((visit.breakdown for visit in visits if visit.breakdown), None),
+        ledger=next((visit.ledger for visit in visits if visit.ledger), None),
+        notes=tuple(dict.fromkeys(note for visit in visits for note in visit.notes)),
+    )
+
+
+def timing(rounds: Sequence[Sequence[float]]) -> Timing:
+    """Return the statistics of a phase from its repetitions in each round."""
+    measured = [list(seconds) for seconds in rounds if seconds]
+    every = np.array([second for seconds in measured for second in seconds])
+    p5, median, p95 = np.percentile(every, [5, 50, 95])
+    medians = tuple(statistics.median(seconds) for seconds in measured)
+    return Timing(float(median), float(p5), float(p95), len(every), medians)
+
+
+def spread(found: Sequence[float]) -> Spread | None:
+    """Return the spread of a number that was found once a round; ``None`` where it never was."""
+    return Spread(statistics.median(found), min(found), max(found), len(found)) if found else None
+
+
+def ratio(visits: Sequence[Visit], others: Sequence[Visit], phase: str = STEP) -> Spread | None:
+    """Return how many times as long a phase takes as another subject's, compared within rounds.
+
+    ``None`` where no round has both.
+    """
+    bases = {visit.order.round: visit.seconds[phase] for visit in others if visit.seconds.get(phase)}
+    return spread(
+        [
+            statistics.median(visit.seconds[phase]) / statistics.median(bases[visit.order.round])
+            for visit in visits
+            if visit.seconds.get(phase) and visit.order.round in bases
+        ]
+    )
+
+
+def costs_of(path: Path) -> pd.DataFrame:
+    """Return what methods cost, from ``profile.json`` or its folder: one row a method and batch.
+
+    Columns: ``base_model``, ``device``, ``method``, ``size``, ``batch``, ``status``, ``step_seconds``,
+    ``step_to_lora``, ``step_to_floor``, ``specialise_seconds``, ``inference_seconds``, ``merged_seconds``,
+    ``training_peak_bytes``, ``peak_process_bytes``, ``peak_device_bytes``, ``adapter_bytes``, ``reported``; missing
+    where not measured.
+
+    Raises:
+        UserError: it is not a profile.
+    """
+    import pandas as pd
+
+    from parbench.bench.profile.result import read_profile
+
+    profile = read_profile(path)
+    return pd.DataFrame(
+        {
+            "base_model": profile.base_model,
+            "device": profile.workload.device,
+            "method": row.method,
+            "size": row.size,
+            "batch": row.batch,
+            "status": str(row.status),
+            "step_seconds": row.seconds(STEP),
+            "step_to_lora": row.to_reference.median if row.to_reference else None,
+            "step_to_floor": row.to_floor.median if row.to_floor else None,
+            "specialise_seconds": row.seconds(SPECIALISE),
+            "inference_seconds": row.seconds(INFERENCE),
+            "merged_seconds": row.seconds(MERGED),
+            "training_peak_bytes": row.training_peak.median if row.training_peak else None,
+            "peak_process_bytes": row.peak_process,
+            "peak_device_bytes": row.peak_device,
+            "adapter_bytes": row.ledger.stored_bytes if row.ledger else None,
+            "reported": row.ledger.reported if row.ledger else None,
+        }
+        for row in rows_of(profile)
+    )
+
+
+def _phases(visits: Sequence[Visit]) -> list[str]:
+    return list(dict.fromkeys(phase for visit in visits for phase, seconds in visit.seconds.items() if seconds))
+
+
+def _memory(visits: Sequence[Visit]) -> dict[str, PhaseMemory]:
+    phases = dict.fromkeys(phase for visit in visits for phase in visit.memory)
+    return {
+        phase: max((visit.memory[phase] for visit in visits if phase in visit.memory), key=lambda found: found.peak)
+        for phase in phases
+    }
+
+
+def _training_peak(visit: Visit) -> int | None:
+    phases = (FORWARD, BACKWARD, OPTIMISER, STEP)
+    return max((visit.memory[phase].peak for phase in phases if phase in visit.memory), default=None)
+
+
+def _rates(visits: Sequence[Visit], timings: dict[str, Timing], batch: int, tokens: int) -> dict[str, float]:
+    """Return what is done in a second; ``tokens`` is that of an example, 1 of an image."""
+    rates = {
+        f"{phase}_examples_per_second": batch / timings[phase].median
+        for phase in (STEP, EVALUATION, INFERENCE, MERGED)
+        if phase in timings
+    }
+    if tokens > 1 and STEP in timings:
+        rates["step_tokens_per_second"] = batch * tokens / timings[STEP].median
+    prompt = next((visit.prompt_tokens for visit in visits if visit.prompt_tokens), 0)
+    for phase, each in ((PREFILL, prompt), (DECODE, 1)):
+        for name in (phase, f"{phase}_merged"):
+            if name in timings:
+                rates[f"{name}_tokens_per_second"] = batch * each / timings[name].median
+    flops = next((visit.flops for visit in visits if visit.flops), {})
+    for phase in (STEP, INFERENCE):
+        if phase in flops and phase in timings:
+            rates[f"{phase}_tflops_per_second"] = flops[phase] / timings[phase].median / 1e12
+    return rates
+
+
+def _batch(visit: Visit) -> int:
+    return visit.order.workload.batch_size
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None

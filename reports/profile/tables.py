@@ -1,0 +1,301 @@
+"""A profile as tables: for the terminal, as Markdown and as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from parbench.bench.profile.measurement import (
+    BACKWARD,
+    DECODE,
+    DECODE_MERGED,
+    EVALUATION,
+    FORWARD,
+    INFERENCE,
+    LOAD,
+    MERGE,
+    MERGED,
+    OPTIMISER,
+    PREFILL,
+    PREFILL_MERGED,
+    SPECIALISE,
+    STEP,
+)
+from parbench.bench.profile.result import PROFILE, Profile
+from parbench.bench.record.run_record import Status
+from parbench.bench.util.files import explained, write_atomically
+from parbench.reports.profile.summary import REFERENCE, Row, Spread, Timing, costs_of, rows_of
+
+NOT_MEASURED = "—"
+
+Cell = Callable[[Row], str]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table in words.
+
+    Attributes:
+        title: what it shows, and in which units.
+        header: of the columns.
+        rows: a text a column.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def rich(self) -> Table:
+        """Return it for a terminal."""
+        table = Table(*self.header, title=self.title, title_justify="left", box=None)
+        table.columns[0].no_wrap = True
+        for column in table.columns[1:]:
+            column.justify, column.no_wrap = "right", True
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+    def markdown(self) -> str:
+        """Return it as Markdown."""
+        lines = [self.header, ("---", *("---:" for _ in self.header[1:])), *self.rows]
+        body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+        return f"**{self.title}**\n\n{body}\n"
+
+
+def sheets(profile: Profile) -> list[Sheet]:
+    """Return a profile's tables: training, use, memory, and the largest batches if they were searched."""
+    rows = rows_of(profile)
+    measured = [row for row in rows if row.timings]
+    several = len(profile.batches) > 1
+    found = [_sheet(title, columns, measured, several) for title, columns in _SHEETS]
+    # A column that nothing was measured for says nothing.
+    found = [_without_empty_columns(sheet) for sheet in found]
+    if profile.largest:
+        found.append(
+            Sheet(
+                "Largest batch of which a training step fits",
+                ("method", "batch", "does not fit"),
+                tuple(
+                    (one.subject.name, str(one.batch), str(one.failed) if one.failed else "none tried")
+                    for one in profile.largest
+                ),
+            )
+        )
+    return [sheet for sheet in found if sheet.rows and not set(sheet.header) <= {"method", "size", "batch"}]
+
+
+def remarks(profile: Profile) -> list[str]:
+    """Return what must be read with the tables: failures, noise, and what the machine did besides."""
+    found = [profile.complaint] if profile.complaint else []
+    rows = rows_of(profile)
+    measured = [row for row in rows if row.timings]
+    shared = [note for note in measured[0].notes if all(note in row.notes for row in measured)] if measured else []
+    for row in rows:
+        if row.status is not Status.OK:
+            found.append(f"{row.method}, batch {row.batch}: {row.status.replace('_', ' ')}, {row.reason}")
+        found += [f"{row.method}: {note}" for note in row.notes if note not in shared]
+    found += shared
+    floor = noise(profile)
+    if floor is not None:
+        found.append(
+            f"a method's median step differs by up to {floor:.1%} between rounds: smaller differences are noise"
+        )
+    elif profile.rounds < 2:
+        found.append("one round shows no noise; give --rounds 3 or more to compare times")
+    return list(dict.fromkeys(found))
+
+
+def noise(profile: Profile) -> float | None:
+    """Return the largest relative range of a subject's median step over the rounds; ``None`` for a single round."""
+    medians = [row.timings[STEP].rounds for row in rows_of(profile) if STEP in row.timings]
+    ranges = [max(found) / min(found) - 1 for found in medians if len(found) > 1]
+    return max(ranges, default=None)
+
+
+def heading(profile: Profile) -> str:
+    """Return what was measured, where and with what, in a line."""
+    looked = profile.surroundings[0].load[0] if profile.surroundings else float("nan")
+    return (
+        f"{conditions(profile, profile.batches)}; torch {profile.versions.get('torch')}, peft "
+        f"{profile.versions.get('peft')}; load average {looked:.1f}; {profile.started}"
+    )
+
+
+def conditions(profile: Profile, batches: Sequence[int]) -> str:
+    """Return what was measured, and on what, in words; ``batches`` are those that are meant."""
+    work, machine = profile.workload, profile.hardware
+    size = f" x {work.length} tokens" if profile.tokens > 1 else ""
+    threads = machine.get("threads", "?")
+    processor = f"{machine.get('cpu', '?')}, {threads} thread{'' if threads == '1' else 's'}"
+    where = machine.get("accelerator") or processor
+    weights = "random weights" if work.random_weights else "its own weights"
+    return (
+        f"{profile.base_model}, {weights}, batch {', '.join(map(str, batches))}{size}, {work.dtype}; {profile.rounds} "
+        f"rounds of {profile.effort.steps} steps; {where}"
+    )
+
+
+def write_profile(profile: Profile, folder: Path) -> None:
+    """Write ``profile.json``, ``profile.csv`` and ``profile.md``.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / PROFILE, profile.to_json())
+        write_atomically(folder / "profile.csv", costs_of(folder / PROFILE).to_csv(index=False))
+        parts = [heading(profile), *(sheet.markdown() for sheet in sheets(profile))]
+        parts += ["\n".join(f"- {remark}" for remark in remarks(profile))]
+        write_atomically(folder / "profile.md", "\n\n".join(parts) + "\n")
+
+
+def _sheet(title: str, columns: Sequence[tuple[str, Cell]], rows: Sequence[Row], several: bool) -> Sheet:
+    batch = [("batch", lambda row: str(row.batch))] if several else []
+    every: list[tuple[str, Cell]] = [("method", lambda row: row.method), ("size", lambda row: row.size), *batch]
+    every += columns
+    return Sheet(
+        title,
+        tuple(name for name, _ in every),
+        tuple(tuple(cell(row) or NOT_MEASURED for _, cell in every) for row in rows),
+    )
+
+
+def _without_empty_columns(sheet: Sheet) -> Sheet:
+    kept = [
+        place
+        for place in range(len(sheet.header))
+        if place == 0 or any(row[place] not in (NOT_MEASURED, "") for row in sheet.rows)
+    ]
+    header, *rows = (tuple(line[place] for place in kept) for line in (sheet.header, *sheet.rows))
+    return Sheet(sheet.title, header, tuple(rows))
+
+
+def _milliseconds(phase: str) -> Cell:
+    def cell(row: Row) -> str:
+        seconds = row.seconds(phase)
+        return "" if seconds is None else f"{1e3 * seconds:,.1f}"
+
+    return cell
+
+
+def _range(timing: Timing | None) -> str:
+    return "" if timing is None else f"{1e3 * timing.p5:,.1f}-{1e3 * timing.p95:,.1f}"
+
+
+def _ratio(ratio: Spread | None) -> str:
+    if ratio is None:
+        return ""
+    spread = f" ({ratio.low:.2f}-{ratio.high:.2f})" if ratio.rounds > 1 else ""
+    return f"{ratio.median:.2f}{spread}"
+
+
+def _rate(name: str, digits: int = 0) -> Cell:
+    return lambda row: f"{row.rates[name]:,.{digits}f}" if name in row.rates else ""
+
+
+def _mebibytes(value: int | None) -> str:
+    return "" if value is None else f"{value / 2**20:,.1f}"
+
+
+def _peak(phase: str, kind: str) -> Cell:
+    return lambda row: _mebibytes(getattr(row.memory[phase], kind)) if phase in row.memory else ""
+
+
+def _part(name: str) -> Cell:
+    def cell(row: Row) -> str:
+        value = getattr(row.breakdown, name) if row.breakdown else None
+        return "" if value is None else f"{value / 2**20:,.3f}"
+
+    return cell
+
+
+def _largest_allocated(row: Row) -> str:
+    phases = [row.memory[phase].allocated for phase in (FORWARD, BACKWARD, OPTIMISER) if phase in row.memory]
+    return _mebibytes(max((peak for peak in phases if peak is not None), default=None))
+
+
+def _on_device(phase: str) -> Cell:
+    def cell(row: Row) -> str:
+        found = row.memory.get(phase)
+        if found is None or found.allocated is None:
+            return ""
+        return f"{_mebibytes(found.allocated)} / {_mebibytes(found.reserved)}"
+
+    return cell
+
+
+_SHEETS: tuple[tuple[str, tuple[tuple[str, Cell], ...]], ...] = (
+    (
+        "Training step (ms: median, 5th-95th percentile; ratios: median, least-most of the rounds)",
+        (
+            ("step", _milliseconds(STEP)),
+            ("5-95 %", lambda row: _range(row.timings.get(STEP))),
+            (FORWARD, _milliseconds(FORWARD)),
+            (BACKWARD, _milliseconds(BACKWARD)),
+            (OPTIMISER, _milliseconds(OPTIMISER)),
+            (f"to {REFERENCE}", lambda row: _ratio(row.to_reference)),
+            ("to floor", lambda row: _ratio(row.to_floor)),
+            (f"cpu to {REFERENCE}", lambda row: _ratio(row.processor_to_reference)),
+        ),
+    ),
+    (
+        "Training, in a second",
+        (
+            ("examples", _rate("step_examples_per_second", 1)),
+            ("tokens", _rate("step_tokens_per_second")),
+            ("TFLOP", _rate("step_tflops_per_second", 3)),
+            ("inference TFLOP", _rate("inference_tflops_per_second", 3)),
+            ("joules a step", lambda row: "" if row.joules is None else f"{row.joules:,.2f}"),
+        ),
+    ),
+    (
+        "In use (ms a batch; adapter file in KiB)",
+        (
+            ("load", _milliseconds(LOAD)),
+            ("system prompt", _milliseconds(SPECIALISE)),
+            ("evaluation", _milliseconds(EVALUATION)),
+            ("inference", _milliseconds(INFERENCE)),
+            ("merged", _milliseconds(MERGED)),
+            ("merging", _milliseconds(MERGE)),
+            ("examples/s", _rate("evaluation_examples_per_second", 1)),
+            ("file", lambda row: f"{row.ledger.stored_bytes / 1024:,.1f}" if row.ledger else ""),
+            ("reported", lambda row: f"{row.ledger.reported:,}" if row.ledger else ""),
+        ),
+    ),
+    (
+        "Generation (tokens/s)",
+        (
+            (PREFILL, _rate(f"{PREFILL}_tokens_per_second", 1)),
+            (DECODE, _rate(f"{DECODE}_tokens_per_second", 1)),
+            ("merged prefill", _rate(f"{PREFILL_MERGED}_tokens_per_second", 1)),
+            ("merged decode", _rate(f"{DECODE_MERGED}_tokens_per_second", 1)),
+        ),
+    ),
+    (
+        "Memory (MiB: peaks, and the tensors of a training step)",
+        (
+            ("process", lambda row: _mebibytes(row.peak_process)),
+            ("training", _peak(STEP, "process")),
+            ("allocated", _largest_allocated),
+            ("reserved", lambda row: _mebibytes(row.peak_device)),
+            ("inference", _peak(INFERENCE, "process")),
+            ("weights", _part("weights")),
+            ("adapter", _part("adapter")),
+            ("head", _part("head")),
+            ("gradients", _part("gradients")),
+            (OPTIMISER, _part("optimiser")),
+            ("activations", _part("activations")),
+        ),
+    ),
+    (
+        "Memory of the accelerator by phase (MiB: peak allocated / reserved)",
+        tuple(
+            (phase, _on_device(phase))
+            for phase in (LOAD, FORWARD, BACKWARD, OPTIMISER, SPECIALISE, EVALUATION, INFERENCE, DECODE, MERGE)
+        ),
+    ),
+)

@@ -1,0 +1,135 @@
+"""The numbers of the leaderboards as tidy frames, for files that are read by programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from parbench.reports.extra_tables import subset_scores
+from parbench.reports.leaderboard import Leaderboard
+from parbench.reports.ranking import Ranking, Standing
+from parbench.reports.rows import BOARD, COLUMN
+from parbench.reports.statistics import Interval
+from parbench.reports.tables import MINI_LABEL, summarise
+
+_BOARD = ["label", "suites", *BOARD]
+_STANDING = ["low", "high", "level", "rank_best", "rank_worst", "best_group", "no_interval"]
+_OVER_TASKS = ["average", *(f"average_{name}" for name in _STANDING), "interquartile_mean", "interquartile_low"]
+_OVER_TASKS += ["interquartile_high", "mean_rank"]
+_NAMED = ("", " low", " high")
+_PAIR = ["a", "b", "difference", "low", "high", "level", "paired", "p_value", "adjusted_p_value", "noise_floor"]
+_PAIR += ["reason"]
+
+
+def cell_numbers(runs: pd.DataFrame, boards: Sequence[Leaderboard]) -> pd.DataFrame:
+    """Return the summary of every cell, see `parbench.reports.tables.summarise`, with its interval and its possible ranks.
+
+    Args:
+        runs: the frame's runs.
+        boards: what was made of them.
+    """
+    cells = pd.concat([board.cells for board in boards], ignore_index=True) if boards else summarise(runs)
+    standings = [
+        _standing(column.standings.get(row) if (column := board.ranking.columns.get((name, metric))) else None)
+        for board in boards
+        for name, metric, row in board.cells[["column", "metric", "row"]].itertuples(index=False)
+    ]
+    numbers = pd.DataFrame(standings, columns=_STANDING, index=cells.index)
+    return _typed(pd.concat([cells, numbers], axis="columns"), _STANDING)
+
+
+def over_tasks_numbers(boards: Sequence[Leaderboard]) -> pd.DataFrame:
+    """Return a row for each row of each leaderboard: its average, interquartile mean and mean rank over tasks.
+
+    And, where a leaderboard has them, the averages that families of tasks are known by, ``FAMILY: NAME``, with the ends
+    of their intervals. Who is better by them is told by `comparison_numbers`, as by the plain average.
+    """
+    rows = []
+    named = dict.fromkeys(key for board in boards for key in board.ranking.named)
+    names = [f"{family}: {name}{end}" for family, name in named for end in _NAMED]
+    for board in boards:
+        ranking = board.ranking
+        for _, cell in board.cells.drop_duplicates(["method", "row"]).iterrows():
+            name = cell["row"]
+            standing = ranking.average.standings.get(name) if ranking.average else None
+            middle = ranking.interquartile.get(name)
+            low, high, _ = _ends(middle.interval if middle else None)
+            rows.append(
+                {
+                    **{column: cell[column] for column in (*_BOARD, "method", "row")},
+                    "average": standing.estimate.mean if standing else None,
+                    **{f"average_{key}": value for key, value in _standing(standing).items()},
+                    "interquartile_mean": middle.value if middle else None,
+                    "interquartile_low": low,
+                    "interquartile_high": high,
+                    "mean_rank": ranking.over_tasks.mean_ranks.get(name),
+                    **_named_averages(ranking, str(name)),
+                }
+            )
+    columns = [*_OVER_TASKS, *names]
+    return _typed(pd.DataFrame(rows, columns=[*_BOARD, "method", "row", *columns]), columns)
+
+
+def comparison_numbers(boards: Sequence[Leaderboard]) -> pd.DataFrame:
+    """Return a row for each pair of methods on each task, and by each average; see `parbench.reports.statistics.Comparison`."""
+    rows = []
+    for board in boards:
+        first = {column: board.cells.iloc[0][column] for column in _BOARD}
+        columns: dict[tuple[str, str | None], Any] = dict(board.ranking.columns.items())
+        if board.ranking.average:
+            columns["average over tasks", None] = board.ranking.average
+        columns |= {(f"{family}: {name}", None): column for (family, name), column in board.ranking.named.items()}
+        for (name, metric), column in columns.items():
+            for pair in column.comparisons:
+                low, high, level = _ends(pair.interval)
+                known = {key: getattr(pair, key) for key in _PAIR if key not in ("low", "high", "level")}
+                ends = {"low": low, "high": high, "level": level}
+                rows.append({**first, "column": name, "metric": metric, **known, **ends})
+    return pd.DataFrame(rows, columns=[*_BOARD, *COLUMN, *_PAIR])
+
+
+def subset_numbers(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each cell and subset, see `parbench.reports.extra_tables.subset_scores`.
+
+    Args:
+        runs: the frame's runs.
+    """
+    scores = subset_scores(runs)
+    scores.insert(0, "label", scores["small"].map({True: MINI_LABEL, False: None}).astype("object"))
+    return scores
+
+
+def _named_averages(ranking: Ranking, row: str) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for (family, name), column in ranking.named.items():
+        if standing := column.standings.get(row):
+            low, high, _ = _ends(standing.estimate.interval)
+            numbers = (standing.estimate.mean, low, high)
+            found |= {f"{family}: {name}{end}": number for end, number in zip(_NAMED, numbers, strict=True)}
+    return found
+
+
+def _standing(standing: Standing | None) -> dict[str, Any]:
+    if standing is None:
+        return dict.fromkeys(_STANDING)
+    ranks = standing.ranks
+    numbers = (
+        *_ends(standing.estimate.interval),
+        ranks.best if ranks else None,
+        ranks.worst if ranks else None,
+        standing.best,
+        standing.estimate.reason,
+    )
+    return dict(zip(_STANDING, numbers, strict=True))
+
+
+def _ends(interval: Interval | None) -> tuple[float, float, float] | tuple[None, None, None]:
+    return (interval.low, interval.high, interval.level) if interval else (None, None, None)
+
+
+def _typed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Give each column the type it has whatever the store holds, so that a file of one report is like the next."""
+    kinds = {"rank_best": "Int64", "rank_worst": "Int64", "best_group": "boolean", "no_interval": "string"}
+    return table.astype({name: kinds.get(name.removeprefix("average_"), "float64") for name in columns})

@@ -1,0 +1,1 @@
+"""Kinds of tasks: what tasks of the same shape share."""

@@ -1,0 +1,168 @@
+"""Tasks that a causal language model is tuned for: a prompt, and the response that it should give."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from parbench.bench.util.errors import UserError
+from parbench.tasks.base import LANGUAGE_MODEL, Collate, Head, Modality, Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+    from parbench.tasks.inference import Predictor, Rows
+    from parbench.tasks.kinds.system_prompt import SystemPrompts
+
+
+class LanguageModelTask(Task):
+    """Supervised tuning on pairs of prompt and response; what is scored, and how, is its subclasses' business."""
+
+    head: Head = LANGUAGE_MODEL
+    modality = Modality.TEXT
+
+    @abstractmethod
+    def prompt(self, example: Mapping[str, Any]) -> str:
+        """Return what the model is given."""
+
+    @abstractmethod
+    def response(self, example: Mapping[str, Any]) -> str:
+        """Return what it should answer; a space between the two belongs to the response."""
+
+    def with_system_prompt(self) -> Self:
+        """Return the task with what its prompt tells of the task itself told apart, in `system_prompt`.
+
+        Raises:
+            UserError: it has no system prompt.
+        """
+        raise UserError(f"the task {self.name} has no system prompt, which the method reads; use commonsense, say")
+
+    def system_prompt(self, example: Mapping[str, Any]) -> str:
+        """Return what the model is told apart from an example's prompt; only of `with_system_prompt`'s tasks."""
+        raise TypeError(f"{self.name} tells nothing apart; see with_system_prompt")
+
+    def system_prompts(self, encode: Callable[[str], list[int]]) -> SystemPrompts:
+        """Return the system prompts of all examples, as tokens that ``encode`` makes of a text."""
+        from parbench.tasks.kinds.system_prompt import SystemPrompts
+
+        return SystemPrompts(self, encode)
+
+    @property
+    def loss_on(self) -> Literal["response", "all"]:
+        """The tokens that the loss counts: the response's, or the prompt's as well."""
+        return "response"
+
+    def prepare(self, dataset: Dataset, processor: PreTrainedTokenizerBase, max_length: int) -> Dataset:
+        """Return ``input_ids`` and ``labels`` of prompt, response and end of text, and the ids of the ``prompt`` alone.
+
+        What is longer than ``max_length`` loses the beginning of its prompt, so that there is a response to learn. The
+        ``prompt`` that texts are generated from is cut by its own length only: it must not tell how long the answer is.
+
+        Raises:
+            UserError: the tokenizer has no end of text (an encoder's, say).
+        """
+        from datasets import Dataset
+
+        if processor.eos_token_id is None:
+            raise UserError(
+                f"the task {self.name} needs a causal language model, and the tokenizer of this base model has no end "
+                "of text, which every response ends with; give another base model"
+            )
+
+        rows = [self._encoded(example, processor, max_length) for example in dataset]
+        return Dataset.from_dict({name: [row[name] for row in rows] for name in ("input_ids", "labels", "prompt")})
+
+    def collate(self, processor: PreTrainedTokenizerBase) -> Collate:
+        """Return padding on the right, to the longest of the batch."""
+        pad = int(processor.pad_token_id)
+
+        def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+            import torch
+
+            from parbench.tasks.inference import IGNORED
+
+            longest = max(len(row["input_ids"]) for row in rows)
+
+            def padded(name: str, value: int) -> torch.Tensor:
+                return torch.tensor([row[name] + [value] * (longest - len(row[name])) for row in rows])
+
+            ids = padded("input_ids", pad)
+            lengths = torch.tensor([len(row["input_ids"]) for row in rows])
+            mask = (torch.arange(longest) < lengths[:, None]).long()
+            return {"input_ids": ids, "attention_mask": mask, "labels": padded("labels", IGNORED)}
+
+        return collate
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+        """Return the cross-entropy of each labelled token given those before it, averaged over the batch's tokens."""
+        return next_token_loss(logits, labels, label_smoothing)
+
+    def _encoded(
+        self, example: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, max_length: int
+    ) -> dict[str, list[int]]:
+        """Return a prepared row, and as ``kept`` the prompt's ids that are left in its ``input_ids``."""
+        from parbench.tasks.inference import IGNORED
+
+        prompt = list(tokenizer(self.prompt(example))["input_ids"])
+        if prompt and prompt[-1] == tokenizer.eos_token_id:
+            prompt.pop()
+        response = [*tokenizer(self.response(example), add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        response = response[: max_length - 1]
+        kept = prompt[max(0, len(prompt) + len(response) - max_length) :]
+        # Nothing predicts the first token of all.
+        asked = [IGNORED, *kept[1:]] if self.loss_on == "all" and kept else [IGNORED] * len(kept)
+        return {"input_ids": kept + response, "labels": asked + response, "prompt": prompt[-max_length:], "kept": kept}
+
+
+def next_token_loss(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+    """Return the mean cross-entropy of the labelled tokens given those before them.
+
+    Args:
+        logits: (batch, tokens, vocabulary).
+        labels: (batch, tokens), not shifted; `parbench.tasks.inference.IGNORED` where a token does not count.
+        label_smoothing: share of the target that is spread evenly over the vocabulary.
+    """
+    from torch.nn import functional
+
+    from parbench.tasks.inference import IGNORED
+
+    return functional.cross_entropy(
+        logits[:, :-1].float().flatten(0, 1),
+        labels[:, 1:].flatten(),
+        ignore_index=IGNORED,
+        label_smoothing=label_smoothing,
+    )
+
+
+@dataclass(frozen=True)
+class LogLikelihood:
+    """Scores a language model by how likely it finds the responses: no text is generated, so that it is cheap.
+
+    The score is the mean natural log-likelihood of a response's token, which is the training loss without its sign.
+    """
+
+    primary: str = "log_likelihood"
+
+    def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
+        """Return ``example``, ``subset``, and of each response its ``log_likelihood_sum`` and ``tokens``."""
+        import pandas as pd
+
+        found = predictor.log_likelihoods(inputs)
+        return pd.DataFrame(
+            {
+                "example": examples["example"][:],
+                "subset": examples["subset"][:],
+                "log_likelihood_sum": found[:, 0],
+                "tokens": found[:, 1].astype("int64"),
+            }
+        )
+
+    def score(self, predictions: pd.DataFrame) -> Mapping[str, float]:
+        """Return ``log_likelihood``, per token."""
+        total = predictions["log_likelihood_sum"].to_numpy(dtype="float64").sum()
+        return {self.primary: float(total / predictions["tokens"].sum())}

@@ -1,0 +1,184 @@
+"""Multiple choice with a causal language model: the answer is the choice that it finds most likely."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.reference import Reference
+from parbench.tasks.data.source import DataRef
+from parbench.tasks.kinds.language_model import LanguageModelTask
+from parbench.tasks.kinds.text_generation import Template, check_columns, check_values
+from parbench.tasks.metrics.subsets import over_subsets
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+    from parbench.tasks.inference import Predictor, Rows
+
+# Each with the column of per-example rows that says which choice it counts.
+METRICS = {"accuracy": "prediction", "acc_norm": "prediction_norm"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultipleChoice(LanguageModelTask):
+    """A question with a choice of answers; the model is trained on the right one, and ranks all.
+
+    ``accuracy`` takes the choice whose tokens together are most likely; ``acc_norm`` divides by the choice's
+    characters first, as lm-evaluation-harness does. Of equally likely choices the first counts.
+
+    Attributes:
+        prompt_template: what stands before a choice; a space follows it.
+        choices: the one column that holds a list of texts, or the columns that hold a text each.
+        label: the column with the right one: its number from 0, its letter, or its text.
+        metrics: ``accuracy`` and ``acc_norm``, the primary one first.
+    """
+
+    name: str
+    reference: Reference
+    data: DataRef
+    prompt_template: Template
+    choices: tuple[str, ...]
+    label: str
+    metrics: tuple[str, ...] = ("accuracy", "acc_norm")
+
+    @property
+    def primary(self) -> str:  # type: ignore[override]
+        """The first of the metrics."""
+        return self.metrics[0]
+
+    def prompt(self, example: Mapping[str, Any]) -> str:
+        """Return what the model is given."""
+        return self.prompt_template.filled(example)
+
+    def response(self, example: Mapping[str, Any]) -> str:
+        """Return the right choice."""
+        return f" {example['choices'][example['label']]}"
+
+    def check(self, dataset: Dataset, split: str) -> Dataset:
+        """Return the columns of the prompt, ``choices``, a list of texts, and ``label``, the right one's number."""
+        where = f"the {split} split of {self.name}"
+        columns = self.prompt_template.columns
+        check_columns(dataset, tuple(dict.fromkeys((*columns, *self.choices, self.label))), where)
+        check_values(dataset, columns, where)
+        choices = self._choices(dataset, where)
+        labels = [
+            _place(value, texts, f"{where}, row {row + 1}")
+            for row, (value, texts) in enumerate(zip(dataset[self.label][:], choices, strict=True))
+        ]
+        taken = {"choices", "label"} & set(columns)
+        if taken:
+            raise UserError(f"{where}: a template may not show the column {', '.join(taken)}; give it another name")
+        return dataset.select_columns(list(columns)).add_column("choices", choices).add_column("label", labels)
+
+    def prepare(self, dataset: Dataset, processor: PreTrainedTokenizerBase, max_length: int) -> Dataset:
+        """Return token ids with the right choice to train on, and in ``scored`` and ``spared`` all choices to rank.
+
+        ``scored`` are the tokens of prompt and choice, ``spared`` the number of those that are the prompt's. Where they
+        are more than ``max_length``, the prompt loses its beginning.
+        """
+        inputs = super().prepare(dataset, processor, max_length)
+        rows = [self._ranked(example, processor, max_length) for example in dataset]
+        scored = [[tokens for tokens, _ in row] for row in rows]
+        return inputs.add_column("scored", scored).add_column("spared", [[number for _, number in row] for row in rows])
+
+    def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
+        """Return one row an example; see `predictions`."""
+        from datasets import Dataset
+
+        from parbench.tasks.inference import IGNORED
+
+        given: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
+        for number in range(len(inputs)):
+            row = inputs[number]
+            for tokens, spared in zip(row["scored"], row["spared"], strict=True):
+                given["input_ids"].append(tokens)
+                given["labels"].append([IGNORED] * spared + tokens[spared:])
+        return self.predictions(examples, predictor.log_likelihoods(Dataset.from_dict(given))[:, 0])
+
+    def predictions(self, examples: Dataset, log_likelihoods: np.ndarray) -> pd.DataFrame:
+        """Return ``example``, ``subset``, ``label``, each metric's choice, its hits, and ``log_likelihoods``.
+
+        Args:
+            examples: the split.
+            log_likelihoods: of every choice of every example, one after the other.
+        """
+        import pandas as pd
+
+        choices = examples["choices"][:]
+        ends = np.cumsum([len(texts) for texts in choices])
+        by_example = np.split(np.asarray(log_likelihoods, dtype="float64"), ends[:-1])
+        normalised = [found / [len(text) for text in texts] for found, texts in zip(by_example, choices, strict=True)]
+        frame = pd.DataFrame(
+            {
+                "example": examples["example"][:],
+                "subset": examples["subset"][:],
+                "label": examples["label"][:],
+                "prediction": [int(found.argmax()) for found in by_example],
+                "prediction_norm": [int(found.argmax()) for found in normalised],
+                "log_likelihoods": list(by_example),
+            }
+        )
+        for metric in self.metrics:
+            frame[metric] = (frame[METRICS[metric]] == frame["label"]).astype("float64")
+        return frame
+
+    def score(self, predictions: pd.DataFrame) -> Mapping[str, float]:
+        """Return each metric; over subsets its unweighted mean, and each subset's own as ``metric_subset``."""
+
+        def scored(rows: pd.DataFrame) -> dict[str, float]:
+            return {name: float((rows[METRICS[name]] == rows["label"]).mean()) for name in self.metrics}
+
+        return over_subsets(predictions, scored)
+
+    def _choices(self, dataset: Dataset, where: str) -> list[list[str]]:
+        if len(self.choices) > 1:
+            check_values(dataset, self.choices, where)
+            return [
+                [str(value) for value in row]
+                for row in zip(*(dataset[column][:] for column in self.choices), strict=True)
+            ]
+        found: list[list[str]] = dataset[self.choices[0]][:]
+        for row, texts in enumerate(found):
+            if (
+                not isinstance(texts, list)
+                or len(texts) < 2
+                or not all(isinstance(text, str) and text for text in texts)
+            ):
+                raise UserError(
+                    f"{where} has no list of two or more texts in column {self.choices[0]}, row {row + 1}; mend or "
+                    "remove the row, or name several columns of one text each"
+                )
+        return found
+
+    def _ranked(
+        self, example: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, max_length: int
+    ) -> list[tuple[list[int], int]]:
+        # The very tokens that a response is trained on, so that the two mean the same; but for the end of text, which
+        # says nothing of a choice.
+        pairs = []
+        for number in range(len(example["choices"])):
+            row = self._encoded({**example, "label": number}, tokenizer, max_length)
+            tokens = row["input_ids"]
+            pairs.append((tokens[:-1] if tokens[-1] == tokenizer.eos_token_id else tokens, len(row["kept"])))
+        return pairs
+
+
+def _place(value: Any, texts: Sequence[str], where: str) -> int:
+    """Return which choice is right."""
+    letter = ord(value.upper()) - ord("A") if isinstance(value, str) and len(value) == 1 else -1
+    if isinstance(value, str) and list(texts).count(value) == 1:
+        return list(texts).index(value)
+    place = value if isinstance(value, int) and not isinstance(value, bool) else letter
+    if not 0 <= place < len(texts):
+        raise UserError(
+            f"{where} has the unknown label {value!r}; it may be a number from 0 to {len(texts) - 1}, a letter from A, "
+            "or the text of one choice"
+        )
+    return place

@@ -1,0 +1,146 @@
+"""Classification of, or regression on, a text or a pair of texts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.reference import Reference
+from parbench.tasks.base import Collate, Head, Task
+from parbench.tasks.data.source import DataRef
+from parbench.tasks.metrics.classification import METRICS
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import torch
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+    from parbench.tasks.inference import Predictor, Rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextClassification(Task):
+    """A task over one or two text columns with one label.
+
+    Attributes:
+        texts: names of the one or two text columns.
+        labels: class names in the order of their ids; empty for a regression on a number.
+        metrics: names of the metrics, the primary one first.
+    """
+
+    name: str
+    reference: Reference
+    data: DataRef
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+    metrics: tuple[str, ...]
+
+    @property
+    def primary(self) -> str:  # type: ignore[override]
+        """The first of the metrics."""
+        return self.metrics[0]
+
+    @property
+    def head(self) -> Head:  # type: ignore[override]
+        """A sequence-classification head with one output a class, or one output."""
+        return Head("AutoModelForSequenceClassification", self.labels)
+
+    def check(self, dataset: Dataset, split: str) -> Dataset:
+        """Return the text columns and ``label``: class ids, or floats for a regression."""
+        where = f"the {split} split of {self.name}"
+        if not len(dataset):
+            raise UserError(f"{where} is empty; give a file with examples")
+        missing = [column for column in (*self.texts, "label") if column not in dataset.column_names]
+        if missing:
+            raise UserError(
+                f"{where} has no column {', '.join(missing)}: it must have {', '.join(self.texts)} and label, and has "
+                f"{', '.join(dataset.column_names)}"
+            )
+        for column in self.texts:
+            wrong = next((row for row, text in enumerate(dataset[column]) if not isinstance(text, str)), None)
+            if wrong is not None:
+                raise UserError(f"{where} has no text in column {column}, row {wrong + 1}; mend or remove the row")
+        return _with_labels(dataset.select_columns([*self.texts, "label"]), self.labels, where)
+
+    def prepare(self, dataset: Dataset, processor: PreTrainedTokenizerBase, max_length: int) -> Dataset:
+        """Return token ids, truncated to ``max_length``, not padded, with ``labels``."""
+        from datasets import Dataset
+
+        texts = [dataset[column][:] for column in self.texts]
+        encoded = processor(*texts, truncation=True, max_length=max_length)
+        return Dataset.from_dict({**encoded, "labels": dataset["label"][:]})
+
+    def collate(self, processor: PreTrainedTokenizerBase) -> Collate:
+        """Return dynamic padding to the longest of the batch."""
+        from transformers import DataCollatorWithPadding
+
+        padding = DataCollatorWithPadding(processor)
+
+        def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+            return dict(padding(rows))
+
+        return collate
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+        """Return cross-entropy, or the mean squared error for a regression, which has no classes to smooth."""
+        from torch.nn import functional
+
+        if self.labels:
+            return functional.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+        return functional.mse_loss(logits.float().squeeze(-1), labels.float())
+
+    def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
+        """Return one row an example; see `predictions`."""
+        return self.predictions(examples, predictor.logits(inputs))
+
+    def predictions(self, dataset: Dataset, logits: np.ndarray) -> pd.DataFrame:
+        """Return one row an example; the prediction is a class id, or the number itself for a regression."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "example": dataset["example"][:],
+                "subset": dataset["subset"][:],
+                "label": dataset["label"][:],
+                "prediction": logits.argmax(axis=-1) if self.labels else logits[:, 0],
+                "logits": list(logits),
+            }
+        )
+
+    def score(self, predictions: pd.DataFrame) -> Mapping[str, float]:
+        """Return each metric; over subsets its unweighted mean, and each subset's own as ``metric_subset``."""
+        by_subset = {
+            str(subset): {
+                name: METRICS[name](rows["label"].to_numpy(), rows["prediction"].to_numpy()) for name in self.metrics
+            }
+            for subset, rows in predictions.groupby("subset")
+        }
+        means = {name: sum(scores[name] for scores in by_subset.values()) / len(by_subset) for name in self.metrics}
+        parts = {
+            f"{name}_{subset}": score
+            for subset, scores in by_subset.items()
+            for name, score in scores.items()
+            if len(by_subset) > 1
+        }
+        return {**means, **parts}
+
+
+def _with_labels(dataset: Dataset, labels: tuple[str, ...], where: str) -> Dataset:
+    from datasets import Value
+
+    ids = {name: number for number, name in enumerate(labels)}
+    found: list[float] = []
+    for row, label in enumerate(dataset["label"][:]):
+        known = ids.get(label) if isinstance(label, str) and labels else label
+        number = known if isinstance(known, int | float) and not isinstance(known, bool) else math.nan
+        if math.isnan(number) or (labels and number not in range(len(labels))):
+            allowed = ", ".join(f"{id_} ({name})" for name, id_ in ids.items()) or "a number"
+            raise UserError(f"{where} has the unknown label {label!r} in row {row + 1}; it may be {allowed}")
+        found.append(number)
+    kind = Value("int64") if labels else Value("float32")
+    return dataset.remove_columns("label").add_column("label", found, feature=kind)

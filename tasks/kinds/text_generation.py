@@ -1,0 +1,241 @@
+"""Generation of a text from the columns of an example, scored against what should have been written."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydantic import PositiveInt
+
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.reference import Reference
+from parbench.tasks.base import Evaluation
+from parbench.tasks.data.source import DataRef
+from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
+from parbench.tasks.metrics.subsets import over_subsets
+from parbench.tasks.metrics.texts import METRICS
+from parbench.tasks.options import TaskOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+    from parbench.tasks.inference import Predictor, Rows
+
+
+class GenerationOptions(TaskOptions):
+    """How a text is generated: without sampling, greedily or by beams."""
+
+    max_new_tokens: PositiveInt = 64
+    num_beams: PositiveInt = 1
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Template:
+    """A text with columns in braces: ``"{question}\\nAnswer:"``; a brace itself is written twice.
+
+    Raises:
+        UserError: a field is anything but the plain name of a column.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        try:
+            parts = list(string.Formatter().parse(self.text))
+        except ValueError as error:
+            raise UserError(f'the template "{self.text}" cannot be read: {error}; write {{column}}') from error
+        for _, column, form, conversion in parts:
+            if column is None:
+                continue
+            # An attribute or an index of a value is what a template must never reach.
+            if form or conversion or not column or column.isdigit() or set(column) & set(".[]{}"):
+                raise UserError(
+                    f'the template "{self.text}" has {{{column}}} in it; only a plain column name may stand in braces, '
+                    "and a brace itself is written twice"
+                )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it needs."""
+        found = (column for _, column, _, _ in string.Formatter().parse(self.text))
+        return tuple(dict.fromkeys(column for column in found if column is not None))
+
+    def filled(self, example: Mapping[str, Any]) -> str:
+        """Return the text with the values of an example."""
+        return self.text.format_map({column: str(example[column]) for column in self.columns})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextGeneration(LanguageModelTask):
+    """A task of one generated text an example.
+
+    Attributes:
+        prompt_template: what the model is given.
+        response_template: what it is trained to answer; a space between the two belongs here.
+        references: the column of what is right, a text or a list of texts; the response itself if not given.
+        metrics: names of `parbench.tasks.metrics.texts`, the primary one first.
+    """
+
+    name: str
+    reference: Reference
+    data: DataRef
+    prompt_template: Template
+    response_template: Template
+    references: str | None = None
+    metrics: tuple[str, ...]
+    options: GenerationOptions = field(default_factory=GenerationOptions)
+
+    @property
+    def primary(self) -> str:  # type: ignore[override]
+        """The first of the metrics."""
+        return self.metrics[0]
+
+    @property
+    def selected_by(self) -> Evaluation:
+        """By the likelihood of the responses: to generate texts after every epoch and trial is too dear."""
+        return LogLikelihood()
+
+    def prompt(self, example: Mapping[str, Any]) -> str:
+        """Return what the model is given."""
+        return self.prompt_template.filled(example)
+
+    def response(self, example: Mapping[str, Any]) -> str:
+        """Return what it should answer."""
+        return self.response_template.filled(example)
+
+    def check(self, dataset: Dataset, split: str) -> Dataset:
+        """Return the columns of the templates, and ``references``, a list of texts."""
+        where = f"the {split} split of {self.name}"
+        columns = tuple(dict.fromkeys((*self.prompt_template.columns, *self.response_template.columns)))
+        check_columns(dataset, (*columns, *((self.references,) if self.references else ())), where)
+        check_values(dataset, columns, where)
+        kept = dataset.select_columns(list(columns))
+        wanted = [_texts(value) for value in dataset[self.references][:]] if self.references else None
+        if wanted is None:
+            wanted = [[self.response(example)] for example in kept]
+        for row, texts in enumerate(wanted):
+            if not texts or not all(text.strip() for text in texts):
+                what = f"in column {self.references}" if self.references else "to respond with"
+                raise UserError(f"{where} has no text {what}, row {row + 1}; mend or remove the row")
+        # A column of that name may be the one that was given, or one of a template's.
+        if "references" in kept.column_names:
+            if self.references != "references":
+                raise UserError(f'{where}: a template needs the column "references"; give it another name')
+            kept = kept.remove_columns("references")
+        return kept.add_column("references", wanted)
+
+    def prepare(self, dataset: Dataset, processor: PreTrainedTokenizerBase, max_length: int) -> Dataset:
+        """Return token ids; see `LanguageModelTask.prepare`.
+
+        Raises:
+            UserError: what is generated would not fit into the model behind the longest prompt.
+        """
+        inputs = super().prepare(dataset, processor, max_length)
+        check_room(inputs, processor, self.options.max_new_tokens)
+        return inputs
+
+    def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
+        """Return one row an example; see `predictions`."""
+        options = self.options
+        texts = generated(
+            predictor, inputs, options.stop, max_new_tokens=options.max_new_tokens, num_beams=options.num_beams
+        )
+        return self.predictions(examples, texts)
+
+    def predictions(self, examples: Dataset, texts: Sequence[str]) -> pd.DataFrame:
+        """Return ``example``, ``subset``, ``text``, ``references`` and of each metric the column it is scored from."""
+        import pandas as pd
+
+        references = examples["references"][:]
+        frame = pd.DataFrame(
+            {"example": examples["example"][:], "subset": examples["subset"][:], "text": list(texts)}
+            | {"references": list(references)}
+        )
+        for metric in (METRICS[name] for name in self.metrics):
+            found = [metric.statistics(text, wanted) for text, wanted in zip(texts, references, strict=True)]
+            frame[metric.column] = pd.Series(found)
+        return frame
+
+    def score(self, predictions: pd.DataFrame) -> Mapping[str, float]:
+        """Return each metric; over subsets its unweighted mean, and each subset's own as ``metric_subset``."""
+        return over_subsets(predictions, lambda rows: {name: METRICS[name].of(rows) for name in self.metrics})
+
+    def leave_one_out(self, predictions: pd.DataFrame, metric: str) -> np.ndarray | None:
+        """Return a metric without each of the examples in turn, of shape (examples,)."""
+        if metric not in self.metrics:
+            return None
+        return METRICS[metric].leave_one_out(predictions)
+
+
+def generated(predictor: Predictor, inputs: Rows, stop: Sequence[str] = (), **decoding: Any) -> list[str]:
+    """Return the text that a model writes after each prompt, without sampling, up to the first of ``stop``.
+
+    Args:
+        predictor: the model.
+        inputs: rows with ``prompt``, as `LanguageModelTask.prepare` makes them.
+        stop: texts that end it; they are no part of it.
+        decoding: arguments of transformers' ``generate``.
+    """
+    prompts = [inputs[row]["prompt"] for row in range(len(inputs))]
+    written = predictor.generate(prompts, do_sample=False, **decoding)
+    texts = predictor.processor.batch_decode(written, skip_special_tokens=True)
+    return [_cut(text, stop) for text in texts]
+
+
+def check_room(inputs: Dataset, processor: PreTrainedTokenizerBase, max_new_tokens: int) -> None:
+    """Check that a model has positions for the longest prompt and what it may generate.
+
+    Raises:
+        UserError: it has not.
+    """
+    longest = max(map(len, inputs["prompt"][:]), default=0)
+    if longest + max_new_tokens > processor.model_max_length:
+        raise UserError(
+            f"a prompt of {longest} tokens and max_new_tokens {max_new_tokens} are more than the "
+            f"{processor.model_max_length} tokens that the base model takes; lower train.max_length or max_new_tokens"
+        )
+
+
+def check_columns(dataset: Dataset, columns: Sequence[str], where: str) -> None:
+    """Check that a split has rows, and columns.
+
+    Raises:
+        UserError: it has not.
+    """
+    if not len(dataset):
+        raise UserError(f"{where} is empty; give a file with examples")
+    absent = [column for column in columns if column not in dataset.column_names]
+    if absent:
+        raise UserError(f"{where} has no column {', '.join(absent)}; it has {', '.join(dataset.column_names)}")
+
+
+def check_values(dataset: Dataset, columns: Sequence[str], where: str) -> None:
+    """Check that columns hold texts or numbers, so that a template can show them.
+
+    Raises:
+        UserError: one is missing, or something else.
+    """
+    for column in columns:
+        for row, value in enumerate(dataset[column][:]):
+            if not isinstance(value, str | int | float) or isinstance(value, bool) or value != value:
+                raise UserError(
+                    f"{where} has neither a text nor a number in column {column}, row {row + 1} "
+                    f"(it is {type(value).__name__}); mend or remove the row"
+                )
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [str(text) for text in value if text is not None]
+    return [] if value is None else [str(value)]
+
+
+def _cut(text: str, stop: Sequence[str]) -> str:
+    ends = [place for end in stop if (place := text.find(end)) >= 0]
+    return text[: min(ends)] if ends else text

@@ -1,0 +1,77 @@
+import pytest
+
+from parbench.bench.budget.measured import Measured, Workload, in_fresh_process, match, read_limit
+from parbench.bench.util.errors import UserError
+from parbench.methods import find_method
+
+
+def costing(seconds_of, bytes_of=lambda size: 0):
+    """Return a measure whose cost is a function of LoRA's rank."""
+    return lambda method, setting: Measured(seconds_of(getattr(setting, "r", 0)), bytes_of(getattr(setting, "r", 0)))
+
+
+def test_the_largest_size_within_the_limit_of_those_tried():
+    found = match(find_method("lora"), 0.5, "step-time", costing(lambda r: 0.1 + 0.05 * r))
+    assert (found.size, found.setting.r, found.within) == ("r=8", 8, True)
+    assert found.reached == pytest.approx(0.5)
+    # Two tries over the limit end the search: one may be noise.
+    assert [name for name, _ in found.tried] == ["r=1", "r=2", "r=4", "r=8", "r=16", "r=32"]
+
+
+def test_a_single_try_over_the_limit_is_taken_for_noise():
+    found = match(find_method("lora"), 0.5, "step-time", costing(lambda r: 9.0 if r == 4 else 0.01 * r))
+    assert found.setting.r == 32
+
+
+def test_nothing_within_the_limit_is_said():
+    found = match(find_method("lora"), 0.01, "step-time", costing(lambda r: 1.0))
+    assert (found.within, found.reached, found.setting.r) == (False, 1.0, 1)
+
+
+def test_memory_is_its_own_currency():
+    found = match(find_method("lora"), 3 * 2**20, "memory", costing(lambda r: 99.0, lambda r: r * 2**20))
+    assert found.setting.r == 2
+
+
+def test_a_method_of_fixed_size_is_measured_once():
+    found = match(find_method("linear_probe"), 1.0, "step-time", costing(lambda r: 0.5))
+    assert (found.size, found.reached, len(found.tried)) == ("", 0.5, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "currency", "limit"),
+    [
+        ("250ms", "step-time", 0.25),
+        ("0.3s", "step-time", 0.3),
+        ("2GiB", "memory", 2.0**31),
+        ("900MiB", "memory", 900 * 2.0**20),
+        ("match:lora(r=8)", "step-time", 0.8),
+    ],
+)
+def test_limits_are_read(text, currency, limit):
+    assert read_limit(text, currency, costing(lambda r: 0.1 * r)) == pytest.approx(limit)
+
+
+@pytest.mark.parametrize(
+    ("text", "currency"), [("24k", "memory"), ("2GB", "memory"), ("0ms", "step-time"), ("s", "step-time")]
+)
+def test_what_is_no_limit_is_a_sentence(text, currency):
+    with pytest.raises(UserError, match=f"is no {currency}: give match"):
+        read_limit(text, currency, costing(lambda r: 0.1))
+
+
+def test_a_candidate_is_measured_in_a_process_of_its_own(tiny_model):
+    measure = in_fresh_process(Workload(str(tiny_model), batch_size=2, length=16, device="cpu"))
+    choice = find_method("lora")
+    setting = choice.method.setting_type()
+    found = measure(choice.method, setting)
+    assert found.step_seconds > 0
+    assert found.peak_bytes > 10**8
+    assert measure(choice.method, setting) is found
+
+
+def test_a_candidate_that_cannot_be_measured_says_why(tiny_model):
+    measure = in_fresh_process(Workload(str(tiny_model), batch_size=2, length=16, device="cpu"))
+    choice = find_method("lora(target_modules=[nothing])")
+    with pytest.raises(UserError, match=r"lora cannot be measured on .*No modules were targeted"):
+        measure(choice.method, choice.method.setting_type(target_modules=("nothing",)))

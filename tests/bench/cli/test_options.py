@@ -1,0 +1,158 @@
+"""Options that contradict each other or have no effect, and what a dry run tells apart."""
+
+import dataclasses
+import re
+
+import pytest
+from rich.console import Console
+
+from parbench.bench.cli.available_model import find_reachable
+from parbench.bench.cli.console import counted
+from parbench.bench.cli.dry_run import differences
+from parbench.bench.cli.execution import Cluster, Engine, Execution
+from parbench.bench.cli.forecast_table import _print
+from parbench.bench.forecast.calibration import Calibration
+from parbench.bench.forecast.forecast import Estimate, Forecast
+from parbench.bench.plan.planned_run import PlannedRun
+from parbench.bench.record.run_record import RunSpec
+from parbench.bench.util.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("execution", "complaint"),
+    [
+        (Execution(minutes=0.0), "--time-limit is 0 minutes; give more than 0"),
+        (Execution(minutes=-3.0), "--time-limit is -3 minutes"),
+        (Execution(minutes=float("nan")), "--time-limit is nan minutes"),
+        (Execution(silent_minutes=0.0), "--silence-limit is 0 minutes"),
+        (Execution(silent_minutes=5.0, isolate=False), "--silence-limit and --memory-limit need processes"),
+        (Execution(cluster=Cluster(address="auto")), "--address goes with --executor ray, not with local"),
+        (Execution(cluster=Cluster(cpus=2)), "--cpus-per-run goes with --executor ray or slurm, not with local"),
+        (Execution(cluster=Cluster(Engine.RAY, partition="long")), "--partition goes with --executor slurm, not with"),
+        (Execution(cluster=Cluster(Engine.RAY, minutes=5)), "--job-minutes goes with --executor slurm, not with ray"),
+        (
+            Execution(cluster=Cluster(Engine.SLURM, address="auto")),
+            "--address goes with --executor ray, not with slurm",
+        ),
+        (Execution(cluster=Cluster(Engine.SLURM, runs_per_job=0)), "--runs-per-job is 0; give a number of at least 1"),
+        (Execution(cluster=Cluster(Engine.SLURM, gpus=float("nan"))), "--gpus-per-run is nan; Slurm gives whole ones"),
+    ],
+)
+def test_what_cannot_be_executed_is_said(execution, complaint):
+    with pytest.raises(UserError, match=complaint):
+        execution.executor()
+
+
+def test_limits_are_as_given_or_an_hour_of_silence():
+    limits = Execution(device="cpu", minutes=2.5).executor().limits
+    assert (limits.minutes, limits.silent_minutes) == (2.5, 60.0)
+    assert Execution(device="cpu", silent_minutes=3.0).executor().limits.silent_minutes == 3.0
+
+
+def test_runs_are_counted_in_words():
+    assert [counted(number, "run") for number in (0, 1, 1200)] == ["0 runs", "1 run", "1,200 runs"]
+
+
+SPEC = RunSpec(
+    "mini", True, "strict", "glue/sst2", "minilm-l6", "lora", {"r": 8, "alpha": 16}, {"max_steps": 6}, None, 1,
+    None, "package", "d", "m", "c", "t", "h",
+)  # fmt: skip
+
+
+def changed(**changes):
+    return dataclasses.replace(SPEC, **changes)
+
+
+def test_a_dry_run_tells_runs_of_one_method_apart():
+    assert differences([SPEC, changed(seed=2), changed(method="loca", setting={"n": 4})]) == ["", "", ""]
+    assert differences([SPEC, changed(setting={"r": 4, "alpha": 16})]) == ["r=8", "r=4"]
+    assert differences([SPEC, changed(repeat=1)]) == ["repeat=0", "repeat=1"]
+    assert differences([SPEC, changed(train_fraction=0.5)]) == ["train-fraction=1.0", "train-fraction=0.5"]
+    # Of each budget a method has a size of its own, and the column of budgets tells it.
+    assert differences([SPEC, changed(budget={"asked": "1k"}, setting={"r": 1, "alpha": 16})]) == ["", ""]
+
+
+def unreachable(monkeypatch):
+    """Cut the hub off: the model is in no cache either."""
+    import httpx2
+    from huggingface_hub import HfApi
+
+    def refuse(*arguments, **options):
+        raise httpx2.ConnectError("[Errno -2] Name or service not known")
+
+    monkeypatch.setattr(HfApi, "model_info", refuse)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *arguments: None)
+
+
+@pytest.mark.parametrize("command", [["budget", "--budget", "4k"], ["profile", "--random-weights"]])
+def test_a_hub_that_cannot_be_reached_is_said_at_once(bench, monkeypatch, command):
+    unreachable(monkeypatch)
+    result = bench(*command, "--model", "nobody/has-this", "--methods", "lora")
+    assert result.code == 2
+    assert "nobody/has-this is not in the local cache and the hub cannot be reached; mend the name" in result.err
+
+
+def test_a_shape_that_is_known_needs_no_hub(monkeypatch):
+    unreachable(monkeypatch)
+    assert find_reachable("roberta-base", weights=False).name == "roberta-base"
+    with pytest.raises(UserError, match="the hub cannot be reached"):
+        find_reachable("roberta-base", weights=True)
+    assert find_reachable("bert-tiny", weights=True).name == "bert-tiny"
+
+
+def test_a_profile_that_could_not_be_written_is_not_measured(bench, tiny_model, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    result = bench("profile", "--model", tiny_model, "--methods", "lora", "--seq", 8, "--out", tmp_path / "taken")
+    assert result.code == 2
+    assert f'cannot write to "{tmp_path / "taken"}": File exists' in result.err
+
+
+def test_a_step_is_not_measured_on_more_tokens_than_the_model_takes(bench, tiny_model):
+    result = bench("budget", "--model", tiny_model, "--budget", "1ms", "--match", "step-time", "--seq", 9999)
+    assert result.code == 2
+    assert "--seq is 9999, and" in result.err
+
+
+COST = Calibration(0.02, 0.001, 5.0, 10, 2**30, None, 0, 0, 0, "now")
+
+
+def told(*estimates):
+    console = Console(width=160, record=True)
+    _print(Forecast(list(estimates), done=0, workers=1), console)
+    return console.export_text()
+
+
+def estimate(spec, **changes):
+    run = PlannedRun(spec, None)
+    return Estimate(run, **{"steps": 6, "seconds": 90.0, "calibration": COST, **changes})
+
+
+def test_a_forecast_has_a_row_for_each_size():
+    rows = told(estimate(SPEC), estimate(changed(seed=2)), estimate(changed(setting={"r": 400, "alpha": 16})))
+    assert re.search(r"glue/sst2 +lora \(r=8\) +2 ", rows)
+    assert re.search(r"glue/sst2 +lora \(r=400\) +1 ", rows)
+    budgets = [changed(budget={"asked": asked}) for asked in ("1k", "2k")]
+    assert re.search(r"lora within 1k +1 (.|\n)*lora within 2k +1 ", told(*map(estimate, budgets)))
+
+
+def test_what_cannot_be_estimated_is_not_counted_as_nothing():
+    failed = estimate(changed(method="poly"), calibration=None, failure="error, it cannot")
+    assert "1.00 GiB of memory; 0.0 MiB of disk without the 1 run that cannot be estimated" in told(
+        estimate(SPEC), failed
+    )
+    alone = told(failed)
+    assert "what that takes cannot be estimated" in alone
+    assert "GiB" not in alone
+
+
+def test_a_home_is_found_though_the_shell_did_not(bench, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert f'"{tmp_path}/store" is no store' in bench("status", "--out=~/store").err
+    assert "Invalid value for '--out'" in bench("status", "--out=~nobody-of-this-name/store").err
+
+
+@pytest.mark.parametrize("arguments", [["status", "--out", ""], ["run", "--data-root", ""], ["profile", "--out", ""]])
+def test_an_empty_path_is_not_the_working_folder(bench, arguments):
+    result = bench(*arguments, *(["--model", "bert-tiny"] if arguments[0] == "profile" else []))
+    assert result.code == 2
+    assert f"Invalid value for '{arguments[1]}': is empty; name a folder, or leave it out" in result.err

@@ -1,0 +1,200 @@
+import io
+import json
+
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from parbench.bench.cli.task_check import constant, leaks, shown, task_to_check
+from parbench.bench.store.store import Store
+from parbench.tasks import find_task
+from parbench.tasks.kinds.language_model import LanguageModelTask
+from tests.conftest import sentences, write_jsonl
+
+REFERENCE = {"title": "Films", "year": 2026, "venue": "own data"}
+COMMON = {"name": "my/films", "reference": REFERENCE, "data": {"train": "train", "reported": "test"}}
+FILMS = {**COMMON, "kind": "classification", "texts": ["sentence"], "labels": ["negative", "positive"]}
+ASKED = {
+    **COMMON,
+    "kind": "text_generation",
+    "prompt": "{question}\nAnswer:",
+    "response": " {answer}",
+    "metrics": ["exact_match", "rouge_l"],
+}
+RANKED = {**COMMON, "kind": "multiple_choice", "prompt": "{question}", "choices": "options"}
+
+
+def task_file(folder, fields, rows, reported=None):
+    write_jsonl(folder / "train.jsonl", rows)
+    write_jsonl(folder / "test.jsonl", rows[:4] if reported is None else reported)
+    path = folder / "task.yaml"
+    path.write_text(yaml.safe_dump(fields), encoding="utf-8")
+    return path
+
+
+def of(path):
+    task = task_to_check(str(path))
+    return task, task.splits(task.own_source)
+
+
+def test_a_registered_task(bench, tiny_data, tmp_path):
+    result = bench("task", "check", "glue/sst2", "--data-root", tiny_data, "--out", tmp_path / "store")
+    assert result.code == 0, result.err
+    assert "data: local folder glue-sst2, sha256:" in result.out
+    [sizes] = [line.split() for line in result.out.splitlines() if line.split()[:1] == ["all"]]
+    assert sizes == ["all", "144", "16", "60"]
+    assert "leaks: 0 of 60" in result.out
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_file_as_a_model_sees_it(bench, tiny_model, tmp_path):
+    rows = sentences(40, seed=0)
+    rows[0]["sentence"] = "[red]good[/red] film\n\x1b[31m"
+    # Two of the four reported examples are in the training split, of which one is so but for its label.
+    reported = [*sentences(2, seed=5), rows[3], {**rows[4], "label": 1 - int(rows[4]["label"])}]
+    path = task_file(tmp_path, {**FILMS, "metrics": ["accuracy", "f1"]}, rows, reported)
+    result = bench("task", "check", path, "--model", tiny_model, "--max-length", 6, "--out", tmp_path / "store")
+    assert result.code == 0, result.err
+    lines = result.out.splitlines()
+    assert lines[0] == "my/films: Films (own data 2026)"
+    assert r'  sentence: "[red]good[/red] film\n\u001b[31m"' in lines
+    assert '  label: "negative"' in lines
+    assert "  6 tokens: '[CLS]' '[UNK]' '[UNK]' '[UNK]' 'good' '[SEP]'" in lines
+    assert any(line.startswith("longer than 6 tokens, and so truncated: ") for line in lines)
+    assert "leaks: 2 of 4 reported examples (50.0%) are in train or selection as well" in lines
+    [said] = [line for line in lines if line.startswith("a constant prediction")]
+    assert "(negative always, as is most frequent in train)" in said
+    assert said.endswith("f1 0.00; accuracy ranks")
+
+
+def test_the_share_that_is_truncated_counts_the_whole_examples(bench, tiny_model, tmp_path):
+    rows = [{"sentence": " ".join(["film"] * length), "label": length % 2} for length in range(1, 21)]
+    path = task_file(tmp_path, FILMS, rows, rows)
+    result = bench("task", "check", path, "--model", tiny_model, "--max-length", 12, "--out", tmp_path / "store")
+    # [CLS] and [SEP] are tokens as well: what has 11 words and more is too long.
+    assert "50.0% of reported" in result.out
+
+
+def test_a_constant_prediction_of_each_kind(tmp_path):
+    rows = [{"sentence": f"film {n}", "label": int(n < 30)} for n in range(40)]
+    said, scores = vars(constant(*of(task_file(tmp_path / "a", FILMS, rows, rows)))).values()
+    assert (said, scores) == ("positive always, as is most frequent in train", {"accuracy": 0.75})
+    numbers = {**COMMON, "kind": "regression", "texts": ["sentence"]}
+    said, scores = vars(constant(*of(task_file(tmp_path / "b", numbers, rows)))).values()
+    assert said.endswith("always, as is the mean in train")
+    assert scores == {"pearson": 0.0, "spearman": 0.0}
+    asked = [{"question": f"q {n}", "answer": "a b"} for n in range(20)]
+    said, scores = vars(constant(*of(task_file(tmp_path / "c", ASKED, asked)))).values()
+    assert (said, scores) == ("nothing", {"exact_match": 0.0, "rouge_l": 0.0})
+    ranked = [{"question": f"q {n}", "options": ["x", "yy"], "label": int(n >= 15)} for n in range(20)]
+    said, scores = vars(constant(*of(task_file(tmp_path / "d", RANKED, ranked, ranked)))).values()
+    assert (said, scores) == ("the first choice", {"accuracy": 0.75, "acc_norm": 0.75})
+
+
+def test_what_a_language_model_is_shown(bench, tmp_path):
+    asked = [{"question": f"what is {n % 15}", "answer": "a\tb"} for n in range(20)]
+    path = task_file(tmp_path, ASKED, asked, [{"question": "what is 3", "answer": "new"}, *asked[:1], asked[-1]])
+    task, splits = of(path)
+    assert shown(task, splits.train[0]) == {"prompt": r'"what is 0\nAnswer:"', "response": r'" a\tb"'}
+    assert leaks(task, splits) == 3
+    ranked = [{"question": f"q {n}", "options": ["x", "yy"], "label": 1} for n in range(20)]
+    task, splits = of(
+        task_file(tmp_path / "d", RANKED, ranked, [{"question": "q 1", "options": ["x", "z"], "label": 0}])
+    )
+    assert shown(task, splits.train[0])["choices"] == '["x", "yy"]'
+    # The same question with other choices is another one.
+    assert leaks(task, splits) == 0
+
+
+def test_images_are_told_by_their_size_and_compared_by_their_bytes(bench, tmp_path):
+    def png(number):
+        file = io.BytesIO()
+        Image.new("RGB", (5, 4), (number, 0, 0)).save(file, "PNG")
+        return file.getvalue()
+
+    rows = [{"image": png(number), "label": ("cat", "dog")[number % 2]} for number in range(40)]
+    pd.DataFrame(rows).to_parquet(tmp_path / "train.parquet")
+    for name in ("cat", "dog"):
+        (tmp_path / "test" / name).mkdir(parents=True)
+    (tmp_path / "test" / "cat" / "1.png").write_bytes(png(4))
+    (tmp_path / "test" / "dog" / "1.png").write_bytes(png(99))
+    fields = {**COMMON, "kind": "image_classification", "labels": ["cat", "dog"]}
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump(fields))
+    result = bench("task", "check", tmp_path / "task.yaml", "--model", "vit-s-14", "--out", tmp_path / "store")
+    assert result.code == 0, result.err
+    assert "image: PNG of 5 x 4 pixels, RGB" in result.out
+    assert "my/films reads images" in result.out
+    assert "leaks: 1 of 2" in result.out
+    assert "accuracy 50.00" in result.out
+
+
+def test_a_constant_that_is_not_known_is_not_invented(tmp_path):
+    task, splits = of(task_file(tmp_path, ASKED, [{"question": f"q {n}", "answer": "a"} for n in range(20)]))
+
+    class Other(LanguageModelTask):
+        name, head, primary = "other", task.head, "x"
+        check = collate = loss = predict = prepare = prompt = response = score = None
+
+    assert constant(Other(), splits) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "rows", "said"),
+    [
+        (FILMS, [], 'train.jsonl" cannot be read as .jsonl (Empty JSON file)'),
+        (FILMS, [{"sentence": "a"}], "no column label"),
+        (FILMS, [{"sentence": "a", "label": "neutral"}], "unknown label 'neutral' in row 1"),
+        ({**ASKED, "prompt": "{topic}"}, [{"question": "a", "answer": "b"}], "no column topic"),
+        ({**ASKED, "prompt": "{question.__class__}"}, [], "only a plain column name"),
+        ([FILMS], [], "holds a list"),
+        ({**FILMS, "data": {"train": "train", "reported": "gone"}}, sentences(20, 0), 'called "gone"'),
+        (FILMS, sentences(3, 0), "too small to cut"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_and_code_2(bench, tmp_path, fields, rows, said):
+    result = bench("task", "check", task_file(tmp_path, fields, rows), "--out", tmp_path / "store")
+    assert result.code == 2
+    assert said in result.err
+    assert result.err.startswith("bench: ")
+    assert result.err.count("\n") == 1
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["glue/sst3"], 'there is no task called "glue/sst3"'),
+        (["fgvc"], '"fgvc" is a group of tasks, and one is looked into at a time: fgvc/cub200, fgvc/nabirds,'),
+        (["gone.yaml"], 'there is no task file "gone.yaml"'),
+        ([f"{'long' * 200}.yaml"], "cannot be read (File name too long)"),
+        (["glue/sst2", "--max-length", 5], "--max-length counts a base model's tokens"),
+        (["glue/sst2", "--examples", 0], "--examples is 0"),
+        (["glue/sst2", "--data-root", "gone"], 'the data root "gone" is not a folder'),
+        (["glue/cola", "--data-root", "."], "the task glue/cola has no data"),
+    ],
+)
+def test_wrong_arguments(bench, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    result = bench("task", "check", *arguments)
+    assert (result.code, said in result.err) == (2, True), result.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_comparison_on_a_task_of_a_file(bench, bench_run, tmp_path):
+    path = task_file(tmp_path / "mine", FILMS, sentences(60, 0), sentences(20, 1))
+    common = ["--suite", "mini", "--methods", "lora", "--seeds", 1, "--set", "train.max_steps=4"]
+    common += ["--set", "train.max_length=32", "--out", tmp_path / "store"]
+    result = bench("run", "--tasks", path, "--model", "bert-tiny", *common, "--dry-run")
+    assert result.code == 0, result.err
+    assert "my/films" in result.out
+    result = bench_run("--tasks", path, "--data-root", tmp_path / "mine", methods="lora")
+    assert result.code == 0, result.err
+    [record] = Store(tmp_path / "store").scan()
+    assert record.status == "ok", record.reason
+    assert str(tmp_path) not in json.dumps(record.spec.definition)
+    # It is scored again without the file.
+    path.unlink()
+    task = find_task(record.spec.task, record.spec.definition)
+    rows = pd.read_parquet(Store(tmp_path / "store").runs / record.run_id / "predictions.parquet")
+    assert task.score(rows) == record.metrics

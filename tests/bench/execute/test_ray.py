@@ -1,0 +1,96 @@
+"""Ray for real: a cluster of this machine, and the runs on it."""
+
+import json
+import signal
+import time
+
+import psutil
+import pytest
+
+from parbench.bench.record.run_record import Status
+from parbench.bench.util.errors import UserError
+from tests.support.clusters import Cluster, wait_for
+
+pytest.importorskip("ray")
+
+
+@pytest.fixture
+def ray(tiny_data, tiny_model, tmp_path):
+    cluster = Cluster("parbench.bench.execute.ray:RayExecutor", tmp_path, tiny_data, tiny_model)
+    yield cluster
+    cluster.end_all()
+
+
+def worker_above(pid):
+    """Return the process of Ray that looks after a run's own."""
+    (found,) = [process for process in psutil.Process(pid).parents() if process.cmdline()[0].startswith("ray::")]
+    return found
+
+
+def test_runs_share_a_cluster_and_one_that_is_killed_is_tried_again(ray):
+    process = ray.start("killed_once,raises,lora", workers=2, limits={"retries": 1})
+    said, _ = process.communicate(timeout=280)
+    done = ray.records()
+    assert {method: (record.status, record.reason) for (method, _), record in done.items()} == {
+        "killed_once": (Status.OK, None),
+        "raises": (Status.ERROR, "RuntimeError: a fault of its own"),
+        "lora": (Status.OK, None),
+    }, said
+    assert process.returncode == 1
+    # The same LoRA, cut and resumed in between.
+    assert done["killed_once", 1].metrics == done["lora", 1].metrics
+    events = [entry["event"] for entry in ray.log(done["killed_once", 1])]
+    assert [event for event in events if event in ("began", "ended")] == ["began", "began", "ended"]
+    assert not ray.claims()
+
+
+@pytest.mark.slow
+def test_a_lost_worker_is_replaced_and_ctrl_c_saves_the_present_step(ray):
+    process = ray.start("slow", workers=2, steps=40, limits={"retries": 1})
+    first = ray.at_work()
+    work = ray.workspace()
+    worker_above(first[1]).kill()
+    wait_for(lambda: not psutil.pid_exists(first[1]))
+    wait_for(lambda: ray.at_work() != first)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert not ray.records()
+    assert not ray.claims()
+    events = [json.loads(line)["event"] for line in (work / "log.jsonl").open()]
+    assert events.count("began") == 2
+    assert "left" in events
+    again = ray.start("slow", steps=40)
+    said, _ = again.communicate(timeout=240)
+    assert again.returncode == 0, said
+    assert ray.records()["slow", 1].cost.train_steps == 40
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_lost_for_good_leaves_a_record_that_says_so(ray):
+    process = ray.start("slow", steps=40)
+    worker_above(ray.at_work()[1]).kill()
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    record = ray.records()["slow", 1]
+    assert (record.status, record.reason) == (Status.ERROR, "its worker or node was lost (WorkerCrashedError)")
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [({"gpus": 2}, "cannot have 2 GPUs: it uses one"), ({"gpus": -1}, "give 0 to 1"), ({"cpus": 0}, "at least 1")],
+)
+def test_wrong_resources_are_a_sentence(options, complaint):
+    from parbench.bench.execute.ray import RayExecutor
+
+    with pytest.raises(UserError, match=complaint):
+        RayExecutor(**options)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999"])
+def test_a_cluster_that_is_not_there_is_a_sentence(address):
+    from parbench.bench.execute.ray import RayExecutor, _connected
+
+    with pytest.raises(UserError, match=f'there is no Ray cluster at "{address}"'), _connected(RayExecutor(address)):
+        pass

@@ -1,0 +1,357 @@
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from parbench.bench.cli.forecast_table import duration, machine_of
+from parbench.bench.execute.local import LocalExecutor
+from parbench.bench.forecast import forecast as module
+from parbench.bench.forecast.calibration import STEPS, Calibration, Machine, shortened, uncalibrated
+from parbench.bench.forecast.forecast import forecast
+from parbench.bench.plan.overrides import Overrides
+from parbench.bench.plan.planner import make_plan
+from parbench.bench.plan.suite import load_suite
+from parbench.bench.record.cost_key import likeness
+from parbench.bench.run.memory import overhead_share
+from parbench.bench.store.store import Store
+from parbench.bench.util.errors import UserError
+from parbench.tasks.data.lock import RevisionLock
+from tests.support.records import RECORD
+
+CPU = Machine("cpu")
+COST = Calibration(
+    step_seconds=0.5,
+    row_seconds=0.25,
+    fixed_seconds=10.0,
+    selection_rows=16,
+    process_bytes=1 << 30,
+    device_bytes=None,
+    disk_bytes=1000,
+    row_bytes=10.0,
+    checkpoint_bytes=5000,
+    made="2026-01-01T00:00:00+00:00",
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("PARBENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "forecast"
+
+
+@pytest.fixture
+def planned(tiny_model, tiny_data, tmp_path):
+    """Return the runs of a comparison on the tiny model and data."""
+
+    def call(*sets, methods=("lora",), seeds=(1,), **changes):
+        sets = ("train.max_length=32", *sets)
+        overrides = Overrides(
+            methods=methods,
+            tasks=("glue/sst2",),
+            base_model=str(tiny_model),
+            seeds=seeds,
+            sets=sets,
+            data_root=tiny_data,
+            **changes,
+        )
+        return make_plan(load_suite("mini"), overrides, RevisionLock(tmp_path / "lock.json")).runs
+
+    return call
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def calibrated(monkeypatch):
+    """Put a made-up calibration in place of the real one; it holds the runs that were asked for."""
+    asked = []
+
+    def calibrate(run, machine):
+        asked.append(run)
+        return COST
+
+    monkeypatch.setattr(module, "calibrate", calibrate)
+    return asked
+
+
+def test_runs_that_differ_in_seed_length_and_rate_alone_cost_alike(planned):
+    (one,) = planned()
+    same = (
+        planned(seeds=(2,)),
+        planned("train.max_steps=7"),
+        planned("train.epochs=3"),
+        planned("lora.learning_rate=0.5"),
+        planned(train_fractions=(0.5,)),
+    )
+    for (other,) in same:
+        assert likeness(other.spec) == likeness(one.spec)
+    others = (
+        planned("train.batch_size=3"),
+        planned("lora.r=2"),
+        planned("train.precision=bfloat16"),
+        planned(methods=("bitfit",)),
+        planned(limit=40),
+    )
+    for (other,) in others:
+        assert likeness(other.spec) != likeness(one.spec)
+
+
+def test_a_shortened_run_is_the_same_but_for_its_length(planned):
+    (run,) = planned("train.epochs=3", "train.select_epoch=true", "train.patience=1")
+    short = shortened(run)
+    assert likeness(short.spec) == likeness(run.spec)
+    assert (short.training.max_steps, short.training.epochs, short.training.select_epoch) == (STEPS, None, False)
+    assert short.spec.evaluation_limit == run.training.evaluation_batch_size
+    assert short.spec.run_id != run.spec.run_id
+
+
+def test_each_kind_of_run_is_calibrated_once_and_kept(planned, store, calibrated, cache):
+    said = []
+    runs = planned(methods=("lora", "bitfit"), seeds=(1, 2, 3))
+    found = forecast(runs, store, CPU, said.append)
+    assert [run.spec.method for run in calibrated] == ["lora", "bitfit"]
+    assert len(said) == 2
+    assert len(found.estimates) == 6
+    again = forecast(planned(methods=("lora", "bitfit"), seeds=(4,)), store, CPU, said.append)
+    assert len(calibrated) == 2
+    assert again.estimates[0].calibration == COST
+    assert len(list(cache.iterdir())) == 2
+    assert json.loads(next(cache.iterdir()).read_text())["step_seconds"] == 0.5
+
+
+def test_other_hardware_and_other_versions_are_calibrated_anew(planned, store, calibrated, monkeypatch):
+    forecast(planned(), store, CPU)
+    monkeypatch.setattr(module.environment, "versions", lambda: {"torch": "99"})
+    forecast(planned(), store, CPU)
+    monkeypatch.setattr(module.environment, "hardware", lambda device: {"cpu": "another"})
+    forecast(planned(), store, CPU)
+    forecast(planned(), store, replace(CPU, threads=7))
+    assert len(calibrated) == 4
+
+
+# Of the tiny data: 144 rows to train on, 16 to select on, 60 to report, as many evaluated as a batch of 64 holds.
+@pytest.mark.parametrize(
+    ("sets", "changes", "steps", "seconds"),
+    [
+        (["train.max_steps=100"], {}, 100, 10 + 100 * 0.5 + 60 * 0.25),
+        (["train.epochs=2"], {}, 18, 10 + 18 * 0.5 + 60 * 0.25),
+        (["train.epochs=2", "train.gradient_accumulation=3"], {}, 6, 10 + 6 * 0.5 + 60 * 0.25),
+        (["train.epochs=2"], {"train_fractions": (0.5,)}, 10, 10 + 10 * 0.5 + 60 * 0.25),
+        (["train.epochs=2", "train.select_epoch=true"], {}, 18, 10 + 18 * 0.5 + 60 * 0.25 + 2 * 16 * 0.25),
+        (["train.epochs=2"], {"protocol": "paper:best_epoch"}, 18, 10 + 18 * 0.5 + 3 * 60 * 0.25),
+        (["train.max_steps=1"], {"evaluation_limit": 10}, 1, 10 + 0.5 + 10 * 0.25),
+    ],
+)
+def test_seconds_are_steps_and_rows_and_what_is_done_once(planned, store, calibrated, sets, changes, steps, seconds):
+    from parbench.bench.train.protocol import Protocol
+
+    if "protocol" in changes:
+        changes = {"protocol": Protocol(changes["protocol"])}
+    (estimate,) = forecast(planned(*sets, **changes), store, CPU).estimates
+    assert estimate.steps == steps
+    assert estimate.seconds == pytest.approx(seconds)
+
+
+def test_workers_share_the_time_and_add_up_in_memory(planned, store, calibrated):
+    runs = planned("train.max_steps=100", seeds=(1, 2, 3, 4))
+    one, two = (forecast(runs, store, Machine("cpu", workers, workers)) for workers in (1, 2))
+    assert two.seconds == pytest.approx(one.seconds / 2)
+    assert (one.process_bytes, two.process_bytes) == (1 << 30, 2 << 30)
+    # Every run's record, and two checkpoints of each that is at work.
+    assert one.disk_bytes == 4 * (1000 + 60 * 10) + 2 * 5000
+    assert two.disk_bytes == one.disk_bytes + 2 * 5000
+
+
+def test_what_cannot_fit_is_said_in_a_sentence(planned, store, calibrated, monkeypatch):
+    runs = planned()
+    forecast(runs, store, CPU).require_fit()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=1 << 29))
+    with pytest.raises(UserError, match=r"cannot be done here: 1 runs at a time need 1.00 GiB.*has 0.50 GiB"):
+        forecast(runs, store, CPU).require_fit()
+    monkeypatch.undo()
+
+
+def test_a_full_disk_is_said_in_a_sentence(planned, store, calibrated, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
+    with pytest.raises(UserError, match=r"the records need .* and 0.00 GiB are free where .*give another --out"):
+        forecast(planned(), store, CPU).require_fit()
+
+
+def test_a_calibration_without_enough_memory_is_an_obstacle_and_another_fault_is_not(planned, store, monkeypatch):
+    said = {"lora": "out of memory, the process used 9 GiB", "bitfit": "error, it is broken"}
+    monkeypatch.setattr(module, "calibrate", lambda run, machine: said[run.spec.method])
+    found = forecast(planned(methods=("lora", "bitfit"), seeds=(1, 2)), store, CPU)
+    assert found.obstacles == ["lora on glue/sst2 does not fit into memory (out of memory, the process used 9 GiB)"]
+    assert found.estimates[1].failure == "error, it is broken"
+    assert found.seconds == 0
+
+
+def test_what_is_done_takes_nothing(planned, store, calibrated, monkeypatch):
+    runs = planned(seeds=(1, 2))
+    monkeypatch.setattr(store, "is_done", lambda run_id: run_id == runs[0].spec.run_id)
+    found = forecast(runs, store, CPU)
+    assert (len(found.estimates), found.done) == (1, 1)
+
+
+def test_the_machine_is_that_of_the_executor():
+    found = machine_of(LocalExecutor(("cuda:0", "cuda:1", "cuda:0"), threads=2))
+    assert found == Machine("cuda:0", workers=3, threads=2)
+
+
+def test_durations_in_words():
+    assert [duration(seconds) for seconds in (12.4, 600, 36000)] == ["12 s", "10 min", "10.0 h"]
+
+
+def test_what_is_not_calibrated_yet_is_known_without_doing_it(planned, store, calibrated, monkeypatch):
+    runs = planned(methods=("lora", "bitfit"), seeds=(1, 2))
+    forecast(planned(), store, CPU)
+    assert [run.spec.method for run in uncalibrated(runs, store, CPU)] == ["bitfit"]
+    assert [run.spec.method for run in uncalibrated(runs, store, replace(CPU, threads=7))] == ["lora", "bitfit"]
+    monkeypatch.setattr(store, "is_done", lambda run_id: True)
+    assert uncalibrated(runs, store, CPU) == []
+    assert len(uncalibrated(runs, store, CPU, lambda run: True)) == 1
+    assert len(calibrated) == 1
+
+
+SUM = "about 2 min; at least 1.00 GiB of memory; 0.0 MiB of disk"
+
+
+def test_the_command_prints_the_sum(bench, calibrated):
+    text = bench("plan", "--seeds", "1,2")
+    assert "2 runs to do" in text
+    assert SUM in text
+
+
+def test_a_dry_run_tells_what_is_known_and_trains_nothing(bench, calibrated):
+    text = bench("run", "--seeds", "1,2", "--dry-run")
+    assert "2 runs; what that takes is not measured yet (lora on glue/sst2): bench plan measures a few steps" in text
+    assert calibrated == []
+    bench("plan")
+    text = bench("run", "--seeds", "1,2", "--dry-run")
+    assert "2 runs to do" in text
+    assert SUM in text
+    assert len(calibrated) == 1
+
+
+def test_a_dry_run_names_few_of_many_kinds(bench, calibrated):
+    text = bench("run", "--seeds", "1", "--methods", "lora,bitfit,dora,vera,full", "--dry-run")
+    assert "5 runs; " in text
+    assert "(lora on glue/sst2, bitfit on glue/sst2, dora on glue/sst2, vera on glue/sst2, ...)" in text
+
+
+def test_a_dry_run_counts_what_would_be_done_again(bench, calibrated, monkeypatch):
+    bench("plan")
+    monkeypatch.setattr(Store, "is_done", lambda self, run_id: True)
+    text = bench("run", "--seeds", "1,2", "--dry-run")
+    assert "0 runs to do; 2 done already" in text
+    text = bench("run", "--seeds", "1,2", "--dry-run", "--overwrite", "always")
+    assert "2 runs to do" in text
+    assert SUM in text
+
+
+def test_a_dry_run_of_a_tuning_tells_of_all_trials(bench, calibrated):
+    arguments = ("--trials", "3", "--selection-seeds", "11,12", "--dry-run")
+    assert "6 runs; what that takes is not measured yet" in bench("tune", *arguments)
+    bench("plan")
+    text = bench("tune", *arguments)
+    assert "6 runs to do" in text
+    # 100 steps, and no reported rows.
+    assert "about 6 min" in text
+    assert "about 6 min" in bench("run", "--trials", "3", "--dry-run")
+    assert len(calibrated) == 1
+
+
+def test_a_dry_run_of_what_cannot_fit_is_refused(bench, calibrated, monkeypatch):
+    bench("plan")
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=1 << 29))
+    for command in (("run",), ("tune", "--trials", "2")):
+        # Other memory is other hardware, and calibrated anew.
+        bench("plan", complaint="cannot be done here")
+        bench(*command, "--dry-run", complaint="1 runs at a time need 1.00 GiB of memory")
+
+
+def test_of_a_cluster_nothing_is_foretold(planned, store):
+    from rich.console import Console
+
+    from parbench.bench.cli.forecast_table import print_known_forecast
+
+    console = Console(width=160, record=True)
+    print_known_forecast(planned(seeds=(1, 2)), store, object(), console)
+    assert "2 runs; what that takes on the cluster is not known here" in console.export_text()
+
+
+@pytest.fixture
+def bench(tiny_model, tiny_data, tmp_path, monkeypatch):
+    import typer
+    from typer.testing import CliRunner
+
+    from parbench.bench.cli.plan import plan
+    from parbench.bench.cli.run import run
+    from parbench.bench.cli.tune import tune
+
+    monkeypatch.setenv("COLUMNS", "160")
+    app = typer.Typer()
+    for command in (plan, run, tune):
+        app.command()(command)
+
+    def call(command, *arguments, complaint=None):
+        common = ["--suite", "mini", "--tasks", "glue/sst2", "--model", str(tiny_model), "--device", "cpu"]
+        common += ["--data-root", str(tiny_data), "--set", "train.max_length=32", "--out", str(tmp_path / "store")]
+        common += [] if "--methods" in arguments else ["--methods", "lora"]
+        result = CliRunner().invoke(app, [command, *common, *arguments])
+        if complaint is None:
+            assert result.exit_code == 0, (result.output, result.exception)
+        else:
+            assert isinstance(result.exception, UserError)
+            assert complaint in str(result.exception)
+        return result.output
+
+    return call
+
+
+@pytest.mark.slow
+def test_the_forecast_of_a_real_run_is_of_its_size(planned, store):
+    """What is forecast is what it takes, within a factor of 3: the machine may be doing other things besides."""
+    from rich.console import Console
+
+    from parbench.bench.execute.progress import LineProgress
+
+    (run,) = planned("train.max_steps=150", "train.batch_size=16")
+    (estimate,) = forecast([run], store, CPU).estimates
+    assert estimate.calibration is not None, estimate.failure
+    store.prepare()
+    with Path("/dev/null").open("w") as nowhere:
+        (record,) = LocalExecutor(("cpu",)).execute([run], store, LineProgress(Console(file=nowhere), 1))
+    assert estimate.steps == record.cost.train_steps
+    assert 1 / 3 < estimate.seconds / record.cost.wall_seconds < 3
+    assert 0.8 < estimate.calibration.process_bytes / record.cost.peak_process_bytes < 1.25
+    size = sum(path.stat().st_size for path in (store.runs / run.spec.run_id).rglob("*") if path.is_file())
+    assert 0.5 < estimate.disk_bytes / size < 2
+
+
+def record_of(wall, train=90.0, evaluation=5.0):
+    cost = replace(
+        RECORD.cost, train_seconds=train, evaluation_seconds=evaluation, scoring_seconds=evaluation, wall_seconds=wall
+    )
+    return replace(RECORD, cost=cost)
+
+
+def test_overhead_is_what_is_neither_training_nor_evaluation():
+    found = overhead_share([record_of(100.0), record_of(110.0)])
+    assert (found.seconds, found.wall_seconds, found.runs) == (20.0, 210.0, 2)
+    assert found.share == pytest.approx(20 / 210)
+    assert str(found) == "9.5% of 3.5 minutes were spent outside training steps and evaluation (10.0 s a run)"
+
+
+def test_runs_that_do_not_tell_are_left_out_of_the_overhead():
+    # No wall clock, no cost at all, and one that was interrupted: its training is longer than its last part.
+    silent = [record_of(None), replace(RECORD, cost=None), record_of(50.0)]
+    assert overhead_share(silent) is None
+    assert overhead_share([*silent, record_of(100.0)]).share == pytest.approx(0.05)

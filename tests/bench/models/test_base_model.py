@@ -1,0 +1,109 @@
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    ViTConfig,
+    ViTForImageClassification,
+)
+
+from parbench.bench.models.catalogue import find_model
+from parbench.bench.util.errors import UserError
+from parbench.tasks.base import LANGUAGE_MODEL, Head
+
+TINY_VIT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "image_size": 8,
+    "patch_size": 4,
+}
+
+
+@pytest.fixture
+def classifier(tmp_path):
+    """A ViT on disk that has a head of three classes."""
+    torch.manual_seed(0)
+    model = ViTForImageClassification(ViTConfig(**TINY_VIT, num_labels=3))
+    model.save_pretrained(tmp_path / "vit")
+    return model
+
+
+SENTENCES = Head("AutoModelForSequenceClassification", ("no", "yes"))
+
+
+def images(classes):
+    return Head("AutoModelForImageClassification", tuple(map(str, range(classes))))
+
+
+@pytest.mark.parametrize("classes", [3, 5])
+def test_a_head_that_a_checkpoint_brings_along_is_drawn_anew(tmp_path, classifier, classes):
+    heads = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        model = find_model(str(tmp_path / "vit")).load(images(classes), "any")
+        heads.append(model.classifier.weight)
+        assert torch.equal(model.vit.layers[0].mlp.fc1.weight, classifier.vit.layers[0].mlp.fc1.weight)
+    assert heads[0].shape == (classes, 16)
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+    assert not torch.equal(heads[0][:3], classifier.classifier.weight)
+
+
+def test_weights_that_do_not_fit_their_configuration_are_refused(tmp_path, classifier):
+    other = ViTConfig(**{**TINY_VIT, "intermediate_size": 24}, num_labels=3)
+    other.save_pretrained(tmp_path / "vit")
+    with pytest.raises(UserError, match="do not fit its configuration"):
+        find_model(str(tmp_path / "vit")).load(images(3), "any")
+
+
+def test_a_language_model_keeps_its_head_and_pads_with_its_end_of_text(tmp_path):
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=30, n_embd=8, n_layer=1, n_head=2, eos_token_id=29, bos_token_id=29))
+    model.save_pretrained(tmp_path / "gpt2")
+    loaded = find_model(str(tmp_path / "gpt2")).load(LANGUAGE_MODEL, "any")
+    assert torch.equal(loaded.lm_head.weight, model.lm_head.weight)
+    assert loaded.config.pad_token_id == 29
+
+
+def test_a_base_model_without_a_head_gets_one(tmp_path):
+    torch.manual_seed(0)
+    config = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=20)
+    BertForSequenceClassification(config).bert.save_pretrained(tmp_path / "bert")
+    head = Head("AutoModelForSequenceClassification", ("no", "yes", "perhaps"))
+    drawn = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        drawn.append(find_model(str(tmp_path / "bert")).load(head, "any").classifier.weight)
+    assert drawn[0].shape == (3, 16)
+    assert not torch.equal(drawn[0], drawn[1])
+
+
+@pytest.mark.parametrize(
+    ("model", "head", "needed"),
+    [
+        ("bert-tiny", LANGUAGE_MODEL, "a causal language model"),
+        ("bert-tiny", images(2), "a model of images"),
+        ("vit-s-14", SENTENCES, "a model of text"),
+        ("vit-s-14", LANGUAGE_MODEL, "a causal language model"),
+    ],
+)
+def test_a_base_model_that_cannot_have_the_head_of_a_task_is_a_sentence(model, head, needed):
+    with pytest.raises(UserError, match=f"the task needs {needed}, and the base model"):
+        find_model(model).check("main", head)
+
+
+@pytest.mark.parametrize(
+    ("model", "head"),
+    [
+        ("bert-tiny", SENTENCES),
+        ("vit-s-14", images(2)),
+        ("smollm2-135m", LANGUAGE_MODEL),
+        ("smollm2-135m", SENTENCES),
+    ],
+)
+def test_one_that_can_have_it_is_taken(model, head):
+    find_model(model).check("main", head)

@@ -1,0 +1,140 @@
+from pathlib import Path
+
+import pytest
+
+from parbench.bench.plan.planner import Overrides, Plan, make_plan, refuse_unknown_names
+from parbench.bench.plan.suite import Suite, load_suite
+from parbench.bench.util.errors import UserError
+from parbench.tasks.data.lock import RevisionLock
+
+
+@pytest.fixture
+def plan(tmp_path):
+    def make(suite="mini", **overrides) -> Plan:
+        return make_plan(load_suite(suite), Overrides(**overrides), RevisionLock(tmp_path / "lock.json"))
+
+    return make
+
+
+def test_a_plan_is_every_task_seed_and_method(plan):
+    runs = plan(methods=("loca", "lora"), tasks=("glue/sst2", "glue/rte"), seeds=(4, 5)).runs
+    assert [(run.spec.task, run.spec.seed, run.spec.method) for run in runs] == [
+        (task, seed, method) for task in ("glue/sst2", "glue/rte") for seed in (4, 5) for method in ("loca", "lora")
+    ]
+    assert len({run.spec.run_id for run in runs}) == len(runs)
+
+
+def test_a_group_is_those_of_its_tasks_that_the_source_has(plan):
+    made = plan(tasks=("glue",), seeds=(1,), methods=("lora",))
+    assert [run.spec.task for run in made.runs] == ["glue/sst2", "glue/mrpc", "glue/rte"]
+    assert "left out glue/cola: no package carries the data of glue-cola" in made.notes
+    assert len(made.notes) == 6
+
+
+def test_a_task_asked_for_by_name_must_be_there(plan):
+    with pytest.raises(UserError, match=r"the task glue/cola cannot run: no package carries .*--data-root"):
+        plan(tasks=("glue/sst2", "glue/cola"))
+
+
+def test_a_data_root_takes_the_place_of_the_suites_source(plan, tiny_data):
+    made = plan(tasks=("glue",), data_root=tiny_data)
+    assert {run.spec.task for run in made.runs} == {"glue/sst2"}
+    assert made.runs[0].spec.data_source == "local folder glue-sst2"
+    assert made.runs[0].spec.data_revision.startswith("sha256:")
+
+
+def test_local_data_that_changes_makes_other_runs(plan, tmp_path):
+    root = tmp_path / "data"
+    for split in ("train", "validation"):
+        (root / "glue-sst2").mkdir(parents=True, exist_ok=True)
+        (root / "glue-sst2" / f"{split}.csv").write_text("sentence,label\na,0\nb,1\n")
+    before = plan(tasks=("glue/sst2",), data_root=root).runs[0].spec.run_id
+    assert plan(tasks=("glue/sst2",), data_root=root).runs[0].spec.run_id == before
+    (root / "glue-sst2" / "train.csv").write_text("sentence,label\na,0\nc,1\n")
+    assert plan(tasks=("glue/sst2",), data_root=root).runs[0].spec.run_id != before
+
+
+def test_the_command_line_wins_over_the_suite(plan):
+    run = plan(sets=("lora.r=4", "train.batch_size=7"), methods=("lora",)).runs[0]
+    assert run.spec.setting["r"] == 4
+    assert run.spec.setting["alpha"] == 16.0  # the suite's
+    assert run.spec.training["batch_size"] == 7
+
+
+def test_a_length_in_epochs_replaces_one_in_steps(plan):
+    training = plan(sets=("train.epochs=2",)).runs[0].spec.training
+    assert (training["epochs"], training["max_steps"]) == (2.0, None)
+
+
+def test_a_paper_suite_starts_from_the_published_settings(plan):
+    by_run = {(run.spec.method, run.spec.task): run.spec for run in plan("loca_paper").runs}
+    loca = by_run["loca", "glue/mrpc"]
+    assert (loca.setting["learning_rate"], loca.setting["head_learning_rate"]) == (1e-2, 6e-3)
+    assert loca.setting["location_learning_rate"] == 1e-4
+    lora = by_run["lora", "glue/mrpc"]
+    assert (lora.setting["learning_rate"], lora.setting["r"], lora.setting["alpha"]) == (4e-4, 8, 8.0)
+    assert (lora.training["batch_size"], lora.training["epochs"], lora.training["max_length"]) == (16, 30, 512)
+    assert {spec.seed for spec in by_run.values()} <= {6, 66, 666}
+
+
+def test_pinned_revisions_are_in_the_spec(plan):
+    spec = plan("loca_paper").runs[0].spec
+    assert spec.data_revision == "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
+    assert spec.model_revision == "e2da8e2f811d1448a5b465c236feacd80ffbac7b"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        ({"methods": ("lorra",)}, 'no method called "lorra"; did you mean "lora"'),
+        ({"tasks": ("gleu",)}, 'no task called "gleu"; did you mean "glue"'),
+        ({"tasks": ("glue/sst3",)}, 'did you mean "glue/sst2"'),
+        ({"base_model": "minilm"}, 'no base model called "minilm"; did you mean "minilm-l6"'),
+        ({"sets": ("lora.rank=4",)}, 'lora on glue/sst2 is wrong: there is no field "rank"'),
+        ({"sets": ("lora.r=-1",)}, 'field "r": input should be greater than 0 \\(it is -1\\)'),
+        ({"sets": ("lora.r=many",)}, "valid integer"),
+        ({"sets": ("lora.learning_rate=.nan",)}, 'field "learning_rate"'),
+        ({"sets": ("train.max_step=3",)}, 'there is no field "max_step"; did you mean "max_steps"'),
+        ({"sets": ("vera.r=1",)}, '"vera" is not in this comparison'),
+        ({"sets": ("r=1",)}, "is not of the form method.key=value"),
+        ({"sets": ("lora.r=1970-99-99",)}, "neither a number, a word nor a"),
+        ({"sets": ("lora.r={a: 1, a: 2}",)}, "neither a number, a word nor a"),
+        ({"sets": ("lora.r=[",)}, "neither a number, a word nor a"),
+        ({"data_root": Path("no/such/folder")}, 'the data root "no/such/folder" is not a folder'),
+    ],
+)
+def test_what_is_wrong_is_a_sentence(plan, overrides, complaint):
+    with pytest.raises(UserError, match=complaint):
+        plan(**overrides)
+
+
+@pytest.mark.parametrize(
+    ("layers", "complaint"),
+    [
+        ({"by_task": {"glue/sst": {"limit": 5}}}, 'values by_task for "glue/sst"; did you mean "glue/sst2"'),
+        ({"by_task": {"gleu": {"limit": 5}}}, 'values by_task for "gleu"; did you mean "glue"'),
+        ({"settings": {"lorra": {"r": 4}}}, 'settings for "lorra"; did you mean "lora"'),
+        ({"by_task": {"glue": {"settings": {"lorra": {"r": 4}}}}}, 'settings for "lorra"; did you mean "lora"'),
+        ({"settings": {"lora+qv_ratio(4)+rslora": {}}}, r'settings for .*; write it "lora\+rslora\+qv_ratio\(4\)"'),
+    ],
+)
+def test_values_for_what_is_not_there_are_refused(layers, complaint, tmp_path):
+    suite = Suite.model_validate({**load_suite("mini").model_dump(), **layers})
+    with pytest.raises(UserError, match=f'the suite "mini" has {complaint}'):
+        make_plan(suite, Overrides(tasks=("glue/sst2",), methods=("lora",)), RevisionLock(tmp_path / "lock.json"))
+
+
+def test_values_for_a_task_of_a_file_are_the_suites_to_have():
+    suite = Suite.model_validate({**load_suite("mini").model_dump(), "by_task": {"my/reviews": {"limit": 5}}})
+    with pytest.raises(UserError, match='by_task for "my/reviews"'):
+        refuse_unknown_names(suite, ["glue/sst2"])
+    refuse_unknown_names(suite, ["my/reviews"])
+    refuse_unknown_names(suite.model_copy(update={"tasks": ("my_task.yaml",)}), ["glue/sst2"])
+
+
+def test_what_is_missing_beside_data_is_no_file(plan, monkeypatch):
+    for name in ("PARBENCH_JUDGE_KEY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match=r"cannot run: the judge .* needs an API key") as caught:
+        plan(tasks=("mt_bench",), options={"judge": "gpt-4@https://judge.invalid/v1"})
+    assert "--data-root" not in str(caught.value)

@@ -1,0 +1,230 @@
+"""Real visits in processes of their own, with methods of planted cost among them."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from parbench.bench.profile.measurement import STEP
+from parbench.bench.profile.process import Sampler, measure_apart
+from parbench.bench.profile.result import read_profile
+from parbench.bench.profile.workload import Effort, Order, Subject, Workload
+from parbench.bench.record.run_record import Status
+from parbench.methods import find_method
+from parbench.reports.profile.summary import rows_of
+
+PROFILE = "import typer; from parbench.bench.cli.profile import profile; typer.run(profile)"
+
+
+def order_for(model, **changes):
+    method = find_method("lora").method
+    subject = Subject.of("lora", method, method.setting_type())
+    return Order(subject, Workload(str(model), 2, 16, "cpu"), Effort(steps=2, warm_up=1), **changes)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """Where child processes find the planted methods."""
+    site = tmp_path_factory.mktemp("site")
+    info = site / "planted-1.0.dist-info"
+    info.mkdir()
+    shutil.copy(Path(__file__).parent / "planted.py", site)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: planted\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[parbench.methods]\nsluggish = planted:SLUGGISH\nhoarder = planted:HOARDER\n"
+    )
+    root = Path(__file__).parents[2]
+    return {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{root}", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def profiled(environment, tiny_model, tmp_path_factory):
+    """Return the profile of LoRA and the planted methods, in the order given."""
+
+    def call(methods, *arguments):
+        out = tmp_path_factory.mktemp("profiled")
+        command = [sys.executable, "-c", PROFILE, "--model", str(tiny_model), "--random-weights", "--methods", methods]
+        command += ["--batch", "2", "--seq", "16", "--rounds", "2", "--steps", "3", "--warm-up", "1", "--out", str(out)]
+        subprocess.run([*command, *arguments], env=environment, check=True, capture_output=True, text=True, timeout=280)
+        return out
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def planted(profiled):
+    return profiled("lora,sluggish,hoarder")
+
+
+def test_the_slow_method_and_the_memory_hog_show_up_as_such_and_all_else_is_equal(planted):
+    rows = {row.method: row for row in rows_of(read_profile(planted))}
+    assert list(rows) == ["frozen floor", "lora", "sluggish", "hoarder"]
+    assert all(row.status is Status.OK for row in rows.values())
+    # 100 ms of sleep on top of a step of a few.
+    assert rows["sluggish"].seconds("forward") > 0.1
+    assert rows["sluggish"].to_reference.low > 3
+    # It sleeps, and works no more than LoRA: the processor's time tells.
+    assert rows["sluggish"].processor_to_reference.median < 3
+    # A step of warm-up, three timed ones: nothing of it is freed.
+    assert rows["hoarder"].peak_process - rows["lora"].peak_process > 300 << 20
+    assert rows["hoarder"].memory[STEP].process - rows["lora"].memory[STEP].process > 300 << 20
+    # What needs no clock is the same for a LoRA that sleeps.
+    assert rows["lora"].breakdown == rows["sluggish"].breakdown
+    assert rows["lora"].ledger == rows["sluggish"].ledger
+
+    content = json.loads((planted / "profile.json").read_text())
+    assert content["versions"]["torch"]
+    assert content["visits"][0]["hardware"]["cores"]
+    assert len(content["surroundings"]) == 2
+    assert len({visit["batches"] for visit in content["visits"]}) == 1
+    with (planted / "profile.csv").open() as file:
+        assert [row["method"] for row in csv.DictReader(file)] == ["frozen floor", "lora", "sluggish", "hoarder"]
+    assert "| sluggish | r=8 |" in (planted / "profile.md").read_text()
+
+
+@pytest.mark.slow
+def test_results_do_not_depend_on_the_order_of_the_methods(planted, profiled):
+    swapped = profiled("hoarder,sluggish,lora")
+    one, other = ({row.method: row for row in rows_of(read_profile(path))} for path in (planted, swapped))
+    for name, row in one.items():
+        same = other[name]
+        assert (row.breakdown, row.ledger) == (same.breakdown, same.ledger)
+        assert row.peak_process == pytest.approx(same.peak_process, rel=0.05)
+    # 100 ms among a few: whoever is first, it is as slow as before.
+    assert 0.5 < one["sluggish"].seconds(STEP) / other["sluggish"].seconds(STEP) < 2
+
+
+def test_a_visit_beyond_its_limit_ends_as_out_of_memory(tiny_model):
+    visit = measure_apart(order_for(tiny_model, limit_bytes=1 << 20))
+    assert visit.status is Status.OUT_OF_MEMORY
+    assert visit.reason.endswith("GiB, more than the 0.00 allowed")
+
+
+def test_a_visit_is_watched_from_outside(tiny_model):
+    visit = measure_apart(order_for(tiny_model))
+    assert visit.status is Status.OK, visit.reason
+    assert visit.hardware["device"] == "cpu"
+    assert visit.peak_process >= max(memory.process for memory in visit.memory.values()) - (8 << 20)
+    measured = sum(map(sum, visit.seconds.values()))
+    assert 0 < measured < 2 * visit.wall
+
+
+def test_a_fault_of_one_visit_is_a_reason(tiny_model):
+    order = order_for(tiny_model)
+    broken = replace(order, subject=replace(order.subject, setting={"target_modules": ["nothing"]}))
+    visit = measure_apart(broken)
+    assert visit.status is Status.ERROR
+    assert "No modules were targeted" in visit.reason
+
+
+_ALONE = """
+import json, sys
+import torch
+from parbench.bench.profile.measure import do_visit
+from parbench.bench.profile.workload import Order
+visit = do_visit(Order.of_json(json.load(sys.stdin)), torch.device("cpu"))
+assert visit.status == "ok", visit.reason
+print(json.dumps({phase: sum(visit.seconds[phase]) for phase in ("step", "step_processor")}))
+"""
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What a process told of its training steps, and what was seen of it from outside."""
+
+    told: dict[str, float]
+    wall: float
+    processor: float
+    sampled: int
+    kernel: int
+
+
+def watch(order):
+    began = time.monotonic()
+    process = subprocess.Popen([sys.executable, "-c", _ALONE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    sampler = Sampler(process.pid)
+    process.stdin.write(json.dumps(order.as_json()))
+    process.stdin.close()
+    told = json.loads(process.stdout.read())
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    sampler.stop()
+    assert process.returncode == 0
+    peak = max(resident for _, resident in sampler.samples)
+    return Outside(told, time.monotonic() - began, usage.ru_utime + usage.ru_stime, peak, 1024 * usage.ru_maxrss)
+
+
+@pytest.mark.slow
+def test_time_and_memory_agree_with_what_is_seen_from_outside(tiny_model):
+    work = Workload(str(tiny_model), 16, 32, "cpu")
+
+    def seen(steps):
+        effort = Effort(steps, 3, parts=("training",))
+        return watch(replace(order_for(tiny_model), workload=work, effort=effort, counts=False))
+
+    few, many = seen(50), seen(650)
+    for one in (few, many):
+        # The kernel keeps the true peak; samples of every 10 ms miss little of it.
+        assert one.sampled == pytest.approx(one.kernel, rel=0.05)
+        assert one.told["step"] < one.wall
+    # What 600 more steps take: starting and loading are in both, and the processor's time knows no other processes.
+    more = many.told["step_processor"] - few.told["step_processor"]
+    assert many.processor - few.processor == pytest.approx(more, rel=0.25)
+
+
+def test_a_profile_s_mistakes_are_sentences(bench_profile):
+    for arguments, complaint in (
+        (["--batch", "0"], "--batch is 0; give a number of at least 1"),
+        (["--batches", "2,x"], '"--batches 2,x" are not whole numbers'),
+        (["--batches", "0,2"], "has a 0"),
+        (["--system-prompt-tokens", "0"], "--system-prompt-tokens is 0; give a number of at least 1"),
+        (["--padding", "0.7"], "--padding is 0.7; give a share from 0 to 0.5"),
+        (["--trace"], "--trace writes files; say where with --out"),
+        (["--budget", "1k,2k"], "names several"),
+        (["--seq", "1000"], "takes at most 64 tokens"),
+        (["--methods", "lorra"], 'did you mean "lora"?'),
+        (["--memory-limit", "much"], "is not a size"),
+    ):
+        assert complaint in bench_profile(*arguments)
+
+
+@pytest.fixture
+def bench_profile(tiny_model):
+    """Return what the command says when it refuses."""
+    import typer
+    from typer.testing import CliRunner
+
+    from parbench.bench.cli.profile import profile
+    from parbench.bench.util.errors import UserError
+
+    app = typer.Typer()
+    app.command()(profile)
+
+    def call(*arguments):
+        result = CliRunner().invoke(app, ["--model", str(tiny_model), "--methods", "lora", "--seq", "16", *arguments])
+        assert isinstance(result.exception, UserError), result.output
+        return str(result.exception)
+
+    return call
+
+
+def test_budgets_and_names_of_subjects(tiny_model):
+    from parbench.bench.cli.profile import _subjects
+
+    work = Workload(str(tiny_model), 2, 16, "cpu")
+    names = [subject.name for subject in _subjects("bitfit,lora(r=2),lora(r=4)", None, work)]
+    assert names == ["frozen floor", "bitfit", "lora(r=2)", "lora(r=4)"]
+    assert [subject.name for subject in _subjects("bitfit", None, work)] == ["frozen floor", "lora", "bitfit"]
+    _, lora, bitfit = _subjects("lora,bitfit", "600", work)
+    assert lora.size == "r=2"
+    assert lora.setting["r"] == 2
+    assert bitfit.setting
+    (lora,) = _subjects("lora", "10", work)[1:]
+    assert "nothing fits 10" in lora.refusal

@@ -1,0 +1,382 @@
+"""The parts of the profiler, without a process of their own."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+
+from parbench.bench.models.catalogue import find_model
+from parbench.bench.profile import energy
+from parbench.bench.profile import machine_load as surroundings
+from parbench.bench.profile.build import Adapted
+from parbench.bench.profile.clock import Clock, Recorder
+from parbench.bench.profile.energy import Meter, other_processes
+from parbench.bench.profile.flops import breakdown, count_flops, saved_tensors
+from parbench.bench.profile.inputs import checksum, make_batches
+from parbench.bench.profile.machine_load import Surroundings
+from parbench.bench.profile.measure import _cause, do_visit
+from parbench.bench.profile.measurement import (
+    BACKWARD,
+    DECODE,
+    FORWARD,
+    INFERENCE,
+    MERGE,
+    MERGED,
+    OPTIMISER,
+    PREFILL,
+    STEP,
+)
+from parbench.bench.profile.process import Sampler
+from parbench.bench.profile.workload import (
+    FROZEN_FLOOR,
+    Effort,
+    Kind,
+    Order,
+    Subject,
+    Workload,
+    check_length,
+    kind_of,
+    positions,
+)
+from parbench.bench.record.run_record import Status
+from parbench.bench.util.errors import UserError
+from parbench.methods import find_method
+from parbench.methods.base import ParameterGroup
+from parbench.tasks.inference import IGNORED
+
+CPU = torch.device("cpu")
+TEXT = Kind("AutoModelForSequenceClassification", "text", generates=False)
+CAUSAL = Kind("AutoModelForCausalLM", "text", generates=True)
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """Tiny models of random weights, one for each kind of use."""
+    from transformers import (
+        GPT2Config,
+        GPT2LMHeadModel,
+        LlamaConfig,
+        LlamaForCausalLM,
+        ViTConfig,
+        ViTForImageClassification,
+    )
+
+    root = tmp_path_factory.mktemp("profiled")
+    small = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64}
+    models = {
+        "gpt2": GPT2LMHeadModel(
+            GPT2Config(vocab_size=200, n_embd=32, n_layer=2, n_head=2, n_positions=64, bos_token_id=0, eos_token_id=1)
+        ),
+        "llama": LlamaForCausalLM(LlamaConfig(vocab_size=200, num_attention_heads=4, num_key_value_heads=2, **small)),
+        "vit": ViTForImageClassification(ViTConfig(image_size=32, patch_size=16, num_attention_heads=2, **small)),
+    }
+    for name, model in models.items():
+        model.save_pretrained(root / name)
+    return root
+
+
+def order_for(model, expression="lora", **changes):
+    choice = find_method(expression) if expression else None
+    setting = choice.method.setting_type(**choice.values) if choice else None
+    subject = Subject.of(expression, choice.method, setting) if choice else FROZEN_FLOOR
+    return Order(subject, Workload(str(model), 3, 16, "cpu"), Effort(steps=2, warm_up=1, new_tokens=4), **changes)
+
+
+class TestInputs:
+    config = type("Config", (), {"vocab_size": 1000, "pad_token_id": 0, "eos_token_id": 2, "num_labels": 3})
+    config.get_text_config = classmethod(lambda cls: cls)
+    work = Workload("none", 16, 128, "cpu")
+
+    def test_words_are_as_frequent_as_in_text(self):
+        (batch,) = make_batches(self.config, TEXT, replace(self.work, batch_size=64), 1)
+        counts = np.sort(np.bincount(batch["input_ids"].numpy().ravel(), minlength=1000))[::-1]
+        expected = 1 / (np.arange(998) + 2.7)
+        expected *= batch["input_ids"].numel() / expected.sum()
+        assert counts[:10].sum() == pytest.approx(expected[:10].sum(), rel=0.1)
+        assert counts[100:].sum() == pytest.approx(expected[100:].sum(), rel=0.1)
+
+    def test_no_token_is_special_and_none_is_hidden_unless_asked(self):
+        (batch,) = make_batches(self.config, TEXT, self.work, 1)
+        assert not np.isin(batch["input_ids"].numpy(), [0, 2]).any()
+        assert batch["attention_mask"].all()
+        assert set(batch["labels"].tolist()) <= {0, 1, 2}
+
+    def test_padding_is_the_share_asked_for_and_no_label(self):
+        (batch,) = make_batches(self.config, CAUSAL, replace(self.work, batch_size=400, padding=0.25), 1)
+        hidden = batch["attention_mask"] == 0
+        assert hidden.float().mean().item() == pytest.approx(0.25, abs=0.02)
+        assert (batch["labels"][hidden] == IGNORED).all()
+        assert (batch["labels"][~hidden] == batch["input_ids"][~hidden]).all()
+
+    def test_images_fill_the_range_of_normalised_ones(self):
+        config = type("Config", (), {"image_size": 8, "num_channels": 3, "num_labels": 2})
+        (batch,) = make_batches(config, Kind("", "image", generates=False), self.work, 1)
+        assert batch["pixel_values"].shape == (16, 3, 8, 8)
+        assert -1 <= batch["pixel_values"].min() < -0.9
+        assert 0.9 < batch["pixel_values"].max() <= 1
+
+    def test_everyone_gets_the_same_and_batches_differ(self):
+        two = make_batches(self.config, TEXT, self.work, 2)
+        assert checksum(two) == checksum(make_batches(self.config, TEXT, self.work, 2))
+        assert checksum(two[:1]) != checksum(two[1:])
+        assert checksum(two) != checksum(make_batches(self.config, TEXT, replace(self.work, seed=1), 2))
+
+
+class TestCounts:
+    """One LoRA layer, counted by hand: x of n rows, W of (out, in) frozen, B A of rank r."""
+
+    n, inputs, out, r = 7, 40, 24, 4
+
+    @pytest.fixture
+    def layer(self):
+        base = nn.Sequential(nn.Linear(self.inputs, self.out, bias=False))
+        return get_peft_model(base, LoraConfig(r=self.r, target_modules=["0"], init_lora_weights=False))
+
+    @pytest.fixture
+    def x(self):
+        return torch.randn(self.n, self.inputs, requires_grad=True)
+
+    def test_operations(self, layer, x):
+        base = 2 * self.n * self.inputs * self.out
+        low_rank = 2 * self.n * self.r * (self.inputs + self.out)
+        found = []
+        assert count_flops(lambda: found.append(layer(x).sum())) == base + low_rank
+        # The gradient of x through all three, and of A and B; none of W, which is frozen.
+        assert count_flops(lambda: found[0].backward()) == base + 2 * low_rank
+
+    def test_kept_for_the_backward_pass(self, layer, x):
+        with saved_tensors(layer) as kept:
+            layer(x)
+        # x for the gradient of A, and A x for that of B; the weights are the model's own.
+        assert kept.bytes == 4 * self.n * (self.inputs + self.r)
+
+    def test_bytes_of_a_step(self, layer, x):
+        optimised = [p for p in layer.parameters() if p.requires_grad]
+        optimiser = torch.optim.AdamW(optimised)
+        for _ in range(2):
+            layer(x).sum().backward()
+            optimiser.step()
+        adapted = Adapted(layer, None, TEXT, [ParameterGroup("adapter", optimised, 1e-3)], [], None, mergeable=True)
+        found = breakdown(adapted, optimiser, activations=None)
+        numbers = self.r * (self.inputs + self.out)
+        assert found.weights == 4 * self.inputs * self.out
+        assert found.adapter == found.gradients == 4 * numbers
+        # Two moments of each number, and a step count of each tensor.
+        assert found.optimiser == 2 * 4 * numbers + 2 * 4
+        assert found.head == 0
+
+
+class TestVisits:
+    def test_every_phase_of_a_language_model(self, folders):
+        visit = do_visit(order_for(folders / "gpt2"), CPU)
+        assert (visit.status, visit.reason, visit.notes) == (Status.OK, None, [])
+        assert {FORWARD, BACKWARD, OPTIMISER, STEP, INFERENCE, PREFILL, DECODE, MERGE, MERGED} <= visit.seconds.keys()
+        assert len(visit.seconds[STEP]) == 2
+        assert len(visit.seconds[DECODE]) == 3
+        parts = zip(*(visit.seconds[phase] for phase in (FORWARD, BACKWARD, OPTIMISER)), strict=True)
+        assert [sum(of_step) for of_step in parts] == pytest.approx(visit.seconds[STEP])
+        assert visit.prompt_tokens == 16
+        assert visit.ledger.reported == 2048
+        assert visit.breakdown.adapter == 4 * 2048
+        assert visit.flops[STEP] == visit.flops[FORWARD] + visit.flops[BACKWARD]
+
+    def test_the_frozen_floor_trains_nothing_and_sends_gradients_back(self, folders):
+        floor = do_visit(order_for(folders / "gpt2", None), CPU)
+        assert floor.status is Status.OK
+        assert floor.ledger is None
+        assert (floor.breakdown.adapter, floor.breakdown.gradients, floor.breakdown.optimiser) == (0, 0, 0)
+        # The gradients of the inputs of all products, which are as many as the products; attention recomputes some.
+        assert floor.flops[FORWARD] <= floor.flops[BACKWARD] <= 1.3 * floor.flops[FORWARD]
+
+    def test_full_fine_tuning_is_twice_as_much_backward_as_forward(self, folders):
+        full = do_visit(order_for(folders / "llama", "full"), CPU)
+        assert full.flops[BACKWARD] == pytest.approx(2 * full.flops[FORWARD], rel=0.1)
+        assert full.breakdown.gradients == full.breakdown.adapter + full.breakdown.head
+        assert "cannot be merged" in full.notes
+
+    @pytest.mark.parametrize("method", ["bitfit", "lora"])
+    def test_images(self, folders, method):
+        visit = do_visit(order_for(folders / "vit", method), CPU)
+        assert visit.status is Status.OK, visit.reason
+        assert PREFILL not in visit.seconds
+
+    def test_half_the_bytes_in_bfloat16(self, folders):
+        order = order_for(folders / "llama")
+        half = replace(order, workload=replace(order.workload, dtype="bfloat16"))
+        whole, halved = (do_visit(one, CPU).breakdown for one in (order, half))
+        assert halved.weights == pytest.approx(whole.weights / 2, rel=0.01)
+        # peft keeps adapters in float32.
+        assert halved.adapter == whole.adapter
+
+    def test_the_method_s_own_steps_are_taken_where_the_training_is(self, tiny_model):
+        order = order_for(tiny_model, "loca(n_frequency=50)")
+        early = replace(order, workload=replace(order.workload, at=0.05))
+        late = replace(order, workload=replace(order.workload, at=0.5))
+        # Step 50 of 1000 trains the two coordinates of each location, step 500 its coefficient.
+        trained = [do_visit(one, CPU).breakdown.gradients for one in (early, late)]
+        assert trained[0] > trained[1]
+
+    def test_a_trace_is_written(self, tiny_model, tmp_path):
+        do_visit(order_for(tiny_model, trace=str(tmp_path / "trace.json")), CPU)
+        assert "traceEvents" in (tmp_path / "trace.json").read_text()
+
+    def test_what_cannot_be_is_a_reason(self, tiny_model):
+        order = order_for(tiny_model)
+        visit = do_visit(replace(order, subject=replace(order.subject, setting={"target_modules": ["nothing"]})), CPU)
+        assert visit.status is Status.ERROR
+        assert visit.reason
+
+    def test_an_order_is_the_same_in_another_process(self, tiny_model):
+        import json
+
+        order = order_for(tiny_model, limit_bytes=5)
+        again = Order.of_json(json.loads(json.dumps(order.as_json())))
+        assert replace(again, effort=order.effort) == order
+        assert list(again.effort.parts) == list(order.effort.parts)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), Status.OUT_OF_MEMORY),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), Status.OUT_OF_MEMORY),
+        (MemoryError(), Status.OUT_OF_MEMORY),
+        (UserError("no such model"), Status.ERROR),
+        (RuntimeError("something else"), Status.ERROR),
+    ],
+)
+def test_want_of_memory_is_told_from_other_faults(error, status):
+    assert _cause(error)[0] is status
+
+
+def test_kinds_and_lengths(folders, tiny_model):
+    kinds = {name: kind_of(find_model(str(folders / name))) for name in ("gpt2", "llama", "vit")}
+    assert [kind.generates for kind in kinds.values()] == [True, True, False]
+    assert kinds["vit"].modality == "image"
+    assert not kind_of(find_model(str(tiny_model))).generates
+    assert positions(find_model("roberta-base").skeleton().config) == 512
+    with pytest.raises(UserError, match="--seq is 513, and roberta-base takes at most 512 tokens"):
+        check_length(Workload("roberta-base", 1, 513, "cpu"))
+    check_length(Workload(str(folders / "vit"), 1, 10**6, "cpu"))
+
+
+def test_a_sampler_sees_what_a_process_holds_and_ends_it_beyond_the_limit():
+    import subprocess
+    import sys
+
+    code = "import time; block = bytearray(200 << 20); time.sleep(30)"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    sampler = Sampler(process.pid, limit=100 << 20)
+    process.wait(timeout=30)
+    sampler.stop()
+    assert process.returncode == -9
+    assert 100 << 20 < sampler.over < 250 << 20
+    assert sampler.peak(0.0, time.monotonic()) == sampler.over
+    assert sampler.peak(time.monotonic(), time.monotonic() + 1) == 0
+
+
+def test_phases_are_on_the_clock_of_the_machine():
+    recorder = Recorder(CPU)
+    before = time.monotonic()
+    with recorder.phase("a", timed=True):
+        time.sleep(0.02)
+    with pytest.raises(MemoryError), recorder.phase("b"):
+        raise MemoryError
+    one, other = recorder.spans
+    assert before <= one.begin <= one.end - 0.02 <= other.begin <= time.monotonic()
+    assert recorder.seconds.keys() == {"a"}
+    assert one.resident > 10**7
+    assert one.reserved is None
+
+
+class _Event:
+    def __init__(self, at):
+        self.at = at
+
+    def elapsed_time(self, other):
+        return other.at - self.at
+
+
+def test_events_count_milliseconds_and_marks_seconds():
+    assert Clock.between([_Event(0.0), _Event(500.0), _Event(2000.0)]) == [0.5, 1.5]
+    assert Clock.between([1.0, 1.5, 3.0]) == [0.5, 1.5]
+
+
+class _Nvml:
+    NVMLError = RuntimeError
+
+    def __init__(self):
+        self.millijoules = 1000
+        self.asked = []
+
+    def nvmlDeviceGetHandleByIndex(self, index):  # noqa: N802 - the driver's name
+        self.asked.append(index)
+
+    def nvmlDeviceGetHandleByUUID(self, name):  # noqa: N802 - the driver's name
+        self.asked.append(name)
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle):  # noqa: N802 - the driver's name
+        self.millijoules += 2500
+        return self.millijoules
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle):  # noqa: N802 - the driver's name
+        return [type("Process", (), {"pid": 77})]
+
+
+@pytest.mark.parametrize(("visible", "name"), [(None, 1), ("3,GPU-abc", "GPU-abc"), ("3,5", 5)])
+def test_energy_and_company_are_asked_of_the_device_that_is_used(monkeypatch, visible, name):
+    nvml = _Nvml()
+    monkeypatch.setattr(energy, "_nvml", lambda: nvml)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with Meter(torch.device("cuda:1")) as meter:
+        pass
+    assert meter.joules == 2.5
+    assert other_processes(torch.device("cuda:1")) == [77]
+    assert set(nvml.asked) == {name}
+
+
+def test_a_cpu_has_no_meter_and_lacks_none():
+    with Meter(CPU) as meter:
+        pass
+    assert meter.joules is None
+    assert energy.obstacle(CPU) is None
+
+
+def test_what_energy_lacks_is_a_sentence(monkeypatch):
+    nvml, device = _Nvml(), torch.device("cuda")
+    monkeypatch.setattr(energy, "_nvml", lambda: nvml)
+    assert energy.obstacle(device) is None
+    monkeypatch.setattr(energy, "_nvml", lambda: None)
+    monkeypatch.setattr(energy, "find_spec", lambda name: object())
+    assert energy.obstacle(device) == "no joules: the driver does not tell the energy that this device uses"
+    monkeypatch.setattr(energy, "find_spec", lambda name: None)
+    assert energy.obstacle(device).endswith('install it with: pip install "parbench[energy]"')
+
+
+def test_who_disturbs_is_named(monkeypatch):
+    assert Surroundings(0.02, (0.1, 0.1, 0.1)).complaint == ""
+    assert "57% of its" in Surroundings(0.57, (3.0, 0.1, 0.1)).complaint
+    assert "(12, 77)" in Surroundings(0.0, (0.0, 0.0, 0.0), (12, 77)).complaint
+    monkeypatch.setattr(surroundings, "other_processes", lambda device: [77])
+    monkeypatch.setattr(surroundings, "LOOK_SECONDS", 0.01)
+    assert surroundings.look_around(torch.device("cuda")).others == (77,)
+    assert surroundings.look_around(CPU).others is None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu(folders):
+    order = order_for(folders / "llama")
+    visit = do_visit(replace(order, workload=replace(order.workload, device="cuda")), torch.device("cuda"))
+    assert visit.status is Status.OK, visit.reason
+    peaks = {span.phase: span.allocated for span in visit.spans}
+    assert peaks[BACKWARD] >= visit.breakdown.weights + visit.breakdown.adapter
+    assert all(span.reserved >= span.allocated for span in visit.spans)
+    assert len(visit.seconds[STEP]) == 2

@@ -1,0 +1,206 @@
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from parbench.bench.store import leases as module
+from parbench.bench.store.leases import STALE_SECONDS, Claims, Entrusted, Process
+from parbench.bench.util.errors import UserError
+
+RUN = "0123456789abcdef"
+
+
+@pytest.fixture
+def store(tmp_path):
+    return tmp_path / "store"
+
+
+def rewrite(store, **changes):
+    path = store / "claims" / f"{RUN}.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, **changes}))
+    return path
+
+
+def test_a_run_is_claimed_once_until_it_is_given_back(store):
+    ours, theirs = Claims(store), Claims(store)
+    assert ours.take(RUN)
+    assert not theirs.take(RUN)
+    assert theirs.holder(RUN).processes == (Process.of(os.getpid()),)
+    assert list(theirs.living()) == [RUN]
+    ours.release(RUN)
+    assert theirs.take(RUN)
+
+
+def test_the_claim_of_a_dead_process_is_stale(store):
+    Claims(store).take(RUN)
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    rewrite(store, processes=[vars(Process.of(process.pid))])
+    assert not Claims(store).take(RUN)
+    process.communicate(b"\n")
+    assert Claims(store).stale() == [RUN]
+    assert Claims(store).take(RUN)
+
+
+def test_a_process_that_was_not_yet_waited_for_is_dead(store):
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    known = Process.of(process.pid)
+    assert known.lives()
+    process.stdin.close()
+    while Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
+        time.sleep(0.01)
+    assert not known.lives()
+    process.wait()
+
+
+def test_the_claim_of_a_process_whose_number_is_another_one_s_now_is_stale(store):
+    Claims(store).take(RUN)
+    rewrite(store, processes=[{"pid": os.getpid(), "started": Process.of(os.getpid()).started - 3600}])
+    assert Claims(store).holder(RUN) is None
+    assert Claims(store).take(RUN)
+
+
+def test_a_claim_with_any_living_process_lives(store):
+    ours = Claims(store)
+    ours.take(RUN)
+    dead = {"pid": 2**22 - 1, "started": 1.0}
+    rewrite(store, processes=[dead, vars(Process.of(os.getpid()))])
+    assert not Claims(store).take(RUN)
+
+
+@pytest.mark.parametrize(("age", "stale"), [(STALE_SECONDS - 60, False), (STALE_SECONDS + 60, True)])
+def test_the_claim_of_another_machine_is_judged_by_its_age(store, age, stale):
+    Claims(store).take(RUN)
+    path = rewrite(store, host="elsewhere 1", processes=[{"pid": 1, "started": 1.0}])
+    os.utime(path, (time.time() - age,) * 2)
+    assert (Claims(store).holder(RUN) is None) == stale
+    assert Claims(store).take(RUN) == stale
+
+
+def test_a_claim_is_renewed_now_and_then(store, monkeypatch):
+    ours = Claims(store)
+    ours.take(RUN)
+    path = store / "claims" / f"{RUN}.json"
+    os.utime(path, (1, 1))
+    ours.renew()
+    assert path.stat().st_mtime == 1
+    monkeypatch.setattr(module, "RENEW_SECONDS", 0.0)
+    ours.renew()
+    assert path.stat().st_mtime > 1
+    path.unlink()
+    ours.renew()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "\x00\xff",
+        '{"token": 1}',
+        '{"token": "a", "host": "b", "processes": []}',
+        '{"token": "a", "host": "b", "processes": [{"pid": -1, "started": 1}]}',
+        '{"token": "a", "host": "b", "processes": [{"pid": 1e99, "started": 1}]}',
+        '{"token": "a", "host": "b", "processes": [{"pid": 1, "started": NaN}]}',
+        '{"token": "a", "host": "b", "processes": [{"pid": "x", "started": 1}]}',
+        "[" * 100_000,
+    ],
+)
+def test_what_is_no_claim_is_nobody_s(store, text):
+    (store / "claims").mkdir(parents=True)
+    (store / "claims" / f"{RUN}.json").write_bytes(text.encode("latin-1"))
+    claims = Claims(store)
+    assert claims.holder(RUN) is None
+    assert claims.stale() == [RUN]
+    assert claims.take(RUN)
+
+
+def test_a_lock_that_another_process_holds_is_waited_for_and_then_a_sentence(store, monkeypatch):
+    monkeypatch.setattr(module, "_LOCK_SECONDS", 0.3)
+    Claims(store).take(RUN)
+    code = (
+        "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX); "
+        "print('locked', flush=True); input()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, store / "claims" / ".lock"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout.readline() == "locked\n"
+    with pytest.raises(UserError, match=r"another process has held the lock .* end it and try again"):
+        Claims(store).take("another")
+    # It ends with its process, however that ends.
+    holder.kill()
+    holder.wait()
+    assert Claims(store).take("another")
+
+
+def test_a_claim_of_ours_that_somebody_else_has_taken_is_not_given_back(store):
+    ours = Claims(store)
+    ours.take(RUN)
+    path = rewrite(store, token="theirs")
+    ours.release(RUN)
+    assert path.exists()
+
+
+def test_an_entrusted_claim_is_kept_by_who_took_it(store):
+    driver = Claims(store)
+    driver.take(RUN)
+    node = Entrusted(store, driver.token(RUN))
+    assert node.take(RUN)
+    node.add_process(RUN, os.getppid())
+    node.release(RUN)
+    node.renew()
+    assert [process.pid for process in Claims(store).holder(RUN).processes] == [os.getpid(), os.getppid()]
+    driver.release(RUN)
+    assert not node.take(RUN)
+    driver.take(RUN)
+    assert not node.take(RUN), "another claim than the one that was entrusted"
+
+
+RACE = """
+import json, sys, time
+from pathlib import Path
+from parbench.bench.store.leases import Claims
+claims, won = Claims(Path(sys.argv[1])), []
+while time.time() < float(sys.argv[2]):
+    pass
+for number in range(200):
+    if claims.take(f"{number:016x}"):
+        won.append(number)
+print(json.dumps(won), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_processes_that_race_for_two_hundred_runs_share_them(store):
+    begin = time.time() + 2
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACE, store, str(begin)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        for _ in range(2)
+    ]
+    # Both live until both are done: the claims of one that has ended are free.
+    won = [json.loads(racer.stdout.readline()) for racer in racers]
+    for racer in racers:
+        racer.communicate()
+    assert sorted(won[0] + won[1]) == list(range(200))
+
+
+def test_a_folder_that_cannot_be_written_to_is_a_sentence(tmp_path):
+    (tmp_path / "claims").write_text("a file in its place")
+    with pytest.raises(UserError, match="cannot write to"):
+        Claims(tmp_path).take(RUN)

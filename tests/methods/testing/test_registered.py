@@ -1,0 +1,55 @@
+"""Every registered method keeps the contract, ours, peft's and those of other packages."""
+
+import pytest
+
+from parbench.bench.util.errors import UserError
+from parbench.methods import METHODS, find_method
+from parbench.methods.from_peft.catalogue import KNOWN, Known
+
+REFUSED = [name for name in METHODS if KNOWN.get(name, Known()).refused]
+
+PROMPTS = "peft's disable_adapter wants the model to have prepare_inputs_for_generation, which a classifier does not"
+START_IN_WEIGHTS = "peft moves the start of the factors into the base weights, and does not take it out to disable them"
+
+# What is not as it should be and cannot be mended here. A check that is named passes no more unnoticed than it fails.
+FAULTS = {
+    "lora_gen": (
+        {"count"},
+        "reported is the LoRA that the edge gets, which is no sum of parameter groups",
+    ),
+    "prompt_tuning": ({"disable"}, PROMPTS),
+    "p_tuning": ({"disable"}, PROMPTS),
+    "prefix_tuning": ({"disable", "gpt2"}, PROMPTS),
+    "lora+pissa": ({"disable", "gpt2", "llama", "vit"}, START_IN_WEIGHTS),
+    "lora+olora": ({"disable", "llama", "vit"}, START_IN_WEIGHTS),
+}
+
+MODIFIED = [
+    "lora+pissa",
+    "lora+olora",
+    "lora+rslora",
+    "lora+lora_plus(16)",
+    "lora+qv_ratio(4)",
+    "loca+qv_ratio(4,strict)",
+]
+
+
+@pytest.mark.parametrize("name", [*(name for name in METHODS if name not in REFUSED), *MODIFIED])
+def test_method_keeps_the_contract(name):
+    from parbench.methods.testing import check_method
+
+    report = check_method(find_method(name).method)
+    expected, _ = FAULTS.get(name, (set(), ""))
+    assert {check.name for check in report.failures} == expected, f"\n{report}"
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_method_that_cannot_be_compared_says_why(name):
+    from parbench.methods.architecture import module_names
+    from parbench.methods.testing import TINY_MODELS
+
+    method = METHODS[name]
+    model = TINY_MODELS["llama"].build()
+    with pytest.raises(UserError) as raised:
+        method.adapt(model, module_names(model), method.setting_type())
+    assert str(raised.value).endswith(KNOWN[name].refused)

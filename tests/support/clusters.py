@@ -1,0 +1,101 @@
+"""What the tests of Ray and of Slurm share: a command on either, and looks at its store."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from parbench.bench.store.store import Store
+
+HERE = Path(__file__).parent
+NAMES = ("killed_once", "slow", "raises", "segfault")
+
+
+class Cluster:
+    """Starts commands that do runs by an executor, on the tiny model, into ``folder / "store"``."""
+
+    def __init__(self, executor, folder, data, model):
+        self.executor = executor
+        self.folder = folder
+        self.store = Store(folder / "store")
+        self._data = data
+        self._model = model
+        self._started = []
+        _offer_methods(folder / "site")
+
+    def start(self, methods, seeds="1", steps=8, limits=None, **options):
+        options = json.dumps({"limits": limits or {}, **options})
+        settings = [f"train.{value}" for value in (f"max_steps={steps}", "max_length=32", "checkpoint_steps=2")]
+        arguments = [self.executor, options, self.store.root, methods, seeds, self._model, self._data, *settings]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{self.folder / 'site'}{os.pathsep}{HERE.parents[1]}",
+            "MISBEHAVING_MARKER": str(self.folder / "marker"),
+        }
+        process = subprocess.Popen(
+            [sys.executable, HERE / "on_cluster.py", *map(str, arguments)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._started.append(process)
+        return process
+
+    def end_all(self):
+        for process in self._started:
+            if process.poll() is None:
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    child.kill()
+                process.kill()
+
+    def records(self):
+        return {(record.spec.method, record.spec.seed): record for record in self.store.scan()}
+
+    def log(self, record):
+        return [json.loads(line) for line in (self.store.runs / record.run_id / "log.jsonl").open()]
+
+    def claims(self):
+        folder = self.store.root / "claims"
+        return list(folder.glob("*.json")) if folder.is_dir() else []
+
+    def at_work(self):
+        """Wait for a run to have its own process; return the processes of its claim."""
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            for path in self.claims():
+                try:
+                    found = [entry["pid"] for entry in json.loads(path.read_text())["processes"]]
+                except FileNotFoundError:
+                    continue
+                if len(found) == 2:
+                    return found
+            time.sleep(0.05)
+        raise AssertionError("no run began")
+
+    def workspace(self):
+        """Wait for a run that has saved a checkpoint; return its folder."""
+        wait_for(lambda: list(self.store.work.glob("*/checkpoint-*/complete.json")))
+        return next(self.store.work.iterdir())
+
+
+def wait_for(holds, seconds=120):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "what was waited for did not come"
+        time.sleep(0.05)
+
+
+def _offer_methods(site):
+    """Make methods that go wrong an outside package."""
+    info = site / "misbehaving-1.0.dist-info"
+    info.mkdir(parents=True)
+    shutil.copy(HERE / "misbehaving.py", site)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: misbehaving\nVersion: 1.0\n")
+    points = "".join(f"{name} = misbehaving:{name.upper()}\n" for name in NAMES)
+    (info / "entry_points.txt").write_text(f"[parbench.methods]\n{points}")

@@ -1,0 +1,35 @@
+"""Stores made of made-up records."""
+
+from dataclasses import replace
+
+from parbench.bench.record.run_record import to_json
+from parbench.bench.store.layout import RECORD as RECORD_FILE
+from parbench.bench.store.store import Store
+from tests.support.records import RECORD, with_spec
+
+
+def make_store(folder):
+    store = Store(folder)
+    store.prepare()
+    return store
+
+
+def put(store, record=RECORD, adapter=b"weights", **changes):
+    """Put a record into a store as a run does, with an adapter and predictions."""
+    record = replace(with_spec(record, **changes) if changes else record, files={})
+    output = store.workspace(record.run_id) / "output"
+    (output / "adapter").mkdir(parents=True)
+    (output / "adapter" / "adapter_model.safetensors").write_bytes(adapter)
+    (output / "predictions.parquet").write_bytes(b"predictions")
+    committed = store.commit(record, output)
+    store.discard_workspace(record.run_id)
+    return committed
+
+
+def fill(store, count):
+    """Put many records into a store, without files beside them."""
+    for seed in range(count):
+        record = with_spec(seed=seed)
+        folder = store.runs / record.run_id
+        folder.mkdir()
+        (folder / RECORD_FILE).write_text(to_json(record))

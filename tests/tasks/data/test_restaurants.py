@@ -1,0 +1,135 @@
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from parbench.bench.util.errors import UserError
+from parbench.tasks.data import e2e, restaurants
+from parbench.tasks.data.restaurants import RestaurantSource
+from parbench.tasks.data.source import DataRef
+
+DATA = DataRef("restaurants", train="train", selection="devset", reported={"": "test"})
+SMALL = RestaurantSource(train_pairs=30, selection_meanings=5, reported_meanings=6)
+
+# How each value that is not said in its own words may be said.
+SAID = {
+    "priceRange": {
+        "cheap": ("cheap", "low price", "low-priced", "not cost you much"),
+        "moderate": ("moderate", "mid-priced", "fair prices", "average prices"),
+        "expensive": ("expensive", "high price", "high-priced", "small purse"),
+    },
+    "familyFriendly": {
+        "yes": ("is family friendly", "family-friendly", "child-friendly", "welcomes families", "good for children"),
+        "no": ("adults-only", "not for families", "not welcome children", "not family friendly"),
+    },
+}
+
+
+def test_sizes_are_as_asked():
+    splits = RestaurantSource().load(DATA)
+    assert len(splits["train"]) == 400
+    assert len(e2e.grouped(splits["devset"])) == 40
+    assert len(e2e.grouped(splits["test"])) == 60
+
+
+def test_no_meaning_is_in_two_splits():
+    meanings = [set(split["mr"][:]) for split in RestaurantSource().load(DATA).values()]
+    assert len(set.union(*meanings)) == sum(map(len, meanings))
+
+
+def test_the_format_is_that_of_e2e():
+    for name, split in RestaurantSource().load(DATA).items():
+        for meaning in e2e.pairs(split, name)["mr"][:]:
+            attributes = [attribute for attribute, _ in e2e.parsed(meaning)]
+            assert attributes == [attribute for attribute in e2e.LABELS if attribute in attributes]
+            assert attributes[:2] == ["name", "eatType"]
+            assert len(attributes) > 2
+            assert all(value in restaurants.VALUES[attribute] for attribute, value in e2e.parsed(meaning))
+
+
+def test_every_meaning_that_is_scored_has_three_different_references_or_more():
+    splits = RestaurantSource().load(DATA)
+    for split in ("devset", "test"):
+        for texts in e2e.grouped(splits[split])["references"][:]:
+            assert len(set(texts)) == len(texts) >= 3
+
+
+def test_a_reference_says_what_is_meant_and_nothing_else():
+    for split in RestaurantSource().load(DATA).values():
+        for row in split:
+            meant = dict(e2e.parsed(row["mr"]))
+            for attribute, values in restaurants.VALUES.items():
+                for value in values:
+                    ways = SAID.get(attribute, {}).get(value, (value,))
+                    # "average prices" are no average rating.
+                    text = row["ref"] if attribute == "priceRange" else row["ref"].replace("average prices", "")
+                    said = any(way in text for way in ways)
+                    assert said == (meant.get(attribute) == value), (row, attribute, value)
+
+
+def test_texts_are_of_many_forms():
+    splits = RestaurantSource().load(DATA)
+    texts = [text for split in splits.values() for text in split["ref"][:]]
+    assert len(set(texts)) == len(texts)
+    openings = Counter(text.split()[0] for text in texts)
+    assert {"There", "If", "You"} <= set(openings)
+    sentences = Counter(text.count(". ") + 1 for text in texts)
+    assert set(sentences) >= {1, 2, 3}
+    assert max(sentences.values()) < 0.6 * len(texts)
+
+
+def test_what_may_be_said_in_training_occurs_in_it():
+    train = " ".join(RestaurantSource().load(DATA)["train"]["ref"][:])
+    assert all(
+        value in train for attribute, values in restaurants.VALUES.items() if attribute not in SAID for value in values
+    )
+
+
+def test_it_is_the_same_in_another_process():
+    code = "from parbench.tasks.data.restaurants import RestaurantSource; print(RestaurantSource().revision(None))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == RestaurantSource().revision(DATA)
+
+
+def test_the_revision_is_the_content():
+    assert RestaurantSource().revision(DATA).startswith("sha256:")
+    others = [RestaurantSource(seed=1), RestaurantSource(train_pairs=401), RestaurantSource(reported_meanings=61)]
+    assert len({source.revision(DATA) for source in [RestaurantSource(), *others]}) == 4
+
+
+def test_the_revision_moves_with_the_templates(monkeypatch):
+    before = SMALL.revision(DATA)
+    monkeypatch.setattr(restaurants, "OPENINGS", tuple(reversed(restaurants.OPENINGS)))
+    restaurants._splits.cache_clear()
+    try:
+        assert SMALL.revision(DATA) != before
+    finally:
+        restaurants._splits.cache_clear()
+
+
+def test_the_reported_examples_do_not_depend_on_the_others():
+    more = RestaurantSource(train_pairs=50, selection_meanings=9, reported_meanings=6)
+    assert SMALL.load(DATA)["test"].to_list() == more.load(DATA)["test"].to_list()
+
+
+def test_it_says_that_the_text_is_generated():
+    assert "generated by this project" in RestaurantSource().describe(DATA)
+    assert "400 training pairs" in RestaurantSource().describe(DATA)
+
+
+def test_data_of_other_splits_is_not_there():
+    assert SMALL.missing(DATA) is None
+    for other in (
+        DataRef("sst2", "train", {"": "validation"}),
+        DataRef("mnli", "train", {"a": "x", "b": "y"}, selection="s"),
+    ):
+        assert "one selection and one reported split" in str(SMALL.missing(other))
+        with pytest.raises(UserError, match="cannot stand for it"):
+            SMALL.load(other)
+
+
+@pytest.mark.parametrize("size", [0, -1, 100_001])
+def test_sizes_that_cannot_be_are_refused(size):
+    with pytest.raises(UserError, match=f"train_pairs of the generated restaurants must be 1 to 100000, not {size}"):
+        RestaurantSource(train_pairs=size)

@@ -1,0 +1,363 @@
+import csv
+import gzip
+import json
+import math
+import os
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from parbench.bench.util.errors import UserError
+from parbench.tasks.metrics import captioning, java, ngrams
+from parbench.tasks.metrics.generation import (
+    METRICS,
+    corpus_scores,
+    example_statistics,
+    leave_one_out,
+    left_out,
+    unavailable,
+)
+
+needs_java = pytest.mark.skipif(java.missing() is not None, reason=str(java.missing()))
+# The official scorer prints four decimals.
+PRINTED = 0.5e-4 + 1e-9
+# Of the baseline TGen on the E2E test set: Dušek, Novikova and Rieser, "Findings of the E2E NLG Challenge", 2018.
+TGEN = {"bleu": 0.6593, "nist": 8.6094, "meteor": 0.4483, "rouge_l": 0.6850, "cider": 2.2338}
+NO_JAVA = [name for name, metric in METRICS.items() if not metric.in_java]
+
+OUTPUTS = ["The Mill is a pub near Café Noir.", "A cheap pub.", "Blue Spice serves fish!", "Zizzi"]
+# What a model may say that would move the lines between the programs, were it not taken out.
+ODD = ["", "...", "a\nb|||c \u2028 \x85 \r\n d \udcff"]
+REFERENCES = [
+    ["The Mill is a pub close to Café Noir.", "Near Café Noir is the pub The Mill.", "The Mill: a pub near Café Noir"],
+    ["It is a cheap pub by the river.", "A cheap riverside pub."],
+    ["Blue Spice serves fish!"],
+    ["There is a pub called Zizzi.", "Zizzi is a pub."],
+]
+
+
+@pytest.fixture(scope="session")
+def official(real_data):
+    """The folder of outputs with the scores of the official scorer."""
+    return real_data / "e2e-nlg" / "metrics-check"
+
+
+@pytest.fixture(scope="session")
+def ten(official):
+    """Ten outputs with their references: the example that comes with the official scorer."""
+    outputs = (official / "example-baseline-output.txt").read_text("utf-8").strip().split("\n")
+    blocks = (official / "example-devel-conc.txt").read_text("utf-8").strip().split("\n\n")
+    return outputs, [block.split("\n") for block in blocks]
+
+
+@pytest.fixture(scope="session")
+def tgen(official):
+    """The baseline's outputs for all 630 meanings of the test set, with their references."""
+
+    def read(name):
+        with gzip.open(official / name, "rt", encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+
+    references = {row["mr"]: row["refs"] for row in read("test_references.jsonl.gz")}
+    rows = read("system_outputs_tgen.jsonl.gz")
+    return [row["output"] for row in rows], [references[row["mr"]] for row in rows]
+
+
+@pytest.fixture(scope="session")
+def tgen_table(tgen):
+    return example_statistics(*tgen)
+
+
+@pytest.fixture(scope="session")
+def small_table():
+    """Starting METEOR takes seconds: one table serves many tests. Its last row is its first."""
+    return example_statistics([*OUTPUTS, *ODD, OUTPUTS[0]], [*REFERENCES, *[REFERENCES[0]] * 4])
+
+
+def printed_scores(official, system):
+    with (official / "expected_scores.csv").open() as file:
+        (row,) = [row for row in csv.DictReader(file) if row["system"].startswith(system)]
+    return {name: float(row[name.upper() if name != "cider" else "CIDEr"]) for name in METRICS}
+
+
+# -- against the official scorer ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("system", "texts"), [("example-inputs", "ten"), ("tgen", "tgen")])
+def test_bleu_and_nist_are_the_official_ones(official, system, texts, request):
+    expected = printed_scores(official, system)
+    found = corpus_scores(example_statistics(*request.getfixturevalue(texts), metrics=NO_JAVA))
+    assert found == pytest.approx({name: expected[name] for name in NO_JAVA}, abs=PRINTED)
+
+
+@needs_java
+def test_all_scores_of_the_baseline_are_the_official_ones(official, tgen_table):
+    assert printed_scores(official, "tgen") == TGEN
+    assert corpus_scores(tgen_table) == pytest.approx(TGEN, abs=PRINTED)
+
+
+@needs_java
+def test_all_scores_of_the_ten_examples_are_the_official_ones(official, ten):
+    assert corpus_scores(example_statistics(*ten)) == pytest.approx(printed_scores(official, "example"), abs=PRINTED)
+
+
+@needs_java
+def test_the_scores_of_every_segment_are_the_official_ones(official, tgen_table):
+    segments = pd.read_csv(official / "tgen_segment_scores.tsv.gz", sep="\t", quoting=csv.QUOTE_NONE)
+    meteor = captioning.meteor(np.array(tgen_table["meteor_statistics"].tolist()), 1)
+    np.testing.assert_allclose(meteor, segments["METEOR"], atol=PRINTED)
+    np.testing.assert_allclose(tgen_table["rouge_l"], segments["ROUGE_L"], atol=PRINTED)
+    np.testing.assert_allclose(tgen_table["cider"], segments["CIDEr"], atol=PRINTED)
+
+
+def test_nist_and_bleu_of_single_segments_are_the_official_ones(official, tgen):
+    # There each segment is a corpus of its own, and its references' lengths make no difference between the versions of
+    # NIST. BLEU is smoothed otherwise where an n-gram length has no match.
+    segments = pd.read_csv(official / "tgen_segment_scores.tsv.gz", sep="\t", quoting=csv.QUOTE_NONE)
+    compared = 0
+    for output, references, expected in list(zip(*tgen, segments.to_dict("records"), strict=True))[::7]:
+        table = example_statistics([output], [references], NO_JAVA)
+        found = corpus_scores(table)
+        assert found["nist"] == pytest.approx(expected["NIST"], abs=PRINTED)
+        if all(table["bleu_statistics"][0][2:6]):
+            assert found["bleu"] == pytest.approx(expected["BLEU"], abs=PRINTED)
+            compared += 1
+    assert compared > 50
+
+
+@needs_java
+def test_meteor_of_a_corpus_is_the_programs_own(small_table):
+    # The jar sums up the lines it is given; it is asked for corpora with and without perfect matches.
+    draw = np.random.default_rng(0)
+    made = np.array(small_table["meteor_statistics"].tolist())
+    # Matches of all four kinds, as many as the numbers of words allow.
+    invented = np.hstack(
+        [
+            draw.integers(30, 40, (20, 2)),
+            draw.integers(10, 15, (20, 2)),
+            draw.integers(0, 4, (20, 16)),
+            draw.integers(2, 9, (20, 1)),
+            draw.integers(16, 30, (20, 2)),
+        ]
+    )
+    rows = np.vstack([made, invented])
+    as_printed = rows.copy()
+    as_printed[(rows[:, 20] == 0) & (rows[:, 21] > 0), 20] = 1
+    corpora = [np.arange(len(rows)), *(draw.choice(len(rows), size=size) for size in (1, 2, 3, 10, 100) for _ in "abc")]
+    lines = ["EVAL ||| " + " ||| ".join(" ".join(map(str, row)) for row in as_printed[corpus]) for corpus in corpora]
+    answers = captioning._meteor(lines)
+    ends = np.cumsum([len(corpus) + 1 for corpus in corpora]) - 1
+    assert len(answers) == ends[-1] + 1
+    expected = [float(answers[end]) for end in ends]
+    found = captioning.meteor(np.stack([rows[corpus].sum(axis=0) for corpus in corpora]), 0)
+    assert (as_printed != rows).any()
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+# -- by hand -----------------------------------------------------------------------------------------------------------
+
+
+def test_nist_by_hand():
+    # "a" is 2 of 4 tokens: 1 bit. "b" and "c" are 1 of 4: 2 bits. "a b" is 1 of 2 that begin with "a": 1 bit.
+    table = example_statistics(["a b", "a d"], [["a b"], ["a c"]], ["nist"])
+    assert table["nist_statistics"].tolist() == [
+        [3, 1, 0, 0, 0, 2, 1, 0, 0, 0, 2, 1],
+        [1, 0, 0, 0, 0, 2, 1, 0, 0, 0, 2, 1],
+    ]
+    assert corpus_scores(table)["nist"] == pytest.approx(4 / 4 + 1 / 2)
+
+
+def test_an_output_of_two_thirds_of_the_length_has_half_the_nist():
+    half = corpus_scores(example_statistics(["a b"], [["a b c"]], ["nist"]))["nist"]
+    # All three are 1 of 3 tokens; "b" always follows "a".
+    assert half == pytest.approx((2 * math.log2(3) / 2 + 0) / 2)
+
+
+def test_nist_takes_the_pooled_length_of_the_references():
+    # 2 and 4 references' tokens, 1 and 3 references: 14 tokens / 2 references an example, not 2 + 4.
+    rows = np.array([[6, 0, 0, 0, 0, 6, 0, 0, 0, 0, 14, 4]], dtype=float)
+    penalty = math.exp(-math.log(2) * (math.log(6 / 7) / math.log(1.5)) ** 2)
+    assert ngrams.nist(rows, 2) == pytest.approx([penalty])
+
+
+def test_case_and_punctuation_are_as_in_mteval():
+    assert " ".join(ngrams.tokens("The CAFÉ, £20-25 (5.5 stars).")) == "the café , £20 - 25 ( 5.5 stars ) ."
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_table_read_from_a_file_scores_without_java(small_table, tmp_path, monkeypatch):
+    small_table.to_parquet(tmp_path / "rows.parquet")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    read = pd.read_parquet(tmp_path / "rows.parquet")
+    assert set(corpus_scores(read)) >= set(NO_JAVA)
+    assert corpus_scores(read) == corpus_scores(small_table)
+    for name in corpus_scores(read):
+        np.testing.assert_array_equal(leave_one_out(read, name), leave_one_out(small_table, name))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_leaving_one_out_is_scoring_the_others(small_table, name):
+    if METRICS[name].column not in small_table:
+        pytest.skip(unavailable()[name])
+    # The weights of NIST and CIDEr are those of all the examples here as there.
+    expected = [corpus_scores(small_table.drop(index=row))[name] for row in range(len(small_table))]
+    np.testing.assert_allclose(leave_one_out(small_table, name), expected, rtol=1e-12)
+    assert len(set(expected)) > 1
+
+
+def test_leaving_one_out_of_bleu_is_sacrebleu_on_the_others(ten):
+    from sacrebleu.metrics.bleu import BLEU
+
+    outputs, references = ten
+    found = leave_one_out(example_statistics(outputs, references, ["bleu"]), "bleu")
+    for left in range(10):
+        texts = [text for number, text in enumerate(outputs) if number != left]
+        kept = [text for number, text in enumerate(references) if number != left]
+        most = max(map(len, kept))
+        padded = [[one[position] if position < len(one) else None for one in kept] for position in range(most)]
+        expected = BLEU(lowercase=True).corpus_score(texts, padded).score / 100
+        assert found[left] == pytest.approx(expected, rel=1e-12)
+
+
+@needs_java
+def test_leaving_one_out_of_rouge_is_making_the_table_of_the_others(ten):
+    # It has no weights of the whole corpus, so that a table of the others must say the same.
+    found = leave_one_out(example_statistics(*ten, ["rouge_l"]), "rouge_l")
+    others = example_statistics(*(texts[1:] for texts in ten), ["rouge_l"])
+    assert found[0] == pytest.approx(corpus_scores(others)["rouge_l"], rel=1e-12)
+
+
+@needs_java
+def test_a_perfect_output_has_the_best_score(small_table):
+    perfect = corpus_scores(small_table.iloc[[2]])
+    assert (perfect["bleu"], perfect["meteor"], perfect["rouge_l"]) == pytest.approx((1, 1, 1))
+    assert perfect["cider"] == pytest.approx(10)
+
+
+@needs_java
+def test_an_empty_output_scores_nothing_and_moves_no_other(small_table):
+    empty, dots, odd, last = (small_table.iloc[[row]] for row in range(len(OUTPUTS), len(small_table)))
+    assert [corpus_scores(empty)[name] for name in METRICS] == [0, 0, 0, 0, 0]
+    assert [corpus_scores(dots)[name] for name in ("meteor", "rouge_l", "cider")] == [0, 0, 0]
+    assert all(0 <= score < 0.5 for score in corpus_scores(odd).values())
+    assert corpus_scores(last) == corpus_scores(small_table.iloc[[0]])
+    assert min(corpus_scores(last).values()) > 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_empty_outputs_only_are_worth_nothing():
+    assert corpus_scores(example_statistics(["", " "], REFERENCES[:2], NO_JAVA)) == {"bleu": 0, "nist": 0}
+
+
+@needs_java
+def test_the_locale_makes_no_difference(monkeypatch):
+    before = captioning.ptb_tokenized(["The Café asks £20.", "", "It's fine"])
+    assert before == ["the café asks # 20", "", "it 's fine"]
+    monkeypatch.setenv("LC_ALL", "C")
+    assert captioning.ptb_tokenized(["The Café asks £20.", "", "It's fine"]) == before
+
+
+# -- what may be missing or wrong --------------------------------------------------------------------------------------
+
+
+def test_without_java_the_others_are_given(tmp_path, monkeypatch):
+    pytest.importorskip("pycocoevalcap.rouge.rouge")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert set(unavailable()) == {"meteor", "rouge_l", "cider"}
+    assert left_out() == (
+        "left out: METEOR, ROUGE-L, CIDEr, because there is no java on the PATH; install a Java runtime"
+    )
+    assert set(corpus_scores(example_statistics(OUTPUTS, REFERENCES))) == {"bleu", "nist"}
+    with pytest.raises(UserError, match="METEOR cannot be computed here: there is no java on the PATH"):
+        example_statistics(OUTPUTS, REFERENCES, ["bleu", "meteor"])
+    with pytest.raises(UserError, match=r"stanford-corenlp-3.4.1.jar cannot be run: there is no java"):
+        captioning.ptb_tokenized(OUTPUTS)
+
+
+@needs_java
+def test_nothing_is_left_out_where_all_is_there():
+    assert unavailable() == {}
+    assert left_out() is None
+
+
+def replace_java(folder, monkeypatch, script):
+    """Put a shell script in the place of Java."""
+    pytest.importorskip("pycocoevalcap.rouge.rouge")
+    (folder / "java").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "java").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_a_java_that_hangs_is_ended_with_all_it_has_started(tmp_path, monkeypatch):
+    # The pipes are held by a child of the launcher as well.
+    replace_java(tmp_path, monkeypatch, f"sleep 600 &\necho $! > {tmp_path}/child\nwait")
+    monkeypatch.setattr(java, "START_SECONDS", 1.0)
+    monkeypatch.setattr(java, "LINE_SECONDS", 0.0)
+    with pytest.raises(UserError, match=r"stanford-corenlp-3.4.1.jar gave no answer within 1 seconds; see whether"):
+        captioning.ptb_tokenized(OUTPUTS)
+    child = int((tmp_path / "child").read_text())
+    assert ended(child)
+
+
+def ended(process):
+    """Tell whether a process is gone, or dead and only not yet collected by its new parent; wait a little for it."""
+    for _ in range(100):
+        try:
+            with open(f"/proc/{process}/stat") as file:
+                if file.read().rpartition(")")[2].split()[0] == "Z":
+                    return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("script", "complaint"),
+    [
+        ("echo no memory >&2; exit 3", r"failed with exit code 3; .*\(it says: no memory\)"),
+        ("echo Error in VM; exit 1", r"failed with exit code 1; .*\(it says: Error in VM\)"),
+        ("cat > /dev/null; echo one line", "gave 1 lines for 4 texts"),
+    ],
+)
+def test_a_java_that_fails_is_a_sentence(tmp_path, monkeypatch, script, complaint):
+    replace_java(tmp_path, monkeypatch, script)
+    with pytest.raises(UserError, match=complaint):
+        captioning.ptb_tokenized(OUTPUTS)
+
+
+def test_a_meteor_that_gives_no_numbers_is_a_sentence(tmp_path, monkeypatch):
+    replace_java(tmp_path, monkeypatch, "cat")
+    with pytest.raises(UserError, match=r"meteor-1.5.jar did not answer with numbers"):
+        captioning.meteor_statistics(OUTPUTS, REFERENCES)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "references", "metrics", "complaint"),
+    [
+        ([], [], None, "there are 0 texts to score"),
+        (["a"], [["a"], ["b"]], None, "1 texts to score and references for 2"),
+        (["a", "b"], [["a"], []], None, "example 2 has no reference"),
+        (["a", "b"], [["a", " "], ["b"]], None, "example 1 has no reference, or a blank one"),
+        (["a"], ["a"], None, "give a list of texts for each example"),
+        (["a"], [["a"]], ["blue"], 'no metric of texts "blue"; did you mean "bleu"'),
+    ],
+)
+def test_what_cannot_be_scored_is_a_sentence(outputs, references, metrics, complaint):
+    with pytest.raises(UserError, match=complaint):
+        example_statistics(outputs, references, metrics)
+
+
+def test_tables_without_what_is_asked_for_are_refused():
+    table = example_statistics(OUTPUTS, REFERENCES, ["bleu"])
+    with pytest.raises(UserError, match="the rows hold no statistics of METEOR"):
+        leave_one_out(table, "meteor")
+    with pytest.raises(UserError, match="takes two examples, not 1"):
+        leave_one_out(table.iloc[:1], "bleu")
+    for nothing in (table.iloc[:0], table[[]]):
+        with pytest.raises(UserError, match="nothing to score"):
+            corpus_scores(nothing)
