@@ -64,7 +64,9 @@ for _name, _attribute in (
     ("arc_challenge", "ARC_CHALLENGE"),
     ("openbookqa", "OPENBOOKQA"),
 ):
-    TASKS.register(f"commonsense_single/{_name}", f"parbench.tasks.commonsense.task:{_attribute}", f"commonsense: {_name} alone")
+    TASKS.register(
+        f"commonsense_single/{_name}", f"parbench.tasks.commonsense.task:{_attribute}", f"commonsense: {_name} alone"
+    )
 TASKS.register("gpt4tools/unseen", "parbench.tasks.gpt4tools:UNSEEN", "GPT4Tools: calls of tools that training has not")
 TASKS.register("gpt4tools/seen", "parbench.tasks.gpt4tools:SEEN", "GPT4Tools: calls of tools known from training")
 for _name, _summary in (

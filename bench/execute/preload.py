@@ -30,4 +30,4 @@ import parbench.tasks.kinds.language_model
 # What is here stays: no collection in a worker looks through it, nor copies its pages.
 gc.freeze()
 
-__all__ = ["parbench", "datasets", "pandas", "peft", "pyarrow", "sklearn", "transformers"]
+__all__ = ["datasets", "pandas", "parbench", "peft", "pyarrow", "sklearn", "transformers"]

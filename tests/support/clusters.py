@@ -6,13 +6,12 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 
 from parbench.bench.store.store import Store
+from tests.support.paths import SOURCE, SUPPORT
 
-HERE = Path(__file__).parent
 NAMES = ("killed_once", "slow", "raises", "segfault")
 
 
@@ -34,11 +33,11 @@ class Cluster:
         arguments = [self.executor, options, self.store.root, methods, seeds, self._model, self._data, *settings]
         environment = {
             **os.environ,
-            "PYTHONPATH": f"{self.folder / 'site'}{os.pathsep}{HERE.parents[1]}",
+            "PYTHONPATH": f"{self.folder / 'site'}{os.pathsep}{SOURCE}",
             "MISBEHAVING_MARKER": str(self.folder / "marker"),
         }
         process = subprocess.Popen(
-            [sys.executable, HERE / "on_cluster.py", *map(str, arguments)],
+            [sys.executable, SUPPORT / "on_cluster.py", *map(str, arguments)],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -95,7 +94,7 @@ def _offer_methods(site):
     """Make methods that go wrong an outside package."""
     info = site / "misbehaving-1.0.dist-info"
     info.mkdir(parents=True)
-    shutil.copy(HERE / "misbehaving.py", site)
+    shutil.copy(SUPPORT / "misbehaving.py", site)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: misbehaving\nVersion: 1.0\n")
     points = "".join(f"{name} = misbehaving:{name.upper()}\n" for name in NAMES)
     (info / "entry_points.txt").write_text(f"[parbench.methods]\n{points}")

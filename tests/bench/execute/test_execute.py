@@ -11,6 +11,7 @@ import pytest
 
 from parbench.bench.record.run_record import Status
 from parbench.bench.store.store import Store
+from tests.support.paths import SUPPORT
 
 NAMES = ("segfault", "hang", "oom", "grow", "nan", "raises", "exits", "killed_once", "lost_once", "slow")
 
@@ -21,7 +22,7 @@ def site(tmp_path):
     folder = tmp_path / "site"
     info = folder / "misbehaving-1.0.dist-info"
     info.mkdir(parents=True)
-    shutil.copy(Path(__file__).parent / "misbehaving.py", folder)
+    shutil.copy(SUPPORT / "misbehaving.py", folder)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: misbehaving\nVersion: 1.0\n")
     points = "".join(f"{name} = misbehaving:{name.upper()}\n" for name in NAMES)
     (info / "entry_points.txt").write_text(f"[parbench.methods]\n{points}")
@@ -35,7 +36,18 @@ def command(site, tiny_data, tiny_model, tmp_path):
     def make(methods, *arguments, seeds="1", steps=8):
         settings = [f"--set=train.{value}" for value in (f"max_steps={steps}", "max_length=32", "checkpoint_steps=2")]
         return [
-            *(sys.executable, "-m", "parbench.bench", "run", "--suite", "mini", "--tasks", "glue/sst2", "--methods", methods),
+            *(
+                sys.executable,
+                "-m",
+                "parbench.bench",
+                "run",
+                "--suite",
+                "mini",
+                "--tasks",
+                "glue/sst2",
+                "--methods",
+                methods,
+            ),
             *("--model", str(tiny_model), "--data-root", str(tiny_data), "--seeds", seeds, *settings),
             *("--out", str(tmp_path / "store"), *map(str, arguments)),
         ]

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
@@ -18,9 +17,9 @@ from parbench.bench.store.layout import RECORD
 from parbench.bench.store.leases import Claims
 from parbench.bench.store.log import LOG, read_log
 from parbench.bench.store.store import Store
+from tests.support.paths import ROOT, SOURCE
 
 KILLS = int(os.environ.get("PARBENCH_TEST_KILLS", "200"))
-ROOT = Path(__file__).parents[2]
 # After so many cuts a store is finished in peace and looked at; then the next one begins.
 KILLS_PER_STORE = 10
 
@@ -31,12 +30,23 @@ def begin(tiny_data, tiny_model):
         settings = ("train.max_steps=40", "train.max_length=32", "train.checkpoint_steps=3", "loca.n_frequency=50")
         return subprocess.Popen(
             [
-                *(sys.executable, "-m", "parbench.bench", "run", "--suite", "mini", "--tasks", "glue/sst2", "--seeds", "1"),
+                *(
+                    sys.executable,
+                    "-m",
+                    "parbench.bench",
+                    "run",
+                    "--suite",
+                    "mini",
+                    "--tasks",
+                    "glue/sst2",
+                    "--seeds",
+                    "1",
+                ),
                 *("--methods", "lora,loca,linear_probe", "--model", tiny_model, "--data-root", tiny_data),
                 *(f"--set={setting}" for setting in settings),
                 *("--out", store, "--workers", "2", "--device", "cpu"),
             ],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(SOURCE)},
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 
@@ -19,6 +18,7 @@ from parbench.bench.profile.workload import Effort, Order, Subject, Workload
 from parbench.bench.record.run_record import Status
 from parbench.methods import find_method
 from parbench.reports.profile.summary import rows_of
+from tests.support.paths import SOURCE, SUPPORT
 
 PROFILE = "import typer; from parbench.bench.cli.profile import profile; typer.run(profile)"
 
@@ -35,12 +35,12 @@ def environment(tmp_path_factory):
     site = tmp_path_factory.mktemp("site")
     info = site / "planted-1.0.dist-info"
     info.mkdir()
-    shutil.copy(Path(__file__).parent / "planted.py", site)
+    shutil.copy(SUPPORT / "planted.py", site)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: planted\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
         "[parbench.methods]\nsluggish = planted:SLUGGISH\nhoarder = planted:HOARDER\n"
     )
-    root = Path(__file__).parents[2]
+    root = SOURCE
     return {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{root}", "OMP_NUM_THREADS": "1"}
 
 

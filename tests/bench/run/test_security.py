@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -18,9 +17,8 @@ from parbench.bench.util.errors import UserError
 from parbench.bench.util.yaml import UniqueKeysLoader
 from parbench.tasks import find_task
 from parbench.tasks.from_yaml.reading import _PlainLoader
+from tests.support.paths import ROOT, SOURCE, SUPPORT
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 KEY = "sk-planted-0123456789/abc"
 
 
@@ -28,7 +26,7 @@ KEY = "sk-planted-0123456789/abc"
 def site(tmp_path):
     info = tmp_path / "site" / "telltale-1.0.dist-info"
     info.mkdir(parents=True)
-    shutil.copy(HERE / "telltale.py", info.parent)
+    shutil.copy(SUPPORT / "telltale.py", info.parent)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: telltale\nVersion: 1.0\n")
     names = ("tells", "tells_and_raises", "tells_and_dies")
     points = "".join(f"{name} = telltale:{name.upper()}\n" for name in names)
@@ -44,7 +42,7 @@ def test_a_planted_key_is_nowhere_in_the_store(site, tiny_data, tiny_model, tmp_
             *("--methods", "tells,tells_and_raises,tells_and_dies", "--model", tiny_model, "--data-root", tiny_data),
             *("--set=train.max_steps=4", "--set=train.max_length=32", "--set=train.checkpoint_steps=1", "--out", store),
         ],
-        env={**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{ROOT}", "PLANTED_API_KEY": KEY},
+        env={**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{SOURCE}", "PLANTED_API_KEY": KEY},
         capture_output=True,
         text=True,
         timeout=250,

@@ -10,6 +10,7 @@ import pytest
 from parbench.bench.store import leases as module
 from parbench.bench.store.leases import STALE_SECONDS, Claims, Entrusted, Process
 from parbench.bench.util.errors import UserError
+from tests.support.paths import SOURCE
 
 RUN = "0123456789abcdef"
 
@@ -189,7 +190,7 @@ def test_processes_that_race_for_two_hundred_runs_share_them(store):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            env={**os.environ, "PYTHONPATH": str(SOURCE)},
         )
         for _ in range(2)
     ]

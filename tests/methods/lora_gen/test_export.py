@@ -25,7 +25,7 @@ STRANGER = """
 import sys
 class Block:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"methods", "bench", "tasks", "reports"}:
+        if name.partition(".")[0] in {"parbench"}:
             raise ImportError(f"{name} is blocked")
 sys.meta_path.insert(0, Block())
 import torch

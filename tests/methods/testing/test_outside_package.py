@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLE = Path(__file__).parents[2] / "example_package"
-ROOT = EXAMPLE.parents[1]
+from tests.support.paths import EXAMPLE_PACKAGE, SOURCE
+
+ROOT = EXAMPLE_PACKAGE.parents[1]
 
 USE = """
 import torch
@@ -41,8 +42,8 @@ def entry_points(site: Path) -> dict[str, str]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what an installer puts there; written by hand, since build backends have to be downloaded."""
     folder = tmp_path_factory.mktemp("site")
-    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
-    shutil.copytree(EXAMPLE / "parbench_example", folder / "parbench_example")
+    project = tomllib.loads((EXAMPLE_PACKAGE / "pyproject.toml").read_text())["project"]
+    shutil.copytree(EXAMPLE_PACKAGE / "parbench_example", folder / "parbench_example")
     information = folder / f"parbench_example-{project['version']}.dist-info"
     information.mkdir()
     metadata = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
@@ -57,7 +58,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def python(site: Path, *arguments: str) -> str:
     """Run Python with the package on its path."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT)]), "COLUMNS": "120"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(SOURCE)]), "COLUMNS": "120"}
     command = [sys.executable, *arguments]
     done = subprocess.run(command, env=environment, cwd=site, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -96,7 +97,7 @@ def test_pip_installs_the_same(site, tmp_path):
     if importlib.util.find_spec("hatchling") is None:
         pytest.skip("needs hatchling, the build backend of the example")
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index"]
-    source = shutil.copytree(EXAMPLE, tmp_path / "source", ignore=shutil.ignore_patterns("__pycache__"))
+    source = shutil.copytree(EXAMPLE_PACKAGE, tmp_path / "source", ignore=shutil.ignore_patterns("__pycache__"))
     installed = tmp_path / "installed"
     done = subprocess.run(
         [*command, "--target", str(installed), str(source)], capture_output=True, text=True, check=False
@@ -104,5 +105,5 @@ def test_pip_installs_the_same(site, tmp_path):
     assert done.returncode == 0, done.stderr
     assert entry_points(installed) == entry_points(site)
     assert {path.name for path in (installed / "parbench_example").glob("*.py")} == {
-        path.name for path in (EXAMPLE / "parbench_example").glob("*.py")
+        path.name for path in (EXAMPLE_PACKAGE / "parbench_example").glob("*.py")
     }

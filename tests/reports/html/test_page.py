@@ -35,6 +35,7 @@ from parbench.reports.published import reproduction
 from parbench.reports.render import one_line
 from parbench.reports.tables import MINI_LABEL, summarise
 from parbench.tasks.averages import Average
+from tests.support.paths import ROOT
 from tests.support.profiles import profile_of, subject
 
 HOSTILE = [
@@ -303,7 +304,7 @@ def test_tables_can_be_read_without_seeing_them(planted: Any) -> None:
 
 
 def test_contrast_is_enough_in_light_and_dark() -> None:
-    css = (Path(__file__).parents[2] / "reports/html/templates/page.css").read_text(encoding="utf-8")
+    css = (ROOT / "reports/html/templates/page.css").read_text(encoding="utf-8")
     themes = [
         dict(re.findall(r"--([\w-]+): (#\w{6});", theme)) for theme in re.findall(r":root \{(.*?)\}", css, re.DOTALL)
     ]
