@@ -12,7 +12,7 @@ if not __name__.startswith("parbench."):
 
 if TYPE_CHECKING:
     from parbench.methods.base import Method
-    from parbench.methods.expression import MethodChoice
+    from parbench.methods.expression import ResolvedMethod
 
 
 def _of_peft() -> Iterator[Entry[Method[Any]]]:
@@ -50,7 +50,7 @@ METHODS.register("bitfit", "parbench.methods.selective:BITFIT", "Bias terms only
 METHODS.register("linear_probe", "parbench.methods.selective:LINEAR_PROBE", "Task head only")
 
 
-def find_method(expression: str) -> MethodChoice:
+def find_method(expression: str) -> ResolvedMethod:
     """Return the method that an expression names, for example ``lora``, ``lora(r=4)`` or ``dora+qv_ratio(8)``.
 
     See `parbench.methods.expression` for the grammar.

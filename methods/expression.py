@@ -28,7 +28,7 @@ from parbench.methods.modifiers import LoraOption, LoraPlus, QvRatio, RankStabil
 
 
 @dataclass(frozen=True)
-class MethodChoice:
+class ResolvedMethod:
     """What an expression stands for.
 
     Attributes:
@@ -48,7 +48,7 @@ class MethodChoice:
         return (own,) if self.method.name == self.registered else (own, "parbench.methods.modifiers")
 
 
-def parse(expression: str) -> MethodChoice:
+def parse(expression: str) -> ResolvedMethod:
     """Return the method that an expression names, and the values it fixes.
 
     Raises:
@@ -68,7 +68,7 @@ def parse(expression: str) -> MethodChoice:
             raise UserError(f'"{expression}" cannot have both {" and ".join(sorted(pair))}: {reason}')
     for term in sorted(modifiers, key=lambda term: list(MODIFIERS).index(term.name)):
         method = MODIFIERS[term.name](method, term, expression)
-    return MethodChoice(method, values, head.name)
+    return ResolvedMethod(method, values, head.name)
 
 
 def split(text: str, separator: str) -> list[str]:

@@ -8,10 +8,10 @@ from parbench.bench.util.validation import validated
 
 if TYPE_CHECKING:
     from parbench.methods.base import Setting
-    from parbench.methods.expression import MethodChoice
+    from parbench.methods.expression import ResolvedMethod
 
 
-def default_setting(choice: MethodChoice) -> Setting:
+def default_setting(choice: ResolvedMethod) -> Setting:
     """Return the defaults of a method under what its expression fixes.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from parbench.bench.record.run_record import Cost, Json, ParameterLedger, RunRecord, RunSpec, Status, digest
+from parbench.bench.record.run_record import Cost, Json, ParameterCounts, RunRecord, RunSpec, Status, digest
 from parbench.bench.store.store import Store, Unreadable
 from parbench.bench.util.errors import UserError
 from parbench.reports.examples import Known
@@ -23,7 +23,7 @@ LIBRARIES = ("torch", "transformers", "peft")
 
 _NOT_WORDS = ("setting", "training", "budget", "options", "definition")
 _SPEC = [field.name for field in dataclasses.fields(RunSpec) if field.name not in _NOT_WORDS]
-LEDGER = [f"ledger/{field.name}" for field in dataclasses.fields(ParameterLedger)]
+LEDGER = [f"ledger/{field.name}" for field in dataclasses.fields(ParameterCounts)]
 _COST = [f"cost/{field.name}" for field in dataclasses.fields(Cost)]
 _COLUMNS = [
     *("run_id", *_SPEC, "budget", "budget/parameters", "column", "row", "setting_id", "repeat_of"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from parbench.bench.plan.data_location import Origin
+from parbench.bench.plan.data_location import AskedNames
 from parbench.bench.record.run_record import canonical
 from parbench.bench.store.layout import PREDICTIONS
 from parbench.bench.store.store import Store
@@ -156,7 +156,7 @@ def _questions(store: Store, answering: JudgedAnswers, runs: pd.DataFrame, data_
     name = answering.name
     task = answering.configured(json.loads(runs["answer_options"].iloc[0]))
     root = None if data_root is None else str(data_root)
-    origin = Origin(method="", task=name, base_model="", data_root=root, hub=True, lock_file=str(store.lock_file))
+    origin = AskedNames(method="", task=name, base_model="", data_root=root, hub=True, lock_file=str(store.lock_file))
     source = origin.source(task)
     here = task.revision(source)
     if other := sorted(set(runs["data_revision"]) - {here}):

@@ -199,7 +199,7 @@ def _language_model(predictor: Predictor) -> HFLM:
 
     predictor.model.eval()
     return Watched(
-        pretrained=_AsItIs(predictor.model, predictor.device),
+        pretrained=_CallableModel(predictor.model, predictor.device),
         tokenizer=predictor.processor,
         batch_size=predictor.batch_size,
         # It puts a context of its own around the model, in which an outer one has no effect.
@@ -207,7 +207,7 @@ def _language_model(predictor: Predictor) -> HFLM:
     )
 
 
-class _AsItIs:
+class _CallableModel:
     """A model that can be called and no more: of a module the harness would tie the weights anew.
 
     That breaks an adapter on a head that shares its weight with the embedding.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from parbench.tasks.base import Head
-    from parbench.tasks.kinds.system_prompt import Specialisable
+    from parbench.tasks.kinds.system_prompt import PromptConditioned
 
 # So many chunks of so many tokens. Before and after are measured on the same ones, so that their difference is sharper
 # than either.
@@ -196,7 +196,7 @@ def measure(
         precision: ``float32`` or ``bfloat16`` (autocast).
         batch_size: chunks per forward pass.
         system_prompt: the tokens of `NEUTRAL_SYSTEM_PROMPT`, for a model that reads one: see
-            `parbench.tasks.kinds.system_prompt.Specialisable`.
+            `parbench.tasks.kinds.system_prompt.PromptConditioned`.
 
     Raises:
         UserError: the model has no language-model head, or too few positions; the text is too short.
@@ -217,7 +217,7 @@ def measure(
     )
     predictor = Predictor(model, tokenizer, _stacked, batch_size, device, precision)
     was_training = model.training
-    told = nullcontext() if system_prompt is None else cast("Specialisable", model).specialised(system_prompt)
+    told = nullcontext() if system_prompt is None else cast("PromptConditioned", model).specialised(system_prompt)
     try:
         with told:
             found = predictor.log_likelihoods(rows)

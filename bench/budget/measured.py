@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from parbench.bench.profile.measurement import LOAD, STEP
-from parbench.bench.profile.process import measure_apart
-from parbench.bench.profile.workload import Effort, Order, Subject, Workload
+from parbench.bench.profile.process import measure_in_subprocess
+from parbench.bench.profile.workload import Candidate, MeasurementJob, Repetitions, Workload
 from parbench.bench.record.run_record import Status
 from parbench.bench.util.errors import UserError
 from parbench.methods import find_method
 from parbench.methods.base import Method, Setting
-from parbench.methods.expression import MethodChoice
+from parbench.methods.expression import ResolvedMethod
 from parbench.methods.setting import default_setting
 
-Currency = Literal["memory", "step-time"]
+MeasuredLimit = Literal["memory", "step-time"]
 
 # Doubling from the smallest size: more tries than this are larger than any adapter worth the name.
 MOST_TRIES = 12
-EFFORT = Effort(steps=15, warm_up=3, parts=("training",))
+EFFORT = Repetitions(steps=15, warm_up=3, parts=("training",))
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Measured:
     step_seconds: float
     peak_bytes: int
 
-    def amount(self, currency: Currency) -> float:
+    def amount(self, currency: MeasuredLimit) -> float:
         """Return seconds or bytes."""
         return self.step_seconds if currency == "step-time" else float(self.peak_bytes)
 
@@ -71,7 +71,7 @@ class Match:
 Measure = Callable[[Method[Any], Setting], Measured]
 
 
-def match(choice: MethodChoice, limit: float, currency: Currency, measure: Measure) -> Match:
+def fit_measured(choice: ResolvedMethod, limit: float, currency: MeasuredLimit, measure: Measure) -> Match:
     """Try sizes of a method, doubling from the smallest, and keep the largest within the limit."""
     method = choice.method
     start = default_setting(choice)
@@ -89,7 +89,7 @@ def match(choice: MethodChoice, limit: float, currency: Currency, measure: Measu
     return Match(method.name, size_name, setting, reached, limit, bool(within), amounts)
 
 
-def read_limit(text: str, currency: Currency, measure: Measure) -> float:
+def read_limit(text: str, currency: MeasuredLimit, measure: Measure) -> float:
     """Read ``match:lora(r=8)``, or ``250ms``, ``0.3s``, ``2GiB``, ``900MiB``; return seconds or bytes.
 
     Raises:
@@ -114,8 +114,8 @@ def in_fresh_process(workload: Workload) -> Measure:
     def measure(method: Method[Any], setting: Setting) -> Measured:
         key = (method.name, setting.model_dump_json())
         if key not in kept:
-            subject = Subject.of(method.name, method, setting)
-            visit = measure_apart(Order(subject, workload, EFFORT, counts=False))
+            subject = Candidate.of(method.name, method, setting)
+            visit = measure_in_subprocess(MeasurementJob(subject, workload, EFFORT, counts=False))
             if visit.status is not Status.OK:
                 raise UserError(f"{method.name} cannot be measured on {workload.base_model}: {visit.reason}")
             peaks = [memory for phase, memory in visit.memory.items() if phase != LOAD]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from parbench.bench.models.base_model import BaseModel
 
 
-def find_reachable(name: str, weights: bool) -> BaseModel:
+def find_available_model(name: str, weights: bool) -> BaseModel:
     """Return a base model that is here, or that the hub has.
 
     Args:

@@ -9,14 +9,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from parbench.bench.cli.available_model import find_reachable
+from parbench.bench.cli.available_model import find_available_model
 from parbench.bench.cli.console import open_console, read_names, read_positive, say
 from parbench.bench.cli.run import BudgetMode
 
 if TYPE_CHECKING:
     from parbench.bench.budget.fit import Fit
-    from parbench.bench.budget.measured import Currency, Workload
-    from parbench.methods.expression import MethodChoice
+    from parbench.bench.budget.measured import MeasuredLimit, Workload
+    from parbench.methods.expression import ResolvedMethod
 
 
 class Matched(StrEnum):
@@ -53,11 +53,11 @@ def budget(
     quiet_libraries()
     expressions = list(METHODS) if methods == "all" else read_names(methods, "--methods") or ()
     chosen = [find_method(expression) for expression in expressions]
-    base = find_reachable(model, weights=False)
+    base = find_available_model(model, weights=False)
     if matched is not Matched.PARAMETERS:
         read_positive(batch, "--batch")
         read_positive(seq, "--seq")
-        currency: Currency = "memory" if matched is Matched.MEMORY else "step-time"
+        currency: MeasuredLimit = "memory" if matched is Matched.MEMORY else "step-time"
         workload = Workload(model, batch, seq, str(choose_device(device)))
         check_length(workload)
         _print_matches(chosen, budget, currency, workload)
@@ -98,8 +98,8 @@ def _print_fits(console: Console, model: str, fits: list[Fit]) -> None:
     console.print()
 
 
-def _print_matches(chosen: list[MethodChoice], budget: str, currency: Currency, workload: Workload) -> None:
-    from parbench.bench.budget.measured import in_fresh_process, match, read_limit
+def _print_matches(chosen: list[ResolvedMethod], budget: str, currency: MeasuredLimit, workload: Workload) -> None:
+    from parbench.bench.budget.measured import fit_measured, in_fresh_process, read_limit
 
     console = open_console()
     measure = in_fresh_process(workload)
@@ -110,7 +110,7 @@ def _print_matches(chosen: list[MethodChoice], budget: str, currency: Currency, 
     say(f"{title} ({detail})", console)
     table = Table("method", "size", f"reached ({unit})", "of budget", f"tried ({unit})", box=None)
     for choice in chosen:
-        found = match(choice, limit, currency, measure)
+        found = fit_measured(choice, limit, currency, measure)
         size = found.size or "fixed"
         tried = ", ".join(f"{name or 'fixed'} {amount * factor:,.1f}" for name, amount in found.tried)
         share = f"{found.reached / limit:.1%}{'' if found.within else ', over'}"

@@ -17,14 +17,14 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Name what would be removed, and stop.")] = False,
 ) -> None:
     """Remove checkpoints, claims and files that nobody needs; never a record."""
-    from parbench.bench.store.garbage import find_waste, remove
+    from parbench.bench.store.garbage import find_garbage, remove
     from parbench.bench.store.store import Store
 
     store = Store(out)
     store.require_folder()
     console = open_console()
     freed = 0
-    for waste in find_waste(store, unfinished):
+    for waste in find_garbage(store, unfinished):
         if dry_run or remove(waste, store):
             freed += waste.size
             say(str(waste), console)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from parbench.bench.cli.available_model import find_reachable
+from parbench.bench.cli.available_model import find_available_model
 from parbench.bench.cli.console import open_console, read_bytes, read_folder, read_names, read_positive, read_seeds, say
 from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
-    from parbench.bench.profile.workload import Subject, Workload
+    from parbench.bench.profile.workload import Candidate, Workload
 
 
 class Dtype(StrEnum):
@@ -63,7 +63,7 @@ def profile(
 ) -> None:
     """Measure what methods cost: time, memory, energy, operations; LoRA and the frozen floor go along as references."""
     from parbench.bench.profile.runner import Request, run_profile
-    from parbench.bench.profile.workload import SYSTEM_PROMPT_TOKENS, Effort, Workload, check_length
+    from parbench.bench.profile.workload import SYSTEM_PROMPT_TOKENS, Repetitions, Workload, check_length
     from parbench.bench.util.environment import choose_device, quiet_libraries
     from parbench.bench.util.files import explained
     from parbench.reports.profile.tables import heading, remarks, sheets, write_profile
@@ -93,7 +93,7 @@ def profile(
         at=at,
         system_prompt_tokens=read_positive(system_prompt_tokens, "--system-prompt-tokens") or SYSTEM_PROMPT_TOKENS,
     )
-    find_reachable(model, weights=not random_weights)
+    find_available_model(model, weights=not random_weights)
     check_length(work)
     traces = out / "traces" if trace and out else None
     if out is not None:
@@ -103,7 +103,7 @@ def profile(
     request = Request(
         subjects=_subjects(methods, budget, work),
         workload=work,
-        effort=Effort(steps, warm_up, new_tokens),
+        effort=Repetitions(steps, warm_up, new_tokens),
         batches=sizes,
         rounds=rounds,
         limit_bytes=_limit(memory_limit, chosen.type),
@@ -126,13 +126,13 @@ def profile(
         say(f"written to {out}", console)
 
 
-def _subjects(methods: str, budget: str | None, work: Workload) -> tuple[Subject, ...]:
+def _subjects(methods: str, budget: str | None, work: Workload) -> tuple[Candidate, ...]:
     """Return the frozen floor, LoRA and the methods asked for, each fitted to the budget if there is one."""
     from parbench.bench.budget.budget import parse_budgets
     from parbench.bench.budget.count import Architecture
     from parbench.bench.budget.fit import fit
     from parbench.bench.models.catalogue import find_model
-    from parbench.bench.profile.workload import FROZEN_FLOOR, Subject
+    from parbench.bench.profile.workload import FROZEN_FLOOR, Candidate
     from parbench.methods import METHODS, find_method
     from parbench.methods.setting import default_setting
     from parbench.reports.profile.summary import REFERENCE
@@ -142,7 +142,7 @@ def _subjects(methods: str, budget: str | None, work: Workload) -> tuple[Subject
     if not any(choice.method.name == REFERENCE for choice in chosen.values()):
         chosen = {REFERENCE: find_method(REFERENCE), **chosen}
     settings = {expression: default_setting(choice) for expression, choice in chosen.items()}
-    subjects = {name: Subject.of(name, choice.method, settings[name]) for name, choice in chosen.items()}
+    subjects = {name: Candidate.of(name, choice.method, settings[name]) for name, choice in chosen.items()}
     if budget is not None:
         architecture = Architecture(find_model(work.base_model))
 
@@ -156,14 +156,14 @@ def _subjects(methods: str, budget: str | None, work: Workload) -> tuple[Subject
         for name, choice in chosen.items():
             found = fit(choice.method, settings[name], limits[0], architecture)
             subjects[name] = (
-                Subject.of(name, choice.method, found.setting)
+                Candidate.of(name, choice.method, found.setting)
                 if found.setting
-                else Subject(choice.method.name, name, refusal=found.note, method=choice.method.name)
+                else Candidate(choice.method.name, name, refusal=found.note, method=choice.method.name)
             )
     return (FROZEN_FLOOR, *_told_apart(subjects))
 
 
-def _told_apart(subjects: dict[str, Subject]) -> list[Subject]:
+def _told_apart(subjects: dict[str, Candidate]) -> list[Candidate]:
     """Return subjects under names of their own: ``lora(r=4)`` beside ``lora(r=8)``."""
     from dataclasses import replace
 

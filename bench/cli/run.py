@@ -312,9 +312,9 @@ def _run(request: Request, overwrite: Overwrite, trials: int | None, noise_floor
     opened = open_request(request)
     if trials is not None:
         from parbench.bench.cli.tune import tune_first
-        from parbench.bench.tune.study import Effort
+        from parbench.bench.tune.study import TuningBudget
 
-        found = tune_first(opened, request, Effort(trials))
+        found = tune_first(opened, request, TuningBudget(trials))
         if found is None:
             return []
         opened = replace(opened, suite=found)

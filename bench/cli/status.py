@@ -14,12 +14,12 @@ def status(
     everything: Annotated[bool, typer.Option("--all", help="Name every run, not the first of each kind.")] = False,
 ) -> None:
     """Say what is done, at work, cut off, failed and stale."""
-    from parbench.bench.store.status import EXAMPLES, look
+    from parbench.bench.store.status import EXAMPLES, store_status
     from parbench.bench.store.store import Store
 
     store = Store(out)
     store.require_folder()
-    found = look(store, kept=2**31 if everything else EXAMPLES)
+    found = store_status(store, kept=2**31 if everything else EXAMPLES)
     console = open_console()
     counts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in sorted(found.statuses.items()))
     say(f"{counted(found.statuses.total(), 'record')} in {store.root}{f': {counts}' if counts else ''}", console)

@@ -34,7 +34,7 @@ from parbench.bench.cli.run import (
 
 if TYPE_CHECKING:
     from parbench.bench.plan.suite import Suite
-    from parbench.bench.tune.study import Effort, Study, Tuned
+    from parbench.bench.tune.study import Study, StudyResult, TuningBudget
 
 
 class SamplerName(StrEnum):
@@ -72,10 +72,10 @@ def tune(
 
     Writes OUT/tuned.yaml, for bench run --tuned. The same command again goes on where it was cut.
     """
-    from parbench.bench.tune.study import SELECTION_SEEDS, Effort
+    from parbench.bench.tune.study import SELECTION_SEEDS, TuningBudget
 
     read_positive(trials, "--trials")
-    effort = Effort(trials, read_seeds(selection_seeds, "--selection-seeds") or SELECTION_SEEDS, sampler.value)
+    effort = TuningBudget(trials, read_seeds(selection_seeds, "--selection-seeds") or SELECTION_SEEDS, sampler.value)
     overrides = read_overrides(
         methods=methods,
         tasks=tasks,
@@ -97,7 +97,7 @@ def tune(
     say(f"run them with fresh seeds: bench run --tuned --out {out}, and the options given here", opened.console)
 
 
-def tune_first(opened: Opened, request: Request, effort: Effort) -> Suite | None:
+def tune_first(opened: Opened, request: Request, effort: TuningBudget) -> Suite | None:
     """Tune, and return the suite of the best settings, which is written too; ``None`` after a dry run.
 
     Raises:
@@ -106,7 +106,7 @@ def tune_first(opened: Opened, request: Request, effort: Effort) -> Suite | None
     """
     from parbench.bench.execute.progress import make_progress
     from parbench.bench.tune.study import make_studies
-    from parbench.bench.tune.tune import runs_from, tune
+    from parbench.bench.tune.tune import cached_trials, tune
     from parbench.bench.tune.tuned_suite import tuned_suite
     from parbench.tasks.data.lock import RevisionLock
 
@@ -120,7 +120,7 @@ def tune_first(opened: Opened, request: Request, effort: Effort) -> Suite | None
         return None
     store.prepare()
     with make_progress(console, len(studies) * effort.trials * len(effort.seeds)) as progress:
-        do_runs = runs_from(store, lambda runs: opened.executor.execute(runs, store, progress))
+        do_runs = cached_trials(store, lambda runs: opened.executor.execute(runs, store, progress))
         found = [tune(study, effort, do_runs) for study in studies]
     _print_found(found, console)
     written = _write(tuned_suite(opened.suite, request.overrides, effort, found), request.out, console)
@@ -151,7 +151,7 @@ def _write(suite: Suite, out: Path, console: Console) -> Suite:
     return suite
 
 
-def _studies_table(studies: list[Study], effort: Effort) -> Any:
+def _studies_table(studies: list[Study], effort: TuningBudget) -> Any:
     from rich.table import Table
 
     seeds = ", ".join(map(str, effort.seeds))
@@ -164,7 +164,7 @@ def _studies_table(studies: list[Study], effort: Effort) -> Any:
     return table
 
 
-def _print_found(found: list[Tuned], console: Console) -> None:
+def _print_found(found: list[StudyResult], console: Console) -> None:
     from rich.table import Table
 
     from parbench.bench.record.run_record import scale
@@ -180,5 +180,5 @@ def _print_found(found: list[Tuned], console: Console) -> None:
             trials.add_row(tuned.study.task, tuned.study.method.name, str(trial.number), point, score, mark)
     console.print(trials, markup=False)
     for tuned in found:
-        for edge in tuned.edges:
+        for edge in tuned.at_bounds:
             say(f"{tuned.study.method.name} on {tuned.study.task}: {edge}; the best may lie beyond", console)

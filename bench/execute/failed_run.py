@@ -7,14 +7,14 @@ import shutil
 
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.run_record import RunRecord, Status
-from parbench.bench.run.execute_run import unsuccessful
+from parbench.bench.run.execute_run import empty_record
 from parbench.bench.store.layout import ERROR
 from parbench.bench.store.log import LOG, event, logged
 from parbench.bench.store.store import Store
 from parbench.bench.util.files import explained
 
 
-def give_up(
+def record_failure(
     run: PlannedRun,
     store: Store,
     status: Status,
@@ -44,4 +44,4 @@ def give_up(
         (output / ERROR).write_text(f"{reason}\n\n{printed}", encoding="utf-8")
         with logged(workspace / LOG):
             event("given up", reason, logging.ERROR)
-    return store.commit(unsuccessful(run, status, reason, started, hardware), output)
+    return store.commit(empty_record(run, status, reason, started, hardware), output)

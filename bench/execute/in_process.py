@@ -15,8 +15,8 @@ from parbench.bench.execute.queue import LOOK_SECONDS, Queue
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.failures import TransientError
 from parbench.bench.record.run_record import RunRecord
-from parbench.bench.run.execute_run import Watch, perform
-from parbench.bench.run.inputs import Inputs
+from parbench.bench.run.execute_run import RunHooks, execute_run
+from parbench.bench.run.inputs import DataCache
 from parbench.bench.store.log import event, run_log
 from parbench.bench.store.store import Store
 
@@ -34,7 +34,7 @@ class InProcessExecutor:
 
     device: torch.device
     limits: Limits = field(default_factory=Limits)
-    inputs: Inputs = field(default_factory=Inputs)
+    inputs: DataCache = field(default_factory=DataCache)
     trackers: tuple[str, ...] = ()
 
     def execute(self, runs: Sequence[PlannedRun], store: Store, progress: Progress) -> Iterator[RunRecord]:
@@ -48,7 +48,7 @@ class InProcessExecutor:
         with Interrupt(progress.note) as interrupt:
             while queue:
                 run = queue.take()
-                yield from queue.done_elsewhere()
+                yield from queue.completed_elsewhere()
                 if run is None:
                     time.sleep(LOOK_SECONDS)
                     continue
@@ -71,7 +71,7 @@ class InProcessExecutor:
             queue.claims.renew()
             progress.step(run.spec, done, total, loss)
 
-        watch = Watch(
+        watch = RunHooks(
             on_step,
             on_batch=lambda rows: queue.claims.renew(),
             stop=lambda: interrupt.asked,
@@ -80,11 +80,11 @@ class InProcessExecutor:
         with run_log(store.workspace(run.spec.run_id), run.spec, self.device):
             for _ in range(self.limits.retries):
                 try:
-                    record = perform(run, store, self.inputs, self.device, replace(watch, may_retry=True))
+                    record = execute_run(run, store, self.inputs, self.device, replace(watch, may_retry=True))
                     break
                 except TransientError as failure:
                     event("again", str(failure), logging.WARNING)
             else:
-                record = perform(run, store, self.inputs, self.device, watch)
+                record = execute_run(run, store, self.inputs, self.device, watch)
         progress.end(record)
         return record

@@ -16,14 +16,14 @@ from typing import Any
 import psutil
 
 from parbench.bench.execute.executor import Limits
-from parbench.bench.execute.failed_run import give_up
+from parbench.bench.execute.failed_run import record_failure
 from parbench.bench.execute.gpu_packing import Packing
 from parbench.bench.execute.interrupt import until_interrupted
-from parbench.bench.execute.memory_history import Peaks
+from parbench.bench.execute.memory_history import PeakMemoryHistory
 from parbench.bench.execute.progress import Progress
 from parbench.bench.execute.queue import Queue
 from parbench.bench.execute.session import Session
-from parbench.bench.execute.worker import OUTPUT, News, Order, Worker, start
+from parbench.bench.execute.worker import OUTPUT, Worker, WorkerJob, WorkerMessage, start
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.run_record import RunRecord, Status
 from parbench.bench.store.store import Store
@@ -82,7 +82,7 @@ class _Job:
     heard: float = field(default_factory=time.monotonic)
     started: str = field(default_factory=environment.now)
     hardware: dict[str, str] = field(default_factory=dict)
-    last: News | None = None
+    last: WorkerMessage | None = None
     # Set where the runner itself ends the worker: what the record is to say of it.
     verdict: tuple[Status, str] | None = None
 
@@ -110,7 +110,7 @@ class _Session(Session):
         devices = self.executor.devices
         self.packing = Packing(_memories(devices), len(devices))
         accelerators = {_accelerator(name) for name, size in self.packing.memory.items() if size is not None}
-        self.peaks = Peaks(self.store, accelerators) if accelerators else None
+        self.peaks = PeakMemoryHistory(self.store, accelerators) if accelerators else None
 
     def is_busy(self) -> bool:
         """See `Session`."""
@@ -121,12 +121,12 @@ class _Session(Session):
         for job in self.jobs:
             job.worker.stop()
 
-    def hand_out(self) -> None:
+    def start_runs(self) -> None:
         """See `Session`."""
         while len(self.jobs) < self.packing.workers and (run := self.queue.take(self._has_place)) is not None:
             self._begin(run)
 
-    def notice(self, found: RunRecord) -> bool:
+    def note_completed(self, found: RunRecord) -> bool:
         """See `Session`."""
         self._learn(found)
         return found.run_id in self.tries
@@ -174,7 +174,7 @@ class _Session(Session):
         self.tries[run_id] += 1
         if self.tries[run_id] == 1:
             self.progress.begin(run.spec)
-        order = Order(
+        order = WorkerJob(
             run=run.to_json(),
             store=str(self.store.root.absolute()),
             device=_as_seen_outside(device),
@@ -213,7 +213,7 @@ class _Session(Session):
     def _hear(self, job: _Job) -> None:
         try:
             while job.worker.line.poll():
-                news: News = job.worker.line.recv()
+                news: WorkerMessage = job.worker.line.recv()
                 job.heard, job.last = time.monotonic(), news
                 if news.kind == "began":
                     job.hardware = dict(line.split("=", 1) for line in news.text.splitlines())
@@ -249,12 +249,12 @@ class _Session(Session):
             return None
         if kind == "crowded" and job.run_id not in self.alone:
             self.alone.add(job.run_id)
-            self.queue.put_back(job.run)
+            self.queue.requeue(job.run)
             return None
         verdict = job.verdict or self._cause_of_death(job)
         passes = kind == "retry" or verdict[0] is Status.TIMEOUT or (job.verdict is None and _from_outside(job))
         if passes and self._may_retry(job.run_id):
-            self.queue.put_back(job.run)
+            self.queue.requeue(job.run)
             return None
         record = self._write_failure(job, *verdict)
         self.queue.claims.release(job.run_id)
@@ -274,7 +274,7 @@ class _Session(Session):
 
     def _write_failure(self, job: _Job, status: Status, reason: str) -> RunRecord:
         hardware = job.hardware or {"device": job.device}
-        return give_up(job.run, self.store, status, reason, job.started, hardware, self._output(job))
+        return record_failure(job.run, self.store, status, reason, job.started, hardware, self._output(job))
 
     def _output(self, job: _Job) -> str:
         path = self.store.work / job.run_id / OUTPUT

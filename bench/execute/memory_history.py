@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from parbench.bench.record.cost_key import likeness
+from parbench.bench.record.cost_key import cost_key
 from parbench.bench.record.run_record import RunRecord, RunSpec, digest
 from parbench.bench.store.store import Store
 
 
-class Peaks:
+class PeakMemoryHistory:
     """Knows the largest peak of every kind of run, see `parbench.bench.record.cost_key`.
 
     A kept forecast is none: it counts what a training has allocated, and not what torch keeps reserved, nor what the
@@ -51,5 +51,5 @@ class Peaks:
 
     def _kind(self, spec: RunSpec) -> str:
         if spec.run_id not in self._kinds:
-            self._kinds[spec.run_id] = digest(likeness(spec))
+            self._kinds[spec.run_id] = digest(cost_key(spec))
         return self._kinds[spec.run_id]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.run_record import RunRecord
-from parbench.bench.store.leases import Claims
+from parbench.bench.store.leases import Leases
 from parbench.bench.store.store import Store
 
 # Between two looks at runs that somebody else is doing.
@@ -26,9 +26,9 @@ class Queue:
         claims: those of another process, which this one works for; its own unless given.
     """
 
-    def __init__(self, runs: Sequence[PlannedRun], store: Store, claims: Claims | None = None) -> None:
+    def __init__(self, runs: Sequence[PlannedRun], store: Store, claims: Leases | None = None) -> None:
         self._store = store
-        self.claims = claims or Claims(store.root)
+        self.claims = claims or Leases(store.root)
         self._waiting = deque(runs)
         self._elsewhere: list[PlannedRun] = []
         self._given_up = False
@@ -74,12 +74,12 @@ class Queue:
                 self._waiting.append(run)
         return None
 
-    def done_elsewhere(self) -> Iterator[RunRecord]:
+    def completed_elsewhere(self) -> Iterator[RunRecord]:
         """Yield the records that others have written since the last call."""
         while self._found:
             yield self._found.pop(0)
 
-    def put_back(self, run: PlannedRun) -> None:
+    def requeue(self, run: PlannedRun) -> None:
         """Do a run again later, unless all were given up; its claim is given back."""
         self.claims.release(run.spec.run_id)
         if not self._given_up:

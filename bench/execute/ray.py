@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from parbench.bench.execute.executor import Limits
-from parbench.bench.execute.failed_run import give_up
+from parbench.bench.execute.failed_run import record_failure
 from parbench.bench.execute.interrupt import until_interrupted
 from parbench.bench.execute.local import LocalExecutor, check_data
 from parbench.bench.execute.progress import Progress, SilentProgress
@@ -26,7 +26,7 @@ from parbench.bench.execute.queue import Queue
 from parbench.bench.execute.session import Session
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.run_record import RunRecord, RunSpec, Status
-from parbench.bench.store.leases import Entrusted
+from parbench.bench.store.leases import DelegatedLease
 from parbench.bench.store.store import Store
 from parbench.bench.util import environment
 from parbench.bench.util.errors import UserError
@@ -119,12 +119,12 @@ class _Session(Session):
             # In its task this is a Ctrl-C, which saves the present step.
             ray.cancel(reference)
 
-    def hand_out(self) -> None:
+    def start_runs(self) -> None:
         """See `Session`."""
         while len(self.jobs) < self._room() and (run := self.queue.take()) is not None:
             self._begin(run)
 
-    def notice(self, found: RunRecord) -> bool:
+    def note_completed(self, found: RunRecord) -> bool:
         """See `Session`."""
         return bool(self.lost[found.run_id])
 
@@ -211,7 +211,7 @@ class _Session(Session):
             reason = f"its worker or node was lost ({type(error).__name__})"
             self.lost[run_id] += 1
             if not stopping and not self._has_record(job) and self.lost[run_id] <= self.executor.limits.retries:
-                self.queue.put_back(job.run)
+                self.queue.requeue(job.run)
                 return None
         record = self.store.load(run_id) if self._has_record(job) else None
         if not isinstance(record, RunRecord):
@@ -219,7 +219,7 @@ class _Session(Session):
                 self.queue.claims.release(run_id)
                 return None
             hardware = {"cluster": "ray", "device": "cuda" if self.gpus else "cpu"}
-            record = give_up(job.run, self.store, Status.ERROR, reason, job.started, hardware)
+            record = record_failure(job.run, self.store, Status.ERROR, reason, job.started, hardware)
         self.queue.claims.release(run_id)
         return record
 
@@ -263,7 +263,7 @@ def _work(order: _Order, mailbox: Any) -> bool:
         trackers=order.trackers,
         shared=order.shared,
     )
-    queue = Queue([run], store, Entrusted(store.root, order.token))
+    queue = Queue([run], store, DelegatedLease(store.root, order.token))
     return bool(list(executor.work_off(queue, store, _News(mailbox))))
 
 

@@ -35,9 +35,9 @@ class Session(ABC):
                 self.stopping = True
                 self.queue.give_up()
                 self.stop_all()
-            self.hand_out()
-            for found in self.queue.done_elsewhere():
-                if self.notice(found):  # it had begun, and was put back here
+            self.start_runs()
+            for found in self.queue.completed_elsewhere():
+                if self.note_completed(found):  # it had begun, and was put back here
                     self.progress.end(found)
                 yield found
             if not self.is_busy():
@@ -58,11 +58,11 @@ class Session(ABC):
         """Ask the runs at work to save their present step and end."""
 
     @abstractmethod
-    def hand_out(self) -> None:
+    def start_runs(self) -> None:
         """Set as many runs to work as there is room for."""
 
     @abstractmethod
-    def notice(self, found: RunRecord) -> bool:
+    def note_completed(self, found: RunRecord) -> bool:
         """Take note of what somebody else has done, and tell whether it had begun here before."""
 
     @abstractmethod

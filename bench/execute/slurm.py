@@ -19,14 +19,14 @@ from types import FrameType
 from typing import Any, Literal
 
 from parbench.bench.execute.executor import Limits, failed
-from parbench.bench.execute.failed_run import give_up
+from parbench.bench.execute.failed_run import record_failure
 from parbench.bench.execute.interrupt import Interrupt, until_interrupted
 from parbench.bench.execute.local import LocalExecutor, check_data
 from parbench.bench.execute.progress import Progress
 from parbench.bench.execute.queue import Queue
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.run_record import RunRecord, Status
-from parbench.bench.store.leases import Claims
+from parbench.bench.store.leases import Leases
 from parbench.bench.store.store import Store
 from parbench.bench.util import environment
 from parbench.bench.util.errors import UserError
@@ -230,7 +230,7 @@ class _Session:
 
     def _adopt(self, stopping: bool) -> Iterator[RunRecord]:
         """See to the runs that were left without a record: another command does them, or they are tried again."""
-        claims, again = Claims(self.store.root), []
+        claims, again = Leases(self.store.root), []
         orphans, self.orphans = self.orphans, []
         for run, printed in orphans:
             run_id = run.spec.run_id
@@ -268,7 +268,7 @@ class _Session:
         last = (printed.strip().splitlines() or [""])[-1]
         reason = f"its job has ended without a record{f': {last}' if last else ''}"
         hardware = {"cluster": self.executor.cluster, "device": "cuda" if self.executor.job.gpus else "cpu"}
-        return give_up(run, self.store, Status.ERROR, reason, self.started, hardware, printed)
+        return record_failure(run, self.store, Status.ERROR, reason, self.started, hardware, printed)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ _SECONDS_BETWEEN_NEWS = 0.1
 
 
 @dataclass(frozen=True)
-class Order:
+class WorkerJob:
     """What a worker is to do.
 
     Attributes:
@@ -57,7 +57,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class News:
+class WorkerMessage:
     """What a worker says: of its steps, that it is alive, or its last word."""
 
     kind: Literal["began", "step", "alive", "recorded", "stopped", "retry", "crowded"]
@@ -97,7 +97,7 @@ class Worker:
         self.process.join()
 
 
-def start(order: Order) -> Worker:
+def start(order: WorkerJob) -> Worker:
     """Start a worker."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["parbench.bench.execute.preload"])
@@ -108,7 +108,7 @@ def start(order: Order) -> Worker:
     return Worker(process, ours)
 
 
-def _main(order: Order, line: Connection) -> None:
+def _main(order: WorkerJob, line: Connection) -> None:
     # A session of its own: the terminal's Ctrl-C is for the runner, which tells what is to be done.
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -131,28 +131,28 @@ def _main(order: Order, line: Connection) -> None:
     line.send(news)
 
 
-def do_order(run: Any, store: Any, device: torch.device, line: _Line, trackers: tuple[str, ...]) -> News:
+def do_order(run: Any, store: Any, device: torch.device, line: _Line, trackers: tuple[str, ...]) -> WorkerMessage:
     """Do a run and return the last word on it."""
-    from parbench.bench.record.failures import CrowdedError, TransientError
-    from parbench.bench.run.execute_run import Watch, perform
-    from parbench.bench.run.inputs import Inputs
+    from parbench.bench.record.failures import SharedDeviceOutOfMemoryError, TransientError
+    from parbench.bench.run.execute_run import RunHooks, execute_run
+    from parbench.bench.run.inputs import DataCache
     from parbench.bench.store.log import run_log
     from parbench.bench.train.train import StoppedError
     from parbench.bench.util.environment import hardware
 
-    line.send(News("began", text="\n".join(f"{name}={value}" for name, value in hardware(device).items())))
+    line.send(WorkerMessage("began", text="\n".join(f"{name}={value}" for name, value in hardware(device).items())))
     run.check_code()
-    watch = Watch(line.step, line.alive, line.stop.is_set, line.may_retry, line.shared.is_set, trackers)
+    watch = RunHooks(line.step, line.alive, line.stop.is_set, line.may_retry, line.shared.is_set, trackers)
     try:
         with run_log(store.workspace(run.spec.run_id), run.spec, device):
-            perform(run, store, Inputs(), device, watch)
+            execute_run(run, store, DataCache(), device, watch)
     except StoppedError as stopped:
-        return News("stopped", text=str(stopped))
+        return WorkerMessage("stopped", text=str(stopped))
     except TransientError as failure:
-        return News("retry", text=str(failure))
-    except CrowdedError as failure:
-        return News("crowded", text=str(failure))
-    return News("recorded")
+        return WorkerMessage("retry", text=str(failure))
+    except SharedDeviceOutOfMemoryError as failure:
+        return WorkerMessage("crowded", text=str(failure))
+    return WorkerMessage("recorded")
 
 
 @dataclass
@@ -165,18 +165,18 @@ class _Line:
     shared: threading.Event = field(default_factory=threading.Event)
     _last: float = 0.0
 
-    def send(self, news: News) -> None:
+    def send(self, news: WorkerMessage) -> None:
         self.connection.send(news)
 
     def step(self, done: int, total: int, loss: float | None) -> None:
         if done == total or time.monotonic() - self._last > _SECONDS_BETWEEN_NEWS:
             self._last = time.monotonic()
-            self.send(News("step", step=(done, total, loss)))
+            self.send(WorkerMessage("step", step=(done, total, loss)))
 
     def alive(self, rows: int) -> None:
         if time.monotonic() - self._last > _SECONDS_BETWEEN_NEWS:
             self._last = time.monotonic()
-            self.send(News("alive"))
+            self.send(WorkerMessage("alive"))
 
     def listen(self) -> None:
         """Hear the runner; where it has died, so does the worker: another runner may be about to do the run again."""
@@ -202,7 +202,7 @@ def _write_to(path: Path) -> None:
     faulthandler.enable()
 
 
-def _device(name: str, order: Order) -> torch.device:
+def _device(name: str, order: WorkerJob) -> torch.device:
     import torch
 
     from parbench.bench.util.environment import use_deterministic_algorithms

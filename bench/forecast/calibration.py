@@ -14,7 +14,7 @@ import torch
 from parbench.bench.execute.local import LocalExecutor
 from parbench.bench.execute.progress import SilentProgress
 from parbench.bench.plan.planned_run import PlannedRun
-from parbench.bench.record.cost_key import likeness
+from parbench.bench.record.cost_key import cost_key
 from parbench.bench.record.run_record import RunRecord, RunSpec, Status, digest
 from parbench.bench.store.store import Store
 from parbench.bench.train.protocol import Protocol, Purpose
@@ -150,7 +150,7 @@ def _files(runs: Iterable[PlannedRun], machine: Machine) -> Iterator[Path]:
     hardware = environment.hardware(torch.device(machine.device))
     here = [hardware, machine.threads, environment.versions(), [one.name for one in fields(Calibration)]]
     for run in runs:
-        yield cache_folder() / "forecast" / f"{digest([likeness(run.spec), *here])[:32]}.json"
+        yield cache_folder() / "forecast" / f"{digest([cost_key(run.spec), *here])[:32]}.json"
 
 
 def _calibration(run: PlannedRun, file: Path, machine: Machine, say: Say) -> Calibration | str:

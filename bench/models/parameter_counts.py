@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from parbench.bench.record.run_record import ParameterLedger
+from parbench.bench.record.run_record import ParameterCounts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,14 +28,14 @@ class Inventory:
         return cls(_numbers(model), frozenset(id(parameter) for parameter in model.parameters()))
 
 
-def ledger(
+def count_parameters(
     model: nn.Module,
     method: Method[Any],
     names: ModuleNames,
     groups: Sequence[ParameterGroup],
     trainable: int,
     base: Inventory,
-) -> ParameterLedger:
+) -> ParameterCounts:
     """Count a trained model's parameters.
 
     Args:
@@ -49,7 +49,7 @@ def ledger(
     optimised = sum(group.numbers for group in groups if not group.is_head)
     added = sum(p.numel() for group in groups for p in group.parameters if id(p) not in base.parameters)
     state = method.adapter_state(model, names)
-    return ParameterLedger(
+    return ParameterCounts(
         reported=method.reported_parameters(model, names),
         trainable=trainable - head,
         optimised=optimised,

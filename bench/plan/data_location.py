@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Origin:
+class AskedNames:
     """What a run was asked for by, where the spec has only the name of what was found.
 
     Attributes:
@@ -39,14 +39,14 @@ class Origin:
     hub: bool
     lock_file: str
 
-    def absolute(self) -> Origin:
+    def absolute(self) -> AskedNames:
         """Return the same with whole paths, for a process that works in another folder."""
 
         def whole(name: str) -> str:
             return str(Path(name).absolute()) if Path(name).exists() else name
 
         root = None if self.data_root is None else whole(self.data_root)
-        return Origin(
+        return AskedNames(
             self.method,
             whole(self.task),
             whole(self.base_model),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from parbench.bench.models.base_model import BaseModel
 from parbench.bench.models.catalogue import find_model
-from parbench.bench.plan.data_location import Origin
+from parbench.bench.plan.data_location import AskedNames
 from parbench.bench.record.code_hashes import harness_code, method_code
 from parbench.bench.record.run_record import RunSpec
 from parbench.bench.train.settings import TrainingSettings
@@ -26,7 +26,7 @@ from parbench.tasks.data.source import Source
 
 if TYPE_CHECKING:
     from parbench.methods.base import Method, Setting
-    from parbench.methods.expression import MethodChoice
+    from parbench.methods.expression import ResolvedMethod
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class PlannedRun:
     """
 
     spec: RunSpec
-    origin: Origin
+    origin: AskedNames
     skip: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -53,7 +53,7 @@ class PlannedRun:
     def from_json(cls, text: str) -> PlannedRun:
         """Return the run that `to_json` wrote."""
         values = json.loads(text)
-        return cls(RunSpec(**values["spec"]), Origin(**values["origin"]), values["skip"], tuple(values["notes"]))
+        return cls(RunSpec(**values["spec"]), AskedNames(**values["origin"]), values["skip"], tuple(values["notes"]))
 
     @cached_property
     def method(self) -> Method[Any]:
@@ -97,7 +97,7 @@ class PlannedRun:
 
 
 @lru_cache(maxsize=256)
-def _choice(expression: str) -> MethodChoice:
+def _choice(expression: str) -> ResolvedMethod:
     return find_method(expression)
 
 

@@ -12,7 +12,7 @@ from parbench.bench.budget.count import Architecture
 from parbench.bench.budget.fit import Fit, fit
 from parbench.bench.models.base_model import BaseModel
 from parbench.bench.models.catalogue import find_model
-from parbench.bench.plan.data_location import Origin
+from parbench.bench.plan.data_location import AskedNames
 from parbench.bench.plan.overrides import TRAINING, Overrides, expand_tasks, read_sets
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.plan.suite import Choice, Suite, Tuning, choose_suite
@@ -24,7 +24,7 @@ from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.bench.util.validation import validated
 from parbench.methods import METHODS, find_method
 from parbench.methods.base import Setting
-from parbench.methods.expression import MethodChoice
+from parbench.methods.expression import ResolvedMethod
 from parbench.methods.presets import TaskPreset, find_preset
 from parbench.tasks import TASKS, find_task, is_task_file, task_code
 from parbench.tasks.base import Task
@@ -181,7 +181,7 @@ class _Planner:
         ]
 
     @cached_property
-    def methods(self) -> dict[str, MethodChoice]:
+    def methods(self) -> dict[str, ResolvedMethod]:
         """The methods to compare, by expression."""
         return {expression: find_method(expression) for expression in self.overrides.methods or self.suite.methods}
 
@@ -237,10 +237,10 @@ class _Planner:
         )
         return PlannedRun(spec, self.origin(expression, task), skip, notes)
 
-    def origin(self, expression: str, task: Task) -> Origin:
+    def origin(self, expression: str, task: Task) -> AskedNames:
         """Return what a run of a method on a task was asked for by."""
         root = self.overrides.data_root
-        return Origin(
+        return AskedNames(
             method=expression,
             task=next(asked for asked, plain in self.asked_tasks.items() if plain.name == task.name),
             base_model=self.overrides.base_model or self.suite.on(task.name, "base_model"),
@@ -268,7 +268,7 @@ class _Planner:
             ("setting", expression, task.name), lambda: (self.setting(choice, task), self.training(choice, task))
         )
 
-    def fitted(self, choice: MethodChoice, task: Task, budget: Budget) -> Fit:
+    def fitted(self, choice: ResolvedMethod, task: Task, budget: Budget) -> Fit:
         """Return how a method meets a budget, the same for all seeds."""
         setting = self.setting(choice, task)
         return self.once(
@@ -281,7 +281,7 @@ class _Planner:
         model = self.base_model(task)
         return self.once(("architecture", model.name, task.head), lambda: Architecture(model, task.head))
 
-    def setting(self, choice: MethodChoice, task: Task) -> Setting:
+    def setting(self, choice: ResolvedMethod, task: Task) -> Setting:
         """Lay preset, suite, expression and command line over the method's defaults.
 
         A modified method starts from what is known of the plain one.
@@ -294,7 +294,7 @@ class _Planner:
         values = _merged(*layers, choice.values, *(self.sets.get(name, {}) for name in names))
         return validated(choice.method.setting_type, values, f"the setting of {choice.method.name} on {task.name}")
 
-    def training(self, choice: MethodChoice, task: Task) -> TrainingSettings:
+    def training(self, choice: ResolvedMethod, task: Task) -> TrainingSettings:
         """Lay preset, the suite's values for the task and command line over the suite's training."""
         layers = [self.suite.training, *(layer.training for layer in self.suite.layers(task.name))]
         if preset := self.preset(choice, task):
@@ -315,7 +315,7 @@ class _Planner:
             return Protocol.STRICT
         return self.overrides.protocol or self.suite.protocol
 
-    def preset(self, choice: MethodChoice, task: Task) -> TaskPreset | None:
+    def preset(self, choice: ResolvedMethod, task: Task) -> TaskPreset | None:
         """Return the published values, where the suite asks for them and there are some."""
         found = find_preset(choice.registered, self.base_model(task).name, task.name) if self.suite.presets else None
         return found.on(task.name) if found else None

@@ -13,16 +13,16 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from parbench.bench.models.catalogue import find_model
-from parbench.bench.models.parameter_counts import Inventory, ledger
-from parbench.bench.profile.workload import Kind, Order, Workload, kind_of
-from parbench.bench.record.run_record import ParameterLedger
+from parbench.bench.models.parameter_counts import Inventory, count_parameters
+from parbench.bench.profile.workload import Kind, MeasurementJob, Workload, kind_of
+from parbench.bench.record.run_record import ParameterCounts
 from parbench.methods import find_method
 from parbench.methods.architecture import ModuleNames, module_names
 from parbench.methods.base import Method, ParameterGroup
 from parbench.tasks.base import LANGUAGE_MODEL, Head
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.data.package import cache_folder
-from parbench.tasks.kinds.system_prompt import Specialisable
+from parbench.tasks.kinds.system_prompt import PromptConditioned
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,14 +49,14 @@ class Adapted:
     kind: Kind
     groups: Sequence[ParameterGroup]
     callbacks: Sequence[TrainerCallback]
-    ledger: ParameterLedger | None
+    ledger: ParameterCounts | None
     mergeable: bool
     reads_system_prompt: bool = False
 
     @property
-    def reader(self) -> Specialisable:
+    def reader(self) -> PromptConditioned:
         """The model as one that reads system prompts, if it does."""
-        return cast(Specialisable, self.model)
+        return cast(PromptConditioned, self.model)
 
     @property
     def optimised(self) -> list[nn.Parameter]:
@@ -73,7 +73,7 @@ class Adapted:
         return torch.optim.AdamW(groups, weight_decay=0.0) if groups else None
 
 
-def build(order: Order, device: torch.device) -> Adapted:
+def build(order: MeasurementJob, device: torch.device) -> Adapted:
     """Return the subject of an order on ``device``, random where the workload says so.
 
     Raises:
@@ -156,9 +156,9 @@ def _let_gradient_through(base: PreTrainedModel) -> None:
 
 def _ledger(
     model: nn.Module, method: Method[Any], names: ModuleNames, groups: Sequence[ParameterGroup], inventory: Inventory
-) -> ParameterLedger:
+) -> ParameterCounts:
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return ledger(model, method, names, groups, trainable, inventory)
+    return count_parameters(model, method, names, groups, trainable, inventory)
 
 
 class Steps:

@@ -27,7 +27,7 @@ from parbench.bench.profile.measurement import (
     PREFILL_MERGED,
     SPECIALISE,
 )
-from parbench.bench.profile.workload import Order, positions
+from parbench.bench.profile.workload import MeasurementJob, positions
 from parbench.tasks.inference import Predictor, autocast
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class _Rows(list[dict[str, Any]]):
         return _Rows(self[index] for index in indices)
 
 
-def measure_evaluation(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, order: Order) -> None:
+def measure_evaluation(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, order: MeasurementJob) -> None:
     """Time what a run does to score rows: batches made and sent to the device, the forward pass, outputs fetched."""
     effort, dtype = order.effort, order.workload.dtype
     predictor = Predictor(adapted.model, None, _collate, len(batches[0]["labels"]), rec.device, dtype)
@@ -58,7 +58,9 @@ def measure_evaluation(adapted: Adapted, batches: Sequence[Batch], rec: Recorder
 
 
 @torch.no_grad()
-def measure_inference(model: nn.Module, batches: Sequence[Batch], rec: Recorder, order: Order, phase: str) -> None:
+def measure_inference(
+    model: nn.Module, batches: Sequence[Batch], rec: Recorder, order: MeasurementJob, phase: str
+) -> None:
     """Time bare forward passes on batches that are on the device already."""
     placed = on_device(batches, rec.device)
     model.eval()
@@ -104,7 +106,9 @@ class _Marks(StoppingCriteria):
 
 
 @torch.no_grad()
-def measure_generation(model: nn.Module, adapted: Adapted, rec: Recorder, order: Order, merged: bool = False) -> None:
+def measure_generation(
+    model: nn.Module, adapted: Adapted, rec: Recorder, order: MeasurementJob, merged: bool = False
+) -> None:
     """Time greedy generation: up to the first token of a batch of prompts, and each token from then on."""
     workload, effort = order.workload, order.effort
     draw = np.random.default_rng(workload.seed)
@@ -137,7 +141,7 @@ def measure_generation(model: nn.Module, adapted: Adapted, rec: Recorder, order:
     rec.add(decode, rest)
 
 
-def prompt_length(config: Any, order: Order) -> int:
+def prompt_length(config: Any, order: MeasurementJob) -> int:
     """Return the tokens of a prompt: the workload's, or as many as leave room for what is written after them.
 
     Raises:
@@ -150,13 +154,13 @@ def prompt_length(config: Any, order: Order) -> int:
     return length
 
 
-def specialised(adapted: Adapted, order: Order) -> AbstractContextManager[None]:
+def specialised(adapted: Adapted, order: MeasurementJob) -> AbstractContextManager[None]:
     """Return the context in which an adapted model is asked: one system prompt for all, if it reads any."""
     return adapted.reader.specialised(_prompt(adapted, order)) if adapted.reads_system_prompt else nullcontext()
 
 
 @torch.no_grad()
-def measure_specialising(adapted: Adapted, rec: Recorder, order: Order) -> None:
+def measure_specialising(adapted: Adapted, rec: Recorder, order: MeasurementJob) -> None:
     """Time how a system prompt becomes what the model is asked under, one after the other, on the device to the end."""
     effort, marks = order.effort, []
     prompts = system_prompts(adapted.reader.reader_config, order.workload, effort.warm_up + effort.steps).tolist()
@@ -170,7 +174,7 @@ def measure_specialising(adapted: Adapted, rec: Recorder, order: Order) -> None:
         rec.add(SPECIALISE, rec.clock.between(pair))
 
 
-def count_specialising(adapted: Adapted, order: Order) -> int:
+def count_specialising(adapted: Adapted, order: MeasurementJob) -> int:
     """Count the operations by which one system prompt becomes what the model is asked under."""
 
     def work() -> None:
@@ -180,7 +184,7 @@ def count_specialising(adapted: Adapted, order: Order) -> int:
     return count_flops(work)
 
 
-def merge(adapted: Adapted, rec: Recorder, order: Order) -> nn.Module:
+def merge(adapted: Adapted, rec: Recorder, order: MeasurementJob) -> nn.Module:
     """Fold the adapter into the base weights and return the plain model; its time is noted.
 
     What reads a system prompt reads it for that, and the time is in that of merging.
@@ -207,7 +211,7 @@ def _unwrap_heads(model: nn.Module) -> None:
             setattr(model.get_submodule(parent), own, module.modules_to_save[module.active_adapters[0]])
 
 
-def measure_merged(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, order: Order) -> None:
+def measure_merged(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, order: MeasurementJob) -> None:
     """Merge, and time the merged model; the adapted one is gone then."""
     merged = merge(adapted, rec, order)
     measure_inference(merged, batches, rec, order, MERGED)
@@ -215,7 +219,7 @@ def measure_merged(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, or
         measure_generation(merged, adapted, rec, order, merged=True)
 
 
-def measure_unmerged(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, order: Order) -> None:
+def measure_unmerged(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, order: MeasurementJob) -> None:
     """Time the adapted model in use, as far as the order asks."""
     parts = order.effort.parts
     inputs = without_labels(batches)
@@ -226,7 +230,7 @@ def measure_unmerged(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, 
         measure_generation(adapted.model, adapted, rec, order)
 
 
-def _prompt(adapted: Adapted, order: Order) -> list[int]:
+def _prompt(adapted: Adapted, order: MeasurementJob) -> list[int]:
     """Return the system prompt that all is asked under."""
     prompts: list[list[int]] = system_prompts(adapted.reader.reader_config, order.workload, 1).tolist()
     return prompts[0]

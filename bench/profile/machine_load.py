@@ -19,7 +19,7 @@ MOST_BUSY = 0.1
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class MachineLoad:
     """What else the machine does, looked at while no visit is at work.
 
     Attributes:
@@ -33,7 +33,7 @@ class Surroundings:
     others: tuple[int, ...] | None = None
 
     @property
-    def complaint(self) -> str:
+    def warning(self) -> str:
         """One sentence where the machine is not idle; empty where it is."""
         if self.others:
             numbers = ", ".join(map(str, self.others))
@@ -47,8 +47,8 @@ class Surroundings:
         return ""
 
 
-def look_around(device: torch.device) -> Surroundings:
+def sample_machine_load(device: torch.device) -> MachineLoad:
     """Look what else is going on for half a second."""
     busy = psutil.cpu_percent(interval=LOOK_SECONDS) / 100
     others = other_processes(device) if device.type == "cuda" else None
-    return Surroundings(busy, os.getloadavg(), None if others is None else tuple(others))
+    return MachineLoad(busy, os.getloadavg(), None if others is None else tuple(others))

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parbench.bench.profile.measurement import INFERENCE, LOAD, SPECIALISE, Visit
-from parbench.bench.profile.workload import Order
+from parbench.bench.profile.measurement import INFERENCE, LOAD, SPECIALISE, Measurement
+from parbench.bench.profile.workload import MeasurementJob
 from parbench.bench.record.failures import classify
 from parbench.bench.record.run_record import Status
 from parbench.bench.util.errors import UserError
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 MOST_BATCHES = 8
 
 
-def do_visit(order: Order, device: torch.device) -> Visit:
+def measure(order: MeasurementJob, device: torch.device) -> Measurement:
     """Measure what an order asks for, in this process, and return what was found until the end or a failure."""
     from parbench.bench.profile.clock import Recorder
     from parbench.bench.util import environment
 
-    visit = Visit(order, hardware=environment.hardware(device))
+    visit = Measurement(order, hardware=environment.hardware(device))
     recorder = Recorder(device)
     with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="parbench-profile-") as folder:
         warnings.simplefilter("ignore")
@@ -42,7 +42,7 @@ def do_visit(order: Order, device: torch.device) -> Visit:
     return visit
 
 
-def _measure(visit: Visit, recorder: Recorder, folder: Path) -> None:
+def _measure(visit: Measurement, recorder: Recorder, folder: Path) -> None:
     import torch
 
     from parbench.bench.profile import inference as serving
@@ -98,7 +98,7 @@ def _measure(visit: Visit, recorder: Recorder, folder: Path) -> None:
         _merge(visit, adapted, inputs, recorder)
 
 
-def _merge(visit: Visit, adapted: Adapted, inputs: list[dict[str, torch.Tensor]], recorder: Recorder) -> None:
+def _merge(visit: Measurement, adapted: Adapted, inputs: list[dict[str, torch.Tensor]], recorder: Recorder) -> None:
     from parbench.bench.profile.inference import measure_merged
 
     if not adapted.mergeable:
@@ -109,7 +109,7 @@ def _merge(visit: Visit, adapted: Adapted, inputs: list[dict[str, torch.Tensor]]
 
 
 @contextmanager
-def _noted(visit: Visit, what: str) -> Iterator[None]:
+def _noted(visit: Measurement, what: str) -> Iterator[None]:
     """Make a note of a fault in what a method may do without: the rest of its visit stands."""
     try:
         yield

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from parbench.bench.profile.workload import Order
-from parbench.bench.record.run_record import ParameterLedger, Status
+from parbench.bench.profile.workload import MeasurementJob
+from parbench.bench.record.run_record import ParameterCounts, Status
 
 # The phases of a visit. A training step is its first three; `decode` is one token of every example of a batch;
 # `specialise` makes of one system prompt what all is asked under from then on (LoRA-Gen's cloud and generator).
@@ -80,7 +80,7 @@ class Span:
 
 
 @dataclass
-class Visit:
+class Measurement:
     """One process's findings.
 
     Attributes:
@@ -101,7 +101,7 @@ class Visit:
         notes: what could not be measured, and why.
     """
 
-    order: Order
+    order: MeasurementJob
     status: Status = Status.OK
     reason: str | None = None
     seconds: dict[str, list[float]] = field(default_factory=dict)
@@ -111,7 +111,7 @@ class Visit:
     breakdown: Breakdown | None = None
     flops: dict[str, int] = field(default_factory=dict)
     joules: float | None = None
-    ledger: ParameterLedger | None = None
+    ledger: ParameterCounts | None = None
     batches: str = ""
     prompt_tokens: int | None = None
     wall: float = 0.0

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from parbench.bench.profile.measurement import PhaseMemory, Visit
-from parbench.bench.profile.workload import Order
+from parbench.bench.profile.measurement import Measurement, PhaseMemory
+from parbench.bench.profile.workload import MeasurementJob
 from parbench.bench.record.run_record import Status
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ SAMPLE_SECONDS = 0.01
 END_SECONDS = 10.0
 
 
-def measure_apart(order: Order) -> Visit:
+def measure_in_subprocess(order: MeasurementJob) -> Measurement:
     """Do one visit in a fresh process, forked from a server that has imported the libraries and done nothing else.
 
     A visit that needs more memory than the order allows, or than there is, ends as ``out_of_memory``.
@@ -51,7 +51,7 @@ def measure_apart(order: Order) -> Visit:
             sampler.stop()
             ours.close()
         if visit is None:
-            visit = Visit(order, *_death(process, sampler, Path(log.name)))
+            visit = Measurement(order, *_death(process, sampler, Path(log.name)))
     visit.wall = time.monotonic() - start
     visit.peak_process = max((resident for _, resident in sampler.samples), default=0)
     visit.memory = _by_phase(visit, sampler)
@@ -101,7 +101,7 @@ class Sampler(threading.Thread):
         return max((resident for at, resident in self.samples if begin <= at <= end), default=0)
 
 
-def _hear(process: BaseProcess, line: Connection) -> Visit | None:
+def _hear(process: BaseProcess, line: Connection) -> Measurement | None:
     """Return the process's last word, ``None`` if it ends without one."""
     wait([line, process.sentinel])
     try:
@@ -121,7 +121,7 @@ def _death(process: BaseProcess, sampler: Sampler, log: Path) -> tuple[Status, s
     return Status.ERROR, f"the process ended with code {code}: {said}"
 
 
-def _by_phase(visit: Visit, sampler: Sampler) -> dict[str, PhaseMemory]:
+def _by_phase(visit: Measurement, sampler: Sampler) -> dict[str, PhaseMemory]:
     found: dict[str, PhaseMemory] = {}
     for span in visit.spans:
         before = found.get(span.phase, PhaseMemory(0))
@@ -146,10 +146,10 @@ def _main(order: dict[str, Any], line: Connection, log: str) -> None:
         os.dup2(descriptor, output)
     import torch
 
-    from parbench.bench.profile.measure import do_visit
+    from parbench.bench.profile.measure import measure
     from parbench.bench.util.environment import quiet_libraries
 
     quiet_libraries()
-    asked = Order.of_json(order)
-    visit = do_visit(asked, torch.device(asked.workload.device))
+    asked = MeasurementJob.of_json(order)
+    visit = measure(asked, torch.device(asked.workload.device))
     line.send(visit)

@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parbench.bench.profile.machine_load import Surroundings
-from parbench.bench.profile.measurement import Visit
-from parbench.bench.profile.workload import Effort, Subject, Workload
+from parbench.bench.profile.machine_load import MachineLoad
+from parbench.bench.profile.measurement import Measurement
+from parbench.bench.profile.workload import Candidate, Repetitions, Workload
 from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Largest:
         tried: every batch and whether it fitted.
     """
 
-    subject: Subject
+    subject: Candidate
     batch: int
     failed: int | None
     reason: str
@@ -54,9 +54,9 @@ class Profile:
 
     base_model: str
     workload: Workload
-    effort: Effort
+    effort: Repetitions
     tokens: int
-    subjects: tuple[Subject, ...]
+    subjects: tuple[Candidate, ...]
     batches: tuple[int, ...]
     rounds: int
     started: str
@@ -65,8 +65,8 @@ class Profile:
     versions: dict[str, str]
     git_commit: str | None
     git_dirty: bool | None
-    visits: list[Visit]
-    surroundings: list[Surroundings]
+    visits: list[Measurement]
+    surroundings: list[MachineLoad]
     largest: list[Largest] = field(default_factory=list)
 
     @property
@@ -75,9 +75,9 @@ class Profile:
         return next((visit.hardware for visit in self.visits if visit.hardware), {})
 
     @property
-    def complaint(self) -> str:
+    def warning(self) -> str:
         """One sentence where the machine was not idle all the time; empty where it was."""
-        return next((look.complaint for look in self.surroundings if look.complaint), "")
+        return next((look.warning for look in self.surroundings if look.warning), "")
 
     def to_json(self) -> str:
         """Return the profile as JSON text."""

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 
 from parbench.bench.models.catalogue import find_model
-from parbench.bench.profile.machine_load import Surroundings, look_around
-from parbench.bench.profile.measurement import Visit
-from parbench.bench.profile.process import measure_apart
+from parbench.bench.profile.machine_load import MachineLoad, sample_machine_load
+from parbench.bench.profile.measurement import Measurement
+from parbench.bench.profile.process import measure_in_subprocess
 from parbench.bench.profile.result import Largest, Profile
-from parbench.bench.profile.workload import Effort, Order, Subject, Workload, kind_of
+from parbench.bench.profile.workload import Candidate, MeasurementJob, Repetitions, Workload, kind_of
 from parbench.bench.record.run_record import Status
 from parbench.bench.util import environment
 from parbench.bench.util.errors import UserError
@@ -21,7 +21,7 @@ from parbench.bench.util.errors import UserError
 # No batch above this is tried.
 MOST_EXAMPLES = 1 << 16
 
-Measure = Callable[[Order], Visit]
+Measure = Callable[[MeasurementJob], Measurement]
 Say = Callable[[str], None]
 
 
@@ -36,9 +36,9 @@ class Request:
         force: go on where others compute on the device.
     """
 
-    subjects: tuple[Subject, ...]
+    subjects: tuple[Candidate, ...]
     workload: Workload
-    effort: Effort
+    effort: Repetitions
     batches: tuple[int, ...]
     rounds: int
     limit_bytes: int | None = None
@@ -46,8 +46,10 @@ class Request:
     force: bool = False
 
 
-def run_profile(request: Request, say: Say, measure: Measure = measure_apart, find_largest: bool = False) -> Profile:
-    """Visit every subject in every round.
+def run_profile(
+    request: Request, say: Say, measure: Measure = measure_in_subprocess, find_largest: bool = False
+) -> Profile:
+    """Measurement every subject in every round.
 
     Args:
         say: told what happens.
@@ -58,7 +60,7 @@ def run_profile(request: Request, say: Say, measure: Measure = measure_apart, fi
         UserError: others compute on the device, and ``force`` is not given.
     """
     started = environment.now()
-    looks: list[Surroundings] = []
+    looks: list[MachineLoad] = []
     visits = list(_visits(request, say, measure, looks))
     largest = []
     if find_largest:
@@ -89,7 +91,7 @@ def run_profile(request: Request, say: Say, measure: Measure = measure_apart, fi
     )
 
 
-def _visits(request: Request, say: Say, measure: Measure, looks: list[Surroundings]) -> Iterator[Visit]:
+def _visits(request: Request, say: Say, measure: Measure, looks: list[MachineLoad]) -> Iterator[Measurement]:
     seen: dict[int, str] = {}
     for batch in request.batches:
         failed: set[str] = set()
@@ -107,16 +109,16 @@ def _visits(request: Request, say: Say, measure: Measure, looks: list[Surroundin
                 yield visit
 
 
-def in_turn(subjects: Sequence[Subject], number: int) -> list[Subject]:
+def in_turn(subjects: Sequence[Candidate], number: int) -> list[Candidate]:
     """Return the order of a round: forwards and backwards in turn, so that a steady drift cancels."""
     return list(subjects if number % 2 == 0 else reversed(subjects))
 
 
-def _visit(request: Request, subject: Subject, batch: int, number: int, measure: Measure) -> Visit:
+def _visit(request: Request, subject: Candidate, batch: int, number: int, measure: Measure) -> Measurement:
     trace = None
     if request.traces is not None and number == 0 and batch == request.batches[0]:
         trace = str(request.traces / f"{_file_name(subject.name)}.json")
-    order = Order(
+    order = MeasurementJob(
         subject,
         replace(request.workload, batch_size=batch),
         request.effort,
@@ -126,12 +128,12 @@ def _visit(request: Request, subject: Subject, batch: int, number: int, measure:
         trace=trace,
     )
     if subject.refusal:
-        return Visit(order, Status.SKIPPED, subject.refusal)
+        return Measurement(order, Status.SKIPPED, subject.refusal)
     return measure(order)
 
 
 def largest_batch(
-    request: Request, subject: Subject, measure: Measure = measure_apart, most: int = MOST_EXAMPLES
+    request: Request, subject: Candidate, measure: Measure = measure_in_subprocess, most: int = MOST_EXAMPLES
 ) -> Largest:
     """Find the largest batch of which a training step fits, by doubling and bisection, each try in a fresh process.
 
@@ -140,12 +142,12 @@ def largest_batch(
     Raises:
         UserError: a try fails for another reason than memory.
     """
-    effort = Effort(steps=1, warm_up=1, parts=("training",))
-    tried: dict[int, Visit] = {}
+    effort = Repetitions(steps=1, warm_up=1, parts=("training",))
+    tried: dict[int, Measurement] = {}
 
     def fits(batch: int) -> bool:
         workload = replace(request.workload, batch_size=batch)
-        order = Order(subject, workload, effort, counts=False, limit_bytes=request.limit_bytes)
+        order = MeasurementJob(subject, workload, effort, counts=False, limit_bytes=request.limit_bytes)
         tried[batch] = measure(order)
         if tried[batch].status not in (Status.OK, Status.OUT_OF_MEMORY):
             raise UserError(f"{subject.name} cannot train on {batch} examples: {tried[batch].reason}")
@@ -162,25 +164,25 @@ def largest_batch(
     return Largest(subject, low, high, tried[high].reason or "", _tries(tried))
 
 
-def _failed(visit: Visit, subject: Subject) -> bool:
+def _failed(visit: Measurement, subject: Candidate) -> bool:
     """Tell whether a subject cannot be visited at all; for want of memory at some batch is another matter."""
     return visit.order.subject == subject and visit.status not in (Status.OK, Status.OUT_OF_MEMORY)
 
 
-def _tries(tried: dict[int, Visit]) -> tuple[tuple[int, bool], ...]:
+def _tries(tried: dict[int, Measurement]) -> tuple[tuple[int, bool], ...]:
     return tuple((batch, visit.status is Status.OK) for batch, visit in tried.items())
 
 
-def _look(request: Request, say: Say, looks: list[Surroundings]) -> None:
-    look = look_around(torch.device(request.workload.device))
+def _look(request: Request, say: Say, looks: list[MachineLoad]) -> None:
+    look = sample_machine_load(torch.device(request.workload.device))
     looks.append(look)
     if look.others and not request.force:
-        raise UserError(f"{look.complaint}; wait for them to end, choose another --device, or give --force")
-    if look.complaint and len([before for before in looks if before.complaint]) == 1:
-        say(f"WARNING: {look.complaint}")
+        raise UserError(f"{look.warning}; wait for them to end, choose another --device, or give --force")
+    if look.warning and len([before for before in looks if before.warning]) == 1:
+        say(f"WARNING: {look.warning}")
 
 
-def _line(visit: Visit, batch: int, number: int) -> str:
+def _line(visit: Measurement, batch: int, number: int) -> str:
     done = "done" if visit.status is Status.OK else f"{visit.status.replace('_', ' ')}, {visit.reason}"
     return f"round {number + 1}, batch {batch}: {visit.order.subject.name}: {done} ({visit.wall:.1f} s)"
 

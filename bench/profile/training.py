@@ -24,7 +24,7 @@ from parbench.tasks.kinds.language_model import next_token_loss
 
 if TYPE_CHECKING:
     from parbench.bench.profile.clock import Recorder
-    from parbench.bench.profile.workload import Order
+    from parbench.bench.profile.workload import MeasurementJob
 
 # The least time that energy is measured over: how often the driver moves its counter is not documented.
 ENERGY_SECONDS = 2.0
@@ -71,7 +71,9 @@ class Stepper:
         self.adapted.model.zero_grad(set_to_none=True)
 
 
-def measure_training(stepper: Stepper, batches: Sequence[Batch], recorder: Recorder, order: Order) -> float | None:
+def measure_training(
+    stepper: Stepper, batches: Sequence[Batch], recorder: Recorder, order: MeasurementJob
+) -> float | None:
     """Time training steps and note their memory; return the energy of one in joules, if asked and the device tells."""
     effort = order.effort
     placed = on_device(batches, recorder.device)

@@ -55,7 +55,7 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Effort:
+class Repetitions:
     """How much is measured in a visit.
 
     Attributes:
@@ -72,7 +72,7 @@ class Effort:
 
 
 @dataclass(frozen=True)
-class Subject:
+class Candidate:
     """What is visited: a method with a setting, or the frozen floor.
 
     Attributes:
@@ -92,18 +92,18 @@ class Subject:
     method: str | None = None
 
     @classmethod
-    def of(cls, expression: str, method: Method[Any], setting: Setting) -> Subject:
+    def of(cls, expression: str, method: Method[Any], setting: Setting) -> Candidate:
         """Return a method with a setting as a subject."""
         knob = method.size_knob
         size = f"{knob.field}={getattr(setting, knob.field)}" if knob else ""
         return cls(method.name, expression, setting.model_dump(mode="json"), size, method=method.name)
 
 
-FROZEN_FLOOR = Subject(FLOOR, None)
+FROZEN_FLOOR = Candidate(FLOOR, None)
 
 
 @dataclass(frozen=True)
-class Order:
+class MeasurementJob:
     """One visit to do: plain values, for another process.
 
     Attributes:
@@ -112,9 +112,9 @@ class Order:
         trace: file for a trace by `torch.profiler` of one training step.
     """
 
-    subject: Subject
+    subject: Candidate
     workload: Workload
-    effort: Effort = Effort()
+    effort: Repetitions = Repetitions()
     round: int = 0
     counts: bool = True
     limit_bytes: int | None = None
@@ -125,9 +125,9 @@ class Order:
         return asdict(self)
 
     @classmethod
-    def of_json(cls, values: dict[str, Any]) -> Order:
+    def of_json(cls, values: dict[str, Any]) -> MeasurementJob:
         """Return the order that `as_json` gave."""
-        parts = {"subject": Subject, "workload": Workload, "effort": Effort}
+        parts = {"subject": Candidate, "workload": Workload, "effort": Repetitions}
         return cls(**{name: parts[name](**value) if name in parts else value for name, value in values.items()})
 
 

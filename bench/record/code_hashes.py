@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from parbench.bench.util.source_hash import source_hash
 
 if TYPE_CHECKING:
-    from parbench.methods.expression import MethodChoice
+    from parbench.methods.expression import ResolvedMethod
 
 
-def method_code(choice: MethodChoice) -> str:
+def method_code(choice: ResolvedMethod) -> str:
     """Return the hash of the source that a method consists of."""
     return "".join(source_hash(module) for module in choice.modules)
 

@@ -13,7 +13,7 @@ _LENGTHS = ("max_steps", "epochs", "checkpoint_steps", "select_epoch", "patience
 _WORDS = ("suite", "small", "protocol", "budget", "seed", "data_source", "purpose", "repeat", "train_fraction")
 
 
-def likeness(spec: RunSpec) -> dict[str, Any]:
+def cost_key(spec: RunSpec) -> dict[str, Any]:
     """Return what decides how long a step of a run takes, and how much memory: runs that agree in it cost alike."""
     values = asdict(spec)
     for name in (*_WORDS, "evaluation_limit"):

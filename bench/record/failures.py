@@ -15,7 +15,7 @@ class TransientError(RuntimeError):
     """A run failed of what may pass by itself: it may be tried again."""
 
 
-class CrowdedError(RuntimeError):
+class SharedDeviceOutOfMemoryError(RuntimeError):
     """A run beside others was out of memory: it may be that it has room enough alone."""
 
 

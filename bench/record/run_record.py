@@ -117,7 +117,7 @@ class RunSpec:
 
 
 @dataclass(frozen=True)
-class ParameterLedger:
+class ParameterCounts:
     """What was counted.
 
     Attributes:
@@ -216,7 +216,7 @@ class RunRecord:
     metrics: dict[str, float]
     selection_metrics: dict[str, float]
     examples: dict[str, int]
-    ledger: ParameterLedger | None
+    ledger: ParameterCounts | None
     cost: Cost | None
     provenance: Provenance
     files: dict[str, str] = field(default_factory=dict)

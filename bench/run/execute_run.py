@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from parbench.bench.plan.planned_run import PlannedRun
-from parbench.bench.record.failures import CrowdedError, TransientError, classify, is_transient
-from parbench.bench.record.run_record import Cost, ParameterLedger, Provenance, RunRecord, Status
-from parbench.bench.run.inputs import Inputs, Prepared, _task, _training_inputs
+from parbench.bench.record.failures import SharedDeviceOutOfMemoryError, TransientError, classify, is_transient
+from parbench.bench.record.run_record import Cost, ParameterCounts, Provenance, RunRecord, Status
+from parbench.bench.run.inputs import DataCache, PreparedData, _task, _training_inputs
 from parbench.bench.store.layout import ADAPTER, ERROR, HISTORY, PREDICTIONS, SELECTION_PREDICTIONS
 from parbench.bench.store.log import event
 from parbench.bench.store.store import Store
@@ -41,7 +41,7 @@ class Outcome:
     metrics: dict[str, float]
     selection_metrics: dict[str, float]
     examples: dict[str, int]
-    ledger: ParameterLedger
+    ledger: ParameterCounts
     cost: Cost
     best_epoch: float | None = None
     last_metrics: dict[str, float] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Watch:
+class RunHooks:
     """How a run and whoever looks after it talk to each other.
 
     Attributes:
@@ -70,14 +70,16 @@ class Watch:
     trackers: tuple[str, ...] = ()
 
 
-def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device, watch: Watch = Watch()) -> RunRecord:
+def execute_run(
+    run: PlannedRun, store: Store, inputs: DataCache, device: torch.device, watch: RunHooks = RunHooks()
+) -> RunRecord:
     """Do one run and write its record, whatever becomes of it.
 
     Raises:
         UserError: the store cannot be written to.
         StoppedError: it was asked to stop; the same run goes on from its checkpoint.
         TransientError: it failed of what may pass, and may be tried again.
-        CrowdedError: it was out of memory beside other runs.
+        SharedDeviceOutOfMemoryError: it was out of memory beside other runs.
     """
     from parbench.bench.run.memory import free_device
     from parbench.bench.train.train import StoppedError
@@ -105,14 +107,14 @@ def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device,
             if watch.may_retry and is_transient(error):
                 raise TransientError(reason) from error
             if watch.shares() and status is Status.OUT_OF_MEMORY:
-                raise CrowdedError(reason) from error
+                raise SharedDeviceOutOfMemoryError(reason) from error
             event("failed", reason, logging.ERROR)
             with explained(output):
                 (output / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
     warned = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning))
     for text in warned:
         event("warned", text, logging.WARNING)
-    record = unsuccessful(run, status, reason, started, environment.hardware(device), tuple(warned))
+    record = empty_record(run, status, reason, started, environment.hardware(device), tuple(warned))
     if outcome:
         record = replace(record, **vars(outcome))
         seconds, shared = time.perf_counter() - clock, watch.shares()
@@ -124,7 +126,7 @@ def perform(run: PlannedRun, store: Store, inputs: Inputs, device: torch.device,
     return record
 
 
-def unsuccessful(
+def empty_record(
     run: PlannedRun,
     status: Status,
     reason: str | None,
@@ -160,11 +162,11 @@ def unsuccessful(
 
 
 def _train_and_evaluate(
-    run: PlannedRun, data: Prepared, store: Store, output: Path, device: torch.device, watch: Watch
+    run: PlannedRun, data: PreparedData, store: Store, output: Path, device: torch.device, watch: RunHooks
 ) -> Outcome:
     from transformers import set_seed
 
-    from parbench.bench.models.parameter_counts import Inventory, ledger
+    from parbench.bench.models.parameter_counts import Inventory, count_parameters
     from parbench.bench.run.memory import peak_memory, reserved_memory
     from parbench.bench.run.retention import retention_of
     from parbench.bench.run.trackers import reporting
@@ -257,7 +259,7 @@ def _train_and_evaluate(
             )
         )
     event("trained", f"{trained.steps} steps are done", steps=trained.steps, seconds=trained.seconds)
-    counted = ledger(model, method, names, groups, trained.trainable, inventory)
+    counted = count_parameters(model, method, names, groups, trained.trainable, inventory)
     if best:
         best.restore()
     (output / HISTORY).write_text("".join(json.dumps(entry) + "\n" for entry in trained.history), encoding="utf-8")

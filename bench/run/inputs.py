@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedData:
     """A task's model inputs: the same for every method and seed. The reported ones are behind a `ReportedSplit`."""
 
     train: SplitData
@@ -38,12 +38,12 @@ class Prepared:
 
 
 @dataclass
-class Inputs:
+class DataCache:
     """Loads and tokenises each task once per process."""
 
-    _kept: dict[tuple[Any, ...], Prepared] = field(default_factory=dict)
+    _kept: dict[tuple[Any, ...], PreparedData] = field(default_factory=dict)
 
-    def of(self, run: PlannedRun) -> Prepared:
+    def of(self, run: PlannedRun) -> PreparedData:
         """Return the data of a run.
 
         Raises:
@@ -68,12 +68,12 @@ class Inputs:
 
 def _task(run: PlannedRun) -> Task:
     """Return a run's task in the form that its method reads."""
-    from parbench.tasks.kinds.system_prompt import told_apart
+    from parbench.tasks.kinds.system_prompt import split_system_prompt
 
-    return told_apart(run.task) if run.method.reads_system_prompt else run.task
+    return split_system_prompt(run.task) if run.method.reads_system_prompt else run.task
 
 
-def _prepare(run: PlannedRun) -> Prepared:
+def _prepare(run: PlannedRun) -> PreparedData:
     task = _task(run)
     run.base_model.check(run.spec.model_revision, task.head)
     processor = run.base_model.processor(task.modality, run.spec.model_revision)
@@ -87,7 +87,7 @@ def _prepare(run: PlannedRun) -> Prepared:
     def prepared(rows: Dataset) -> SplitData:
         return SplitData(rows, task.prepare(rows, processor, run.training.max_length))
 
-    return Prepared(
+    return PreparedData(
         train=prepared(splits.train),
         selection=prepared(splits.selection),
         sizes=splits.sizes,
@@ -96,7 +96,7 @@ def _prepare(run: PlannedRun) -> Prepared:
     )
 
 
-def _training_inputs(run: PlannedRun, data: Prepared, prompts: SystemPrompts | None) -> Rows:
+def _training_inputs(run: PlannedRun, data: PreparedData, prompts: SystemPrompts | None) -> Rows:
     """Return what a run trains on: all of the training split, or its share, with system prompts if they are read."""
     spec, train = run.spec, data.train
     inputs = prompts.beside(train.inputs, train.rows) if prompts else train.inputs

@@ -21,10 +21,10 @@ from typing import Literal
 
 from parbench.bench.record.run_record import RunRecord, to_json
 from parbench.bench.store.layout import ADAPTER
-from parbench.bench.store.leases import Claims
+from parbench.bench.store.leases import Leases
 from parbench.bench.store.store import Store, Unreadable, checksums
 from parbench.bench.util.errors import UserError
-from parbench.bench.util.file_errors import writable
+from parbench.bench.util.file_errors import writing
 from parbench.bench.util.files import explained
 
 _PIECE = 2**20
@@ -81,7 +81,7 @@ def export(store: Store, file: Path, adapters: bool = True) -> Exported:
     done = Exported()
     temporary = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
     try:
-        with writable(file), tarfile.open(temporary, "w:gz", compresslevel=6) as archive:
+        with writing(file), tarfile.open(temporary, "w:gz", compresslevel=6) as archive:
             for record in store.scan():
                 if isinstance(record, Unreadable):
                     done.left_out.append(str(record))
@@ -90,7 +90,7 @@ def export(store: Store, file: Path, adapters: bool = True) -> Exported:
                 else:
                     _add(archive, store.runs / record.run_id, adapters)
                     done.runs += 1
-        with writable(file):
+        with writing(file):
             os.replace(temporary, file)
     finally:
         # Where it could not be made, nor can it be removed.
@@ -173,7 +173,7 @@ def _check(entry: tarfile.TarInfo, file: Path) -> None:
 
 
 def _merge(theirs: Store, store: Store, take: Take | None) -> Imported:
-    done, claims = Imported(), Claims(store.root)
+    done, claims = Imported(), Leases(store.root)
     for record in theirs.scan():
         if isinstance(record, Unreadable):
             done.refused.append(f"{record.path.relative_to(theirs.root)} {record.reason}")

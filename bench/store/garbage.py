@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parbench.bench.execute.slurm import FOLDER as SLURM
-from parbench.bench.store.leases import Claims
+from parbench.bench.store.leases import Leases
 from parbench.bench.store.store import Store
 from parbench.bench.util.files import explained
 
@@ -22,7 +22,7 @@ _SLURM_DONE = "_0_result.pkl"
 
 
 @dataclass(frozen=True)
-class Waste:
+class Garbage:
     """Something to remove.
 
     Attributes:
@@ -42,38 +42,38 @@ class Waste:
         return f"{self.path} ({size}): {self.why}"
 
 
-def find_waste(store: Store, unfinished: bool = False) -> Iterator[Waste]:
+def find_garbage(store: Store, unfinished: bool = False) -> Iterator[Garbage]:
     """Yield what can be removed.
 
     Args:
         unfinished: also the checkpoints of runs that were cut off, or given up for their time, and that nobody is at;
             they would begin anew.
     """
-    claims = Claims(store.root)
+    claims = Leases(store.root)
     yield from _workspaces(store, claims, unfinished)
     for run_id in claims.stale():
         path = claims.path(run_id)
-        yield Waste(path, "a claim of a process that is gone", _size(path), run_id)
+        yield Garbage(path, "a claim of a process that is gone", _size(path), run_id)
     for folder in (store.root, store.root / "claims"):
         for path in _entries(folder):
             if _TEMPORARY.fullmatch(path.name) and _is_old(path):
-                yield Waste(path, "left by a write that was cut off", _size(path))
+                yield Garbage(path, "left by a write that was cut off", _size(path))
     for result in _entries(store.root / SLURM):
         if not result.name.endswith(_SLURM_DONE) or not _is_old(result):
             continue
         job = result.name.removesuffix(_SLURM_DONE)
         for name in (f"{job}_submitted.pkl", f"{job}_0_log.out", f"{job}_0_log.err", result.name):
             if (path := result.with_name(name)).is_file():
-                yield Waste(path, "of a Slurm job that is over", _size(path))
+                yield Garbage(path, "of a Slurm job that is over", _size(path))
 
 
-def remove(waste: Waste, store: Store) -> bool:
+def remove(waste: Garbage, store: Store) -> bool:
     """Remove what was found; tell whether it is gone: what somebody has begun to use since stays.
 
     Raises:
         UserError: the store does not let it.
     """
-    claims = Claims(store.root)
+    claims = Leases(store.root)
     with explained(waste.path):
         if waste.run_id is None:
             _delete(waste.path)
@@ -89,7 +89,7 @@ def remove(waste: Waste, store: Store) -> bool:
     return True
 
 
-def _workspaces(store: Store, claims: Claims, unfinished: bool) -> Iterator[Waste]:
+def _workspaces(store: Store, claims: Leases, unfinished: bool) -> Iterator[Garbage]:
     for folder in _entries(store.work):
         # Of what is not ours nothing is known.
         if not _RUN_ID.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
@@ -98,7 +98,7 @@ def _workspaces(store: Store, claims: Claims, unfinished: bool) -> Iterator[Wast
         if not (done or unfinished) or claims.holder(folder.name) is not None:
             continue
         why = "its run is done" if done else "its run was cut off and nobody is at it"
-        yield Waste(folder, f"checkpoints; {why}", _size(folder), folder.name)
+        yield Garbage(folder, f"checkpoints; {why}", _size(folder), folder.name)
 
 
 def _entries(folder: Path) -> list[Path]:

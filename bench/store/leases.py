@@ -53,7 +53,7 @@ class Process:
 
 
 @dataclass(frozen=True)
-class Claim:
+class Lease:
     """What a claim's file says.
 
     Attributes:
@@ -77,7 +77,7 @@ class Claim:
         return json.dumps({"token": self.token, "host": self.host, "processes": processes}) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Claim:
+    def from_json(cls, text: str) -> Lease:
         """Read a file's text.
 
         Raises:
@@ -95,7 +95,7 @@ class Claim:
         return claim
 
 
-class Claims:
+class Leases:
     """The claims on the runs of one store.
 
     Args:
@@ -104,11 +104,11 @@ class Claims:
 
     def __init__(self, root: Path) -> None:
         self._folder = root / "claims"
-        self._held: dict[str, Claim] = {}
+        self._held: dict[str, Lease] = {}
         self._renewed = time.monotonic()
 
     def take(self, run_id: str) -> bool:
-        """Claim a run for this process, if nobody else has it.
+        """Lease a run for this process, if nobody else has it.
 
         Raises:
             UserError: the store cannot be written to, or its file system has no locks.
@@ -118,19 +118,19 @@ class Claims:
             with self._lock():
                 if self._living(run_id) is not None:
                     return False
-                claim = Claim(uuid.uuid4().hex, _host(), (Process.of(os.getpid()),))
+                claim = Lease(uuid.uuid4().hex, _host(), (Process.of(os.getpid()),))
                 write_atomically(self.path(run_id), claim.to_json())
         self._held[run_id] = claim
         return True
 
     def token(self, run_id: str) -> str:
-        """Return what shows another process that a run is claimed here, see `Entrusted`."""
+        """Return what shows another process that a run is claimed here, see `DelegatedLease`."""
         return self._held[run_id].token
 
     def add_process(self, run_id: str, pid: int) -> None:
         """Name another process that works on a claimed run: it may outlive this one."""
         claim = self._held[run_id]
-        claim = Claim(claim.token, claim.host, (*claim.processes[:1], Process.of(pid)))
+        claim = Lease(claim.token, claim.host, (*claim.processes[:1], Process.of(pid)))
         with explained(self._folder), self._lock():
             write_atomically(self.path(run_id), claim.to_json())
         self._held[run_id] = claim
@@ -158,13 +158,13 @@ class Claims:
             with suppress(FileNotFoundError):
                 os.utime(self.path(run_id))
 
-    def holder(self, run_id: str) -> Claim | None:
+    def holder(self, run_id: str) -> Lease | None:
         """Return the living claim on a run, whoever's it is."""
         if not self._folder.is_dir():
             return None
         return self._living(run_id)
 
-    def living(self) -> dict[str, Claim]:
+    def living(self) -> dict[str, Lease]:
         """Return all living claims by run."""
         if not self._folder.is_dir():
             return {}
@@ -186,7 +186,7 @@ class Claims:
             self.path(run_id).unlink(missing_ok=True)
             return True
 
-    def _living(self, run_id: str) -> Claim | None:
+    def _living(self, run_id: str) -> Lease | None:
         claim = self._read(run_id)
         if claim is None:
             return None
@@ -198,9 +198,9 @@ class Claims:
             return None
         return claim if age < STALE_SECONDS else None
 
-    def _read(self, run_id: str) -> Claim | None:
+    def _read(self, run_id: str) -> Lease | None:
         try:
-            return Claim.from_json(self.path(run_id).read_text(encoding="utf-8"))
+            return Lease.from_json(self.path(run_id).read_text(encoding="utf-8"))
         except (FileNotFoundError, IsADirectoryError):
             return None
         except ValueError:  # half of one, or something else: nobody's
@@ -244,7 +244,7 @@ class Claims:
                 fcntl.lockf(file, fcntl.LOCK_UN)
 
 
-class Entrusted(Claims):
+class DelegatedLease(Leases):
     """A claim that another process has taken, renews and gives back, perhaps of another machine; this one works for it.
 
     Args:
@@ -266,7 +266,7 @@ class Entrusted(Claims):
         with explained(self._folder), self._lock():
             claim = self._read(run_id)
             if claim is not None and claim.token == self._token and claim.host == _host():
-                claim = Claim(claim.token, claim.host, (*claim.processes[:1], Process.of(pid)))
+                claim = Lease(claim.token, claim.host, (*claim.processes[:1], Process.of(pid)))
                 write_atomically(self.path(run_id), claim.to_json())
 
     def release(self, run_id: str) -> None:

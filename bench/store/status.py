@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from parbench.bench.record.run_record import Status
-from parbench.bench.store.leases import Claim, Claims
+from parbench.bench.store.leases import Lease, Leases
 from parbench.bench.store.log import LOG, read_log
 from parbench.bench.store.staleness import Newest, stale_reasons
 from parbench.bench.store.store import Store, Unreadable
@@ -18,7 +18,7 @@ _COMPLETE = "checkpoint-*/complete.json"
 
 
 @dataclass
-class Named:
+class RunList:
     """Runs of one kind: how many there are, and the first of them in words."""
 
     count: int = 0
@@ -32,7 +32,7 @@ class Named:
 
 
 @dataclass
-class Standing:
+class StoreStatus:
     """What is in a store.
 
     Attributes:
@@ -46,21 +46,21 @@ class Standing:
     """
 
     statuses: Counter[Status] = field(default_factory=Counter)
-    at_work: Named = field(default_factory=Named)
-    unfinished: Named = field(default_factory=Named)
-    failed: Named = field(default_factory=Named)
-    stale: Named = field(default_factory=Named)
-    superseded: Named = field(default_factory=Named)
-    unreadable: Named = field(default_factory=Named)
+    at_work: RunList = field(default_factory=RunList)
+    unfinished: RunList = field(default_factory=RunList)
+    failed: RunList = field(default_factory=RunList)
+    stale: RunList = field(default_factory=RunList)
+    superseded: RunList = field(default_factory=RunList)
+    unreadable: RunList = field(default_factory=RunList)
 
 
-def look(store: Store, kept: int = EXAMPLES) -> Standing:
+def store_status(store: Store, kept: int = EXAMPLES) -> StoreStatus:
     """Look through a store once.
 
     Args:
         kept: of each kind, so many are kept in words; all are counted. Memory grows by some hundred bytes a record.
     """
-    found, newest = Standing(), Newest()
+    found, newest = StoreStatus(), Newest()
     for record in store.scan():
         if isinstance(record, Unreadable):
             found.unreadable.add(str(record), kept)
@@ -74,7 +74,7 @@ def look(store: Store, kept: int = EXAMPLES) -> Standing:
             found.stale.add(f"{name}: {', '.join(reasons)}", kept)
     for run_id, newer in newest.superseded():
         found.superseded.add(f"{run_id} by {newer}", kept)
-    claims = Claims(store.root).living()
+    claims = Leases(store.root).living()
     for run_id, claim in claims.items():
         found.at_work.add(f"{run_id}{_called(store, run_id)}: {_who(claim)}", kept)
     for run_id in _cut_off(store, claims):
@@ -82,7 +82,7 @@ def look(store: Store, kept: int = EXAMPLES) -> Standing:
     return found
 
 
-def _cut_off(store: Store, claims: dict[str, Claim]) -> Iterator[str]:
+def _cut_off(store: Store, claims: dict[str, Lease]) -> Iterator[str]:
     if not store.work.is_dir():
         return
     for folder in sorted(store.work.iterdir()):
@@ -96,7 +96,7 @@ def _called(store: Store, run_id: str) -> str:
     return f" {began['message']}" if began else ""
 
 
-def _who(claim: Claim) -> str:
+def _who(claim: Lease) -> str:
     pids = ", ".join(str(process.pid) for process in claim.processes)
     host = claim.host.split()[0] if claim.host.split() else "?"
     return f"process {pids} on {host} since {claim.since:%Y-%m-%d %H:%M:%S} UTC"

@@ -17,7 +17,7 @@ from parbench.bench.util.errors import UserError
 from parbench.bench.util.validation import validated
 from parbench.methods import find_method
 from parbench.methods.base import Dimension, Method, Setting
-from parbench.methods.expression import MethodChoice
+from parbench.methods.expression import ResolvedMethod
 from parbench.tasks.data.lock import RevisionLock
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ SELECTION_SEEDS = (1001, 1002)
 SAMPLER_SEED = 0
 
 UPDATE_STEP = "update_step"
-# Tuned for every method over the same range. It holds the published values (methods/presets) but for four of C3A's,
+# StudyResult for every method over the same range. It holds the published values (methods/presets) but for four of C3A's,
 # which are below 1e-5: at such rates a new head hardly moves.
 HEAD = Dimension("head_learning_rate", 1e-4, 1e-1)
 
@@ -38,7 +38,7 @@ EDGE = 0.05
 
 
 @dataclass(frozen=True)
-class Effort:
+class TuningBudget:
     """What every method gets alike.
 
     Attributes:
@@ -128,7 +128,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Tuned:
+class StudyResult:
     """What a study came to.
 
     Attributes:
@@ -146,14 +146,14 @@ class Tuned:
         return max(scored, key=lambda trial: trial.score or 0.0, default=None)
 
     @property
-    def edges(self) -> list[str]:
+    def at_bounds(self) -> list[str]:
         """The dimensions in which the best lies at an end of the range, each a short phrase."""
         if self.best is None:
             return []
         return [text for dimension in self.study.space if (text := _edge(dimension, self.best.point[dimension.field]))]
 
 
-def make_studies(suite: Suite, overrides: Overrides, effort: Effort, lock: RevisionLock) -> list[Study]:
+def make_studies(suite: Suite, overrides: Overrides, effort: TuningBudget, lock: RevisionLock) -> list[Study]:
     """Return what there is to tune, a study for each task and method.
 
     Raises:
@@ -237,7 +237,7 @@ def _edge(dimension: Dimension, value: float) -> str:
     return f"{dimension.field} {value:.3g} is at the {end} end of {dimension.low:g} to {dimension.high:g}"
 
 
-def _refuse_fixed(study: Study, choices: Iterable[MethodChoice], sets: Iterable[str]) -> None:
+def _refuse_fixed(study: Study, choices: Iterable[ResolvedMethod], sets: Iterable[str]) -> None:
     tuned = {"learning_rate" if dimension.field == UPDATE_STEP else dimension.field for dimension in study.space}
     choice = next(choice for choice in choices if choice.method.name == study.method.name)
     fixed = [f"{choice.registered}({field}=...)" for field in choice.values if field in tuned]

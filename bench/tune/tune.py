@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.run_record import RunRecord, Status
 from parbench.bench.store.store import Store
-from parbench.bench.tune.study import Effort, Study, Trial, Tuned, _sampler
+from parbench.bench.tune.study import Study, StudyResult, Trial, TuningBudget, _sampler
 
 if TYPE_CHECKING:
     pass
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 DoRuns = Callable[[Sequence[PlannedRun]], list[RunRecord]]
 
 
-def tune(study: Study, effort: Effort, do_runs: DoRuns) -> Tuned:
+def tune(study: Study, effort: TuningBudget, do_runs: DoRuns) -> StudyResult:
     """Try settings one after the other, each chosen by what those before it came to."""
     import optuna
     from optuna.distributions import FloatDistribution
@@ -46,10 +46,10 @@ def tune(study: Study, effort: Effort, do_runs: DoRuns) -> Tuned:
         # A failed trial is told as pruned: the sampler then holds it for worse than all with a score, and learns from
         # it. Told as failed it would be forgotten, and its neighbourhood tried again.
         chooser.tell(asked, score, state=TrialState.PRUNED if score is None else TrialState.COMPLETE)
-    return Tuned(study, tuple(trials))
+    return StudyResult(study, tuple(trials))
 
 
-def runs_from(store: Store, execute: Callable[[Sequence[PlannedRun]], Iterable[RunRecord]]) -> DoRuns:
+def cached_trials(store: Store, execute: Callable[[Sequence[PlannedRun]], Iterable[RunRecord]]) -> DoRuns:
     """Return a function that takes the records of runs from the store, and has those made that are not there.
 
     A run that diverged is not done again, unlike in a report: a learning rate too large is what a trial finds out.

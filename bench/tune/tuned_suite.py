@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from parbench.bench.plan.overrides import Overrides
 from parbench.bench.plan.suite import Suite, TaskLayer, Tuning
-from parbench.bench.tune.study import SAMPLER_SEED, Effort, Tuned
+from parbench.bench.tune.study import SAMPLER_SEED, StudyResult, TuningBudget
 
 if TYPE_CHECKING:
     pass
 
 
-def tuned_suite(suite: Suite, overrides: Overrides, effort: Effort, found: Iterable[Tuned]) -> Suite:
+def tuned_suite(suite: Suite, overrides: Overrides, effort: TuningBudget, found: Iterable[StudyResult]) -> Suite:
     """Return the suite with the best settings laid over its own, task by task, and how they were found."""
     by_task = dict(suite.by_task)
     # What the command line says goes before what the suite says of a task, also when the tuned suite is run later.
@@ -78,14 +78,14 @@ def merged(earlier: Suite, new: Suite) -> Suite | None:
     )
 
 
-def _note(tuned: Tuned) -> dict[str, Any]:
+def _note(tuned: StudyResult) -> dict[str, Any]:
     """Return a study as what YAML can hold."""
     best = tuned.best
     return {
         "best": best.number if best else None,
         "score": best.score if best else None,
         "metric": tuned.study.runs[0].task.selected_by.primary,
-        "edges": tuned.edges,
+        "at_bounds": tuned.at_bounds,
         "trials": [
             {**trial.point, "score": trial.score, **({"reason": trial.reason} if trial.reason else {})}
             for trial in tuned.trials

@@ -14,7 +14,7 @@ _MOST_CHARACTERS = 120
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
     """Turn a refusal to read into a sentence.
 
     Raises:
@@ -28,7 +28,7 @@ def readable(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def writable(path: Path, instead: str = "another folder") -> Iterator[None]:
+def writing(path: Path, instead: str = "another folder") -> Iterator[None]:
     """Turn a refusal to write into a sentence.
 
     Args:

@@ -8,7 +8,7 @@ import uuid
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from parbench.bench.util.file_errors import writable
+from parbench.bench.util.file_errors import writing
 
 
 def _sha256(path: Path) -> str:
@@ -29,7 +29,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 def explained(path: Path) -> AbstractContextManager[None]:
     """Return a block in which a refusal to write into a store is a sentence, see `writable`."""
-    return writable(path, "another --out")
+    return writing(path, "another --out")
 
 
 def _sync(path: Path) -> None:

@@ -11,9 +11,9 @@ from peft.tuners.fourierft import FourierFTLinear
 from torch import Tensor, nn
 
 from parbench.methods.fourierft_fast.basis import FourierBasis
-from parbench.methods.loca.folded import KeptUpdate, foldable, folded_linear, update_linear
+from parbench.methods.loca.folded import DeltaCache, foldable, fused_linear, update_linear
 from parbench.methods.loca.precision import at_least_float32
-from parbench.methods.loca.remembered import Remembered
+from parbench.methods.loca.remembered import TensorCache
 from parbench.methods.loca.spectral import SpectralUpdate
 from parbench.methods.loca.spectrum import Cells, SparseSpectrum
 
@@ -86,8 +86,8 @@ class FastFourierFTLinear(FourierFTLinear):
     """
 
     _spectrum: SparseSpectrum
-    _kept: KeptUpdate
-    _placed: dict[str, Remembered[tuple[Cells, Tensor]]]
+    _kept: DeltaCache
+    _placed: dict[str, TensorCache[tuple[Cells, Tensor]]]
     _keep_update: bool | None
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -97,7 +97,7 @@ class FastFourierFTLinear(FourierFTLinear):
             return super().forward(x, *args, **kwargs)
         updates = [
             FourierUpdate(
-                self._spectrum, self.fourierft_scaling[adapter], placed=self._placed.setdefault(adapter, Remembered())
+                self._spectrum, self.fourierft_scaling[adapter], placed=self._placed.setdefault(adapter, TensorCache())
             )
             for adapter in adapters
         ]
@@ -105,7 +105,7 @@ class FastFourierFTLinear(FourierFTLinear):
         keep = x.device.type == "cpu" if self._keep_update is None else self._keep_update
         kept = self._kept if keep else None
         if not (args or kwargs) and foldable(self.base_layer, x):
-            return folded_linear(self.base_layer, x, updates, parameters, kept).to(x.dtype)
+            return fused_linear(self.base_layer, x, updates, parameters, kept).to(x.dtype)
         result = self.base_layer(x, *args, **kwargs)
         return (result + update_linear(x.to(result.dtype), updates, parameters, kept)).to(x.dtype)
 
@@ -136,6 +136,6 @@ def compute_fast(model: nn.Module, keep_update: bool | None = None) -> None:
     for layer in layers:
         layer.__class__ = FastFourierFTLinear
         layer._spectrum = SparseSpectrum(layer.out_features, layer.in_features, FourierBasis)
-        layer._kept = KeptUpdate()
+        layer._kept = DeltaCache()
         layer._placed = {}
         layer._keep_update = keep_update

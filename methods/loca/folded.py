@@ -5,7 +5,7 @@ weight, and no product of its own. Its gradients are computed from `x` and ``dL/
 ``dL/d(dW)`` for that (see `parbench.methods.loca.spectrum`).
 
 Memory: the sum ``W + dW`` exists only during a product; the backward pass adds it up again. ``dW`` is either built
-again for that, too, or kept, which takes a tensor of the size of the weight in each adapted layer; see `KeptUpdate`.
+again for that, too, or kept, which takes a tensor of the size of the weight in each adapted layer; see `DeltaCache`.
 
 Where the base layer cannot be bypassed safely (see `foldable`) `x` is multiplied by the update alone, and the product
 added to what the base layer computes. So it is for weights of 16 bits, where the sum would lose most of a small update
@@ -60,7 +60,7 @@ def total_delta(updates: Sequence[Update], parameters: Sequence[Tensor], onto: T
     return total
 
 
-class KeptUpdate:
+class DeltaCache:
     """The update of one layer, built again when a parameter's value has changed, and not before.
 
     So it is built once for all micro-batches of an optimiser step, for the backward passes too, and once for a whole
@@ -91,11 +91,11 @@ class KeptUpdate:
         """Free what is kept."""
         self._kept = None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> KeptUpdate:
-        return KeptUpdate()
+    def __deepcopy__(self, memo: dict[int, Any]) -> DeltaCache:
+        return DeltaCache()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return KeptUpdate, ()
+        return DeltaCache, ()
 
 
 def foldable(base: nn.Module, x: Tensor) -> bool:
@@ -119,8 +119,8 @@ def foldable(base: nn.Module, x: Tensor) -> bool:
     )
 
 
-def folded_linear(
-    base: nn.Module, x: Tensor, updates: Sequence[Update], parameters: Sequence[Tensor], kept: KeptUpdate | None
+def fused_linear(
+    base: nn.Module, x: Tensor, updates: Sequence[Update], parameters: Sequence[Tensor], kept: DeltaCache | None
 ) -> Tensor:
     """``x (W + dW)^T + b`` for a layer that is `foldable`; `kept` is where to keep ``dW``, if it is to be kept.
 
@@ -138,16 +138,16 @@ def folded_linear(
 
 
 def update_linear(
-    x: Tensor, updates: Sequence[Update], parameters: Sequence[Tensor], kept: KeptUpdate | None
+    x: Tensor, updates: Sequence[Update], parameters: Sequence[Tensor], kept: DeltaCache | None
 ) -> Tensor:
-    """``x dW^T`` in the dtype of `x`; otherwise as `folded_linear`."""
+    """``x dW^T`` in the dtype of `x`; otherwise as `fused_linear`."""
     pairs = _shares(updates, parameters)
     if all(update.multiplies_by_rows(*own) for update, own in pairs):
         return reduce(torch.add, (factored_linear(x, update, own) for update, own in pairs))
     return _UpdatedLinear.apply(x, None, None, _delta(updates, parameters, kept), updates, *parameters)
 
 
-def _delta(updates: Sequence[Update], parameters: Sequence[Tensor], kept: KeptUpdate | None) -> Tensor | None:
+def _delta(updates: Sequence[Update], parameters: Sequence[Tensor], kept: DeltaCache | None) -> Tensor | None:
     # A traced graph has no memory of values, and decides by itself what the backward pass computes again.
     return None if kept is None or torch.compiler.is_compiling() else kept.get(updates, parameters)
 

@@ -15,8 +15,8 @@ from transformers.pytorch_utils import Conv1D
 
 from parbench.methods.loca.basis import CosineBasis
 from parbench.methods.loca.config import LOCATION_CLAMPS, LocaConfig
-from parbench.methods.loca.folded import KeptUpdate, foldable, folded_linear, total_delta, update_linear
-from parbench.methods.loca.remembered import Remembered
+from parbench.methods.loca.folded import DeltaCache, foldable, fused_linear, total_delta, update_linear
+from parbench.methods.loca.remembered import TensorCache
 from parbench.methods.loca.spectrum import Cells, SparseSpectrum
 from parbench.methods.loca.transform import CosineUpdate
 
@@ -59,8 +59,8 @@ class LocaLayer(BaseTunerLayer):
             raise TypeError(f"LoCA adapts torch.nn.Linear and transformers' Conv1D, not {type(base).__name__}.")
         self.transposed = isinstance(base, Conv1D)
         self._spectrum = SparseSpectrum(self.out_features, self.in_features, CosineBasis)
-        self._kept = KeptUpdate()
-        self._placed: dict[str, Remembered[tuple[Cells, Tensor]]] = {}
+        self._kept = DeltaCache()
+        self._placed: dict[str, TensorCache[tuple[Cells, Tensor]]] = {}
 
     def update_layer(self, adapter_name: str, config: LocaConfig, module_name: str) -> None:
         """Add the adapter to this layer, which is called `module_name` in the model.
@@ -129,7 +129,7 @@ class LocaLayer(BaseTunerLayer):
 
     def _update(self, adapter: str) -> tuple[CosineUpdate, tuple[Tensor, Tensor]]:
         """How the adapter changes the weight, and its parameters."""
-        placed = self._placed.setdefault(adapter, Remembered())
+        placed = self._placed.setdefault(adapter, TensorCache())
         update = CosineUpdate(self._spectrum, self.loca_alpha[adapter], self.loca_upper[adapter], placed=placed)
         return update, (self.loca_coefficients[adapter], self.loca_locations[adapter])
 
@@ -170,7 +170,7 @@ class LocaLinear(nn.Module, LocaLayer):
             self._kept.clear()
         base = self.base_layer
         if not (args or kwargs) and foldable(base, x):
-            return folded_linear(base, x, updates, parameters, kept)
+            return fused_linear(base, x, updates, parameters, kept)
         result = base(x, *args, **kwargs)
         x = self._cast_input_dtype(x, result.dtype)
         return result + update_linear(x, updates, parameters, kept)

@@ -39,7 +39,7 @@ class _Memory(Generic[T]):
         return same and self.version == source._version
 
 
-class Remembered(Generic[T]):
+class TensorCache(Generic[T]):
     """The last thing that was worked out of a tensor, until the tensor is another.
 
     The indices of a few coefficients are a few dozen small operations, which beside a small layer take as long as the
@@ -67,11 +67,11 @@ class Remembered(Generic[T]):
         self._memory = _Memory(kept, source._version, also, found)
         return found
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Remembered[T]:
-        return Remembered()
+    def __deepcopy__(self, memo: dict[int, Any]) -> TensorCache[T]:
+        return TensorCache()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Remembered, ()
+        return TensorCache, ()
 
 
 def _recognisable(source: Tensor) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from parbench.methods.loca.outer_products import OuterProducts
-from parbench.methods.loca.remembered import Remembered
+from parbench.methods.loca.remembered import TensorCache
 from parbench.methods.loca.spectrum import Cells, SparseSpectrum
 
 
@@ -27,8 +27,8 @@ class SpectralUpdate(ABC):
     """
 
     spectrum: SparseSpectrum
-    placed: Remembered[tuple[Cells, Tensor]] = field(
-        default_factory=Remembered, compare=False, repr=False, kw_only=True
+    placed: TensorCache[tuple[Cells, Tensor]] = field(
+        default_factory=TensorCache, compare=False, repr=False, kw_only=True
     )
 
     arity: ClassVar[int] = 2

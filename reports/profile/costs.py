@@ -155,8 +155,8 @@ class _Part:
             yield f"with system prompts of {tokens} tokens beside the examples of {', '.join(readers)} alone"
         if self.trained and self.trained != (self.batch,):
             yield f"the scored runs have batches of {', '.join(map(str, self.trained))}"
-        if self.profile.complaint:
-            yield f"noted when it was made: {self.profile.complaint}"
+        if self.profile.warning:
+            yield f"noted when it was made: {self.profile.warning}"
 
     def _differences(self) -> dict[str, list[str]]:
         """Return the rows of the leaderboards that differ from the profile's, by the hyper-parameters in question."""

@@ -22,12 +22,12 @@ from parbench.bench.profile.measurement import (
     STEP,
     STEP_PROCESSOR,
     Breakdown,
+    Measurement,
     PhaseMemory,
-    Visit,
 )
 from parbench.bench.profile.result import Profile
-from parbench.bench.profile.workload import FLOOR, Subject
-from parbench.bench.record.run_record import ParameterLedger, Status
+from parbench.bench.profile.workload import FLOOR, Candidate
+from parbench.bench.record.run_record import ParameterCounts, Status
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,7 +83,7 @@ class Row:
         rates: examples, tokens or operations per second, by name.
     """
 
-    subject: Subject
+    subject: Candidate
     batch: int
     status: Status
     reason: str | None
@@ -97,7 +97,7 @@ class Row:
     rates: dict[str, float] = field(default_factory=dict)
     joules: float | None = None
     breakdown: Breakdown | None = None
-    ledger: ParameterLedger | None = None
+    ledger: ParameterCounts | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -134,12 +134,17 @@ def rows_of(profile: Profile) -> list[Row]:
     return rows
 
 
-def reference_of(profile: Profile) -> Subject | None:
+def reference_of(profile: Profile) -> Candidate | None:
     """Return the LoRA that steps are compared with, the first if there are several."""
     return next((subject for subject in profile.subjects if subject.method == REFERENCE), None)
 
 
-def _row(batch: int, visits: Sequence[Visit], references: tuple[Sequence[Visit], Sequence[Visit]], tokens: int) -> Row:
+def _row(
+    batch: int,
+    visits: Sequence[Measurement],
+    references: tuple[Sequence[Measurement], Sequence[Measurement]],
+    tokens: int,
+) -> Row:
     ended = next((visit for visit in visits if visit.status is not Status.OK), visits[0])
     timings = {phase: timing([visit.seconds.get(phase, []) for visit in visits]) for phase in _phases(visits)}
     lora, floor = references
@@ -177,7 +182,7 @@ def spread(found: Sequence[float]) -> Spread | None:
     return Spread(statistics.median(found), min(found), max(found), len(found)) if found else None
 
 
-def ratio(visits: Sequence[Visit], others: Sequence[Visit], phase: str = STEP) -> Spread | None:
+def ratio(visits: Sequence[Measurement], others: Sequence[Measurement], phase: str = STEP) -> Spread | None:
     """Return how many times as long a phase takes as another subject's, compared within rounds.
 
     ``None`` where no round has both.
@@ -232,11 +237,11 @@ def costs_of(path: Path) -> pd.DataFrame:
     )
 
 
-def _phases(visits: Sequence[Visit]) -> list[str]:
+def _phases(visits: Sequence[Measurement]) -> list[str]:
     return list(dict.fromkeys(phase for visit in visits for phase, seconds in visit.seconds.items() if seconds))
 
 
-def _memory(visits: Sequence[Visit]) -> dict[str, PhaseMemory]:
+def _memory(visits: Sequence[Measurement]) -> dict[str, PhaseMemory]:
     phases = dict.fromkeys(phase for visit in visits for phase in visit.memory)
     return {
         phase: max((visit.memory[phase] for visit in visits if phase in visit.memory), key=lambda found: found.peak)
@@ -244,12 +249,12 @@ def _memory(visits: Sequence[Visit]) -> dict[str, PhaseMemory]:
     }
 
 
-def _training_peak(visit: Visit) -> int | None:
+def _training_peak(visit: Measurement) -> int | None:
     phases = (FORWARD, BACKWARD, OPTIMISER, STEP)
     return max((visit.memory[phase].peak for phase in phases if phase in visit.memory), default=None)
 
 
-def _rates(visits: Sequence[Visit], timings: dict[str, Timing], batch: int, tokens: int) -> dict[str, float]:
+def _rates(visits: Sequence[Measurement], timings: dict[str, Timing], batch: int, tokens: int) -> dict[str, float]:
     """Return what is done in a second; ``tokens`` is that of an example, 1 of an image."""
     rates = {
         f"{phase}_examples_per_second": batch / timings[phase].median
@@ -270,7 +275,7 @@ def _rates(visits: Sequence[Visit], timings: dict[str, Timing], batch: int, toke
     return rates
 
 
-def _batch(visit: Visit) -> int:
+def _batch(visit: Measurement) -> int:
     return visit.order.workload.batch_size
 
 

@@ -89,7 +89,7 @@ def sheets(profile: Profile) -> list[Sheet]:
 
 def remarks(profile: Profile) -> list[str]:
     """Return what must be read with the tables: failures, noise, and what the machine did besides."""
-    found = [profile.complaint] if profile.complaint else []
+    found = [profile.warning] if profile.warning else []
     rows = rows_of(profile)
     measured = [row for row in rows if row.timings]
     shared = [note for note in measured[0].notes if all(note in row.notes for row in measured)] if measured else []

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parbench.bench.util.errors import UserError
-from parbench.bench.util.file_errors import readable
+from parbench.bench.util.file_errors import reading
 from parbench.tasks.data.folder import ENDINGS, as_dataset, read_table
 from parbench.tasks.data.image_files import class_names, image_files, read_class_folders
 from parbench.tasks.data.source import DataRef
@@ -38,7 +38,7 @@ class TaskFiles:
             UserError: it cannot even be looked for.
         """
         folder = self.root / data.folder
-        with readable(folder):
+        with reading(folder):
             if not folder.is_dir():
                 return f'there is no folder "{data.folder}" in "{self.root}"'
             for split in data.split_names:
@@ -58,7 +58,7 @@ class TaskFiles:
         """
         total = hashlib.sha256()
         for _, path in self._paths(data):
-            with readable(path):
+            with reading(path):
                 for file in image_files(path) if path.is_dir() else [path]:
                     name = file.relative_to(path.parent).as_posix()
                     total.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
@@ -71,7 +71,7 @@ class TaskFiles:
             UserError: a split is not there, there are two of its name, or it cannot be read.
         """
         paths = dict(self._paths(data))
-        with readable(self.root / data.folder):
+        with reading(self.root / data.folder):
             folders = {split: path for split, path in paths.items() if path.is_dir()}
             names = class_names(folders, data.train) if folders else []
             return {
@@ -86,7 +86,7 @@ class TaskFiles:
             UserError: they cannot even be looked for.
         """
         folder = self.root / data.folder
-        with readable(folder):
+        with reading(folder):
             return [path for split in data.split_names for path in _candidates(folder, split)]
 
     def _paths(self, data: DataRef) -> Iterator[tuple[str, Path]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parbench.bench.util.errors import UserError
-from parbench.bench.util.file_errors import readable, writable
+from parbench.bench.util.file_errors import reading, writing
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class RevisionLock:
         """
         locked = {**self._read(), f"{kind}:{repository}": revision}
         temporary = self.path.with_name(f".{self.path.name}-{uuid.uuid4().hex}")
-        with writable(self.path):
+        with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 temporary.write_text(json.dumps(locked, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -47,7 +47,7 @@ class RevisionLock:
                 temporary.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, str]:
-        with readable(self.path):
+        with reading(self.path):
             if not self.path.exists():
                 return {}
         try:

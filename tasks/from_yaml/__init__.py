@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from parbench.bench.util.errors import UserError, did_you_mean
-from parbench.bench.util.file_errors import readable
+from parbench.bench.util.file_errors import reading
 from parbench.bench.util.validation import validated
 from parbench.tasks import TASKS
 from parbench.tasks.base import Task
@@ -100,7 +100,7 @@ def _with_class_folders(content: Mapping[str, Any], root: Path, path: Path) -> M
     if not isinstance(folder, str) or not isinstance(train, str) or ".." in Path(folder, train).parts:
         return content
     classes = root / folder / train
-    with readable(classes):
+    with reading(classes):
         names = sorted(sayable(entry) for entry in classes.iterdir() if entry.is_dir()) if classes.is_dir() else []
     if len(names) < 2:
         raise UserError(
@@ -121,7 +121,7 @@ def _validated(content: Mapping[str, Any], what: str) -> Definition:
 def _refuse_outside(definition: Definition, root: Path, path: Path) -> None:
     """Check that no link leads the data out of the file's folder; the names were checked already."""
     found = TaskFiles(root).paths(data_ref(definition.data))
-    with readable(root):
+    with reading(root):
         home = root.resolve()
         images = [image for entry in found if entry.is_dir() for image in image_files(entry)]
         outside = [file for file in (*found, *images) if not file.resolve().is_relative_to(home)]

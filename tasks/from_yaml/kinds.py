@@ -12,7 +12,7 @@ from parbench.tasks.base import Task
 from parbench.tasks.data.source import DataRef, HubDataset, Source
 from parbench.tasks.from_yaml import schema
 from parbench.tasks.kinds.image_classification import ImageClassification
-from parbench.tasks.kinds.local_files import OfTaskFiles
+from parbench.tasks.kinds.local_files import LocalFilesTask
 from parbench.tasks.kinds.multiple_choice import MultipleChoice
 from parbench.tasks.kinds.text_classification import TextClassification
 from parbench.tasks.kinds.text_generation import Template, TextGeneration, check_columns
@@ -26,7 +26,7 @@ _LARGEST = 3.4028234663852886e38
 
 
 @dataclass(frozen=True, kw_only=True)
-class FromFile(OfTaskFiles):
+class FromFile(LocalFilesTask):
     """What a task of a file has beside what its kind has."""
 
     own_source: Source | None = None

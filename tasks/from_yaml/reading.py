@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from parbench.bench.util.errors import UserError
-from parbench.bench.util.file_errors import readable
+from parbench.bench.util.file_errors import reading
 from parbench.bench.util.yaml import UniqueKeysLoader, read_yaml
 
 # No description of a task is longer; what is, is something else.
@@ -32,7 +32,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     Raises:
         UserError: there is no such file, or it holds anything else.
     """
-    with readable(path):
+    with reading(path):
         if not path.is_file():
             raise UserError(f'there is no task file "{path}"')
     try:

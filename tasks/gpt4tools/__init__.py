@@ -25,7 +25,7 @@ from parbench.tasks.base import Evaluation
 from parbench.tasks.data.source import DataRef, Source
 from parbench.tasks.gpt4tools.metrics import Scores, check_wanted, scores
 from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
-from parbench.tasks.kinds.local_files import OfTaskFiles
+from parbench.tasks.kinds.local_files import LocalFilesTask
 from parbench.tasks.kinds.text_generation import check_columns, check_room, generated
 from parbench.tasks.metrics.subsets import over_subsets
 from parbench.tasks.options import TaskOptions
@@ -59,7 +59,7 @@ class ToolOptions(TaskOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gpt4Tools(OfTaskFiles, LanguageModelTask):
+class Gpt4Tools(LocalFilesTask, LanguageModelTask):
     """One reported split of GPT4Tools; ``average`` is the mean of the five official scores, as LoRA-Gen reports it."""
 
     name: str

@@ -8,7 +8,7 @@ from parbench.tasks.data.folder import FolderSource
 from parbench.tasks.data.source import Source
 
 
-class OfTaskFiles(Task):
+class LocalFilesTask(Task):
     """A task whose files have names of its own: whatever folder it is given, it reads it as `TaskFiles`."""
 
     def missing(self, source: Source) -> str | None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 IDS, MASK = "system_prompt_ids", "system_prompt_mask"
 
 
-class Specialisable(Protocol):
+class PromptConditioned(Protocol):
     """A model that one system prompt can be given for all that is asked."""
 
     @property
@@ -38,7 +38,7 @@ class Specialisable(Protocol):
         """Return the context; ``name`` is what the model remembers the prompt by, if at all."""
 
 
-def told_apart(task: Task) -> LanguageModelTask:
+def split_system_prompt(task: Task) -> LanguageModelTask:
     """Return a task with its system prompt apart.
 
     Raises:
@@ -92,7 +92,7 @@ class SystemPrompts:
         import numpy as np
         import pandas as pd
 
-        model = cast(Specialisable, predictor.model)
+        model = cast(PromptConditioned, predictor.model)
         groups = self._groups(examples)
         frames = []
         for text, (name, places) in groups.items():

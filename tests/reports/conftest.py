@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from parbench.bench.record.run_record import Cost, Json, ParameterLedger, Provenance, RunRecord, RunSpec, Status
+from parbench.bench.record.run_record import Cost, Json, ParameterCounts, Provenance, RunRecord, RunSpec, Status
 from parbench.bench.store.layout import PREDICTIONS
 from parbench.bench.store.store import Store
 from parbench.tasks import TASKS
@@ -37,7 +37,7 @@ SPEC = RunSpec(
     task_code="task-1",
     harness_code="harness-1",
 )
-LEDGER = ParameterLedger(
+LEDGER = ParameterCounts(
     reported=294_912,
     trainable=294_912,
     optimised=294_912,
@@ -103,7 +103,7 @@ class Planter:
     """Puts records into a store the way a run does."""
 
     store: Store
-    ledger: ParameterLedger = LEDGER
+    ledger: ParameterCounts = LEDGER
     cost: Cost = COST
     provenance: Provenance = PROVENANCE
 
@@ -113,7 +113,7 @@ class Planter:
         metric: str = "matthews_correlation",
         status: Status = Status.OK,
         reason: str | None = None,
-        ledger: ParameterLedger | None = LEDGER,
+        ledger: ParameterCounts | None = LEDGER,
         cost: Cost | None = COST,
         provenance: Provenance = PROVENANCE,
         selection_metrics: dict[str, float] | None = None,

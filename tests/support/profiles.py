@@ -5,27 +5,27 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from parbench.bench.profile.machine_load import Surroundings
-from parbench.bench.profile.measurement import STEP, PhaseMemory, Visit
+from parbench.bench.profile.machine_load import MachineLoad
+from parbench.bench.profile.measurement import STEP, Measurement, PhaseMemory
 from parbench.bench.profile.result import Profile
-from parbench.bench.profile.workload import FROZEN_FLOOR, Effort, Order, Subject, Workload
-from parbench.bench.record.run_record import ParameterLedger, Status
+from parbench.bench.profile.workload import FROZEN_FLOOR, Candidate, MeasurementJob, Repetitions, Workload
+from parbench.bench.record.run_record import ParameterCounts, Status
 
 MIB = 2**20
 # What LoRA has in the planted records.
 SIZE = 294_912
 
 
-def subject(method: str, setting: dict[str, Any] | None = None, name: str | None = None) -> Subject:
+def subject(method: str, setting: dict[str, Any] | None = None, name: str | None = None) -> Candidate:
     setting = {"rank": 8, "learning_rate": 0.5} if setting is None else setting
-    return Subject(name or method, name or method, setting, f"rank={setting['rank']}", method=method)
+    return Candidate(name or method, name or method, setting, f"rank={setting['rank']}", method=method)
 
 
 LORA = subject("lora")
 
 
 def profile_of(
-    *subjects: Subject,
+    *subjects: Candidate,
     model: str = "roberta-base",
     batches: tuple[int, ...] = (32,),
     busy: float = 0.0,
@@ -42,14 +42,14 @@ def profile_of(
     for batch in batches:
         for number in range(3):
             for place, one in enumerate(every):
-                order = Order(one, replace(work, batch_size=batch), Effort(), round=number)
+                order = MeasurementJob(one, replace(work, batch_size=batch), Repetitions(), round=number)
                 if one.name in failed:
-                    visits.append(Visit(order, Status.OUT_OF_MEMORY, "it is too large"))
+                    visits.append(Measurement(order, Status.OUT_OF_MEMORY, "it is too large"))
                     continue
                 late = 2 if number == 1 and place > 1 else 1
-                counted = ParameterLedger((sizes or {}).get(one.name, SIZE), 0, 0, 0, 0, 0, 0)
+                counted = ParameterCounts((sizes or {}).get(one.name, SIZE), 0, 0, 0, 0, 0, 0)
                 visits.append(
-                    Visit(
+                    Measurement(
                         order,
                         seconds={STEP: [batch * 0.01 * max(place, 1) * late]},
                         memory={STEP: PhaseMemory((100 * max(place, 1) + 10 * number) * MIB)},
@@ -60,7 +60,7 @@ def profile_of(
     return Profile(
         base_model=model,
         workload=work,
-        effort=Effort(),
+        effort=Repetitions(),
         tokens=128,
         subjects=every,
         batches=batches,
@@ -72,5 +72,5 @@ def profile_of(
         git_commit=None,
         git_dirty=None,
         visits=visits,
-        surroundings=[Surroundings(busy, (busy, busy, busy))],
+        surroundings=[MachineLoad(busy, (busy, busy, busy))],
     )

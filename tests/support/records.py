@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from parbench.bench.record.run_record import Cost, ParameterLedger, Provenance, RunRecord, RunSpec, Status
+from parbench.bench.record.run_record import Cost, ParameterCounts, Provenance, RunRecord, RunSpec, Status
 
 SPEC = RunSpec(
     suite="mini",
@@ -34,7 +34,7 @@ RECORD = RunRecord(
     metrics={"accuracy": 0.8125},
     selection_metrics={"accuracy": 0.75},
     examples={"train": 100, "selection": 20, "reported": 32},
-    ledger=ParameterLedger(73728, 73728, 73728, stored_bytes=298216, head=770, frozen=0, frozen_stored=0),
+    ledger=ParameterCounts(73728, 73728, 73728, stored_bytes=298216, head=770, frozen=0, frozen_stored=0),
     cost=Cost(0.5, 12.25, 100, 1.5, 1 << 30, None),
     provenance=Provenance(
         started="2026-01-01T00:00:00+00:00",

@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from parbench.bench.plan.planner import Overrides, make_plan
 from parbench.bench.plan.suite import load_suite
 from parbench.bench.record.failures import TransientError
-from parbench.bench.run.execute_run import Watch, perform
+from parbench.bench.run.execute_run import RunHooks, execute_run
 from parbench.bench.run.inputs import Inputs
 from parbench.bench.train.protocol import Purpose
 from parbench.bench.util.errors import UserError
@@ -95,7 +95,7 @@ def planned(store, root, model):
 
 
 def do(run, store, watch=None):
-    return perform(run, store, Inputs(), CPU, watch or Watch())
+    return execute_run(run, store, Inputs(), CPU, watch or RunHooks())
 
 
 def rows_of(record, store):
@@ -237,7 +237,7 @@ def test_when_the_judge_dies_half_way_only_the_rest_is_asked_again(planned, stor
 
 def test_a_dead_judge_may_be_tried_again_from_the_last_checkpoint(planned, store, impatient):
     steps = []
-    watch = Watch(on_step=lambda done, total, loss: steps.append(done), may_retry=True)
+    watch = RunHooks(on_step=lambda done, total, loss: steps.append(done), may_retry=True)
     alive = threading.Event()
 
     with endpoint(lambda request, number: rated(request, number) if alive.is_set() else failing(503)) as stub:

@@ -1,6 +1,6 @@
 import pytest
 
-from parbench.bench.budget.measured import Measured, Workload, in_fresh_process, match, read_limit
+from parbench.bench.budget.measured import Measured, Workload, fit_measured, in_fresh_process, read_limit
 from parbench.bench.util.errors import UserError
 from parbench.methods import find_method
 
@@ -11,7 +11,7 @@ def costing(seconds_of, bytes_of=lambda size: 0):
 
 
 def test_the_largest_size_within_the_limit_of_those_tried():
-    found = match(find_method("lora"), 0.5, "step-time", costing(lambda r: 0.1 + 0.05 * r))
+    found = fit_measured(find_method("lora"), 0.5, "step-time", costing(lambda r: 0.1 + 0.05 * r))
     assert (found.size, found.setting.r, found.within) == ("r=8", 8, True)
     assert found.reached == pytest.approx(0.5)
     # Two tries over the limit end the search: one may be noise.
@@ -19,22 +19,22 @@ def test_the_largest_size_within_the_limit_of_those_tried():
 
 
 def test_a_single_try_over_the_limit_is_taken_for_noise():
-    found = match(find_method("lora"), 0.5, "step-time", costing(lambda r: 9.0 if r == 4 else 0.01 * r))
+    found = fit_measured(find_method("lora"), 0.5, "step-time", costing(lambda r: 9.0 if r == 4 else 0.01 * r))
     assert found.setting.r == 32
 
 
 def test_nothing_within_the_limit_is_said():
-    found = match(find_method("lora"), 0.01, "step-time", costing(lambda r: 1.0))
+    found = fit_measured(find_method("lora"), 0.01, "step-time", costing(lambda r: 1.0))
     assert (found.within, found.reached, found.setting.r) == (False, 1.0, 1)
 
 
 def test_memory_is_its_own_currency():
-    found = match(find_method("lora"), 3 * 2**20, "memory", costing(lambda r: 99.0, lambda r: r * 2**20))
+    found = fit_measured(find_method("lora"), 3 * 2**20, "memory", costing(lambda r: 99.0, lambda r: r * 2**20))
     assert found.setting.r == 2
 
 
 def test_a_method_of_fixed_size_is_measured_once():
-    found = match(find_method("linear_probe"), 1.0, "step-time", costing(lambda r: 0.5))
+    found = fit_measured(find_method("linear_probe"), 1.0, "step-time", costing(lambda r: 0.5))
     assert (found.size, found.reached, len(found.tried)) == ("", 0.5, 1)
 
 

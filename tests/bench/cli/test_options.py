@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from parbench.bench.cli.available_model import find_reachable
+from parbench.bench.cli.available_model import find_available_model
 from parbench.bench.cli.console import counted
 from parbench.bench.cli.dry_run import differences
 from parbench.bench.cli.execution import Cluster, Engine, Execution
@@ -94,10 +94,10 @@ def test_a_hub_that_cannot_be_reached_is_said_at_once(bench, monkeypatch, comman
 
 def test_a_shape_that_is_known_needs_no_hub(monkeypatch):
     unreachable(monkeypatch)
-    assert find_reachable("roberta-base", weights=False).name == "roberta-base"
+    assert find_available_model("roberta-base", weights=False).name == "roberta-base"
     with pytest.raises(UserError, match="the hub cannot be reached"):
-        find_reachable("roberta-base", weights=True)
-    assert find_reachable("bert-tiny", weights=True).name == "bert-tiny"
+        find_available_model("roberta-base", weights=True)
+    assert find_available_model("bert-tiny", weights=True).name == "bert-tiny"
 
 
 def test_a_profile_that_could_not_be_written_is_not_measured(bench, tiny_model, tmp_path):

@@ -11,15 +11,15 @@ import torch
 
 from parbench.bench.execute import local, worker
 from parbench.bench.execute.local import LocalExecutor
-from parbench.bench.execute.memory_history import Peaks
+from parbench.bench.execute.memory_history import PeakMemoryHistory
 from parbench.bench.execute.progress import SilentProgress
 from parbench.bench.execute.worker import Worker
 from parbench.bench.plan.overrides import Overrides
 from parbench.bench.plan.planner import make_plan
 from parbench.bench.plan.suite import load_suite
 from parbench.bench.record.run_record import RunRecord, Status, digest, from_json, to_json
-from parbench.bench.run.execute_run import CrowdedError, Watch, perform
-from parbench.bench.run.inputs import Inputs
+from parbench.bench.run.execute_run import RunHooks, SharedDeviceOutOfMemoryError, execute_run
+from parbench.bench.run.inputs import DataCache
 from parbench.bench.store.log import LOG, read_log, run_log
 from parbench.reports.caveats import warnings
 from parbench.reports.frame import read_frame
@@ -59,7 +59,7 @@ def test_a_run_says_that_it_was_not_alone(planned, store):
 def perform_logged(run, store, shares):
     cpu = torch.device("cpu")
     with run_log(store.workspace(run.spec.run_id), run.spec, cpu):
-        return perform(run, store, Inputs(), cpu, Watch(shares=lambda: shares))
+        return execute_run(run, store, DataCache(), cpu, RunHooks(shares=lambda: shares))
 
 
 @pytest.mark.parametrize(
@@ -76,10 +76,10 @@ def test_out_of_memory_is_a_record_only_of_a_run_that_was_alone(planned, store, 
     def on_step(done, total, loss):
         raise error
 
-    with pytest.raises(CrowdedError, match=re.escape(str(error))):
-        perform(planned, store, Inputs(), torch.device("cpu"), Watch(on_step, shares=lambda: True))
+    with pytest.raises(SharedDeviceOutOfMemoryError, match=re.escape(str(error))):
+        execute_run(planned, store, DataCache(), torch.device("cpu"), RunHooks(on_step, shares=lambda: True))
     assert list(store.scan()) == []
-    record = perform(planned, store, Inputs(), torch.device("cpu"), Watch(on_step))
+    record = execute_run(planned, store, DataCache(), torch.device("cpu"), RunHooks(on_step))
     assert record.status in (Status.OUT_OF_MEMORY, Status.ERROR)
     assert record.reason.endswith(str(error))
 
@@ -88,7 +88,7 @@ def test_another_failure_beside_others_is_the_runs_own(planned, store):
     def on_step(done, total, loss):
         raise RuntimeError("a fault")
 
-    record = perform(planned, store, Inputs(), torch.device("cpu"), Watch(on_step, shares=lambda: True))
+    record = execute_run(planned, store, DataCache(), torch.device("cpu"), RunHooks(on_step, shares=lambda: True))
     assert (record.status, record.reason) == (Status.ERROR, "RuntimeError: a fault")
 
 
@@ -113,7 +113,7 @@ def test_a_worker_hears_that_it_is_joined_and_that_it_is_to_stop(monkeypatch):
 def test_the_mark_gets_into_the_records_of_real_processes(planned, store, monkeypatch):
     monkeypatch.setattr(local, "_device_memory", lambda name: 16 * GIB)
     monkeypatch.setattr(local, "_accelerator", lambda name: "Made-up")
-    monkeypatch.setattr(Peaks, "of", lambda peaks, spec: GIB)
+    monkeypatch.setattr(PeakMemoryHistory, "of", lambda peaks, spec: GIB)
     runs = [replace(planned, spec=replace(planned.spec, seed=seed)) for seed in (1, 2)]
     records = list(LocalExecutor(("cpu", "cpu"), threads=1).execute(runs, store, SilentProgress()))
     # The first was alone when it began.

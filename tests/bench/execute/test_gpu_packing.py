@@ -17,11 +17,11 @@ from parbench.bench.execute import local
 from parbench.bench.execute.executor import Limits
 from parbench.bench.execute.gpu_packing import MARGIN, SLACK, Packing, needed
 from parbench.bench.execute.local import LocalExecutor
-from parbench.bench.execute.memory_history import Peaks
+from parbench.bench.execute.memory_history import PeakMemoryHistory
 from parbench.bench.execute.progress import LineProgress, SilentProgress
 from parbench.bench.execute.queue import Queue
-from parbench.bench.execute.worker import News, Worker
-from parbench.bench.plan.data_location import Origin
+from parbench.bench.execute.worker import Worker, WorkerMessage
+from parbench.bench.plan.data_location import AskedNames
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.run_record import Status
 from parbench.bench.store.store import Store
@@ -126,7 +126,7 @@ def test_a_peak_is_the_largest_of_runs_that_cost_alike_on_the_same_kind_of_devic
     kept(store, measured(5 * GIB, seed=2, protocol="paper:best_epoch"))
     kept(store, measured(50 * GIB, seed=3, accelerator="Another (16 GiB)"))
     kept(store, with_spec(seed=4))  # of a CPU, or from before this was measured
-    peaks = Peaks(store, {NAME})
+    peaks = PeakMemoryHistory(store, {NAME})
     assert peaks.of(with_spec(seed=9).spec) == 5 * GIB
     larger = with_spec(setting={**RECORD.spec.setting, "r": 64})
     assert peaks.of(larger.spec) is None
@@ -135,7 +135,7 @@ def test_a_peak_is_the_largest_of_runs_that_cost_alike_on_the_same_kind_of_devic
     assert peaks.of(replace(larger.spec, setting={**larger.spec.setting, "learning_rate": 1.0})) == 9 * GIB
 
 
-ORIGIN = Origin("lora", "glue/sst2", "minilm-l6", None, True, "lock.json")
+ORIGIN = AskedNames("lora", "glue/sst2", "minilm-l6", None, True, "lock.json")
 
 
 class FakeProcess(threading.Thread):
@@ -151,7 +151,7 @@ class FakeProcess(threading.Thread):
     def run(self):
         try:
             word = self.devices.work(self.order, self.line)
-            self.line.send(News(word, text="no room" if word == "crowded" else ""))
+            self.line.send(WorkerMessage(word, text="no room" if word == "crowded" else ""))
         finally:
             self._end.close()
             self.line.close()
@@ -213,7 +213,7 @@ class FakeDevices:
 @pytest.fixture
 def devices(store, monkeypatch):
     """Accelerators of 16 GiB."""
-    # Claims are of living processes.
+    # Leases are of living processes.
     sleeper = subprocess.Popen(["sleep", "600"], start_new_session=True)
     made = FakeDevices(store, 16 * GIB, sleeper.pid)
     monkeypatch.setattr(local, "start", made.start)
@@ -297,11 +297,11 @@ def test_a_run_that_has_no_place_keeps_its_turn(store):
     assert queue.take(lambda run: False) is None
     assert queue.take(lambda run: run.spec.setting["r"] == 2) == runs[1]
     assert [queue.take(), queue.take(), queue.take()] == [runs[0], runs[2], None]
-    queue.put_back(runs[0])
+    queue.requeue(runs[0])
     assert queue.take() == runs[0]
     # The user has asked to stop: what is put back now is not begun again.
     queue.give_up()
-    queue.put_back(runs[0])
+    queue.requeue(runs[0])
     assert not queue
     assert queue.take() is None
     queue.claims.release_all()
@@ -336,13 +336,13 @@ def test_a_worker_that_is_dead_before_its_claim_names_it_is_a_run_like_any_other
 def test_what_was_put_back_and_is_then_done_elsewhere_has_ended_for_the_user_too(store, devices, monkeypatch):
     (run,) = plan([2], seeds=1)
     devices.misses[run.spec.run_id] = 1
-    put_back = Queue.put_back
+    requeue = Queue.requeue
 
     def overtaken(queue, run):
-        put_back(queue, run)
+        requeue(queue, run)
         kept(store, measured(GIB, **asdict(run.spec)))
 
-    monkeypatch.setattr(Queue, "put_back", overtaken)
+    monkeypatch.setattr(Queue, "requeue", overtaken)
     said = io.StringIO()
     executor = LocalExecutor(("cuda:0",), shared=True)
     (record,) = executor.work_off(Queue([run], store), store, LineProgress(Console(file=said), 1))

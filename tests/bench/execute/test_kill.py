@@ -12,9 +12,9 @@ from contextlib import suppress
 import pytest
 
 from parbench.bench.record.run_record import RunRecord, Status
-from parbench.bench.store.garbage import find_waste, remove
+from parbench.bench.store.garbage import find_garbage, remove
 from parbench.bench.store.layout import RECORD
-from parbench.bench.store.leases import Claims
+from parbench.bench.store.leases import Leases
 from parbench.bench.store.log import LOG, read_log
 from parbench.bench.store.store import Store
 from tests.support.paths import ROOT, SOURCE
@@ -61,7 +61,7 @@ def workers(store):
 
     Only those that live: a claim whose processes were killed before names numbers that may be somebody else's now.
     """
-    claims = Claims(store).living().values()
+    claims = Leases(store).living().values()
     return [process.pid for claim in claims for process in claim.processes[1:] if process.lives()]
 
 
@@ -128,8 +128,8 @@ def test_nothing_is_lost_doubled_or_wrong(begin, tmp_path):
         for path in store.glob(f"aside/*/{RECORD}"):
             assert json.loads(path.read_text())["status"] != "ok", path
         # Of a command that was killed between a record and the end of its claim, the claim stays, until `bench gc`.
-        assert not Claims(store).living()
-        for waste in list(find_waste(Store(store), unfinished=False)):
+        assert not Leases(store).living()
+        for waste in list(find_garbage(Store(store), unfinished=False)):
             assert remove(waste, Store(store))
         assert not list((store / "claims").glob("*.json"))
         assert outcomes(store) == expected, f"store {number} after gc"

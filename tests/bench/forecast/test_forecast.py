@@ -15,7 +15,7 @@ from parbench.bench.forecast.forecast import forecast
 from parbench.bench.plan.overrides import Overrides
 from parbench.bench.plan.planner import make_plan
 from parbench.bench.plan.suite import load_suite
-from parbench.bench.record.cost_key import likeness
+from parbench.bench.record.cost_key import cost_key
 from parbench.bench.run.memory import overhead_share
 from parbench.bench.store.store import Store
 from parbench.bench.util.errors import UserError
@@ -91,7 +91,7 @@ def test_runs_that_differ_in_seed_length_and_rate_alone_cost_alike(planned):
         planned(train_fractions=(0.5,)),
     )
     for (other,) in same:
-        assert likeness(other.spec) == likeness(one.spec)
+        assert cost_key(other.spec) == cost_key(one.spec)
     others = (
         planned("train.batch_size=3"),
         planned("lora.r=2"),
@@ -100,13 +100,13 @@ def test_runs_that_differ_in_seed_length_and_rate_alone_cost_alike(planned):
         planned(limit=40),
     )
     for (other,) in others:
-        assert likeness(other.spec) != likeness(one.spec)
+        assert cost_key(other.spec) != cost_key(one.spec)
 
 
 def test_a_shortened_run_is_the_same_but_for_its_length(planned):
     (run,) = planned("train.epochs=3", "train.select_epoch=true", "train.patience=1")
     short = shortened(run)
-    assert likeness(short.spec) == likeness(run.spec)
+    assert cost_key(short.spec) == cost_key(run.spec)
     assert (short.training.max_steps, short.training.epochs, short.training.select_epoch) == (STEPS, None, False)
     assert short.spec.evaluation_limit == run.training.evaluation_batch_size
     assert short.spec.run_id != run.spec.run_id

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import pytest
 
 from parbench.bench.profile.measurement import STEP
-from parbench.bench.profile.process import Sampler, measure_apart
+from parbench.bench.profile.process import Sampler, measure_in_subprocess
 from parbench.bench.profile.result import read_profile
-from parbench.bench.profile.workload import Effort, Order, Subject, Workload
+from parbench.bench.profile.workload import Candidate, MeasurementJob, Repetitions, Workload
 from parbench.bench.record.run_record import Status
 from parbench.methods import find_method
 from parbench.reports.profile.summary import rows_of
@@ -25,8 +25,8 @@ PROFILE = "import typer; from parbench.bench.cli.profile import profile; typer.r
 
 def order_for(model, **changes):
     method = find_method("lora").method
-    subject = Subject.of("lora", method, method.setting_type())
-    return Order(subject, Workload(str(model), 2, 16, "cpu"), Effort(steps=2, warm_up=1), **changes)
+    subject = Candidate.of("lora", method, method.setting_type())
+    return MeasurementJob(subject, Workload(str(model), 2, 16, "cpu"), Repetitions(steps=2, warm_up=1), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -102,13 +102,13 @@ def test_results_do_not_depend_on_the_order_of_the_methods(planted, profiled):
 
 
 def test_a_visit_beyond_its_limit_ends_as_out_of_memory(tiny_model):
-    visit = measure_apart(order_for(tiny_model, limit_bytes=1 << 20))
+    visit = measure_in_subprocess(order_for(tiny_model, limit_bytes=1 << 20))
     assert visit.status is Status.OUT_OF_MEMORY
     assert visit.reason.endswith("GiB, more than the 0.00 allowed")
 
 
 def test_a_visit_is_watched_from_outside(tiny_model):
-    visit = measure_apart(order_for(tiny_model))
+    visit = measure_in_subprocess(order_for(tiny_model))
     assert visit.status is Status.OK, visit.reason
     assert visit.hardware["device"] == "cpu"
     assert visit.peak_process >= max(memory.process for memory in visit.memory.values()) - (8 << 20)
@@ -119,7 +119,7 @@ def test_a_visit_is_watched_from_outside(tiny_model):
 def test_a_fault_of_one_visit_is_a_reason(tiny_model):
     order = order_for(tiny_model)
     broken = replace(order, subject=replace(order.subject, setting={"target_modules": ["nothing"]}))
-    visit = measure_apart(broken)
+    visit = measure_in_subprocess(broken)
     assert visit.status is Status.ERROR
     assert "No modules were targeted" in visit.reason
 
@@ -127,9 +127,9 @@ def test_a_fault_of_one_visit_is_a_reason(tiny_model):
 _ALONE = """
 import json, sys
 import torch
-from parbench.bench.profile.measure import do_visit
-from parbench.bench.profile.workload import Order
-visit = do_visit(Order.of_json(json.load(sys.stdin)), torch.device("cpu"))
+from parbench.bench.profile.measure import measure
+from parbench.bench.profile.workload import MeasurementJob
+visit = measure(MeasurementJob.of_json(json.load(sys.stdin)), torch.device("cpu"))
 assert visit.status == "ok", visit.reason
 print(json.dumps({phase: sum(visit.seconds[phase]) for phase in ("step", "step_processor")}))
 """
@@ -166,7 +166,7 @@ def test_time_and_memory_agree_with_what_is_seen_from_outside(tiny_model):
     work = Workload(str(tiny_model), 16, 32, "cpu")
 
     def seen(steps):
-        effort = Effort(steps, 3, parts=("training",))
+        effort = Repetitions(steps, 3, parts=("training",))
         return watch(replace(order_for(tiny_model), workload=work, effort=effort, counts=False))
 
     few, many = seen(50), seen(650)
@@ -180,7 +180,7 @@ def test_time_and_memory_agree_with_what_is_seen_from_outside(tiny_model):
 
 
 def test_a_profile_s_mistakes_are_sentences(bench_profile):
-    for arguments, complaint in (
+    for arguments, warning in (
         (["--batch", "0"], "--batch is 0; give a number of at least 1"),
         (["--batches", "2,x"], '"--batches 2,x" are not whole numbers'),
         (["--batches", "0,2"], "has a 0"),
@@ -192,7 +192,7 @@ def test_a_profile_s_mistakes_are_sentences(bench_profile):
         (["--methods", "lorra"], 'did you mean "lora"?'),
         (["--memory-limit", "much"], "is not a size"),
     ):
-        assert complaint in bench_profile(*arguments)
+        assert warning in bench_profile(*arguments)
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from parbench.bench.profile.clock import Clock, Recorder
 from parbench.bench.profile.energy import Meter, other_processes
 from parbench.bench.profile.flops import breakdown, count_flops, saved_tensors
 from parbench.bench.profile.inputs import checksum, make_batches
-from parbench.bench.profile.machine_load import Surroundings
-from parbench.bench.profile.measure import _cause, do_visit
+from parbench.bench.profile.machine_load import MachineLoad
+from parbench.bench.profile.measure import _cause, measure
 from parbench.bench.profile.measurement import (
     BACKWARD,
     DECODE,
@@ -33,10 +33,10 @@ from parbench.bench.profile.measurement import (
 from parbench.bench.profile.process import Sampler
 from parbench.bench.profile.workload import (
     FROZEN_FLOOR,
-    Effort,
+    Candidate,
     Kind,
-    Order,
-    Subject,
+    MeasurementJob,
+    Repetitions,
     Workload,
     check_length,
     kind_of,
@@ -82,8 +82,10 @@ def folders(tmp_path_factory):
 def order_for(model, expression="lora", **changes):
     choice = find_method(expression) if expression else None
     setting = choice.method.setting_type(**choice.values) if choice else None
-    subject = Subject.of(expression, choice.method, setting) if choice else FROZEN_FLOOR
-    return Order(subject, Workload(str(model), 3, 16, "cpu"), Effort(steps=2, warm_up=1, new_tokens=4), **changes)
+    subject = Candidate.of(expression, choice.method, setting) if choice else FROZEN_FLOOR
+    return MeasurementJob(
+        subject, Workload(str(model), 3, 16, "cpu"), Repetitions(steps=2, warm_up=1, new_tokens=4), **changes
+    )
 
 
 class TestInputs:
@@ -172,7 +174,7 @@ class TestCounts:
 
 class TestVisits:
     def test_every_phase_of_a_language_model(self, folders):
-        visit = do_visit(order_for(folders / "gpt2"), CPU)
+        visit = measure(order_for(folders / "gpt2"), CPU)
         assert (visit.status, visit.reason, visit.notes) == (Status.OK, None, [])
         assert {FORWARD, BACKWARD, OPTIMISER, STEP, INFERENCE, PREFILL, DECODE, MERGE, MERGED} <= visit.seconds.keys()
         assert len(visit.seconds[STEP]) == 2
@@ -185,7 +187,7 @@ class TestVisits:
         assert visit.flops[STEP] == visit.flops[FORWARD] + visit.flops[BACKWARD]
 
     def test_the_frozen_floor_trains_nothing_and_sends_gradients_back(self, folders):
-        floor = do_visit(order_for(folders / "gpt2", None), CPU)
+        floor = measure(order_for(folders / "gpt2", None), CPU)
         assert floor.status is Status.OK
         assert floor.ledger is None
         assert (floor.breakdown.adapter, floor.breakdown.gradients, floor.breakdown.optimiser) == (0, 0, 0)
@@ -193,21 +195,21 @@ class TestVisits:
         assert floor.flops[FORWARD] <= floor.flops[BACKWARD] <= 1.3 * floor.flops[FORWARD]
 
     def test_full_fine_tuning_is_twice_as_much_backward_as_forward(self, folders):
-        full = do_visit(order_for(folders / "llama", "full"), CPU)
+        full = measure(order_for(folders / "llama", "full"), CPU)
         assert full.flops[BACKWARD] == pytest.approx(2 * full.flops[FORWARD], rel=0.1)
         assert full.breakdown.gradients == full.breakdown.adapter + full.breakdown.head
         assert "cannot be merged" in full.notes
 
     @pytest.mark.parametrize("method", ["bitfit", "lora"])
     def test_images(self, folders, method):
-        visit = do_visit(order_for(folders / "vit", method), CPU)
+        visit = measure(order_for(folders / "vit", method), CPU)
         assert visit.status is Status.OK, visit.reason
         assert PREFILL not in visit.seconds
 
     def test_half_the_bytes_in_bfloat16(self, folders):
         order = order_for(folders / "llama")
         half = replace(order, workload=replace(order.workload, dtype="bfloat16"))
-        whole, halved = (do_visit(one, CPU).breakdown for one in (order, half))
+        whole, halved = (measure(one, CPU).breakdown for one in (order, half))
         assert halved.weights == pytest.approx(whole.weights / 2, rel=0.01)
         # peft keeps adapters in float32.
         assert halved.adapter == whole.adapter
@@ -217,16 +219,16 @@ class TestVisits:
         early = replace(order, workload=replace(order.workload, at=0.05))
         late = replace(order, workload=replace(order.workload, at=0.5))
         # Step 50 of 1000 trains the two coordinates of each location, step 500 its coefficient.
-        trained = [do_visit(one, CPU).breakdown.gradients for one in (early, late)]
+        trained = [measure(one, CPU).breakdown.gradients for one in (early, late)]
         assert trained[0] > trained[1]
 
     def test_a_trace_is_written(self, tiny_model, tmp_path):
-        do_visit(order_for(tiny_model, trace=str(tmp_path / "trace.json")), CPU)
+        measure(order_for(tiny_model, trace=str(tmp_path / "trace.json")), CPU)
         assert "traceEvents" in (tmp_path / "trace.json").read_text()
 
     def test_what_cannot_be_is_a_reason(self, tiny_model):
         order = order_for(tiny_model)
-        visit = do_visit(replace(order, subject=replace(order.subject, setting={"target_modules": ["nothing"]})), CPU)
+        visit = measure(replace(order, subject=replace(order.subject, setting={"target_modules": ["nothing"]})), CPU)
         assert visit.status is Status.ERROR
         assert visit.reason
 
@@ -234,7 +236,7 @@ class TestVisits:
         import json
 
         order = order_for(tiny_model, limit_bytes=5)
-        again = Order.of_json(json.loads(json.dumps(order.as_json())))
+        again = MeasurementJob.of_json(json.loads(json.dumps(order.as_json())))
         assert replace(again, effort=order.effort) == order
         assert list(again.effort.parts) == list(order.effort.parts)
 
@@ -361,20 +363,20 @@ def test_what_energy_lacks_is_a_sentence(monkeypatch):
 
 
 def test_who_disturbs_is_named(monkeypatch):
-    assert Surroundings(0.02, (0.1, 0.1, 0.1)).complaint == ""
-    assert "57% of its" in Surroundings(0.57, (3.0, 0.1, 0.1)).complaint
-    assert "(12, 77)" in Surroundings(0.0, (0.0, 0.0, 0.0), (12, 77)).complaint
+    assert MachineLoad(0.02, (0.1, 0.1, 0.1)).warning == ""
+    assert "57% of its" in MachineLoad(0.57, (3.0, 0.1, 0.1)).warning
+    assert "(12, 77)" in MachineLoad(0.0, (0.0, 0.0, 0.0), (12, 77)).warning
     monkeypatch.setattr(surroundings, "other_processes", lambda device: [77])
     monkeypatch.setattr(surroundings, "LOOK_SECONDS", 0.01)
-    assert surroundings.look_around(torch.device("cuda")).others == (77,)
-    assert surroundings.look_around(CPU).others is None
+    assert surroundings.sample_machine_load(torch.device("cuda")).others == (77,)
+    assert surroundings.sample_machine_load(CPU).others is None
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu(folders):
     order = order_for(folders / "llama")
-    visit = do_visit(replace(order, workload=replace(order.workload, device="cuda")), torch.device("cuda"))
+    visit = measure(replace(order, workload=replace(order.workload, device="cuda")), torch.device("cuda"))
     assert visit.status is Status.OK, visit.reason
     peaks = {span.phase: span.allocated for span in visit.spans}
     assert peaks[BACKWARD] >= visit.breakdown.weights + visit.breakdown.adapter

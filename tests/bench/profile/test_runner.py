@@ -5,19 +5,19 @@ from dataclasses import replace
 import pytest
 
 from parbench.bench.profile import runner as session
-from parbench.bench.profile.machine_load import Surroundings
-from parbench.bench.profile.measurement import BACKWARD, FORWARD, INFERENCE, OPTIMISER, STEP, PhaseMemory, Visit
+from parbench.bench.profile.machine_load import MachineLoad
+from parbench.bench.profile.measurement import BACKWARD, FORWARD, INFERENCE, OPTIMISER, STEP, Measurement, PhaseMemory
 from parbench.bench.profile.result import read_profile
 from parbench.bench.profile.runner import Request, in_turn, largest_batch, run_profile
-from parbench.bench.profile.workload import FROZEN_FLOOR, Effort, Subject, Workload
-from parbench.bench.record.run_record import ParameterLedger, Status
+from parbench.bench.profile.workload import FROZEN_FLOOR, Candidate, Repetitions, Workload
+from parbench.bench.record.run_record import ParameterCounts, Status
 from parbench.bench.util.errors import UserError
 from parbench.reports.profile.curves import write_curves
 from parbench.reports.profile.summary import costs_of, rows_of, timing
 from parbench.reports.profile.tables import noise, remarks, sheets, write_profile
 
-LORA, SLOW, HEAVY = (Subject(name, name, {"r": 8}, "r=8", method=name) for name in ("lora", "slow", "heavy"))
-IDLE = Surroundings(0.01, (0.1, 0.1, 0.1))
+LORA, SLOW, HEAVY = (Candidate(name, name, {"r": 8}, "r=8", method=name) for name in ("lora", "slow", "heavy"))
+IDLE = MachineLoad(0.01, (0.1, 0.1, 0.1))
 FACTOR = {"frozen floor": 0.8, "lora": 1.0, "slow": 3.0, "heavy": 1.0}
 
 
@@ -25,24 +25,24 @@ FACTOR = {"frozen floor": 0.8, "lora": 1.0, "slow": 3.0, "heavy": 1.0}
 def looks(monkeypatch):
     """What is seen around: an idle machine, unless a test puts something else there."""
     seen = [IDLE]
-    monkeypatch.setattr(session, "look_around", lambda device: seen[0])
+    monkeypatch.setattr(session, "sample_machine_load", lambda device: seen[0])
     return seen
 
 
 def request_for(tiny_model, *subjects, **changes):
     work = Workload(str(tiny_model), 4, 16, "cpu")
     values = {"batches": (4,), "rounds": 3, **changes}
-    return Request((FROZEN_FLOOR, LORA, *subjects), work, Effort(steps=4), **values)
+    return Request((FROZEN_FLOOR, LORA, *subjects), work, Repetitions(steps=4), **values)
 
 
 def drifting(order, drift=0.5):
     """Return a visit on a machine that becomes slower from round to round."""
     name, batch = order.subject.name, order.workload.batch_size
     if name == "heavy" and batch > 4:
-        return Visit(order, Status.OUT_OF_MEMORY, "too much")
+        return Measurement(order, Status.OUT_OF_MEMORY, "too much")
     step = 0.01 * batch * FACTOR[name] * (1 + drift * order.round)
     memory = PhaseMemory((2 if name == "heavy" else 1) * 100 * batch << 20)
-    return Visit(
+    return Measurement(
         order,
         seconds={
             FORWARD: [step / 2] * 4,
@@ -54,7 +54,7 @@ def drifting(order, drift=0.5):
         memory={STEP: memory},
         peak_process=memory.process,
         flops={STEP: 4 * 10**9} if order.counts else {},
-        ledger=None if order.subject == FROZEN_FLOOR else ParameterLedger(100, 100, 100, 400, 2, 0, 0),
+        ledger=None if order.subject == FROZEN_FLOOR else ParameterCounts(100, 100, 100, 400, 2, 0, 0),
         batches=f"of {batch}",
     )
 
@@ -131,7 +131,7 @@ def test_what_is_noted_of_all_is_said_once(tiny_model):
 
 
 def test_of_several_loras_the_first_is_the_reference(tiny_model):
-    loras = [Subject(f"lora(r={r})", f"lora(r={r})", {"r": r}, f"r={r}", method="lora") for r in (4, 8)]
+    loras = [Candidate(f"lora(r={r})", f"lora(r={r})", {"r": r}, f"r={r}", method="lora") for r in (4, 8)]
 
     def measure(order):
         visit = drifting(replace(order, subject=LORA if order.subject in loras else order.subject))
@@ -178,13 +178,13 @@ def test_a_profile_is_read_as_it_was_written(tiny_model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "warning"),
     [(None, "cannot be read"), ("{", "cannot be read"), ("{}", "not a profile"), ('{"format": 2}', "wrong field")],
 )
-def test_what_is_no_profile_is_a_sentence(tmp_path, text, complaint):
+def test_what_is_no_profile_is_a_sentence(tmp_path, text, warning):
     if text is not None:
         (tmp_path / "profile.json").write_text(text)
-    with pytest.raises(UserError, match=complaint):
+    with pytest.raises(UserError, match=warning):
         read_profile(tmp_path)
 
 
@@ -220,16 +220,16 @@ def test_curves(tiny_model, tmp_path):
 
 
 def test_company_on_the_device_is_refused_unless_forced(tiny_model, looks):
-    looks[0] = Surroundings(0.0, (0.0, 0.0, 0.0), (77,))
+    looks[0] = MachineLoad(0.0, (0.0, 0.0, 0.0), (77,))
     with pytest.raises(UserError, match=r"other processes compute on the device \(77\).*give --force"):
         profiled(tiny_model)
     found, said = profiled(tiny_model, force=True)
-    assert found.complaint in remarks(found)
+    assert found.warning in remarks(found)
     assert len([line for line in said if line.startswith("WARNING: other processes")]) == 1
 
 
 def test_a_busy_machine_is_said_loudly_and_goes_on(tiny_model, looks):
-    looks[0] = Surroundings(0.9, (2.0, 2.0, 2.0))
+    looks[0] = MachineLoad(0.9, (2.0, 2.0, 2.0))
     found, said = profiled(tiny_model)
     assert said[0].startswith("WARNING: the machine is not idle: 90% of its")
     assert rows_of(found)
@@ -239,7 +239,7 @@ def test_a_busy_machine_is_said_loudly_and_goes_on(tiny_model, looks):
 def test_the_largest_batch_is_found_by_bisection(tiny_model, most, found):
     def measure(order):
         fits = order.workload.batch_size <= most
-        return Visit(order, Status.OK) if fits else Visit(order, Status.OUT_OF_MEMORY, "too much")
+        return Measurement(order, Status.OK) if fits else Measurement(order, Status.OUT_OF_MEMORY, "too much")
 
     largest = largest_batch(request_for(tiny_model), LORA, measure)
     assert (largest.batch, largest.failed, largest.reason) == (found, found + 1, "too much")
@@ -248,19 +248,19 @@ def test_the_largest_batch_is_found_by_bisection(tiny_model, most, found):
 
 
 def test_all_that_is_tried_may_fit(tiny_model):
-    largest = largest_batch(request_for(tiny_model), LORA, lambda order: Visit(order, Status.OK), most=16)
+    largest = largest_batch(request_for(tiny_model), LORA, lambda order: Measurement(order, Status.OK), most=16)
     assert (largest.batch, largest.failed) == (16, None)
 
 
 def test_what_cannot_train_has_no_largest_batch(tiny_model):
     with pytest.raises(UserError, match="lora cannot train on 1 examples: broken"):
-        largest_batch(request_for(tiny_model), LORA, lambda order: Visit(order, Status.ERROR, "broken"))
+        largest_batch(request_for(tiny_model), LORA, lambda order: Measurement(order, Status.ERROR, "broken"))
 
 
 def test_the_largest_batches_are_searched_of_those_that_can_be_visited(tiny_model):
     def bounded(order):
         fits = order.workload.batch_size <= 10
-        return drifting(order) if fits else Visit(order, Status.OUT_OF_MEMORY, "too much")
+        return drifting(order) if fits else Measurement(order, Status.OUT_OF_MEMORY, "too much")
 
     request = request_for(tiny_model, HEAVY, replace(SLOW, refusal="nothing fits"), batches=(8,), rounds=1)
     found = run_profile(request, lambda text: None, bounded, find_largest=True)

@@ -9,10 +9,10 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from parbench.bench.profile.build import Steps, build
 from parbench.bench.profile.inputs import checksum, make_batches, with_system_prompts
-from parbench.bench.profile.measure import do_visit
+from parbench.bench.profile.measure import measure
 from parbench.bench.profile.measurement import DECODE, FORWARD, INFERENCE, MERGE, MERGED, PREFILL, SPECIALISE, STEP
 from parbench.bench.profile.training import Stepper
-from parbench.bench.profile.workload import Effort, Order, Subject, Workload
+from parbench.bench.profile.workload import Candidate, MeasurementJob, Repetitions, Workload
 from parbench.bench.record.run_record import Status
 from parbench.methods import find_method
 from parbench.tasks.kinds.system_prompt import IDS, MASK
@@ -36,8 +36,8 @@ def folders(tmp_path_factory):
 
 def order_for(model, expression):
     choice = find_method(expression)
-    subject = Subject.of(expression, choice.method, choice.method.setting_type(**choice.values))
-    return Order(subject, Workload(str(model), 3, 16, "cpu"), Effort(steps=2, warm_up=1, new_tokens=4))
+    subject = Candidate.of(expression, choice.method, choice.method.setting_type(**choice.values))
+    return MeasurementJob(subject, Workload(str(model), 3, 16, "cpu"), Repetitions(steps=2, warm_up=1, new_tokens=4))
 
 
 def told(model, tokens, **setting):
@@ -63,18 +63,18 @@ def test_every_example_has_a_system_prompt_of_its_own(folders):
 
 
 def test_what_reads_a_system_prompt_is_given_one(folders):
-    visit = do_visit(told(folders / "llama", 24), CPU)
+    visit = measure(told(folders / "llama", 24), CPU)
     assert visit.status is Status.OK, visit.reason
     assert len(visit.seconds[SPECIALISE]) == 2
     assert {STEP, INFERENCE, PREFILL, DECODE, MERGE, MERGED} <= visit.seconds.keys()
     (note,) = visit.notes
     assert note.startswith("reads a system prompt of 24 tokens with each example")
     # What all others get is not touched.
-    assert visit.batches == do_visit(order_for(folders / "llama", "lora"), CPU).batches
+    assert visit.batches == measure(order_for(folders / "llama", "lora"), CPU).batches
 
 
 def test_the_cloud_is_in_a_step_of_training_and_not_in_one_of_use(folders):
-    short, long = (do_visit(told(folders / "llama", tokens), CPU).flops for tokens in (24, 48))
+    short, long = (measure(told(folders / "llama", tokens), CPU).flops for tokens in (24, 48))
     assert long[INFERENCE] == short[INFERENCE]
     # Each of the three examples has a prompt of its own; in use one is read for all.
     more = long[SPECIALISE] - short[SPECIALISE]
@@ -85,7 +85,7 @@ def test_the_cloud_is_in_a_step_of_training_and_not_in_one_of_use(folders):
 
 
 def test_a_system_prompt_too_long_is_a_reason(folders):
-    visit = do_visit(told(folders / "gpt2", 63), CPU)
+    visit = measure(told(folders / "gpt2", 63), CPU)
     assert visit.status is Status.ERROR
     assert visit.reason.endswith("exceed the cloud model's 64 positions; shorten it to 62 tokens")
 

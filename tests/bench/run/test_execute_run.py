@@ -12,8 +12,8 @@ import torch
 
 from parbench.bench.plan.planner import Overrides, make_plan
 from parbench.bench.plan.suite import load_suite
-from parbench.bench.run.execute_run import Watch, perform
-from parbench.bench.run.inputs import Inputs
+from parbench.bench.run.execute_run import RunHooks, execute_run
+from parbench.bench.run.inputs import DataCache
 from parbench.bench.store.store import Store
 from parbench.methods.lora import Lora
 from parbench.tasks.data.lock import RevisionLock
@@ -41,7 +41,7 @@ def planned(store, tiny_data, tiny_model):
 
 
 def do(run, store, on_step=lambda done, total, loss: None):
-    return perform(run, store, Inputs(), CPU, Watch(on_step))
+    return execute_run(run, store, DataCache(), CPU, RunHooks(on_step))
 
 
 def test_a_run_leaves_all_that_a_table_needs(planned, store):
@@ -89,7 +89,7 @@ def test_the_adapter_on_disk_gives_the_predictions_on_disk(planned, store, tiny_
     folder = store.runs / record.run_id
     base = AutoModelForSequenceClassification.from_pretrained(tiny_model)
     model = PeftModel.from_pretrained(base, folder / "adapter")
-    data = Inputs().of(run)
+    data = DataCache().of(run)
     reported = run.task.prepare(run.task.splits(run.source).reported, data.processor, run.training.max_length)
     logits = Predictor(model, data.processor, run.task.collate(data.processor), 64, CPU).logits(reported)
     stored = pd.read_parquet(folder / "predictions.parquet")["logits"].tolist()

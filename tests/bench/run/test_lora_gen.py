@@ -24,8 +24,8 @@ from parbench.bench.plan.overrides import Overrides
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.plan.planner import make_plan
 from parbench.bench.plan.suite import load_suite
-from parbench.bench.run.execute_run import Watch, perform
-from parbench.bench.run.inputs import Inputs
+from parbench.bench.run.execute_run import RunHooks, execute_run
+from parbench.bench.run.inputs import DataCache
 from parbench.bench.store.store import Store
 from parbench.bench.train.train import StoppedError
 from parbench.methods import METHODS
@@ -36,7 +36,7 @@ from parbench.tasks.commonsense.sets import SETS
 from parbench.tasks.commonsense.task import COMMONSENSE
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.inference import Predictor
-from parbench.tasks.kinds.system_prompt import IDS, MASK, told_apart
+from parbench.tasks.kinds.system_prompt import IDS, MASK, split_system_prompt
 from parbench.tasks.retention import NEUTRAL_SYSTEM_PROMPT
 from tests.conftest import fetched
 from tests.support.commonsense_rows import write_sets
@@ -104,7 +104,7 @@ def finished(
 ) -> tuple[PlannedRun, Path, Any]:
     run, store = planned(), Store(tmp_path_factory.mktemp("finished"))
     store.prepare()
-    record = perform(run, store, Inputs(), CPU)
+    record = execute_run(run, store, DataCache(), CPU)
     assert record.status == "ok", (store.runs / record.run_id / "error.txt").read_text()
     return run, store.runs / record.run_id, record
 
@@ -165,7 +165,7 @@ def test_the_generator_on_disk_makes_the_same_adapters(finished: tuple[PlannedRu
     run, folder, _ = finished
     cloud, edge = (AutoModelForCausalLM.from_pretrained(model) for _ in range(2))
     again = LoraGen.from_pretrained(folder / "adapter", cloud, edge)
-    example = told_apart(run.task).splits(run.source).reported[0]
+    example = split_system_prompt(run.task).splits(run.source).reported[0]
     encode = run.method.prompt_encoder(run.setting, byte_tokenizer())
     made = again.generate(encode(example["system_prompt"])).tensors
     for name, tensor in load_file(
@@ -185,9 +185,9 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
     cut.prepare()
     steps: list[int] = []
     stop_at = run.training.max_steps - 2
-    watch = Watch(on_step=lambda done, total, loss: steps.append(done), stop=lambda: steps[-1] == stop_at)
+    watch = RunHooks(on_step=lambda done, total, loss: steps.append(done), stop=lambda: steps[-1] == stop_at)
     with pytest.raises(StoppedError):
-        perform(run, cut, Inputs(), CPU, watch)
+        execute_run(run, cut, DataCache(), CPU, watch)
     assert not list(cut.scan())
     (checkpoint,) = cut.work.glob(f"*/checkpoint-{stop_at}")
     saved = load_file(checkpoint / "model.safetensors")
@@ -198,7 +198,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
     found = []
     for store in (whole, cut):
         store.prepare()
-        record = perform(run, store, Inputs(), CPU)
+        record = execute_run(run, store, DataCache(), CPU)
         assert record.status == "ok", record.reason
         # The same losses, though the entries of a resumed one are in another order.
         lines = (store.runs / record.run_id / "history.jsonl").read_text().splitlines()
@@ -221,7 +221,7 @@ def test_training_moves_what_is_trained_and_nothing_else(
 
     monkeypatch.setattr(parbench.bench.train.train, "train", spy)
     # Long enough for every expert to be called for once.
-    assert perform(planned(train__max_steps=12), store, Inputs(), CPU).status == "ok"
+    assert execute_run(planned(train__max_steps=12), store, DataCache(), CPU).status == "ok"
     (job,) = jobs
     moved = {name for name, p in job.model.named_parameters() if not torch.equal(p, before[name])}
     assert moved == {name for name, p in job.model.named_parameters() if p.requires_grad}
@@ -241,7 +241,7 @@ def test_training_moves_what_is_trained_and_nothing_else(
 )
 def test_the_ablations_run(planned: Callable[..., PlannedRun], store: Store, changes: dict[str, Any]) -> None:
     run = planned(task="commonsense_single/piqa", commonsense_single__unseen=[], train__max_steps=2, **changes)
-    record = perform(run, store, Inputs(), CPU)
+    record = execute_run(run, store, DataCache(), CPU)
     assert record.status == "ok", record.reason
     folder = store.runs / record.run_id / "adapter"
     config = json.loads((folder / "delivered" / "piqa" / "adapter_config.json").read_text())
@@ -259,7 +259,7 @@ def test_recomputed_activations_change_nothing(planned: Callable[..., PlannedRun
             task="commonsense_single/piqa", commonsense_single__unseen=[], train__max_steps=3,
             train__gradient_checkpointing=recompute,
         )  # fmt: skip
-        record = perform(run, store, Inputs(), CPU)
+        record = execute_run(run, store, DataCache(), CPU)
         assert record.status == "ok", record.reason
         lines = (store.runs / record.run_id / "history.jsonl").read_text().splitlines()
         losses.append([json.loads(line)["loss"] for line in lines])
@@ -276,7 +276,7 @@ def test_the_losses_of_the_record_hold_the_balance_of_the_experts(
             task="commonsense_single/piqa", lora_gen__balance_coefficient=coefficient, train__max_steps=1,
             commonsense_single__unseen=[],
         )  # fmt: skip
-        record = perform(run, store, Inputs(), CPU)
+        record = execute_run(run, store, DataCache(), CPU)
         history = (store.runs / record.run_id / "history.jsonl").read_text().splitlines()
         first[coefficient] = json.loads(history[0])["loss"]
     assert 0 < (first[1000.0] - first[0.0]) / 1000.0 <= 3.0
@@ -286,7 +286,7 @@ def test_the_edge_gets_the_bare_question_and_the_cloud_the_examples(
     planned: Callable[..., PlannedRun], monkeypatch: pytest.MonkeyPatch, store: Store
 ) -> None:
     tokenizer = byte_tokenizer()
-    inputs = Inputs()
+    inputs = DataCache()
     runs = [
         planned(method, train__max_steps=1, commonsense__select_by="log_likelihood") for method in ("lora", "lora_gen")
     ]
@@ -308,7 +308,7 @@ def test_the_edge_gets_the_bare_question_and_the_cloud_the_examples(
     monkeypatch.setattr(parbench.bench.train.trainer.TaskTrainer, "compute_loss", spy)
     for run in runs:
         selecting = replace(run, spec=replace(run.spec, purpose="selection"))
-        assert perform(selecting, store, inputs, CPU).status == "ok"
+        assert execute_run(selecting, store, inputs, CPU).status == "ok"
     assert batches[0].keys() == {"input_ids", "attention_mask", "labels"}
     assert batches[1].keys() == {"input_ids", "attention_mask", "labels", IDS, MASK}
     by_question = {
@@ -325,7 +325,7 @@ def test_the_edge_gets_the_bare_question_and_the_cloud_the_examples(
 
 
 def test_a_task_without_a_system_prompt_says_so(planned: Callable[..., PlannedRun], store: Store) -> None:
-    record = perform(planned(task="math_generated"), store, Inputs(), CPU)
+    record = execute_run(planned(task="math_generated"), store, DataCache(), CPU)
     assert record.status == "error"
     assert record.reason.endswith("has no system prompt, which the method reads; use commonsense, say")
 
@@ -348,7 +348,7 @@ def test_what_is_forgotten_is_measured_under_the_neutral_system_prompt(
 
     monkeypatch.setattr(parbench.bench.run.retention, "measure", spy)
     monkeypatch.setenv("PARBENCH_CACHE", str(store.root / "cache"))
-    record = perform(run, store, Inputs(), CPU)
+    record = execute_run(run, store, DataCache(), CPU)
     assert record.status == "ok", record.reason
     assert record.retention.keys() == {"before", "after"}
     prompt = byte_tokenizer()(NEUTRAL_SYSTEM_PROMPT)["input_ids"] if method == "lora_gen" else None

@@ -18,8 +18,8 @@ from parbench.bench.profile.process import measure_apart
 from parbench.bench.profile.runner import Request, largest_batch, run_profile
 from parbench.bench.profile.workload import FROZEN_FLOOR, Effort, Order, Subject, Workload
 from parbench.bench.record.run_record import Status
-from parbench.bench.run.execute_run import Watch, perform
-from parbench.bench.run.inputs import Inputs
+from parbench.bench.run.execute_run import RunHooks, execute_run
+from parbench.bench.run.inputs import DataCache
 from parbench.bench.store.layout import HISTORY
 from parbench.bench.store.store import Store
 from parbench.bench.train.train import StoppedError, train
@@ -98,7 +98,9 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_of_every_kind(planned, store, kind, method, precision):
     task, options = KINDS[kind]
-    record = perform(planned(task, method, f"train.precision={precision}", options=options), store, Inputs(), GPU)
+    record = execute_run(
+        planned(task, method, f"train.precision={precision}", options=options), store, DataCache(), GPU
+    )
     assert (record.status, record.reason) == (Status.OK, None)
     assert record.cost.reserved_device_bytes >= record.cost.peak_device_bytes > 0
     assert torch.cuda.get_device_name() in record.provenance.hardware["accelerator"]
@@ -106,7 +108,7 @@ def test_a_run_of_every_kind(planned, store, kind, method, precision):
 
 def test_a_run_with_system_prompts_and_retention(planned, store):
     run = planned("commonsense", "lora_gen", "lora_gen.cloud_r=2", "lora_gen.router_hidden=8")
-    record = perform(run, store, Inputs(), GPU)
+    record = execute_run(run, store, DataCache(), GPU)
     assert (record.status, record.reason) == (Status.OK, None)
 
 
@@ -116,7 +118,7 @@ def test_a_gpu_finds_what_a_cpu_finds(planned, store, tmp_path):
     for name, device in (("gpu", GPU), ("cpu", torch.device("cpu"))):
         own = Store(tmp_path / name)
         own.prepare()
-        record = perform(planned("restaurants_nlg", "loca"), own, Inputs(), device)
+        record = execute_run(planned("restaurants_nlg", "loca"), own, DataCache(), device)
         lines = (own.runs / record.run_id / HISTORY).read_text().splitlines()
         histories.append([json.loads(line)["loss"] for line in lines])
     assert histories[0] == pytest.approx(histories[1], rel=1e-3)
@@ -160,7 +162,9 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path, precisio
 
 def test_runs_in_one_process_do_not_count_each_others_memory(planned, store):
     run = planned("restaurants_nlg", options={"max_new_tokens": 4})
-    records = [perform(replace(run, spec=replace(run.spec, seed=seed)), store, Inputs(), GPU) for seed in (1, 2, 3)]
+    records = [
+        execute_run(replace(run, spec=replace(run.spec, seed=seed)), store, DataCache(), GPU) for seed in (1, 2, 3)
+    ]
     first, *others = [record.cost.peak_device_bytes for record in records]
     assert all(peak == pytest.approx(first, rel=0.05) for peak in others)
 
@@ -170,11 +174,11 @@ def test_want_of_memory_is_a_record_and_the_next_run_goes_on(planned, store):
     free = torch.cuda.get_device_properties(GPU).total_memory
     torch.cuda.set_per_process_memory_fraction((2 << 20) / free, GPU)
     try:
-        record = perform(run, store, Inputs(), GPU)
+        record = execute_run(run, store, DataCache(), GPU)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, GPU)
     assert record.status is Status.OUT_OF_MEMORY, record.reason
-    following = perform(replace(run, spec=replace(run.spec, seed=2)), store, Inputs(), GPU)
+    following = execute_run(replace(run, spec=replace(run.spec, seed=2)), store, DataCache(), GPU)
     assert (following.status, following.reason) == (Status.OK, None)
 
 
@@ -279,8 +283,8 @@ def test_answers_do_not_depend_on_the_device_and_judging_moves_no_dice():
 
 def test_a_run_that_is_asked_to_stop_goes_on_from_its_checkpoint(planned, store):
     run, steps = planned("glue/sst2", "loca", "train.max_steps=12", "train.checkpoint_steps=4"), []
-    watch = Watch(lambda done, total, loss: steps.append(done), stop=lambda: bool(steps) and steps[-1] >= 6)
+    watch = RunHooks(lambda done, total, loss: steps.append(done), stop=lambda: bool(steps) and steps[-1] >= 6)
     with pytest.raises(StoppedError):
-        perform(run, store, Inputs(), GPU, watch)
-    record = perform(run, store, Inputs(), GPU)
+        execute_run(run, store, DataCache(), GPU, watch)
+    record = execute_run(run, store, DataCache(), GPU)
     assert (record.status, record.cost.train_steps) == (Status.OK, 12)

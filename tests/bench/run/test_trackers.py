@@ -10,11 +10,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from parbench.bench.plan.planner import Overrides, make_plan
 from parbench.bench.plan.suite import load_suite
 from parbench.bench.record.run_record import RunRecord
-from parbench.bench.run.execute_run import Watch, perform
-from parbench.bench.run.inputs import Inputs
+from parbench.bench.run.execute_run import RunHooks, execute_run
+from parbench.bench.run.inputs import DataCache
 from parbench.bench.run.trackers import check_trackers, run_name
 from parbench.bench.store.archive import export
-from parbench.bench.store.garbage import find_waste
+from parbench.bench.store.garbage import find_garbage
 from parbench.bench.store.store import Store
 from parbench.bench.train.train import StoppedError
 from parbench.bench.util.errors import UserError
@@ -60,8 +60,8 @@ def events(store):
 
 def test_the_history_of_a_run_is_in_tensorboard_and_the_run_is_the_same(planned, tmp_path):
     run, store, plain = planned(), store_in(tmp_path / "store"), store_in(tmp_path / "plain")
-    record = perform(run, store, Inputs(), CPU, Watch(trackers=TRACKERS))
-    without = perform(run, plain, Inputs(), CPU)
+    record = execute_run(run, store, DataCache(), CPU, RunHooks(trackers=TRACKERS))
+    without = execute_run(run, plain, DataCache(), CPU)
     assert record.status == "ok"
     name, scalars, _ = events(store)
     assert name == f"lora-glue-sst2-seed1-{record.run_id}"
@@ -81,26 +81,26 @@ def test_the_history_of_a_run_is_in_tensorboard_and_the_run_is_the_same(planned,
 
 def test_its_files_are_beside_the_records_and_nobodys_waste(planned, tmp_path):
     store = store_in(tmp_path / "store")
-    record = perform(planned(), store, Inputs(), CPU, Watch(trackers=TRACKERS))
+    record = execute_run(planned(), store, DataCache(), CPU, RunHooks(trackers=TRACKERS))
     assert list(store.scan()) == [record]
     assert isinstance(store.load(record.run_id), RunRecord)
     assert not [name for name in record.files if "tensorboard" in name or "tfevents" in name]
-    assert list(find_waste(store, unfinished=True)) == []
+    assert list(find_garbage(store, unfinished=True)) == []
     done = export(store, tmp_path / "all.tar.gz")
     assert (done.runs, done.left_out) == (1, [])
 
 
 def test_a_training_that_was_cut_goes_on_in_the_same_folder_and_shows_no_step_twice(planned, tmp_path):
     run, store, steps = planned(), store_in(tmp_path / "store"), []
-    watch = Watch(lambda done, total, loss: steps.append(done), stop=lambda: steps[-1] == 4, trackers=TRACKERS)
+    watch = RunHooks(lambda done, total, loss: steps.append(done), stop=lambda: steps[-1] == 4, trackers=TRACKERS)
     with pytest.raises(StoppedError):
-        perform(run, store, Inputs(), CPU, watch)
+        execute_run(run, store, DataCache(), CPU, watch)
     assert list(events(store)[1]["train/loss"]) == [1, 2, 3, 4]
     # As if it had been killed while it saved that step: the one before is gone on from.
     (store.work / run.spec.run_id / "checkpoint-4" / "complete.json").unlink()
     steps.clear()
-    watch = Watch(lambda done, total, loss: steps.append(done), trackers=TRACKERS)
-    assert perform(run, store, Inputs(), CPU, watch).status == "ok"
+    watch = RunHooks(lambda done, total, loss: steps.append(done), trackers=TRACKERS)
+    assert execute_run(run, store, DataCache(), CPU, watch).status == "ok"
     assert steps == [3, 4, 5, 6]
     _, scalars, counts = events(store)
     assert list(scalars["train/loss"]) == [1, 2, 3, 4, 5, 6]
@@ -110,13 +110,13 @@ def test_a_training_that_was_cut_goes_on_in_the_same_folder_and_shows_no_step_tw
 def test_a_run_that_is_done_anew_shows_only_its_last_time(planned, tmp_path):
     run, store = planned(), store_in(tmp_path / "store")
     for _ in range(2):
-        assert perform(run, store, Inputs(), CPU, Watch(trackers=TRACKERS)).status == "ok"
+        assert execute_run(run, store, DataCache(), CPU, RunHooks(trackers=TRACKERS)).status == "ok"
     assert events(store)[2]["train/loss"] == 6
 
 
 def test_no_training_logs_more_than_some_fifty_points(planned, tmp_path):
     store = store_in(tmp_path / "store")
-    assert perform(planned(max_steps=100), store, Inputs(), CPU, Watch(trackers=TRACKERS)).status == "ok"
+    assert execute_run(planned(max_steps=100), store, DataCache(), CPU, RunHooks(trackers=TRACKERS)).status == "ok"
     assert events(store)[2]["train/loss"] == 50
 
 
@@ -126,7 +126,7 @@ def test_a_failure_closes_the_tracker_too(planned, tmp_path):
             raise RuntimeError("a fault")
 
     store = store_in(tmp_path / "store")
-    record = perform(planned(), store, Inputs(), CPU, Watch(on_step, trackers=TRACKERS))
+    record = execute_run(planned(), store, DataCache(), CPU, RunHooks(on_step, trackers=TRACKERS))
     assert record.status == "error"
     assert list(events(store)[1]["train/loss"]) == [1, 2, 3]
 
@@ -142,7 +142,7 @@ def test_secrets_get_into_neither_record_nor_tracker(planned, tmp_path, monkeypa
     monkeypatch.setenv("WANDB_API_KEY", "planted-secret-0123")
     monkeypatch.setenv("HF_TOKEN", "planted-secret-4567")
     store = store_in(tmp_path / "store")
-    perform(planned(), store, Inputs(), CPU, Watch(trackers=TRACKERS))
+    execute_run(planned(), store, DataCache(), CPU, RunHooks(trackers=TRACKERS))
     files = [path for path in store.root.rglob("*") if path.is_file()]
     assert any("tfevents" in path.name for path in files)
     assert not [path for path in files if b"planted-secret" in path.read_bytes()]

@@ -9,7 +9,7 @@ import pytest
 from parbench.bench.cli.transfer import export, import_
 from parbench.bench.record.run_record import Status, to_json
 from parbench.bench.store.layout import RECORD as RECORD_FILE
-from parbench.bench.store.leases import Claims
+from parbench.bench.store.leases import Leases
 from parbench.bench.util.errors import UserError
 from tests.support.commands import call
 from tests.support.records import RECORD, with_spec
@@ -126,7 +126,7 @@ def test_what_cannot_be_read_is_left_out_of_an_export_aloud(theirs, tmp_path):
 
 def test_a_run_that_is_being_done_is_not_touched(ours, theirs, bring):
     record = put(theirs)
-    Claims(ours.root).take(record.run_id)
+    Leases(ours.root).take(record.run_id)
     code, said = bring()
     assert code == 1
     assert "being done here at the moment" in said

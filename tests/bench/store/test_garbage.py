@@ -7,8 +7,8 @@ import pytest
 
 from parbench.bench.cli.gc import gc
 from parbench.bench.record.run_record import Status
-from parbench.bench.store.garbage import Waste, find_waste, remove
-from parbench.bench.store.leases import Claims
+from parbench.bench.store.garbage import Garbage, find_garbage, remove
+from parbench.bench.store.leases import Leases
 from parbench.bench.util.errors import UserError
 from tests.support.commands import call
 from tests.support.records import with_spec
@@ -47,13 +47,13 @@ def test_checkpoints_of_done_runs_go_and_all_else_stays(store):
 
 
 def test_sizes_are_said_in_what_they_are_large_in():
-    assert str(Waste(Path("a"), "old", 167)) == "a (167 bytes): old"
-    assert str(Waste(Path("a"), "old", 3 * 2**20)) == "a (3.0 MiB): old"
+    assert str(Garbage(Path("a"), "old", 167)) == "a (167 bytes): old"
+    assert str(Garbage(Path("a"), "old", 3 * 2**20)) == "a (3.0 MiB): old"
 
 
 def test_checkpoints_of_cut_off_runs_go_if_asked_and_nobody_is_at_them(store):
     cut, at_work = checkpoint(store, "a" * 16), checkpoint(store, "b" * 16)
-    Claims(store.root).take("b" * 16)
+    Leases(store.root).take("b" * 16)
     call(gc, "--out", store.root, "--unfinished")
     assert not cut.exists()
     assert at_work.exists()
@@ -70,14 +70,14 @@ def test_a_dry_run_removes_nothing(store):
 
 def test_what_somebody_has_begun_to_use_since_stays(store):
     folder = checkpoint(store, "a" * 16)
-    (waste,) = find_waste(store, unfinished=True)
-    Claims(store.root).take("a" * 16)
+    (waste,) = find_garbage(store, unfinished=True)
+    Leases(store.root).take("a" * 16)
     assert not remove(waste, store)
     assert folder.exists()
 
 
 def test_stale_claims_go_and_living_ones_stay(store):
-    claims = Claims(store.root)
+    claims = Leases(store.root)
     claims.take("a" * 16)
     claims.path("b" * 16).write_text("half of a cl")
     call(gc, "--out", store.root)

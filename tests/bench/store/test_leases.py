@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from parbench.bench.store import leases as module
-from parbench.bench.store.leases import STALE_SECONDS, Claims, Entrusted, Process
+from parbench.bench.store.leases import STALE_SECONDS, DelegatedLease, Leases, Process
 from parbench.bench.util.errors import UserError
 from tests.support.paths import SOURCE
 
@@ -28,7 +28,7 @@ def rewrite(store, **changes):
 
 
 def test_a_run_is_claimed_once_until_it_is_given_back(store):
-    ours, theirs = Claims(store), Claims(store)
+    ours, theirs = Leases(store), Leases(store)
     assert ours.take(RUN)
     assert not theirs.take(RUN)
     assert theirs.holder(RUN).processes == (Process.of(os.getpid()),)
@@ -38,13 +38,13 @@ def test_a_run_is_claimed_once_until_it_is_given_back(store):
 
 
 def test_the_claim_of_a_dead_process_is_stale(store):
-    Claims(store).take(RUN)
+    Leases(store).take(RUN)
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     rewrite(store, processes=[vars(Process.of(process.pid))])
-    assert not Claims(store).take(RUN)
+    assert not Leases(store).take(RUN)
     process.communicate(b"\n")
-    assert Claims(store).stale() == [RUN]
-    assert Claims(store).take(RUN)
+    assert Leases(store).stale() == [RUN]
+    assert Leases(store).take(RUN)
 
 
 def test_a_process_that_was_not_yet_waited_for_is_dead(store):
@@ -59,31 +59,31 @@ def test_a_process_that_was_not_yet_waited_for_is_dead(store):
 
 
 def test_the_claim_of_a_process_whose_number_is_another_one_s_now_is_stale(store):
-    Claims(store).take(RUN)
+    Leases(store).take(RUN)
     rewrite(store, processes=[{"pid": os.getpid(), "started": Process.of(os.getpid()).started - 3600}])
-    assert Claims(store).holder(RUN) is None
-    assert Claims(store).take(RUN)
+    assert Leases(store).holder(RUN) is None
+    assert Leases(store).take(RUN)
 
 
 def test_a_claim_with_any_living_process_lives(store):
-    ours = Claims(store)
+    ours = Leases(store)
     ours.take(RUN)
     dead = {"pid": 2**22 - 1, "started": 1.0}
     rewrite(store, processes=[dead, vars(Process.of(os.getpid()))])
-    assert not Claims(store).take(RUN)
+    assert not Leases(store).take(RUN)
 
 
 @pytest.mark.parametrize(("age", "stale"), [(STALE_SECONDS - 60, False), (STALE_SECONDS + 60, True)])
 def test_the_claim_of_another_machine_is_judged_by_its_age(store, age, stale):
-    Claims(store).take(RUN)
+    Leases(store).take(RUN)
     path = rewrite(store, host="elsewhere 1", processes=[{"pid": 1, "started": 1.0}])
     os.utime(path, (time.time() - age,) * 2)
-    assert (Claims(store).holder(RUN) is None) == stale
-    assert Claims(store).take(RUN) == stale
+    assert (Leases(store).holder(RUN) is None) == stale
+    assert Leases(store).take(RUN) == stale
 
 
 def test_a_claim_is_renewed_now_and_then(store, monkeypatch):
-    ours = Claims(store)
+    ours = Leases(store)
     ours.take(RUN)
     path = store / "claims" / f"{RUN}.json"
     os.utime(path, (1, 1))
@@ -116,7 +116,7 @@ def test_a_claim_is_renewed_now_and_then(store, monkeypatch):
 def test_what_is_no_claim_is_nobody_s(store, text):
     (store / "claims").mkdir(parents=True)
     (store / "claims" / f"{RUN}.json").write_bytes(text.encode("latin-1"))
-    claims = Claims(store)
+    claims = Leases(store)
     assert claims.holder(RUN) is None
     assert claims.stale() == [RUN]
     assert claims.take(RUN)
@@ -124,7 +124,7 @@ def test_what_is_no_claim_is_nobody_s(store, text):
 
 def test_a_lock_that_another_process_holds_is_waited_for_and_then_a_sentence(store, monkeypatch):
     monkeypatch.setattr(module, "_LOCK_SECONDS", 0.3)
-    Claims(store).take(RUN)
+    Leases(store).take(RUN)
     code = (
         "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX); "
         "print('locked', flush=True); input()"
@@ -137,15 +137,15 @@ def test_a_lock_that_another_process_holds_is_waited_for_and_then_a_sentence(sto
     )
     assert holder.stdout.readline() == "locked\n"
     with pytest.raises(UserError, match=r"another process has held the lock .* end it and try again"):
-        Claims(store).take("another")
+        Leases(store).take("another")
     # It ends with its process, however that ends.
     holder.kill()
     holder.wait()
-    assert Claims(store).take("another")
+    assert Leases(store).take("another")
 
 
 def test_a_claim_of_ours_that_somebody_else_has_taken_is_not_given_back(store):
-    ours = Claims(store)
+    ours = Leases(store)
     ours.take(RUN)
     path = rewrite(store, token="theirs")
     ours.release(RUN)
@@ -153,14 +153,14 @@ def test_a_claim_of_ours_that_somebody_else_has_taken_is_not_given_back(store):
 
 
 def test_an_entrusted_claim_is_kept_by_who_took_it(store):
-    driver = Claims(store)
+    driver = Leases(store)
     driver.take(RUN)
-    node = Entrusted(store, driver.token(RUN))
+    node = DelegatedLease(store, driver.token(RUN))
     assert node.take(RUN)
     node.add_process(RUN, os.getppid())
     node.release(RUN)
     node.renew()
-    assert [process.pid for process in Claims(store).holder(RUN).processes] == [os.getpid(), os.getppid()]
+    assert [process.pid for process in Leases(store).holder(RUN).processes] == [os.getpid(), os.getppid()]
     driver.release(RUN)
     assert not node.take(RUN)
     driver.take(RUN)
@@ -170,8 +170,8 @@ def test_an_entrusted_claim_is_kept_by_who_took_it(store):
 RACE = """
 import json, sys, time
 from pathlib import Path
-from parbench.bench.store.leases import Claims
-claims, won = Claims(Path(sys.argv[1])), []
+from parbench.bench.store.leases import Leases
+claims, won = Leases(Path(sys.argv[1])), []
 while time.time() < float(sys.argv[2]):
     pass
 for number in range(200):
@@ -204,4 +204,4 @@ def test_processes_that_race_for_two_hundred_runs_share_them(store):
 def test_a_folder_that_cannot_be_written_to_is_a_sentence(tmp_path):
     (tmp_path / "claims").write_text("a file in its place")
     with pytest.raises(UserError, match="cannot write to"):
-        Claims(tmp_path).take(RUN)
+        Leases(tmp_path).take(RUN)

@@ -8,9 +8,9 @@ import pytest
 from parbench.bench.cli.status import status
 from parbench.bench.record.code_hashes import harness_code, method_code
 from parbench.bench.record.run_record import Status
-from parbench.bench.store.leases import Claims
+from parbench.bench.store.leases import Leases
 from parbench.bench.store.staleness import Newest, Superseding, stale_reasons
-from parbench.bench.store.status import _COMPLETE, look
+from parbench.bench.store.status import _COMPLETE, store_status
 from parbench.bench.train.checkpoints import COMPLETE
 from parbench.bench.util.errors import UserError
 from parbench.methods import find_method
@@ -109,14 +109,14 @@ def test_status_tells_what_is_done_at_work_cut_off_failed_and_stale(store, prese
     put(store, seed=2)
     failed = put(store, replace(with_spec(seed=3), status=Status.ERROR, reason="it rained", metrics={}))
     (store.runs / "notes.txt").write_text("")
-    claims = Claims(store.root)
+    claims = Leases(store.root)
     claims.take("a" * 16)
     store.workspace("a" * 16)
     (store.workspace("b" * 16) / "checkpoint-40").mkdir()
     (store.work / ("b" * 16) / "checkpoint-40" / COMPLETE).write_text("{}")
     (store.work / ("b" * 16) / "checkpoint-50").mkdir()
     store.workspace("c" * 16)
-    found = look(store)
+    found = store_status(store)
     assert found.statuses == {Status.OK: 2, Status.ERROR: 1}
     assert found.failed.examples == [f"{failed.run_id} {failed.spec}: error, it rained"]
     assert (found.stale.count, found.superseded.count, found.unreadable.count) == (2, 0, 1)
@@ -161,9 +161,9 @@ def test_status_is_linear_in_the_records_and_bounded_in_memory(tmp_path):
     small, large = make_store(tmp_path / "small"), make_store(tmp_path / "large")
     fill(small, 2_000)
     fill(large, 20_000)
-    look(small)
+    store_status(small)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    short, long = seconds(lambda: look(small)), seconds(lambda: look(large))
+    short, long = seconds(lambda: store_status(small)), seconds(lambda: store_status(large))
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     print(f"2,000 records in {short:.2f} s of CPU, 20,000 in {long:.2f} s, {grown / 20_000:.0f} bytes a record")  # noqa: T201
     assert long / short < 15

@@ -8,8 +8,8 @@ import torch
 
 from parbench.bench.plan.planner import Overrides, make_plan
 from parbench.bench.plan.suite import load_suite
-from parbench.bench.run.execute_run import perform
-from parbench.bench.run.inputs import Inputs
+from parbench.bench.run.execute_run import execute_run
+from parbench.bench.run.inputs import DataCache
 from parbench.bench.store.store import Store
 from parbench.bench.train.best_epoch import BestEpoch
 from parbench.bench.train.protocol import Protocol, Purpose, ReportedSplit, SealedError, SplitData
@@ -201,7 +201,7 @@ def do(tmp_path, tiny_data, tiny_model):
             protocol=protocol,
         )
         (run,) = make_plan(load_suite("mini"), overrides, RevisionLock(store.lock_file)).runs
-        record = perform(run, store, Inputs(), CPU)
+        record = execute_run(run, store, DataCache(), CPU)
         assert record.status == "ok", record.reason
         history = [json.loads(line) for line in (store.runs / record.run_id / "history.jsonl").read_text().splitlines()]
         return record, store.runs / record.run_id, history

@@ -9,7 +9,7 @@ from parbench.bench.plan.planner import Overrides
 from parbench.bench.plan.suite import load_suite
 from parbench.bench.record.run_record import Status
 from parbench.bench.store.store import Store
-from parbench.bench.tune.study import HEAD, Effort, Study, adapted_shapes, make_studies, mean_atom_norm
+from parbench.bench.tune.study import HEAD, Study, TuningBudget, adapted_shapes, make_studies, mean_atom_norm
 from parbench.bench.tune.tune import tune
 from parbench.bench.tune.tuned_suite import merged, tuned_suite
 from parbench.bench.util.errors import UserError
@@ -19,7 +19,7 @@ from parbench.methods.presets import presets_of
 from parbench.tasks.data.lock import RevisionLock
 from tests.support.records import RECORD, with_spec
 
-THREE = Effort(3)
+THREE = TuningBudget(3)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_every_method_gets_its_space_and_the_same_range_for_the_head(studies):
 
 def test_a_language_model_keeps_its_head_and_has_no_rate_for_one(tmp_path):
     overrides = Overrides(methods=("lora",), tasks=("restaurants_nlg",))
-    (study,) = make_studies(load_suite("mini"), overrides, Effort(1), RevisionLock(tmp_path / "lock.json"))
+    (study,) = make_studies(load_suite("mini"), overrides, TuningBudget(1), RevisionLock(tmp_path / "lock.json"))
     assert study.space == (Dimension("learning_rate", 1e-4, 1e-2),)
 
 
@@ -83,7 +83,7 @@ def test_the_range_of_the_head_holds_what_is_published_but_for_heads_that_hardly
 
 def test_a_trial_is_the_mean_over_the_seeds_and_the_best_is_found(studies):
     (study,) = studies("lora")
-    tuned = tune(study, Effort(25), planted(hill))
+    tuned = tune(study, TuningBudget(25), planted(hill))
     assert len(tuned.trials) == 25
     for trial in tuned.trials:
         assert trial.score == pytest.approx(0.9 - 0.1 * abs(math.log10(trial.changes["learning_rate"] / 1e-3)))
@@ -95,17 +95,17 @@ def test_a_trial_is_the_mean_over_the_seeds_and_the_best_is_found(studies):
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_the_same_records_ask_for_the_same_trials(studies, sampler):
     (study,) = studies("lora")
-    first, second = (tune(study, Effort(15, sampler=sampler), planted(hill)) for _ in range(2))
+    first, second = (tune(study, TuningBudget(15, sampler=sampler), planted(hill)) for _ in range(2))
     assert first.trials == second.trials
     # More trials go on from fewer.
-    assert tune(study, Effort(4, sampler=sampler), planted(hill)).trials == first.trials[:4]
+    assert tune(study, TuningBudget(4, sampler=sampler), planted(hill)).trials == first.trials[:4]
 
 
 def test_methods_start_from_the_same_points_of_their_spaces(studies):
     lora, loca = studies("lora", "loca")
     drawn = []
     for study in (lora, loca):
-        (trial,) = tune(study, Effort(1), planted(hill)).trials
+        (trial,) = tune(study, TuningBudget(1), planted(hill)).trials
         axes = [(trial.point[axis.field], axis) for axis in study.space]
         drawn.append([math.log(value / axis.low) / math.log(axis.high / axis.low) for value, axis in axes])
     assert drawn[0] == pytest.approx(drawn[1])
@@ -113,7 +113,7 @@ def test_methods_start_from_the_same_points_of_their_spaces(studies):
 
 def test_what_diverges_counts_as_worst_and_never_wins(studies):
     (study,) = studies("lora")
-    tuned = tune(study, Effort(25), planted(lambda setting: None if setting.learning_rate > 3e-4 else 0.5))
+    tuned = tune(study, TuningBudget(25), planted(lambda setting: None if setting.learning_rate > 3e-4 else 0.5))
     failed = [trial for trial in tuned.trials if trial.score is None]
     assert failed
     assert {trial.reason for trial in failed} == {"diverged, too far"}
@@ -125,17 +125,17 @@ def test_what_diverges_counts_as_worst_and_never_wins(studies):
 
 def test_where_all_diverge_there_is_no_best(studies):
     (study,) = studies("lora")
-    tuned = tune(study, Effort(2), planted(lambda setting: None))
-    assert (tuned.best, tuned.edges) == (None, [])
+    tuned = tune(study, TuningBudget(2), planted(lambda setting: None))
+    assert (tuned.best, tuned.at_bounds) == (None, [])
 
 
 def test_an_optimum_at_the_end_of_its_range_is_flagged(studies):
     (study,) = studies("lora")
-    tuned = tune(study, Effort(25), planted(lambda setting: setting.learning_rate))
-    (edge,) = [text for text in tuned.edges if text.startswith("learning_rate")]
+    tuned = tune(study, TuningBudget(25), planted(lambda setting: setting.learning_rate))
+    (edge,) = [text for text in tuned.at_bounds if text.startswith("learning_rate")]
     assert "is at the high end of 0.0001 to 0.01" in edge
-    inside = tune(study, Effort(25), planted(hill))
-    assert not [text for text in inside.edges if text.startswith("learning_rate")]
+    inside = tune(study, TuningBudget(25), planted(hill))
+    assert not [text for text in inside.at_bounds if text.startswith("learning_rate")]
 
 
 @pytest.mark.parametrize(("method", "norm"), [("loca", 2.0), ("fourierft", 300 / math.sqrt(2 * 32 * 32))])
@@ -165,9 +165,9 @@ def test_a_method_without_a_constant_norm_cannot_be_searched_by_update_step(stud
 
 
 def test_the_tuned_suite_holds_the_best_settings_and_the_trials(studies, tiny_model):
-    found = [tune(study, Effort(3), planted(hill)) for study in studies("lora", "loca")]
+    found = [tune(study, TuningBudget(3), planted(hill)) for study in studies("lora", "loca")]
     overrides = Overrides(methods=("lora", "loca"), base_model=str(tiny_model))
-    suite = tuned_suite(load_suite("mini"), overrides, Effort(3), found)
+    suite = tuned_suite(load_suite("mini"), overrides, TuningBudget(3), found)
     for tuned in found:
         name = tuned.study.method.name
         setting = suite.by_task["glue/sst2"].settings[name]
@@ -180,7 +180,7 @@ def test_the_tuned_suite_holds_the_best_settings_and_the_trials(studies, tiny_mo
 
 
 def test_tunings_done_alike_are_put_together(studies, tiny_model):
-    lora, loca = (tune(study, Effort(3), planted(hill)) for study in studies("lora", "loca"))
+    lora, loca = (tune(study, TuningBudget(3), planted(hill)) for study in studies("lora", "loca"))
     mini = load_suite("mini")
 
     def suite(tuned, effort=THREE):
@@ -192,21 +192,31 @@ def test_tunings_done_alike_are_put_together(studies, tiny_model):
     assert both.tuning.has("glue/sst2", "lora")
     assert both.tuning.has("glue/sst2", "loca")
     assert set(both.by_task["glue/sst2"].settings) == {"lora", "loca"}
-    assert merged(suite(lora), suite(loca, Effort(4))) is None
+    assert merged(suite(lora), suite(loca, TuningBudget(4))) is None
     assert merged(mini, suite(loca)) is None
 
 
 @pytest.mark.parametrize(
     ("methods", "overrides", "effort", "complaint"),
     [
-        (("lora",), {"seeds": (1, 1001)}, Effort(1), "the seeds 1001 would both choose the settings and be reported"),
-        (("lora",), {}, Effort(1, seeds=(2, 3)), "the seeds 2, 3 would both choose"),
-        (("lora",), {"sets": ("lora.learning_rate=1e-3",)}, Effort(1), "fixes what is tuned; leave it out"),
-        (("loca",), {"sets": ("loca.learning_rate=1e-3",)}, Effort(1), "fixes what is tuned; leave it out"),
-        (("lora(head_learning_rate=1e-3)",), {}, Effort(1), r'"lora\(head_learning_rate=...\)" fixes what is tuned'),
-        (("lora(r=4)", "lora(r=2)"), {}, Effort(1), "lora is named twice with different options"),
-        (("lora",), {"budgets": "10"}, Effort(1), "there is nothing to tune: nothing fits 10"),
-        (("lora",), {"budgets": "2k,1k"}, Effort(1), "one budget is tuned at a time"),
+        (
+            ("lora",),
+            {"seeds": (1, 1001)},
+            TuningBudget(1),
+            "the seeds 1001 would both choose the settings and be reported",
+        ),
+        (("lora",), {}, TuningBudget(1, seeds=(2, 3)), "the seeds 2, 3 would both choose"),
+        (("lora",), {"sets": ("lora.learning_rate=1e-3",)}, TuningBudget(1), "fixes what is tuned; leave it out"),
+        (("loca",), {"sets": ("loca.learning_rate=1e-3",)}, TuningBudget(1), "fixes what is tuned; leave it out"),
+        (
+            ("lora(head_learning_rate=1e-3)",),
+            {},
+            TuningBudget(1),
+            r'"lora\(head_learning_rate=...\)" fixes what is tuned',
+        ),
+        (("lora(r=4)", "lora(r=2)"), {}, TuningBudget(1), "lora is named twice with different options"),
+        (("lora",), {"budgets": "10"}, TuningBudget(1), "there is nothing to tune: nothing fits 10"),
+        (("lora",), {"budgets": "2k,1k"}, TuningBudget(1), "one budget is tuned at a time"),
     ],
 )
 def test_what_cannot_be_tuned_is_a_sentence(studies, methods, overrides, effort, complaint):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from parbench.bench.util.errors import UserError
-from parbench.bench.util.file_errors import readable, writable
+from parbench.bench.util.file_errors import reading, writing
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.from_yaml import task_of_file
 from tests.support.yaml_files import DATA, IMAGES, TEXTS, task_file
@@ -80,9 +80,9 @@ def test_a_lock_under_a_name_that_is_too_long():
 
 
 def test_other_mistakes_are_left_alone(tmp_path):
-    with pytest.raises(UserError, match="mine"), readable(tmp_path):
+    with pytest.raises(UserError, match="mine"), reading(tmp_path):
         raise UserError("mine")
-    with pytest.raises(ZeroDivisionError), writable(tmp_path):
+    with pytest.raises(ZeroDivisionError), writing(tmp_path):
         1 / 0  # noqa: B018
-    with pytest.raises(UserError, match=r'"x" cannot be read \(TimeoutError\)'), readable(Path("x")):
+    with pytest.raises(UserError, match=r'"x" cannot be read \(TimeoutError\)'), reading(Path("x")):
         raise TimeoutError

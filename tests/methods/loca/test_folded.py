@@ -66,7 +66,7 @@ def folds(monkeypatch: pytest.MonkeyPatch) -> Callable[[nn.Module, Tensor], list
 
     def observe(model: nn.Module, ids: Tensor) -> list[bool]:
         seen: list[bool] = []
-        for name, value in (("folded_linear", True), ("update_linear", False)):
+        for name, value in (("fused_linear", True), ("update_linear", False)):
             original = getattr(folded, name)
             monkeypatch.setattr(
                 f"parbench.methods.loca.layer.{name}", lambda *args, f=original, v=value: (seen.append(v), f(*args))[1]
@@ -132,7 +132,7 @@ def test_gradients_match_finite_differences(n_frequency: int, fold: bool, monkey
 
     def run_layer(x: Tensor, coefficients: Tensor, bias: Tensor) -> Tensor:
         if fold:
-            return folded.folded_linear(base, x, updates, [coefficients, locations], None)
+            return folded.fused_linear(base, x, updates, [coefficients, locations], None)
         return base(x) + update_linear(x, updates, [coefficients, locations], None)
 
     x = torch.randn(2, 3, 9, dtype=torch.float64, requires_grad=True)
@@ -266,9 +266,9 @@ def test_only_the_input_is_saved_for_the_backward_pass() -> None:
     base = nn.Linear(5, 6).requires_grad_(False)
     updates = [CosineUpdate(SparseSpectrum(6, 5, CosineBasis), 1.0, 1.0)]
     x, a, u = torch.randn(3, 5, requires_grad=True), torch.randn(4, requires_grad=True), torch.rand(2, 4)
-    assert saved_shapes(lambda: folded.folded_linear(base, x, updates, [a, u], None)) == [(3, 5), (6, 5), (4,), (2, 4)]
+    assert saved_shapes(lambda: folded.fused_linear(base, x, updates, [a, u], None)) == [(3, 5), (6, 5), (4,), (2, 4)]
     a.requires_grad_(False)
-    assert saved_shapes(lambda: folded.folded_linear(base, x, updates, [a, u], None)) == [(6, 5), (4,), (2, 4)]
+    assert saved_shapes(lambda: folded.fused_linear(base, x, updates, [a, u], None)) == [(6, 5), (4,), (2, 4)]
 
 
 class OwnLinear(nn.Linear):
@@ -321,7 +321,7 @@ def test_meta_tensors_get_a_shape() -> None:
         base = nn.Linear(40, 30).requires_grad_(False)
         x, a, u = torch.zeros(3, 40), torch.zeros(400, requires_grad=True), torch.rand(2, 400)
     updates = [CosineUpdate(SparseSpectrum(30, 40, CosineBasis), 1.0, 1.0)]
-    y = folded.folded_linear(base, x, updates, [a, u], None)
+    y = folded.fused_linear(base, x, updates, [a, u], None)
     y.sum().backward()
     assert (y.shape, a.grad.shape) == ((3, 30), (400,))
 

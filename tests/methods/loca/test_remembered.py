@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from parbench.methods.loca import LocaLayer, remembered, transform
 from parbench.methods.loca.layer import COEFFICIENTS, LOCATIONS
-from parbench.methods.loca.remembered import Remembered
+from parbench.methods.loca.remembered import TensorCache
 from tests.support.alike import assert_alike
 
 Build = Callable[..., PeftModel]
@@ -64,7 +64,7 @@ def test_a_step_is_bit_for_bit_the_one_that_remembers_nothing(
     model = adapted(n_frequency=n_frequency, keep_update=False)
     freeze(model, LOCATIONS)
     first, again = run(model, input_ids), run(model, input_ids)
-    monkeypatch.setattr(Remembered, "of", lambda self, source, also, make: make())
+    monkeypatch.setattr(TensorCache, "of", lambda self, source, also, make: make())
     expected = run(model, input_ids)
     for found in (first, again):
         assert_alike(found, expected, tolerance=0)
@@ -126,7 +126,7 @@ def test_what_is_made_during_inference_serves_training(adapted: Build, input_ids
 
 @pytest.mark.usefixtures("as_on_accelerators")
 def test_copies_are_empty_and_memory_is_not_taken_for_that_of_another() -> None:
-    memory: Remembered[int] = Remembered()
+    memory: TensorCache[int] = TensorCache()
     made: list[int] = []
 
     def make() -> int:

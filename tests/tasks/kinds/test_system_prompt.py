@@ -20,7 +20,7 @@ from parbench.tasks.data.folder import FolderSource
 from parbench.tasks.glue import SST2
 from parbench.tasks.gpt4tools import UNSEEN, Gpt4Tools, divided
 from parbench.tasks.kinds.language_model import LogLikelihood
-from parbench.tasks.kinds.system_prompt import IDS, MASK, told_apart
+from parbench.tasks.kinds.system_prompt import IDS, MASK, split_system_prompt
 from parbench.tasks.math_reasoning import MATH_GENERATED
 from tests.support.commonsense_rows import write_sets
 from tests.support.tiny_llama import byte_tokenizer, predictor_of, tiny_llama
@@ -32,7 +32,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_system_prompts_are_drawn_from_the_training_split_of_the_same_set(data: Path) -> None:
-    task = told_apart(COMMONSENSE.configured({"system_shots": 3}))
+    task = split_system_prompt(COMMONSENSE.configured({"system_shots": 3}))
     splits = task.splits(FolderSource(data))
     alone = {
         (example["subset"], task.prompt(example) + task.response(example)): example["example"]
@@ -79,7 +79,7 @@ def test_unseen_sets_are_reported_and_no_more(data: Path) -> None:
             if s not in unseen
         ]
         assert getattr(part, split)["example"][:] == expected
-    told = told_apart(task).splits(FolderSource(data))
+    told = split_system_prompt(task).splits(FolderSource(data))
     assert set(told.reported["subset"][:]) == {part.name for part in SETS}
     rows_ = pd.DataFrame({"subset": ["piqa", "siqa", "boolq"], "accuracy": [1.0, 0.0, 0.5]})
     scores = task.score(rows_)
@@ -97,7 +97,7 @@ def test_unseen_sets_are_reported_and_no_more(data: Path) -> None:
 )
 def test_options_that_cannot_be(data: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        told_apart(COMMONSENSE.configured(options)).splits(FolderSource(data))
+        split_system_prompt(COMMONSENSE.configured(options)).splits(FolderSource(data))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,7 @@ def test_the_tools_are_defined_apart(tmp_path: Path) -> None:
     folder.mkdir()
     for name, count in (("gpt4tools_71k", 20), ("gpt4tools_test_unseen", 5)):
         (folder / f"{name}.json").write_text(json.dumps(list(tools(count))))
-    task = told_apart(ToolsApart(name=UNSEEN.name, data=UNSEEN.data).configured({"max_new_tokens": 4}))
+    task = split_system_prompt(ToolsApart(name=UNSEEN.name, data=UNSEEN.data).configured({"max_new_tokens": 4}))
     reported, tokenizer = task.splits(FolderSource(tmp_path)).reported, byte_tokenizer()
     inputs = task.prepare(reported, tokenizer, 200)
     assert tokenizer.decode(inputs[0]["prompt"]) == "Previous conversation: \nHuman: 0\nAI: "
@@ -168,7 +168,7 @@ def test_the_tools_are_defined_apart(tmp_path: Path) -> None:
 
 
 def test_a_prompt_of_a_whole_subset_has_its_name(data: Path) -> None:
-    task = told_apart(COMMONSENSE.configured({"system_shots": 1, "num_beams": 1, "max_new_tokens": 2}))
+    task = split_system_prompt(COMMONSENSE.configured({"system_shots": 1, "num_beams": 1, "max_new_tokens": 2}))
     reported, tokenizer = task.splits(FolderSource(data), limit=2).reported, byte_tokenizer()
     model = Recording()
     prompts = task.system_prompts(lambda text: tokenizer(text)["input_ids"])
@@ -181,6 +181,6 @@ def test_a_prompt_of_a_whole_subset_has_its_name(data: Path) -> None:
 
 def test_a_task_without_a_system_prompt_says_so() -> None:
     with pytest.raises(UserError, match="math_generated has no system prompt, which the method reads"):
-        told_apart(MATH_GENERATED)
+        split_system_prompt(MATH_GENERATED)
     with pytest.raises(UserError, match="glue/sst2 is of no language model, and has no system prompt"):
-        told_apart(SST2)
+        split_system_prompt(SST2)
