@@ -8,7 +8,7 @@ import pytest
 
 from parbench.bench.record.run_record import RunRecord, Status
 from parbench.bench.store.layout import RECORD as RECORD_FILE
-from parbench.bench.store.status import look
+from parbench.bench.store.status import store_status
 from parbench.bench.store.store import Store, Unreadable
 from parbench.bench.util.errors import UserError
 from parbench.tasks.data.lock import RevisionLock
@@ -95,7 +95,7 @@ def test_a_read_only_store_can_be_read_and_refuses_a_run_with_a_sentence(mounted
     assert result.code == 2
     assert "Read-only file system" in result.err
     assert store.load(record.run_id) == record
-    assert look(store).statuses == {Status.OK: 1}
+    assert store_status(store).statuses == {Status.OK: 1}
     assert bench("show", record.run_id, "--out", store.root).code == 0
 
 
@@ -169,7 +169,7 @@ def test_whatever_stands_in_a_record_s_place_is_reported_and_done_again(tmp_path
     assert last.run_id in str(bad)
     assert "restore it, or move the folder away and run again" in str(bad)
     assert not store.is_done(last.run_id)
-    standing = look(store)
+    standing = store_status(store)
     assert (standing.statuses.total(), standing.unreadable.count) == (2, 1)
     # Done again: what was there is moved aside, whatever it was.
     again = put(store, with_spec(seed=last.spec.seed))
