@@ -1,6 +1,6 @@
 """Modifiers: small changes to a method that papers propose for any method, or for any LoRA.
 
-`parbench.methods.expression` writes them behind a method's name, as in ``lora+qv_ratio(4)``. A modified method is a method like
+`methods.expression` writes them behind a method's name, as in ``lora+qv_ratio(4)``. A modified method is a method like
 any other: it has the hyper-parameters of the one inside, and its own name and paper.
 """
 

@@ -64,7 +64,7 @@ class Capabilities:
 
     Attributes:
         method: its name or expression.
-        models: whether it can be applied, trained, saved and loaded, by name of `parbench.methods.testing.TINY_MODELS`; a model
+        models: whether it can be applied, trained, saved and loaded, by name of `methods.testing.TINY_MODELS`; a model
             that the time did not suffice for is missing.
         starts_at_base: whether the untrained adapter leaves the outputs as they are; ``None`` if it works on no model.
         merges: whether it can be merged and unmerged; ``None`` if it works on no model.

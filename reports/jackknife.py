@@ -1,6 +1,6 @@
 """How a score varies with its examples: what it is without each of them in turn.
 
-The usual metrics are had in closed form, which gives what `parbench.reports.statistics.score_runs` gives, and much sooner; of
+The usual metrics are had in closed form, which gives what `reports.statistics.score_runs` gives, and much sooner; of
 any other the task itself is asked. A report takes every run of a store through here, and keeps a byte an example.
 """
 

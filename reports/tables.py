@@ -130,7 +130,7 @@ def row_key(row: Any) -> tuple[Any, ...]:
 
 
 def scale(scores: pd.Series[float]) -> int:
-    """Return what `parbench.bench.record.run_record.scale` does, for a column with gaps, and in a fraction of the time."""
+    """Return what `bench.record.run_record.scale` does, for a column with gaps, and in a fraction of the time."""
     numbers = scores.to_numpy(dtype="float64", na_value=np.nan)
     return 1 if (np.abs(numbers) > 1).any() else 100
 

@@ -24,7 +24,7 @@ _PAIR += ["reason"]
 
 
 def cell_numbers(runs: pd.DataFrame, boards: Sequence[Leaderboard]) -> pd.DataFrame:
-    """Return the summary of every cell, see `parbench.reports.tables.summarise`, with its interval and its possible ranks.
+    """Return the summary of every cell, see `reports.tables.summarise`, with its interval and its possible ranks.
 
     Args:
         runs: the frame's runs.
@@ -73,7 +73,7 @@ def over_tasks_numbers(boards: Sequence[Leaderboard]) -> pd.DataFrame:
 
 
 def comparison_numbers(boards: Sequence[Leaderboard]) -> pd.DataFrame:
-    """Return a row for each pair of methods on each task, and by each average; see `parbench.reports.statistics.Comparison`."""
+    """Return a row for each pair of methods on each task, and by each average; see `reports.statistics.Comparison`."""
     rows = []
     for board in boards:
         first = {column: board.cells.iloc[0][column] for column in _BOARD}

@@ -231,7 +231,7 @@ class Task(ABC):
         """Return ``metric`` without each of the examples in turn, of shape (examples,), or ``None`` if not known.
 
         The intervals and tests of a report are made of it. Asked only for rows of one subset, and only for metrics
-        that are not among `parbench.tasks.metrics.classification`. Here: that of a mean over a column of the metric's name.
+        that are not among `tasks.metrics.classification`. Here: that of a mean over a column of the metric's name.
         """
         if metric not in predictions:
             return None

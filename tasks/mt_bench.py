@@ -1,6 +1,6 @@
 """MT-Bench and Vicuna-bench after instruction tuning: a judge rates what the tuned model answers, from 1 to 10.
 
-Tuned on the pairs of `parbench.tasks.instruct`, with nothing held back but the selection split; settings are chosen by the
+Tuned on the pairs of `tasks.instruct`, with nothing held back but the selection split; settings are chosen by the
 likelihood of its responses, for judgments are dear. The 80 questions are answered with FastChat's temperatures and
 judged with its prompts (Zheng et al., 2023), by a judge that the user names (see `parbench.tasks.judge`).
 
@@ -179,7 +179,7 @@ class JudgedAnswers(Instruct):
     def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
         """Have the questions answered and the answers judged; return a row a question.
 
-        That is ``example``, ``subset``, the columns of `parbench.tasks.judge.rows.by_question`, and ``judge``, its name.
+        That is ``example``, ``subset``, the columns of `tasks.judge.rows.by_question`, and ``judge``, its name.
 
         Raises:
             UserError: the judge cannot be asked, judgments are missing that another try may bring, or there is no

@@ -4,7 +4,7 @@ The measure is the mean natural log-likelihood of a token of held-out prose. It 
 method: chunks of a fixed length, at places spread evenly over the text, behind whatever the tokenizer puts at the
 beginning of a text. The difference after minus before is below zero where something was forgotten.
 
-A method that reads a system prompt (`parbench.methods.base.Method.reads_system_prompt`) has no adapted model without one. All
+A method that reads a system prompt (`methods.base.Method.reads_system_prompt`) has no adapted model without one. All
 such methods get the same, `NEUTRAL_SYSTEM_PROMPT`, which tells of no task; the base model, before, gets none.
 """
 

@@ -1,6 +1,6 @@
 """Runs on a Ray cluster: this machine, or any number of them.
 
-A Ray task is a `parbench.bench.execute.local.LocalExecutor` of one run: on its node the run has a process of its own, with all
+A Ray task is a `bench.execute.local.LocalExecutor` of one run: on its node the run has a process of its own, with all
 limits and retries, as it would have here. What is left to do here is to hand out as many runs as the cluster has room
 for, to hold their claims, and to try again what a lost node took along. All nodes must share the store's file system.
 """

@@ -1,6 +1,6 @@
 """Runs as a job array of Slurm.
 
-A job does a few runs, one after the other, by a `parbench.bench.execute.local.LocalExecutor` on its node; it claims them itself,
+A job does a few runs, one after the other, by a `bench.execute.local.LocalExecutor` on its node; it claims them itself,
 so that jobs go on, and stay known to other commands, when this command is gone. A job that is preempted or out of time
 saves the present step, is queued again, and goes on from there. All nodes must share the store's file system.
 """

@@ -1,6 +1,6 @@
 """What the runs of a plan will take on this machine: time, memory, disk.
 
-Nothing is guessed from sizes. Runs that cost alike (see `parbench.bench.record.cost_key`) are calibrated by doing the first of them,
+Nothing is guessed from sizes. Runs of the same cost (see `record.cost_key`) are calibrated by doing the first of them,
 cut to a few steps and a few evaluated rows, with the same code and in a process of its own, into a folder that is
 thrown away: nobody sees its scores. A calibration is kept in the user's cache until hardware, versions, code or the
 spec change.

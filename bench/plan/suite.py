@@ -52,7 +52,7 @@ class TaskLayer(Layer):
 
 
 class Tuning(BaseModel):
-    """How the settings of a suite were found, see `parbench.bench.tune.tune`; written by ``bench tune``, not by hand."""
+    """How the settings of a suite were found, see `bench.tune.tune`; written by ``bench tune``, not by hand."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

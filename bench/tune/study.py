@@ -29,7 +29,7 @@ SELECTION_SEEDS = (1001, 1002)
 SAMPLER_SEED = 0
 
 UPDATE_STEP = "update_step"
-# StudyResult for every method over the same range. It holds the published values (methods/presets) but for four of C3A's,
+# Tuned for every method over the same range. It holds the published values (methods/presets) but for four of C3A's,
 # which are below 1e-5: at such rates a new head hardly moves.
 HEAD = Dimension("head_learning_rate", 1e-4, 1e-1)
 

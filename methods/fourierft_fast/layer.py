@@ -123,7 +123,7 @@ def compute_fast(model: nn.Module, keep_update: bool | None = None) -> None:
     again.
 
     Args:
-        keep_update: as in `parbench.methods.loca.LocaConfig`: whether each layer keeps its weight update while the parameters
+        keep_update: as in `methods.loca.LocaConfig`: whether each layer keeps its weight update while the parameters
             stay the same, at the price of as much memory as the adapted weights; by default on the CPU, where building
             it takes longest.
 

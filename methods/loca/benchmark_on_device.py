@@ -1,4 +1,4 @@
-"""The benchmark of `parbench.methods.loca.benchmark` on an accelerator: time of steps, peak memory, and the choice rule's ways.
+"""The benchmark of `methods.loca.benchmark` on an accelerator: time of steps, peak memory, and the choice rule's ways.
 
 Time is the device's, by events around a few steps in a row, so that kernels queue up as they do in training. All
 variants share the frozen weights: of a LLaMA-7B a device does not hold one for each. On a CPU it is the processor's
@@ -173,7 +173,7 @@ class _Forced(SparseSpectrum):
 
 
 def ways_table(shape: Shape, dtype: torch.dtype, device: torch.device, rounds: int) -> str:
-    """Return the time of the parts of one layer's work as Markdown: what the constants of `parbench.methods.loca.spectrum` are.
+    """Return the time of the parts of one layer's work as Markdown: what the constants of `methods.loca.spectrum` are.
 
     Where forming ``G`` is the faster way and not the chosen one, or the other way round, they are wrong for the device.
     """

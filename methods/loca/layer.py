@@ -145,7 +145,7 @@ class LocaLayer(BaseTunerLayer):
 class LocaLinear(nn.Module, LocaLayer):
     """LoCA on a `torch.nn.Linear` or transformers' `Conv1D`.
 
-    ``y = x (W + alpha dW)^T + b``, with one such term for each active adapter; `parbench.methods.loca.folded` says how, and when
+    ``y = x (W + alpha dW)^T + b``, with one such term for each active adapter; `methods.loca.folded` says how, and when
     it is ``base(x) + alpha x dW^T`` instead.
     """
 

@@ -1,6 +1,6 @@
 """Sparse spectra in two dimensions: ``dW = F_p^T S F_q`` and its gradient, by the cheapest way.
 
-``F_N`` holds the basis vectors of a side (`parbench.methods.loca.basis`) as rows, ``S`` has few entries, ``E`` in number. With
+``F_N`` holds the basis vectors of a side (`methods.loca.basis`) as rows, ``S`` has few entries, ``E`` in number. With
 ``G = dL/d(dW) = grad_y^T x``, the gradient of the entry at ``(r, c)`` is ``K[r, c]``, where ``K = F_p G F_q^T``. Only
 the entries of ``K`` that are asked for are needed: that is what there is to save.
 

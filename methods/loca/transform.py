@@ -8,7 +8,7 @@ With ``G = dL/d(dW)`` and ``K = C_p G C_q^T``:
 * ``dL/dr_k = clamp(a_k (K[r_k + 1, c_k] - K[r_k - 1, c_k]) / 2, -1, 1)`` and likewise for ``c_k``: a central
   difference over the neighbouring cells, whose index stops at the border.
 
-This module says which entries of ``S`` and ``K`` belong to which parameter; `parbench.methods.loca.spectrum` computes them, and
+This module says which entries of ``S`` and ``K`` belong to which parameter; `methods.loca.spectrum` computes them, and
 `parbench.methods.loca.reference` has the same plainly.
 """
 

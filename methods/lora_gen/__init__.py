@@ -63,7 +63,7 @@ chat template           none: text goes through the cloud's tokenizer as it is  
 
 Training's own open points are in `parbench.methods.lora_gen.training`.
 
-In the harness it is the method ``lora_gen`` (`parbench.methods.lora_gen.method`): the base model is the edge, and unless a cloud
+In the harness it is the method ``lora_gen`` (`methods.lora_gen.method`): the base model is the edge, and unless a cloud
 is named, the edge's own frozen weights are the cloud as well. A task that can tell its system prompt apart
 (`parbench.tasks.kinds.system_prompt`) gives the edge the bare question:
 

@@ -38,7 +38,7 @@ _COMMIT = r"[0-9a-f]{40}"
 
 
 class LoraGenSetting(Setting):
-    """Hyper-parameters of LoRA-Gen; the defaults are the paper's (Table 10), or see the table of `parbench.methods.lora_gen`."""
+    """Hyper-parameters of LoRA-Gen; the defaults are the paper's (Table 10), or see the table of `methods.lora_gen`."""
 
     learning_rate: PositiveFloat = Field(
         default=2e-5, description="peak learning rate of experts, routers, meta tokens and the cloud's LoRA"

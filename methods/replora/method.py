@@ -40,7 +40,7 @@ class RepLora(Method[RepLoraSetting]):
 
     Two sizes differ. *Trained*, and so reported, matched and saved, are seeds and generators: about
     ``hidden * sum(d_in + d_out)`` over a block's projections, as a LoRA of rank ``hidden`` has. *Shipped* is what
-    `parbench.methods.replora.export_lora` makes of them after training, a plain LoRA of rank r: ``r * sum(d_in + d_out)``.
+    `methods.replora.export_lora` makes of them after training, a plain LoRA of rank r: ``r * sum(d_in + d_out)``.
     """
 
     name = "replora"

@@ -31,7 +31,7 @@ class Source(BaseModel):
         epoch: of a run that is reported: the ``best`` on the split that is printed, the ``last``, or not stated.
         warm_start: tasks that start from an MNLI checkpoint.
         counts_head: whether printed parameter counts hold the task head; ``None`` where it is not stated.
-        preset: whether the settings behind it are those of the paper's preset in ``parbench.methods.presets``, if it has one.
+        preset: whether the settings behind it are those of the paper's preset in ``methods.presets``, if it has one.
         setting: the method's hyper-parameters that are the same in all rows.
         training: the training's.
         notes: what else a reader must know.

@@ -130,7 +130,7 @@ class Commonsense(LanguageModelTask):
     def splits(self, source: Source, limit: int | None = None) -> Splits:
         """Load every set, cut it and mix them; with ``limit``, at most so many examples, and reported ones of each set.
 
-        A set whose training split is not at hand is cut in three (see `parbench.tasks.data.split`). Of a set that is not to be
+        A set whose training split is not at hand is cut in three (see `tasks.data.split`). Of a set that is not to be
         seen, the training split is only where few-shot examples come from.
         """
         if all(part.name in self.options.unseen for part in self.sets):
@@ -168,7 +168,7 @@ class Commonsense(LanguageModelTask):
         return str(example["system_prompt"])
 
     def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
-        """Return one row an example: ``label``, ``prediction``, ``accuracy``; see `parbench.tasks.commonsense.scores`."""
+        """Return one row an example: ``label``, ``prediction``, ``accuracy``; see `tasks.commonsense.scores`."""
         if self.options.protocol == "lm_eval":
             return by_likelihood(predictor, self._by_name, examples)
         return by_generation(predictor, self._by_name, examples, inputs, self.options)

@@ -39,7 +39,7 @@ def by_question(judged: pd.DataFrame, answers: Mapping[int, Sequence[str]]) -> p
 
 
 def by_turn(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a question and turn, for `parbench.tasks.judge.summary.summarise`; from fresh rows or out of a file."""
+    """Return one row a question and turn, for `tasks.judge.summary.summarise`; from fresh rows or out of a file."""
     import pandas as pd
 
     return pd.DataFrame(

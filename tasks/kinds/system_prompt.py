@@ -1,7 +1,7 @@
 """System prompts: what tells a model of its task in general, apart from the example that it is asked about.
 
 Most methods get all in one prompt. Those that read the one apart from the other (see
-`parbench.methods.base.Method.reads_system_prompt`) get a task told apart: the system prompt as tokens beside the rows that are
+`methods.base.Method.reads_system_prompt`) get a task told apart: the system prompt as tokens beside the rows that are
 trained on, and once for all rows with the same one where a model is evaluated.
 """
 

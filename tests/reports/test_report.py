@@ -65,7 +65,8 @@ def test_same_records_same_bytes_wherever_they_lie(planted: Any, tmp_path: Path,
 def test_another_process_writes_the_same_bytes(planted: Any, tmp_path: Path) -> None:
     write_report(planted.store, tmp_path / "here")
     program = (
-        "import sys; from pathlib import Path; from parbench.bench.store.store import Store; from parbench.reports.report import write_report; "
+        "import sys; from pathlib import Path; from parbench.bench.store.store import Store; "
+        "from parbench.reports.report import write_report; "
         "write_report(Store(Path(sys.argv[1])), Path(sys.argv[2]))"
     )
     arguments = [str(planted.store.root), str(tmp_path / "there")]

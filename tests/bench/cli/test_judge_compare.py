@@ -223,7 +223,10 @@ def test_what_has_no_verdict_is_shown_and_is_no_tie(compare, store, add):
 
 
 # As at a terminal, also where the tests run in the background, where shells have SIGINT ignored.
-LISTENING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from parbench.bench.cli import main; main()"
+LISTENING = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from parbench.bench.cli import main; main()"
+)
 
 
 def test_an_interrupted_comparison_goes_on_where_it_was_cut(store, add, root):
