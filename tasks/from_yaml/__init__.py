@@ -32,8 +32,8 @@ from parbench.tasks.data.hub import HubSource
 from parbench.tasks.data.image_files import image_files, sayable
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.from_yaml.kinds import data_ref, dumped, made
-from parbench.tasks.from_yaml.reading import read_mapping
 from parbench.tasks.from_yaml.schema import KINDS, Definition
+from parbench.tasks.from_yaml.yaml_reader import read_mapping
 
 
 def task_of_file(path: Path) -> Task:

@@ -9,7 +9,7 @@ import pytest
 
 from parbench.bench.cli.forecast_table import duration, machine_of
 from parbench.bench.execute.local import LocalExecutor
-from parbench.bench.forecast import forecast as module
+from parbench.bench.forecast import calibration as module
 from parbench.bench.forecast.calibration import STEPS, Calibration, Machine, shortened, uncalibrated
 from parbench.bench.forecast.forecast import forecast
 from parbench.bench.plan.overrides import Overrides

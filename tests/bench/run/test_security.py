@@ -16,7 +16,7 @@ from parbench.bench.store.store import Store
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.yaml import UniqueKeysLoader
 from parbench.tasks import find_task
-from parbench.tasks.from_yaml.reading import _PlainLoader
+from parbench.tasks.from_yaml.yaml_reader import _PlainLoader
 from tests.support.paths import ROOT, SOURCE, SUPPORT
 
 KEY = "sk-planted-0123456789/abc"
