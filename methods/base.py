@@ -132,6 +132,8 @@ class Method(ABC, Generic[S]):
             asked. It then takes the prompts of a batch as ``system_prompt_ids`` and ``system_prompt_mask``, and has
             ``specialised(tokens, name)``, a context in which one prompt holds for all that is asked, and
             ``reader_config``, the configuration of the model that reads them.
+        rows_are_independent: whether what the adapted model computes for a row, in training too, does not depend on the
+            other rows of the batch. A batch of such a model may be trained on in several passes.
     """
 
     name: str
@@ -142,6 +144,7 @@ class Method(ABC, Generic[S]):
     starts_at_base: bool = True
     mergeable: bool = True
     reads_system_prompt: bool = False
+    rows_are_independent: bool = True
 
     @abstractmethod
     def config(self, names: ModuleNames, setting: S) -> PeftConfig:

@@ -147,6 +147,11 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
+def at_least_float32(logits: torch.Tensor) -> torch.Tensor:
+    """Return logits in float32, or as they are where they are float64: 16 bits are too few for a loss."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 def _lengths(rows: Rows) -> list[int]:
     """Return the tokens of each row; images are all of one size."""
     dataset: Any = rows

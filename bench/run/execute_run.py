@@ -256,6 +256,7 @@ def _train_and_evaluate(
                 on_step=watch.on_step,
                 stop=watch.stop,
                 best_epoch=best,
+                rows_are_independent=method.rows_are_independent,
             )
         )
     event("trained", f"{trained.steps} steps are done", steps=trained.steps, seconds=trained.seconds)

@@ -40,6 +40,10 @@ class TrainingSettings(BaseModel):
     weight_decay: NonNegativeFloat = Field(default=0.0, description="AdamW's, on every trained parameter")
     max_gradient_norm: NonNegativeFloat = Field(default=1.0, description="gradients are clipped to it; 0 does not clip")
     precision: Literal["float32", "bfloat16"] = Field(default="float32", description="of the forward pass (autocast)")
+    length_groups: PositiveInt | None = Field(
+        default=None,
+        description="most passes that a batch is split into by length, with the same gradient; default: 4 on a CPU",
+    )
     gradient_checkpointing: bool = False
     checkpoint_steps: PositiveInt = Field(default=50, description="optimiser steps between checkpoints to resume from")
 

@@ -29,6 +29,7 @@ from parbench.bench.train.callbacks import (
     _Stopping,
 )
 from parbench.bench.train.checkpoints import COMPLETE, _keep_to, last_checkpoint
+from parbench.bench.train.length_groups import most_groups
 from parbench.bench.train.settings import TrainingSettings
 from parbench.bench.train.trainer import TaskTrainer
 from parbench.methods.base import ParameterGroup
@@ -65,6 +66,7 @@ class Job:
         data: prepared rows of the training split; of other splits, nothing but scores ever gets here.
         workspace: folder for checkpoints; a complete one found there is resumed from.
         stop: asked after every step whether to save and stop.
+        rows_are_independent: whether a batch may go through the model in parts.
         best_epoch: scores the model after every epoch, where an epoch is chosen.
     """
 
@@ -81,6 +83,7 @@ class Job:
     on_step: OnStep = field(default=lambda done, total, loss: None)
     stop: Callable[[], bool] = field(default=lambda: False)
     best_epoch: BestEpoch | None = None
+    rows_are_independent: bool = True
 
 
 def train(job: Job) -> Trained:
@@ -104,6 +107,8 @@ def train(job: Job) -> Trained:
         callbacks=[clock, count, _Progress(job.on_step), *starts, *epochs, stopping, *job.callbacks, _Complete(clock)],
     )
     trainer.task_loss = partial(job.task.loss, label_smoothing=job.settings.label_smoothing)
+    if job.rows_are_independent:
+        trainer.most_groups = most_groups(job.settings.length_groups, job.device)
     # What is printed is the command line's business.
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)

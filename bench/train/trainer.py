@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, Trainer
 
+from parbench.bench.train.length_groups import split_by_length
 from parbench.bench.util.errors import DivergedError
 from parbench.tasks.inference import IGNORED
 
@@ -25,11 +26,27 @@ class TaskTrainer(Trainer):
 
     loss_is_scaled_for_ga = True
     task_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    # Forward passes that a batch may be split into, see `length_groups`.
+    most_groups: int = 1
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         # Kept on the device, so that watching the loss costs no synchronisation.
         self._first_bad_step = torch.full((), -1, device=self.args.device)
+
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor],
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Go forward and backward for a batch, in one pass per group of rows of similar length; return its loss."""
+        groups = list(split_by_length(inputs, self.most_groups))
+        if len(groups) > 1:
+            # The mean over no labels is no number; such rows have no share in the loss.
+            groups = [group for group in groups if _count_labels(group["labels"])] or [inputs]
+        step = super().training_step
+        return torch.stack([step(model, group, num_items_in_batch) for group in groups]).sum()
 
     def compute_loss(
         self,
@@ -48,7 +65,7 @@ class TaskTrainer(Trainer):
         if (auxiliary := getattr(outputs, "auxiliary_loss", None)) is not None:
             loss = loss + auxiliary.to(loss.device)
         if num_items_in_batch is not None:
-            loss = loss * (_count_labels(labels) / num_items_in_batch)
+            loss = loss * (_count_labels(labels).to(loss.dtype) / num_items_in_batch)
         bad = ~torch.isfinite(loss.detach()) & (self._first_bad_step < 0)
         self._first_bad_step = torch.where(bad, self.state.global_step + 1, self._first_bad_step)
         return (loss, outputs) if return_outputs else loss

@@ -126,6 +126,8 @@ class LoraGenMethod(Method[LoraGenSetting]):
     size_knob = SizeKnob("r")
     search_space = (Dimension("learning_rate", 1e-5, 3e-3),)
     reads_system_prompt = True
+    # The router normalises over the batch, and the balance loss sums over it.
+    rows_are_independent = False
 
     def config(self, names: ModuleNames, setting: LoraGenSetting) -> NoReturn:
         """There is no peft configuration.

@@ -139,7 +139,9 @@ class ImageClassification(Task):
         """Return the cross-entropy."""
         from torch.nn import functional
 
-        return functional.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+        from parbench.tasks.inference import at_least_float32
+
+        return functional.cross_entropy(at_least_float32(logits), labels, label_smoothing=label_smoothing)
 
     def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
         """Return one row an example: class ids in ``label`` and ``prediction``, and the ``logits``."""

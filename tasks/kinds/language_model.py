@@ -129,10 +129,10 @@ def next_token_loss(logits: torch.Tensor, labels: torch.Tensor, label_smoothing:
     """
     from torch.nn import functional
 
-    from parbench.tasks.inference import IGNORED
+    from parbench.tasks.inference import IGNORED, at_least_float32
 
     return functional.cross_entropy(
-        logits[:, :-1].float().flatten(0, 1),
+        at_least_float32(logits[:, :-1]).flatten(0, 1),
         labels[:, 1:].flatten(),
         ignore_index=IGNORED,
         label_smoothing=label_smoothing,

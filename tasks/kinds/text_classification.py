@@ -90,9 +90,12 @@ class TextClassification(Task):
         """Return cross-entropy, or the mean squared error for a regression, which has no classes to smooth."""
         from torch.nn import functional
 
+        from parbench.tasks.inference import at_least_float32
+
+        values = at_least_float32(logits)
         if self.labels:
-            return functional.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
-        return functional.mse_loss(logits.float().squeeze(-1), labels.float())
+            return functional.cross_entropy(values, labels, label_smoothing=label_smoothing)
+        return functional.mse_loss(values.squeeze(-1), labels.to(values.dtype))
 
     def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
         """Return one row an example; see `predictions`."""
