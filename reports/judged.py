@@ -17,6 +17,7 @@ import pandas as pd
 from scipy.stats import t
 
 from parbench.bench.record.run_record import digest
+from parbench.bench.store.layout import COMPARISONS
 from parbench.bench.store.store import Store
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.files import explained, write_atomically
@@ -29,7 +30,6 @@ from parbench.tasks.judge import PairSummary, summarise_pairs
 from parbench.tasks.judge.judging import refuse_passing
 
 # In the store: the results, and under `JUDGMENTS` the raw judgments behind them.
-FOLDER = "comparisons"
 JUDGMENTS = "judgments"
 FORMAT = 1
 
@@ -183,7 +183,7 @@ def write_judged(judged: Judged, store: Store) -> tuple[Path, ...]:
     pairing, content = judged.pairing, judged.to_json()
     identity = [content["a"], content["b"], content["seeds"], dict(judged.judge)]
     stem = f"{pairing.task.replace('/', '-')}-{digest(identity)[:12]}"
-    folder = store.root / FOLDER
+    folder = store.root / COMPARISONS
     parts = [f"# {escape(judged.title)}\n", *([f"**{escape(pairing.label)}**\n"] if pairing.label else [])]
     parts += [markdown_table(judged.table), "".join(f"- {escape(note)}\n" for note in judged.notes())]
     rows = io.BytesIO()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,7 @@ from parbench.bench.cli.console import read_bytes, read_names
 from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
-    from parbench.bench.execute.executor import Executor, Limits
+    from parbench.bench.execute.executor import Executor, RunOptions
 
 
 class Overwrite(StrEnum):
@@ -113,7 +113,7 @@ class Cluster:
                 option = entry.metadata["option"]
                 raise UserError(f"{option} goes with --executor {' or '.join(engines)}, not with {self.engine}")
 
-    def executor(self, limits: Limits, workers: int | None, deterministic: bool, trackers: tuple[str, ...]) -> Executor:
+    def executor(self, options: RunOptions, workers: int | None) -> Executor:
         """Return what does the runs there.
 
         Raises:
@@ -128,8 +128,9 @@ class Cluster:
         if self.engine is Engine.RAY:
             from parbench.bench.execute.ray import RayExecutor
 
-            return RayExecutor(self.address, self.cpus, self.gpus, workers, limits, deterministic, trackers)
-        from parbench.bench.execute.slurm import JobOptions, SlurmExecutor
+            return RayExecutor(self.address, self.cpus, self.gpus, workers, options)
+        from parbench.bench.execute.slurm import SlurmExecutor
+        from parbench.bench.execute.slurm_job import JobOptions
 
         if self.runs_per_job < 1:
             raise UserError(f"--runs-per-job is {self.runs_per_job}; give a number of at least 1")
@@ -137,9 +138,7 @@ class Cluster:
         if not gpus.is_integer():
             raise UserError(f"--gpus-per-run is {gpus:g}; Slurm gives whole ones")
         job = JobOptions(partition=self.partition, minutes=self.minutes, cpus=self.cpus, gpus=int(gpus))
-        return SlurmExecutor(
-            job, self.runs_per_job, workers, limits=limits, deterministic=deterministic, trackers=trackers
-        )
+        return SlurmExecutor(job, self.runs_per_job, workers, options=options)
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ class Execution:
         Raises:
             UserError: a device or a tracker is not there, or options contradict each other.
         """
-        from parbench.bench.execute.executor import Limits
+        from parbench.bench.execute.executor import RunOptions
         from parbench.bench.run.trackers import check_trackers
         from parbench.bench.util.environment import choose_device, use_deterministic_algorithms
 
@@ -173,12 +172,14 @@ class Execution:
         check_trackers(trackers)
         self.cluster.check()
         silent_minutes = _minutes(self.silent_minutes, "--silence-limit")
-        limits = Limits(
+        options = RunOptions(
             _minutes(self.minutes, "--time-limit"),
             SILENT_MINUTES if silent_minutes is None else silent_minutes,
             read_bytes(self.memory, "--memory-limit"),
             self._positive(self.retries, "--retries", least=0),
             self.fail_fast,
+            self.deterministic,
+            trackers,
         )
         if self.cluster.engine is not Engine.LOCAL:
             if self.device is not None or self.devices is not None or not self.isolate:
@@ -186,14 +187,14 @@ class Execution:
                     f"--executor {self.cluster.engine} chooses devices and processes itself; leave them out"
                 )
             workers = None if self.workers is None else self._positive(self.workers, "--workers")
-            return self.cluster.executor(limits, workers, self.deterministic, trackers)
+            return self.cluster.executor(options, workers)
         devices = [choose_device(name) for name in self._devices()]
         workers = self._positive(self.workers if self.workers is not None else len(devices), "--workers")
         if self.isolate:
             from parbench.bench.execute.local import LocalExecutor, workers_on
 
             slots = workers_on([str(device) for device in devices], workers)
-            return LocalExecutor(slots, limits, _threads(len(slots)), self.deterministic, trackers)
+            return LocalExecutor(slots, replace(options, threads=_threads(len(slots))))
         limited = [self.minutes, self.silent_minutes, self.memory]
         if workers > 1 or any(given is not None for given in limited):
             raise UserError(
@@ -203,7 +204,7 @@ class Execution:
 
         if self.deterministic:
             use_deterministic_algorithms()
-        return InProcessExecutor(devices[0], limits, trackers=trackers)
+        return InProcessExecutor(devices[0], options)
 
     def _devices(self) -> list[str | None]:
         if self.devices is None:

@@ -70,7 +70,7 @@ def machine_of(executor: Executor) -> Machine:
     from parbench.bench.forecast.calibration import Machine
 
     devices = [str(device) for device in getattr(executor, "devices", ())] or [str(getattr(executor, "device", "cpu"))]
-    return Machine(devices[0], len(devices), getattr(executor, "threads", None))
+    return Machine(devices[0], len(devices), executor.options.threads)
 
 
 def _print(found: Forecast, console: Console) -> None:

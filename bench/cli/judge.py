@@ -153,8 +153,9 @@ def compare(
     """
     import pandas as pd
 
+    from parbench.bench.store.layout import COMPARISONS
     from parbench.bench.store.store import Store
-    from parbench.reports.judged import FOLDER, JUDGMENTS, Judged, check_judged, write_judged
+    from parbench.reports.judged import JUDGMENTS, Judged, check_judged, write_judged
     from parbench.reports.pairing import pair_answers
     from parbench.reports.render import one_line, terminal_tables
     from parbench.tasks.judge import JudgeClient, JudgeSettings, JudgeSpec, Sampling, compare_answers, judge_identity
@@ -165,7 +166,7 @@ def compare(
     # Whether the judge can be asked at all is known before the store is read.
     with JudgeClient(JudgeSpec.parse(spec)) as client:
         pairing = pair_answers(store, task, method, baseline, data_root)
-        count, cache = pairing.judgments * repeats, store.root / FOLDER / JUDGMENTS
+        count, cache = pairing.judgments * repeats, store.root / COMPARISONS / JUDGMENTS
         say(f"{count:,} judgments by {client.model}; those that are in {cache} are not asked for again", console)
         parts = []
         for seed in pairing.seeds:

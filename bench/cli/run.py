@@ -52,6 +52,7 @@ from parbench.bench.cli.execution import (
 )
 from parbench.bench.cli.forecast_table import print_known_forecast
 from parbench.bench.record.run_record import Status
+from parbench.bench.store.layout import TUNED
 from parbench.bench.train.protocol import Protocol
 from parbench.bench.util.errors import UserError
 
@@ -65,8 +66,6 @@ if TYPE_CHECKING:
     from parbench.bench.store.store import Store
 
 AUTO = "auto"
-# What `bench tune` writes into the store.
-TUNED = "tuned.yaml"
 
 
 class BudgetMode(StrEnum):

@@ -14,7 +14,6 @@ from parbench.bench.cli.execution import Device, Execution, Isolate, Retries, Wo
 from parbench.bench.cli.forecast_table import print_known_forecast
 from parbench.bench.cli.run import (
     AUTO,
-    TUNED,
     BudgetMode,
     Budgets,
     DryRun,
@@ -31,6 +30,7 @@ from parbench.bench.cli.run import (
     open_request,
     read_overrides,
 )
+from parbench.bench.store.layout import TUNED
 
 if TYPE_CHECKING:
     from parbench.bench.plan.suite import Suite

@@ -8,8 +8,8 @@ import shutil
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.run_record import RunRecord, Status
 from parbench.bench.run.execute_run import empty_record
-from parbench.bench.store.layout import ERROR
-from parbench.bench.store.log import LOG, event, logged
+from parbench.bench.store.layout import ERROR, LOG, OUTPUT
+from parbench.bench.store.log import event, logged
 from parbench.bench.store.store import Store
 from parbench.bench.util.files import explained
 
@@ -36,7 +36,7 @@ def record_failure(
         UserError: the store cannot be written to.
     """
     workspace = store.workspace(run.spec.run_id)
-    output = workspace / "output"
+    output = workspace / OUTPUT
     with explained(output):
         # What a process that was killed has left here belongs to no record.
         shutil.rmtree(output, ignore_errors=True)

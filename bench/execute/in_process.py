@@ -6,9 +6,10 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
-from parbench.bench.execute.executor import Limits, failed
+import torch
+
+from parbench.bench.execute.executor import RunOptions, failed
 from parbench.bench.execute.interrupt import Interrupt
 from parbench.bench.execute.progress import Progress
 from parbench.bench.execute.queue import LOOK_SECONDS, Queue
@@ -19,28 +20,23 @@ from parbench.bench.run.execute_run import RunHooks, execute_run
 from parbench.bench.run.inputs import DataCache
 from parbench.bench.store.log import event, run_log
 from parbench.bench.store.store import Store
-
-if TYPE_CHECKING:
-    import torch
+from parbench.bench.train.train import StoppedError
 
 
 @dataclass(frozen=True)
 class InProcessExecutor:
     """Does runs in the order given, on one device; the data it has read is kept for the next call.
 
-    Of its `Limits` it keeps the retries and ``fail_fast`` only: a process cannot end itself for taking too long.
-    ``trackers`` are what trainings report to, see `parbench.bench.run.trackers`.
+    Of the options it follows ``retries``, ``fail_fast`` and ``trackers`` only: a process cannot end itself for taking
+    too long, and what holds for the whole process is left to its owner.
     """
 
     device: torch.device
-    limits: Limits = field(default_factory=Limits)
+    options: RunOptions = field(default_factory=RunOptions)
     inputs: DataCache = field(default_factory=DataCache)
-    trackers: tuple[str, ...] = ()
 
     def execute(self, runs: Sequence[PlannedRun], store: Store, progress: Progress) -> Iterator[RunRecord]:
         """Yield the record of each run when it is written."""
-        from parbench.bench.train.train import StoppedError
-
         # Every task's data is read before anything is trained: a wrong folder is found out in seconds, not after hours.
         for planned in runs:
             self.inputs.of(planned)
@@ -61,7 +57,7 @@ class InProcessExecutor:
                 yield record
                 if interrupt.asked:
                     raise KeyboardInterrupt
-                if self.limits.fail_fast and failed(record):
+                if self.options.fail_fast and failed(record):
                     return
 
     def _one(self, run: PlannedRun, store: Store, progress: Progress, queue: Queue, interrupt: Interrupt) -> RunRecord:
@@ -75,10 +71,10 @@ class InProcessExecutor:
             on_step,
             on_batch=lambda rows: queue.claims.renew(),
             stop=lambda: interrupt.asked,
-            trackers=self.trackers,
+            trackers=self.options.trackers,
         )
         with run_log(store.workspace(run.spec.run_id), run.spec, self.device):
-            for _ in range(self.limits.retries):
+            for _ in range(self.options.retries):
                 try:
                     record = execute_run(run, store, self.inputs, self.device, replace(watch, may_retry=True))
                     break

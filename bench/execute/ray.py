@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from parbench.bench.execute.executor import Limits
+from parbench.bench.execute.executor import RunOptions, check_data
 from parbench.bench.execute.failed_run import record_failure
 from parbench.bench.execute.interrupt import until_interrupted
-from parbench.bench.execute.local import LocalExecutor, check_data
+from parbench.bench.execute.local import LocalExecutor
 from parbench.bench.execute.progress import Progress, SilentProgress
 from parbench.bench.execute.queue import Queue
 from parbench.bench.execute.session import Session
@@ -52,18 +52,14 @@ class RayExecutor:
         gpus: of each run: 1, a share of one so that several runs are on one GPU, or 0 for the CPU; ``None`` is 1 where
             the cluster has any.
         workers: at most so many runs at a time; as many as the cluster has room for if ``None``.
-        limits: when a run is given up.
-        deterministic: whether torch must use deterministic algorithms only.
-        trackers: that trainings report to, see `parbench.bench.run.trackers`.
+        options: how each run is executed, and when it is given up.
     """
 
     address: str | None = None
     cpus: int = 1
     gpus: float | None = None
     workers: int | None = None
-    limits: Limits = field(default_factory=Limits)
-    deterministic: bool = False
-    trackers: tuple[str, ...] = ()
+    options: RunOptions = field(default_factory=RunOptions)
 
     def __post_init__(self) -> None:
         if self.gpus is not None and not 0 <= self.gpus <= 1:
@@ -104,7 +100,7 @@ class _Session(Session):
     def __post_init__(self) -> None:
         from ray.util.queue import Queue as Mailbox
 
-        self.limits = self.executor.limits
+        self.options = self.executor.options
         self.mailbox = Mailbox(actor_options={"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1})
 
     def is_busy(self) -> bool:
@@ -170,18 +166,18 @@ class _Session(Session):
         run_id, executor = run.spec.run_id, self.executor
         if not self.lost[run_id]:
             self.progress.begin(run.spec)
-        limits = replace(executor.limits, retries=max(0, executor.limits.retries - self.lost[run_id]))
         task = ray.remote(num_cpus=executor.cpus, num_gpus=self.gpus, max_retries=0)(_work)
         order = _Order(
             run=run.to_json(),
             store=str(self.store.root.absolute()),
             token=self.queue.claims.token(run_id),
-            cpus=executor.cpus,
-            on_gpu=self.gpus > 0,
-            shared=0 < self.gpus < 1,
-            limits=limits,
-            deterministic=executor.deterministic,
-            trackers=executor.trackers,
+            device="cuda:0" if self.gpus else "cpu",
+            options=replace(
+                executor.options,
+                retries=max(0, executor.options.retries - self.lost[run_id]),
+                threads=executor.cpus,
+                shared=0 < self.gpus < 1,
+            ),
         )
         before = self.store.stamp(run_id)
         self.jobs[task.options(name=str(run.spec)).remote(order, self.mailbox)] = _Job(run, before)
@@ -210,7 +206,7 @@ class _Session(Session):
         except ray.exceptions.RayError as error:
             reason = f"its worker or node was lost ({type(error).__name__})"
             self.lost[run_id] += 1
-            if not stopping and not self._has_record(job) and self.lost[run_id] <= self.executor.limits.retries:
+            if not stopping and not self._has_record(job) and self.lost[run_id] <= self.options.retries:
                 self.queue.requeue(job.run)
                 return None
         record = self.store.load(run_id) if self._has_record(job) else None
@@ -235,17 +231,17 @@ class _Session(Session):
 
 @dataclass(frozen=True)
 class _Order:
-    """What a task is to do; plain values, so that it is understood on another machine."""
+    """What a task is to do; plain values, so that it is understood on another machine.
+
+    Attributes:
+        device: by its number among those that Ray lets the task see: the server that forks workers may be older.
+    """
 
     run: str
     store: str
     token: str
-    cpus: int
-    on_gpu: bool
-    shared: bool
-    limits: Limits
-    deterministic: bool
-    trackers: tuple[str, ...]
+    device: str
+    options: RunOptions
 
 
 def _work(order: _Order, mailbox: Any) -> bool:
@@ -253,16 +249,7 @@ def _work(order: _Order, mailbox: Any) -> bool:
     run, store = PlannedRun.from_json(order.run), Store(Path(order.store))
     if not store.runs.is_dir():
         raise UserError(f'a node does not see the store "{store.root}"; put it on a file system that all nodes share')
-    # By number, of what Ray lets this task see: the processes that do runs are forked from a server that may be older.
-    device = "cuda:0" if order.on_gpu else "cpu"
-    executor = LocalExecutor(
-        devices=(device,),
-        limits=order.limits,
-        threads=order.cpus,
-        deterministic=order.deterministic,
-        trackers=order.trackers,
-        shared=order.shared,
-    )
+    executor = LocalExecutor((order.device,), order.options)
     queue = Queue([run], store, DelegatedLease(store.root, order.token))
     return bool(list(executor.work_off(queue, store, _News(mailbox))))
 

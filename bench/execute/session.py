@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
-from parbench.bench.execute.executor import Limits, failed
+from parbench.bench.execute.executor import RunOptions, failed
 from parbench.bench.execute.interrupt import Interrupt
 from parbench.bench.execute.progress import Progress
 from parbench.bench.execute.queue import LOOK_SECONDS, Queue
@@ -19,13 +19,13 @@ class Session(ABC):
     Attributes:
         queue: what is left to do.
         progress: is told of the end of every run that it was told the beginning of.
-        limits: when all are given up.
+        options: of the runs.
         stopping: whether the user has asked for it: the runs at work save their present step, and no other begins.
     """
 
     queue: Queue
     progress: Progress
-    limits: Limits
+    options: RunOptions
     stopping: bool = False
 
     def records(self, interrupt: Interrupt) -> Iterator[RunRecord]:
@@ -46,7 +46,7 @@ class Session(ABC):
             for record in self.ended():
                 self.progress.end(record)
                 yield record
-                if self.limits.fail_fast and failed(record):
+                if self.options.fail_fast and failed(record):
                     return
 
     @abstractmethod

@@ -1,82 +1,36 @@
 """Runs as a job array of Slurm.
 
-A job does a few runs, one after the other, by a `bench.execute.local.LocalExecutor` on its node; it claims them itself,
-so that jobs go on, and stay known to other commands, when this command is gone. A job that is preempted or out of time
-saves the present step, is queued again, and goes on from there. All nodes must share the store's file system.
+A job executes a few runs, one after the other, with a `LocalExecutor` on its node. It takes their leases itself, so
+that jobs continue, and stay known to other commands, when this command has ended. A job that is preempted or out of
+time saves the present step, is queued again, and resumes. All nodes must share the store's file system.
 """
 
 from __future__ import annotations
 
 import shutil
-import signal
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from types import FrameType
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from parbench.bench.execute.executor import Limits, failed
+from parbench.bench.execute.executor import RunOptions, check_data, failed
 from parbench.bench.execute.failed_run import record_failure
 from parbench.bench.execute.interrupt import Interrupt, until_interrupted
-from parbench.bench.execute.local import LocalExecutor, check_data
 from parbench.bench.execute.progress import Progress
-from parbench.bench.execute.queue import Queue
+from parbench.bench.execute.slurm_job import JobOptions, JobRuns
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.run_record import RunRecord, Status
+from parbench.bench.store.layout import SLURM
 from parbench.bench.store.leases import Leases
 from parbench.bench.store.store import Store
 from parbench.bench.util import environment
 from parbench.bench.util.errors import UserError
 
-# Where submitit keeps a job's orders and what it prints, in the store.
-FOLDER = "slurm"
 _TICK_SECONDS = 2.0
 # How long a cancelled job is waited for: it saves the present step.
 _PATIENCE_SECONDS = 60.0
 _PRINTED_CHARACTERS = 8000
-
-
-@dataclass(frozen=True)
-class JobOptions:
-    """What each job asks Slurm for.
-
-    Attributes:
-        partition: its name, or the cluster's default.
-        account: that is charged, or the user's default.
-        minutes: after which the job is queued again.
-        cpus: which are also torch's threads.
-        gpus: 1, or 0 for the CPU.
-        memory_gib: of the node, or the cluster's default.
-    """
-
-    partition: str | None = None
-    account: str | None = None
-    minutes: int = 240
-    cpus: int = 1
-    gpus: int = 0
-    memory_gib: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.gpus not in (0, 1):
-            raise UserError(f"a job cannot have {self.gpus} GPUs: a run uses one; give 0 or 1")
-        if self.minutes < 1 or self.cpus < 1:
-            raise UserError(f"a job cannot have {self.minutes} minutes and {self.cpus} CPUs; give at least 1 of each")
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the same in submitit's words."""
-        given = {
-            "slurm_partition": self.partition,
-            "slurm_account": self.account,
-            "timeout_min": self.minutes,
-            "cpus_per_task": self.cpus,
-            "gpus_per_node": self.gpus or None,
-            "mem_gb": self.memory_gib,
-            "name": "parbench",
-        }
-        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -90,9 +44,7 @@ class SlurmExecutor:
         array: the most jobs of one array, which clusters limit.
         requeues: how often a job may run out of time.
         cluster: ``slurm``; ``local`` and ``debug`` are submitit's stand-ins for it, without a cluster.
-        limits: when a run is given up.
-        deterministic: whether torch must use deterministic algorithms only.
-        trackers: that trainings report to, see `parbench.bench.run.trackers`.
+        options: how each run is executed, and when it is given up.
     """
 
     job: JobOptions = field(default_factory=JobOptions)
@@ -101,9 +53,7 @@ class SlurmExecutor:
     array: int = 1000
     requeues: int = 20
     cluster: Literal["slurm", "local", "debug"] = "slurm"
-    limits: Limits = field(default_factory=Limits)
-    deterministic: bool = False
-    trackers: tuple[str, ...] = ()
+    options: RunOptions = field(default_factory=RunOptions)
 
     def execute(self, runs: Sequence[PlannedRun], store: Store, progress: Progress) -> Iterator[RunRecord]:
         """Yield the record of each run when it is written."""
@@ -167,7 +117,7 @@ class _Session:
             for record in [*self._look(), *self._adopt(interrupt.asked)]:
                 self.progress.end(record)
                 yield record
-                if self.executor.limits.fail_fast and failed(record):
+                if self.executor.options.fail_fast and failed(record):
                     return
             if self.jobs or self.orphans:
                 time.sleep(_TICK_SECONDS)
@@ -186,7 +136,7 @@ class _Session:
             ) from error
         executor = self.executor
         made = submitit.AutoExecutor(
-            folder=self.store.root.absolute() / FOLDER,
+            folder=self.store.root.absolute() / SLURM,
             cluster=executor.cluster,
             slurm_max_num_timeout=executor.requeues,
         )
@@ -194,16 +144,13 @@ class _Session:
         made.update_parameters(**executor.job.parameters(), **parallel)
         return made
 
-    def _chunk(self, runs: Sequence[PlannedRun]) -> _Chunk:
+    def _chunk(self, runs: Sequence[PlannedRun]) -> JobRuns:
         executor = self.executor
-        return _Chunk(
+        return JobRuns(
             orders=tuple((run.to_json(), self.before[run.spec.run_id]) for run in runs),
             store=str(self.store.root.absolute()),
             device="cuda" if executor.job.gpus else "cpu",
-            threads=executor.job.cpus,
-            limits=executor.limits,
-            deterministic=executor.deterministic,
-            trackers=executor.trackers,
+            options=replace(executor.options, threads=executor.job.cpus),
         )
 
     def _look(self) -> Iterator[RunRecord]:
@@ -242,7 +189,7 @@ class _Session:
                 self.orphans.append((run, printed))
             else:
                 try:
-                    if self.tries[run_id] <= self.executor.limits.retries:
+                    if self.tries[run_id] <= self.executor.options.retries:
                         again.append(run)
                     else:
                         yield self._given_up(run, printed)
@@ -269,83 +216,6 @@ class _Session:
         reason = f"its job has ended without a record{f': {last}' if last else ''}"
         hardware = {"cluster": self.executor.cluster, "device": "cuda" if self.executor.job.gpus else "cpu"}
         return record_failure(run, self.store, Status.ERROR, reason, self.started, hardware, printed)
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """What a job does: plain values and this module's code, for submitit to keep in a file.
-
-    Attributes:
-        orders: runs as `PlannedRun.to_json` writes them, each with what the store knew of it before.
-    """
-
-    orders: tuple[tuple[str, tuple[int, int] | None], ...]
-    store: str
-    device: str
-    threads: int
-    limits: Limits
-    deterministic: bool
-    trackers: tuple[str, ...]
-
-    def __call__(self) -> None:
-        from rich.console import Console
-
-        from parbench.bench.execute.progress import LineProgress
-
-        store = Store(Path(self.store))
-        runs = [
-            run
-            for text, before in self.orders
-            # What has a new record was done by another command, or by this job before it was queued again.
-            if store.stamp((run := PlannedRun.from_json(text)).spec.run_id) == before
-        ]
-        executor = LocalExecutor(
-            devices=(self.device,),
-            limits=self.limits,
-            threads=self.threads,
-            deterministic=self.deterministic,
-            trackers=self.trackers,
-        )
-        with _preemption() as preempted:
-            try:
-                if not preempted:
-                    list(executor.work_off(Queue(runs, store), store, LineProgress(Console(width=200), len(runs))))
-            except KeyboardInterrupt:
-                if not preempted:
-                    raise
-        if preempted:
-            # Now that the step is saved, submitit may queue the job again; it does not return.
-            signal.raise_signal(_preemption_signal())
-
-    def checkpoint(self) -> Any:
-        """Return what the job is to do when it is queued again; submitit calls it."""
-        import submitit
-
-        return submitit.helpers.DelayedSubmission(self)
-
-
-@contextmanager
-def _preemption() -> Iterator[list[int]]:
-    """Within the block, Slurm's warning is a request to save the present step; the list is then not empty."""
-    heard: list[int] = []
-
-    def hear(number: int, frame: FrameType | None) -> None:
-        if not heard:
-            heard.append(number)
-            signal.raise_signal(signal.SIGTERM)
-
-    before = signal.signal(_preemption_signal(), hear)
-    try:
-        yield heard
-    finally:
-        signal.signal(_preemption_signal(), before)
-
-
-def _preemption_signal() -> signal.Signals:
-    """Return what submitit has Slurm send before it ends a job."""
-    from submitit.core.job_environment import JobEnvironment
-
-    return signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]
 
 
 def _printed(job: Any) -> str:

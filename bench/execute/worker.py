@@ -1,6 +1,6 @@
 """One run in a process of its own.
 
-The process is forked from a server that has imported the heavy libraries and done nothing else (no thread of theirs
+The process is forked from a server that has imported the heavy libraries and done nothing else (none of their threads
 runs, no device is open), so that a new one costs milliseconds and shares their memory.
 """
 
@@ -16,19 +16,26 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
+import torch
+
+from parbench.bench.execute.executor import RunOptions
+from parbench.bench.plan.planned_run import PlannedRun
+from parbench.bench.record.failures import SharedDeviceOutOfMemoryError, TransientError
+from parbench.bench.run.execute_run import RunHooks, execute_run
+from parbench.bench.run.inputs import DataCache
+from parbench.bench.store.layout import PRINTED
+from parbench.bench.store.log import run_log
+from parbench.bench.store.store import Store
+from parbench.bench.train.train import StoppedError
+from parbench.bench.util.environment import hardware, use_deterministic_algorithms
 from parbench.bench.util.secrets import redact_file
 
-if TYPE_CHECKING:
-    from multiprocessing.process import BaseProcess
-
-    import torch
-
-OUTPUT = "output.log"
-# Steps of a tiny model come by the thousand a second; nobody watches so closely.
-_SECONDS_BETWEEN_NEWS = 0.1
+# Steps of a tiny model come by the thousand per second, too many to show.
+_SECONDS_BETWEEN_MESSAGES = 0.1
 
 
 @dataclass(frozen=True)
@@ -39,26 +46,22 @@ class WorkerJob:
         run: the run, see `parbench.bench.plan.planned_run.PlannedRun.to_json`.
         store: the store's folder.
         device: what to train on.
-        threads: of torch on the CPU; ``None`` leaves torch's own number.
-        may_retry: whether a failure that may pass is to be tried again rather than recorded.
-        deterministic: whether torch must use deterministic algorithms only.
-        trackers: that the training reports to.
-        shared: whether other runs are at work on the device.
+        may_retry: whether a failure that may not repeat is tried again instead of recorded.
+        shared: whether other runs use the device.
+        options: how the run is executed.
     """
 
     run: str
     store: str
     device: str
-    threads: int | None
     may_retry: bool
-    deterministic: bool = False
-    trackers: tuple[str, ...] = ()
-    shared: bool = False
+    shared: bool
+    options: RunOptions
 
 
 @dataclass(frozen=True)
 class WorkerMessage:
-    """What a worker says: of its steps, that it is alive, or its last word."""
+    """What a worker reports: the start, a step, a sign of life, or how it ends."""
 
     kind: Literal["began", "step", "alive", "recorded", "stopped", "retry", "crowded"]
     step: tuple[int, int, float | None] | None = None
@@ -67,30 +70,30 @@ class WorkerMessage:
 
 @dataclass(frozen=True)
 class Worker:
-    """A process at work, and the line to it."""
+    """A worker's process, and the connection to it."""
 
     process: BaseProcess
-    line: Connection
+    connection: Connection
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """Its process id."""
         return int(self.process.pid or 0)
 
     def stop(self) -> None:
         """Ask it to save and stop."""
-        self._tell("stop")
+        self._send("stop")
 
     def share(self) -> None:
-        """Tell it that another run joins it on its device."""
-        self._tell("share")
+        """Inform it that another run joins it on its device."""
+        self._send("share")
 
-    def _tell(self, word: str) -> None:
-        with suppress(OSError):  # it has just ended, and needs to hear nothing
-            self.line.send(word)
+    def _send(self, word: str) -> None:
+        with suppress(OSError):  # it has just ended
+            self.connection.send(word)
 
     def kill(self) -> None:
-        """End it now, with all that it has started."""
+        """End it now, with all processes that it has started."""
         with suppress(ProcessLookupError):  # not yet a session of its own, or ended just now
             os.killpg(self.pid, signal.SIGKILL)
         self.process.kill()
@@ -108,44 +111,35 @@ def start(order: WorkerJob) -> Worker:
     return Worker(process, ours)
 
 
-def _main(order: WorkerJob, line: Connection) -> None:
-    # A session of its own: the terminal's Ctrl-C is for the runner, which tells what is to be done.
+def _main(order: WorkerJob, connection: Connection) -> None:
+    # A session of its own: the terminal's Ctrl-C goes to the runner, which decides what is to be done.
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    ours = _Line(line, order.may_retry)
+    link = _RunnerLink(connection, order.may_retry)
     if order.shared:
-        ours.shared.set()
-    threading.Thread(target=ours.listen, daemon=True).start()
+        link.shared.set()
+    threading.Thread(target=link.listen, daemon=True).start()
     device = order.device
     if device.startswith("cuda:"):
-        # Before CUDA is there: transformers' trainer takes the first device that it sees.
+        # Before CUDA is initialised: transformers' trainer takes the first device that it sees.
         os.environ["CUDA_VISIBLE_DEVICES"] = device.partition(":")[2]
         device = "cuda"
-    from parbench.bench.plan.planned_run import PlannedRun
-    from parbench.bench.store.store import Store
-
     run = PlannedRun.from_json(order.run)
     store = Store(Path(order.store))
-    _write_to(store.workspace(run.spec.run_id) / OUTPUT)
-    news = do_order(run, store, _device(device, order), ours, order.trackers)
-    line.send(news)
+    _print_to(store.workspace(run.spec.run_id) / PRINTED)
+    connection.send(do_job(run, store, _device(device, order.options), link, order.options.trackers))
 
 
-def do_order(run: Any, store: Any, device: torch.device, line: _Line, trackers: tuple[str, ...]) -> WorkerMessage:
-    """Do a run and return the last word on it."""
-    from parbench.bench.record.failures import SharedDeviceOutOfMemoryError, TransientError
-    from parbench.bench.run.execute_run import RunHooks, execute_run
-    from parbench.bench.run.inputs import DataCache
-    from parbench.bench.store.log import run_log
-    from parbench.bench.train.train import StoppedError
-    from parbench.bench.util.environment import hardware
-
-    line.send(WorkerMessage("began", text="\n".join(f"{name}={value}" for name, value in hardware(device).items())))
+def do_job(
+    run: PlannedRun, store: Store, device: torch.device, link: _RunnerLink, trackers: tuple[str, ...]
+) -> WorkerMessage:
+    """Execute a run and return the last message about it."""
+    link.send(WorkerMessage("began", text="\n".join(f"{name}={value}" for name, value in hardware(device).items())))
     run.check_code()
-    watch = RunHooks(line.step, line.alive, line.stop.is_set, line.may_retry, line.shared.is_set, trackers)
+    hooks = RunHooks(link.step, link.alive, link.stop.is_set, link.may_retry, link.shared.is_set, trackers)
     try:
         with run_log(store.workspace(run.spec.run_id), run.spec, device):
-            execute_run(run, store, DataCache(), device, watch)
+            execute_run(run, store, DataCache(), device, hooks)
     except StoppedError as stopped:
         return WorkerMessage("stopped", text=str(stopped))
     except TransientError as failure:
@@ -156,8 +150,8 @@ def do_order(run: Any, store: Any, device: torch.device, line: _Line, trackers: 
 
 
 @dataclass
-class _Line:
-    """The worker's end of the line."""
+class _RunnerLink:
+    """The worker's end of the connection."""
 
     connection: Connection
     may_retry: bool
@@ -165,33 +159,33 @@ class _Line:
     shared: threading.Event = field(default_factory=threading.Event)
     _last: float = 0.0
 
-    def send(self, news: WorkerMessage) -> None:
-        self.connection.send(news)
+    def send(self, message: WorkerMessage) -> None:
+        self.connection.send(message)
 
     def step(self, done: int, total: int, loss: float | None) -> None:
-        if done == total or time.monotonic() - self._last > _SECONDS_BETWEEN_NEWS:
+        if done == total or time.monotonic() - self._last > _SECONDS_BETWEEN_MESSAGES:
             self._last = time.monotonic()
             self.send(WorkerMessage("step", step=(done, total, loss)))
 
     def alive(self, rows: int) -> None:
-        if time.monotonic() - self._last > _SECONDS_BETWEEN_NEWS:
+        if time.monotonic() - self._last > _SECONDS_BETWEEN_MESSAGES:
             self._last = time.monotonic()
             self.send(WorkerMessage("alive"))
 
     def listen(self) -> None:
-        """Hear the runner; where it has died, so does the worker: another runner may be about to do the run again."""
-        heard = {"stop": self.stop, "share": self.shared}
+        """Follow the runner; if it dies the worker ends too, as another runner may be about to repeat the run."""
+        events = {"stop": self.stop, "share": self.shared}
         try:
             while True:
-                heard[self.connection.recv()].set()
+                events[self.connection.recv()].set()
         except (EOFError, OSError):
             os._exit(1)
 
 
-def _write_to(path: Path) -> None:
-    """Send all that is printed, also by C code, and the trace of a crash to a file.
+def _print_to(path: Path) -> None:
+    """Redirect all output, also that of C code and the trace of a crash, to a file.
 
-    It is for the owner's eyes: until the runner has cleaned it, secrets may stand in it.
+    Only the owner may read it: until the runner has redacted it, it may contain secrets.
     """
     redact_file(path)
     file = open(path, "ab", buffering=0, opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115
@@ -202,13 +196,9 @@ def _write_to(path: Path) -> None:
     faulthandler.enable()
 
 
-def _device(name: str, order: WorkerJob) -> torch.device:
-    import torch
-
-    from parbench.bench.util.environment import use_deterministic_algorithms
-
-    if order.threads is not None:
-        torch.set_num_threads(order.threads)
-    if order.deterministic:
+def _device(name: str, options: RunOptions) -> torch.device:
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    if options.deterministic:
         use_deterministic_algorithms()
     return torch.device(name)

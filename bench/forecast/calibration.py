@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from parbench.bench.execute.executor import RunOptions
 from parbench.bench.execute.local import LocalExecutor
 from parbench.bench.execute.progress import SilentProgress
 from parbench.bench.plan.planned_run import PlannedRun
@@ -109,7 +110,7 @@ def calibrate(run: PlannedRun, machine: Machine) -> Calibration | str:
     with tempfile.TemporaryDirectory(prefix="parbench-forecast-") as folder:
         store = Store(Path(folder))
         store.prepare()
-        executor = LocalExecutor((machine.device,), threads=machine.threads)
+        executor = LocalExecutor((machine.device,), RunOptions(threads=machine.threads))
         (record,) = executor.execute([short], store, watch)
         if record.status is not Status.OK:
             return f"{record.status.replace('_', ' ')}, {record.reason}"

@@ -17,7 +17,7 @@ from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.failures import SharedDeviceOutOfMemoryError, TransientError, classify, is_transient
 from parbench.bench.record.run_record import Cost, ParameterCounts, Provenance, RunRecord, Status
 from parbench.bench.run.inputs import DataCache, PreparedData, _task, _training_inputs
-from parbench.bench.store.layout import ADAPTER, ERROR, HISTORY, PREDICTIONS, SELECTION_PREDICTIONS
+from parbench.bench.store.layout import ADAPTER, ERROR, HISTORY, OUTPUT, PREDICTIONS, SELECTION_PREDICTIONS
 from parbench.bench.store.log import event
 from parbench.bench.store.store import Store
 from parbench.bench.train.protocol import Protocol, Purpose, SplitData
@@ -87,7 +87,7 @@ def execute_run(
     free_device(device)
     started, clock = environment.now(), time.perf_counter()
     workspace = store.workspace(run.spec.run_id)
-    output = workspace / "output"
+    output = workspace / OUTPUT
     with explained(output):
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir()

@@ -22,6 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parbench.bench.store.layout import TENSORBOARD
 from parbench.bench.util.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from parbench.bench.record.run_record import RunSpec
     from parbench.bench.store.store import Store
 
-# In the store.
-FOLDER = "tensorboard"
 _PROJECT = "parbench"
 # A file's name has 255 bytes at most, and a method's expression may be long.
 _LONGEST = 160
@@ -104,7 +103,7 @@ def _tensorboard(tracked: Tracked) -> Iterator[TrainerCallback]:
     from transformers.integrations import TensorBoardCallback
 
     # What an earlier try has logged beyond the step that this one goes on from is not shown.
-    writer = SummaryWriter(str(tracked.store.root / FOLDER / tracked.name), purge_step=tracked.steps + 1)
+    writer = SummaryWriter(str(tracked.store.root / TENSORBOARD / tracked.name), purge_step=tracked.steps + 1)
     try:
         yield TensorBoardCallback(writer)
     finally:

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from parbench.bench.record.run_record import RunRecord, to_json
-from parbench.bench.store.layout import ADAPTER
+from parbench.bench.store.layout import ADAPTER, IMPORTING, RUNS
 from parbench.bench.store.leases import Leases
 from parbench.bench.store.store import Store, Unreadable, checksums
 from parbench.bench.util.errors import UserError
@@ -123,7 +123,7 @@ def take_in(source: Path, store: Store, take: Take | None = None) -> Imported:
 
 def _add(archive: tarfile.TarFile, folder: Path, adapters: bool) -> None:
     for path in sorted(folder.rglob("*")):
-        name = PurePosixPath("runs", folder.name, *path.relative_to(folder).parts)
+        name = PurePosixPath(RUNS, folder.name, *path.relative_to(folder).parts)
         if path.is_file() and (adapters or name.parts[2] != ADAPTER):
             archive.add(path, str(name), recursive=False, filter=_anonymous)
 
@@ -139,10 +139,10 @@ def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
 @contextmanager
 def _unpacked(file: Path, store: Store) -> Iterator[Store]:
     """Unpack a file beside the records, on the same file system; it is gone after the block."""
-    staging = store.root / f".import-{uuid.uuid4().hex}"
+    staging = store.root / f"{IMPORTING}{uuid.uuid4().hex}"
     try:
         with explained(staging):
-            (staging / "runs").mkdir(parents=True)
+            (staging / RUNS).mkdir(parents=True)
             try:
                 with gzip.open(file) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
                     for entry in archive:
@@ -164,7 +164,7 @@ def _unpacked(file: Path, store: Store) -> Iterator[Store]:
 def _check(entry: tarfile.TarInfo, file: Path) -> None:
     parts = PurePosixPath(entry.name).parts
     plain = entry.isreg() or entry.isdir()
-    home = parts[:1] == ("runs",) and all(map(_RUN_ID.fullmatch, parts[1:2])) and ".." not in parts
+    home = parts[:1] == (RUNS,) and all(map(_RUN_ID.fullmatch, parts[1:2])) and ".." not in parts
     if not plain or not home:
         raise UserError(
             f'"{file}" holds "{entry.name}", which is {"not in the folder of a run" if plain else "no plain file"}; '
@@ -180,9 +180,9 @@ def _merge(theirs: Store, store: Store, take: Take | None) -> Imported:
             continue
         run_id, folder = record.run_id, theirs.runs / record.run_id
         if fault := _fault(folder, record):
-            done.refused.append(f"runs/{run_id} {fault}")
+            done.refused.append(f"{RUNS}/{run_id} {fault}")
         elif not claims.take(run_id):
-            done.refused.append(f"runs/{run_id} is being done here at the moment; import again when it is done")
+            done.refused.append(f"{RUNS}/{run_id} is being done here at the moment; import again when it is done")
         else:
             try:
                 _take_one(folder, record, store, take, done)
@@ -225,7 +225,7 @@ def _outcome(record: RunRecord) -> str:
 
 def _copy(folder: Path, store: Store) -> None:
     """Put a run's folder into a store, all of it or nothing; what is there is moved aside."""
-    staging = store.root / f".import-{uuid.uuid4().hex}"
+    staging = store.root / f"{IMPORTING}{uuid.uuid4().hex}"
     with explained(staging):
         try:
             shutil.copytree(folder, staging)

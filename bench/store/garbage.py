@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from parbench.bench.execute.slurm import FOLDER as SLURM
+from parbench.bench.store.layout import CLAIMS, IMPORTING, SLURM
 from parbench.bench.store.leases import Leases
 from parbench.bench.store.store import Store
 from parbench.bench.util.files import explained
 
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
 # What writing a file at once leaves behind where it was cut off, see `parbench.bench.util.files.write_atomically`.
-_TEMPORARY = re.compile(r"\.(.+-[0-9a-f]{32}|import-[0-9a-f]{32})")
+_TEMPORARY = re.compile(rf"\..+-[0-9a-f]{{32}}|{re.escape(IMPORTING)}[0-9a-f]{{32}}")
 _OLD_SECONDS = 24 * 3600.0
 _SLURM_DONE = "_0_result.pkl"
 
@@ -54,7 +54,7 @@ def find_garbage(store: Store, unfinished: bool = False) -> Iterator[Garbage]:
     for run_id in claims.stale():
         path = claims.path(run_id)
         yield Garbage(path, "a claim of a process that is gone", _size(path), run_id)
-    for folder in (store.root, store.root / "claims"):
+    for folder in (store.root, store.root / CLAIMS):
         for path in _entries(folder):
             if _TEMPORARY.fullmatch(path.name) and _is_old(path):
                 yield Garbage(path, "left by a write that was cut off", _size(path))

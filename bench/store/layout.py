@@ -1,10 +1,57 @@
-"""The names of the files in a store."""
+"""The names of the files and folders in a store.
+
+Layout::
+
+    STORE/
+      lock.json                 revisions resolved at first use, see `parbench.tasks.data.lock`
+      runs/RUN_ID/              a finished run
+        record.json             written last: a run is done when it is there and complete
+        predictions.parquet     per-example rows of the reported split
+        selection.parquet       those of the selection split, of a run that chooses hyper-parameters
+        history.jsonl, adapter/, error.txt, log.jsonl
+      work/RUN_ID/              an unfinished run: checkpoints, log.jsonl, output.log and output/, the folder to be
+      claims/RUN_ID.json        the lease of a run that a process is working on
+      tuned.yaml                the suite that `bench tune` found
+      tensorboard/NAME/         what ``--report-to tensorboard`` shows
+      comparisons/              results of `bench judge compare`, and the raw judgments
+      profile/                  the profile that a report shows, if there is one
+      slurm/                    job files of submitit
+      aside/                    records that were replaced or could not be read: moved here, never deleted
+"""
 
 from __future__ import annotations
 
+from parbench.bench.train.checkpoints import CHECKPOINTS, COMPLETE
+
+# Folders of a store.
+RUNS = "runs"
+WORK = "work"
+CLAIMS = "claims"
+ASIDE = "aside"
+TENSORBOARD = "tensorboard"
+COMPARISONS = "comparisons"
+PROFILE = "profile"
+SLURM = "slurm"
+# An import is unpacked into a folder of this prefix, beside the records.
+IMPORTING = ".import-"
+
+# Files of a store.
+REVISIONS = "lock.json"
+TUNED = "tuned.yaml"
+# Held while a shared file of the store is read and rewritten.
+LOCK = ".lock"
+
+# Files of a run.
 RECORD = "record.json"
 PREDICTIONS = "predictions.parquet"
 SELECTION_PREDICTIONS = "selection.parquet"
 HISTORY = "history.jsonl"
 ERROR = "error.txt"
 ADAPTER = "adapter"
+LOG = "log.jsonl"
+
+# Of an unfinished run: the folder that becomes the run's, and what its process prints.
+OUTPUT = "output"
+PRINTED = "output.log"
+# Markers of the checkpoints that were saved completely.
+COMPLETE_CHECKPOINTS = f"{CHECKPOINTS}/{COMPLETE}"

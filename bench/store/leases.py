@@ -8,27 +8,24 @@ stale when nobody has renewed it for `STALE_SECONDS` by the file system's own cl
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import socket
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 
-from parbench.bench.util.errors import UserError
+from parbench.bench.store.layout import CLAIMS, LOCK
+from parbench.bench.util.file_lock import file_lock
 from parbench.bench.util.files import explained, write_atomically
 
 RENEW_SECONDS = 15.0
 STALE_SECONDS = 300.0
-_LOCK_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ class Leases:
     """
 
     def __init__(self, root: Path) -> None:
-        self._folder = root / "claims"
+        self._folder = root / CLAIMS
         self._held: dict[str, Lease] = {}
         self._renewed = time.monotonic()
 
@@ -115,7 +112,7 @@ class Leases:
         """
         with explained(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-            with self._lock():
+            with file_lock(self._folder / LOCK):
                 if self._living(run_id) is not None:
                     return False
                 claim = Lease(uuid.uuid4().hex, _host(), (Process.of(os.getpid()),))
@@ -131,14 +128,14 @@ class Leases:
         """Name another process that works on a claimed run: it may outlive this one."""
         claim = self._held[run_id]
         claim = Lease(claim.token, claim.host, (*claim.processes[:1], Process.of(pid)))
-        with explained(self._folder), self._lock():
+        with explained(self._folder), file_lock(self._folder / LOCK):
             write_atomically(self.path(run_id), claim.to_json())
         self._held[run_id] = claim
 
     def release(self, run_id: str) -> None:
         """Give a run back."""
         claim = self._held.pop(run_id)
-        with explained(self._folder), self._lock():
+        with explained(self._folder), file_lock(self._folder / LOCK):
             found = self._read(run_id)
             if found is not None and found.token == claim.token:
                 self.path(run_id).unlink()
@@ -180,7 +177,7 @@ class Leases:
 
     def drop_stale(self, run_id: str) -> bool:
         """Delete a run's claim if it is stale; tell whether it was."""
-        with explained(self._folder), self._lock():
+        with explained(self._folder), file_lock(self._folder / LOCK):
             if self._living(run_id) is not None:
                 return False
             self.path(run_id).unlink(missing_ok=True)
@@ -222,27 +219,6 @@ class Leases:
             with suppress(OSError):
                 probe.unlink(missing_ok=True)
 
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        with (self._folder / ".lock").open("w") as file:
-            patience = time.monotonic() + _LOCK_SECONDS
-            while True:
-                try:
-                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except OSError as error:
-                    if error.errno not in (errno.EACCES, errno.EAGAIN):
-                        raise
-                if time.monotonic() > patience:
-                    raise UserError(
-                        f'another process has held the lock "{file.name}" for a minute; end it and try again'
-                    )
-                time.sleep(0.05)
-            try:
-                yield
-            finally:
-                fcntl.lockf(file, fcntl.LOCK_UN)
-
 
 class DelegatedLease(Leases):
     """A claim that another process has taken, renews and gives back, perhaps of another machine; this one works for it.
@@ -263,7 +239,7 @@ class DelegatedLease(Leases):
 
     def add_process(self, run_id: str, pid: int) -> None:
         """Name a process that works on the run, if it is on the claim's machine: it may outlive whoever claimed it."""
-        with explained(self._folder), self._lock():
+        with explained(self._folder), file_lock(self._folder / LOCK):
             claim = self._read(run_id)
             if claim is not None and claim.token == self._token and claim.host == _host():
                 claim = Lease(claim.token, claim.host, (*claim.processes[:1], Process.of(pid)))

@@ -19,12 +19,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parbench.bench.store.layout import LOG
 from parbench.bench.util.secrets import redacted
 
 if TYPE_CHECKING:
     from parbench.bench.record.run_record import RunRecord, RunSpec
 
-LOG = "log.jsonl"
 _OURS = "parbench"
 _log = logging.getLogger("parbench.bench.run.execute_run")
 

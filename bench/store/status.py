@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from parbench.bench.record.run_record import Status
+from parbench.bench.store.layout import COMPLETE_CHECKPOINTS, LOG
 from parbench.bench.store.leases import Lease, Leases
-from parbench.bench.store.log import LOG, read_log
+from parbench.bench.store.log import read_log
 from parbench.bench.store.staleness import Newest, stale_reasons
 from parbench.bench.store.store import Store, Unreadable
 
 EXAMPLES = 20
-# As bench.train marks a checkpoint that was saved to the end; to ask it would import torch.
-_COMPLETE = "checkpoint-*/complete.json"
 
 
 @dataclass
@@ -103,5 +102,5 @@ def _who(claim: Lease) -> str:
 
 
 def _how_far(store: Store, run_id: str) -> str:
-    steps = [int(path.parent.name.rpartition("-")[2]) for path in (store.work / run_id).glob(_COMPLETE)]
+    steps = [int(path.parent.name.rpartition("-")[2]) for path in (store.work / run_id).glob(COMPLETE_CHECKPOINTS)]
     return f"goes on from step {max(steps)}" if steps else "has no checkpoint yet"

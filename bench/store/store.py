@@ -1,17 +1,6 @@
-"""The folder of records; every table is recomputed from it.
+"""The folder of records, from which every table is recomputed.
 
-Layout::
-
-    STORE/
-      lock.json                 revisions resolved at first use (see bench.lock)
-      runs/RUN_ID/record.json   written last: a run is done when it is there and whole
-                  predictions.parquet, history.jsonl, adapter/, error.txt, log.jsonl;
-                  selection.parquet in place of the predictions of a run that chooses hyper-parameters
-      tuned.yaml                what `bench tune` found: a suite
-      work/RUN_ID/              checkpoints of an unfinished run
-      tensorboard/NAME/         what --report-to tensorboard shows (see bench.trackers)
-      comparisons/              what `bench judge compare` has found, and the raw judgments
-      aside/                    what could not be read, moved out of the way, never deleted
+Its files and folders are listed in `parbench.bench.store.layout`.
 """
 
 from __future__ import annotations
@@ -26,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parbench.bench.record.run_record import RunRecord, Status, from_json, to_json
-from parbench.bench.store.layout import ERROR, RECORD
+from parbench.bench.store.layout import ASIDE, ERROR, RECORD, REVISIONS, RUNS, WORK
 from parbench.bench.store.log import close_log
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.bench.util.files import _sha256, _sync, explained, write_atomically
@@ -53,9 +42,9 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.runs = root / "runs"
-        self.work = root / "work"
-        self.lock_file = root / "lock.json"
+        self.runs = root / RUNS
+        self.work = root / WORK
+        self.lock_file = root / REVISIONS
 
     def prepare(self) -> None:
         """Make the folder ready to be written to.
@@ -204,7 +193,7 @@ class Store:
     def move_aside(self, run_id: str) -> None:
         """Move the folder of a run out of the way; nothing is ever deleted."""
         folder = self.runs / run_id
-        aside = self.root / "aside"
+        aside = self.root / ASIDE
         with explained(aside):
             aside.mkdir(exist_ok=True)
             os.replace(folder, aside / f"{folder.name}-{uuid.uuid4().hex[:8]}")

@@ -6,13 +6,14 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from parbench.bench.train.best_epoch import BestEpoch
-from parbench.bench.train.checkpoints import COMPLETE, _checkpoint, _wait_for
+from parbench.bench.train.checkpoints import COMPLETE
 
 # Called after every optimiser step with the steps done, all steps, and the newest logged loss.
 OnStep = Callable[[int, int, float | None], None]
@@ -135,3 +136,12 @@ class _Progress(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         losses = [entry["loss"] for entry in state.log_history[-1:] if "loss" in entry]
         self._on_step(state.global_step, state.max_steps, losses[-1] if losses else None)
+
+
+def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
+    return Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -28,7 +28,7 @@ from parbench.bench.train.callbacks import (
     _Progress,
     _Stopping,
 )
-from parbench.bench.train.checkpoints import COMPLETE, _keep_to, last_checkpoint
+from parbench.bench.train.checkpoints import COMPLETE, last_checkpoint
 from parbench.bench.train.length_groups import most_groups
 from parbench.bench.train.settings import TrainingSettings
 from parbench.bench.train.trainer import TaskTrainer
@@ -183,3 +183,11 @@ def _optimiser(job: Job) -> torch.optim.Optimizer:
         if group.parameters
     ]
     return torch.optim.AdamW(groups)
+
+
+def _keep_to(device: torch.device, arguments: TrainingArguments) -> None:
+    """Have the trainer use one accelerator; by itself it takes the first, and spreads the model over all it sees."""
+    torch.cuda.set_device(device.index or 0)
+    # What the arguments work out of the machine when they are first asked, and keep under this name.
+    vars(arguments)["_setup_devices"] = torch.device("cuda", device.index or 0)
+    arguments._n_gpu = 1

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+import optuna
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 from parbench.bench.plan.overrides import Overrides
 from parbench.bench.plan.planned_run import PlannedRun
@@ -16,12 +21,10 @@ from parbench.bench.train.protocol import Purpose
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.validation import validated
 from parbench.methods import find_method
+from parbench.methods.architecture import module_names
 from parbench.methods.base import Dimension, Method, Setting
 from parbench.methods.expression import ResolvedMethod
 from parbench.tasks.data.lock import RevisionLock
-
-if TYPE_CHECKING:
-    import optuna
 
 Sampler = Literal["tpe", "random"]
 
@@ -205,13 +208,6 @@ def mean_atom_norm(method: Method[Any], setting: Setting, shapes: Sequence[tuple
 
 def adapted_shapes(run: PlannedRun) -> list[tuple[int, int]]:
     """Return the shapes (out, in) of the weights that a run's method adapts, counted on an empty architecture."""
-    import warnings
-
-    import torch
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    from parbench.methods.architecture import module_names
-
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # What peft warns of here it warns of again in the run itself.
         warnings.simplefilter("ignore")
@@ -221,9 +217,8 @@ def adapted_shapes(run: PlannedRun) -> list[tuple[int, int]]:
     return [(int(layer.out_features), int(layer.in_features)) for layer in layers]  # type: ignore[arg-type]
 
 
-def _sampler(kind: Sampler) -> optuna.samplers.BaseSampler:
-    import optuna
-
+def make_sampler(kind: Sampler) -> optuna.samplers.BaseSampler:
+    """Return a seeded sampler of optuna."""
     if kind == "random":
         return optuna.samplers.RandomSampler(seed=SAMPLER_SEED)
     return optuna.samplers.TPESampler(seed=SAMPLER_SEED)

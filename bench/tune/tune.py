@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+
+import optuna
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
 
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.run_record import RunRecord, Status
 from parbench.bench.store.store import Store
-from parbench.bench.tune.study import Study, StudyResult, Trial, TuningBudget, _sampler
-
-if TYPE_CHECKING:
-    pass
+from parbench.bench.tune.study import Study, StudyResult, Trial, TuningBudget, make_sampler
 
 # Does the runs that are not done, and returns the records of all, in their order.
 DoRuns = Callable[[Sequence[PlannedRun]], list[RunRecord]]
@@ -30,13 +30,9 @@ DoRuns = Callable[[Sequence[PlannedRun]], list[RunRecord]]
 
 def tune(study: Study, effort: TuningBudget, do_runs: DoRuns) -> StudyResult:
     """Try settings one after the other, each chosen by what those before it came to."""
-    import optuna
-    from optuna.distributions import FloatDistribution
-    from optuna.trial import TrialState
-
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = {dimension.field: FloatDistribution(dimension.low, dimension.high, log=True) for dimension in study.space}
-    chooser = optuna.create_study(direction="maximize", sampler=_sampler(effort.sampler))
+    chooser = optuna.create_study(direction="maximize", sampler=make_sampler(effort.sampler))
     trials: list[Trial] = []
     for number in range(effort.trials):
         asked = chooser.ask(space)  # type: ignore[arg-type]  # a dictionary of one kind of distribution

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from parbench.bench.plan.overrides import Overrides
 from parbench.bench.plan.suite import Suite, TaskLayer, Tuning
 from parbench.bench.tune.study import SAMPLER_SEED, StudyResult, TuningBudget
-
-if TYPE_CHECKING:
-    pass
 
 
 def tuned_suite(suite: Suite, overrides: Overrides, effort: TuningBudget, found: Iterable[StudyResult]) -> Suite:

@@ -17,14 +17,12 @@ import pandas as pd
 from parbench.bench.profile.measurement import SPECIALISE
 from parbench.bench.profile.result import PROFILE, Profile, read_profile
 from parbench.bench.record.run_record import Json
+from parbench.bench.store.layout import PROFILE as PROFILE_FOLDER
 from parbench.bench.store.store import Store
 from parbench.bench.util.errors import UserError
 from parbench.reports.profile.summary import Row, Spread, reference_of, rows_of
 from parbench.reports.profile.tables import conditions
 from parbench.reports.tables import NOTHING, Table
-
-# Where in the store a profile is found without being named.
-FOLDER = "profile"
 
 STEP, MEMORY = "profiled_step", "profiled_memory"
 _ENDS = {"": "median", "_least": "low", "_most": "high"}
@@ -55,7 +53,7 @@ def read_profiles(paths: Sequence[Path], store: Store) -> tuple[Profile, ...]:
     Raises:
         UserError: one cannot be read, or two are of the same base model.
     """
-    own = store.root / FOLDER
+    own = store.root / PROFILE_FOLDER
     found = [read_profile(path) for path in paths or ([own] if (own / PROFILE).is_file() else [])]
     names = [profile.base_model for profile in found]
     if twice := next((name for name in names if names.count(name) > 1), None):

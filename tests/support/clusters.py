@@ -28,7 +28,7 @@ class Cluster:
         _offer_methods(folder / "site")
 
     def start(self, methods, seeds="1", steps=8, limits=None, **options):
-        options = json.dumps({"limits": limits or {}, **options})
+        options = json.dumps({"options": limits or {}, **options})
         settings = [f"train.{value}" for value in (f"max_steps={steps}", "max_length=32", "checkpoint_steps=2")]
         arguments = [self.executor, options, self.store.root, methods, seeds, self._model, self._data, *settings]
         environment = {

@@ -12,7 +12,7 @@ from pathlib import Path
 def main(target, options, store_folder, methods, seeds, model, data, *sets):
     from rich.console import Console
 
-    from parbench.bench.execute.executor import Limits
+    from parbench.bench.execute.executor import RunOptions
     from parbench.bench.execute.progress import LineProgress
     from parbench.bench.plan.overrides import Overrides
     from parbench.bench.plan.planner import make_plan
@@ -22,7 +22,9 @@ def main(target, options, store_folder, methods, seeds, model, data, *sets):
 
     module, _, name = target.partition(":")
     options = json.loads(options)
-    executor = getattr(importlib.import_module(module), name)(**{**options, "limits": Limits(**options["limits"])})
+    executor = getattr(importlib.import_module(module), name)(
+        **{**options, "options": RunOptions(**options["options"])}
+    )
     store = Store(Path(store_folder))
     overrides = Overrides(
         methods=tuple(methods.split(",")),

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from parbench.bench.store.layout import PREDICTIONS
-from parbench.reports.judged import FOLDER, JUDGMENTS, Judged, Line
+from parbench.bench.store.layout import COMPARISONS, PREDICTIONS
+from parbench.reports.judged import JUDGMENTS, Judged, Line
 from parbench.reports.pairing import pair_answers
 from parbench.reports.statistics import Interval
 from parbench.tasks.judge import PairSummary
@@ -119,7 +119,7 @@ def prefers(method, but=()):
 
 
 def written(store):
-    (path,) = (store.root / FOLDER).glob("*.json")
+    (path,) = (store.root / COMPARISONS).glob("*.json")
     content = json.loads(path.read_text())
     return content, {line["of"]: line for line in content["lines"]}
 
@@ -170,10 +170,10 @@ def test_from_the_answers_of_the_store_to_the_table(compare, store, add, root):
         "Like seeds are compared: 1, 2",
     ):
         assert text in result.out, text
-    rows = pd.read_parquet(next((store.root / FOLDER).glob("*.parquet")))
+    rows = pd.read_parquet(next((store.root / COMPARISONS).glob("*.parquet")))
     assert len(rows) == 16
     assert (root / "mt-bench").is_dir()
-    kept = {path.stem for path in (store.root / FOLDER / JUDGMENTS).rglob("*.json")}
+    kept = {path.stem for path in (store.root / COMPARISONS / JUDGMENTS).rglob("*.json")}
     assert len(kept) == 32
 
 
@@ -185,7 +185,7 @@ def test_the_interval_is_that_of_independent_software(compare, store, add):
     with endpoint(prefers("loca", but=["More.", "2+2?"])) as stub:
         assert compare(stub).code == 0
     _, lines = written(store)
-    rows = pd.read_parquet(next((store.root / FOLDER).glob("*.parquet")))
+    rows = pd.read_parquet(next((store.root / COMPARISONS).glob("*.parquet")))
     points = rows["winner"].map({"a": 1.0, "tie": 0.5, "b": 0.0}).to_numpy()
     groups = {"groups": rows["question_id"].to_numpy()}
     fit = sm.OLS(points, np.ones(len(points))).fit(cov_type="cluster", cov_kwds=groups, use_t=True)
@@ -255,10 +255,10 @@ def test_an_interrupted_comparison_goes_on_where_it_was_cut(store, add, root):
         assert cut.is_set()
         assert running["process"].returncode == 130, said
         assert "the same command goes on from here" in said
-        assert not list((store.root / FOLDER).glob("*.json"))
+        assert not list((store.root / COMPARISONS).glob("*.json"))
         before = len(stub.requests)
         assert 6 <= before < 16
-        assert len(list((store.root / FOLDER / JUDGMENTS).rglob("*.json"))) == before
+        assert len(list((store.root / COMPARISONS / JUDGMENTS).rglob("*.json"))) == before
         out, said = start()
         assert running["process"].returncode == 0, said
         assert len(stub.requests) == 16
@@ -286,7 +286,7 @@ def test_a_judge_that_dies_leaves_what_it_said(compare, store, add, impatient, m
         alive.set()
         assert compare(stub, "--concurrency", 1).code == 0
         assert len(stub.requests) - before == 13
-    for path in (store.root / FOLDER).rglob("*.*"):
+    for path in (store.root / COMPARISONS).rglob("*.*"):
         assert KEY.encode() not in path.read_bytes()
 
 
@@ -303,7 +303,7 @@ def test_a_single_judgment_that_might_be_had_is_asked_for_again(compare, store, 
         result = compare(stub)
         assert result.code == 2
         assert "1 of 16 judgments could not be had from gpt-4: the endpoint answers 500: try later" in result.err
-        assert not list((store.root / FOLDER).glob("*.json"))
+        assert not list((store.root / COMPARISONS).glob("*.json"))
         alive.set()
         assert compare(stub).code == 0
     assert written(store)[1]["all"]["wins"] == 8
@@ -395,7 +395,7 @@ def test_with_three_seeds_there_is_an_interval_over_seeds(compare, store, add, r
     pairing = pair_answers(store, TASK, "loca", "lora", root)
     assert pairing.seeds == (1, 2, 3)
     assert pairing.judgments == 48
-    rows = pd.read_parquet(next((store.root / FOLDER).glob("*.parquet")))
+    rows = pd.read_parquet(next((store.root / COMPARISONS).glob("*.parquet")))
     judged = Judged(pairing, content["judge"], rows)
     # What was written is all that is needed to make it again.
     assert [line["of"] for line in content["lines"]] == [line.of for line in judged.lines]

@@ -44,9 +44,9 @@ def test_what_cannot_be_executed_is_said(execution, complaint):
 
 
 def test_limits_are_as_given_or_an_hour_of_silence():
-    limits = Execution(device="cpu", minutes=2.5).executor().limits
+    limits = Execution(device="cpu", minutes=2.5).executor().options
     assert (limits.minutes, limits.silent_minutes) == (2.5, 60.0)
-    assert Execution(device="cpu", silent_minutes=3.0).executor().limits.silent_minutes == 3.0
+    assert Execution(device="cpu", silent_minutes=3.0).executor().options.silent_minutes == 3.0
 
 
 def test_runs_are_counted_in_words():

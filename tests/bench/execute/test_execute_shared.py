@@ -9,7 +9,8 @@ from multiprocessing import Pipe
 import pytest
 import torch
 
-from parbench.bench.execute import local, worker
+from parbench.bench.execute import gpu_packing, local, worker
+from parbench.bench.execute.executor import RunOptions
 from parbench.bench.execute.local import LocalExecutor
 from parbench.bench.execute.memory_history import PeakMemoryHistory
 from parbench.bench.execute.progress import SilentProgress
@@ -20,7 +21,8 @@ from parbench.bench.plan.suite import load_suite
 from parbench.bench.record.run_record import RunRecord, Status, digest, from_json, to_json
 from parbench.bench.run.execute_run import RunHooks, SharedDeviceOutOfMemoryError, execute_run
 from parbench.bench.run.inputs import DataCache
-from parbench.bench.store.log import LOG, read_log, run_log
+from parbench.bench.store.layout import LOG
+from parbench.bench.store.log import read_log, run_log
 from parbench.reports.caveats import warnings
 from parbench.reports.frame import read_frame
 from parbench.tasks.data.lock import RevisionLock
@@ -96,7 +98,7 @@ def test_a_worker_hears_that_it_is_joined_and_that_it_is_to_stop(monkeypatch):
     over = threading.Event()
     monkeypatch.setattr(worker.os, "_exit", lambda code: over.set())
     ours, theirs = Pipe()
-    line = worker._Line(theirs, may_retry=False)
+    line = worker._RunnerLink(theirs, may_retry=False)
     threading.Thread(target=line.listen, daemon=True).start()
     at_work = Worker(None, ours)
     at_work.share()
@@ -111,11 +113,11 @@ def test_a_worker_hears_that_it_is_joined_and_that_it_is_to_stop(monkeypatch):
 
 
 def test_the_mark_gets_into_the_records_of_real_processes(planned, store, monkeypatch):
-    monkeypatch.setattr(local, "_device_memory", lambda name: 16 * GIB)
-    monkeypatch.setattr(local, "_accelerator", lambda name: "Made-up")
+    monkeypatch.setattr(gpu_packing, "device_memory", lambda name: 16 * GIB)
+    monkeypatch.setattr(local, "accelerator_name", lambda name: "Made-up")
     monkeypatch.setattr(PeakMemoryHistory, "of", lambda peaks, spec: GIB)
     runs = [replace(planned, spec=replace(planned.spec, seed=seed)) for seed in (1, 2)]
-    records = list(LocalExecutor(("cpu", "cpu"), threads=1).execute(runs, store, SilentProgress()))
+    records = list(LocalExecutor(("cpu", "cpu"), RunOptions(threads=1)).execute(runs, store, SilentProgress()))
     # The first was alone when it began.
     assert [(record.status, record.cost.shared_device) for record in records] == [(Status.OK, True)] * 2
 
@@ -124,7 +126,7 @@ def test_the_mark_gets_into_the_records_of_real_processes(planned, store, monkey
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_the_first_measures_and_the_others_share(planned, store):
     runs = [replace(planned, spec=replace(planned.spec, seed=seed)) for seed in (1, 2, 3)]
-    records = list(LocalExecutor(("cuda", "cuda"), threads=1).execute(runs, store, SilentProgress()))
+    records = list(LocalExecutor(("cuda", "cuda"), RunOptions(threads=1)).execute(runs, store, SilentProgress()))
     assert [(record.status, record.cost.shared_device) for record in records] == [
         (Status.OK, False),
         (Status.OK, True),

@@ -13,9 +13,9 @@ from multiprocessing.connection import Connection
 import pytest
 from rich.console import Console
 
-from parbench.bench.execute import local
-from parbench.bench.execute.executor import Limits
-from parbench.bench.execute.gpu_packing import MARGIN, SLACK, Packing, needed
+from parbench.bench.execute import gpu_packing, local
+from parbench.bench.execute.executor import RunOptions
+from parbench.bench.execute.gpu_packing import MARGIN, SLACK, Packing, needed, visible_outside
 from parbench.bench.execute.local import LocalExecutor
 from parbench.bench.execute.memory_history import PeakMemoryHistory
 from parbench.bench.execute.progress import LineProgress, SilentProgress
@@ -217,8 +217,8 @@ def devices(store, monkeypatch):
     sleeper = subprocess.Popen(["sleep", "600"], start_new_session=True)
     made = FakeDevices(store, 16 * GIB, sleeper.pid)
     monkeypatch.setattr(local, "start", made.start)
-    monkeypatch.setattr(local, "_device_memory", lambda name: made.size)
-    monkeypatch.setattr(local, "_accelerator", lambda name: NAME)
+    monkeypatch.setattr(gpu_packing, "device_memory", lambda name: made.size)
+    monkeypatch.setattr(local, "accelerator_name", lambda name: NAME)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     yield made
     sleeper.kill()
@@ -231,7 +231,7 @@ def plan(ranks, seeds):
 
 
 def do(runs, store, *slots, **options):
-    executor = LocalExecutor(slots, **options)
+    executor = LocalExecutor(slots, RunOptions(**options))
     return list(executor.work_off(Queue(runs, store), store, SilentProgress()))
 
 
@@ -260,7 +260,7 @@ def test_a_second_command_knows_from_the_records_what_fits(store, devices):
 
 
 def test_one_run_for_each_device_shares_nothing_and_looks_at_no_memory(store, devices, monkeypatch):
-    monkeypatch.setattr(local, "_device_memory", lambda name: pytest.fail("nobody needs to know"))
+    monkeypatch.setattr(gpu_packing, "device_memory", lambda name: pytest.fail("nobody needs to know"))
     records = do(plan([2], seeds=4), store, "cuda:0", "cuda:1")
     assert [record.cost.shared_device for record in records] == [False] * 4
 
@@ -272,7 +272,7 @@ def test_out_of_memory_beside_others_is_tried_again_alone_and_is_no_try(store, d
     devices.misses[unlucky] = 1
     devices.begun.clear()
     devices.at_least = 3
-    records = do(runs[1:], store, *["cuda:0"] * 4, limits=Limits(retries=0))
+    records = do(runs[1:], store, *["cuda:0"] * 4, retries=0)
     assert Counter(record.status for record in records) == {Status.OK: 3}
     tries = [shared for _, run_id, shared in devices.begun if run_id == unlucky]
     assert len(tries) == 2
@@ -344,7 +344,7 @@ def test_what_was_put_back_and_is_then_done_elsewhere_has_ended_for_the_user_too
 
     monkeypatch.setattr(Queue, "requeue", overtaken)
     said = io.StringIO()
-    executor = LocalExecutor(("cuda:0",), shared=True)
+    executor = LocalExecutor(("cuda:0",), RunOptions(shared=True))
     (record,) = executor.work_off(Queue([run], store), store, LineProgress(Console(file=said), 1))
     assert record.cost.reserved_device_bytes == GIB
     assert said.getvalue().startswith(f"[1/1] {run.spec.run_id} ")
@@ -365,4 +365,4 @@ def test_a_worker_gets_the_device_that_the_user_means(monkeypatch, device, visib
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert local._as_seen_outside(device) == outside
+    assert visible_outside(device) == outside

@@ -13,9 +13,9 @@ import pytest
 
 from parbench.bench.record.run_record import RunRecord, Status
 from parbench.bench.store.garbage import find_garbage, remove
-from parbench.bench.store.layout import RECORD
+from parbench.bench.store.layout import LOG, RECORD
 from parbench.bench.store.leases import Leases
-from parbench.bench.store.log import LOG, read_log
+from parbench.bench.store.log import read_log
 from parbench.bench.store.store import Store
 from tests.support.paths import ROOT, SOURCE
 

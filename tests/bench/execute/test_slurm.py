@@ -6,7 +6,8 @@ import signal
 import psutil
 import pytest
 
-from parbench.bench.execute.slurm import JobOptions, SlurmExecutor
+from parbench.bench.execute.slurm import SlurmExecutor
+from parbench.bench.execute.slurm_job import JobOptions
 from parbench.bench.record.run_record import Status
 from parbench.bench.util.errors import UserError
 from tests.support.clusters import Cluster, wait_for

@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from parbench.bench.cli.forecast_table import duration, machine_of
+from parbench.bench.execute.executor import RunOptions
 from parbench.bench.execute.local import LocalExecutor
 from parbench.bench.forecast import calibration as module
 from parbench.bench.forecast.calibration import STEPS, Calibration, Machine, shortened, uncalibrated
@@ -201,7 +202,7 @@ def test_what_is_done_takes_nothing(planned, store, calibrated, monkeypatch):
 
 
 def test_the_machine_is_that_of_the_executor():
-    found = machine_of(LocalExecutor(("cuda:0", "cuda:1", "cuda:0"), threads=2))
+    found = machine_of(LocalExecutor(("cuda:0", "cuda:1", "cuda:0"), RunOptions(threads=2)))
     assert found == Machine("cuda:0", workers=3, threads=2)
 
 

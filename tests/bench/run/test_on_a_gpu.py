@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
-from parbench.bench.execute.executor import Limits
+from parbench.bench.execute.executor import RunOptions
 from parbench.bench.execute.local import LocalExecutor
 from parbench.bench.execute.progress import SilentProgress
 from parbench.bench.plan.overrides import Overrides
@@ -189,7 +189,7 @@ def test_workers_open_the_device_themselves_and_repeat_to_the_last_bit(planned, 
         store = Store(tmp_path / name)
         store.prepare()
         runs = [planned("glue/sst2", "loca"), planned("restaurants_nlg", "loca", options={"max_new_tokens": 4})]
-        executor = LocalExecutor(("cuda:0",), threads=1, deterministic=True)
+        executor = LocalExecutor(("cuda:0",), RunOptions(threads=1, deterministic=True))
         records = list(executor.execute(runs, store, SilentProgress()))
         assert [(record.status, record.reason) for record in records] == [(Status.OK, None)] * 2
         histories = [(store.runs / record.run_id / HISTORY).read_text() for record in records]
@@ -200,7 +200,7 @@ def test_workers_open_the_device_themselves_and_repeat_to_the_last_bit(planned, 
 def test_runs_share_a_device_once_one_has_been_measured(planned, store):
     run = planned("glue/sst2", "lora", "train.max_steps=60")
     runs = [replace(run, spec=replace(run.spec, seed=seed)) for seed in (1, 2, 3)]
-    records = list(LocalExecutor(("cuda:0", "cuda:0"), threads=1).execute(runs, store, SilentProgress()))
+    records = list(LocalExecutor(("cuda:0", "cuda:0"), RunOptions(threads=1)).execute(runs, store, SilentProgress()))
     assert [record.status for record in records] == [Status.OK] * 3
     assert [record.cost.shared_device for record in records] == [False, True, True]
 
@@ -208,7 +208,7 @@ def test_runs_share_a_device_once_one_has_been_measured(planned, store):
 def test_a_worker_killed_for_time_leaves_the_device_to_the_next(planned, store):
     run = planned("glue/sst2", "lora", "train.max_steps=100000")
     short = planned()
-    executor = LocalExecutor(("cuda:0",), Limits(minutes=0.5), threads=1)
+    executor = LocalExecutor(("cuda:0",), RunOptions(minutes=0.5, threads=1))
     records = {record.run_id: record for record in executor.execute([run, short], store, SilentProgress())}
     assert records[run.spec.run_id].status is Status.TIMEOUT
     assert records[short.spec.run_id].status is Status.OK

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from parbench.bench.store import leases as module
 from parbench.bench.store.leases import STALE_SECONDS, DelegatedLease, Leases, Process
 from parbench.bench.util.errors import UserError
+from parbench.bench.util.file_lock import file_lock
 from tests.support.paths import SOURCE
 
 RUN = "0123456789abcdef"
@@ -123,10 +125,10 @@ def test_what_is_no_claim_is_nobody_s(store, text):
 
 
 def test_a_lock_that_another_process_holds_is_waited_for_and_then_a_sentence(store, monkeypatch):
-    monkeypatch.setattr(module, "_LOCK_SECONDS", 0.3)
+    monkeypatch.setattr(module, "file_lock", partial(file_lock, seconds=0.3))
     Leases(store).take(RUN)
     code = (
-        "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX); "
+        "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX); "
         "print('locked', flush=True); input()"
     )
     holder = subprocess.Popen(

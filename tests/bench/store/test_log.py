@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from parbench.bench.record.run_record import Status
-from parbench.bench.store.log import LOG, close_log, event, logged, read_log, run_log
+from parbench.bench.store.layout import LOG
+from parbench.bench.store.log import close_log, event, logged, read_log, run_log
 from parbench.bench.util.secrets import redact_file, redacted
 from tests.support.records import RECORD, SPEC
 from tests.support.stores import make_store

@@ -10,7 +10,7 @@ from parbench.bench.record.code_hashes import harness_code, method_code
 from parbench.bench.record.run_record import Status
 from parbench.bench.store.leases import Leases
 from parbench.bench.store.staleness import Newest, Superseding, stale_reasons
-from parbench.bench.store.status import _COMPLETE, store_status
+from parbench.bench.store.status import store_status
 from parbench.bench.train.checkpoints import COMPLETE
 from parbench.bench.util.errors import UserError
 from parbench.methods import find_method
@@ -143,10 +143,6 @@ def test_status_names_the_first_of_many(store):
 def test_status_of_what_is_no_store_is_a_sentence(tmp_path):
     with pytest.raises(UserError, match="is no store"):
         call(status, "--out", tmp_path / "nothing")
-
-
-def test_a_checkpoint_is_complete_by_the_mark_that_training_leaves():
-    assert _COMPLETE.endswith(f"/{COMPLETE}")
 
 
 def seconds(work):

@@ -12,12 +12,12 @@ from parbench.bench.profile import clock, training
 from parbench.bench.profile.build import Steps, build
 from parbench.bench.profile.clock import Recorder
 from parbench.bench.profile.inputs import make_batches
-from parbench.bench.profile.measure import do_visit
+from parbench.bench.profile.measure import measure
 from parbench.bench.profile.measurement import BACKWARD, EVALUATION, FORWARD, INFERENCE, MERGE, MERGED, OPTIMISER, STEP
 from parbench.bench.profile.workload import Effort, Order, Subject, Workload
 from parbench.bench.record.run_record import Status
-from parbench.bench.run import memory as measure
-from parbench.bench.train.checkpoints import _keep_to
+from parbench.bench.run import memory
+from parbench.bench.train.train import _keep_to
 from parbench.bench.util import environment
 from parbench.bench.util.errors import UserError
 from parbench.methods import find_method
@@ -95,9 +95,9 @@ def test_what_earlier_runs_left_in_cycles_is_given_back_before_the_next(monkeypa
     gc.disable()
     try:
         left = leave()
-        measure.free_device(CPU)
+        memory.free_device(CPU)
         assert left() is not None
-        measure.free_device(torch.device("cuda"))
+        memory.free_device(torch.device("cuda"))
     finally:
         gc.enable()
     assert emptied == [True]
@@ -199,13 +199,13 @@ def test_whatever_is_optimised_has_32_bits(roberta, method):
     assert {parameter.dtype for parameter in adapted.optimised} == {torch.float32}
     frozen = [p for p in adapted.model.parameters() if p.ndim == 2 and not p.requires_grad]
     assert all(parameter.dtype == torch.bfloat16 for parameter in frozen)
-    visit = do_visit(order, CPU)
+    visit = measure(order, CPU)
     assert visit.status is Status.OK, visit.reason
 
 
 @pytest.mark.parametrize("method", ["lora", "loca(n_frequency=20)", "fourierft(n_frequency=20)", "replora", "vera"])
 def test_a_model_with_a_head_of_several_layers_is_merged(roberta, method):
-    visit = do_visit(order_for(roberta, method), CPU)
+    visit = measure(order_for(roberta, method), CPU)
     assert visit.status is Status.OK, visit.reason
     assert not visit.notes
     assert len(visit.seconds[MERGE]) == 1
@@ -247,6 +247,6 @@ def test_want_of_memory_that_torch_has_no_class_for_is_one_too(monkeypatch, tiny
         raise error
 
     monkeypatch.setattr(training, "measure_training", measure_training)
-    visit = do_visit(replace(order_for(tiny_model), counts=False), CPU)
+    visit = measure(replace(order_for(tiny_model), counts=False), CPU)
     assert visit.status is Status.OUT_OF_MEMORY
     assert str(error) in visit.reason
