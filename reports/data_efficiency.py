@@ -18,7 +18,7 @@ NOTE = (
 
 
 @dataclass(frozen=True)
-class Efficiency:
+class EfficiencyTable:
     """The curves of one leaderboard on one task, as a table.
 
     Attributes:
@@ -71,7 +71,7 @@ def curves(cells: pd.DataFrame) -> list[pd.DataFrame]:
     return sorted(parts, key=lambda part: board_key({**part.iloc[0], "train_fraction": 1.0}))
 
 
-def efficiencies(cells: pd.DataFrame) -> tuple[Efficiency, ...]:
+def efficiency_tables(cells: pd.DataFrame) -> tuple[EfficiencyTable, ...]:
     """Return a table of every leaderboard and task on which a method was trained on two shares or more.
 
     Args:
@@ -85,7 +85,7 @@ def curve_title(row: Any) -> str:
     return title({**row, "train_fraction": 1.0})
 
 
-def _efficiency(points: pd.DataFrame) -> Efficiency:
+def _efficiency(points: pd.DataFrame) -> EfficiencyTable:
     first = points.iloc[0]
     factor = scale(points["mean"])
     shares = sorted(points["train_fraction"].unique())
@@ -95,7 +95,7 @@ def _efficiency(points: pd.DataFrame) -> Efficiency:
         rows.append((str(row["row"].iloc[0]), *(by_share.get(share, NOT_RUN) for share in shares)))
     caption = f"{first['column']} ({first['metric']}{'' if factor == 100 else ', as is'})"
     table = Table(("method", *map(percent, shares)), tuple(rows), caption=caption)
-    return Efficiency(curve_title(first), MINI_LABEL if first["small"] else None, table)
+    return EfficiencyTable(curve_title(first), MINI_LABEL if first["small"] else None, table)
 
 
 def _rows(points: pd.DataFrame) -> Iterator[pd.DataFrame]:

@@ -7,10 +7,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import sklearn
 
 from parbench.bench.record.run_record import RunRecord, RunSpec, Status, canonical
 from parbench.bench.store.layout import PREDICTIONS
@@ -18,9 +18,8 @@ from parbench.bench.store.store import Store, Unreadable
 from parbench.bench.util.errors import UserError
 from parbench.reports.examples import Known, layout_of
 from parbench.reports.jackknife import TOLERANCE, LeftOut, leave_out, to_frame
-
-if TYPE_CHECKING:
-    from parbench.tasks.base import Task
+from parbench.tasks import TASKS, find_task, task_code
+from parbench.tasks.base import Task
 
 _NAMES = ("example", "subset")
 
@@ -145,8 +144,6 @@ class Checker:
             return f"how {record.primary} varies with the examples needs the column {error}, which the rows lack"
 
     def _contradiction(self, record: RunRecord, task: Task, name: str, recorded: float, recomputed: float) -> str:
-        from parbench.tasks import task_code
-
         what = f"gives {name} {recomputed:.6g}, but the record says {recorded:.6g}"
         if record.spec.task_code == task_code(task):
             return what
@@ -180,8 +177,6 @@ def _is_numbers(kind: pa.DataType) -> bool:
 
 def _score(task: Task, record: RunRecord, table: pa.Table) -> dict[str, float] | Exception:
     """Return every metric of the rows, or what hindered it."""
-    import sklearn
-
     # The library's checks of its arguments take as long as the metrics.
     with sklearn.config_context(skip_parameter_validation=True):
         try:
@@ -199,8 +194,6 @@ def _settles(record: RunRecord, found: dict[str, float] | Exception) -> bool:
 
 def _find_task(spec: RunSpec) -> Task | str:
     """Return the task, or why there is none."""
-    from parbench.tasks import TASKS, find_task
-
     if spec.definition is None and spec.task not in TASKS:
         return f'there is no task called "{spec.task}" in this version'
     try:

@@ -9,20 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from parbench.bench.util.errors import UserError
 from parbench.reports.examples import Examples, Layout, is_numbers
 from parbench.reports.statistics import Scores, leave_one_out
+from parbench.tasks.base import Task
 from parbench.tasks.metrics.classification import METRICS
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from parbench.tasks.base import Task
 
 # Of a correlation of 32-bit numbers, two libraries agree no better; one example of 100,000 moves a metric by more.
 TOLERANCE = 1e-6

@@ -21,7 +21,7 @@ from parbench.reports.statistics import (
     RankRange,
     Scores,
     TaskRanking,
-    compare,
+    compare_scores,
     estimate,
     holm,
     interquartile_mean,
@@ -225,7 +225,7 @@ def compare_pair(a: Scored, b: Scored, floor: NoiseFloor | None = None) -> Compa
     first = a.scores
     if first.reason is None and b.scores.reason is None and a.examples != b.examples:
         first = replace(first, deviations=np.empty((0, len(first.seeds))), reason="not scored on the same examples")
-    found = compare(first, b.scores, LEVEL)
+    found = compare_scores(first, b.scores, LEVEL)
     return found if floor is None else replace(found, noise_floor=floor.smallest_difference(found.n_a, found.n_b))
 
 

@@ -1,9 +1,9 @@
-"""Leaderboards as Markdown and in a terminal."""
+"""Tables and text as Markdown and in a terminal."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
@@ -13,18 +13,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from parbench.reports.extra_tables import OTHER_METRICS_NOTE, RETENTION_NOTE, SUBSETS_NOTE
-from parbench.reports.leaderboard import Leaderboard
-from parbench.reports.tables import NOTHING, Table
-
-COST_NOTE = (
-    "Parameters, time and memory (its peak while training) are the lowest to the highest over the tasks that "
-    f"were run; {NOTHING} where nothing was counted or measured."
-)
-WINS_NOTE = (
-    "Tasks on which the row's method is significantly better than the column's, not known to differ from it, and "
-    "significantly worse; untested where either has too few runs."
-)
+from parbench.reports.tables import Table
 
 
 def one_line(text: str) -> str:
@@ -52,78 +41,24 @@ def markdown_table(table: Table, rule: str = "---:") -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def markdown(board: Leaderboard) -> str:
-    """Return a leaderboard as a section of a Markdown page."""
-    protocol = escape(str(board.cells["protocol"].iloc[0]))
-    parts = [f"## {escape(board.title)}\n"]
-    if board.label:
-        parts.append(f"**{escape(board.label)}**\n")
-    warnings = [f"- **Warning**: {escape(warning)}\n" for warning in board.warnings]
-    parts.append(_bullets(board.facts) + "".join(warnings))
-    parts.append(markdown_table(board.scores))
-    parts.append(_bullets(board.notes))
-    for table in board.subsets:
-        parts.append(f"### Subsets of {escape(table.caption)} (protocol {protocol})\n")
-        parts.append(markdown_table(table))
-    if board.subsets:
-        parts.append(_bullets([SUBSETS_NOTE]))
-    for table in board.other_metrics:
-        parts.append(f"### Other metrics of {escape(table.caption)} (protocol {protocol})\n")
-        parts.append(markdown_table(table))
-    if board.other_metrics:
-        parts.append(_bullets([OTHER_METRICS_NOTE]))
-    if board.noise.rows:
-        parts.append(f"### Noise floor (protocol {protocol})\n")
-        parts.append(markdown_table(board.noise))
-        parts.append(_bullets(board.noise_notes))
-    parts.append(f"### Over all tasks (protocol {protocol})\n")
-    parts.append(markdown_table(board.over_tasks))
-    parts.append(_bullets(board.over_tasks_notes))
-    if len(board.wins.rows) > 1:
-        parts.append(f"### Wins/ties/losses of each method against each other (protocol {protocol})\n")
-        parts.append(markdown_table(board.wins))
-        parts.append(_bullets([WINS_NOTE]))
-    if board.retention.rows:
-        parts.append(f"### What is forgotten of general text (protocol {protocol})\n")
-        parts.append(markdown_table(board.retention))
-        parts.append(_bullets([RETENTION_NOTE]))
-    parts.append(f"### Parameters and cost (protocol {protocol})\n")
-    parts.append(markdown_table(board.costs))
-    parts.append(_bullets([COST_NOTE]))
-    return "\n".join(parts)
-
-
-def _bullets(sentences: Iterable[str]) -> str:
-    return "".join(f"- {escape(sentence)}\n" for sentence in sentences)
-
-
 @dataclass(frozen=True)
-class TerminalLeaderboard:
-    """A leaderboard for `rich.console.Console.print`; wide tables are cut between columns."""
+class TerminalTables:
+    """Tables for `rich.console.Console.print`: split between columns where wide, lists where the terminal is narrow."""
 
-    board: Leaderboard
+    tables: Sequence[Table]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        board = self.board
-        yield Text(one_line(board.title), style="bold")
-        if board.label:
-            yield Text(one_line(board.label), style="bold yellow")
-        for fact in board.facts:
-            yield Text(one_line(fact), style="dim")
-        for warning in board.warnings:
-            yield Text(f"Warning: {one_line(warning)}", style="yellow")
-        yield from terminal_tables((board.scores, board.costs), console, options)
-        for note in (*board.notes, *board.noise_notes, COST_NOTE):
-            yield Text(one_line(note), style="dim")
+        yield from terminal_tables(self.tables, console, options)
 
 
 def terminal_tables(tables: Sequence[Table], console: Console, options: ConsoleOptions) -> RenderResult:
     """Yield tables for a terminal, cut between columns where they are wide, or as lists where it is too narrow."""
     pieces = [_pieces(table, console, options) for table in tables]
-    if all(pieces):
-        yield from (piece for table in pieces for piece in table or ())
-    else:
-        yield from (line for table in tables for line in _lines(table))
+    fits = all(pieces)
+    for table, parts in zip(tables, pieces, strict=True):
+        if table.caption:
+            yield Text(one_line(table.caption), style="bold")
+        yield from (parts or ()) if fits else _lines(table)
 
 
 def _pieces(table: Table, console: Console, options: ConsoleOptions) -> list[RichTable] | None:

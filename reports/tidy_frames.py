@@ -23,7 +23,7 @@ _PAIR = ["a", "b", "difference", "low", "high", "level", "paired", "p_value", "a
 _PAIR += ["reason"]
 
 
-def cell_numbers(runs: pd.DataFrame, boards: Sequence[Leaderboard]) -> pd.DataFrame:
+def cells_frame(runs: pd.DataFrame, boards: Sequence[Leaderboard]) -> pd.DataFrame:
     """Return the summary of every cell, see `reports.tables.summarise`, with its interval and its possible ranks.
 
     Args:
@@ -40,11 +40,11 @@ def cell_numbers(runs: pd.DataFrame, boards: Sequence[Leaderboard]) -> pd.DataFr
     return _typed(pd.concat([cells, numbers], axis="columns"), _STANDING)
 
 
-def over_tasks_numbers(boards: Sequence[Leaderboard]) -> pd.DataFrame:
+def over_tasks_frame(boards: Sequence[Leaderboard]) -> pd.DataFrame:
     """Return a row for each row of each leaderboard: its average, interquartile mean and mean rank over tasks.
 
     And, where a leaderboard has them, the averages that families of tasks are known by, ``FAMILY: NAME``, with the ends
-    of their intervals. Who is better by them is told by `comparison_numbers`, as by the plain average.
+    of their intervals. Who is better by them is told by `comparisons_frame`, as by the plain average.
     """
     rows = []
     named = dict.fromkeys(key for board in boards for key in board.ranking.named)
@@ -72,7 +72,7 @@ def over_tasks_numbers(boards: Sequence[Leaderboard]) -> pd.DataFrame:
     return _typed(pd.DataFrame(rows, columns=[*_BOARD, "method", "row", *columns]), columns)
 
 
-def comparison_numbers(boards: Sequence[Leaderboard]) -> pd.DataFrame:
+def comparisons_frame(boards: Sequence[Leaderboard]) -> pd.DataFrame:
     """Return a row for each pair of methods on each task, and by each average; see `reports.statistics.Comparison`."""
     rows = []
     for board in boards:
@@ -90,7 +90,7 @@ def comparison_numbers(boards: Sequence[Leaderboard]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*_BOARD, *COLUMN, *_PAIR])
 
 
-def subset_numbers(runs: pd.DataFrame) -> pd.DataFrame:
+def subsets_frame(runs: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each cell and subset, see `parbench.reports.extra_tables.subset_scores`.
 
     Args:

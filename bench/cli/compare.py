@@ -19,20 +19,21 @@ def compare(
 ) -> None:
     """Compare two methods of one store, or two stores: paired differences, and what differs in their specs."""
     from parbench.bench.store.store import Store
-    from parbench.reports.compare import TerminalComparison, compare_methods, compare_stores
+    from parbench.reports.contrasts import contrast_methods, contrast_stores
+    from parbench.reports.contrasts_render import TerminalContrasts
 
     # A folder of a method's name that holds no records is not meant.
     stores = [Store(Path(name)) for name in (a, b) if Store(Path(name)).runs.is_dir()]
     if a == b or (len(stores) == 2 and stores[0].root.samefile(stores[1].root)):
         raise UserError(f'"{a}" and "{b}" are the same; give two that differ')
     if len(stores) == 2:
-        compared = compare_stores(stores[0], stores[1], method)
+        compared = contrast_stores(stores[0], stores[1], method)
     elif stores:
         raise UserError(f'"{a}" and "{b}" are not of one kind; give two methods, or the folders of two stores')
     elif method is not None:
         raise UserError("--method goes with two stores, not with two methods")
     else:
-        compared = compare_methods(Store(out), a, b)
-    open_console().print(TerminalComparison(compared))
+        compared = contrast_methods(Store(out), a, b)
+    open_console().print(TerminalContrasts(compared))
     if compared.unreadable:
         raise UserError("left out of the comparison: " + "; ".join(map(str, compared.unreadable)))

@@ -66,7 +66,8 @@ def profile(
     from parbench.bench.profile.workload import SYSTEM_PROMPT_TOKENS, Repetitions, Workload, check_length
     from parbench.bench.util.environment import choose_device, quiet_libraries
     from parbench.bench.util.files import explained
-    from parbench.reports.profile.tables import heading, remarks, sheets, write_profile
+    from parbench.reports.profile.tables import heading, profile_tables, remarks, write_profile
+    from parbench.reports.render import TerminalTables
 
     for value, option in ((batch, "--batch"), (seq, "--seq"), (rounds, "--rounds"), (steps, "--steps")):
         read_positive(value, option)
@@ -113,8 +114,7 @@ def profile(
     console = open_console()
     found = run_profile(request, lambda text: say(text, console), find_largest=max_batch)
     say(heading(found), console)
-    for sheet in sheets(found):
-        console.print(sheet.rich(), markup=False)
+    console.print(TerminalTables(profile_tables(found)))
     for remark in remarks(found):
         say(remark, console)
     if out is not None:

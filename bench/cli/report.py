@@ -27,8 +27,8 @@ def report(
 ) -> None:
     """Turn the records into tables and figures."""
     from parbench.bench.store.store import Store
+    from parbench.reports.leaderboard_render import TerminalLeaderboard
     from parbench.reports.profile.costs import read_profiles
-    from parbench.reports.render import TerminalLeaderboard
     from parbench.reports.report import write_report
 
     store = Store(out)

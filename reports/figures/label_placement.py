@@ -1,4 +1,4 @@
-"""Where adapters stand on an axis of sizes, so that marks of nearly the same size can be told apart."""
+"""Where adapters stand on an axis of sizes, so that marks of nearly the same size can be told spread_labels."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class SizeAxis:
         margin = 0.07 * max(self.high - left, 1.0)
         return left - margin, self.high + margin
 
-    def places(self, counts: Sequence[int]) -> list[float]:
-        """Return where counts stand: so far apart that the marks can be told from each other, see `apart`."""
+    def label_places(self, counts: Sequence[int]) -> list[float]:
+        """Return where counts stand, far enough apart for the marks to be distinct; see `spread_labels`."""
         left, right = self.limits
         gap = min(MARK_GAP, 0.8 / len(counts)) * (right - left)
-        at_zero = iter(apart([self.zero for count in counts if count == 0 and self.zero is not None], gap))
-        others = iter(apart([math.log10(count) for count in counts if count > 0], gap))
+        at_zero = iter(spread_labels([self.zero for count in counts if count == 0 and self.zero is not None], gap))
+        others = iter(spread_labels([math.log10(count) for count in counts if count > 0], gap))
         return [next(others if count > 0 else at_zero) for count in counts]
 
     def ticks(self) -> dict[float, str]:
@@ -60,8 +60,8 @@ class SizeAxis:
         return at_zero | {math.log10(number): _short(number) for number in thinned}
 
 
-def apart(places: Sequence[float], gap: float) -> list[float]:
-    """Return the places, in their order, moved as little as it takes for every two to be ``gap`` apart."""
+def spread_labels(places: Sequence[float], gap: float) -> list[float]:
+    """Return the places, in their order, moved as little as it takes for every two to be ``gap`` spread_labels."""
     order = sorted(range(len(places)), key=lambda i: places[i])
     clusters: list[list[int]] = []
     for i in order:

@@ -239,7 +239,7 @@ def _sizes(board: pd.DataFrame) -> Panel:
     axis = SizeAxis.around([int(count) for count in board["ledger/reported"].dropna()])
 
     def draw(axes: Axes, runs: pd.DataFrame, cells: pd.DataFrame, looks: dict[str, Look]) -> None:
-        cells = cells.assign(place=axis.places([int(count) for count in cells["ledger/reported"]]))
+        cells = cells.assign(place=axis.label_places([int(count) for count in cells["ledger/reported"]]))
         _marks(axes, runs.merge(cells[["method", "row", "place"]], on=["method", "row"]), cells, looks)
         axes.set_xlim(*axis.limits)
         ticks = axis.ticks()

@@ -20,16 +20,17 @@ from markupsafe import Markup
 
 from parbench.bench.store.store import Store
 from parbench.bench.util.files import explained, write_atomically
-from parbench.reports.data_efficiency import NOTE, Efficiency
+from parbench.reports.data_efficiency import NOTE, EfficiencyTable
 from parbench.reports.extra_tables import OTHER_METRICS_NOTE, RETENTION_NOTE, SUBSETS_NOTE
 from parbench.reports.figures import CAPTIONS, History, Picture, Reason
 from parbench.reports.frame import Frame
 from parbench.reports.html.runs import extras_json, runs_json
 from parbench.reports.leaderboard import Leaderboard
+from parbench.reports.leaderboard_render import COST_NOTE, WINS_NOTE
 from parbench.reports.profile.costs import NOTE as PROFILE_NOTE
 from parbench.reports.profile.costs import Profiled
 from parbench.reports.published import Reproduced, reproduction_table
-from parbench.reports.render import COST_NOTE, WINS_NOTE, one_line
+from parbench.reports.render import one_line
 from parbench.reports.tables import MINI_LABEL, Table, how_ended, is_counted
 
 FILE = "index.html"
@@ -66,7 +67,7 @@ class Page:
         reproduced: measured beside published.
         histories: training losses by run id.
         store: where the runs' per-example rows are, of which each panel shows some; ``None`` shows none.
-        efficiencies: scores by share of the training split.
+        data_efficiency: scores by share of the training split.
         smaller: leaderboards of smaller shares, which are folded up.
         profiled: what a profile says that rows cost, if there is one.
     """
@@ -77,7 +78,7 @@ class Page:
     reproduced: Sequence[Reproduced] = ()
     histories: Mapping[str, History] = field(default_factory=dict)
     store: Store | None = None
-    efficiencies: Sequence[Efficiency] = ()
+    data_efficiency: Sequence[EfficiencyTable] = ()
     smaller: Sequence[Leaderboard] = ()
     profiled: Profiled | None = None
 
@@ -143,8 +144,8 @@ def render_page(page: Page) -> str:
             all_small=bool(runs["small"].all()),
             counts=_counts(page.frame),
             boards=[(board, list(_parts(board))) for board in page.boards],
-            efficiencies=page.efficiencies,
-            efficiency_note=NOTE,
+            data_efficiency=page.data_efficiency,
+            data_efficiency_note=NOTE,
             smaller=[(board, list(_parts(board))) for board in page.smaller],
             profiled=page.profiled,
             profile_note=PROFILE_NOTE,

@@ -61,7 +61,7 @@ def read_profiles(paths: Sequence[Path], store: Store) -> tuple[Profile, ...]:
     return tuple(found)
 
 
-def match(cells: pd.DataFrame, profiles: Sequence[Profile]) -> Profiled:
+def match_profiles(cells: pd.DataFrame, profiles: Sequence[Profile]) -> Profiled:
     """Find the costs of a summary's cells in profiles, of which no two are of the same base model.
 
     Args:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import seaborn
+from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
+
 from parbench.bench.profile.measurement import STEP
 from parbench.bench.profile.result import Profile
 from parbench.bench.util.files import explained
@@ -16,10 +20,6 @@ def write_curves(profile: Profile, path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    import seaborn
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import ScalarFormatter
-
     rows = [row for row in rows_of(profile) if row.seconds(STEP) is not None]
     names = list(dict.fromkeys(row.method for row in rows))
     colours = dict(zip(names, seaborn.color_palette("husl", len(names)), strict=True))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from parbench.bench.profile.measurement import (
     BACKWARD,
@@ -25,14 +26,9 @@ from parbench.bench.profile.measurement import (
     Measurement,
     PhaseMemory,
 )
-from parbench.bench.profile.result import Profile
+from parbench.bench.profile.result import Profile, read_profile
 from parbench.bench.profile.workload import FLOOR, Candidate
 from parbench.bench.record.run_record import ParameterCounts, Status
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pandas as pd
 
 # What ratios are to, beside the frozen floor.
 REFERENCE = "lora"
@@ -208,10 +204,6 @@ def costs_of(path: Path) -> pd.DataFrame:
     Raises:
         UserError: it is not a profile.
     """
-    import pandas as pd
-
-    from parbench.bench.profile.result import read_profile
-
     profile = read_profile(path)
     return pd.DataFrame(
         {

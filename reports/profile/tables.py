@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-from rich.table import Table
 
 from parbench.bench.profile.measurement import (
     BACKWARD,
@@ -28,63 +25,32 @@ from parbench.bench.profile.result import PROFILE, Profile
 from parbench.bench.record.run_record import Status
 from parbench.bench.util.files import explained, write_atomically
 from parbench.reports.profile.summary import REFERENCE, Row, Spread, Timing, costs_of, rows_of
-
-NOT_MEASURED = "—"
+from parbench.reports.render import escape, markdown_table
+from parbench.reports.tables import NOTHING, Table
 
 Cell = Callable[[Row], str]
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """A table in words.
-
-    Attributes:
-        title: what it shows, and in which units.
-        header: of the columns.
-        rows: a text a column.
-    """
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def rich(self) -> Table:
-        """Return it for a terminal."""
-        table = Table(*self.header, title=self.title, title_justify="left", box=None)
-        table.columns[0].no_wrap = True
-        for column in table.columns[1:]:
-            column.justify, column.no_wrap = "right", True
-        for row in self.rows:
-            table.add_row(*row)
-        return table
-
-    def markdown(self) -> str:
-        """Return it as Markdown."""
-        lines = [self.header, ("---", *("---:" for _ in self.header[1:])), *self.rows]
-        body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-        return f"**{self.title}**\n\n{body}\n"
-
-
-def sheets(profile: Profile) -> list[Sheet]:
+def profile_tables(profile: Profile) -> list[Table]:
     """Return a profile's tables: training, use, memory, and the largest batches if they were searched."""
     rows = rows_of(profile)
     measured = [row for row in rows if row.timings]
     several = len(profile.batches) > 1
-    found = [_sheet(title, columns, measured, several) for title, columns in _SHEETS]
+    found = [_table(caption, columns, measured, several) for caption, columns in _TABLES]
     # A column that nothing was measured for says nothing.
-    found = [_without_empty_columns(sheet) for sheet in found]
+    found = [_without_empty_columns(table) for table in found]
     if profile.largest:
         found.append(
-            Sheet(
-                "Largest batch of which a training step fits",
+            Table(
                 ("method", "batch", "does not fit"),
                 tuple(
                     (one.subject.name, str(one.batch), str(one.failed) if one.failed else "none tried")
                     for one in profile.largest
                 ),
+                caption="Largest batch of which a training step fits",
             )
         )
-    return [sheet for sheet in found if sheet.rows and not set(sheet.header) <= {"method", "size", "batch"}]
+    return [table for table in found if table.rows and not set(table.head) <= {"method", "size", "batch"}]
 
 
 def remarks(profile: Profile) -> list[str]:
@@ -148,30 +114,34 @@ def write_profile(profile: Profile, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / PROFILE, profile.to_json())
         write_atomically(folder / "profile.csv", costs_of(folder / PROFILE).to_csv(index=False))
-        parts = [heading(profile), *(sheet.markdown() for sheet in sheets(profile))]
+        parts = [heading(profile), *(_markdown(table) for table in profile_tables(profile))]
         parts += ["\n".join(f"- {remark}" for remark in remarks(profile))]
         write_atomically(folder / "profile.md", "\n\n".join(parts) + "\n")
 
 
-def _sheet(title: str, columns: Sequence[tuple[str, Cell]], rows: Sequence[Row], several: bool) -> Sheet:
+def _markdown(table: Table) -> str:
+    return f"**{escape(table.caption)}**\n\n{markdown_table(table)}"
+
+
+def _table(caption: str, columns: Sequence[tuple[str, Cell]], rows: Sequence[Row], several: bool) -> Table:
     batch = [("batch", lambda row: str(row.batch))] if several else []
     every: list[tuple[str, Cell]] = [("method", lambda row: row.method), ("size", lambda row: row.size), *batch]
     every += columns
-    return Sheet(
-        title,
+    return Table(
         tuple(name for name, _ in every),
-        tuple(tuple(cell(row) or NOT_MEASURED for _, cell in every) for row in rows),
+        tuple(tuple(cell(row) or NOTHING for _, cell in every) for row in rows),
+        caption=caption,
     )
 
 
-def _without_empty_columns(sheet: Sheet) -> Sheet:
+def _without_empty_columns(table: Table) -> Table:
     kept = [
         place
-        for place in range(len(sheet.header))
-        if place == 0 or any(row[place] not in (NOT_MEASURED, "") for row in sheet.rows)
+        for place in range(len(table.head))
+        if place == 0 or any(row[place] not in (NOTHING, "") for row in table.rows)
     ]
-    header, *rows = (tuple(line[place] for place in kept) for line in (sheet.header, *sheet.rows))
-    return Sheet(sheet.title, header, tuple(rows))
+    head, *rows = (tuple(line[place] for place in kept) for line in (table.head, *table.rows))
+    return Table(head, tuple(rows), caption=table.caption)
 
 
 def _milliseconds(phase: str) -> Cell:
@@ -228,7 +198,7 @@ def _on_device(phase: str) -> Cell:
     return cell
 
 
-_SHEETS: tuple[tuple[str, tuple[tuple[str, Cell], ...]], ...] = (
+_TABLES: tuple[tuple[str, tuple[tuple[str, Cell], ...]], ...] = (
     (
         "Training step (ms: median, 5th-95th percentile; ratios: median, least-most of the rounds)",
         (

@@ -12,7 +12,7 @@ The usual order, for one task::
     ranks = rank_ranges(scores, comparisons)
 """
 
-from parbench.reports.statistics.comparisons import Comparison, McNemar, compare, compare_all, holm, mcnemar
+from parbench.reports.statistics.comparisons import Comparison, McNemar, compare_all, compare_scores, holm, mcnemar
 from parbench.reports.statistics.estimates import MIN_SEEDS, Estimate, Interval, estimate
 from parbench.reports.statistics.noise import NoiseFloor, floor_of_mean, noise_floor
 from parbench.reports.statistics.over_tasks import InterquartileMean, TaskRanking, interquartile_mean, rank_over_tasks
@@ -32,8 +32,8 @@ __all__ = [
     "RankRange",
     "Scores",
     "TaskRanking",
-    "compare",
     "compare_all",
+    "compare_scores",
     "estimate",
     "expected_best",
     "floor_of_mean",

@@ -83,7 +83,7 @@ class McNemar:
     reason: str | None
 
 
-def compare(a: Scores, b: Scores, level: float = 0.95) -> Comparison:
+def compare_scores(a: Scores, b: Scores, level: float = 0.95) -> Comparison:
     """Test whether two methods differ in their mean over seeds and examples.
 
     A t test on the difference whose variance comes from the same draws of examples for both methods, and from the
@@ -138,7 +138,7 @@ def compare_all(
     if against is not None and against not in scores:
         raise UserError(f'there is no method "{against}" to compare with{did_you_mean(against, scores)}')
     pairs = combinations(scores, 2) if against is None else ((name, against) for name in scores if name != against)
-    comparisons = [compare(scores[a], scores[b], level) for a, b in pairs]
+    comparisons = [compare_scores(scores[a], scores[b], level) for a, b in pairs]
     adjusted = holm([comparison.p_value for comparison in comparisons])
     return tuple(
         replace(comparison, adjusted_p_value=p_value) for comparison, p_value in zip(comparisons, adjusted, strict=True)

@@ -14,10 +14,10 @@ from scipy.stats import t
 from parbench.reports.frame import read_frame
 from parbench.reports.latex import latex
 from parbench.reports.leaderboard import Leaderboard, leaderboards
-from parbench.reports.render import markdown
+from parbench.reports.leaderboard_render import markdown
 from parbench.reports.report import write_report
 from parbench.reports.tables import NOTHING
-from parbench.reports.tidy_frames import comparison_numbers, over_tasks_numbers
+from parbench.reports.tidy_frames import comparisons_frame, over_tasks_frame
 from parbench.tasks import vtab
 from parbench.tasks.averages import AVERAGES
 from parbench.tasks.commonsense.sets import SETS
@@ -84,7 +84,7 @@ def test_both_rules_of_vtab_stand_in_the_leaderboard_by_name(planter: Any) -> No
     # Where averages are looked for, they stand beside the plain one.
     assert board.over_tasks.head == ("method", "average", *heads, "interquartile mean", "mean rank")
     assert [row[6] for row in board.over_tasks.rows] == ["73.3", "70.0"]
-    numbers = over_tasks_numbers([board]).set_index("row")
+    numbers = over_tasks_frame([board]).set_index("row")
     assert numbers.loc["lora", "vtab: mean of 19 tasks"] == pytest.approx(13.2 / 19)
     assert numbers.loc["vera", "vtab: mean of 3 groups"] == pytest.approx(0.7)
     assert numbers["vtab: mean of 3 groups low"].isna().all()
@@ -160,7 +160,7 @@ def test_intervals_of_a_named_average_are_those_of_the_plain_one(planter: Any) -
         assert other.estimate.interval.low == pytest.approx(one.estimate.interval.low, rel=1e-6)
         assert (str(other.ranks), other.best) == (str(one.ranks), one.best)
     assert named.standings["vera"].best
-    pairs = comparison_numbers([board]).set_index("column")
+    pairs = comparisons_frame([board]).set_index("column")
     assert pairs.loc["vtab: mean of 19 tasks", "p_value"] == pytest.approx(pairs.loc["average over tasks", "p_value"])
     # A specialized task weighs 1/12 in the mean of groups, and a structured one 1/24.
     groups = ranking.named["vtab", "mean of 3 groups"]

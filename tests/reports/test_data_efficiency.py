@@ -10,14 +10,14 @@ import pytest
 from matplotlib.figure import Figure
 
 from parbench.bench.record.run_record import Status
-from parbench.reports.data_efficiency import efficiencies, in_full
+from parbench.reports.data_efficiency import efficiency_tables, in_full
 from parbench.reports.figures import CAPTIONS, Reason, all_figures, data_efficiency
 from parbench.reports.frame import read_frame
 from parbench.reports.leaderboard import leaderboards
 from parbench.reports.published import reproduction
 from parbench.reports.report import write_report
 from parbench.reports.tables import MINI_LABEL, summarise
-from parbench.reports.tidy_frames import cell_numbers
+from parbench.reports.tidy_frames import cells_frame
 
 RTE = {"task": "glue/rte", "metric": "accuracy", "task_code": "rte-1"}
 SHARES = {0.01: [0.5, 0.52, 0.54], 0.1: [0.6, 0.62, 0.64], 1.0: [0.7, 0.72, 0.74]}
@@ -54,7 +54,7 @@ def test_each_share_has_a_leaderboard_of_its_own_and_one_is_shown_in_full(shares
 def test_the_numbers_of_the_curves(shares: Any) -> None:
     frame = read_frame(shares.store)
     boards = leaderboards(frame)
-    (one,) = efficiencies(cell_numbers(frame.runs, boards))
+    (one,) = efficiency_tables(cells_frame(frame.runs, boards))
     assert one.table.caption == "glue/rte (accuracy)"
     assert one.table.head == ("method", "1 %", "10 %", "100 %")
     lora, vera = one.table.rows
@@ -87,14 +87,14 @@ def test_without_two_shares_there_is_no_curve(planter: Any) -> None:
     planter.run(0.5, method="vera")
     planter.run(0.5, train_fraction=0.1, task="glue/rte", metric="accuracy", base_model="another")
     cells = summarise(read_frame(planter.store).runs)
-    assert efficiencies(cells.assign(low=np.nan, high=np.nan)) == ()
+    assert efficiency_tables(cells.assign(low=np.nan, high=np.nan)) == ()
     assert isinstance(data_efficiency(cells), Reason)
     assert in_full(cells).all()
 
 
 def test_the_lines_of_the_figure(shares: Any) -> None:
     frame = read_frame(shares.store)
-    figure = drawn(data_efficiency(cell_numbers(frame.runs, leaderboards(frame))))
+    figure = drawn(data_efficiency(cells_frame(frame.runs, leaderboards(frame))))
     (axes,) = figure.axes
     lora, vera = (container.lines for container in axes.containers)
     assert lora[0].get_ydata() == pytest.approx([52, 62, 72])
@@ -102,7 +102,7 @@ def test_the_lines_of_the_figure(shares: Any) -> None:
     # Logarithmic, side by side around the share.
     assert (lora[0].get_xdata()[1:] + vera[0].get_xdata()) / 2 == pytest.approx([-1, 0])
     assert 0 < vera[0].get_xdata()[0] - lora[0].get_xdata()[1] < 0.1
-    cells = cell_numbers(frame.runs, leaderboards(frame)).set_index(["method", "train_fraction"])
+    cells = cells_frame(frame.runs, leaderboards(frame)).set_index(["method", "train_fraction"])
     ends = np.array([bar[:, 1] for bar in lora[2][0].get_segments()])
     assert ends == pytest.approx(100 * cells.loc["lora", ["low", "high"]].sort_index().to_numpy())
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1 %", "10 %", "100 %"]
@@ -124,8 +124,8 @@ def test_a_miniature_says_so(planter: Any) -> None:
     for share in (0.1, 1.0):
         planter.run(0.5, train_fraction=share, small=True)
     frame = read_frame(planter.store)
-    cells = cell_numbers(frame.runs, leaderboards(frame))
-    (one,) = efficiencies(cells)
+    cells = cells_frame(frame.runs, leaderboards(frame))
+    (one,) = efficiency_tables(cells)
     assert one.label == MINI_LABEL
     texts = [area.get_suptitle() for area in drawn(data_efficiency(cells)).subfigs]
     assert MINI_LABEL in " ".join(" ".join(texts).split())

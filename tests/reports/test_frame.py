@@ -123,7 +123,7 @@ def test_runs_of_two_machines_share_the_columns_of_both(planter: Any) -> None:
 
 
 def test_importing_reports_imports_no_deep_learning_library() -> None:
-    program = "import sys, reports.report; print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
+    program = "import sys, parbench.reports.report; print(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -93,7 +93,7 @@ def rated(values: list[float]) -> pd.DataFrame:
 
 
 def register(monkeypatch: pytest.MonkeyPatch, task: Any) -> None:
-    monkeypatch.setattr("parbench.tasks.find_task", lambda name, definition=None: task)
+    monkeypatch.setattr("parbench.reports.integrity.find_task", lambda name, definition=None: task)
     monkeypatch.setattr(type(TASKS), "__contains__", lambda self, name: True)
 
 
@@ -108,7 +108,7 @@ def test_each_run_is_scored_with_its_options(planter: Any, monkeypatch: pytest.M
     refused = plant(planter, 3.0, rows, options={"factor": 3})
     marked = plant(planter, 3.0, rows, options={"unknown": 1})
     register(monkeypatch, Configured())
-    monkeypatch.setattr("parbench.tasks.task_code", lambda task: "other")
+    monkeypatch.setattr("parbench.reports.integrity.task_code", lambda task: "other")
     frame = read_frame(planter.store)
     reasons = frame.runs.set_index("run_id")["unchecked"]
     assert set(reasons.index[reasons.isna()]) == {run.run_id for run in kept}

@@ -10,10 +10,11 @@ import pytest
 
 from parbench.reports.frame import read_frame
 from parbench.reports.leaderboard import Leaderboard, leaderboards
+from parbench.reports.leaderboard_render import markdown
 from parbench.reports.ranking import Column
-from parbench.reports.render import escape, markdown
+from parbench.reports.render import escape
 from parbench.reports.statistics import Predictions, compare_all, estimate, rank_ranges, score_runs
-from parbench.reports.tidy_frames import cell_numbers, comparison_numbers, over_tasks_numbers
+from parbench.reports.tidy_frames import cells_frame, comparisons_frame, over_tasks_frame
 from parbench.tasks.metrics.classification import METRICS
 
 TASKS = ("glue/rte", "glue/sst2", "glue/qnli", "glue/wnli")
@@ -169,14 +170,14 @@ def test_the_tidy_numbers(planter: Any) -> None:
     plant(planter, {"good": 0.9, "bad": 0.6}, tasks=TASKS[:2])
     frame = read_frame(planter.store)
     boards = leaderboards(frame)
-    cells = cell_numbers(frame.runs, boards)
+    cells = cells_frame(frame.runs, boards)
     assert list(cells["rank_best"]) == list(cells["rank_worst"]) == [2, 1, 2, 1]
     assert list(cells["best_group"]) == [False, True, False, True]
     assert ((cells["low"] < cells["mean"]) & (cells["mean"] < cells["high"])).all()
-    over = over_tasks_numbers(boards).set_index("method")
+    over = over_tasks_frame(boards).set_index("method")
     assert over.loc["good", "average"] == pytest.approx(cells.loc[cells["method"] == "good", "mean"].mean())
     assert over.loc["good", "average_rank_worst"] == 1
     assert list(over["mean_rank"]) == [2.0, 1.0]
-    pairs = comparison_numbers(boards)
+    pairs = comparisons_frame(boards)
     assert list(pairs["column"]) == ["glue/rte", "glue/sst2", "average over tasks"]
     assert (pairs["adjusted_p_value"] < 0.05).all()

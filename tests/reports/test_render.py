@@ -13,7 +13,8 @@ from rich.console import Console
 
 from parbench.reports.frame import read_frame
 from parbench.reports.leaderboard import leaderboards
-from parbench.reports.render import TerminalLeaderboard, escape, markdown, markdown_table, one_line
+from parbench.reports.leaderboard_render import TerminalLeaderboard, markdown
+from parbench.reports.render import escape, markdown_table, one_line
 from parbench.reports.tables import MINI_LABEL, Table
 from parbench.tasks.averages import Average
 

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from parbench.reports.compare import compare_methods, compare_stores
+from parbench.reports.contrasts import contrast_methods, contrast_stores
 from parbench.reports.frame import read_frame
 from parbench.reports.leaderboard import Leaderboard, leaderboards
 from parbench.reports.repeats import floors, repeats
 from parbench.reports.report import write_report
-from parbench.reports.tidy_frames import cell_numbers, comparison_numbers
+from parbench.reports.tidy_frames import cells_frame, comparisons_frame
 
 SMALL, LARGE = [0.80, 0.81, 0.82], [0.90, 0.91, 0.92]
 RTE = {"task": "glue/rte", "metric": "accuracy", "task_code": "rte-1"}
@@ -94,9 +94,9 @@ def test_a_difference_below_the_floor_is_no_win(close: Any) -> None:
     assert {row: str(one.ranks) for row, one in column.standings.items()} == {"a": "1-2", "b": "1-2"}
     assert after.scores.bold == frozenset()
     assert after.wins.rows[1] == ("b", "0/1/0", "—")
-    numbers = comparison_numbers([after])
+    numbers = comparisons_frame([after])
     assert numbers["noise_floor"].tolist() == pytest.approx([expected])
-    assert (cell_numbers(read_frame(close.store).runs, [after])["rank_best"] == 1).all()
+    assert (cells_frame(read_frame(close.store).runs, [after])["rank_best"] == 1).all()
 
 
 def test_a_difference_above_the_floor_is_one(close: Any) -> None:
@@ -150,10 +150,10 @@ def test_the_report_tells_it_in_all_forms(close: Any) -> None:
 
 
 def test_a_comparison_says_so(close: Any) -> None:
-    assert compare_methods(close.store, "b", "a").scores.rows[0][-1] == "b"
+    assert contrast_methods(close.store, "b", "a").scores.rows[0][-1] == "b"
     repeat(close, [0.70, 0.90])
-    compared = compare_methods(close.store, "b", "a")
+    compared = contrast_methods(close.store, "b", "a")
     assert compared.scores.rows[0][-1] == "within the noise floor"
     assert any(note.startswith("Within the noise floor: ") for note in compared.notes)
-    same = compare_stores(close.store, close.store, "a").contrasts
+    same = contrast_stores(close.store, close.store, "a").contrasts
     assert [one.comparison.noise_floor is not None for one in same] == [True]

@@ -14,7 +14,7 @@ from parbench.bench.record.run_record import ParameterCounts, Status
 from parbench.bench.util.errors import UserError
 from parbench.reports.profile.curves import write_curves
 from parbench.reports.profile.summary import costs_of, rows_of, timing
-from parbench.reports.profile.tables import noise, remarks, sheets, write_profile
+from parbench.reports.profile.tables import noise, profile_tables, remarks, write_profile
 
 LORA, SLOW, HEAVY = (Candidate(name, name, {"r": 8}, "r=8", method=name) for name in ("lora", "slow", "heavy"))
 IDLE = MachineLoad(0.01, (0.1, 0.1, 0.1))
@@ -189,14 +189,14 @@ def test_what_is_no_profile_is_a_sentence(tmp_path, text, warning):
 
 
 def test_the_tables_have_no_empty_columns(tiny_model):
-    training, second, use, memory = sheets(profiled(tiny_model, SLOW)[0])
-    assert "joules a step" not in second.header
-    assert "TFLOP" in second.header
-    assert "to floor" in training.header
-    assert "prefill" not in use.header
-    assert "reserved" not in memory.header
+    training, second, use, memory = profile_tables(profiled(tiny_model, SLOW)[0])
+    assert "joules a step" not in second.head
+    assert "TFLOP" in second.head
+    assert "to floor" in training.head
+    assert "prefill" not in use.head
+    assert "reserved" not in memory.head
     assert [row[0] for row in training.rows] == ["frozen floor", "lora", "slow"]
-    assert training.rows[2][training.header.index("to lora")] == "3.00 (3.00-3.00)"
+    assert training.rows[2][training.head.index("to lora")] == "3.00 (3.00-3.00)"
 
 
 def test_an_accelerator_s_memory_is_shown_by_phase(tiny_model):
@@ -207,10 +207,10 @@ def test_an_accelerator_s_memory_is_shown_by_phase(tiny_model):
         return visit
 
     found = run_profile(request_for(tiny_model), lambda text: None, on_device)
-    second, by_phase = sheets(found)[1], sheets(found)[-1]
-    assert by_phase.header == ("method", "size", BACKWARD)
+    second, by_phase = profile_tables(found)[1], profile_tables(found)[-1]
+    assert by_phase.head == ("method", "size", BACKWARD)
     assert by_phase.rows[1] == ("lora", "r=8", "3.0 / 6.0")
-    assert second.rows[1][second.header.index("joules a step")] == "3.00"
+    assert second.rows[1][second.head.index("joules a step")] == "3.00"
     assert rows_of(found)[1].peak_device == 6 << 20
 
 
@@ -265,4 +265,4 @@ def test_the_largest_batches_are_searched_of_those_that_can_be_visited(tiny_mode
     request = request_for(tiny_model, HEAVY, replace(SLOW, refusal="nothing fits"), batches=(8,), rounds=1)
     found = run_profile(request, lambda text: None, bounded, find_largest=True)
     assert {one.subject.name: one.batch for one in found.largest} == {"frozen floor": 10, "lora": 10, "heavy": 4}
-    assert sheets(found)[-1].rows == (("frozen floor", "10", "11"), ("lora", "10", "11"), ("heavy", "4", "5"))
+    assert profile_tables(found)[-1].rows == (("frozen floor", "10", "11"), ("lora", "10", "11"), ("heavy", "4", "5"))

@@ -20,7 +20,7 @@ from PIL import Image
 
 from parbench.bench.record.run_record import Status
 from parbench.reports.figures import Reason, score_vs_parameters, to_bytes
-from parbench.reports.figures.label_placement import SizeAxis, apart
+from parbench.reports.figures.label_placement import SizeAxis, spread_labels
 from parbench.reports.figures.style import COLOURS, MARKERS
 from parbench.reports.frame import read_frame
 from parbench.reports.tables import MINI_LABEL
@@ -237,4 +237,4 @@ def test_ticks(counts: list[int], ticks: list[str]) -> None:
     ],
 )
 def test_apart(places: list[float], moved: list[float]) -> None:
-    assert apart(places, 0.1) == pytest.approx(moved)
+    assert spread_labels(places, 0.1) == pytest.approx(moved)

@@ -111,7 +111,7 @@ def test_shares_repeats_and_texts_are_on_the_page(planter: Any, tmp_path: Path) 
     asked = planter.run(6.5, task="outside/chat", metric="rating", rows=rows, options=options, base_model="another")
     report = write_report(planter.store)
     dom = dump(report.page, f"#run={asked.run_id}", tmp_path)
-    assert column(dom, "efficiency-1", 0) == ["lora"]
+    assert column(dom, "data-efficiency-1", 0) == ["lora"]
     assert column(dom, "board-2-noise", 3) == ["2"]
     assert re.search(r'<details class="folded"><summary>[^<]*10 % of the training split</summary>', dom)
     panel = unescape(dom[dom.index('<div id="panel-body">') :])

@@ -30,7 +30,7 @@ from parbench.reports.html.runs import (
     script_json,
 )
 from parbench.reports.leaderboard import leaderboards
-from parbench.reports.profile.costs import match
+from parbench.reports.profile.costs import match_profiles
 from parbench.reports.published import reproduction
 from parbench.reports.render import one_line
 from parbench.reports.tables import MINI_LABEL, summarise
@@ -211,7 +211,7 @@ def test_hostile_texts_are_only_ever_text(hostile: Any, monkeypatch: pytest.Monk
     averages = {text.partition("/")[0]: (Average(text, (text,), fmean),) for text in HOSTILE}
     monkeypatch.setattr("parbench.reports.ranking.AVERAGES", averages)
     cells = summarise(read_frame(hostile.store).runs)
-    profiled = match(cells, [profile_of(subject(text, {"rank": text}), model=text) for text in HOSTILE[::2]])
+    profiled = match_profiles(cells, [profile_of(subject(text, {"rank": text}), model=text) for text in HOSTILE[::2]])
     assert len(profiled.tables) == len(HOSTILE[::2])
     text = page_of(hostile, store=hostile.store, profiled=profiled)
     parsed = Parsed(text)

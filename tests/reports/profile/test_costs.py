@@ -18,7 +18,7 @@ from parbench.bench.profile.result import Profile
 from parbench.bench.util.errors import UserError
 from parbench.reports.figures import Reason, score_vs_parameters, score_vs_profiled_memory, score_vs_profiled_step
 from parbench.reports.frame import read_frame
-from parbench.reports.profile.costs import Profiled, match, read_profiles
+from parbench.reports.profile.costs import Profiled, match_profiles, read_profiles
 from parbench.reports.profile.tables import write_profile
 from parbench.reports.report import write_report
 from parbench.reports.tables import summarise
@@ -33,7 +33,7 @@ def _no_warning_is_let_through() -> Iterator[None]:
 
 
 def matched(planter: Any, *profiles: Profile) -> Profiled:
-    return match(summarise(read_frame(planter.store).runs), profiles)
+    return match_profiles(summarise(read_frame(planter.store).runs), profiles)
 
 
 def drawn(figure: Figure | Reason) -> Figure:

@@ -13,8 +13,8 @@ from scipy.stats import norm, trim_mean
 
 from parbench.reports.statistics import (
     Predictions,
-    compare,
     compare_all,
+    compare_scores,
     estimate,
     interquartile_mean,
     rank_ranges,
@@ -124,7 +124,7 @@ def rejections(skill: float, paired: bool, studies: int, gap: float = 0.0) -> np
             other = runs["m1"]
             runs["m1"] = Predictions((7, 8, 9), other.examples, other.subsets, other.labels, other.predicted)
         scores = score_runs(runs, accuracy)
-        comparison = compare(scores["m0"], scores["m1"])
+        comparison = compare_scores(scores["m0"], scores["m1"])
         assert comparison.paired == paired
         assert comparison.p_value is not None
         p_values.append(comparison.p_value)

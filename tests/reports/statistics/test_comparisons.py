@@ -20,8 +20,8 @@ from parbench.reports.statistics import (
     Predictions,
     RankRange,
     Scores,
-    compare,
     compare_all,
+    compare_scores,
     estimate,
     holm,
     mcnemar,
@@ -101,7 +101,7 @@ def test_few_seeds_have_no_interval_and_no_test(n: int) -> None:
     assert answer.reason is not None
     assert answer.reason.startswith(f"n = {n}")
     assert answer.sd == (None if n == 1 else pytest.approx(math.sqrt(0.02)))
-    comparison = compare(bare("lora", [0.5, 0.6, 0.7]), bare("vera", [0.5, 0.7][:n]))
+    comparison = compare_scores(bare("lora", [0.5, 0.6, 0.7]), bare("vera", [0.5, 0.7][:n]))
     assert (comparison.n_a, comparison.n_b, comparison.paired) == (3, n, False)
     assert (comparison.p_value, comparison.interval) == (None, None)
     assert comparison.reason == f"n = {n}: the spread over seeds needs 3 seeds or more"
@@ -140,7 +140,7 @@ def test_all_right_has_no_interval() -> None:
 
 def test_where_only_seeds_vary_the_paired_test_is_students() -> None:
     a, b = [0.5, 0.6, 0.8, 0.7], [0.45, 0.58, 0.7, 0.69]
-    comparison = compare(bare("lora", a), bare("vera", b))
+    comparison = compare_scores(bare("lora", a), bare("vera", b))
     expected = stats.ttest_rel(a, b)
     assert comparison.paired
     assert comparison.p_value == pytest.approx(expected.pvalue)
@@ -153,7 +153,7 @@ def test_where_only_examples_vary_the_paired_test_is_students() -> None:
     rng = np.random.default_rng(0)
     a, b = (np.tile(rng.random(60) < share, (3, 1)) for share in (0.8, 0.6))
     scores = score_runs({"lora": runs(a), "vera": runs(b)}, accuracy)
-    comparison = compare(scores["lora"], scores["vera"])
+    comparison = compare_scores(scores["lora"], scores["vera"])
     expected = stats.ttest_rel(a[0].astype(float), b[0].astype(float))
     assert comparison.difference == pytest.approx(a.mean() - b.mean())
     assert comparison.p_value == pytest.approx(expected.pvalue)
@@ -161,7 +161,7 @@ def test_where_only_examples_vary_the_paired_test_is_students() -> None:
 
 def test_other_seeds_are_not_paired() -> None:
     # By hand: w = s^2 / n = 0.01 / 3 of each; both have 2 degrees of freedom, so that the weights do not matter.
-    comparison = compare(bare("lora", [0.8, 0.9, 1.0]), bare("vera", [0.5, 0.6, 0.7], (3, 4, 5)))
+    comparison = compare_scores(bare("lora", [0.8, 0.9, 1.0]), bare("vera", [0.5, 0.6, 0.7], (3, 4, 5)))
     assert not comparison.paired
     assert comparison.p_value == pytest.approx(2 * stats.t.sf(0.3 / math.sqrt(0.02 / 3), 2))
 
@@ -180,7 +180,7 @@ def test_unpaired_seeds_still_share_the_examples() -> None:
 def test_identical_methods_do_not_differ(seeds: tuple[int, ...]) -> None:
     right = np.tile(np.arange(40) % 4 > 0, (3, 1))
     scores = score_runs({"lora": runs(right), "copy": runs(right, seeds)}, accuracy)
-    comparison = compare(scores["lora"], scores["copy"])
+    comparison = compare_scores(scores["lora"], scores["copy"])
     assert (comparison.difference, comparison.p_value, comparison.interval) == (0.0, 1.0, None)
     assert comparison.reason == "both score the same in every run, on whatever examples"
 
@@ -190,7 +190,7 @@ def test_a_difference_without_any_variation_is_not_tested() -> None:
     scores = score_runs(
         {"all": runs(np.ones((3, 9), dtype=bool)), "none": runs(np.zeros((3, 9), dtype=bool))}, accuracy
     )
-    comparison = compare(scores["all"], scores["none"])
+    comparison = compare_scores(scores["all"], scores["none"])
     assert (comparison.difference, comparison.p_value) == (1.0, None)
     assert comparison.reason == "all runs differ by the same: there is no variation to judge by"
 
@@ -198,7 +198,7 @@ def test_a_difference_without_any_variation_is_not_tested() -> None:
 def test_scores_of_other_draws_are_refused() -> None:
     scores = [score_runs({"lora": runs(np.eye(3, n, dtype=bool))}, accuracy)["lora"] for n in (8, 9)]
     with pytest.raises(ValueError, match="score them in one call"):
-        compare(scores[0], scores[1])
+        compare_scores(scores[0], scores[1])
 
 
 def test_one_part_has_students_p_value_and_the_p_value_inverts_the_quantile() -> None:

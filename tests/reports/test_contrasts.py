@@ -13,7 +13,8 @@ from rich.console import Console
 from parbench.bench.cli.compare import compare
 from parbench.bench.store.store import Store
 from parbench.bench.util.errors import UserError
-from parbench.reports.compare import Compared, TerminalComparison, compare_methods, compare_stores, markdown
+from parbench.reports.contrasts import Contrasts, contrast_methods, contrast_stores
+from parbench.reports.contrasts_render import TerminalContrasts, markdown
 from parbench.reports.frame import read_frame
 from parbench.reports.leaderboard import leaderboards
 
@@ -29,7 +30,7 @@ def other(planter: Any, tmp_path: Path) -> Any:
     return replace(planter, store=store)
 
 
-def differences(compared: Compared) -> dict[str, tuple[str, str]]:
+def differences(compared: Contrasts) -> dict[str, tuple[str, str]]:
     return {one.what: (one.a, one.b) for one in compared.differences}
 
 
@@ -37,7 +38,7 @@ def test_two_methods(planter: Any) -> None:
     for task in ({}, RTE):
         planter.seeds([0.80, 0.81, 0.82], **GOOD, **task)
         planter.seeds([0.50, 0.52, 0.51], **BAD, **task)
-    compared = compare_methods(planter.store, "good", "bad")
+    compared = contrast_methods(planter.store, "good", "bad")
     assert [one.task for one in compared.contrasts] == ["glue/cola", "glue/rte"]
     cola = compared.contrasts[0]
     assert (cola.mean_a, cola.mean_b) == (pytest.approx(0.81), pytest.approx(0.51))
@@ -61,7 +62,7 @@ def test_a_task_that_one_of_them_lacks_is_told(planter: Any) -> None:
     planter.run(0.8, **GOOD)
     planter.run(0.5, **BAD)
     planter.run(0.8, **GOOD, **RTE)
-    compared = compare_methods(planter.store, "good", "bad")
+    compared = contrast_methods(planter.store, "good", "bad")
     assert [one.task for one in compared.contrasts] == ["glue/cola"]
     assert "Only good has a score of glue/rte on such a leaderboard." in compared.notes
     assert "glue/cola: n = 1: the spread over seeds needs 3 seeds or more." in compared.notes
@@ -75,14 +76,14 @@ def test_two_stores(planter: Any, other: Any) -> None:
     changed = {"harness_code": "harness-2", "provenance": replace(planter.provenance, versions=versions)}
     other.seeds([0.70, 0.71, 0.73], **GOOD, **changed)
     other.seeds([0.50, 0.51, 0.52], **BAD, **changed)
-    compared = compare_stores(planter.store, other.store)
+    compared = contrast_stores(planter.store, other.store)
     assert (compared.a, compared.b) == ("store", "other")
     bad, good = compared.contrasts
     assert (bad.method, good.method) == ("bad", "good")
     assert (bad.comparison.p_value, bad.comparison.difference) == (1.0, 0.0)
     assert good.comparison.better() == "store"
     assert differences(compared) == {"harness_code": ("harness-1", "harness-2"), "version/peft": ("0.21.0", "0.22.0")}
-    alone = compare_stores(planter.store, other.store, "good")
+    alone = contrast_stores(planter.store, other.store, "good")
     assert [one.method for one in alone.contrasts] == ["good"]
     assert alone.contrasts[0].comparison.adjusted_p_value == alone.contrasts[0].comparison.p_value
 
@@ -90,7 +91,7 @@ def test_two_stores(planter: Any, other: Any) -> None:
 def test_stores_on_other_data_are_not_tested(planter: Any, other: Any) -> None:
     planter.seeds([0.80, 0.81, 0.82])
     other.seeds([0.8001, 0.8101, 0.8201], data_revision="data-2")  # four decimals: another number of examples
-    (contrast,) = compare_stores(planter.store, other.store).contrasts
+    (contrast,) = contrast_stores(planter.store, other.store).contrasts
     assert contrast.comparison.p_value is None
     assert contrast.comparison.reason == "not scored on the same examples"
 
@@ -100,17 +101,17 @@ def test_what_was_harmed_does_not_count(planter: Any) -> None:
     record = planter.run(0.5, **BAD)
     (planter.store.runs / record.run_id / "predictions.parquet").unlink()
     with pytest.raises(UserError, match='there are no runs of "bad"'):
-        compare_methods(planter.store, "good", "bad")
+        contrast_methods(planter.store, "good", "bad")
 
 
 def test_what_is_left_out_of_a_comparison_is_told(planter: Any, capsys: pytest.CaptureFixture[str]) -> None:
     for accuracy in (0.8, 0.7):
         planter.run(accuracy, **{**GOOD, "seed": round(10 * accuracy)})
         harmed = planter.run(accuracy, **{**BAD, "seed": round(10 * accuracy)})
-    assert compare_methods(planter.store, "good", "bad").unreadable == ()
+    assert contrast_methods(planter.store, "good", "bad").unreadable == ()
     path = planter.store.runs / harmed.run_id / "predictions.parquet"
     path.unlink()
-    (found,) = compare_methods(planter.store, "good", "bad").unreadable
+    (found,) = contrast_methods(planter.store, "good", "bad").unreadable
     assert path.parent == found.path.parent
     with pytest.raises(UserError, match=r"^left out of the comparison: "):
         compare("good", "bad", out=planter.store.root, method=None)
@@ -122,28 +123,28 @@ def test_mistakes_are_told(planter: Any, other: Any) -> None:
     planter.run(0.5, **BAD)
     planter.run(0.6, **{**BAD, "setting": {"rank": 8}})
     with pytest.raises(UserError, match='there are no runs of "god"; did you mean'):
-        compare_methods(planter.store, "god", "bad")
+        contrast_methods(planter.store, "god", "bad")
     with pytest.raises(UserError, match=r'"bad \(rank=4\)" and "bad \(rank=8\)"; name one of them'):
-        compare_methods(planter.store, "good", "bad")
-    assert len(compare_methods(planter.store, "good", "bad (rank=8)").contrasts) == 1
+        contrast_methods(planter.store, "good", "bad")
+    assert len(contrast_methods(planter.store, "good", "bad (rank=8)").contrasts) == 1
     other.run(0.8, **GOOD, base_model="another")
     with pytest.raises(UserError, match="have no score on a common task"):
-        compare_stores(planter.store, other.store)
+        contrast_stores(planter.store, other.store)
 
 
 def test_rendered_with_protocol_and_label(planter: Any) -> None:
     planter.seeds([0.80, 0.81, 0.82], **GOOD, small=True)
     planter.seeds([0.50, 0.51, 0.52], **BAD, small=True)
-    compared = compare_methods(planter.store, "good", "bad")
+    compared = contrast_methods(planter.store, "good", "bad")
     page = markdown(compared)
     buffer = io.StringIO()
-    Console(file=buffer, width=160).print(TerminalComparison(compared))
+    Console(file=buffer, width=160).print(TerminalContrasts(compared))
     for text in (page, buffer.getvalue()):
         assert "protocol strict" in text
         assert "MINI SUITE" in text
         assert "method_code" in text
         assert "good-1" in text
-    assert page == markdown(compare_methods(planter.store, "good", "bad"))
+    assert page == markdown(contrast_methods(planter.store, "good", "bad"))
 
 
 def test_the_same_options_are_compared_with_each_other(planter: Any, other: Any) -> None:
@@ -151,7 +152,7 @@ def test_the_same_options_are_compared_with_each_other(planter: Any, other: Any)
     planter.run(6.0, **GOOD, **chat, options={"judge": "a", "repeats": 2})
     for judge, rating in (("a", 7.0), ("b", 8.0)):
         other.run(rating, **GOOD, **chat, options={"judge": judge, "repeats": 2})
-    compared = compare_stores(planter.store, other.store)
+    compared = contrast_stores(planter.store, other.store)
     assert [(one.task, one.mean_a, one.mean_b) for one in compared.contrasts] == [
         ('outside/chat (judge="a")', 6.0, 7.0)  # which the first store, having no other, calls by its task alone
     ]
@@ -164,7 +165,7 @@ def test_shares_of_the_training_split_are_families_of_their_own(planter: Any) ->
         planter.seeds([0.75, 0.78, 0.75], **BAD, train_fraction=share)
     planter.seeds([0.80, 0.81, 0.82], **GOOD, **RTE, train_fraction=0.1)
     planter.seeds([0.50, 0.52, 0.51], **BAD, **RTE, train_fraction=0.1)
-    compared = compare_methods(planter.store, "good", "bad")
+    compared = contrast_methods(planter.store, "good", "bad")
     assert [(one.task, one.share) for one in compared.contrasts] == [
         ("glue/cola", 1.0),
         ("glue/cola", 0.1),

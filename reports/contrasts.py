@@ -1,38 +1,23 @@
-"""Two methods of one store, or what two stores have in common: their scores, tests, and what was not the same."""
+"""Two methods of one store, or what two stores have in common: scores, tests, and differences of specs."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pandas as pd
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.text import Text
 
 from parbench.bench.store.store import Store, Unreadable
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.reports.examples import Known
-from parbench.reports.frame import LIBRARIES, Frame, read_frame
+from parbench.reports.frame import Frame, read_frame
 from parbench.reports.ranking import LEVEL, Scored, compare_pair, corrected, score_column
-from parbench.reports.render import escape, markdown_table, one_line, terminal_tables
 from parbench.reports.repeats import floors, repeats
-from parbench.reports.rows import BOARD, COLUMN, at_same, column_labels, flatten
+from parbench.reports.rows import BOARD, COLUMN, at_same, column_labels
+from parbench.reports.spec_differences import Difference, spec_differences
 from parbench.reports.statistics import Comparison
 from parbench.reports.tables import MINI_LABEL, NOTHING, Table, boards, distinct, is_counted, percent, scale, title
-
-_SPEC = [
-    "suite",
-    "budget",
-    "data_source",
-    "data_revision",
-    "model_revision",
-    "method_code",
-    "task_code",
-    "harness_code",
-]
 
 
 @dataclass(frozen=True)
@@ -65,16 +50,7 @@ class Contrast:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """What was not the same on the two sides, as text; several values where a side has several."""
-
-    what: str
-    a: str
-    b: str
-
-
-@dataclass(frozen=True)
-class Compared:
+class Contrasts:
     """A comparison of two sides.
 
     Attributes:
@@ -144,7 +120,7 @@ class _Side:
     runs: pd.DataFrame
 
 
-def compare_methods(store: Store, a: str, b: str) -> Compared:
+def contrast_methods(store: Store, a: str, b: str) -> Contrasts:
     """Compare two methods of one store, on every task of every leaderboard that has both.
 
     Args:
@@ -157,10 +133,10 @@ def compare_methods(store: Store, a: str, b: str) -> Compared:
     """
     frame = read_frame(store)
     first, second = (_Side(name, frame, _runs_of(frame.runs, name)) for name in (a, b))
-    return _compared(first, second, by_method=False)
+    return _contrasts(first, second, by_method=False)
 
 
-def compare_stores(a: Store, b: Store, method: str | None = None) -> Compared:
+def contrast_stores(a: Store, b: Store, method: str | None = None) -> Contrasts:
     """Compare two stores on every task of every leaderboard that both have, method by method.
 
     Args:
@@ -178,40 +154,7 @@ def compare_stores(a: Store, b: Store, method: str | None = None) -> Compared:
         _Side(name, frame, frame.runs if method is None else _runs_of(frame.runs, method))
         for name, frame in zip(names, frames, strict=True)
     )
-    return _compared(first, second, by_method=True)
-
-
-def markdown(compared: Compared) -> str:
-    """Return a comparison as a Markdown page."""
-    parts = [f"# {escape(compared.a)} against {escape(compared.b)}\n"]
-    for board, label, table in _by_board(compared):
-        parts.append(f"## {escape(board)}\n")
-        if label:
-            parts.append(f"**{escape(label)}**\n")
-        parts.append(markdown_table(table))
-    parts.append("".join(f"- {escape(note)}\n" for note in compared.notes))
-    if compared.differences:
-        parts.append("## What was not the same\n")
-        parts.append(markdown_table(compared.specs, rule="---"))
-    return "\n".join(parts)
-
-
-@dataclass(frozen=True)
-class TerminalComparison:
-    """A comparison for `rich.console.Console.print`."""
-
-    compared: Compared
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for board, label, table in _by_board(self.compared):
-            yield Text(one_line(board), style="bold")
-            if label:
-                yield Text(one_line(label), style="bold yellow")
-            yield from terminal_tables([table], console, options)
-        for note in self.compared.notes:
-            yield Text(one_line(note), style="dim")
-        if self.compared.differences:
-            yield from terminal_tables([self.compared.specs], console, options)
+    return _contrasts(first, second, by_method=True)
 
 
 def _named_alike(frames: Sequence[Frame]) -> list[Frame]:
@@ -225,13 +168,7 @@ def _named_alike(frames: Sequence[Frame]) -> list[Frame]:
     return [replace(frame, runs=named(frame.runs), aside=named(frame.aside)) for frame in frames]
 
 
-def _by_board(compared: Compared) -> Iterator[tuple[str, str | None, Table]]:
-    for board, label in dict.fromkeys((contrast.board, contrast.label) for contrast in compared.contrasts):
-        own = tuple(one for one in compared.contrasts if (one.board, one.label) == (board, label))
-        yield board, label, replace(compared, contrasts=own).scores
-
-
-def _compared(a: _Side, b: _Side, by_method: bool) -> Compared:
+def _contrasts(a: _Side, b: _Side, by_method: bool) -> Contrasts:
     contrasts: list[Contrast] = []
     used: tuple[list[pd.DataFrame], list[pd.DataFrame]] = ([], [])
     notes: list[str] = []
@@ -262,9 +199,9 @@ def _compared(a: _Side, b: _Side, by_method: bool) -> Compared:
             "Within the noise floor: runs of the same seed, repeated, differ by as much, so that neither is better "
             "whatever the p-value."
         )
-    differences = tuple(_differences(pd.concat(used[0]), pd.concat(used[1])))
+    differences = tuple(spec_differences(pd.concat(used[0]), pd.concat(used[1])))
     unreadable = dict.fromkeys((*a.frame.unreadable, *b.frame.unreadable))
-    return Compared(a.name, b.name, found, differences, tuple(notes), tuple(unreadable))
+    return Contrasts(a.name, b.name, found, differences, tuple(notes), tuple(unreadable))
 
 
 def _corrected(contrasts: Sequence[Contrast]) -> Iterator[Contrast]:
@@ -335,30 +272,3 @@ def _runs_of(runs: pd.DataFrame, name: str) -> pd.DataFrame:
 def _names_of(a: Store, b: Store) -> tuple[str, str]:
     names = (a.root.name, b.root.name)
     return names if names[0] != names[1] else (str(a.root), str(b.root))
-
-
-def _differences(a: pd.DataFrame, b: pd.DataFrame) -> Iterator[Difference]:
-    """Yield the fields that have not the same values on the two sides, task by task."""
-    sides = [_flat(runs) for runs in (a, b)]
-    for name in dict.fromkeys([*sides[0], *sides[1]]):
-        values = [side.get(name, {}) for side in sides]
-        if values[0] != values[1]:
-            yield Difference(name, *(_listed(value) for value in values))
-
-
-def _flat(runs: pd.DataFrame) -> dict[str, dict[str, set[str]]]:
-    """Return the values of every field, by field and task."""
-    found: dict[str, dict[str, set[str]]] = {}
-    columns = [*_SPEC, *(f"version/{name}" for name in LIBRARIES)]
-    columns += sorted(name for name in runs.columns if name.startswith("hardware/"))
-    for _, run in runs.iterrows():
-        fields: Mapping[str, Any] = flatten(json.loads(run["setting"]), json.loads(run["training"]))
-        for name, value in (*fields.items(), *((name, run[name]) for name in columns)):
-            if not pd.isna(value):
-                found.setdefault(name, {}).setdefault(run["task"], set()).add(str(value))
-    return found
-
-
-def _listed(by_task: Mapping[str, set[str]]) -> str:
-    values = sorted({value for values in by_task.values() for value in values})
-    return ", ".join(values) or NOTHING
