@@ -14,6 +14,8 @@ from parbench.bench.cli.console import read_bytes, read_names
 from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
+
     from parbench.bench.execute.executor import Executor, RunOptions
 
 
@@ -62,7 +64,8 @@ Devices = Annotated[str | None, _run_option(help="CUDA devices to share the runs
 Workers = Annotated[
     int | None,
     _run_option(
-        help="Runs at a time; one for each device unless given. More share an accelerator where they are known to fit."
+        help="Simultaneous runs; default: one per accelerator, or one per core of the CPU. More share an accelerator "
+        "where they are known to fit."
     ),
 ]
 Isolate = Annotated[
@@ -189,12 +192,13 @@ class Execution:
             workers = None if self.workers is None else self._positive(self.workers, "--workers")
             return self.cluster.executor(options, workers)
         devices = [choose_device(name) for name in self._devices()]
-        workers = self._positive(self.workers if self.workers is not None else len(devices), "--workers")
+        workers = self._positive(self.workers if self.workers is not None else self._usual(devices), "--workers")
         if self.isolate:
             from parbench.bench.execute.local import LocalExecutor, workers_on
 
             slots = workers_on([str(device) for device in devices], workers)
-            return LocalExecutor(slots, replace(options, threads=_threads(len(slots))))
+            on_cpu = devices[0].type == "cpu"
+            return LocalExecutor(slots, options if on_cpu else replace(options, threads=_threads(len(slots))))
         limited = [self.minutes, self.silent_minutes, self.memory]
         if workers > 1 or any(given is not None for given in limited):
             raise UserError(
@@ -205,6 +209,12 @@ class Execution:
         if self.deterministic:
             use_deterministic_algorithms()
         return InProcessExecutor(devices[0], options)
+
+    def _usual(self, devices: list[torch.device]) -> int:
+        """Return the number of simultaneous runs: one per accelerator, or one per core of the CPU."""
+        from parbench.bench.execute.cpu_slots import own_cores
+
+        return len(own_cores()) if self.isolate and devices[0].type == "cpu" else len(devices)
 
     def _devices(self) -> list[str | None]:
         if self.devices is None:

@@ -11,6 +11,7 @@ from parbench.bench.cli.dry_run import differences
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from parbench.bench.execute.cpu_slots import own_cores
     from parbench.bench.execute.executor import Executor
     from parbench.bench.forecast.calibration import Machine
     from parbench.bench.forecast.forecast import Estimate, Forecast
@@ -70,7 +71,10 @@ def machine_of(executor: Executor) -> Machine:
     from parbench.bench.forecast.calibration import Machine
 
     devices = [str(device) for device in getattr(executor, "devices", ())] or [str(getattr(executor, "device", "cpu"))]
-    return Machine(devices[0], len(devices), executor.options.threads)
+    threads = executor.options.threads
+    if threads is None and devices[0] == "cpu" and len(devices) > 1:
+        threads = max(1, len(own_cores()) // len(devices))
+    return Machine(devices[0], len(devices), threads)
 
 
 def _print(found: Forecast, console: Console) -> None:

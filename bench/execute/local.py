@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from parbench.bench.execute.cpu_slots import DEVICE, CpuSlots, estimated_peak, own_cores, usable_memory
 from parbench.bench.execute.executor import RunOptions, check_data
 from parbench.bench.execute.failed_run import record_failure
 from parbench.bench.execute.gpu_packing import Packing, accelerator_name, packed_memory, visible_outside
@@ -99,6 +100,14 @@ class _Session(Session):
     def __post_init__(self) -> None:
         self.options = self.executor.options
         devices = self.executor.devices
+        self.packing: Packing | CpuSlots
+        self.peaks: PeakMemoryHistory | None
+        if set(devices) == {DEVICE}:
+            # A run that is alone gets all cores.
+            workers = min(len(devices), len(self.queue))
+            self.packing = CpuSlots(own_cores(), workers, usable_memory())
+            self.peaks = PeakMemoryHistory(self.store, accelerators=None)
+            return
         self.packing = Packing(packed_memory(devices), len(devices))
         accelerators = {accelerator_name(name) for name, size in self.packing.memory.items() if size is not None}
         self.peaks = PeakMemoryHistory(self.store, accelerators) if accelerators else None
@@ -144,7 +153,10 @@ class _Session(Session):
         self.queue.claims.release_all()
 
     def _peak(self, run: PlannedRun) -> int | None:
-        return None if self.peaks is None or run.spec.run_id in self.alone else self.peaks.of(run.spec)
+        if self.peaks is None or run.spec.run_id in self.alone:
+            return None
+        measured = self.peaks.of(run.spec)
+        return estimated_peak(run) if measured is None and isinstance(self.packing, CpuSlots) else measured
 
     def _learn(self, record: RunRecord) -> None:
         if self.peaks is not None:
@@ -172,6 +184,8 @@ class _Session(Session):
             may_retry=self._may_retry(run_id),
             shared=bool(others) or self.options.shared,
             options=self.options,
+            cores=self.packing.cores_of(run_id) if isinstance(self.packing, CpuSlots) else (),
+            workers=self.packing.workers,
         )
         before = self.store.stamp(run_id)
         worker = start(order)

@@ -1,4 +1,4 @@
-"""What runs take of an accelerator, as runs that cost alike have been measured to take."""
+"""The peak memory of runs, as measured for runs of the same configuration."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ class PeakMemoryHistory:
 
     Args:
         store: looked through once, when it is first asked.
-        accelerators: as records name them; what was measured on others does not count.
+        accelerators: as records name them; what was measured on others does not count. ``None`` for runs on the CPU,
+            of which the memory of the process counts.
     """
 
-    def __init__(self, store: Store, accelerators: Container[str]) -> None:
+    def __init__(self, store: Store, accelerators: Container[str] | None) -> None:
         self._store = store
         self._accelerators = accelerators
         self._largest: dict[str, int] | None = None
         self._kinds: dict[str, str] = {}
 
     def of(self, spec: RunSpec) -> int | None:
-        """Return the most bytes that torch has reserved in a run that costs alike; ``None`` if there was none."""
+        """Return the most bytes that a run of the same configuration has taken; ``None`` if there was none."""
         return self._known().get(self._kind(spec))
 
     def learn(self, record: RunRecord) -> None:
@@ -43,11 +44,19 @@ class PeakMemoryHistory:
         return self._largest
 
     def _add(self, largest: dict[str, int], record: RunRecord) -> None:
-        peak = record.cost.reserved_device_bytes if record.cost else None
-        if peak is None or record.provenance.hardware.get("accelerator") not in self._accelerators:
+        peak = self._peak(record)
+        if peak is None:
             return
         kind = self._kind(record.spec)
         largest[kind] = max(peak, largest.get(kind, 0))
+
+    def _peak(self, record: RunRecord) -> int | None:
+        if record.cost is None:
+            return None
+        accelerator = record.provenance.hardware.get("accelerator")
+        if self._accelerators is None:
+            return record.cost.peak_process_bytes if accelerator is None else None
+        return record.cost.reserved_device_bytes if accelerator in self._accelerators else None
 
     def _kind(self, spec: RunSpec) -> str:
         if spec.run_id not in self._kinds:

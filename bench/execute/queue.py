@@ -37,6 +37,10 @@ class Queue:
         # A record that changes from now on is someone else's work.
         self._before = {run.spec.run_id: store.stamp(run.spec.run_id) for run in runs}
 
+    def __len__(self) -> int:
+        """Number of runs that were not given out."""
+        return len(self._waiting) + len(self._elsewhere)
+
     def __bool__(self) -> bool:
         """Whether any run is left that was not given out."""
         return bool(self._waiting or self._elsewhere)

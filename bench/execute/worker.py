@@ -49,6 +49,8 @@ class WorkerJob:
         may_retry: whether a failure that may not repeat is tried again instead of recorded.
         shared: whether other runs use the device.
         options: how the run is executed.
+        cores: that the run has for itself; empty where it may use all.
+        workers: number of simultaneous runs.
     """
 
     run: str
@@ -57,6 +59,8 @@ class WorkerJob:
     may_retry: bool
     shared: bool
     options: RunOptions
+    cores: tuple[int, ...] = ()
+    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ class Worker:
 
 def start(order: WorkerJob) -> Worker:
     """Start a worker."""
+    # Read by OpenMP when the fork server loads torch: threads that wait for others must not keep the cores busy.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["parbench.bench.execute.preload"])
     ours, theirs = context.Pipe()
@@ -127,16 +133,24 @@ def _main(order: WorkerJob, connection: Connection) -> None:
     run = PlannedRun.from_json(order.run)
     store = Store(Path(order.store))
     _print_to(store.workspace(run.spec.run_id) / PRINTED)
-    connection.send(do_job(run, store, _device(device, order.options), link, order.options.trackers))
+    _use_threads(order)
+    if order.options.deterministic:
+        use_deterministic_algorithms()
+    connection.send(do_job(run, store, torch.device(device), link, order.options.trackers, order.workers))
 
 
 def do_job(
-    run: PlannedRun, store: Store, device: torch.device, link: _RunnerLink, trackers: tuple[str, ...]
+    run: PlannedRun,
+    store: Store,
+    device: torch.device,
+    link: _RunnerLink,
+    trackers: tuple[str, ...],
+    workers: int = 1,
 ) -> WorkerMessage:
     """Execute a run and return the last message about it."""
     link.send(WorkerMessage("began", text="\n".join(f"{name}={value}" for name, value in hardware(device).items())))
     run.check_code()
-    hooks = RunHooks(link.step, link.alive, link.stop.is_set, link.may_retry, link.shared.is_set, trackers)
+    hooks = RunHooks(link.step, link.alive, link.stop.is_set, link.may_retry, link.shared.is_set, trackers, workers)
     try:
         with run_log(store.workspace(run.spec.run_id), run.spec, device):
             execute_run(run, store, DataCache(), device, hooks)
@@ -196,9 +210,10 @@ def _print_to(path: Path) -> None:
     faulthandler.enable()
 
 
-def _device(name: str, options: RunOptions) -> torch.device:
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    if options.deterministic:
-        use_deterministic_algorithms()
-    return torch.device(name)
+def _use_threads(order: WorkerJob) -> None:
+    """Keep to the cores of the job, one thread on each; fewer where the options or OMP_NUM_THREADS ask for fewer."""
+    threads = order.options.threads or torch.get_num_threads()
+    if order.cores:
+        os.sched_setaffinity(0, order.cores)
+        threads = min(threads, len(order.cores))
+    torch.set_num_threads(threads)

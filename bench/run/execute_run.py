@@ -60,6 +60,7 @@ class RunHooks:
             of writing a record.
         shares: asked whether other runs are, or were, at work on the same accelerator.
         trackers: that the training reports to, see `parbench.bench.run.trackers`.
+        workers: number of runs that the command executes at the same time, this one included.
     """
 
     on_step: OnStep = lambda done, total, loss: None
@@ -68,6 +69,7 @@ class RunHooks:
     may_retry: bool = False
     shares: Callable[[], bool] = lambda: False
     trackers: tuple[str, ...] = ()
+    workers: int = 1
 
 
 def execute_run(
@@ -114,7 +116,8 @@ def execute_run(
     warned = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning))
     for text in warned:
         event("warned", text, logging.WARNING)
-    record = empty_record(run, status, reason, started, environment.hardware(device), tuple(warned))
+    hardware = {**environment.hardware(device), "workers": str(watch.workers)}
+    record = empty_record(run, status, reason, started, hardware, tuple(warned))
     if outcome:
         record = replace(record, **vars(outcome))
         seconds, shared = time.perf_counter() - clock, watch.shares()
