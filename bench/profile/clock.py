@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from parbench.bench.profile.measurement import Span
+from parbench.bench.util.process_memory import peak_bytes, reset_peak
 
 if TYPE_CHECKING:
     import torch
@@ -62,6 +63,7 @@ class Recorder:
         """Note a phase, and its seconds if ``timed``."""
         self.clock.wait()
         self._reset()
+        is_marked = reset_peak()
         begin = time.monotonic()
         try:
             yield
@@ -70,7 +72,8 @@ class Recorder:
                 self.add(name, [time.monotonic() - begin])
         finally:
             # Also of a phase that ends for want of memory: how far it came is what one wants to know.
-            self.spans.append(Span(name, begin, time.monotonic(), _resident(), *self._peaks()))
+            resident = max(_resident(), (peak_bytes() or 0) if is_marked else 0)
+            self.spans.append(Span(name, begin, time.monotonic(), resident, *self._peaks()))
 
     def add(self, name: str, seconds: Sequence[float]) -> None:
         """Note timed repetitions of a phase."""

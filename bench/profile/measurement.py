@@ -25,7 +25,7 @@ class PhaseMemory:
     """Peak memory of a phase, in bytes.
 
     Attributes:
-        process: resident memory of the process, sampled from outside.
+        process: resident memory of the process, by the kernel's mark and by samples from outside.
         allocated: on the accelerator, by torch's allocator; ``None`` without one.
         reserved: what the allocator held for it.
     """
@@ -63,10 +63,10 @@ class Breakdown:
 
 @dataclass(frozen=True)
 class Span:
-    """When a phase took place, on the machine's monotonic clock, and the memory at its end.
+    """When a phase took place, on the machine's monotonic clock, and its memory.
 
     Attributes:
-        resident: of the process, in bytes.
+        resident: peak of the process, in bytes; where the kernel marks no peaks, what it had at the end.
         allocated: peak on the accelerator.
         reserved: likewise.
     """

@@ -53,7 +53,8 @@ def measure_in_subprocess(order: MeasurementJob) -> Measurement:
         if visit is None:
             visit = Measurement(order, *_death(process, sampler, Path(log.name)))
     visit.wall = time.monotonic() - start
-    visit.peak_process = max((resident for _, resident in sampler.samples), default=0)
+    resident = [resident for _, resident in sampler.samples] + [span.resident for span in visit.spans]
+    visit.peak_process = max(resident, default=0)
     visit.memory = _by_phase(visit, sampler)
     visit.spans = []
     return visit

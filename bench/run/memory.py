@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from parbench.bench.record.run_record import RunRecord
+from parbench.bench.util.process_memory import peak_bytes, reset_peak
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +29,10 @@ class Peak:
 
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[Peak]:
-    """Measure the peak memory of the block: of the process by sampling, of a CUDA device by torch's own counter."""
+    """Measure the peak memory of the block: of the process by the kernel's mark, of a CUDA device by torch's counter.
+
+    Where the kernel keeps no mark, the memory of the process is sampled.
+    """
     import psutil
     import torch
 
@@ -44,6 +48,7 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
 
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    is_marked = reset_peak()
     sampler = threading.Thread(target=sample, daemon=True, name="peak-memory")
     sampler.start()
     try:
@@ -51,6 +56,8 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
     finally:
         done.set()
         sampler.join()
+        if is_marked and (marked := peak_bytes()) is not None:
+            peak.process_bytes = max(peak.process_bytes, marked)
         if device.type == "cuda":
             peak.device_bytes = torch.cuda.max_memory_allocated(device)
 
