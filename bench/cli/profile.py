@@ -62,6 +62,7 @@ def profile(
     force: Annotated[bool, typer.Option("--force", help="Go on where others compute on the device.")] = False,
 ) -> None:
     """Measure what methods cost: time, memory, energy, operations; LoRA and the frozen floor go along as references."""
+    from parbench.bench.profile.kept import KeptMeasurements
     from parbench.bench.profile.runner import Request, run_profile
     from parbench.bench.profile.workload import SYSTEM_PROMPT_TOKENS, Repetitions, Workload, check_length
     from parbench.bench.util.environment import choose_device, quiet_libraries
@@ -110,6 +111,7 @@ def profile(
         limit_bytes=_limit(memory_limit, chosen.type),
         traces=traces,
         force=force,
+        kept=out,
     )
     console = open_console()
     found = run_profile(request, lambda text: say(text, console), find_largest=max_batch)
@@ -119,6 +121,7 @@ def profile(
         say(remark, console)
     if out is not None:
         write_profile(found, out)
+        KeptMeasurements(out).clear()
         if len(sizes) > 1:
             from parbench.reports.profile.curves import write_curves
 

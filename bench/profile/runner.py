@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from parbench.bench.models.catalogue import find_model
+from parbench.bench.profile.kept import KeptMeasurements
 from parbench.bench.profile.machine_load import MachineLoad, sample_machine_load
 from parbench.bench.profile.measurement import Measurement
 from parbench.bench.profile.process import measure_in_subprocess
@@ -34,6 +35,7 @@ class Request:
         limit_bytes: memory that a visit may use; ``None`` is what the device has.
         traces: folder for a trace of each subject.
         force: go on where others compute on the device.
+        kept: folder in which measurements are kept as they come; the same command continues after them.
     """
 
     subjects: tuple[Candidate, ...]
@@ -44,6 +46,7 @@ class Request:
     limit_bytes: int | None = None
     traces: Path | None = None
     force: bool = False
+    kept: Path | None = None
 
 
 def run_profile(
@@ -60,14 +63,23 @@ def run_profile(
         UserError: others compute on the device, and ``force`` is not given.
     """
     started = environment.now()
+    kept = KeptMeasurements(request.kept)
+
+    def measure_once(job: MeasurementJob) -> Measurement:
+        found = kept.get(job)
+        if found is None:
+            found = measure(job)
+            kept.add(found)
+        return found
+
     looks: list[MachineLoad] = []
-    visits = list(_visits(request, say, measure, looks))
+    visits = list(_visits(request, say, measure_once, looks))
     largest = []
     if find_largest:
         for subject in request.subjects:
             if any(_failed(visit, subject) for visit in visits):
                 continue  # it has a row that says why
-            largest.append(largest_batch(request, subject, measure))
+            largest.append(largest_batch(request, subject, measure_once))
             say(f"{subject.name}: the largest batch is {largest[-1].batch}")
     git = environment.git_state()
     base_model = find_model(request.workload.base_model)
