@@ -306,6 +306,12 @@ class _Planner:
                 f'protocol "{self.protocol}" chooses the epoch on the reported split and select_epoch on the selection '
                 "split; use --set train.select_epoch=false, or --protocol strict"
             )
+        is_language_model = not task.head.is_new
+        if training.packing and not (is_language_model and choice.method.rows_are_independent):
+            raise UserError(
+                f"train.packing puts several texts of a language model into a row, which {choice.method.name} on "
+                f"{task.name} cannot train on; use --set train.packing=false"
+            )
         return training
 
     @property

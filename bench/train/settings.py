@@ -44,6 +44,9 @@ class TrainingSettings(BaseModel):
         default=None,
         description="most passes that a batch is split into by length, with the same gradient; default: 4 on a CPU",
     )
+    packing: bool = Field(
+        default=False, description="several texts in a row instead of padding (language models); the same loss"
+    )
     gradient_checkpointing: bool = False
     checkpoint_steps: PositiveInt = Field(default=50, description="optimiser steps between checkpoints to resume from")
 

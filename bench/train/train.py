@@ -107,6 +107,7 @@ def train(job: Job) -> Trained:
         callbacks=[clock, count, _Progress(job.on_step), *starts, *epochs, stopping, *job.callbacks, _Complete(clock)],
     )
     trainer.task_loss = partial(job.task.loss, label_smoothing=job.settings.label_smoothing)
+    trainer.packing = job.settings.packing
     if job.rows_are_independent:
         trainer.most_groups = most_groups(job.settings.length_groups, job.device)
     # What is printed is the command line's business.

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel, Trainer
 
 from parbench.bench.train.length_groups import split_by_length
+from parbench.bench.train.packing import check_packing, pack
 from parbench.bench.util.errors import DivergedError
 from parbench.tasks.inference import IGNORED
 
@@ -28,6 +29,9 @@ class TaskTrainer(Trainer):
     task_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     # Forward passes that a batch may be split into, see `length_groups`.
     most_groups: int = 1
+    # Whether the texts of a batch are packed into rows, see `packing`.
+    packing: bool = False
+    _checked: bool = False
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -41,11 +45,16 @@ class TaskTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
         """Go forward and backward for a batch, in one pass per group of rows of similar length; return its loss."""
+        step = super().training_step
+        if self.packing:
+            if not self._checked:
+                check_packing(model, self._prepare_inputs(inputs))
+                self._checked = True
+            return step(model, pack(inputs), num_items_in_batch)
         groups = list(split_by_length(inputs, self.most_groups))
         if len(groups) > 1:
-            # The mean over no labels is no number; such rows have no share in the loss.
+            # The mean over no labels is not a number; such rows have no share in the loss.
             groups = [group for group in groups if _count_labels(group["labels"])] or [inputs]
-        step = super().training_step
         return torch.stack([step(model, group, num_items_in_batch) for group in groups]).sum()
 
     def compute_loss(

@@ -1,0 +1,144 @@
+"""Packed texts have the loss and the gradient of padded ones, or are refused."""
+
+import pytest
+import torch
+from datasets import Dataset
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, TrainerCallback
+
+from parbench.bench.train.packing import check_packing, pack, rows_of
+from parbench.bench.train.settings import TrainingSettings
+from parbench.bench.train.train import Job, train
+from parbench.bench.util.errors import UserError
+from parbench.methods.base import ParameterGroup
+from parbench.tasks import find_task
+from parbench.tasks.inference import IGNORED
+
+LENGTHS = (20, 3, 9, 2, 5, 11, 7, 2)
+
+
+def llama():
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=50,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        pad_token_id=0,
+        eos_token_id=1,
+    )
+    return LlamaForCausalLM(config)
+
+
+def gpt2():
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(
+        GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+    )
+
+
+def rows():
+    draw = torch.Generator().manual_seed(0)
+    ids = [torch.randint(2, 50, (length,), generator=draw).tolist() for length in LENGTHS]
+    labels = [[IGNORED] * (len(row) // 2) + row[len(row) // 2 :] for row in ids]
+    return Dataset.from_dict({"input_ids": ids, "labels": labels})
+
+
+def collate(batch):
+    width = max(len(row["input_ids"]) for row in batch)
+
+    def padded(name, fill):
+        return torch.tensor([row[name] + [fill] * (width - len(row[name])) for row in batch])
+
+    ids = padded("input_ids", 0)
+    return {"input_ids": ids, "attention_mask": (ids > 0).long(), "labels": padded("labels", IGNORED)}
+
+
+class Gradient(TrainerCallback):
+    found = None
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        self.found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def trained(folder, model, **settings):
+    gradient = Gradient()
+    values = {"max_steps": 1, "batch_size": len(LENGTHS), "max_gradient_norm": 0.0, "length_groups": 1, **settings}
+    done = train(
+        Job(
+            model=model,
+            groups=[ParameterGroup("adapter", list(model.parameters()), 1e-3)],
+            callbacks=[gradient],
+            task=find_task("instruct"),
+            data=rows(),
+            collate=collate,
+            settings=TrainingSettings(**values),
+            seed=1,
+            device=torch.device("cpu"),
+            workspace=folder,
+        )
+    )
+    return done.history[0]["loss"], gradient.found
+
+
+@pytest.mark.parametrize("make", [llama, gpt2])
+def test_loss_and_gradient_are_those_of_padded_texts(tmp_path, make):
+    wanted, expected = trained(tmp_path / "padded", make().double())
+    loss, found = trained(tmp_path / "packed", make().double(), packing=True)
+    assert loss == pytest.approx(wanted, rel=1e-6)
+    scale = max(float(gradient.abs().max()) for gradient in expected.values())
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-10 * scale)
+
+
+def test_rows_are_no_longer_than_the_longest_text():
+    packed = pack(collate(list(rows())))
+    assert packed["input_ids"].shape == (3, 20)
+    assert int((packed["labels"] != IGNORED).sum()) == sum(length - max(1, length // 2) for length in LENGTHS)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [([5, 3, 2], [[0], [1, 2]]), ([4, 4], [[0], [1]]), ([1], [[0]]), ([2, 5, 3], [[1], [2, 0]])],
+)
+def test_the_longest_text_goes_first(lengths, expected):
+    assert rows_of(lengths, max(lengths)) == expected
+
+
+class Mixing(nn.Module):
+    """A language model whose texts see everything before them in their row, whatever their positions are."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(50, 50)
+
+    def forward(self, input_ids, attention_mask=None, position_ids=None, use_cache=None):
+        return type("Output", (), {"logits": self.embed(input_ids).cumsum(dim=1)})
+
+
+def test_a_model_that_mixes_texts_is_refused():
+    torch.manual_seed(0)
+    batch = collate(list(rows()))
+    check_packing(llama(), batch)
+    with pytest.raises(UserError, match="mixes the texts"):
+        check_packing(Mixing(), batch)
+
+
+def test_a_model_without_positions_is_refused():
+    class Deaf(Mixing):
+        def forward(self, input_ids, attention_mask=None, use_cache=None):
+            return super().forward(input_ids)
+
+    with pytest.raises(UserError, match=r"train\.packing"):
+        check_packing(Deaf(), collate(list(rows())))
+
+
+def test_a_classification_is_refused_when_it_is_planned(bench, tiny_data, tiny_model, tmp_path):
+    arguments = ["--suite", "mini", "--tasks", "glue/sst2", "--methods", "lora", "--model", tiny_model]
+    result = bench(
+        "run", *arguments, "--data-root", tiny_data, "--set", "train.packing=true", "--dry-run", "--out", tmp_path / "s"
+    )
+    assert result.code == 2
+    assert "train.packing" in result.err
