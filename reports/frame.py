@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from parbench.bench.record.run_record import Cost, Json, ParameterCounts, RunRecord, RunSpec, Status, digest
+from parbench.bench.record.run_record import Cost, ParameterCounts, RunRecord, Status
+from parbench.bench.record.run_spec import Json, RunSpec, digest
 from parbench.bench.store.store import Store, Unreadable
 from parbench.bench.util.errors import UserError
 from parbench.reports.examples import Known

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sklearn
 
-from parbench.bench.record.run_record import RunRecord, RunSpec, Status, canonical
+from parbench.bench.record.run_record import RunRecord, Status
+from parbench.bench.record.run_spec import RunSpec, canonical
 from parbench.bench.store.layout import PREDICTIONS
 from parbench.bench.store.store import Store, Unreadable
 from parbench.bench.util.errors import UserError

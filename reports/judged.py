@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-from parbench.bench.record.run_record import digest
+from parbench.bench.record.run_spec import digest
 from parbench.bench.store.layout import COMPARISONS
 from parbench.bench.store.store import Store
 from parbench.bench.util.errors import UserError

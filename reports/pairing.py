@@ -10,8 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from parbench.bench.plan.data_location import AskedNames
-from parbench.bench.record.run_record import canonical
+from parbench.bench.record.run_spec import canonical
 from parbench.bench.store.layout import PREDICTIONS
 from parbench.bench.store.store import Store
 from parbench.bench.util.errors import UserError, did_you_mean
@@ -19,6 +18,7 @@ from parbench.reports.frame import read_frame
 from parbench.reports.rows import BOARD
 from parbench.reports.tables import MINI_LABEL, is_counted
 from parbench.tasks import find_task
+from parbench.tasks.data.location import DataLocation
 from parbench.tasks.judge import QuestionSet
 from parbench.tasks.mt_bench import JudgedAnswers
 
@@ -156,8 +156,7 @@ def _questions(store: Store, answering: JudgedAnswers, runs: pd.DataFrame, data_
     name = answering.name
     task = answering.configured(json.loads(runs["answer_options"].iloc[0]))
     root = None if data_root is None else str(data_root)
-    origin = AskedNames(method="", task=name, base_model="", data_root=root, hub=True, lock_file=str(store.lock_file))
-    source = origin.source(task)
+    source = DataLocation("hub", str(store.lock_file), root).source(task)
     here = task.revision(source)
     if other := sorted(set(runs["data_revision"]) - {here}):
         raise UserError(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from parbench.bench.record.run_record import Json, canonical, digest
+from parbench.bench.record.run_spec import Json, canonical, digest
 
 # What one table holds fixed. Everything else that differs between its runs is a row, a column or a warning. The suite
 # is not part of it: a run belongs to every suite that asks for it, and is done once.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from parbench.bench.plan.planned_run import PlannedRun
-    from parbench.bench.record.run_record import RunSpec
+    from parbench.bench.record.run_spec import RunSpec
     from parbench.bench.store.store import Store
 
 
@@ -49,7 +49,7 @@ def differences(specs: Sequence[RunSpec]) -> list[str]:
 
 
 def _flat(spec: RunSpec) -> dict[str, str]:
-    from parbench.bench.record.run_record import canonical
+    from parbench.bench.record.run_spec import canonical
 
     training = {f"train.{name}": value for name, value in spec.training.items()}
     others = {"train-fraction": spec.train_fraction, "repeat": spec.repeat}

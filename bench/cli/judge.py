@@ -65,7 +65,7 @@ def serve(
 ) -> None:
     """Serve a language model as a judge, on this machine only, until Ctrl-C."""
     from parbench.bench.models.catalogue import find_model
-    from parbench.bench.record.run_record import digest
+    from parbench.bench.record.run_spec import digest
     from parbench.bench.store.store import Store
     from parbench.bench.util.environment import choose_device, quiet_libraries
     from parbench.tasks.base import LANGUAGE_MODEL

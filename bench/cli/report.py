@@ -51,7 +51,7 @@ def show(
     run_id: Annotated[str, typer.Argument(help="A run's id, or its first digits.")], out: Out = DEFAULT_STORE
 ) -> None:
     """Print one run: its spec, outcome, parameter ledger, cost and provenance."""
-    from parbench.bench.record.run_record import to_json
+    from parbench.bench.record.serialization import to_json
     from parbench.bench.store.layout import ERROR
     from parbench.bench.store.store import Store
 

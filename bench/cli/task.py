@@ -48,6 +48,7 @@ def check(
     from parbench.bench.store.store import Store
     from parbench.bench.train.settings import TrainingSettings
     from parbench.bench.util.environment import quiet_libraries
+    from parbench.tasks.data.location import DataLocation
     from parbench.tasks.data.lock import RevisionLock
 
     quiet_libraries()
@@ -58,7 +59,8 @@ def check(
     console = open_console()
     found = task_to_check(name)
     lock = RevisionLock(Store(out).lock_file)
-    source = source_to_check(found, data_root, lock)
+    root = None if data_root is None else str(data_root)
+    source = source_to_check(found, DataLocation("any", str(lock.path), root))
     splits = found.splits(source)
     check_images(splits)
     say(f"{found.name}: {found.reference}", console)

@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from parbench.bench.util.errors import UserError
 from parbench.tasks import TASKS, is_task_file
-from parbench.tasks.data.folder import FolderSource
-from parbench.tasks.data.hub import HubSource
-from parbench.tasks.data.lock import RevisionLock
-from parbench.tasks.data.package import PackageSource
+from parbench.tasks.data.location import DataLocation
 from parbench.tasks.data.source import Source
 
 if TYPE_CHECKING:
@@ -61,20 +58,14 @@ def task_to_check(name: str) -> Task:
     return task_of_file(Path(name))
 
 
-def source_to_check(task: Task, data_root: Path | None, lock: RevisionLock) -> Source:
-    """Return where a task's data comes from: the folder given, the task's own source, a package that has it, the hub.
+def source_to_check(task: Task, location: DataLocation) -> Source:
+    """Return the source of a task's data.
 
     Raises:
-        UserError: it is not there.
+        UserError: the data is not there.
     """
-    found: Source
-    if data_root is not None:
-        if not data_root.is_dir():
-            raise UserError(f'the data root "{data_root}" is not a folder; give one that holds a folder a task')
-        found = FolderSource(data_root)
-    else:
-        found = task.own_source or (HubSource(lock) if task.missing(PackageSource()) else PackageSource())
-    # Its data alone: a judge, say, is not asked here.
+    found = location.source(task)
+    # The data alone: whether a judge is available, for example, is not checked here.
     if missing := next((reason for ref in task.refs if (reason := found.missing(ref))), None):
         raise UserError(f"the task {task.name} has no data: {missing}; put it there, or give --data-root")
     return found

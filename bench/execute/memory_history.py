@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Container
 
 from parbench.bench.record.cost_key import cost_key
-from parbench.bench.record.run_record import RunRecord, RunSpec, digest
+from parbench.bench.record.run_record import RunRecord
+from parbench.bench.record.run_spec import RunSpec, digest
 from parbench.bench.store.store import Store
 
 

@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from parbench.bench.record.run_record import RunRecord, RunSpec, Status, scale
+from parbench.bench.record.run_record import RunRecord, Status, scale
+from parbench.bench.record.run_spec import RunSpec
 
 
 class Progress(Protocol):

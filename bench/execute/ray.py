@@ -25,7 +25,8 @@ from parbench.bench.execute.progress import Progress, SilentProgress
 from parbench.bench.execute.queue import Queue
 from parbench.bench.execute.session import Session
 from parbench.bench.plan.planned_run import PlannedRun
-from parbench.bench.record.run_record import RunRecord, RunSpec, Status
+from parbench.bench.record.run_record import RunRecord, Status
+from parbench.bench.record.run_spec import RunSpec
 from parbench.bench.store.leases import DelegatedLease
 from parbench.bench.store.store import Store
 from parbench.bench.util import environment

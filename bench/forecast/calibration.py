@@ -16,7 +16,8 @@ from parbench.bench.execute.local import LocalExecutor
 from parbench.bench.execute.progress import SilentProgress
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.cost_key import cost_key
-from parbench.bench.record.run_record import RunRecord, RunSpec, Status, digest
+from parbench.bench.record.run_record import RunRecord, Status
+from parbench.bench.record.run_spec import RunSpec, digest
 from parbench.bench.store.store import Store
 from parbench.bench.train.protocol import Protocol, Purpose
 from parbench.bench.train.settings import TrainingSettings

@@ -28,7 +28,7 @@ from parbench.bench.forecast.calibration import (
     _waiting,
 )
 from parbench.bench.plan.planned_run import PlannedRun
-from parbench.bench.record.run_record import digest
+from parbench.bench.record.run_spec import digest
 from parbench.bench.store.store import Store
 from parbench.bench.train.protocol import Protocol, Purpose
 from parbench.bench.util.errors import UserError

@@ -12,7 +12,6 @@ from parbench.bench.budget.budget import Mode
 from parbench.bench.train.protocol import Protocol, Purpose
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.bench.util.yaml import read_yaml
-from parbench.tasks import TASKS, is_task_file
 
 # The owner, in `--set train.max_steps=50`, of what is neither a method's nor a task's.
 TRAINING = "train"
@@ -73,15 +72,3 @@ def read_sets(sets: Iterable[str], owners: Iterable[str]) -> dict[str, dict[str,
         except ValueError as error:
             raise UserError(f'"--set {text}": the value is neither a number, a word nor a [list]') from error
     return found
-
-
-def expand_tasks(names: Iterable[str]) -> list[str]:
-    """Turn task groups into their members; keep the order, drop repetitions. A file defines a task of its own."""
-    found: dict[str, None] = {}
-    for name in names:
-        members = [known for known in TASKS if known.startswith(f"{name}/")]
-        if name not in TASKS and not members and not is_task_file(name):
-            groups = {known.partition("/")[0] for known in TASKS if "/" in known}
-            raise UserError(f'there is no task called "{name}"{did_you_mean(name, {*TASKS, *groups})}')
-        found.update(dict.fromkeys(members or [name]))
-    return list(found)

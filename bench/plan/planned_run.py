@@ -1,103 +1,122 @@
-"""A run to do: its spec, and where the objects come from that the spec only names.
+"""A run to execute: its spec, and where the objects that the spec names are found.
 
-Both are plain values, so that a run can be handed to another process, or another machine, and found there again.
+All fields are plain values, so that a run can be sent to another process or machine.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from parbench.bench.models.base_model import BaseModel
 from parbench.bench.models.catalogue import find_model
-from parbench.bench.plan.data_location import AskedNames
+from parbench.bench.plan.names import AskedNames
 from parbench.bench.record.code_hashes import harness_code, method_code
-from parbench.bench.record.run_record import RunSpec
+from parbench.bench.record.run_spec import Json, RunSpec
 from parbench.bench.train.settings import TrainingSettings
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.validation import validated
 from parbench.methods import find_method
+from parbench.methods.base import Method, Setting
+from parbench.methods.expression import ResolvedMethod
 from parbench.tasks import find_task, task_code
 from parbench.tasks.base import Task
+from parbench.tasks.data.location import DataLocation
 from parbench.tasks.data.source import Source
-
-if TYPE_CHECKING:
-    from parbench.methods.base import Method, Setting
-    from parbench.methods.expression import ResolvedMethod
+from parbench.tasks.retention import GeneralText
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run to do.
+    """A run to execute.
 
     Attributes:
-        spec: all that determines its result.
-        origin: where the objects are found that it names.
-        skip: why it cannot be done, if so: it then leaves a record that says so.
-        notes: what a reader of its record must know.
+        spec: everything that determines its result.
+        asked: the names that the command used.
+        location: where its data is read from.
+        skip: why it cannot be executed, if so: its record then has the status ``skipped``.
+        notes: remarks for readers of its record.
+        not_deciding: settings that do not change the result and so are no part of the spec, by part of the spec
+            (``training``).
     """
 
     spec: RunSpec
-    origin: AskedNames
+    asked: AskedNames
+    location: DataLocation
     skip: str | None = None
     notes: tuple[str, ...] = ()
+    not_deciding: dict[str, Json] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Return the run as JSON text, its paths whole."""
-        return json.dumps(dataclasses.asdict(dataclasses.replace(self, origin=self.origin.absolute())))
+        """Return the run as JSON text, with absolute paths."""
+        moved = dataclasses.replace(self, asked=self.asked.absolute(), location=self.location.absolute())
+        return json.dumps(dataclasses.asdict(moved))
 
     @classmethod
     def from_json(cls, text: str) -> PlannedRun:
         """Return the run that `to_json` wrote."""
         values = json.loads(text)
-        return cls(RunSpec(**values["spec"]), AskedNames(**values["origin"]), values["skip"], tuple(values["notes"]))
+        return cls(
+            RunSpec(**values["spec"]),
+            AskedNames(**values["asked"]),
+            DataLocation(**values["location"]),
+            values["skip"],
+            tuple(values["notes"]),
+            values["not_deciding"],
+        )
 
     @cached_property
     def method(self) -> Method[Any]:
         """The method."""
-        return _choice(self.origin.method).method
+        return _method(self.asked.method).method
 
     @cached_property
     def setting(self) -> Setting:
-        """The method's hyper-parameters."""
+        """The hyper-parameters of the method."""
         return validated(self.method.setting_type, self.spec.setting, f"the setting of {self.spec.method}")
 
     @cached_property
     def task(self) -> Task:
-        """The task under the run's options."""
-        return _task(self.origin.task).configured(self.spec.options)
+        """The task under the options of the run."""
+        return _task(self.asked.task).configured(self.spec.options)
 
     @cached_property
     def source(self) -> Source:
-        """Where the task's data comes from."""
-        return self.origin.source(self.task)
+        """Where the data of the task is read from."""
+        return self.location.source(self.task)
+
+    @property
+    def general_text(self) -> GeneralText | None:
+        """The text on which forgetting is measured, if it is measured."""
+        return None if self.spec.retention is None else self.location.general_text()
 
     @cached_property
     def base_model(self) -> BaseModel:
-        """The backbone."""
-        return find_model(self.origin.base_model)
+        """The base model."""
+        return find_model(self.asked.base_model)
 
     @cached_property
     def training(self) -> TrainingSettings:
-        """The training's hyper-parameters."""
-        return validated(TrainingSettings, self.spec.training, "the training")
+        """The settings of the training."""
+        values = {**self.spec.training, **self.not_deciding.get("training", {})}
+        return validated(TrainingSettings, values, "the training")
 
     def check_code(self) -> None:
-        """Make sure that the code is still what the run was planned for.
+        """Check that the source is still the one that the run was planned with.
 
         Raises:
-            UserError: it was changed in between.
+            UserError: it has changed since.
         """
-        now = (method_code(_choice(self.origin.method)), task_code(self.task), harness_code())
+        now = (method_code(_method(self.asked.method)), task_code(self.task), harness_code())
         if now != (self.spec.method_code, self.spec.task_code, self.spec.harness_code):
             raise UserError(f"the code of {self.spec} was changed after the run was planned; give the command again")
 
 
 @lru_cache(maxsize=256)
-def _choice(expression: str) -> ResolvedMethod:
+def _method(expression: str) -> ResolvedMethod:
     return find_method(expression)
 
 

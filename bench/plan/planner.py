@@ -2,46 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, TypeVar, cast
 
-from parbench.bench.budget.budget import Budget, parse_budgets
-from parbench.bench.budget.count import Architecture
-from parbench.bench.budget.fit import Fit, fit
-from parbench.bench.models.base_model import BaseModel
 from parbench.bench.models.catalogue import find_model
-from parbench.bench.plan.data_location import AskedNames
-from parbench.bench.plan.overrides import TRAINING, Overrides, expand_tasks, read_sets
+from parbench.bench.plan.names import refuse_unknown_names
+from parbench.bench.plan.overrides import Overrides
 from parbench.bench.plan.planned_run import PlannedRun
-from parbench.bench.plan.suite import Choice, Suite, Tuning, choose_suite
-from parbench.bench.record.code_hashes import harness_code, method_code
-from parbench.bench.record.run_record import RunSpec
-from parbench.bench.train.protocol import Protocol, Purpose
-from parbench.bench.train.settings import TrainingSettings
-from parbench.bench.util.errors import UserError, did_you_mean
-from parbench.bench.util.validation import validated
-from parbench.methods import METHODS, find_method
-from parbench.methods.base import Setting
-from parbench.methods.expression import ResolvedMethod
-from parbench.methods.presets import TaskPreset, find_preset
-from parbench.tasks import TASKS, find_task, is_task_file, task_code
-from parbench.tasks.base import Task
+from parbench.bench.plan.resolve import Resolver
+from parbench.bench.plan.suite import Choice, Suite, choose_suite
+from parbench.bench.util.errors import UserError
 from parbench.tasks.data.hub import obstacle
 from parbench.tasks.data.lock import RevisionLock
-from parbench.tasks.data.source import Source
-from parbench.tasks.retention import check_measurable
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of one command, in the order they are done.
+    """The runs of one command, in the order of execution.
 
     Attributes:
-        notes: what was left out of a task group, and why.
+        suite: the suite.
+        runs: the runs, each once.
+        notes: tasks that were left out of a group, with the reason, and differences from the tuning of the suite.
     """
 
     suite: Suite
@@ -53,63 +35,38 @@ def make_plan(suite: Suite, overrides: Overrides, lock: RevisionLock) -> Plan:
     """Resolve every name, setting and revision; nothing is trained and no weights are loaded.
 
     Raises:
-        UserError: a name, a setting or a value is wrong, or data that was asked for by name is not there.
+        UserError: a name, a setting or a value is wrong, or the data of a task asked for by name is missing.
     """
-    planner = _Planner(suite, overrides, lock)
-    tasks, notes = planner.tasks()
-    refuse_unknown_names(suite, [task.name for task in planner.asked_tasks.values()])
+    resolver = Resolver(suite, overrides, lock)
+    tasks, notes = resolver.tasks()
+    refuse_unknown_names(suite, [task.name for task in resolver.asked_tasks.values()])
     if suite.tuning:
         refuse_shared_seeds(suite.tuning.selection_seeds, overrides.seeds or suite.seeds)
-        notes += planner.tuned_otherwise(suite.tuning)
+        notes += resolver.tuned_otherwise(suite.tuning)
     runs = [
         run
         for task in tasks
-        for budget in planner.budgets(task)
+        for budget in resolver.budgets(task)
         for fraction in overrides.train_fractions
-        # Methods innermost: an interrupted comparison has whole rows of methods, not one method's every seed.
+        # Methods innermost, so that an interrupted comparison has all methods for some seeds and not the reverse.
         for seed in overrides.seeds or suite.on(task.name, "seeds")
-        for run in (planner.run(method, task, seed, budget, fraction) for method in planner.methods)
+        for run in (resolver.run(method, task, seed, budget, fraction) for method in resolver.methods)
     ]
-    # The same method by two names, or one that several budgets give the same size, is one run.
+    # One method under two names, or one to which several budgets give the same size, is one run.
     return Plan(suite, list({run.spec.run_id: run for run in runs}.values()), notes)
 
 
 def repeated(plan: Plan, times: int) -> Plan:
-    """Return a plan of the first run alone, done so many times: what differs then is what chance alone changes."""
+    """Return a plan of ``times`` repetitions of the first run, which differ only by what is not deterministic."""
     first = plan.runs[0]
     return replace(plan, runs=[replace(first, spec=replace(first.spec, repeat=number)) for number in range(times)])
 
 
-def refuse_unknown_names(suite: Suite, asked: Iterable[str]) -> None:
-    """Check that what a suite has values for is there: a misspelt name would leave them without effect, unnoticed.
-
-    Args:
-        asked: names of the tasks to run, those of YAML files among them.
-
-    Raises:
-        UserError: there is no such task, task group or method.
-    """
-    tasks = {*TASKS, *asked}
-    known = tasks | {name.partition("/")[0] for name in tasks}
-    # What a file calls its task is known of the files that are run alone; `bench tune` writes such names.
-    only_known = suite.tuning is None and not any(map(is_task_file, suite.tasks))
-    for name in suite.by_task:
-        if only_known and name not in known:
-            raise UserError(f'the suite "{suite.name}" has values by_task for "{name}"{did_you_mean(name, known)}')
-    for layer in (suite, *suite.by_task.values()):
-        for name in layer.settings:
-            plain = name.partition("+")[0]
-            if plain not in METHODS:
-                raise UserError(f'the suite "{suite.name}" has settings for "{name}"{did_you_mean(plain, METHODS)}')
-            if plain != name and (canonical := find_method(name).method.name) != name:
-                raise UserError(f'the suite "{suite.name}" has settings for "{name}"; write it "{canonical}"')
-
-
 def refuse_shared_seeds(selection: Iterable[int], reporting: Iterable[int]) -> None:
-    """Check that no seed both chooses and reports.
+    """Check that no seed is used both for selection and for reporting.
 
     Raises:
-        UserError: some do.
+        UserError: some are.
     """
     shared = sorted(set(selection) & set(reporting))
     if shared:
@@ -120,7 +77,7 @@ def refuse_shared_seeds(selection: Iterable[int], reporting: Iterable[int]) -> N
 
 
 def choose_suite_for(name: str, overrides: Overrides) -> Choice:
-    """Return the suite called ``name``; for ``auto`` the full one if this machine can carry it, else the miniature."""
+    """Return the suite called ``name``; for ``auto`` the full suite if this machine can run it, else the miniature."""
 
     def unreachable(suite: Suite) -> str | None:
         wanted = find_model(overrides.base_model or suite.base_model).weights
@@ -128,270 +85,3 @@ def choose_suite_for(name: str, overrides: Overrides) -> Choice:
         return next((reason for name in repositories if (reason := obstacle(name))), None)
 
     return choose_suite(name, unreachable)
-
-
-@dataclass(frozen=True)
-class _Planner:
-    suite: Suite
-    overrides: Overrides
-    lock: RevisionLock
-
-    def tasks(self) -> tuple[list[Task], list[str]]:
-        """Return the tasks to run. A group stands for those of its tasks that the source has; a name must be there."""
-        asked = self.overrides.tasks or self.suite.tasks
-        found: list[Task] = []
-        left_out: dict[str, str] = {}
-        for name, plain in self.asked_tasks.items():
-            task = self.configured(plain)
-            missing = task.missing(self.source(task))
-            if missing is None:
-                found.append(task)
-            elif name in asked:
-                # Something else may be missing as well, and goes first: a judge's key is no file.
-                is_data = missing in [self.source(task).missing(ref) for ref in task.refs]
-                advice = "; give its files with --data-root, or use another suite" if is_data else ""
-                raise UserError(f"the task {name} cannot run: {missing}{advice}")
-            else:
-                left_out[name] = missing
-        unused = [name for name in self.overrides.options if not any(hasattr(task.options, name) for task in found)]
-        if found and unused:
-            raise UserError(f"none of the tasks {', '.join(asked)} has an option {unused[0]}; leave it out")
-        if not found:
-            reasons = "; ".join(dict.fromkeys(left_out.values()))
-            raise UserError(f"none of the tasks {', '.join(asked)} can run: {reasons}")
-        return found, [f"left out {name}: {reason}" for name, reason in left_out.items()]
-
-    def tuned_otherwise(self, tuning: Tuning) -> list[str]:
-        """Return what differs from how the suite's settings were tuned.
-
-        Raises:
-            UserError: they were tuned on another base model.
-        """
-        asked = self.overrides.base_model or self.suite.base_model
-        if asked != tuning.base_model:
-            raise UserError(
-                f'the suite "{self.suite.name}" was tuned on {tuning.base_model}, not on {asked}; tune it anew, '
-                "or leave --model out"
-            )
-        compared = [("--budget", tuning.budget, self.overrides.budgets), ("--set", tuning.sets, self.overrides.sets)]
-        return [
-            f"tuned with {option} {_words(before)}, and run with {_words(now)}"
-            for option, before, now in compared
-            if before != now
-        ]
-
-    @cached_property
-    def methods(self) -> dict[str, ResolvedMethod]:
-        """The methods to compare, by expression."""
-        return {expression: find_method(expression) for expression in self.overrides.methods or self.suite.methods}
-
-    def budgets(self, task: Task) -> list[Budget | None]:
-        """Return the budgets to meet on a task; none at all is one unlimited."""
-        if self.overrides.budgets is None:
-            return [None]
-        architecture = self.architecture(task)
-
-        def counted(expression: str) -> int:
-            choice = find_method(expression)
-            return architecture.count(choice.method, self.setting(choice, task)).reported
-
-        return list(parse_budgets(self.overrides.budgets, architecture, counted))
-
-    def run(self, expression: str, task: Task, seed: int, budget: Budget | None, fraction: float = 1.0) -> PlannedRun:
-        """Return one run, its setting and training resolved, fitted to the budget and checked."""
-        choice = self.methods[expression]
-        setting, training = self.resolved(expression, task)
-        skip: str | None = None
-        notes: tuple[str, ...] = ()
-        if budget is not None:
-            fitted = self.fitted(choice, task, budget)
-            skip = None if fitted.setting else fitted.note
-            setting = fitted.setting or setting
-            notes = (fitted.note,) if fitted.note and fitted.setting else ()
-        if self.suite.tuning and not self.suite.tuning.has(task.name, choice.method.name):
-            notes += ("its setting was not tuned, though the suite is of tuned ones",)
-        spec = RunSpec(
-            suite=self.suite.name,
-            small=self.suite.small,
-            protocol=self.protocol.value,
-            task=task.name,
-            base_model=self.base_model(task).name,
-            method=choice.method.name,
-            setting=setting.model_dump(mode="json"),
-            training=training.model_dump(mode="json"),
-            budget=budget.as_json(self.overrides.budget_mode) if budget else None,
-            seed=seed,
-            limit=self.overrides.limit or self.suite.on(task.name, "limit"),
-            data_source=self.once(("data source", task.name), lambda: task.describe(self.source(task))),
-            data_revision=self.data_revision(task),
-            model_revision=self.model_revision(task),
-            method_code=method_code(choice),
-            task_code=task_code(task),
-            harness_code=harness_code(),
-            purpose=self.overrides.purpose.value,
-            options=task.options.model_dump(mode="json"),
-            definition=dict(task.definition) if task.definition else None,
-            train_fraction=fraction,
-            evaluation_limit=self.overrides.evaluation_limit or self.suite.on(task.name, "evaluation_limit"),
-            retention=self.retention_revision(task),
-        )
-        return PlannedRun(spec, self.origin(expression, task), skip, notes)
-
-    def origin(self, expression: str, task: Task) -> AskedNames:
-        """Return what a run of a method on a task was asked for by."""
-        root = self.overrides.data_root
-        return AskedNames(
-            method=expression,
-            task=next(asked for asked, plain in self.asked_tasks.items() if plain.name == task.name),
-            base_model=self.overrides.base_model or self.suite.on(task.name, "base_model"),
-            data_root=None if root is None else str(root),
-            hub=self.suite.data == "hub",
-            lock_file=str(self.lock.path),
-        )
-
-    def retention_revision(self, task: Task) -> str | None:
-        """Return what fixes the text that forgetting is measured on, where it is.
-
-        Raises:
-            UserError: the task's model is none that can be asked for the likelihood of a text.
-        """
-        if not self.overrides.retention:
-            return None
-        check_measurable(task.head)
-        origin = self.origin(next(iter(self.methods)), task)
-        return self.once("retention", lambda: origin.general_text().revision())
-
-    def resolved(self, expression: str, task: Task) -> tuple[Setting, TrainingSettings]:
-        """Return the setting and training of a method on a task, the same for all seeds."""
-        choice = self.methods[expression]
-        return self.once(
-            ("setting", expression, task.name), lambda: (self.setting(choice, task), self.training(choice, task))
-        )
-
-    def fitted(self, choice: ResolvedMethod, task: Task, budget: Budget) -> Fit:
-        """Return how a method meets a budget, the same for all seeds."""
-        setting = self.setting(choice, task)
-        return self.once(
-            ("fit", choice.method.name, setting.model_dump_json(), task.name, budget),
-            lambda: fit(choice.method, setting, budget, self.architecture(task), self.overrides.budget_mode),
-        )
-
-    def architecture(self, task: Task) -> Architecture:
-        """Return the base model under the head of a task, to be counted on."""
-        model = self.base_model(task)
-        return self.once(("architecture", model.name, task.head), lambda: Architecture(model, task.head))
-
-    def setting(self, choice: ResolvedMethod, task: Task) -> Setting:
-        """Lay preset, suite, expression and command line over the method's defaults.
-
-        A modified method starts from what is known of the plain one.
-        """
-        names = dict.fromkeys((choice.registered, choice.method.name))
-        over = (self.suite, *self.suite.layers(task.name))
-        layers = [dict(layer.settings.get(name, {})) for layer in over for name in names]
-        if preset := self.preset(choice, task):
-            layers.insert(0, preset.setting)
-        values = _merged(*layers, choice.values, *(self.sets.get(name, {}) for name in names))
-        return validated(choice.method.setting_type, values, f"the setting of {choice.method.name} on {task.name}")
-
-    def training(self, choice: ResolvedMethod, task: Task) -> TrainingSettings:
-        """Lay preset, the suite's values for the task and command line over the suite's training."""
-        layers = [self.suite.training, *(layer.training for layer in self.suite.layers(task.name))]
-        if preset := self.preset(choice, task):
-            layers.insert(1, preset.training)
-        values = _merged(*layers, self.sets.get(TRAINING, {}))
-        training = validated(TrainingSettings, values, f"the training of {choice.method.name} on {task.name}")
-        if training.select_epoch and self.protocol is Protocol.PAPER_BEST_EPOCH:
-            raise UserError(
-                f'protocol "{self.protocol}" chooses the epoch on the reported split and select_epoch on the selection '
-                "split; use --set train.select_epoch=false, or --protocol strict"
-            )
-        is_language_model = not task.head.is_new
-        if training.packing and not (is_language_model and choice.method.rows_are_independent):
-            raise UserError(
-                f"train.packing puts several texts of a language model into a row, which {choice.method.name} on "
-                f"{task.name} cannot train on; use --set train.packing=false"
-            )
-        return training
-
-    @property
-    def protocol(self) -> Protocol:
-        """The rules of every run. One that chooses hyper-parameters sees no reported split, whatever is reported."""
-        if self.overrides.purpose is Purpose.SELECTION:
-            return Protocol.STRICT
-        return self.overrides.protocol or self.suite.protocol
-
-    def preset(self, choice: ResolvedMethod, task: Task) -> TaskPreset | None:
-        """Return the published values, where the suite asks for them and there are some."""
-        found = find_preset(choice.registered, self.base_model(task).name, task.name) if self.suite.presets else None
-        return found.on(task.name) if found else None
-
-    def source(self, task: Task) -> Source:
-        """Return where the data of a task comes from."""
-        origin = self.origin(next(iter(self.methods)), task)
-        return self.once(("source", task.name), lambda: origin.source(task))
-
-    def data_revision(self, task: Task) -> str:
-        """Return the revision of a task's data."""
-        return self.once(("data", task.name), lambda: task.revision(self.source(task)))
-
-    def configured(self, task: Task) -> Task:
-        """Return a task under the suite's and the command line's options."""
-        layers = [layer.options for layer in self.suite.layers(task.name)]
-        known = type(task.options).model_fields
-        layers.append({name: value for name, value in self.overrides.options.items() if name in known})
-        layers += [self.sets.get(owner, {}) for owner in dict.fromkeys((task.name.partition("/")[0], task.name))]
-        return task.configured(_merged(*layers))
-
-    @cached_property
-    def asked_tasks(self) -> dict[str, Task]:
-        """The tasks asked for, groups spelt out, by name or file."""
-        return {name: find_task(name) for name in expand_tasks(self.overrides.tasks or self.suite.tasks)}
-
-    def base_model(self, task: Task) -> BaseModel:
-        """Return the backbone of a task's runs."""
-        name = self.overrides.base_model or self.suite.on(task.name, "base_model")
-        return self.once(("base model", name), lambda: find_model(name))
-
-    def model_revision(self, task: Task) -> str:
-        """Return the revision of a task's backbone."""
-        model = self.base_model(task)
-        return self.once(("model", model.name), lambda: model.weights.revision(self.lock))
-
-    def once(self, key: Hashable, find: Callable[[], T]) -> T:
-        """Return what was found under ``key`` before, or find it now: runs share nearly all that they are made of."""
-        if key not in self._found:
-            self._found[key] = find()
-        return cast(T, self._found[key])
-
-    @cached_property
-    def _found(self) -> dict[Hashable, Any]:
-        return {}
-
-    @cached_property
-    def sets(self) -> dict[str, dict[str, Any]]:
-        """The command line's ``--set`` by method, task or task group."""
-        names = [name for choice in self.methods.values() for name in (choice.registered, choice.method.name)]
-        for task in self.asked_tasks.values():
-            names += [task.name.partition("/")[0], task.name]
-        return read_sets(self.overrides.sets, dict.fromkeys(names))
-
-
-def _words(value: str | tuple[str, ...] | None) -> str:
-    """Return an option's value as a sentence names it."""
-    return value if isinstance(value, str) else " ".join(value or ()) or "none"
-
-
-# What replaces what, where a later layer gives the one and an earlier has given the other.
-_EITHER_OR = (("max_steps", "epochs"), ("epochs", "max_steps"), ("warmup_ratio", "warmup_steps"))
-
-
-def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay later values over earlier ones; a length in steps replaces one in epochs, say, and the other way round."""
-    values: dict[str, Any] = {}
-    for layer in layers:
-        for given, replaced in _EITHER_OR:
-            if given in layer:
-                values.pop(replaced, None)
-        values.update(layer)
-    return values

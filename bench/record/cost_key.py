@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from parbench.bench.record.run_record import RunSpec
+from parbench.bench.record.run_spec import RunSpec
 
 # Parts of the training's settings that change how long it is, and not what a step costs.
 _LENGTHS = ("max_steps", "epochs", "checkpoint_steps", "select_epoch", "patience", "warmup_ratio", "warmup_steps")

@@ -1,4 +1,4 @@
-"""One run from its plan to its record: load, train, evaluate, write."""
+"""Executes one run from its plan to its record: load, train, evaluate, write."""
 
 from __future__ import annotations
 
@@ -8,35 +8,38 @@ import shutil
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
+import torch
+
+from parbench.bench.models.parameter_counts import Inventory, count_parameters
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.failures import SharedDeviceOutOfMemoryError, TransientError, classify, is_transient
 from parbench.bench.record.run_record import Cost, ParameterCounts, Provenance, RunRecord, Status
-from parbench.bench.run.inputs import DataCache, PreparedData, _task, _training_inputs
+from parbench.bench.run.hooks import NO_HOOKS, RunHooks
+from parbench.bench.run.inputs import DataCache
+from parbench.bench.run.memory import Peak, free_device, peak_memory, reserved_memory
+from parbench.bench.run.trackers import reporting
 from parbench.bench.store.layout import ADAPTER, ERROR, HISTORY, OUTPUT, PREDICTIONS, SELECTION_PREDICTIONS
 from parbench.bench.store.log import event
 from parbench.bench.store.store import Store
-from parbench.bench.train.protocol import Protocol, Purpose, SplitData
+from parbench.bench.train.best_epoch import BestEpoch
+from parbench.bench.train.build import AdaptedModel, adapt, load_base
+from parbench.bench.train.checkpoints import last_checkpoint
+from parbench.bench.train.evaluate import Scorer, Scores, best_epoch, evaluate, save_adapter
+from parbench.bench.train.prepare import PreparedData
+from parbench.bench.train.protocol import Purpose
+from parbench.bench.train.retention import measure_retention
+from parbench.bench.train.train import Job, StoppedError, Trained, train
 from parbench.bench.util import environment
 from parbench.bench.util.files import explained
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import torch
-    from torch import nn
-
-    from parbench.bench.train.callbacks import OnStep
-    from parbench.tasks.base import Evaluation
-    from parbench.tasks.kinds.language_model import LanguageModelTask
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run that came to its end has found."""
+    """The results of a completed run, named as the fields of `RunRecord`."""
 
     metrics: dict[str, float]
     selection_metrics: dict[str, float]
@@ -48,48 +51,20 @@ class Outcome:
     retention: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class RunHooks:
-    """How a run and whoever looks after it talk to each other.
-
-    Attributes:
-        on_step: called after every optimiser step.
-        on_batch: called after every batch of an evaluation, with its rows.
-        stop: asked after every step whether to save and stop.
-        may_retry: asked of a failure that may pass by itself, such as a lost connection: whether to try again instead
-            of writing a record.
-        shares: asked whether other runs are, or were, at work on the same accelerator.
-        trackers: that the training reports to, see `parbench.bench.run.trackers`.
-        workers: number of runs that the command executes at the same time, this one included.
-    """
-
-    on_step: OnStep = lambda done, total, loss: None
-    on_batch: Callable[[int], None] = lambda rows: None
-    stop: Callable[[], bool] = lambda: False
-    may_retry: bool = False
-    shares: Callable[[], bool] = lambda: False
-    trackers: tuple[str, ...] = ()
-    workers: int = 1
-
-
 def execute_run(
-    run: PlannedRun, store: Store, inputs: DataCache, device: torch.device, watch: RunHooks = RunHooks()
+    run: PlannedRun, store: Store, inputs: DataCache, device: torch.device, hooks: RunHooks = NO_HOOKS
 ) -> RunRecord:
-    """Do one run and write its record, whatever becomes of it.
+    """Execute one run and write its record, whether it succeeds or fails.
 
     Raises:
         UserError: the store cannot be written to.
-        StoppedError: it was asked to stop; the same run goes on from its checkpoint.
-        TransientError: it failed of what may pass, and may be tried again.
-        SharedDeviceOutOfMemoryError: it was out of memory beside other runs.
+        StoppedError: the run was asked to stop; it resumes from its checkpoint.
+        TransientError: the run failed and ``hooks.may_retry`` allows another attempt.
+        SharedDeviceOutOfMemoryError: the run was out of memory while it shared its device.
     """
-    from parbench.bench.run.memory import free_device
-    from parbench.bench.train.train import StoppedError
-
     free_device(device)
     started, clock = environment.now(), time.perf_counter()
-    workspace = store.workspace(run.spec.run_id)
-    output = workspace / OUTPUT
+    output = store.workspace(run.spec.run_id) / OUTPUT
     with explained(output):
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir()
@@ -101,32 +76,38 @@ def execute_run(
             if not run.skip:
                 data = inputs.of(run)
                 event("data ready", "the data is read and tokenised", **data.sizes)
-                outcome = _train_and_evaluate(run, data, store, output, device, watch)
+                outcome = _train_and_evaluate(run, data, store, output, device, hooks)
         except StoppedError:
             raise
-        except Exception as error:  # one failing run never ends the others; Ctrl-C does
-            status, reason = classify(error)
-            if watch.may_retry and is_transient(error):
-                raise TransientError(reason) from error
-            if watch.shares() and status is Status.OUT_OF_MEMORY:
-                raise SharedDeviceOutOfMemoryError(reason) from error
-            event("failed", reason, logging.ERROR)
-            with explained(output):
-                (output / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
+        except Exception as error:  # a failing run never ends the others; Ctrl-C does
+            status, reason = _failed(error, hooks, output)
     warned = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning))
     for text in warned:
         event("warned", text, logging.WARNING)
-    hardware = {**environment.hardware(device), "workers": str(watch.workers)}
+    hardware = {**environment.hardware(device), "workers": str(hooks.workers)}
     record = empty_record(run, status, reason, started, hardware, tuple(warned))
     if outcome:
         record = replace(record, **vars(outcome))
-        seconds, shared = time.perf_counter() - clock, watch.shares()
+        seconds, shared = time.perf_counter() - clock, hooks.shares()
         if shared:
-            event("shared", "other runs were at work on the same accelerator: its seconds measure no speed")
+            event("shared", "other runs used the same accelerator: the seconds of this run do not measure speed")
         record = replace(record, cost=replace(outcome.cost, wall_seconds=seconds, shared_device=shared))
     record = store.commit(record, output)
     store.discard_workspace(run.spec.run_id)
     return record
+
+
+def _failed(error: Exception, hooks: RunHooks, output: Path) -> tuple[Status, str]:
+    """Return the status and reason of a failed run, and write the traceback beside its record."""
+    status, reason = classify(error)
+    if hooks.may_retry and is_transient(error):
+        raise TransientError(reason) from error
+    if hooks.shares() and status is Status.OUT_OF_MEMORY:
+        raise SharedDeviceOutOfMemoryError(reason) from error
+    event("failed", reason, logging.ERROR)
+    with explained(output):
+        (output / ERROR).write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    return status, reason
 
 
 def empty_record(
@@ -137,7 +118,7 @@ def empty_record(
     hardware: dict[str, str],
     warned: tuple[str, ...] = (),
 ) -> RunRecord:
-    """Return the record of a run that has found nothing (yet)."""
+    """Return the record of a run without results."""
     git = environment.git_state()
     by = run.task.selected_by.primary
     return RunRecord(
@@ -165,146 +146,43 @@ def empty_record(
 
 
 def _train_and_evaluate(
-    run: PlannedRun, data: PreparedData, store: Store, output: Path, device: torch.device, watch: RunHooks
+    run: PlannedRun, data: PreparedData, store: Store, output: Path, device: torch.device, hooks: RunHooks
 ) -> Outcome:
-    from transformers import set_seed
-
-    from parbench.bench.models.parameter_counts import Inventory, count_parameters
-    from parbench.bench.run.memory import peak_memory, reserved_memory
-    from parbench.bench.run.retention import retention_of
-    from parbench.bench.run.trackers import reporting
-    from parbench.bench.train.best_epoch import FOLDER, BestEpoch
-    from parbench.bench.train.checkpoints import last_checkpoint
-    from parbench.bench.train.train import Job, train
-    from parbench.methods.architecture import module_names
-    from parbench.tasks.inference import Predictor
-
-    method, setting, task = run.method, run.setting, _task(run)
-    workspace = store.workspace(run.spec.run_id)
     clock = time.perf_counter()
-    set_seed(run.spec.seed)
-    base = run.base_model.load(task.head, run.spec.model_revision)
-    names = module_names(base)
+    base = load_base(run)
     inventory = Inventory.of(base)
-    model = method.adapt(base, names, setting).to(device)
-    groups = method.parameter_groups(model, names, setting)
-    collate = task.collate(data.processor)
-    prompts = (
-        cast("LanguageModelTask", task).system_prompts(method.prompt_encoder(setting, data.processor))
-        if method.reads_system_prompt
-        else None
-    )
-    inputs = _training_inputs(run, data, prompts)
-    reported = data.reported(run.spec)
-    predictor = Predictor(
-        model,
-        data.processor,
-        collate,
-        run.training.evaluation_batch_size,
-        device,
-        run.training.precision,
-        watch.on_batch,
-        base=lambda: cast("nn.Module", run.base_model.load(task.head, run.spec.model_revision)).to(device),
-    )
+    adapted = adapt(run, base, data, device, hooks.on_batch)
     load_seconds = time.perf_counter() - clock
-    event("model ready", "the base model and its adapter are made", seconds=load_seconds)
-    if checkpoint := last_checkpoint(workspace):
-        event("resumed", f"goes on from {checkpoint.name}", step=int(checkpoint.name.rpartition("-")[2]))
-
-    scoring: list[float] = []
-
-    def predicted(by: Evaluation, split: SplitData) -> pd.DataFrame:
-        began = time.perf_counter()
-        if prompts:
-            rows = prompts.predicted(by, predictor, split.rows, split.inputs)
-        else:
-            rows = by.predict(predictor, split.rows, split.inputs)
-        scoring.append(time.perf_counter() - began)
-        return rows
-
-    best: BestEpoch | None = None
-    if chosen_on := _epoch_chosen_on(run):
-        on_reported = chosen_on == "reported"
-        split, by = (reported.every_epoch(), task) if on_reported else (data.selection, task.selected_by)
-
-        def scored() -> Mapping[str, float]:
-            scores = by.score(predicted(by, split))
-            said = f"{by.primary} {scores[by.primary]:.4f} on the {chosen_on} split"
-            event("epoch scored", said, scores=dict(scores))
-            return scores
-
-        best = BestEpoch(
-            split=chosen_on,
-            primary=by.primary,
-            score=scored,
-            save=lambda folder: method.save(model, folder),
-            model=model,
-            parameters=[parameter for group in groups for parameter in group.parameters],
-            folder=workspace / FOLDER,
-            patience=None if on_reported else run.training.patience,
-        )
-    with reporting(watch.trackers, run.spec, store, checkpoint) as trackers, peak_memory(device) as peak:
-        trained = train(
-            Job(
-                model=model,
-                groups=groups,
-                callbacks=[*trackers, *method.callbacks(setting)],
-                task=task,
-                data=inputs,
-                collate=prompts.collate(collate) if prompts else collate,
-                settings=run.training,
-                seed=run.spec.seed,
-                device=device,
-                workspace=workspace,
-                on_step=watch.on_step,
-                stop=watch.stop,
-                best_epoch=best,
-                rows_are_independent=method.rows_are_independent,
-            )
-        )
-    event("trained", f"{trained.steps} steps are done", steps=trained.steps, seconds=trained.seconds)
-    counted = count_parameters(model, method, names, groups, trained.trainable, inventory)
+    event("model ready", "the base model is loaded and adapted", seconds=load_seconds)
+    scorer, reported = Scorer(adapted), data.reported(run.spec)
+    best = best_epoch(run, scorer, data, reported, store.workspace(run.spec.run_id), _log_epoch)
+    trained, peak = _train(run, adapted, best, store, device, hooks)
+    counts = count_parameters(adapted.model, run.method, adapted.names, adapted.groups, trained.trainable, inventory)
     if best:
         best.restore()
-    (output / HISTORY).write_text("".join(json.dumps(entry) + "\n" for entry in trained.history), encoding="utf-8")
-
+    history = "".join(json.dumps(entry) + "\n" for entry in trained.history)
+    (output / HISTORY).write_text(history, encoding="utf-8")
+    scores = evaluate(run, scorer, data, reported, trained)
+    _write(run, adapted, best, scores, output)
     clock = time.perf_counter()
-    predictions = predicted(task.selected_by, data.selection)
-    evaluation_seconds = time.perf_counter() - clock
-    selection_metrics = dict(task.selected_by.score(predictions))
-    metrics: dict[str, float] = {}
-    sizes = {**data.sizes, "train": len(inputs)}
+    retention = measure_retention(run, adapted.predictor)
+    scoring_seconds = scorer.seconds + time.perf_counter() - clock
+    event("evaluated", "the splits are scored", metrics=scores.metrics, selection_metrics=scores.selection_metrics)
+    examples = {**data.sizes, "train": len(adapted.inputs)}
     if run.spec.purpose == Purpose.SELECTION:
-        # No adapter: of dozens of trials nobody wants them, and those of full fine-tuning would fill the disk.
-        predictions.to_parquet(output / SELECTION_PREDICTIONS, index=False)
-        del sizes["reported"]
-    else:
-        clock = time.perf_counter()
-        predictions = predicted(task, reported.after(trained))
-        evaluation_seconds = time.perf_counter() - clock
-        metrics = dict(task.score(predictions))
-        predictions.to_parquet(output / PREDICTIONS, index=False)
-        if best:
-            best.move_adapter(output / ADAPTER)
-        else:
-            method.save(model, output / ADAPTER)
-        method.deliver(model, output / ADAPTER)
-    clock = time.perf_counter()
-    retention = retention_of(run, predictor)
-    scoring.append(time.perf_counter() - clock)
-    event("evaluated", "the splits are scored", metrics=metrics, selection_metrics=selection_metrics)
+        del examples["reported"]
     return Outcome(
         retention=retention,
-        metrics=metrics,
-        selection_metrics=selection_metrics,
-        examples=sizes,
-        ledger=counted,
+        metrics=scores.metrics,
+        selection_metrics=scores.selection_metrics,
+        examples=examples,
+        ledger=counts,
         cost=Cost(
             load_seconds=load_seconds,
             train_seconds=trained.seconds,
             train_steps=trained.steps,
-            evaluation_seconds=evaluation_seconds,
-            scoring_seconds=sum(scoring),
+            evaluation_seconds=scores.seconds,
+            scoring_seconds=scoring_seconds,
             peak_process_bytes=peak.process_bytes,
             peak_device_bytes=peak.device_bytes,
             reserved_device_bytes=reserved_memory(device),
@@ -314,8 +192,50 @@ def _train_and_evaluate(
     )
 
 
-def _epoch_chosen_on(run: PlannedRun) -> str | None:
-    """Return the split on which the protocol or the training chooses an epoch, if they do."""
-    if run.spec.purpose == Purpose.REPORT and run.spec.protocol == Protocol.PAPER_BEST_EPOCH:
-        return "reported"
-    return "selection" if run.training.select_epoch else None
+def _train(
+    run: PlannedRun,
+    adapted: AdaptedModel,
+    best: BestEpoch | None,
+    store: Store,
+    device: torch.device,
+    hooks: RunHooks,
+) -> tuple[Trained, Peak]:
+    """Train the adapted model, from the last checkpoint if there is one, and measure the peak memory."""
+    workspace = store.workspace(run.spec.run_id)
+    if checkpoint := last_checkpoint(workspace):
+        event("resumed", f"resumes from {checkpoint.name}", step=int(checkpoint.name.rpartition("-")[2]))
+    with reporting(hooks.trackers, run.spec, store, checkpoint) as trackers, peak_memory(device) as peak:
+        trained = train(
+            Job(
+                model=adapted.model,
+                groups=adapted.groups,
+                callbacks=[*trackers, *adapted.callbacks],
+                task=adapted.task,
+                data=adapted.inputs,
+                collate=adapted.collate,
+                settings=run.training,
+                seed=run.spec.seed,
+                device=device,
+                workspace=workspace,
+                on_step=hooks.on_step,
+                stop=hooks.stop,
+                best_epoch=best,
+                rows_are_independent=run.method.rows_are_independent,
+            )
+        )
+    event("trained", f"{trained.steps} steps are done", steps=trained.steps, seconds=trained.seconds)
+    return trained, peak
+
+
+def _log_epoch(split: str, primary: str, scores: Mapping[str, float]) -> None:
+    event("epoch scored", f"{primary} {scores[primary]:.4f} on the {split} split", scores=dict(scores))
+
+
+def _write(run: PlannedRun, adapted: AdaptedModel, best: BestEpoch | None, scores: Scores, output: Path) -> None:
+    """Write the per-example rows and the adapter."""
+    if run.spec.purpose == Purpose.SELECTION:
+        # No adapter: trials are many, and those of full fine-tuning would fill the disk.
+        scores.predictions.to_parquet(output / SELECTION_PREDICTIONS, index=False)
+    else:
+        scores.predictions.to_parquet(output / PREDICTIONS, index=False)
+        save_adapter(run, adapted, best, output / ADAPTER)

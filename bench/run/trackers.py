@@ -28,7 +28,7 @@ from parbench.bench.util.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
-    from parbench.bench.record.run_record import RunSpec
+    from parbench.bench.record.run_spec import RunSpec
     from parbench.bench.store.store import Store
 
 _PROJECT = "parbench"

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from parbench.bench.record.run_record import RunRecord, to_json
+from parbench.bench.record.run_record import RunRecord
+from parbench.bench.record.serialization import to_json
 from parbench.bench.store.layout import ADAPTER, IMPORTING, RUNS
 from parbench.bench.store.leases import Leases
 from parbench.bench.store.store import Store, Unreadable, checksums

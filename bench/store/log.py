@@ -23,7 +23,8 @@ from parbench.bench.store.layout import LOG
 from parbench.bench.util.secrets import redacted
 
 if TYPE_CHECKING:
-    from parbench.bench.record.run_record import RunRecord, RunSpec
+    from parbench.bench.record.run_record import RunRecord
+    from parbench.bench.record.run_spec import RunSpec
 
 _OURS = "parbench"
 _log = logging.getLogger("parbench.bench.run.execute_run")

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from parbench.bench.record.code_hashes import harness_code, method_code
-from parbench.bench.record.run_record import RunRecord, RunSpec, Status, canonical
+from parbench.bench.record.run_record import RunRecord, Status
+from parbench.bench.record.run_spec import RunSpec, canonical
 from parbench.bench.store.store import Store
 from parbench.bench.util.errors import UserError
 from parbench.methods import find_method

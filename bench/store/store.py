@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from parbench.bench.record.run_record import RunRecord, Status, from_json, to_json
+from parbench.bench.record.run_record import RunRecord, Status
+from parbench.bench.record.serialization import from_json, to_json
 from parbench.bench.store.layout import ASIDE, ERROR, RECORD, REVISIONS, RUNS, WORK
 from parbench.bench.store.log import close_log
 from parbench.bench.util.errors import UserError, did_you_mean
-from parbench.bench.util.files import _sha256, _sync, explained, write_atomically
+from parbench.bench.util.files import explained, sha256_of_file, sync, write_atomically
 from parbench.bench.util.secrets import redact_file, redacted
 
 _MOST_BYTES = 2**24
@@ -181,13 +182,13 @@ class Store:
             record = dataclasses.replace(record, files=checksums(output))
             for name in record.files:
                 # A power cut must not leave a record of files that are empty.
-                _sync(output / name)
+                sync(output / name)
             write_atomically(output / RECORD, to_json(record))
             target = self.runs / record.run_id
             if target.exists():
                 self.move_aside(record.run_id)
             os.replace(output, target)
-            _sync(self.runs)
+            sync(self.runs)
         return record
 
     def move_aside(self, run_id: str) -> None:
@@ -202,7 +203,7 @@ class Store:
 def checksums(folder: Path) -> dict[str, str]:
     """Return the sha256 of every file of a run's folder but its record, by its path in the folder."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / RECORD)
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    return {path.relative_to(folder).as_posix(): sha256_of_file(path) for path in files}
 
 
 def _without_secrets(record: RunRecord) -> RunRecord:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 # The folders of checkpoints in a workspace.
 CHECKPOINTS = "checkpoint-*"
-# Written into a checkpoint after everything else: one without it was cut off while being saved.
+# Written into a checkpoint last: a checkpoint without it is incomplete.
 COMPLETE = "complete.json"
 
 
 def last_checkpoint(workspace: Path) -> Path | None:
-    """Return the newest checkpoint that was saved to the end; delete those that were not."""
+    """Return the newest complete checkpoint, and delete the incomplete ones."""
     complete: list[Path] = []
     for folder in workspace.glob(CHECKPOINTS):
         if (folder / COMPLETE).is_file():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -15,9 +15,12 @@ from pydantic import (
     model_validator,
 )
 
+# A resumed training equals an uninterrupted one, so that the checkpoints do not decide.
+_NOT_DECIDING = ("checkpoint_steps",)
+
 
 class TrainingSettings(BaseModel):
-    """Hyper-parameters of the training loop, the same for every method unless a paper's preset says otherwise."""
+    """Hyper-parameters of the training loop, the same for every method unless a paper's preset differs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -56,6 +59,14 @@ class TrainingSettings(BaseModel):
     patience: PositiveInt | None = Field(
         default=None, description="stop after so many epochs in a row that are not the best so far; needs select_epoch"
     )
+
+    def deciding(self) -> dict[str, Any]:
+        """Return the settings that decide the result of a training, as JSON values."""
+        return self.model_dump(mode="json", exclude=set(_NOT_DECIDING))
+
+    def not_deciding(self) -> dict[str, Any]:
+        """Return the settings that do not: those of how a training is carried out."""
+        return self.model_dump(mode="json", include=set(_NOT_DECIDING))
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

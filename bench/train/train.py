@@ -19,14 +19,14 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from parbench.bench.train.best_epoch import BestEpoch
 from parbench.bench.train.callbacks import (
     Augmented,
+    CountTrainable,
+    EpochEnds,
+    EpochStarts,
+    MarkComplete,
     OnStep,
-    _Clock,
-    _Complete,
-    _CountTrainable,
-    _EpochEnds,
-    _EpochStarts,
-    _Progress,
-    _Stopping,
+    ReportProgress,
+    StepClock,
+    StopOnRequest,
 )
 from parbench.bench.train.checkpoints import COMPLETE, last_checkpoint
 from parbench.bench.train.length_groups import most_groups
@@ -93,18 +93,27 @@ def train(job: Job) -> Trained:
         DivergedError: the loss became infinite or no number.
         StoppedError: ``job.stop`` said so before the last step.
     """
-    clock = _Clock()
-    count = _CountTrainable()
-    epochs = [_EpochEnds(job.best_epoch, _steps_per_epoch(job), clock)] if job.best_epoch else []
-    starts = [_EpochStarts(job.data, _steps_per_epoch(job))] if isinstance(job.data, Augmented) else []
-    stopping = _Stopping(job.stop)
+    clock = StepClock()
+    count = CountTrainable()
+    epochs = [EpochEnds(job.best_epoch, _steps_per_epoch(job), clock)] if job.best_epoch else []
+    starts = [EpochStarts(job.data, _steps_per_epoch(job))] if isinstance(job.data, Augmented) else []
+    stopping = StopOnRequest(job.stop)
     trainer = TaskTrainer(
         model=job.model,
         args=_arguments(job),
         train_dataset=job.data,
         data_collator=job.collate,
         optimizers=(_optimiser(job), None),
-        callbacks=[clock, count, _Progress(job.on_step), *starts, *epochs, stopping, *job.callbacks, _Complete(clock)],
+        callbacks=[
+            clock,
+            count,
+            ReportProgress(job.on_step),
+            *starts,
+            *epochs,
+            stopping,
+            *job.callbacks,
+            MarkComplete(clock),
+        ],
     )
     trainer.task_loss = partial(job.task.loss, label_smoothing=job.settings.label_smoothing)
     trainer.packing = job.settings.packing
@@ -164,7 +173,7 @@ def _arguments(job: Job) -> TrainingArguments:
         label_names=["labels"],
     )
     if job.device.type == "cuda":
-        _keep_to(job.device, arguments)
+        keep_to(job.device, arguments)
     return arguments
 
 
@@ -186,7 +195,7 @@ def _optimiser(job: Job) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups)
 
 
-def _keep_to(device: torch.device, arguments: TrainingArguments) -> None:
+def keep_to(device: torch.device, arguments: TrainingArguments) -> None:
     """Have the trainer use one accelerator; by itself it takes the first, and spreads the model over all it sees."""
     torch.cuda.set_device(device.index or 0)
     # What the arguments work out of the machine when they are first asked, and keep under this name.

@@ -16,7 +16,7 @@ import pandas as pd
 
 from parbench.bench.profile.measurement import SPECIALISE
 from parbench.bench.profile.result import PROFILE, Profile, read_profile
-from parbench.bench.record.run_record import Json
+from parbench.bench.record.run_spec import Json
 from parbench.bench.store.layout import PROFILE as PROFILE_FOLDER
 from parbench.bench.store.store import Store
 from parbench.bench.util.errors import UserError

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from parbench.bench.record.run_record import Cost, Json, ParameterCounts, Provenance, RunRecord, RunSpec, Status
+from parbench.bench.record.run_record import Cost, ParameterCounts, Provenance, RunRecord, Status
+from parbench.bench.record.run_spec import Json, RunSpec
 from parbench.bench.store.layout import PREDICTIONS
 from parbench.bench.store.store import Store
 from parbench.tasks import TASKS

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from parbench.bench.record.run_record import to_json
+from parbench.bench.record.serialization import to_json
 from parbench.bench.store.layout import PREDICTIONS, RECORD
 from parbench.bench.store.store import Store
 from parbench.tasks.vtab import GROUPS

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from parbench.bench.record.run_record import Cost, ParameterCounts, Provenance, RunRecord, RunSpec, Status
+from parbench.bench.record.run_record import Cost, ParameterCounts, Provenance, RunRecord, Status
+from parbench.bench.record.run_spec import RunSpec
 
 SPEC = RunSpec(
     suite="mini",

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from parbench.bench.record.run_record import to_json
+from parbench.bench.record.serialization import to_json
 from parbench.bench.store.layout import RECORD as RECORD_FILE
 from parbench.bench.store.store import Store
 from tests.support.records import RECORD, with_spec

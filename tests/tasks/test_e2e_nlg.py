@@ -14,7 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, NoRepeatNGramLogitsProcess
 from parbench.bench.plan.planner import Overrides, make_plan
 from parbench.bench.plan.suite import load_suite
 from parbench.bench.run.execute_run import RunHooks, execute_run
-from parbench.bench.run.inputs import Inputs
+from parbench.bench.run.inputs import DataCache
 from parbench.bench.store.store import Store
 from parbench.bench.util.errors import UserError
 from parbench.tasks.data.folder import FolderSource
@@ -382,7 +382,7 @@ def test_a_run_from_its_plan_to_its_record(models, model, method, tmp_path, no_j
     )
     (run,) = make_plan(load_suite("mini"), overrides, RevisionLock(store.lock_file)).runs
     assert run.spec.data_source == RestaurantSource().describe(RESTAURANTS_NLG.data)
-    record = execute_run(run, store, Inputs(), torch.device("cpu"), RunHooks())
+    record = execute_run(run, store, DataCache(), torch.device("cpu"), RunHooks())
     assert (record.status, record.reason) == ("ok", None)
     assert (record.primary, record.selection_primary) == ("bleu", "log_likelihood")
     assert record.examples == {"train": 6, "selection": 6, "reported": 6}

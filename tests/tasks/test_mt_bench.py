@@ -17,7 +17,7 @@ from parbench.bench.plan.planner import Overrides, make_plan
 from parbench.bench.plan.suite import load_suite
 from parbench.bench.record.failures import TransientError
 from parbench.bench.run.execute_run import RunHooks, execute_run
-from parbench.bench.run.inputs import Inputs
+from parbench.bench.run.inputs import DataCache
 from parbench.bench.train.protocol import Purpose
 from parbench.bench.util.errors import UserError
 from parbench.tasks.data.folder import FolderSource
@@ -95,7 +95,7 @@ def planned(store, root, model):
 
 
 def do(run, store, watch=None):
-    return execute_run(run, store, Inputs(), CPU, watch or RunHooks())
+    return execute_run(run, store, DataCache(), CPU, watch or RunHooks())
 
 
 def rows_of(record, store):

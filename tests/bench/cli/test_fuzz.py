@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from parbench.bench.plan.suite import load_suite, parse_suite
-from parbench.bench.record.run_record import RunRecord, digest, from_json, to_json
+from parbench.bench.record.run_record import RunRecord
+from parbench.bench.record.run_spec import digest
+from parbench.bench.record.serialization import from_json, to_json
 from parbench.bench.store.layout import RECORD as RECORD_FILE
 from parbench.bench.store.store import Unreadable
 from parbench.bench.util.errors import UserError

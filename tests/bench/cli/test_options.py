@@ -14,7 +14,7 @@ from parbench.bench.cli.forecast_table import _print
 from parbench.bench.forecast.calibration import Calibration
 from parbench.bench.forecast.forecast import Estimate, Forecast
 from parbench.bench.plan.planned_run import PlannedRun
-from parbench.bench.record.run_record import RunSpec
+from parbench.bench.record.run_spec import RunSpec
 from parbench.bench.util.errors import UserError
 
 

@@ -18,7 +18,9 @@ from parbench.bench.execute.worker import Worker
 from parbench.bench.plan.overrides import Overrides
 from parbench.bench.plan.planner import make_plan
 from parbench.bench.plan.suite import load_suite
-from parbench.bench.record.run_record import RunRecord, Status, digest, from_json, to_json
+from parbench.bench.record.run_record import RunRecord, Status
+from parbench.bench.record.run_spec import digest
+from parbench.bench.record.serialization import from_json, to_json
 from parbench.bench.run.execute_run import RunHooks, SharedDeviceOutOfMemoryError, execute_run
 from parbench.bench.run.inputs import DataCache
 from parbench.bench.store.layout import LOG

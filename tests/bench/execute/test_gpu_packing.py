@@ -21,10 +21,11 @@ from parbench.bench.execute.memory_history import PeakMemoryHistory
 from parbench.bench.execute.progress import LineProgress, SilentProgress
 from parbench.bench.execute.queue import Queue
 from parbench.bench.execute.worker import Worker, WorkerMessage
-from parbench.bench.plan.data_location import AskedNames
+from parbench.bench.plan.names import AskedNames
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.run_record import Status
 from parbench.bench.store.store import Store
+from parbench.tasks.data.location import DataLocation
 from tests.support.records import RECORD, with_spec
 
 GIB = 2**30
@@ -135,7 +136,8 @@ def test_a_peak_is_the_largest_of_runs_that_cost_alike_on_the_same_kind_of_devic
     assert peaks.of(replace(larger.spec, setting={**larger.spec.setting, "learning_rate": 1.0})) == 9 * GIB
 
 
-ORIGIN = AskedNames("lora", "glue/sst2", "minilm-l6", None, True, "lock.json")
+ASKED = AskedNames("lora", "glue/sst2", "minilm-l6")
+LOCATION = DataLocation("hub", "lock.json")
 
 
 class FakeProcess(threading.Thread):
@@ -227,7 +229,7 @@ def devices(store, monkeypatch):
 
 def plan(ranks, seeds):
     specs = [with_spec(setting={"r": rank}, seed=seed).spec for rank in ranks for seed in range(seeds)]
-    return [PlannedRun(spec, ORIGIN) for spec in specs]
+    return [PlannedRun(spec, ASKED, LOCATION) for spec in specs]
 
 
 def do(runs, store, *slots, **options):

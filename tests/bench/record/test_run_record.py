@@ -3,7 +3,9 @@ from dataclasses import asdict, fields, replace
 
 import pytest
 
-from parbench.bench.record.run_record import RunSpec, Status, digest, from_json, to_json
+from parbench.bench.record.run_record import Status
+from parbench.bench.record.run_spec import RunSpec, digest
+from parbench.bench.record.serialization import from_json, to_json
 from tests.support.records import RECORD, SPEC
 
 CHANGED = {

@@ -17,7 +17,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-import parbench.bench.run.retention
+import parbench.bench.train.retention
 import parbench.bench.train.train
 from parbench.bench.models.catalogue import SMOLLM2_135M
 from parbench.bench.plan.overrides import Overrides
@@ -338,15 +338,15 @@ def test_what_is_forgotten_is_measured_under_the_neutral_system_prompt(
     text.parent.mkdir(parents=True, exist_ok=True)
     text.write_text("It was a bright cold day in April. " * 500)
     run = planned(method, task="commonsense_single/piqa", commonsense_single__unseen=[], train__max_steps=2)
-    run = replace(run, spec=replace(run.spec, retention=run.origin.general_text().revision()))
+    run = replace(run, spec=replace(run.spec, retention=run.location.general_text().revision()))
     told: list[Any] = []
-    inner = parbench.bench.run.retention.measure
+    inner = parbench.bench.train.retention.measure
 
     def spy(model: Any, *arguments: Any) -> float:
         told.append((type(model).__name__, arguments[-1]))
         return inner(model, *arguments)
 
-    monkeypatch.setattr(parbench.bench.run.retention, "measure", spy)
+    monkeypatch.setattr(parbench.bench.train.retention, "measure", spy)
     monkeypatch.setenv("PARBENCH_CACHE", str(store.root / "cache"))
     record = execute_run(run, store, DataCache(), CPU)
     assert record.status == "ok", record.reason

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from parbench.bench.cli.transfer import export, import_
-from parbench.bench.record.run_record import Status, to_json
+from parbench.bench.record.run_record import Status
+from parbench.bench.record.serialization import to_json
 from parbench.bench.store.layout import RECORD as RECORD_FILE
 from parbench.bench.store.leases import Leases
 from parbench.bench.util.errors import UserError

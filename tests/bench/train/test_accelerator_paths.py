@@ -17,7 +17,7 @@ from parbench.bench.profile.measurement import BACKWARD, EVALUATION, FORWARD, IN
 from parbench.bench.profile.workload import Effort, Order, Subject, Workload
 from parbench.bench.record.run_record import Status
 from parbench.bench.run import memory
-from parbench.bench.train.train import _keep_to
+from parbench.bench.train.train import keep_to
 from parbench.bench.util import environment
 from parbench.bench.util.errors import UserError
 from parbench.methods import find_method
@@ -75,7 +75,7 @@ def test_the_trainer_keeps_to_one_accelerator(monkeypatch, two_devices, tmp_path
     chosen = []
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     arguments = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
-    _keep_to(torch.device(name), arguments)
+    keep_to(torch.device(name), arguments)
     assert chosen == [number]
     assert (arguments.device, arguments.n_gpu) == (torch.device("cuda", number), 1)
     assert arguments.train_batch_size == arguments.per_device_train_batch_size

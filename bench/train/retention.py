@@ -1,59 +1,56 @@
-"""What a run forgets of general text: measured on the base model once, and on every tuned one."""
+"""How much general text a run forgets: its likelihood under the base model, measured once, and under the tuned one."""
 
 from __future__ import annotations
 
 import json
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from parbench.bench.plan.planned_run import PlannedRun
-from parbench.bench.record.run_record import digest
+from torch import nn
+
+from parbench.bench.record.run_spec import RunSpec, digest
+from parbench.bench.train.resolved_run import ResolvedRun
 from parbench.bench.util.files import write_atomically
 from parbench.tasks.data.package import cache_folder
+from parbench.tasks.inference import Predictor
 from parbench.tasks.retention import NEUTRAL_SYSTEM_PROMPT, measure
 
-if TYPE_CHECKING:
-    from torch import nn
 
-    from parbench.tasks.inference import Predictor
-
-
-def retention_of(run: PlannedRun, predictor: Predictor) -> dict[str, float]:
+def measure_retention(run: ResolvedRun, predictor: Predictor) -> dict[str, float]:
     """Return the mean natural log-likelihood of a token of general text, ``before`` and ``after`` the training.
 
-    Nothing where the run does not ask for it. A method that reads a system prompt is told
-    `parbench.tasks.retention.NEUTRAL_SYSTEM_PROMPT`, and the record has a note that says so.
+    The result is empty if the run does not measure it. A method that reads a system prompt gets
+    `parbench.tasks.retention.NEUTRAL_SYSTEM_PROMPT`, which is noted in the record.
     """
-    if run.spec.retention is None:
+    general = run.general_text
+    if general is None:
         return {}
-    general = run.origin.general_text()
     text, prompt = general.read(), None
     if run.method.reads_system_prompt:
         prompt = run.method.prompt_encoder(run.setting, predictor.processor)(NEUTRAL_SYSTEM_PROMPT)
-        # A note of the record: the numbers of methods that read none were come to otherwise.
+        # A note of the record, because methods that read no system prompt are measured without one.
         warnings.warn(f"what is forgotten was measured on {general.describe(reads_system_prompt=True)}", stacklevel=2)
     after = _likelihood(predictor.model, predictor, text, prompt)
-    return {"before": _of_base(run, predictor, text), "after": after}
+    return {"before": _of_base_model(run.spec, predictor, text), "after": after}
 
 
-def _of_base(run: PlannedRun, predictor: Predictor, text: str) -> float:
-    """Return the base model's, which is the same for every method and seed: worked out once, and kept."""
-    what = {
-        "model": run.spec.model_revision,
-        "text": run.spec.retention,
+def _of_base_model(spec: RunSpec, predictor: Predictor, text: str) -> float:
+    """Return the likelihood under the base model, which is cached: it is the same for every method and seed."""
+    key = {
+        "model": spec.model_revision,
+        "text": spec.retention,
         "precision": predictor.precision,
         "device": predictor.device.type,
-        "code": run.spec.harness_code,
+        "code": spec.harness_code,
     }
-    path = cache_folder() / "retention" / f"{digest(what)[:16]}.json"
+    path = cache_folder() / "retention" / f"{digest(key)[:16]}.json"
     if path.is_file():
         return float(json.loads(path.read_text(encoding="utf-8"))["log_likelihood"])
     if predictor.base is None:
         raise ValueError("the predictor does not know its base model")
     value = _likelihood(predictor.base(), predictor, text)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps({**what, "log_likelihood": value}))
+    write_atomically(path, json.dumps({**key, "log_likelihood": value}))
     return value
 
 

@@ -1,0 +1,91 @@
+"""The data of a run as model inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from datasets import Dataset
+
+from parbench.bench.record.run_spec import RunSpec
+from parbench.bench.train.protocol import Protocol, Purpose, ReportedSplit, SplitData
+from parbench.bench.train.resolved_run import ResolvedRun
+from parbench.bench.util.errors import UserError
+from parbench.tasks.base import Modality, Task
+from parbench.tasks.data.split import nested_share
+from parbench.tasks.inference import Rows
+from parbench.tasks.kinds.system_prompt import SystemPrompts, split_system_prompt
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """The model inputs of a task, identical for every method and seed.
+
+    Attributes:
+        train: the training split.
+        selection: the selection split.
+        sizes: number of examples by split.
+        processor: the base model's tokenizer or image processor.
+    """
+
+    train: SplitData
+    selection: SplitData
+    sizes: dict[str, int]
+    processor: Any
+    _load_reported: Callable[[], SplitData]
+
+    def reported(self, spec: RunSpec) -> ReportedSplit:
+        """Return the reported split, locked by the protocol and the purpose of a run."""
+        return ReportedSplit(self._load_reported, Protocol(spec.protocol), Purpose(spec.purpose))
+
+
+def task_for_method(run: ResolvedRun) -> Task:
+    """Return the task of a run; for a method that reads system prompts, with the instruction in ``system_prompt``."""
+    return split_system_prompt(run.task) if run.method.reads_system_prompt else run.task
+
+
+def prepare(run: ResolvedRun) -> PreparedData:
+    """Load, cut and tokenise the data of a run; the reported split only when it is asked for.
+
+    Raises:
+        UserError: data, base model or tokenizer are not available, or do not fit the task.
+    """
+    task = task_for_method(run)
+    run.base_model.check(run.spec.model_revision, task.head)
+    processor = run.base_model.processor(task.modality, run.spec.model_revision)
+    max_length = run.training.max_length
+    if task.modality is Modality.TEXT and max_length > processor.model_max_length:
+        raise UserError(
+            f"max_length {max_length} is more than the {processor.model_max_length} tokens that "
+            f"{run.base_model.name} takes; use --set train.max_length={processor.model_max_length}"
+        )
+    splits = task.splits(run.source, run.spec.limit).capped(run.spec.evaluation_limit)
+
+    def prepared(rows: Dataset) -> SplitData:
+        return SplitData(rows, task.prepare(rows, processor, max_length))
+
+    return PreparedData(
+        train=prepared(splits.train),
+        selection=prepared(splits.selection),
+        sizes=splits.sizes,
+        processor=processor,
+        _load_reported=cache(lambda: prepared(splits.reported)),
+    )
+
+
+def training_inputs(run: ResolvedRun, data: PreparedData, prompts: SystemPrompts | None) -> Rows:
+    """Return the rows that a run trains on: the training split or a share of it, augmented where the task does so.
+
+    Args:
+        run: the run; its seed draws the share.
+        data: the data of the run.
+        prompts: the system prompts, added to each row if the method reads them.
+    """
+    spec, train = run.spec, data.train
+    inputs = prompts.beside(train.inputs, train.rows) if prompts else train.inputs
+    labels = train.rows["label"][:] if run.task.head.labels else None
+    kept = nested_share(labels, len(train.rows), spec.train_fraction, spec.seed)
+    share = inputs if len(kept) == len(train.rows) else inputs.select(kept)
+    return run.task.augmented(share, spec.seed)
