@@ -125,4 +125,6 @@ def _identity(spec: RunSpec) -> bytes:
     """Return what a run is apart from the code and the revisions that it was done with."""
     ignored = (*_CODE, *_REVISIONS, "suite", "small", "data_source")
     content = {name: getattr(spec, name) for name in _FIELDS if name not in ignored}
+    # Specs once held how often a training is saved, which decides nothing.
+    content["training"] = {name: value for name, value in spec.training.items() if name != "checkpoint_steps"}
     return hashlib.sha256(canonical(content).encode()).digest()

@@ -1,76 +1,115 @@
-"""The version of a piece of code is the hash of its source: a record is stale when its code has changed."""
+"""The version of a piece of code is the hash of its source: a record is stale when its code has changed.
+
+A *room* is a package whose modules count as one body of code: ``parbench.methods``, ``parbench.tasks``,
+``parbench.bench``, or a package of someone else. Source is found and parsed, never imported.
+"""
 
 from __future__ import annotations
 
 import ast
 import hashlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+_OURS = "parbench"
+# What modules of any room may import.
+_UTIL = "parbench.bench.util"
+# What packages outside this project build on.
+_PUBLIC = ("parbench.methods", "parbench.tasks")
+
 
 @cache
-def source_hash(module: str, within: str | None = None) -> str:
-    """Return 16 digits of the hash of ``module`` and of everything it imports from its own top-level package.
+def source_hash(*starts: str, rooms: tuple[str, ...] = ()) -> str:
+    """Return 16 digits of the hash of modules and of everything that they import from certain rooms.
 
-    Imports inside functions count, a top-level package's own ``__init__`` does not (a registry that gains an entry
-    changes no other entry).
+    These are the rooms of the modules themselves and `parbench.bench.util`; for a module of another package also
+    `parbench.methods` and `parbench.tasks`. Imports inside functions count. The ``__init__`` of a room of ours never
+    counts, because a registry that gains an entry changes no other entry; that of another package counts if it is
+    named.
 
     Args:
-        module: dotted name, e.g. ``"parbench.methods.loca.method"``.
-        within: the package whose modules count; the module's own top-level package if not given.
+        starts: dotted names, such as ``parbench.methods.loca.method``; ``parbench.bench.train.*`` is a whole package.
+        rooms: the packages to follow imports into, in place of the modules' own rooms.
+
+    Raises:
+        ValueError: a module has no source.
     """
-    top = within or _room(module)
+    modules = [module for start in starts for module in _expanded(start)]
+    counting = {_UTIL, *rooms}
+    for room in () if rooms else map(_room, modules):
+        counting.update((room,) if room.startswith(f"{_OURS}.") else (room, *_PUBLIC))
     total = hashlib.sha256()
-    for name, path in sorted(_closure(module, top)):
+    for name, path in sorted(_closure(modules, counting).items()):
         total.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
     return total.hexdigest()[:16]
 
 
+def _expanded(start: str) -> list[str]:
+    """Return the modules that a name stands for: itself, or with ``.*`` all modules of a package."""
+    package = start.removesuffix(".*")
+    init = _source(package)
+    if init is None:
+        raise ValueError(f'there is no source of "{start}"')
+    if package == start:
+        return [start]
+    found = (path.relative_to(init.parent).with_suffix("") for path in init.parent.rglob("*.py"))
+    return [".".join((package, *(part for part in path.parts if part != "__init__"))) for path in found]
+
+
 def _room(module: str) -> str:
-    """Return the package whose modules belong to a module's source: ``parbench.methods``, or an outside package."""
     first, *rest = module.split(".")
-    return ".".join((first, rest[0])) if first == "parbench" and rest else first
+    return ".".join((first, rest[0])) if first == _OURS and rest else first
 
 
-def _closure(module: str, top: str) -> set[tuple[str, Path]]:
+def _closure(starts: Iterable[str], rooms: Iterable[str]) -> dict[str, Path]:
+    inside = tuple(f"{room}." for room in rooms)
+    named = {room for room in rooms if not room.startswith(f"{_OURS}.")}
     found: dict[str, Path] = {}
-    waiting = [module]
+    waiting = list(starts)
     while waiting:
         name = waiting.pop()
-        path = _source(name)
-        if name in found or path is None or not name.startswith(f"{top}."):
+        path = _source(name) if name in named or name.startswith(inside) else None
+        if name in found or path is None:
             continue
         found[name] = path
-        waiting.extend(_imports(path, name))
-        waiting.append(name.rpartition(".")[0])
-    # A package of one module (an outside method's, say) is its own source.
-    alone = _source(module)
-    return set(found.items()) or ({(module, alone)} if alone else set())
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        waiting.extend(_imports(path.read_bytes(), package))
+        parent = name.rpartition(".")[0]
+        if parent not in named:
+            waiting.append(parent)
+    return found
 
 
 def _source(name: str) -> Path | None:
-    """Find a module's file without importing its parents, which may be heavy."""
+    """Return a module's file without importing its parents, which may be slow."""
     top, *rest = name.split(".")
-    spec = importlib.util.find_spec(top)
-    if spec is None or spec.origin is None:
+    origin = _origin(top)
+    if origin is None:
         return None
-    origin = Path(spec.origin)
     if not rest:
         return origin if origin.suffix == ".py" else None
     folder = origin.parent.joinpath(*rest[:-1])
-    # The last part of `from a.b import c` need not be a module: then neither file is there.
+    # The last part of `from a.b import c` may be an attribute: then neither file exists.
     choices = (folder / f"{rest[-1]}.py", folder / rest[-1] / "__init__.py")
     return next((path for path in choices if path.is_file()), None)
 
 
-def _imports(path: Path, name: str) -> Iterator[str]:
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_bytes())):
+def _origin(top: str) -> Path | None:
+    """Return the file of a top-level package or module."""
+    spec = importlib.util.find_spec(top)
+    return Path(spec.origin) if spec is not None and spec.origin is not None else None
+
+
+@cache
+def _imports(source: bytes, package: str) -> tuple[str, ...]:
+    """Return the names that a module of ``package`` imports; those of attributes are among them."""
+    found: dict[str, None] = {}
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found.update(dict.fromkeys(alias.name for alias in node.names))
         elif isinstance(node, ast.ImportFrom):
             base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            found.update(dict.fromkeys((base, *(f"{base}.{alias.name}" for alias in node.names))))
+    return tuple(found)

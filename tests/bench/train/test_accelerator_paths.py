@@ -14,7 +14,7 @@ from parbench.bench.profile.clock import Recorder
 from parbench.bench.profile.inputs import make_batches
 from parbench.bench.profile.measure import measure
 from parbench.bench.profile.measurement import BACKWARD, EVALUATION, FORWARD, INFERENCE, MERGE, MERGED, OPTIMISER, STEP
-from parbench.bench.profile.workload import Effort, Order, Subject, Workload
+from parbench.bench.profile.workload import Candidate, MeasurementJob, Repetitions, Workload
 from parbench.bench.record.run_record import Status
 from parbench.bench.run import memory
 from parbench.bench.train.train import keep_to
@@ -27,8 +27,9 @@ CPU = torch.device("cpu")
 
 def order_for(model, expression="lora", dtype="float32", **changes):
     choice = find_method(expression)
-    subject = Subject.of(expression, choice.method, choice.method.setting_type(**choice.values))
-    return Order(subject, Workload(str(model), 3, 16, "cpu", dtype), Effort(steps=2, warm_up=1), **changes)
+    subject = Candidate.of(expression, choice.method, choice.method.setting_type(**choice.values))
+    workload = Workload(str(model), 3, 16, "cpu", dtype)
+    return MeasurementJob(subject, workload, Repetitions(steps=2, warm_up=1), **changes)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from parbench.bench.util import source_hash as source_hash_module
 from parbench.bench.util.source_hash import source_hash
 
 
@@ -45,6 +46,24 @@ def test_the_version_changes_with_what_the_module_imports_and_with_nothing_else(
     (package / file).write_text((package / file).read_text() + "# changed\n")
     source_hash.cache_clear()
     assert (source_hash("gadgets.a") != before) == changes
+
+
+def test_a_module_of_another_package_counts_its_own_init_if_named_and_what_it_builds_on(package):
+    (package / "__init__.py").write_text("from gadgets.b import x\n")
+    before = source_hash("gadgets")
+    (package / "b.py").write_text("x = 2\n")
+    source_hash.cache_clear()
+    assert source_hash("gadgets") != before
+
+    (package / "b.py").write_text("from parbench.methods.lora import Lora\nfrom parbench.tasks.glue import SST2\n")
+    source_hash.cache_clear()
+    counted = source_hash_module._closure(["gadgets"], {"gadgets", "parbench.methods", "parbench.tasks"})
+    assert {"parbench.methods.lora", "parbench.methods.base", "parbench.tasks.glue"} < counted.keys()
+
+
+def test_code_without_source_is_an_error(package):
+    with pytest.raises(ValueError, match="no source"):
+        source_hash("gadgets.gone")
 
 
 def test_it_imports_nothing(package):
