@@ -65,9 +65,9 @@ def _room(module: str) -> str:
 
 def _closure(starts: Iterable[str], rooms: Iterable[str]) -> dict[str, Path]:
     inside = tuple(f"{room}." for room in rooms)
-    named = {room for room in rooms if not room.startswith(f"{_OURS}.")}
-    found: dict[str, Path] = {}
     waiting = list(starts)
+    named = {*waiting, *(room for room in rooms if not room.startswith(f"{_OURS}."))}
+    found: dict[str, Path] = {}
     while waiting:
         name = waiting.pop()
         path = _source(name) if name in named or name.startswith(inside) else None
@@ -76,8 +76,7 @@ def _closure(starts: Iterable[str], rooms: Iterable[str]) -> dict[str, Path]:
         found[name] = path
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         waiting.extend(_imports(path.read_bytes(), package))
-        parent = name.rpartition(".")[0]
-        if parent not in named:
+        if (parent := name.rpartition(".")[0]).startswith(inside):
             waiting.append(parent)
     return found
 

@@ -45,7 +45,7 @@ class Conversion:
 
     @property
     def _version(self) -> str:
-        return source_hash(self.converter, within="parbench.bench.convert")
+        return source_hash(self.converter, rooms=("parbench.bench.models.convert",))
 
     def folder(self) -> Path:
         """Return the converted model's folder; it is made the first time, and anew where a file in it is damaged.

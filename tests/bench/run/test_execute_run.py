@@ -178,16 +178,16 @@ def test_an_interruption_says_that_the_same_command_goes_on(bench_run, tmp_path,
 
 
 def test_the_trainer_never_gets_the_selection_or_reported_split(planned, store, monkeypatch):
-    import parbench.bench.train.train
+    import parbench.bench.run.execute_run
 
     seen = []
-    inner = parbench.bench.train.train.train
+    inner = parbench.bench.run.execute_run.train
 
     def spy(job):
         seen.append(job)
         return inner(job)
 
-    monkeypatch.setattr(parbench.bench.train.train, "train", spy)
+    monkeypatch.setattr(parbench.bench.run.execute_run, "train", spy)
     do(planned(), store)
     (job,) = seen
     assert len(job.data) == 144

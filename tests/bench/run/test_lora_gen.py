@@ -17,6 +17,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+import parbench.bench.run.execute_run
 import parbench.bench.train.retention
 import parbench.bench.train.train
 from parbench.bench.models.catalogue import SMOLLM2_135M
@@ -212,14 +213,14 @@ def test_training_moves_what_is_trained_and_nothing_else(
 ) -> None:
     before: dict[str, torch.Tensor] = {}
     jobs = []
-    inner = parbench.bench.train.train.train
+    inner = parbench.bench.run.execute_run.train
 
     def spy(job: parbench.bench.train.train.Job) -> Any:
         jobs.append(job)
         before.update({name: p.detach().clone() for name, p in job.model.named_parameters()})
         return inner(job)
 
-    monkeypatch.setattr(parbench.bench.train.train, "train", spy)
+    monkeypatch.setattr(parbench.bench.run.execute_run, "train", spy)
     # Long enough for every expert to be called for once.
     assert execute_run(planned(train__max_steps=12), store, DataCache(), CPU).status == "ok"
     (job,) = jobs
