@@ -1,0 +1,170 @@
+"""Measures what training saves by length groups and by runs side by side, the old way against the new one.
+
+    python -m tests.perf.train_speed                  tokens multiplied, and the time of steps, in this process
+    python -m tests.perf.train_speed --suite          the GLUE part of the mini suite as well (half an hour)
+    python -m tests.perf.train_speed --suite --busy   the same beside one process that keeps a core busy
+
+Rounds are interleaved, so that a drift of the machine meets both ways; median and range are printed. Nothing here is
+asserted, and no test runs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from parbench.bench.models.catalogue import find_model
+from parbench.bench.train.length_groups import MOST_GROUPS, split_by_length
+from parbench.bench.util import environment
+from parbench.methods import find_method
+from parbench.methods.architecture import module_names
+from parbench.methods.setting import default_setting
+from parbench.tasks import find_task
+from parbench.tasks.data.package import PackageSource
+
+MODEL = "minilm-l6"
+TASKS = {"glue/sst2": 16, "glue/mrpc": 8, "glue/rte": 8}
+GROUPS = MOST_GROUPS["cpu"]
+Batch = dict[str, torch.Tensor]
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batches", type=int, default=100, help="random batches whose tokens are counted")
+    parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds of timed steps")
+    parser.add_argument("--steps", type=int, default=8, help="steps in a round")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--methods", default="lora,loca")
+    parser.add_argument("--suite", action="store_true")
+    parser.add_argument("--busy", action="store_true")
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    machine = environment.hardware(torch.device("cpu"))
+    print(f"{machine['cpu']}, {machine['cores']} cores, {asked.threads} thread(s), {environment.versions()}")
+    batches = {task: random_batches(task, size, asked.batches) for task, size in TASKS.items()}
+    print_tokens(batches)
+    for method in asked.methods.split(","):
+        print_steps(method, batches, asked.rounds, asked.steps)
+    if asked.suite:
+        print_suite(asked.busy)
+
+
+def random_batches(name: str, size: int, count: int) -> list[Batch]:
+    """Return random batches of a task's training split, as training draws them."""
+    task, model = find_task(name), find_model(MODEL)
+    tokenizer = model.tokenizer(model.weights.revision(None))  # type: ignore[arg-type]  # a package needs no lock
+    split = task.splits(PackageSource(), None).train
+    rows = task.prepare(split, tokenizer, 128)
+    draw, collate = random.Random(0), task.collate(tokenizer)
+    return [collate([rows[row] for row in draw.sample(range(len(rows)), size)]) for _ in range(count)]
+
+
+def print_tokens(batches: dict[str, list[Batch]]) -> None:
+    """Print how many tokens are multiplied for each real one."""
+    print("\ntokens multiplied per real token\n| task | batch | one pass | groups | passes |\n" + "| ---: " * 5 + "|")
+    for task, found in batches.items():
+        real = sum(int(batch["attention_mask"].sum()) for batch in found)
+        whole = sum(batch["input_ids"].numel() for batch in found)
+        groups = [group for batch in found for group in split_by_length(batch, GROUPS)]
+        cut = sum(group["input_ids"].numel() for group in groups)
+        passes = len(groups) / len(found)
+        print(f"| {task} | {TASKS[task]} | {whole / real:.2f} | {cut / real:.2f} | {passes:.1f} |")
+
+
+def print_steps(method: str, batches: dict[str, list[Batch]], rounds: int, steps: int) -> None:
+    """Print the time of forward and backward passes of a step, in groups as a share of that in one pass."""
+    print(
+        f"\n{method}: seconds per step, interleaved\n| task | one pass | groups | share (range) |\n"
+        + "| ---: " * 4
+        + "|"
+    )
+    for task, found in batches.items():
+        step = Step(method, task)
+        for most in (1, GROUPS):
+            step.run(found[:2], most)
+        times: dict[int, list[float]] = {1: [], GROUPS: []}
+        for number in range(rounds):
+            part = [found[(number * steps + place) % len(found)] for place in range(steps)]
+            for most in (1, GROUPS) if number % 2 == 0 else (GROUPS, 1):
+                start = time.perf_counter()
+                step.run(part, most)
+                times[most].append((time.perf_counter() - start) / steps)
+        shares = [new / old for old, new in zip(times[1], times[GROUPS], strict=True)]
+        old, new = statistics.median(times[1]), statistics.median(times[GROUPS])
+        share = f"{statistics.median(shares):.2f} ({min(shares):.2f}-{max(shares):.2f})"
+        print(f"| {task} | {old:.3f} | {new:.3f} | {share} |")
+
+
+class Step:
+    """Forward and backward passes of an adapted model on a task's batches."""
+
+    def __init__(self, method: str, task: str) -> None:
+        choice, model = find_method(method), find_model(MODEL)
+        self.task = find_task(task)
+        torch.manual_seed(0)
+        base = model.load(self.task.head, model.weights.revision(None))  # type: ignore[arg-type]
+        self.model = choice.method.adapt(base, module_names(base), default_setting(choice)).train()
+
+    def run(self, batches: list[Batch], most: int) -> None:
+        """Do so many steps, without the optimiser's."""
+        for batch in batches:
+            for group in split_by_length(batch, most):
+                labels = group["labels"]
+                logits = self.model(**{name: value for name, value in group.items() if name != "labels"}).logits
+                (self.task.loss(logits, labels) * len(labels) / len(batch["labels"])).backward()
+            self.model.zero_grad()
+
+
+def print_suite(busy: bool) -> None:
+    """Print the time of the GLUE part of the mini suite: one run at a time and one pass per batch, and by default."""
+    ways: dict[str, list[str]] = {"old": ["--workers", "1", "--set", "train.length_groups=1"], "new": []}
+    seconds: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder, neighbour(busy):
+        for way, options in ways.items():
+            seconds[way] = timed_run([*options, "--out", str(Path(folder) / way)])
+    beside = " beside a busy process" if busy else ""
+    print(f"\nGLUE of the mini suite{beside}: {seconds['old']:.0f} s before, {seconds['new']:.0f} s now")
+    print(f"share: {seconds['new'] / seconds['old']:.2f}")
+
+
+def timed_run(arguments: list[str]) -> float:
+    """Return the seconds of one ``bench run``."""
+    command = [sys.executable, "-m", "parbench.bench", "run", "--suite", "mini", "--tasks", ",".join(TASKS), *arguments]
+    start = time.perf_counter()
+    subprocess.run(command, check=True)
+    return time.perf_counter() - start
+
+
+@contextmanager
+def neighbour(busy: bool) -> Iterator[None]:
+    """Keep one core busy, if asked."""
+    process: Any = multiprocessing.get_context("spawn").Process(target=_spin, daemon=True) if busy else None
+    if process:
+        process.start()
+    try:
+        yield
+    finally:
+        if process:
+            process.kill()
+
+
+def _spin() -> None:
+    while True:
+        sum(range(10_000))
+
+
+if __name__ == "__main__":
+    main()
