@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from parbench.bench.util.errors import UserError
 from parbench.tasks.data.hub import HubSource
+from parbench.tasks.data.location import DataLocation
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.data.package import PackageSource
 from parbench.tasks.data.source import DataRef, HubDataset, PackageDataset, Source
@@ -142,6 +143,13 @@ class TextFolder:
             return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
         except (OSError, EOFError, UnicodeDecodeError) as error:
             raise UserError(f'"{path}" cannot be read as text in UTF-8 ({error}); replace the file') from error
+
+
+def general_text_at(location: DataLocation) -> GeneralText:
+    """Return the text on which forgetting is measured, of where data is read from."""
+    root = None if location.root is None else Path(location.root)
+    remote: Literal["hub", "package"] = "package" if location.remote == "package" else "hub"
+    return general_text(remote, RevisionLock(Path(location.lock_file)), root)
 
 
 def general_text(data: Literal["hub", "package"], lock: RevisionLock, data_root: Path | None = None) -> GeneralText:

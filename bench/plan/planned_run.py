@@ -26,7 +26,7 @@ from parbench.tasks import find_task, task_code
 from parbench.tasks.base import Task
 from parbench.tasks.data.location import DataLocation
 from parbench.tasks.data.source import Source
-from parbench.tasks.retention import GeneralText
+from parbench.tasks.retention import GeneralText, general_text_at
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class PlannedRun:
     @property
     def general_text(self) -> GeneralText | None:
         """The text on which forgetting is measured, if it is measured."""
-        return None if self.spec.retention is None else self.location.general_text()
+        return None if self.spec.retention is None else general_text_at(self.location)
 
     @cached_property
     def base_model(self) -> BaseModel:

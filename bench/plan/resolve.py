@@ -31,7 +31,7 @@ from parbench.tasks.base import Task
 from parbench.tasks.data.location import DataLocation
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.data.source import Source
-from parbench.tasks.retention import check_measurable
+from parbench.tasks.retention import check_measurable, general_text_at
 
 T = TypeVar("T")
 
@@ -176,7 +176,7 @@ class Resolver:
         if not self.overrides.retention:
             return None
         check_measurable(task.head)
-        return self.once("retention", lambda: self.location.general_text().revision())
+        return self.once("retention", lambda: general_text_at(self.location).revision())
 
     def resolved(self, expression: str, task: Task) -> tuple[Setting, TrainingSettings]:
         """Return the setting and training of a method on a task, the same for all seeds."""

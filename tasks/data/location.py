@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from parbench.bench.util.errors import UserError
-from parbench.tasks.base import Task
 from parbench.tasks.data.folder import FolderSource
 from parbench.tasks.data.hub import HubSource
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.data.package import PackageSource
 from parbench.tasks.data.source import Source
-from parbench.tasks.retention import GeneralText, general_text
+
+
+class HasData(Protocol):
+    """What is asked of a task to find its data, see `parbench.tasks.base.Task`."""
+
+    @property
+    def own_source(self) -> Source | None:
+        """Where the data is, if the task brings it along."""
+
+    def missing(self, source: Source) -> str | None:
+        """Return what a source lacks of the task's data, or ``None``."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,7 @@ class DataLocation:
         root = None if self.root is None else str(Path(self.root).absolute())
         return replace(self, lock_file=str(Path(self.lock_file).absolute()), root=root)
 
-    def source(self, task: Task) -> Source:
+    def source(self, task: HasData) -> Source:
         """Return where the data of a task comes from: the root, the task's own source, or the remote one.
 
         A task with a source of its own (generated data, for example) is read from the root only if the root has it.
@@ -57,9 +66,3 @@ class DataLocation:
         if self.remote == "package" or (self.remote == "any" and task.missing(PackageSource()) is None):
             return PackageSource()
         return HubSource(RevisionLock(Path(self.lock_file)))
-
-    def general_text(self) -> GeneralText:
-        """Return the text on which forgetting is measured."""
-        root = None if self.root is None else Path(self.root)
-        remote: Literal["hub", "package"] = "package" if self.remote == "package" else "hub"
-        return general_text(remote, RevisionLock(Path(self.lock_file)), root)

@@ -38,7 +38,7 @@ from parbench.tasks.commonsense.task import COMMONSENSE
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.inference import Predictor
 from parbench.tasks.kinds.system_prompt import IDS, MASK, split_system_prompt
-from parbench.tasks.retention import NEUTRAL_SYSTEM_PROMPT
+from parbench.tasks.retention import NEUTRAL_SYSTEM_PROMPT, general_text_at
 from tests.conftest import fetched
 from tests.support.commonsense_rows import write_sets
 from tests.support.tiny_llama import byte_tokenizer, tiny_llama, tiny_model_folder
@@ -339,7 +339,7 @@ def test_what_is_forgotten_is_measured_under_the_neutral_system_prompt(
     text.parent.mkdir(parents=True, exist_ok=True)
     text.write_text("It was a bright cold day in April. " * 500)
     run = planned(method, task="commonsense_single/piqa", commonsense_single__unseen=[], train__max_steps=2)
-    run = replace(run, spec=replace(run.spec, retention=run.location.general_text().revision()))
+    run = replace(run, spec=replace(run.spec, retention=general_text_at(run.location).revision()))
     told: list[Any] = []
     inner = parbench.bench.train.retention.measure
 
