@@ -6,16 +6,15 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from parbench.bench.budget import BudgetMode
 from parbench.bench.budget.count import Architecture
 from parbench.bench.util.errors import UserError
 from parbench.methods.expression import split
 
 if TYPE_CHECKING:
     pass
-
-Mode = Literal["uniform", "pattern"]
 
 _SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9}
 
@@ -32,7 +31,7 @@ class Budget:
     text: str
     parameters: int
 
-    def as_json(self, mode: Mode) -> dict[str, Any]:
+    def as_json(self, mode: BudgetMode) -> dict[str, Any]:
         """Return what a run's spec keeps of it."""
         return {"asked": self.text, "parameters": self.parameters, "mode": mode}
 

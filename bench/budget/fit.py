@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
-from parbench.bench.budget.budget import Budget, Mode
+from parbench.bench.budget import BudgetMode
+from parbench.bench.budget.budget import Budget
 from parbench.bench.budget.count import Architecture, Counts
 from parbench.bench.util.validation import explain
 from parbench.methods.base import Method, Setting
@@ -67,7 +68,7 @@ class Fit:
         return self.counts.reported / self.budget.parameters if self.counts else None
 
 
-def fit(method: Method[S], setting: S, budget: Budget, architecture: Architecture, mode: Mode = "uniform") -> Fit:
+def fit(method: Method[S], setting: S, budget: Budget, architecture: Architecture, mode: BudgetMode = "uniform") -> Fit:
     """Find the largest size of ``method`` whose reported parameters are at or under ``budget``; never one over it.
 
     Args:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from parbench.bench.budget import MeasuredLimit
 from parbench.bench.profile.measurement import LOAD, STEP
 from parbench.bench.profile.process import measure_in_subprocess
 from parbench.bench.profile.workload import Candidate, MeasurementJob, Repetitions, Workload
@@ -20,8 +21,6 @@ from parbench.methods import find_method
 from parbench.methods.base import Method, Setting
 from parbench.methods.expression import ResolvedMethod
 from parbench.methods.setting import default_setting
-
-MeasuredLimit = Literal["memory", "step-time"]
 
 # Doubling from the smallest size: more tries than this are larger than any adapter worth the name.
 MOST_TRIES = 12

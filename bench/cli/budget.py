@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from parbench.bench.budget import BudgetMode, MeasuredLimit
 from parbench.bench.cli.available_model import find_available_model
-from parbench.bench.cli.console import open_console, read_names, read_positive, say
-from parbench.bench.cli.run import BudgetMode
+from parbench.bench.cli.console import open_console, say
+from parbench.bench.cli.parsing import read_names, read_positive
 
 if TYPE_CHECKING:
     from parbench.bench.budget.fit import Fit
-    from parbench.bench.budget.measured import MeasuredLimit, Workload
+    from parbench.bench.profile.workload import Workload
     from parbench.methods.expression import ResolvedMethod
 
 
-class Matched(StrEnum):
-    """What is made equal."""
-
-    PARAMETERS = "parameters"
-    MEMORY = "memory"
-    STEP_TIME = "step-time"
+Matched = Literal["parameters", MeasuredLimit]
 
 
 def budget(
@@ -33,10 +28,10 @@ def budget(
     methods: Annotated[str, typer.Option(help="Methods, by comma, or all.", metavar="A,B")] = "all",
     budget_mode: Annotated[
         BudgetMode, typer.Option(help="pattern: fill a budget with fewer or unevenly sized layers.")
-    ] = BudgetMode.UNIFORM,
+    ] = "uniform",
     matched: Annotated[
         Matched, typer.Option("--match", help="What is limited; memory (2GiB) and step-time (250ms) are measured.")
-    ] = Matched.PARAMETERS,
+    ] = "parameters",
     batch: Annotated[int, typer.Option(help="Examples per measured step.")] = 8,
     seq: Annotated[int, typer.Option(help="Tokens per example of a measured step.")] = 128,
     device: Annotated[str | None, typer.Option(help="Where to measure: cpu, cuda or cuda:N.")] = None,
@@ -54,13 +49,12 @@ def budget(
     expressions = list(METHODS) if methods == "all" else read_names(methods, "--methods") or ()
     chosen = [find_method(expression) for expression in expressions]
     base = find_available_model(model, weights=False)
-    if matched is not Matched.PARAMETERS:
+    if matched != "parameters":
         read_positive(batch, "--batch")
         read_positive(seq, "--seq")
-        currency: MeasuredLimit = "memory" if matched is Matched.MEMORY else "step-time"
         workload = Workload(model, batch, seq, str(choose_device(device)))
         check_length(workload)
-        _print_matches(chosen, budget, currency, workload)
+        _print_matches(chosen, budget, matched, workload)
         return
     architecture = Architecture(base)
 
@@ -70,9 +64,7 @@ def budget(
 
     console = open_console()
     for limit in parse_budgets(budget, architecture, counted):
-        fits = [
-            fit(choice.method, default_setting(choice), limit, architecture, budget_mode.value) for choice in chosen
-        ]
+        fits = [fit(choice.method, default_setting(choice), limit, architecture, budget_mode) for choice in chosen]
         _print_fits(console, model, fits)
 
 

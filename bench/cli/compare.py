@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from parbench.bench.cli.console import DEFAULT_STORE, Out, open_console
+from parbench.bench.cli.console import open_console
+from parbench.bench.cli.options import DEFAULT_STORE, Out
 from parbench.bench.util.errors import UserError
 
 

@@ -13,7 +13,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from parbench.bench.cli.console import DEFAULT_STORE, Out, open_console, read_folder, read_positive, say
+from parbench.bench.cli.console import open_console, say
+from parbench.bench.cli.options import DEFAULT_STORE, Out
+from parbench.bench.cli.parsing import read_folder, read_positive
 from parbench.bench.util.errors import UserError
 
 _HELP = "Compare answers pairwise, serve a judge of answers, or see whether one can be asked."

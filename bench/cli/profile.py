@@ -2,131 +2,221 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from parbench.bench.cli.available_model import find_available_model
-from parbench.bench.cli.console import open_console, read_bytes, read_folder, read_names, read_positive, read_seeds, say
+from parbench.bench.cli.console import open_console, say
+from parbench.bench.cli.options import takes
+from parbench.bench.cli.parsing import (
+    read_bytes,
+    read_folder,
+    read_names,
+    read_positive,
+    read_seeds,
+    read_share,
+)
 from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from parbench.bench.profile.result import Profile
     from parbench.bench.profile.workload import Candidate, Workload
 
 
-class Dtype(StrEnum):
-    """Of the base weights."""
-
-    FLOAT32 = "float32"
-    BF16 = "bf16"
+Dtype = Literal["float32", "bf16"]
 
 
-def profile(
-    model: Annotated[str, typer.Option(help="Base model: a name, a hub id or a local folder.")],
-    methods: Annotated[str, typer.Option(help="Methods, by comma, or all.", metavar="A,B")] = "all",
-    batch: Annotated[int, typer.Option(help="Examples per step.")] = 32,
+@dataclass(frozen=True)
+class WorkloadOptions:
+    """What is measured: a base model, and the shape of its batches."""
+
+    model: Annotated[str, typer.Option(help="Base model: a name, a hub id or a local folder.")]
+    batch: Annotated[int, typer.Option(help="Examples per step.")] = 32
     batches: Annotated[
-        str | None, typer.Option(help="Several batch sizes: the curves of memory and time.", metavar="1,2,4")
-    ] = None,
-    seq: Annotated[int, typer.Option(help="Tokens per example.")] = 128,
-    budget: Annotated[str | None, typer.Option(help="Adapter parameters: 24k, 0.1%, match:lora(r=8).")] = None,
-    dtype: Annotated[Dtype, typer.Option(help="Of the base weights; bf16 runs under autocast.")] = Dtype.FLOAT32,
+        str | None,
+        typer.Option(help="Several batch sizes, for the curves of memory and time.", metavar="1,2,4"),
+    ] = None
+    seq: Annotated[int, typer.Option(help="Tokens per example.")] = 128
+    dtype: Annotated[Dtype, typer.Option(help="Of the base weights; bf16 runs under autocast.")] = "float32"
     random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="Build the architecture; nothing is downloaded.")
-    ] = False,
-    rounds: Annotated[int, typer.Option(help="Visits of each method, in a fresh process each.")] = 3,
-    steps: Annotated[int, typer.Option(help="Timed repetitions in a visit.")] = 10,
-    warm_up: Annotated[int, typer.Option(help="Repetitions before them that are not timed.")] = 3,
-    new_tokens: Annotated[int, typer.Option(help="Generated after each prompt (language models).")] = 16,
-    padding: Annotated[float, typer.Option(help="Mean share of a batch's tokens that are padding, up to 0.5.")] = 0.0,
+        bool, typer.Option("--random-weights", help="Build the architecture only; nothing is downloaded.")
+    ] = False
+    new_tokens: Annotated[int, typer.Option(help="Tokens generated after each prompt (language models).")] = 16
+    padding: Annotated[float, typer.Option(help="Mean share of padding tokens in a batch, up to 0.5.")] = 0.0
     system_prompt_tokens: Annotated[
         int | None,
         typer.Option(
-            help="Of the system prompts of methods that read one beside each example (lora_gen): 200 unless given. "
+            help="Length of the system prompt for methods that read one beside each example (lora_gen); default: 200. "
             "Other methods get none."
         ),
-    ] = None,
-    at: Annotated[float, typer.Option(help="How far the training is: some methods train in phases.")] = 0.4,
-    max_batch: Annotated[bool, typer.Option("--max-batch", help="Search the largest batch that fits.")] = False,
+    ] = None
+    at: Annotated[float, typer.Option(help="Progress of the training, from 0 to 1: some methods have phases.")] = 0.4
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; default: an accelerator if any.")] = None
+
+    def check(self) -> None:
+        """Refuse numbers out of range.
+
+        Raises:
+            UserError: a number is out of range.
+        """
+        for value, option in ((self.batch, "--batch"), (self.seq, "--seq"), (self.new_tokens, "--new-tokens")):
+            read_positive(value, option)
+        read_positive(self.system_prompt_tokens, "--system-prompt-tokens")
+        read_share(self.padding, 0.5, "--padding")
+        read_share(self.at, 1.0, "--at")
+
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Return the batch sizes to measure.
+
+        Raises:
+            UserError: one is not a number of at least 1.
+        """
+        sizes = read_seeds(self.batches, "--batches") or (self.batch,)
+        if 0 in sizes:
+            raise UserError(f'"--batches {self.batches}" has a 0; give numbers of at least 1')
+        return sizes
+
+    def workload(self, device: str) -> Workload:
+        """Return the workload of the first batch size."""
+        from parbench.bench.profile.workload import SYSTEM_PROMPT_TOKENS, Workload
+
+        return Workload(
+            base_model=self.model,
+            batch_size=self.batch_sizes()[0],
+            length=self.seq,
+            device=device,
+            dtype="bfloat16" if self.dtype == "bf16" else "float32",
+            random_weights=self.random_weights,
+            padding=self.padding,
+            at=self.at,
+            system_prompt_tokens=self.system_prompt_tokens or SYSTEM_PROMPT_TOKENS,
+        )
+
+
+@dataclass(frozen=True)
+class MeasurementOptions:
+    """How it is measured, and where the numbers go."""
+
+    rounds: Annotated[int, typer.Option(help="Measurements of each method, each in a new process.")] = 3
+    steps: Annotated[int, typer.Option(help="Timed repetitions per measurement.")] = 10
+    warm_up: Annotated[int, typer.Option(help="Untimed repetitions before them.")] = 3
+    max_batch: Annotated[bool, typer.Option("--max-batch", help="Search the largest batch that fits.")] = False
     memory_limit: Annotated[
-        str | None, typer.Option(help="Memory a visit may use, such as 8GiB; on the CPU 90 % of what is free.")
-    ] = None,
-    trace: Annotated[bool, typer.Option("--trace", help="Write a torch.profiler trace of a step of each.")] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N; an accelerator if there is one.")] = None,
+        str | None,
+        typer.Option(help="Memory of a measuring process, such as 8GiB; default on the CPU: 90 % of what is free."),
+    ] = None
+    trace: Annotated[bool, typer.Option("--trace", help="Write a torch.profiler trace of one step per method.")] = False
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for profile.json, .csv, .md and curves.", parser=read_folder, metavar="DIR"),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Go on where others compute on the device.")] = False,
-) -> None:
-    """Measure what methods cost: time, memory, energy, operations; LoRA and the frozen floor go along as references."""
-    from parbench.bench.profile.kept import KeptMeasurements
-    from parbench.bench.profile.runner import Request, run_profile
-    from parbench.bench.profile.workload import SYSTEM_PROMPT_TOKENS, Repetitions, Workload, check_length
-    from parbench.bench.util.environment import choose_device, quiet_libraries
-    from parbench.bench.util.files import explained
-    from parbench.reports.profile.tables import heading, profile_tables, remarks, write_profile
-    from parbench.reports.render import TerminalTables
+    ] = None
+    force: Annotated[bool, typer.Option("--force", help="Measure although other processes use the device.")] = False
 
-    for value, option in ((batch, "--batch"), (seq, "--seq"), (rounds, "--rounds"), (steps, "--steps")):
-        read_positive(value, option)
-    read_positive(new_tokens, "--new-tokens")
-    if warm_up < 0:
-        raise UserError(f"--warm-up is {warm_up}; give a number of at least 0")
-    _check_share(padding, 0.5, "--padding")
-    _check_share(at, 1.0, "--at")
-    if trace and out is None:
-        raise UserError("--trace writes files; say where with --out")
-    sizes = read_seeds(batches, "--batches") or (batch,)
-    if 0 in sizes:
-        raise UserError(f'"--batches {batches}" has a 0; give numbers of at least 1')
+    def check(self) -> None:
+        """Refuse numbers out of range, and a trace without a place for it.
+
+        Raises:
+            UserError: an option cannot be used.
+        """
+        read_positive(self.rounds, "--rounds")
+        read_positive(self.steps, "--steps")
+        read_positive(self.warm_up, "--warm-up", least=0)
+        if self.trace and self.out is None:
+            raise UserError("--trace writes files; give a folder with --out")
+
+    def prepared_folder(self) -> Path | None:
+        """Create the folders to write to, before minutes of measuring would be lost; return that of the traces.
+
+        Raises:
+            UserError: they cannot be created.
+        """
+        from parbench.bench.util.files import explained
+
+        if self.out is None:
+            return None
+        traces = self.out / "traces" if self.trace else None
+        with explained(self.out):
+            (traces or self.out).mkdir(parents=True, exist_ok=True)
+        return traces
+
+    def limit_bytes(self, device_type: str) -> int | None:
+        """Return the memory limit of a measuring process."""
+        import psutil
+
+        given = read_bytes(self.memory_limit, "--memory-limit")
+        if given is not None or device_type != "cpu":
+            return given
+        # Beyond it the kernel would kill processes, and perhaps not the measuring one.
+        return int(0.9 * psutil.virtual_memory().available)
+
+
+@takes(WorkloadOptions, MeasurementOptions)
+def profile(
+    shape: WorkloadOptions,
+    measurement: MeasurementOptions,
+    methods: Annotated[str, typer.Option(help="Methods, comma-separated, or all.", metavar="A,B")] = "all",
+    budget: Annotated[str | None, typer.Option(help="Adapter parameters: 24k, 0.1%, match:lora(r=8).")] = None,
+) -> None:
+    """Measure the cost of methods: time, memory, energy and operations.
+
+    LoRA and the frozen model are measured, too, as references.
+    """
+    from parbench.bench.profile.runner import Request, run_profile
+    from parbench.bench.profile.workload import Repetitions, check_length
+    from parbench.bench.util.environment import choose_device, quiet_libraries
+
+    shape.check()
+    measurement.check()
+    sizes = shape.batch_sizes()
     quiet_libraries()
-    chosen = choose_device(device)
-    work = Workload(
-        base_model=model,
-        batch_size=sizes[0],
-        length=seq,
-        device=str(chosen),
-        dtype="bfloat16" if dtype is Dtype.BF16 else "float32",
-        random_weights=random_weights,
-        padding=padding,
-        at=at,
-        system_prompt_tokens=read_positive(system_prompt_tokens, "--system-prompt-tokens") or SYSTEM_PROMPT_TOKENS,
-    )
-    find_available_model(model, weights=not random_weights)
+    chosen = choose_device(shape.device)
+    work = shape.workload(str(chosen))
+    find_available_model(shape.model, weights=not shape.random_weights)
     check_length(work)
-    traces = out / "traces" if trace and out else None
-    if out is not None:
-        # Before anything is measured: minutes would be lost.
-        with explained(out):
-            (traces or out).mkdir(parents=True, exist_ok=True)
+    traces = measurement.prepared_folder()
     request = Request(
         subjects=_subjects(methods, budget, work),
         workload=work,
-        effort=Repetitions(steps, warm_up, new_tokens),
+        effort=Repetitions(measurement.steps, measurement.warm_up, shape.new_tokens),
         batches=sizes,
-        rounds=rounds,
-        limit_bytes=_limit(memory_limit, chosen.type),
+        rounds=measurement.rounds,
+        limit_bytes=measurement.limit_bytes(chosen.type),
         traces=traces,
-        force=force,
-        kept=out,
+        force=measurement.force,
+        kept=measurement.out,
     )
     console = open_console()
-    found = run_profile(request, lambda text: say(text, console), find_largest=max_batch)
+    found = run_profile(request, lambda text: say(text, console), find_largest=measurement.max_batch)
+    _print_profile(found, console)
+    if measurement.out is not None:
+        _write(found, measurement.out, curves=len(sizes) > 1)
+        say(f"written to {measurement.out}", console)
+
+
+def _print_profile(found: Profile, console: Console) -> None:
+    from parbench.reports.profile.tables import heading, profile_tables, remarks
+    from parbench.reports.render import TerminalTables
+
     say(heading(found), console)
     console.print(TerminalTables(profile_tables(found)))
     for remark in remarks(found):
         say(remark, console)
-    if out is not None:
-        write_profile(found, out)
-        KeptMeasurements(out).clear()
-        if len(sizes) > 1:
-            from parbench.reports.profile.curves import write_curves
 
-            write_curves(found, out / "curves.png")
-        say(f"written to {out}", console)
+
+def _write(found: Profile, folder: Path, curves: bool) -> None:
+    from parbench.bench.profile.kept import KeptMeasurements
+    from parbench.reports.profile.curves import write_curves
+    from parbench.reports.profile.tables import write_profile
+
+    write_profile(found, folder)
+    KeptMeasurements(folder).clear()
+    if curves:
+        write_curves(found, folder / "curves.png")
 
 
 def _subjects(methods: str, budget: str | None, work: Workload) -> tuple[Candidate, ...]:
@@ -175,18 +265,3 @@ def _told_apart(subjects: dict[str, Candidate]) -> list[Candidate]:
         subject if names.count(subject.name) == 1 or expression == subject.name else replace(subject, name=expression)
         for expression, subject in subjects.items()
     ]
-
-
-def _limit(text: str | None, device_type: str) -> int | None:
-    import psutil
-
-    given = read_bytes(text, "--memory-limit")
-    if given is not None or device_type != "cpu":
-        return given
-    # Beyond it the kernel would end processes, perhaps not this one.
-    return int(0.9 * psutil.virtual_memory().available)
-
-
-def _check_share(value: float, most: float, option: str) -> None:
-    if not 0.0 <= value <= most:
-        raise UserError(f"{option} is {value:g}; give a share from 0 to {most:g}")

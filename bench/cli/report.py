@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from parbench.bench.cli.console import DEFAULT_STORE, Out, counted, open_console, say
+from parbench.bench.cli.console import counted, open_console, say
+from parbench.bench.cli.options import DEFAULT_STORE, Out
 from parbench.bench.util.errors import UserError
 
 # Of the sentences on runs without a score; the report has all of them.

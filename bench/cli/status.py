@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from parbench.bench.cli.console import DEFAULT_STORE, Out, counted, open_console, say
+from parbench.bench.cli.console import counted, open_console, say
+from parbench.bench.cli.options import DEFAULT_STORE, Out
 
 
 def status(

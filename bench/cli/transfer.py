@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from parbench.bench.cli.console import DEFAULT_STORE, Out, counted, open_console, say
-
-
-class Take(StrEnum):
-    """Which of two records of one run is kept."""
-
-    OURS = "ours"
-    THEIRS = "theirs"
+from parbench.bench.cli.console import counted, open_console, say
+from parbench.bench.cli.options import DEFAULT_STORE, Out
+from parbench.bench.store.archive import Take
 
 
 def export(
@@ -45,7 +39,7 @@ def import_(
     from parbench.bench.store import archive as transfer
     from parbench.bench.store.store import Store
 
-    done = transfer.take_in(source, Store(out), take.value if take else None)
+    done = transfer.take_in(source, Store(out), take)
     console = open_console()
     for text in done.refused:
         say(f"refused: {text}", console)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parbench.bench.budget.budget import Mode
+from parbench.bench.budget import BudgetMode
 from parbench.bench.train.protocol import Protocol, Purpose
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.bench.util.yaml import read_yaml
@@ -44,7 +44,7 @@ class Overrides:
     options: Mapping[str, Any] = field(default_factory=dict)
     data_root: Path | None = None
     budgets: str | None = None
-    budget_mode: Mode = "uniform"
+    budget_mode: BudgetMode = "uniform"
     protocol: Protocol | None = None
     train_fractions: tuple[float, ...] = (1.0,)
     retention: bool = False

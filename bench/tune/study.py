@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 import torch
@@ -18,6 +18,7 @@ from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.plan.planner import make_plan, refuse_shared_seeds
 from parbench.bench.plan.suite import Suite
 from parbench.bench.train.protocol import Purpose
+from parbench.bench.tune import Sampler
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.validation import validated
 from parbench.methods import find_method
@@ -25,8 +26,6 @@ from parbench.methods.architecture import module_names
 from parbench.methods.base import Dimension, Method, Setting
 from parbench.methods.expression import ResolvedMethod
 from parbench.tasks.data.lock import RevisionLock
-
-Sampler = Literal["tpe", "random"]
 
 SELECTION_SEEDS = (1001, 1002)
 SAMPLER_SEED = 0

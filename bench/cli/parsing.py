@@ -1,0 +1,156 @@
+"""Reading of option values: lists, numbers, sizes and folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from parbench.bench.util.errors import UserError
+
+if TYPE_CHECKING:
+    from parbench.bench.cli.options import ComparisonOptions, ScoringOptions
+    from parbench.bench.plan.overrides import Overrides
+
+
+def read_folder(given: str | Path) -> Path:
+    """Return a path that is not empty: the empty path of an unset shell variable would be the working folder.
+
+    Raises:
+        typer.BadParameter: the path is empty, or in the home folder of an unknown user.
+    """
+    if not str(given):
+        raise typer.BadParameter("is empty; name a folder, or leave it out")
+    try:
+        # A shell does not expand --out=~/results.
+        return Path(given).expanduser()
+    except RuntimeError as error:
+        raise typer.BadParameter(f"{given}: {error}") from error
+
+
+def read_names(text: str | None, option: str) -> tuple[str, ...] | None:
+    """Return comma-separated names without repetitions; commas in brackets belong to a name.
+
+    Raises:
+        UserError: there is no name.
+    """
+    if text is None:
+        return None
+    from parbench.methods.expression import split
+
+    found = tuple(dict.fromkeys(name for name in split(text, ",") if name))
+    if not found:
+        raise UserError(f"{option} is empty; leave it out, or give comma-separated values")
+    return found
+
+
+def read_seeds(text: str | None, option: str = "--seeds") -> tuple[int, ...] | None:
+    """Return comma-separated whole numbers.
+
+    Raises:
+        UserError: one is not a whole number, or is too large for a random generator.
+    """
+    found = read_names(text, option)
+    if found is None:
+        return None
+    if not all(name.isdecimal() and int(name) < 2**32 for name in found):
+        raise UserError(f'"{option} {text}" are not comma-separated whole numbers from 0 to {2**32 - 1}')
+    return tuple(int(name) for name in found)
+
+
+def read_positive(value: int | None, option: str, least: int = 1) -> int | None:
+    """Return a number that is not below ``least``.
+
+    Raises:
+        UserError: it is smaller.
+    """
+    if value is not None and value < least:
+        raise UserError(f"{option} is {value}; give a number of at least {least}")
+    return value
+
+
+def read_fractions(text: str | None, option: str = "--train-fraction") -> tuple[float, ...]:
+    """Return comma-separated shares; ``(1.0,)`` if none is given.
+
+    Raises:
+        UserError: one is not above 0 and at most 1.
+    """
+    found = read_names(text, option)
+    if found is None:
+        return (1.0,)
+    try:
+        shares = tuple(dict.fromkeys(float(name) for name in found))
+    except ValueError:
+        shares = (0.0,)
+    if not all(0 < share <= 1 for share in shares):
+        raise UserError(f'"{option} {text}" are not comma-separated shares above 0 and at most 1')
+    return shares
+
+
+def read_bytes(text: str | None, option: str) -> int | None:
+    """Return a size such as ``8`` (GiB), ``8GiB`` or ``500MiB`` in bytes.
+
+    Raises:
+        UserError: the text is not a size.
+    """
+    if text is None:
+        return None
+    units = {"gib": 2**30, "gb": 10**9, "mib": 2**20, "mb": 10**6, "g": 2**30, "m": 2**20, "": 2**30}
+    number = text.strip().lower()
+    unit = number.lstrip("0123456789.")
+    try:
+        size = float(number.removesuffix(unit)) * units[unit.strip()]
+    except (KeyError, ValueError):
+        size = 0.0
+    if size <= 0:
+        raise UserError(f'"{option} {text}" is not a size; give for example 8GiB')
+    return int(size)
+
+
+def read_share(value: float, most: float, option: str) -> float:
+    """Return a number from 0 to ``most``.
+
+    Raises:
+        UserError: it is another number.
+    """
+    if not 0.0 <= value <= most:
+        raise UserError(f"{option} is {value:g}; give a share from 0 to {most:g}")
+    return value
+
+
+def read_overrides(
+    options: ComparisonOptions, scoring: ScoringOptions | None = None, judge_repeats: int | None = None
+) -> Overrides:
+    """Return what options change of a suite.
+
+    Args:
+        scoring: options of the reported runs; trials of a tuning have none.
+        judge_repeats: judgments per answer.
+
+    Raises:
+        UserError: an option cannot be read.
+    """
+    from parbench.bench.plan.overrides import Overrides
+
+    if options.model == "":
+        raise UserError("--model is empty; leave it out, or give a name, a hub id or a local folder")
+    if options.budget is None and options.budget_mode != "uniform":
+        raise UserError(f"--budget-mode {options.budget_mode} needs a budget to fill; give --budget as well")
+    judge = {"judge": scoring.judge if scoring else None, "judge_repeats": judge_repeats}
+    return Overrides(
+        methods=read_names(options.methods, "--methods"),
+        tasks=read_names(options.tasks, "--tasks"),
+        base_model=options.model,
+        seeds=read_seeds(options.seeds),
+        limit=read_positive(options.limit, "--limit"),
+        evaluation_limit=read_positive(options.evaluation_limit, "--evaluation-limit"),
+        sets=tuple(options.sets or ()),
+        data_root=options.data_root,
+        budgets=options.budget,
+        budget_mode=options.budget_mode,
+        protocol=scoring.protocol if scoring else None,
+        options={name: value for name, value in judge.items() if value is not None},
+        train_fractions=read_fractions(scoring.train_fraction if scoring else None),
+        retention=scoring.retention if scoring else False,
+    )

@@ -1,0 +1,84 @@
+"""What the options of a command resolve to: the suite, the store and the executor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from parbench.bench.cli.console import open_console, say
+from parbench.bench.cli.execution import make_executor
+from parbench.bench.cli.options import ClusterOptions, ComparisonOptions, WorkerOptions
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from parbench.bench.execute.executor import Executor
+    from parbench.bench.plan.overrides import Overrides
+    from parbench.bench.plan.planner import Plan
+    from parbench.bench.plan.suite import Suite
+    from parbench.bench.store.store import Store
+    from parbench.tasks.data.lock import RevisionLock
+
+@dataclass(frozen=True)
+class Session:
+    """The resolved options of one command.
+
+    Attributes:
+        suite: what is compared, before ``overrides``.
+        overrides: what the options change of the suite.
+    """
+
+    suite: Suite
+    overrides: Overrides
+    store: Store
+    executor: Executor
+    console: Console
+
+    @property
+    def lock(self) -> RevisionLock:
+        """The revisions that the store has pinned."""
+        from parbench.tasks.data.lock import RevisionLock
+
+        return RevisionLock(self.store.lock_file)
+
+    def plan(self) -> Plan:
+        """Return the plan, and print what is left out of it.
+
+        Raises:
+            UserError: a name, a setting or a value is wrong, or data is missing.
+        """
+        from parbench.bench.plan.planner import make_plan
+
+        plan = make_plan(self.suite, self.overrides, self.lock)
+        for note in plan.notes:
+            say(note, self.console)
+        return plan
+
+
+def open_session(
+    options: ComparisonOptions,
+    overrides: Overrides,
+    workers: WorkerOptions,
+    cluster: ClusterOptions | None = None,
+    suite: str | None = None,
+) -> Session:
+    """Resolve the suite, the store and the executor, and print which suite was chosen.
+
+    Args:
+        suite: in place of the options' suite.
+
+    Raises:
+        UserError: there is no such suite, device or engine.
+    """
+    from parbench.bench.plan.planner import choose_suite_for
+    from parbench.bench.store.store import Store
+    from parbench.bench.util.environment import quiet_libraries
+
+    console = open_console()
+    choice = choose_suite_for(suite or options.suite, overrides)
+    say(f"suite {choice.suite.name}: {choice.why}", console)
+    if choice.suite.small:
+        say(f"a miniature: it cannot show {choice.suite.cannot_show}", console)
+    executor = make_executor(workers, cluster)
+    quiet_libraries()
+    return Session(choice.suite, overrides, Store(options.out), executor, console)

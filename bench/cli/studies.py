@@ -1,0 +1,130 @@
+"""The studies of `bench tune` and of `bench run --trials`: done, written into the store, and printed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from parbench.bench.cli.console import say
+from parbench.bench.cli.forecast_table import print_known_forecast
+from parbench.bench.cli.session import Session
+
+from parbench.bench.store.layout import TUNED
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from parbench.bench.plan.suite import Suite
+    from parbench.bench.tune.study import Study, StudyResult, TuningBudget
+
+
+@dataclass(frozen=True)
+class Studies:
+    """What came of the studies.
+
+    Attributes:
+        suite: the suite with the best settings.
+        failures: studies in which no trial had a score, a sentence each.
+    """
+
+    suite: Suite
+    failures: tuple[str, ...]
+
+
+def run_studies(session: Session, effort: TuningBudget) -> Studies:
+    """Tune every method on every task, and write the suite of the best settings into the store.
+
+    Raises:
+        UserError: something cannot be tuned.
+    """
+    from parbench.bench.execute.progress import make_progress
+    from parbench.bench.tune.study import make_studies
+    from parbench.bench.tune.tune import cached_trials, tune
+    from parbench.bench.tune.tuned_suite import tuned_suite
+
+    store, console = session.store, session.console
+    studies = make_studies(session.suite, session.overrides, effort, session.lock)
+    store.prepare()
+    with make_progress(console, len(studies) * effort.trials * len(effort.seeds)) as progress:
+        do_runs = cached_trials(store, lambda runs: session.executor.execute(runs, store, progress))
+        found = [tune(study, effort, do_runs) for study in studies]
+    _print_found(found, console)
+    written = _write(tuned_suite(session.suite, session.overrides, effort, found), store.root, console)
+    failed = [tuned for tuned in found if tuned.best is None]
+    failures = tuple(
+        f"no trial of {tuned.study.method.name} on {tuned.study.task} came to a score; the last: "
+        f"{tuned.trials[-1].reason}"
+        for tuned in failed
+    )
+    for failure in failures:
+        say(failure, console)
+    return Studies(written, failures)
+
+
+def print_dry_studies(session: Session, effort: TuningBudget) -> None:
+    """Print the studies, and what they will take if that was measured before.
+
+    Raises:
+        UserError: something cannot be tuned.
+    """
+    from parbench.bench.tune.study import make_studies
+
+    studies = make_studies(session.suite, session.overrides, effort, session.lock)
+    session.console.print(_studies_table(studies, effort), markup=False)
+    # Of what a trial is like, its start tells all but the score; which are done is known when they are drawn.
+    every = [run for study in studies for run in study.runs * effort.trials]
+    print_known_forecast(every, session.store, session.executor, session.console, lambda run: True)
+
+
+def _write(suite: Suite, out: Path, console: Console) -> Suite:
+    """Write the tuned suite into the store, beside what was tuned there alike."""
+    from parbench.bench.plan.suite import load_suite, suite_text
+    from parbench.bench.tune.tuned_suite import merged
+    from parbench.bench.util.files import explained, write_atomically
+
+    path = out / TUNED
+    if path.exists():
+        both = merged(load_suite(str(path)), suite)
+        if both is None:
+            say(f"the earlier {path} was tuned otherwise and is replaced", console)
+        suite = both or suite
+    with explained(path):
+        write_atomically(path, suite_text(suite))
+    say(f"the settings are in {path}", console)
+    return suite
+
+
+def _studies_table(studies: list[Study], effort: TuningBudget) -> Table:
+    from rich.table import Table
+
+    seeds = ", ".join(map(str, effort.seeds))
+    runs = len(studies) * effort.trials * len(effort.seeds)
+    title = f"{effort.trials} trials ({effort.sampler}) of seeds {seeds} each: {runs} runs"
+    table = Table("task", "method", "searched, evenly on a logarithmic scale", title=title)
+    for study in studies:
+        space = ", ".join(f"{axis.field} {axis.low:g} to {axis.high:g}" for axis in study.space)
+        table.add_row(study.task, study.method.name, space)
+    return table
+
+
+def _print_found(found: list[StudyResult], console: Console) -> None:
+    from rich.table import Table
+
+    from parbench.bench.record.run_record import scale
+
+    trials = Table("task", "method", "trial", "point", "selection score", "")
+    for tuned in found:
+        # All of one study alike: a likelihood of -0.9 is no other kind of number than one of -1.1.
+        factor = scale(trial.score for trial in tuned.trials if trial.score is not None)
+        for trial in tuned.trials:
+            point = ", ".join(f"{name} {value:.3g}" for name, value in trial.point.items())
+            score = trial.reason if trial.score is None else f"{factor * trial.score:.{1 if factor > 1 else 2}f}"
+            mark = "best" if trial is tuned.best else ""
+            trials.add_row(tuned.study.task, tuned.study.method.name, str(trial.number), point, score, mark)
+    console.print(trials, markup=False)
+    for tuned in found:
+        for edge in tuned.at_bounds:
+            say(f"{tuned.study.method.name} on {tuned.study.task}: {edge}; the best may lie beyond", console)
