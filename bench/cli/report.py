@@ -26,7 +26,14 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Turn the records into tables and figures."""
+    """Turn the records into tables and figures, in OUT/report.
+
+    \b
+    Examples:
+    bench report
+    bench report --out results/mine
+    bench report --out results/mine --profile results/roberta --profile results/llama
+    """
     from parbench.bench.store.store import Store
     from parbench.reports.leaderboard_render import TerminalLeaderboard
     from parbench.reports.profile.costs import read_profiles

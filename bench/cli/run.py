@@ -53,6 +53,7 @@ def run(
     """Train and evaluate methods on tasks, and write one record per run.
 
     \b
+    Examples:
     bench run --methods loca,lora --tasks glue/sst2 --budget 24k
     bench run --methods lora --tasks glue --set lora.r=4 --seeds 1,2,3
     bench run --methods loca,lora --tasks glue/sst2 --trials 8

@@ -31,6 +31,7 @@ def tune(
     Writes OUT/tuned.yaml, for bench run --tuned. An interrupted tuning resumes with the same command.
 
     \b
+    Examples:
     bench tune --methods loca,lora --tasks glue/sst2 --trials 8
     bench tune --methods loca,lora --tasks glue/sst2 --budget 24k --out results/mine
     bench run --tuned --methods loca,lora --tasks glue/sst2 --budget 24k --out results/mine

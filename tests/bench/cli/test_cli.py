@@ -3,12 +3,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
-import parbench.bench as package
 from parbench.bench.cli.console import open_console, say
 from parbench.bench.store.store import Store
+from tests.support.paths import ROOT
 
 HEAVY = ("torch", "transformers", "peft", "pandas", "matplotlib", "datasets", "scipy", "sklearn")
 
@@ -35,7 +36,8 @@ def test_identifiers_with_colons_are_printed_as_they_are(capsys):
 
 
 def test_version(bench):
-    assert bench("--version").out.strip() == f"parbench {package.__version__}"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert bench("--version").out.strip() == f"parbench {project['version']}"
 
 
 @pytest.mark.parametrize(
@@ -130,15 +132,15 @@ def test_a_half_written_record_is_made_again_and_kept_aside(bench, bench_run, tm
         (["--methods", ","], "--methods is empty; leave it out"),
         (["--seeds", ""], "--seeds is empty; leave it out"),
         (["--model", ""], "--model is empty; leave it out"),
-        (["--budget-mode", "pattern"], "--budget-mode pattern says how a budget is filled; give --budget as well"),
+        (["--budget-mode", "pattern"], "--budget-mode pattern needs a budget"),
         (["--partition", "long"], "--partition goes with --executor slurm, not with local"),
         (["--gpus-per-run", "0.5"], "--gpus-per-run goes with --executor ray or slurm, not with local"),
         (["--silence-limit", "5"], "--silence-limit and --memory-limit need processes; leave --no-isolate out"),
         (["--tasks", "gleu"], 'there is no task called "gleu"; did you mean "glue"?'),
         (["--model", "no/such/model/at/all"], 'there is no base model called "no/such/model/at/all"'),
         (["--suite", "mini2"], 'there is no suite called "mini2", nor a file; did you mean "mini"?'),
-        (["--seeds", "1,x"], '"--seeds 1,x" are not whole numbers'),
-        (["--seeds", "-1"], '"--seeds -1" are not whole numbers'),
+        (["--seeds", "1,x"], '"--seeds 1,x" are not comma-separated whole numbers'),
+        (["--seeds", "-1"], '"--seeds -1" are not comma-separated whole numbers'),
         (["--limit", "0"], "--limit is 0; give a number of at least 1"),
         (["--limit", "-5"], "--limit is -5"),
         (["--set", "lora.rank=3"], 'there is no field "rank"'),
@@ -292,7 +294,7 @@ def test_on_a_terminal_there_are_bars_and_a_line_a_run(tmp_path):
 
     code = (
         "from rich.console import Console\n"
-        "import records\n"
+        "from tests.support import records\n"
         "from parbench.bench.execute.progress import TerminalProgress, make_progress\n"
         "console = Console()\n"
         "with make_progress(console, 2) as progress:\n"

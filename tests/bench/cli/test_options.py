@@ -1,16 +1,24 @@
 """Options that contradict each other or have no effect, and what a dry run tells apart."""
 
 import dataclasses
+import enum
+import json
 import re
+import shlex
+import typing
+from pathlib import Path
 
 import pytest
+import typer
 from rich.console import Console
 
+from parbench.bench.cli import app
 from parbench.bench.cli.available_model import find_available_model
 from parbench.bench.cli.console import counted
 from parbench.bench.cli.dry_run import differences
-from parbench.bench.cli.execution import Cluster, Engine, Execution
+from parbench.bench.cli.execution import make_executor
 from parbench.bench.cli.forecast_table import _print
+from parbench.bench.cli.options import ClusterOptions, ExecutionOptions, ProcessOptions
 from parbench.bench.forecast.calibration import Calibration
 from parbench.bench.forecast.forecast import Estimate, Forecast
 from parbench.bench.plan.planned_run import PlannedRun
@@ -19,34 +27,85 @@ from parbench.bench.util.errors import UserError
 
 
 @pytest.mark.parametrize(
-    ("execution", "complaint"),
+    ("execution", "cluster", "complaint"),
     [
-        (Execution(minutes=0.0), "--time-limit is 0 minutes; give more than 0"),
-        (Execution(minutes=-3.0), "--time-limit is -3 minutes"),
-        (Execution(minutes=float("nan")), "--time-limit is nan minutes"),
-        (Execution(silent_minutes=0.0), "--silence-limit is 0 minutes"),
-        (Execution(silent_minutes=5.0, isolate=False), "--silence-limit and --memory-limit need processes"),
-        (Execution(cluster=Cluster(address="auto")), "--address goes with --executor ray, not with local"),
-        (Execution(cluster=Cluster(cpus=2)), "--cpus-per-run goes with --executor ray or slurm, not with local"),
-        (Execution(cluster=Cluster(Engine.RAY, partition="long")), "--partition goes with --executor slurm, not with"),
-        (Execution(cluster=Cluster(Engine.RAY, minutes=5)), "--job-minutes goes with --executor slurm, not with ray"),
-        (
-            Execution(cluster=Cluster(Engine.SLURM, address="auto")),
-            "--address goes with --executor ray, not with slurm",
-        ),
-        (Execution(cluster=Cluster(Engine.SLURM, runs_per_job=0)), "--runs-per-job is 0; give a number of at least 1"),
-        (Execution(cluster=Cluster(Engine.SLURM, gpus=float("nan"))), "--gpus-per-run is nan; Slurm gives whole ones"),
+        ({"time_limit": 0.0}, {}, "--time-limit is 0 minutes; give more than 0"),
+        ({"time_limit": -3.0}, {}, "--time-limit is -3 minutes"),
+        ({"time_limit": float("nan")}, {}, "--time-limit is nan minutes"),
+        ({"silence_limit": 0.0}, {}, "--silence-limit is 0 minutes"),
+        ({"silence_limit": 5.0, "isolate": False}, {}, "--silence-limit and --memory-limit need processes"),
+        ({"retries": -1}, {}, "--retries is -1; give a number of at least 0"),
+        ({"workers": 0}, {}, "--workers is 0; give a number of at least 1"),
+        ({}, {"address": "auto"}, "--address goes with --executor ray, not with local"),
+        ({}, {"cpus_per_run": 2}, "--cpus-per-run goes with --executor ray or slurm, not with local"),
+        ({}, {"executor": "ray", "partition": "long"}, "--partition goes with --executor slurm, not with ray"),
+        ({}, {"executor": "ray", "job_minutes": 5}, "--job-minutes goes with --executor slurm, not with ray"),
+        ({}, {"executor": "slurm", "address": "auto"}, "--address goes with --executor ray, not with slurm"),
+        ({}, {"executor": "slurm", "runs_per_job": 0}, "--runs-per-job is 0; give a number of at least 1"),
+        ({}, {"executor": "slurm", "gpus_per_run": float("nan")}, "--gpus-per-run is nan"),
+        ({"device": "cpu"}, {"executor": "slurm"}, "--executor slurm chooses devices"),
     ],
 )
-def test_what_cannot_be_executed_is_said(execution, complaint):
+def test_options_that_contradict_each_other_are_refused(execution, cluster, complaint):
     with pytest.raises(UserError, match=complaint):
-        execution.executor()
+        make_executor(ExecutionOptions(**execution), ClusterOptions(**cluster))
 
 
 def test_limits_are_as_given_or_an_hour_of_silence():
-    limits = Execution(device="cpu", minutes=2.5).executor().options
+    limits = make_executor(ExecutionOptions(device="cpu", time_limit=2.5)).options
     assert (limits.minutes, limits.silent_minutes) == (2.5, 60.0)
-    assert Execution(device="cpu", silent_minutes=3.0).executor().options.silent_minutes == 3.0
+    assert make_executor(ExecutionOptions(device="cpu", silence_limit=3.0)).options.silent_minutes == 3.0
+
+
+def test_the_same_options_give_the_same_executor_by_any_group():
+    """`plan` and `tune` have fewer options than `run`; those that they have mean the same."""
+    executor = make_executor(ProcessOptions(device="cpu", workers=2, retries=3))
+    assert executor == make_executor(ExecutionOptions(device="cpu", workers=2, retries=3))
+    assert executor.options.retries == 3
+
+
+def described(command, name="bench"):
+    """Return the options of every command: names, type or choices, default."""
+    options = {
+        " ".join([*option.opts, *option.secondary_opts]): "; ".join(
+            [
+                kind(option.type_descriptor.annotation),
+                f"default {option.default}",
+                *(word for word in ("required", "multiple") if getattr(option, word, False)),
+            ]
+        )
+        for option in command.params
+    }
+    found = {name: options}
+    for inner, of_group in getattr(command, "commands", {}).items():
+        found |= described(of_group, f"{name} {inner}")
+    return found
+
+
+def kind(annotation):
+    if typing.get_origin(annotation) is typing.Literal:
+        return "|".join(typing.get_args(annotation))
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return "|".join(entry.value for entry in annotation)
+    return str(annotation) if typing.get_origin(annotation) else annotation.__name__
+
+
+def test_every_command_has_the_options_that_it_always_had():
+    """Scripts rely on them: an option is added to the list, and taken from it, on purpose only."""
+    stored = json.loads((Path(__file__).parent / "options.json").read_text(encoding="utf-8"))
+    assert described(typer.main.get_command(app)) == stored
+
+
+@pytest.mark.parametrize("command", ["run", "tune", "report"])
+def test_help_starts_with_examples_that_can_be_parsed(bench, command):
+    text = bench(command, "--help").out
+    head = text[: text.index("Options")]
+    examples = re.findall(r"^ *bench (.*?) *$", head, re.MULTILINE)
+    assert len(examples) >= 3
+    for example in examples:
+        name, *arguments = shlex.split(example)
+        parsed = typer.main.get_command(app).commands[name]
+        parsed.make_context(name, arguments, resilient_parsing=False)
 
 
 def test_runs_are_counted_in_words():

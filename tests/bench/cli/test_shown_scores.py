@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from parbench.bench.cli.studies import _print_found
 from parbench.bench.cli.task_check import Constant
-from parbench.bench.cli.tune import _print_found
-from parbench.bench.tune.study import Trial, Tuned
+from parbench.bench.tune.study import StudyResult, Trial
 from tests.bench.cli.test_task_check import FILMS, task_file
 from tests.conftest import sentences
 
@@ -31,7 +31,7 @@ def test_the_trials_of_a_study_are_shown_alike(scores, shown):
         for number, score in enumerate(scores)
     )
     console = Console(file=io.StringIO(), width=120)
-    _print_found([Tuned(STUDY, trials)], console)
+    _print_found([StudyResult(STUDY, trials)], console)
     rows = [line.split() for line in console.file.getvalue().splitlines() if "mt_bench" in line]
     assert [next(word for word in row if word in shown) for row in rows] == list(shown)
 

@@ -186,7 +186,7 @@ def test_a_profile_s_mistakes_are_sentences(bench_profile):
         (["--batches", "0,2"], "has a 0"),
         (["--system-prompt-tokens", "0"], "--system-prompt-tokens is 0; give a number of at least 1"),
         (["--padding", "0.7"], "--padding is 0.7; give a share from 0 to 0.5"),
-        (["--trace"], "--trace writes files; say where with --out"),
+        (["--trace"], "--trace writes files"),
         (["--budget", "1k,2k"], "names several"),
         (["--seq", "1000"], "takes at most 64 tokens"),
         (["--methods", "lorra"], 'did you mean "lora"?'),

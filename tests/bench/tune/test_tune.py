@@ -349,7 +349,7 @@ def test_a_dry_run_tells_the_space_and_writes_nothing(bench_tune, tmp_path):
         ({"trials": 0}, "--trials is 0; give a number of at least 1"),
         ({"methods": "lorra"}, 'no method called "lorra"; did you mean "lora"'),
         ({"seeds": "1002"}, "the seeds 1002 would both choose"),
-        ({"command": "run", "extra": ("--tuned",)}, "--tuned takes settings that are tuned already"),
+        ({"command": "run", "extra": ("--tuned",)}, "--tuned uses settings"),
         ({"command": "run", "extra": ("--tuned",), "trials": None}, "make it with: bench tune --out"),
         ({"command": "run", "extra": ("--tuned", "--suite", "mini"), "trials": None}, "leave --suite out"),
         (
@@ -360,9 +360,9 @@ def test_a_dry_run_tells_the_space_and_writes_nothing(bench_tune, tmp_path):
                     "always",
                 ),
             },
-            "use another --out to tune anew",
+            "--overwrite always",
         ),
-        ({"extra": ("--selection-seeds", "x")}, '"--selection-seeds x" are not whole numbers'),
+        ({"extra": ("--selection-seeds", "x")}, '"--selection-seeds x" are not comma-separated whole numbers'),
         ({"command": "run", "extra": ("--noise-floor", "1"), "trials": None}, "a spread needs at least 2 runs"),
     ],
 )
