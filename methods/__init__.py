@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+if not __name__.startswith("parbench."):
+    raise ImportError('this folder is imported as "parbench.methods", not as "methods"')
+
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from parbench.bench.util.registry import Entry, Registry
-
-if not __name__.startswith("parbench."):
-    raise ImportError('this folder is imported as "parbench.methods", not as "methods"')
 
 if TYPE_CHECKING:
     from parbench.methods.base import Method

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+if not __name__.startswith("parbench."):
+    raise ImportError('this folder is imported as "parbench.tasks", not as "tasks"')
+
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parbench.bench.util.registry import Registry
 from parbench.bench.util.source_hash import source_hash
-
-if not __name__.startswith("parbench."):
-    raise ImportError('this folder is imported as "parbench.tasks", not as "tasks"')
 
 if TYPE_CHECKING:
     from parbench.tasks.base import Task

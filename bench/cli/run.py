@@ -99,10 +99,12 @@ class Outcome:
 
     Attributes:
         records: one per run that was executed, or was waited for.
+        run_ids: the runs that were asked for, those that were done before among them.
         untuned: studies in which no trial had a score, a sentence each; then nothing is reported.
     """
 
     records: tuple[RunRecord, ...] = ()
+    run_ids: tuple[str, ...] = ()
     untuned: tuple[str, ...] = ()
 
     @property
@@ -145,7 +147,7 @@ def run_comparison(request: RunRequest) -> Outcome:
     records = _execute(plan, session, rerun.overwrite)
     if rerun.noise_floor is not None:
         _print_noise(plan, session.store, session.console)
-    return Outcome(tuple(records))
+    return Outcome(tuple(records), tuple(planned.spec.run_id for planned in plan.runs))
 
 
 def _tuned_suite(out: Path) -> str:
