@@ -37,7 +37,7 @@ from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.reports.frame import Frame, read_frame
 from parbench.reports.jackknife import LeftOut
 from parbench.reports.leaderboard import leaderboards
-from parbench.reports.tidy_frames import cell_numbers
+from parbench.reports.tidy_frames import cells_frame
 
 _GROUPS: dict[str, type] = {
     "comparison": ComparisonOptions,
@@ -60,6 +60,9 @@ class Results(pd.DataFrame):
         folder: the store that the runs were read from.
         left_out: see `parbench.reports.frame.Frame`.
     """
+
+    folder: Path
+    left_out: Mapping[str, LeftOut | str]
 
     _metadata = ["folder", "left_out"]  # noqa: RUF012 -- the name and type that pandas asks for
 
@@ -88,7 +91,7 @@ class Results(pd.DataFrame):
         scored = self[self["status"] == "ok"]
         parts = []
         for run in scored[names].itertuples(index=False):
-            rows = pd.read_parquet(store.runs / run.run_id / PREDICTIONS)
+            rows = pd.read_parquet(store.runs / str(run.run_id) / PREDICTIONS)
             for place, name in enumerate(names):
                 rows.insert(place, name if name not in rows else f"run_{name}", getattr(run, name))
             parts.append(rows)
@@ -171,7 +174,7 @@ def leaderboard(results: Results) -> pd.DataFrame:
     _, left_out = _origin(results, "leaderboard")
     runs = pd.DataFrame(results).reset_index(drop=True)
     kept = {run_id: left_out[run_id] for run_id in runs["run_id"] if run_id in left_out}
-    return cell_numbers(runs, leaderboards(Frame(runs, (), kept)))
+    return cells_frame(runs, leaderboards(Frame(runs, (), kept)))
 
 
 def _origin(results: pd.DataFrame, wanted_by: str) -> tuple[Store, Mapping[str, LeftOut | str]]:

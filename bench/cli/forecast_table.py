@@ -11,7 +11,6 @@ from parbench.bench.cli.dry_run import differences
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from parbench.bench.execute.cpu_slots import own_cores
     from parbench.bench.execute.executor import Executor
     from parbench.bench.forecast.calibration import Machine
     from parbench.bench.forecast.forecast import Estimate, Forecast
@@ -68,6 +67,7 @@ def print_known_forecast(
 
 def machine_of(executor: Executor) -> Machine:
     """Return where an executor does its runs, as a forecast needs it."""
+    from parbench.bench.execute.cpu_slots import own_cores
     from parbench.bench.forecast.calibration import Machine
 
     devices = [str(device) for device in getattr(executor, "devices", ())] or [str(getattr(executor, "device", "cpu"))]

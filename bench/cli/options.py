@@ -143,8 +143,8 @@ class WorkerOptions:
     workers: Annotated[
         int | None,
         _execution_option(
-            help="Simultaneous runs; default: one per accelerator, or one per core of the CPU. More share an accelerator "
-            "where they are known to fit."
+            help="Simultaneous runs; default: one per accelerator, or one per core of the CPU. More share an "
+            "accelerator where they are known to fit."
         ),
     ] = None
 

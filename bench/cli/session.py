@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from parbench.bench.store.store import Store
     from parbench.tasks.data.lock import RevisionLock
 
+
 @dataclass(frozen=True)
 class Session:
     """The resolved options of one command.

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from parbench.bench.cli.console import say
 from parbench.bench.cli.forecast_table import print_known_forecast
 from parbench.bench.cli.session import Session
-
 from parbench.bench.store.layout import TUNED
 
 if TYPE_CHECKING:
