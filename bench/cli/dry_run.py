@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from parbench.bench.store.store import Store
 
 
-def plan_table(runs: Sequence[PlannedRun], store: Store) -> Table:
-    """Return the runs, what tells those of one method apart, and whether each is done already."""
+def plan_table(runs: Sequence[PlannedRun], store: Store, is_tuned: bool = True) -> Table:
+    """Return the runs, what distinguishes those of one method, and whether each is done already.
+
+    Args:
+        is_tuned: whether their settings are final; otherwise their ids, and which are done, are not known yet.
+    """
     from rich.table import Table
 
     told = differences([planned.spec for planned in runs])
@@ -25,9 +29,11 @@ def plan_table(runs: Sequence[PlannedRun], store: Store) -> Table:
     table = Table(*titles)
     for planned, difference in zip(runs, told, strict=True):
         spec = planned.spec
-        state = "done" if store.is_done(spec.run_id) else f"to be skipped: {planned.skip}" if planned.skip else "to do"
+        is_done = is_tuned and store.is_done(spec.run_id)
+        state = "done" if is_done else f"to be skipped: {planned.skip}" if planned.skip else "to do"
         budget = spec.budget["asked"] if spec.budget else "—"
-        cells = [spec.run_id, spec.task, spec.base_model, spec.method, budget, str(spec.seed), state]
+        run_id = spec.run_id if is_tuned else "—"
+        cells = [run_id, spec.task, spec.base_model, spec.method, budget, str(spec.seed), state]
         if any(told):
             cells.insert(4, difference or "—")
         table.add_row(*cells)

@@ -129,7 +129,7 @@ def run_comparison(request: RunRequest) -> Outcome:
         effort = TuningBudget(rerun.trials)
         if rerun.dry_run:
             print_dry_studies(session, effort)
-            say("and then, with the settings that the trials select:", session.console)
+            say("then the reported runs, with the settings that the trials find:", session.console)
         else:
             tuned = run_studies(session, effort)
             if tuned.failures:
@@ -141,7 +141,7 @@ def run_comparison(request: RunRequest) -> Outcome:
 
         plan = repeated(plan, rerun.noise_floor)
     if rerun.dry_run:
-        _print_plan(plan, session, rerun.overwrite)
+        _print_plan(plan, session, rerun)
         return Outcome()
     session.store.prepare()
     records = _execute(plan, session, rerun.overwrite)
@@ -157,9 +157,9 @@ def _tuned_suite(out: Path) -> str:
     return str(path)
 
 
-def _print_plan(plan: Plan, session: Session, overwrite: Overwrite) -> None:
-    session.console.print(plan_table(plan.runs, session.store), markup=False)
-    to_do = partial(_is_to_do, store=session.store, overwrite=overwrite)
+def _print_plan(plan: Plan, session: Session, rerun: RerunOptions) -> None:
+    session.console.print(plan_table(plan.runs, session.store, is_tuned=rerun.trials is None), markup=False)
+    to_do = partial(_is_to_do, store=session.store, overwrite=rerun.overwrite)
     print_known_forecast(plan.runs, session.store, session.executor, session.console, to_do)
 
 
