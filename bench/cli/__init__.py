@@ -26,6 +26,7 @@ from parbench.bench.cli.task import task
 from parbench.bench.cli.transfer import export, import_
 from parbench.bench.cli.tune import tune
 from parbench.bench.util.errors import UserError
+from parbench.bench.util.process_environment import clean_process
 
 INTERRUPTED = 130
 
@@ -55,6 +56,8 @@ app.add_typer(judge, name="judge")
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
+    # Before a command imports the libraries that read them.
+    clean_process()
     errors = Console(stderr=True, emoji=False)
     try:
         app()

@@ -7,7 +7,6 @@ runs, no device is open), so that a new one costs milliseconds and shares their 
 from __future__ import annotations
 
 import faulthandler
-import multiprocessing
 import os
 import signal
 import sys
@@ -32,6 +31,8 @@ from parbench.bench.store.log import run_log
 from parbench.bench.store.store import Store
 from parbench.bench.train.train import StoppedError
 from parbench.bench.util.environment import hardware, use_deterministic_algorithms
+from parbench.bench.util.process_environment import fork_server
+from parbench.bench.util.search_path import leave_current_folder
 from parbench.bench.util.secrets import redact_file
 
 # Steps of a tiny model come by the thousand per second, too many to show.
@@ -108,8 +109,7 @@ def start(order: WorkerJob) -> Worker:
     """Start a worker."""
     # Read by OpenMP when the fork server loads torch: threads that wait for others must not keep the cores busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["parbench.bench.execute.preload"])
+    context = fork_server()
     ours, theirs = context.Pipe()
     process = context.Process(target=_main, args=(order, theirs))
     process.start()
@@ -120,6 +120,7 @@ def start(order: WorkerJob) -> Worker:
 def _main(order: WorkerJob, connection: Connection) -> None:
     # A session of its own: the terminal's Ctrl-C goes to the runner, which decides what is to be done.
     os.setsid()
+    leave_current_folder()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     link = _RunnerLink(connection, order.may_retry)
     if order.shared:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import tempfile
@@ -17,6 +16,8 @@ import psutil
 from parbench.bench.profile.measurement import Measurement, PhaseMemory
 from parbench.bench.profile.workload import MeasurementJob
 from parbench.bench.record.run_record import Status
+from parbench.bench.util.process_environment import fork_server
+from parbench.bench.util.search_path import leave_current_folder
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -32,8 +33,7 @@ def measure_in_subprocess(order: MeasurementJob) -> Measurement:
 
     A visit that needs more memory than the order allows, or than there is, ends as ``out_of_memory``.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["parbench.bench.execute.preload"])
+    context = fork_server()
     ours, theirs = context.Pipe(duplex=False)
     with tempfile.NamedTemporaryFile(prefix="parbench-", suffix=".log") as log:
         process = context.Process(target=_main, args=(order.as_json(), theirs, log.name), daemon=True)
@@ -140,6 +140,7 @@ def _larger(one: int | None, other: int | None) -> int | None:
 
 
 def _main(order: dict[str, Any], line: Connection, log: str) -> None:
+    leave_current_folder()
     # Ctrl-C is for the command, which ends its visit.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)

@@ -35,6 +35,7 @@ from parbench.bench.train.retention import measure_retention
 from parbench.bench.train.train import Job, StoppedError, Trained, train
 from parbench.bench.util import environment
 from parbench.bench.util.files import explained
+from parbench.bench.util.process_environment import declared_environment
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,14 @@ class Outcome:
     retention: dict[str, float] = field(default_factory=dict)
 
 
+@declared_environment()
 def execute_run(
     run: PlannedRun, store: Store, inputs: DataCache, device: torch.device, hooks: RunHooks = NO_HOOKS
 ) -> RunRecord:
     """Execute one run and write its record, whether it succeeds or fails.
 
     Raises:
-        UserError: the store cannot be written to.
+        UserError: the store cannot be written to, or the environment changes results.
         StoppedError: the run was asked to stop; it resumes from its checkpoint.
         TransientError: the run failed and ``hooks.may_retry`` allows another attempt.
         SharedDeviceOutOfMemoryError: the run was out of memory while it shared its device.

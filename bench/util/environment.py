@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parbench.bench.util.errors import UserError
+from parbench.bench.util.process_environment import DETERMINISTIC_CUBLAS
 
 if TYPE_CHECKING:
     import torch
@@ -118,7 +119,7 @@ def use_deterministic_algorithms() -> None:
     import torch
 
     # cuBLAS asks for this setting before it is first used.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.update(DETERMINISTIC_CUBLAS)
     torch.use_deterministic_algorithms(True)
 
 

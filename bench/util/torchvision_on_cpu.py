@@ -3,18 +3,14 @@
 torchvision registers fake kernels for C++ operators without checking that its extension loaded, so beside a CPU build
 of torch `import torchvision` dies with "operator torchvision::nms does not exist"; and because transformers sees
 torchvision as installed, peft, timm and every transformers model die with it. The hook declares the missing operators
-just before that module runs. Where the extension loaded (any matching pair of builds) it does nothing, and it imports
-nothing by itself.
-
-`parbench.pth` installs it at interpreter start, because a script may import peft before it imports this package;
-importing `bench` installs it too, for a checkout that is only on the path.
+just before that module runs. Where the extension loaded (any matching pair of builds) it does nothing. Importing
+`parbench` installs it; this module itself imports nothing that is not loaded when Python has started.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
@@ -24,13 +20,13 @@ _FAKE_KERNEL = r'register_fake\("(torchvision::\w+)"\)'
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
-class DeclareMissingOperators(MetaPathFinder):
+class DeclareMissingOperators:
     """Declares torchvision's C++ operators before its fake kernels are registered, if the extension did not load."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Find the one module as usual, having declared what it needs."""
+        """Find the one module as usual, after declaring what it needs."""
         if fullname != _MODULE:
             return None
         spec = PathFinder.find_spec(fullname, path)
@@ -52,7 +48,7 @@ def _declare_missing(source_file: str) -> None:
 
 
 def install() -> None:
-    """Put the hook in front of the import system; a second call, or torchvision already imported, changes nothing."""
+    """Put the hook in front of the import system, unless it is there or torchvision is already imported."""
     already_there = any(type(finder).__name__ == DeclareMissingOperators.__name__ for finder in sys.meta_path)
     if "torchvision" not in sys.modules and not already_there:
         sys.meta_path.insert(0, DeclareMissingOperators())
