@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _of_peft() -> Iterator[Entry[Method[Any]]]:
-    from parbench.methods.from_peft.catalogue import discovered
+    from parbench.methods.from_peft.discover import discovered
 
     return discovered()
 

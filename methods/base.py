@@ -196,14 +196,16 @@ class Method(ABC, Generic[S]):
 
     def adapter_state(self, model: nn.Module, names: ModuleNames) -> dict[str, torch.Tensor]:
         """Return the tensors of the adapter's file, without the task head's."""
-        from peft import get_peft_model_state_dict
+        from parbench.methods.from_peft.adapter_files import adapter_tensors
 
-        state = get_peft_model_state_dict(model)
+        state = adapter_tensors(cast("PeftModel", model))
         return {name: tensor.contiguous() for name, tensor in state.items() if not names.in_head(name)}
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write adapter and head as safetensors, so that peft can load them onto the base model."""
-        cast("PeftModel", model).save_pretrained(str(folder))
+        from parbench.methods.from_peft.adapter_files import save_adapter
+
+        save_adapter(cast("PeftModel", model), folder)
 
     def callbacks(self, setting: S) -> list[TrainerCallback]:
         """Return what must happen between optimiser steps."""

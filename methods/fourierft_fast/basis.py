@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from parbench.methods.loca.basis import Basis
+from parbench.methods.spectral.basis import Basis
 
 
 class FourierBasis(Basis):

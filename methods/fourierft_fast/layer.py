@@ -11,16 +11,17 @@ from peft.tuners.fourierft import FourierFTLinear
 from torch import Tensor, nn
 
 from parbench.methods.fourierft_fast.basis import FourierBasis
-from parbench.methods.loca.folded import DeltaCache, foldable, fused_linear, update_linear
-from parbench.methods.loca.precision import at_least_float32
-from parbench.methods.loca.remembered import TensorCache
-from parbench.methods.loca.spectral import SpectralUpdate
-from parbench.methods.loca.spectrum import Cells, SparseSpectrum
+from parbench.methods.from_peft.tuner import FullPrecisionParameterDict, check_mergeable
+from parbench.methods.spectral.fused import DeltaCache, foldable, fused_linear, update_linear
+from parbench.methods.spectral.precision import at_least_float32
+from parbench.methods.spectral.spectrum import Cells, SparseSpectrum
+from parbench.methods.spectral.tensor_cache import TensorCache
+from parbench.methods.spectral.update import SpectralUpdate
 
 
 @dataclass(frozen=True)
 class FourierUpdate(SpectralUpdate):
-    """FourierFT's `parbench.methods.loca.folded.Update`, ``scaling Re(ifft2(S))``.
+    """FourierFT's `parbench.methods.spectral.fused.Update`, ``scaling Re(ifft2(S))``.
 
     Its parameters are the trained entries of ``S``, shape ``(n,)``, and their places, int64 ``(2, n)``, rows first. The
     wave of the entry at ``(u, v)`` is ``cos(a + b) = cos a cos b - sin a sin b``, where ``a = 2 pi i u / p`` and
@@ -82,7 +83,7 @@ class FourierUpdate(SpectralUpdate):
 class FastFourierFTLinear(FourierFTLinear):
     """peft's `FourierFTLinear`, whose forward and backward passes cost less; all else is peft's.
 
-    ``y = x (W + dW)^T + b``, as `parbench.methods.loca.folded` has it. Made by `compute_fast`.
+    ``y = x (W + dW)^T + b``, as `parbench.methods.spectral.fused` has it. Made by `compute_fast`.
     """
 
     _spectrum: SparseSpectrum
@@ -108,6 +109,27 @@ class FastFourierFTLinear(FourierFTLinear):
             return fused_linear(self.base_layer, x, updates, parameters, kept).to(x.dtype)
         result = self.base_layer(x, *args, **kwargs)
         return (result + update_linear(x.to(result.dtype), updates, parameters, kept)).to(x.dtype)
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Merge as peft does.
+
+        Raises:
+            ValueError: the base weight is quantised; or, with ``safe_merge``, the merged weight is not finite.
+        """
+        for adapter in adapter_names or self.active_adapters:
+            if adapter in self.fourierft_spectrum:
+                check_mergeable(self.get_base_layer().weight, adapter)
+        super().merge(safe_merge, adapter_names)
+
+    def unmerge(self) -> None:
+        """Unmerge as peft does.
+
+        Raises:
+            ValueError: the base weight was quantised after merging.
+        """
+        for adapter in self.merged_adapters:
+            check_mergeable(self.get_base_layer().weight, adapter)
+        super().unmerge()
 
     def _parameters_of(self, adapter: str) -> tuple[Tensor, Tensor]:
         values, places = self.fourierft_spectrum[adapter], self.indices[adapter]
@@ -139,3 +161,4 @@ def compute_fast(model: nn.Module, keep_update: bool | None = None) -> None:
         layer._kept = DeltaCache()
         layer._placed = {}
         layer._keep_update = keep_update
+        layer.fourierft_spectrum.__class__ = FullPrecisionParameterDict

@@ -1,87 +1,10 @@
-"""The tuners that the installed peft brings along, found without importing it, and what is known of each."""
+"""What is known of each tuner of peft: its paper, its size knob, and what it needs to be compared."""
 
 from __future__ import annotations
 
-import ast
-import importlib.util
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
-from parbench.bench.util.registry import Entry
 from parbench.methods.base import SizeKnob
-
-if TYPE_CHECKING:
-    from parbench.methods.base import Method
-
-Targets = Literal["query_value", "value", "of_peft", "none"]
-
-
-@dataclass(frozen=True)
-class Known:
-    """What peft's configuration of a tuner does not tell.
-
-    Attributes:
-        reference: the paper, as peft's documentation names it.
-        knob: the field that sets the size, where there is one.
-        targets: what is adapted by default: the query and value projections as with all other methods, the value
-            projections alone, what peft chooses for the architecture, or no modules.
-        starts_at_base: whether peft's default start leaves the model as it is.
-        mergeable: whether the adapter can be folded into the base weights.
-        learning_rate: default, where peft's documentation gives one.
-        defaults: values for fields of which peft has no default, or another.
-        refused: why it cannot be compared here, as the end of a sentence.
-    """
-
-    reference: Reference | None = None
-    knob: SizeKnob | None = None
-    targets: Targets = "query_value"
-    starts_at_base: bool = True
-    mergeable: bool = True
-    learning_rate: float | None = None
-    defaults: dict[str, Any] = field(default_factory=dict)
-    refused: str | None = None
-
-
-def discovered() -> Iterator[Entry[Method[Any]]]:
-    """Yield an entry for every tuner that the installed peft names, in its order."""
-    for name in tuner_names():
-        known = KNOWN.get(name, Known())
-        title = known.reference.title if known.reference else "peft's own"
-        summary = f"{title} (peft; {'cannot be compared' if known.refused else 'untuned'})"
-        yield Entry(name, summary, "parbench.methods.from_peft.method", partial(_load, name))
-
-
-def tuner_names() -> list[str]:
-    """Return the members of peft's `PeftType`, in lower case, read from its source: importing peft takes seconds.
-
-    Raises:
-        UserError: the installed peft keeps them elsewhere.
-    """
-    spec = importlib.util.find_spec("peft")
-    if spec is None or spec.origin is None:
-        return []
-    source = Path(spec.origin).with_name("utils") / "peft_types.py"
-    for node in ast.parse(source.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef) and node.name == "PeftType":
-            return [
-                member.value.value.lower()
-                for member in node.body
-                if isinstance(member, ast.Assign)
-                and isinstance(member.value, ast.Constant)
-                and isinstance(member.value.value, str)
-            ]
-    raise UserError(f"{source} has no class PeftType: this version of peft is too new; install an older one")
-
-
-def _load(name: str) -> Method[Any]:
-    from parbench.methods.from_peft.method import PeftMethod
-
-    return PeftMethod(name, KNOWN.get(name, Known()))
+from parbench.methods.from_peft.known import Known
 
 
 def _paper(title: str, year: int, arxiv: str) -> Reference:

@@ -16,7 +16,7 @@ from torch import nn
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
 from parbench.methods.base import Dimension, Method, Setting, adapter_parameters, head_parameters
-from parbench.methods.from_peft.catalogue import Known
+from parbench.methods.from_peft.known import Known
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
-from peft import PeftConfig, PeftType
+from peft import PeftType
+
+from parbench.methods.from_peft.tuner import TunerConfig
 
 LOCATION_CLAMPS: dict[str, float] = {"authors": 0.999, "full": 1.0}
 """Largest value of the location parameter, by `LocaConfig.location_clamp`."""
@@ -15,7 +17,7 @@ BIASES = ("none", "all", "loca_only")
 
 
 @dataclass
-class LocaConfig(PeftConfig):
+class LocaConfig(TunerConfig):
     """Configuration of LoCA, location-aware cosine adaptation (arXiv 2502.06820).
 
     Args:
@@ -48,6 +50,8 @@ class LocaConfig(PeftConfig):
     Raises:
         ValueError: a value is out of its range; the message names the field, the value and what is allowed.
     """
+
+    import_name: ClassVar[str | None] = "parbench.methods.loca"
 
     n_frequency: int = 1000
     alpha: float = 1.0

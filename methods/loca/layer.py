@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Collection
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from peft.utils.other import get_pattern_key
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from parbench.methods.from_peft.tuner import AddedUpdateLayer, FullPrecisionParameterDict
 from parbench.methods.loca.basis import CosineBasis
 from parbench.methods.loca.config import LOCATION_CLAMPS, LocaConfig
-from parbench.methods.loca.folded import DeltaCache, foldable, fused_linear, total_delta, update_linear
-from parbench.methods.loca.remembered import TensorCache
-from parbench.methods.loca.spectrum import Cells, SparseSpectrum
-from parbench.methods.loca.transform import CosineUpdate
+from parbench.methods.loca.update import CosineUpdate
+from parbench.methods.spectral.fused import DeltaCache, foldable, fused_linear, total_delta, update_linear
+from parbench.methods.spectral.spectrum import Cells, SparseSpectrum
+from parbench.methods.spectral.tensor_cache import TensorCache
 
 COEFFICIENTS = "loca_coefficients"
 LOCATIONS = "loca_locations"
@@ -27,12 +26,12 @@ TEST_INIT_STD = 0.02
 """Standard deviation of the coefficients under ``init_weights=False``."""
 
 
-class LocaLayer(BaseTunerLayer):
+class LocaLayer(AddedUpdateLayer):
     """The parameters of LoCA on one layer with a ``p x q`` weight, by adapter name.
 
     `loca_coefficients` holds ``(B,)`` and `loca_locations` ``(2, B)``, rows first, in units of the weight's
     height and width. Both are float32, or float64 for a float64 base layer, whatever lower precision the base
-    layer has: bfloat16 would put the locations on a grid coarser than the cells.
+    layer has or is cast to: bfloat16 would put the locations on a grid coarser than the cells.
     """
 
     adapter_layer_names = (COEFFICIENTS, LOCATIONS)
@@ -40,8 +39,8 @@ class LocaLayer(BaseTunerLayer):
 
     def __init__(self, base_layer: nn.Module) -> None:
         self.base_layer = base_layer
-        self.loca_coefficients = nn.ParameterDict()
-        self.loca_locations = nn.ParameterDict()
+        self.loca_coefficients = FullPrecisionParameterDict()
+        self.loca_locations = FullPrecisionParameterDict()
         self.loca_alpha: dict[str, float] = {}
         self.loca_upper: dict[str, float] = {}
         self.loca_keep_update: dict[str, bool | None] = {}
@@ -145,8 +144,8 @@ class LocaLayer(BaseTunerLayer):
 class LocaLinear(nn.Module, LocaLayer):
     """LoCA on a `torch.nn.Linear` or transformers' `Conv1D`.
 
-    ``y = x (W + alpha dW)^T + b``, with one such term for each active adapter; `methods.loca.folded` says how, and when
-    it is ``base(x) + alpha x dW^T`` instead.
+    ``y = x (W + alpha dW)^T + b``, with one such term per active adapter, or ``base(x) + alpha x dW^T`` where the base
+    layer cannot be replaced by a product with its weight; see `parbench.methods.spectral.fused`.
     """
 
     def __init__(self, base_layer: nn.Module, adapter_name: str, config: LocaConfig, module_name: str) -> None:
@@ -174,32 +173,6 @@ class LocaLinear(nn.Module, LocaLayer):
         result = base(x, *args, **kwargs)
         x = self._cast_input_dtype(x, result.dtype)
         return result + update_linear(x, updates, parameters, kept)
-
-    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Add the update of the named (by default: all active) adapters to the base weight.
-
-        Raises:
-            ValueError: with `safe_merge`, the merged weight is not finite; the base weight is then unchanged.
-        """
-        for adapter in check_adapters_to_merge(self, adapter_names):
-            if adapter not in self.loca_coefficients:
-                continue
-            merged = self._shifted_base_weight(adapter, 1)
-            if safe_merge and not torch.isfinite(merged).all():
-                raise ValueError(f"The merged weight is not finite: adapter {adapter!r} is broken and was not merged.")
-            self.set_base_weight(merged)
-            self.merged_adapters.append(adapter)
-
-    def unmerge(self) -> None:
-        """Subtract the update of all merged adapters from the base weight."""
-        if not self.merged:
-            warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
-        while self.merged_adapters:
-            self.set_base_weight(self._shifted_base_weight(self.merged_adapters.pop(), -1))
-
-    def _shifted_base_weight(self, adapter: str, sign: int) -> Tensor:
-        base, delta = self.get_base_weight(), self.get_delta_weight(adapter)
-        return (base.to(torch.promote_types(base.dtype, delta.dtype)) + sign * delta).to(base.dtype)
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
         """LoCA adds to the weight, so peft can convert it to LoRA by a truncated SVD."""

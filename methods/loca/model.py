@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from peft.tuners.tuners_utils import BaseTuner
-from peft.utils import ModulesToSaveWrapper
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from parbench.methods.from_peft.tuner import Tuner
 from parbench.methods.loca.config import LocaConfig
 from parbench.methods.loca.layer import LocaLayer, LocaLinear
 
@@ -53,7 +52,7 @@ class LocaParameterCounts:
         return self.coefficients + self.locations
 
 
-class LocaModel(BaseTuner):
+class LocaModel(Tuner):
     """A model with LoCA adapters on its target modules, as `peft.get_peft_model` makes it."""
 
     prefix = "loca_"
@@ -93,13 +92,6 @@ class LocaModel(BaseTuner):
         self._correct_fan_in_fan_out(peft_config, target)
         layer = LocaLinear(target, adapter_name, peft_config, current_key)
         self._replace_module(parent, target_name, layer, target)
-
-    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
-        if isinstance(child, ModulesToSaveWrapper):
-            # A head that is unloaded. peft's own version would look for its weight, and it may be of several layers.
-            setattr(parent, child_name, new_module)
-            return
-        super()._replace_module(parent, child_name, new_module, child)
 
     @staticmethod
     def _correct_fan_in_fan_out(config: LocaConfig, target: nn.Module) -> None:

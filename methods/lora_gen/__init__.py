@@ -80,7 +80,7 @@ accumulated batches     each forward pass has its own L_cv; they are averaged wi
 ======================  =================================================================  =========================
 
 A run leaves the generator, and below ``delivered`` the LoRA of each evaluated set for plain peft. What it saves and
-costs is measured by ``python -m methods.lora_gen.latency``, and beside other methods by ``bench profile``.
+costs is measured by ``python -m tests.perf.lora_gen_latency``, and beside other methods by ``bench profile``.
 """
 
 from .config import LoraGenConfig

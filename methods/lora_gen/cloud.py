@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -10,6 +11,8 @@ from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPP
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
+
+from parbench.methods.from_peft.tuner import keeping_precision
 
 from .config import LoraGenConfig
 
@@ -58,6 +61,12 @@ class MetaTokenEncoder(nn.Module):
             task_type="CAUSAL_LM",
         )
         self.cloud = cast(PeftModel, get_peft_model(cloud, lora))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        # The meta tokens stay in float32 when the whole model is cast to 16 bits; the cloud's own weights do not.
+        for child in self.children() if recurse else ():
+            child._apply(fn)
+        return super()._apply(keeping_precision(fn), recurse=False)
 
     def forward(self, prompt_ids: Tensor, prompt_mask: Tensor | None = None) -> Tensor:
         """Return T, shape (batch, L, d_c), in the cloud's precision.

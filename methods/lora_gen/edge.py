@@ -12,6 +12,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from parbench.methods.from_peft.tuner import check_mergeable
+
 from .config import LoraGenConfig
 from .experts import Factors
 from .generator import Generated
@@ -137,12 +139,15 @@ class Edge:
         The weights are new tensors, so that whoever shares the old ones, such as a cloud model, keeps them.
 
         Raises:
-            ValueError: there are several LoRAs, the model has one merged already, or was released.
+            ValueError: there are several LoRAs, the model has one merged already, was released, or is quantised.
         """
         if generated.samples != 1:
             raise ValueError(f"the LoRA of one system prompt can be merged, not of {generated.samples}")
         if self._released or self._unmerged:
             raise ValueError("the edge model was released, or has a LoRA merged already; unmerge it first")
+        for wrapped in self._modules:
+            for name, module in wrapped.items():
+                check_mergeable(module.base_layer.weight, name)
         for wrapped, factors in zip(self._modules, generated.layers, strict=True):
             for name, module in wrapped.items():
                 base = module.base_layer
@@ -151,8 +156,11 @@ class Edge:
                 base.weight = _added(self._unmerged[-1][1], module.scaling * update, isinstance(base, Conv1D))
 
     def unmerge(self) -> None:
-        """Give the model its own weights back."""
+        """Give the model its own weights back: bit for bit, unless it was cast or moved in the meantime."""
         for base, weight in self._unmerged:
+            merged = cast(nn.Parameter, base.weight)
+            if (weight.dtype, weight.device) != (merged.dtype, merged.device):
+                weight = nn.Parameter(weight.detach().to(merged), requires_grad=False)
             base.weight = weight
         self._unmerged.clear()
 

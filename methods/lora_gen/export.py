@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import cast
 
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
+
+from parbench.methods.from_peft.adapter_files import save_config
+from parbench.methods.from_peft.tuner import check_mergeable
 
 from .config import LoraGenConfig
 from .edge import Edge, EdgeLinear, Projection
@@ -42,7 +46,7 @@ class GeneratedAdapter:
 
     def save(self, folder: str | Path) -> None:
         """Write a folder that ``PeftModel.from_pretrained(edge, folder)`` loads with peft alone."""
-        self.config.save_pretrained(str(folder))
+        save_config(self.config, Path(folder))
         save_file(dict(self.tensors), Path(folder) / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
 
     def attach(self, model: PreTrainedModel) -> PeftModel:
@@ -67,8 +71,20 @@ class GeneratedAdapter:
         return adapted.eval()
 
     def merge(self, model: PreTrainedModel) -> PreTrainedModel:
-        """Add the update to an edge model's weights, which then costs nothing (section 3.2); errors as in `attach`."""
-        return cast(PreTrainedModel, self.attach(model).merge_and_unload())
+        """Add the update to an edge model's weights, which then costs nothing (section 3.2).
+
+        Raises:
+            ValueError: as in `attach`; or the model is quantised.
+        """
+        adapted = self.attach(model)
+        for module in adapted.modules():
+            if isinstance(module, LoraLayer):
+                try:
+                    check_mergeable(module.get_base_layer().weight, "default")
+                except ValueError:
+                    adapted.unload()
+                    raise
+        return cast(PreTrainedModel, adapted.merge_and_unload())
 
 
 def to_adapter(generated: Generated, edge: Edge, config: LoraGenConfig) -> GeneratedAdapter:

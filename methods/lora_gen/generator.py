@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+
+from parbench.methods.from_peft.tuner import keeping_precision
 
 from .config import LoraGenConfig
 from .experts import DirectHead, ExpertPool, Factors, Shapes
@@ -49,6 +51,10 @@ class LoraGenerator(nn.Module):
         self.routers = nn.ModuleList([] if direct else [Router(hidden, config) for _ in shapes])
         self.pools = nn.ModuleList([] if direct else [ExpertPool(layer, config) for layer in shapes])
         self.heads = nn.ModuleList([DirectHead(hidden, layer, config) for layer in shapes] if direct else [])
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        # Routers choose between experts: they stay in float32 when the whole model is cast to 16 bits.
+        return super()._apply(keeping_precision(fn), recurse)
 
     def forward(self, states: Tensor) -> Generated:
         """Return one LoRA a sample from T, shape (batch, L, d_c)."""

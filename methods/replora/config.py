@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
-
-from peft import PeftConfig
+from typing import ClassVar, Literal, get_args
 
 from parbench.methods.from_peft.registration import ensure_peft_type
+from parbench.methods.from_peft.tuner import TunerConfig
 
 Activation = Literal["identity", "relu", "tanh", "gelu", "silu"]
 SeedKind = Literal["diagonal", "full", "identity"]
@@ -15,7 +14,7 @@ SeedStart = Literal["normal", "identity"]
 
 
 @dataclass
-class RepLoraConfig(PeftConfig):
+class RepLoraConfig(TunerConfig):
     """RepLoRA: the LoRA factors A and B are not free parameters but the outputs of two small MLPs.
 
     In every attention block two trainable seeds pass through two MLPs, the generators, and query and value
@@ -68,6 +67,8 @@ class RepLoraConfig(PeftConfig):
     Raises:
         ValueError: a value is out of range, or two options contradict each other.
     """
+
+    import_name: ClassVar[str | None] = "parbench.methods.replora"
 
     r: int = 8
     lora_alpha: int = 8

@@ -10,6 +10,8 @@ from peft.utils import SAFETENSORS_WEIGHTS_NAME, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
+from parbench.methods.from_peft.adapter_files import save_config
+
 from .config import RepLoraConfig
 from .layer import RepLoraLayer
 
@@ -42,7 +44,7 @@ def export_lora(
 
     # Whatever peft would save beside the adapter itself, e.g. the task head, in the form in which it would.
     own = tuple(f"base_model.{name}." for name in RepLoraLayer.adapter_layer_names)
-    saved = get_peft_model_state_dict(peft_model, adapter_name=adapter_name)
+    saved = get_peft_model_state_dict(peft_model, adapter_name=adapter_name, save_embedding_layers=False)
     tensors = {key: value for key, value in saved.items() if not key.startswith(own)}
     on_conv1d = False
     for name, module in peft_model.named_modules():
@@ -69,7 +71,7 @@ def export_lora(
         inference_mode=True,
     )
     if directory is not None:
-        lora_config.save_pretrained(str(directory))
+        save_config(lora_config, Path(directory))
         save_file(tensors, Path(directory) / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
     return lora_config, tensors
 

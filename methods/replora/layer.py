@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
-import torch
 import torch.nn.functional as F
-from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
+
+from parbench.methods.from_peft.tuner import AddedUpdateLayer
 
 from .config import RepLoraConfig
 from .generator import GeneratorPair, SeedPair
 
 
-class RepLoraLayer(BaseTunerLayer):
+class RepLoraLayer(AddedUpdateLayer):
     """Mixin: ``y = W x + (lora_alpha / r) B A x`` with generated A (r, d_in) and B (d_out, r).
 
     Layers share seeds and generators: these belong to `RepLoraModel`, and a layer refers to those it uses.
@@ -108,43 +107,6 @@ class RepLoraLinear(nn.Module, RepLoraLayer):
             inputs = F.dropout(self._cast_input_dtype(x, a.dtype), self.dropout[adapter], self.training)
             result = result + self.scaling[adapter] * F.linear(F.linear(inputs, a), b)
         return result.to(dtype)
-
-    @torch.no_grad()
-    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Add the update of the given adapters (default: the active ones) to the base weight.
-
-        Args:
-            safe_merge: check the result first and leave the weight untouched if it is not finite.
-            adapter_names: the adapters to merge.
-
-        Raises:
-            ValueError: the base weight is quantized, or `safe_merge` found a value that is not finite.
-        """
-        for adapter in check_adapters_to_merge(self, adapter_names):
-            if adapter not in self.replora_generators:
-                continue
-            self._add_to_base(adapter, 1.0, check=safe_merge)
-            self.merged_adapters.append(adapter)
-
-    @torch.no_grad()
-    def unmerge(self) -> None:
-        """Take all merged updates out of the base weight again."""
-        if not self.merged:
-            warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
-        while self.merged_adapters:
-            self._add_to_base(self.merged_adapters.pop(), -1.0)
-
-    def _add_to_base(self, adapter: str, sign: float, check: bool = False) -> None:
-        weight = self.get_base_weight()
-        if not weight.is_floating_point():
-            raise ValueError(
-                f"cannot merge adapter {adapter!r} into a quantized base weight ({weight.dtype}); "
-                "load the base model without quantization, or keep the adapter apart with export_lora"
-            )
-        merged = weight + sign * self.get_delta_weight(adapter).to(weight.device, weight.dtype)
-        if check and not torch.isfinite(merged).all():
-            raise ValueError(f"merging adapter {adapter!r} gives NaN or infinite weights; retrain the adapter")
-        self.set_base_weight(merged)
 
     def __repr__(self) -> str:
         return "replora." + super().__repr__()

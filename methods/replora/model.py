@@ -6,9 +6,10 @@ import re
 from typing import Any, cast
 
 from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner
-from peft.utils import TRANSFORMERS_MODELS_TO_VERA_TARGET_MODULES_MAPPING, ModulesToSaveWrapper
+from peft.utils import TRANSFORMERS_MODELS_TO_VERA_TARGET_MODULES_MAPPING
 from torch import nn
+
+from parbench.methods.from_peft.tuner import FullPrecisionModuleDict, Tuner
 
 from .config import RepLoraConfig
 from .generator import GeneratorPair, SeedPair, locate
@@ -28,7 +29,7 @@ TARGET_MODULES: dict[str, Any] = {
 }
 
 
-class RepLoraModel(BaseTuner):
+class RepLoraModel(Tuner):
     """Puts RepLoRA adapters into a model; made by ``get_peft_model(model, RepLoraConfig(...))``.
 
     Attributes:
@@ -48,11 +49,11 @@ class RepLoraModel(BaseTuner):
     replora_generators: nn.ModuleDict
 
     def _pre_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
-        self.replora_seeds = nn.ModuleDict()
-        self.replora_generators = nn.ModuleDict()
+        self.replora_seeds = FullPrecisionModuleDict()
+        self.replora_generators = FullPrecisionModuleDict()
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """Insert the layers of one adapter; arguments and errors as in `BaseTuner.inject_adapter`."""
+        """Insert the layers of one adapter; arguments and errors are those of peft's `BaseTuner.inject_adapter`."""
         # Adding an adapter must not change which others train; peft sees to that inside the base model only.
         existing = [
             (parameter, parameter.requires_grad)
@@ -103,13 +104,6 @@ class RepLoraModel(BaseTuner):
             cast(GeneratorPair, generators[place.generators]),
             place.projection,
         )
-
-    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
-        if isinstance(child, ModulesToSaveWrapper):
-            # A head that is unloaded. peft's own version would look for its weight, and it may be of several layers.
-            setattr(parent, child_name, new_module)
-            return
-        super()._replace_module(parent, child_name, new_module, child)
 
     def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
         super()._cast_adapter_dtype(adapter_name, autocast_adapter_dtype)

@@ -19,7 +19,7 @@ from parbench.methods.fourierft import FOURIERFT, FourierFTSetting
 from parbench.methods.fourierft_fast import FastFourierFTLinear, FourierUpdate, compute_fast
 from parbench.methods.fourierft_fast.basis import FourierBasis
 from parbench.methods.fourierft_fast.method import FOURIERFT_FAST
-from parbench.methods.loca.spectrum import SparseSpectrum
+from parbench.methods.spectral.spectrum import SparseSpectrum
 from parbench.methods.testing import TINY_MODELS, check_method
 from tests.support.alike import assert_alike
 

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 from parbench.methods.fourierft_fast import compute_fast
-from parbench.methods.loca import LocaConfig, LocaLayer, benchmark
+from parbench.methods.loca import LocaConfig, LocaLayer
 from parbench.methods.loca.basis import CosineBasis
-from parbench.methods.loca.reference import DenseLinear, RankProductLinear, use_reference
-from parbench.methods.loca.spectrum import SparseSpectrum
 from parbench.methods.lora_gen import LoraGen, LoraGenConfig
 from parbench.methods.replora import RepLoraConfig
+from parbench.methods.spectral.spectrum import SparseSpectrum
+from tests.perf import loca_benchmark
 from tests.support.alike import assert_alike
+from tests.support.loca_reference import DenseLinear, RankProductLinear, use_reference
 from tests.support.tiny_llama import tiny_llama
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -182,7 +183,7 @@ def test_lora_gen_on_the_device_is_the_same_with_a_cloud_elsewhere() -> None:
 
 
 def test_the_benchmark_measures_time_and_memory(capsys: pytest.CaptureFixture[str]) -> None:
-    benchmark.main(["--device", GPU, "--shape", "tiny", "--rounds", "2"])
+    loca_benchmark.main(["--device", GPU, "--shape", "tiny", "--rounds", "2"])
     tables = capsys.readouterr().out
     assert torch.cuda.get_device_name() in tables
     (lora,) = {line.split(" | ")[5].rstrip(" |") for line in tables.splitlines() if line.startswith("| lora |")}

@@ -11,7 +11,8 @@ from parbench.bench.util.errors import UserError
 from parbench.methods import METHODS
 from parbench.methods.architecture import module_names
 from parbench.methods.base import adapter_parameters, head_parameters
-from parbench.methods.from_peft.catalogue import KNOWN, tuner_names
+from parbench.methods.from_peft.catalogue import KNOWN
+from parbench.methods.from_peft.discover import tuner_names
 from parbench.methods.testing.models import TINY_MODELS, as_batch, loss, outputs
 
 REFUSED = {"cartridge", "cpt", "multitask_prompt_tuning", "poly", "shadow", "trainable_tokens", "xlora"}

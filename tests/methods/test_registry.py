@@ -9,7 +9,9 @@ from parbench.bench.util.errors import UserError
 from parbench.bench.util.registry import Entry, Registry
 from parbench.methods import METHODS
 from parbench.methods.base import Method
-from parbench.methods.from_peft.catalogue import KNOWN, Known, tuner_names
+from parbench.methods.from_peft.catalogue import KNOWN
+from parbench.methods.from_peft.discover import tuner_names
+from parbench.methods.from_peft.known import Known
 from parbench.methods.from_peft.method import PeftMethod
 
 OURS = ["lora", "dora", "adalora", "fourierft", "fourierft_fast", "vera", "loca", "replora", "lora_gen"]

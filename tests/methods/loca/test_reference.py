@@ -12,9 +12,10 @@ import scipy.fft
 import torch
 from torch import Tensor
 
-from parbench.methods.loca.basis import CosineBasis, shared
-from parbench.methods.loca.reference import DeltaLinear, RankProduct
-from parbench.methods.loca.transform import amplitudes, locate
+from parbench.methods.loca.basis import CosineBasis
+from parbench.methods.loca.update import amplitudes, locate
+from parbench.methods.spectral.basis import shared
+from tests.support.loca_reference import DeltaLinear, RankProduct
 
 SHAPES = [(12, 20), (20, 12), (16, 16), (1, 7), (33, 1)]
 

@@ -4,7 +4,8 @@ import pytest
 
 from parbench.bench.util.errors import UserError
 from parbench.methods import METHODS, find_method
-from parbench.methods.from_peft.catalogue import KNOWN, Known
+from parbench.methods.from_peft.catalogue import KNOWN
+from parbench.methods.from_peft.known import Known
 
 REFUSED = [name for name in METHODS if KNOWN.get(name, Known()).refused]
 

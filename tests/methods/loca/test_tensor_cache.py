@@ -11,9 +11,10 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
-from parbench.methods.loca import LocaLayer, remembered, transform
+from parbench.methods.loca import LocaLayer, update
 from parbench.methods.loca.layer import COEFFICIENTS, LOCATIONS
-from parbench.methods.loca.remembered import TensorCache
+from parbench.methods.spectral import tensor_cache
+from parbench.methods.spectral.tensor_cache import TensorCache
 from tests.support.alike import assert_alike
 
 Build = Callable[..., PeftModel]
@@ -21,15 +22,15 @@ Build = Callable[..., PeftModel]
 
 @pytest.fixture
 def as_on_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remembered, "compares_values", lambda device: False)
+    monkeypatch.setattr(tensor_cache, "compares_values", lambda device: False)
 
 
 @pytest.fixture
 def located(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How often locations are looked at from now on."""
     calls: list[int] = []
-    locate = transform.locate
-    monkeypatch.setattr(transform, "locate", lambda *args: (calls.append(1), locate(*args))[1])
+    locate = update.locate
+    monkeypatch.setattr(update, "locate", lambda *args: (calls.append(1), locate(*args))[1])
     return calls
 
 
@@ -60,7 +61,7 @@ def input_ids() -> Tensor:
 def test_a_step_is_bit_for_bit_the_one_that_remembers_nothing(
     adapted: Build, input_ids: Tensor, n_frequency: int, compares: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remembered, "compares_values", lambda device: compares)
+    monkeypatch.setattr(tensor_cache, "compares_values", lambda device: compares)
     model = adapted(n_frequency=n_frequency, keep_update=False)
     freeze(model, LOCATIONS)
     first, again = run(model, input_ids), run(model, input_ids)
@@ -139,7 +140,7 @@ def test_copies_are_empty_and_memory_is_not_taken_for_that_of_another() -> None:
     assert memory.of(source[:2], "other", make) == 3
     assert copy.deepcopy(memory).of(source[:2], "other", make) == 4
     assert pickle.loads(pickle.dumps(memory)).of(source[:2], "other", make) == 5  # noqa: S301 - our own
-    # As long as it is remembered, nothing else can lie there.
+    # As long as it is tensor_cache, nothing else can lie there.
     place = source.data_ptr()
     memory.of(source, None, make)
     del source
@@ -150,8 +151,8 @@ def test_copies_are_empty_and_memory_is_not_taken_for_that_of_another() -> None:
 def test_on_the_cpu_locations_are_looked_at_once_for_each_of_their_values(
     adapted: Build, input_ids: Tensor, located: list[int]
 ) -> None:
-    assert remembered.compares_values(torch.device("cpu"))
-    assert not remembered.compares_values(torch.device("cuda"))
+    assert tensor_cache.compares_values(torch.device("cpu"))
+    assert not tensor_cache.compares_values(torch.device("cuda"))
     model = adapted(keep_update=False)
     freeze(model, COEFFICIENTS)  # though they are trained
     before = run(model, input_ids)

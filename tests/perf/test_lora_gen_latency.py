@@ -7,7 +7,9 @@ import copy
 import pytest
 import torch
 
-from parbench.methods.lora_gen.latency import IN_CONTEXT, Lengths, answering, break_even, main, random_model, table
+from tests.perf.lora_gen_latency import IN_CONTEXT, Lengths, answering, break_even, main, random_model, table
+
+pytestmark = pytest.mark.slow
 
 ONCE = "once a prompt: cloud and generator", "once a prompt: merging"
 

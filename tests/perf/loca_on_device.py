@@ -1,4 +1,4 @@
-"""The benchmark of `methods.loca.benchmark` on an accelerator: time of steps, peak memory, and the choice rule's ways.
+"""`tests.perf.loca_benchmark` on an accelerator: time of steps, peak memory, and the paths of the choice rule.
 
 Time is the device's, by events around a few steps in a row, so that kernels queue up as they do in training. All
 variants share the frozen weights: of a LLaMA-7B a device does not hold one for each. On a CPU it is the processor's
@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from parbench.methods.loca.basis import CosineBasis
-from parbench.methods.loca.benchmark import FREQUENCIES, SHAPES, Shape, Trained, spread
-from parbench.methods.loca.outer_products import OuterProducts
-from parbench.methods.loca.precision import at_least_float32
-from parbench.methods.loca.spectrum import SparseSpectrum
+from parbench.methods.spectral.outer_products import OuterProducts
+from parbench.methods.spectral.precision import at_least_float32
+from parbench.methods.spectral.spectrum import SparseSpectrum
+from tests.perf.loca_variants import FREQUENCIES, SHAPES, Shape, Trained, spread
 
 # The defaults on accelerators first: updates are rebuilt there.
 VARIANTS = (
@@ -173,7 +173,7 @@ class _Forced(SparseSpectrum):
 
 
 def ways_table(shape: Shape, dtype: torch.dtype, device: torch.device, rounds: int) -> str:
-    """Return the time of the parts of one layer's work as Markdown: what the constants of `methods.loca.spectrum` are.
+    """Return the time of the parts of one layer's work as Markdown, to check the constants of `SparseSpectrum`.
 
     Where forming ``G`` is the faster way and not the chosen one, or the other way round, they are wrong for the device.
     """

@@ -2,14 +2,14 @@
 
 ``y = x (W + dW)^T + b``, where ``dW`` is the sum of the updates of all active adapters: it costs one addition to the
 weight, and no product of its own. Its gradients are computed from `x` and ``dL/dy`` by the update, which need not form
-``dL/d(dW)`` for that (see `parbench.methods.loca.spectrum`).
+``dL/d(dW)`` for that (see `parbench.methods.spectral.spectrum`).
 
 Memory: the sum ``W + dW`` exists only during a product; the backward pass adds it up again. ``dW`` is either built
 again for that, too, or kept, which takes a tensor of the size of the weight in each adapted layer; see `DeltaCache`.
 
 Where the base layer cannot be bypassed safely (see `foldable`) `x` is multiplied by the update alone, and the product
 added to what the base layer computes. So it is for weights of 16 bits, where the sum would lose most of a small update
-to rounding. Of an update of few entries that product is two thin ones: `parbench.methods.loca.outer_products`.
+to rounding. Of an update of few entries that product is two thin ones: `parbench.methods.spectral.outer_products`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
-from parbench.methods.loca.outer_products import FactoredUpdate, factored_linear
-from parbench.methods.loca.precision import without_autocast
+from parbench.methods.spectral.outer_products import FactoredUpdate, factored_linear
+from parbench.methods.spectral.precision import without_autocast
 
 
 class Update(FactoredUpdate, Protocol):

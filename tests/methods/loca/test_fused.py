@@ -13,14 +13,15 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from parbench.methods.loca import LocaConfig, LocaLayer, folded
+from parbench.methods.loca import LocaConfig, LocaLayer
 from parbench.methods.loca.basis import CosineBasis
-from parbench.methods.loca.folded import update_linear
 from parbench.methods.loca.layer import COEFFICIENTS, LOCATIONS, LocaLinear
-from parbench.methods.loca.reference import DenseLinear, RankProductLinear, use_reference
-from parbench.methods.loca.spectrum import SparseSpectrum
-from parbench.methods.loca.transform import CosineUpdate
+from parbench.methods.loca.update import CosineUpdate
+from parbench.methods.spectral import fused
+from parbench.methods.spectral.fused import update_linear
+from parbench.methods.spectral.spectrum import SparseSpectrum
 from tests.support.alike import assert_alike
+from tests.support.loca_reference import DenseLinear, RankProductLinear, use_reference
 
 Build = Callable[..., PeftModel]
 
@@ -67,7 +68,7 @@ def folds(monkeypatch: pytest.MonkeyPatch) -> Callable[[nn.Module, Tensor], list
     def observe(model: nn.Module, ids: Tensor) -> list[bool]:
         seen: list[bool] = []
         for name, value in (("fused_linear", True), ("update_linear", False)):
-            original = getattr(folded, name)
+            original = getattr(fused, name)
             monkeypatch.setattr(
                 f"parbench.methods.loca.layer.{name}", lambda *args, f=original, v=value: (seen.append(v), f(*args))[1]
             )
@@ -123,7 +124,7 @@ def test_autocast_stays_within_the_precision_of_bfloat16(adapted: Build, input_i
 @pytest.mark.parametrize("fold", [True, False])
 def test_gradients_match_finite_differences(n_frequency: int, fold: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr("parbench.methods.loca.spectrum.STEP", 10)  # 5 take gathered rows, 30 the FFTs
+    monkeypatch.setattr("parbench.methods.spectral.spectrum.STEP", 10)  # 5 take gathered rows, 30 the FFTs
     base = nn.Linear(9, 6).double().requires_grad_(False)
     base.bias.requires_grad_()
     updates = [CosineUpdate(SparseSpectrum(6, 9, CosineBasis), 2.5, 0.999)]
@@ -132,7 +133,7 @@ def test_gradients_match_finite_differences(n_frequency: int, fold: bool, monkey
 
     def run_layer(x: Tensor, coefficients: Tensor, bias: Tensor) -> Tensor:
         if fold:
-            return folded.fused_linear(base, x, updates, [coefficients, locations], None)
+            return fused.fused_linear(base, x, updates, [coefficients, locations], None)
         return base(x) + update_linear(x, updates, [coefficients, locations], None)
 
     x = torch.randn(2, 3, 9, dtype=torch.float64, requires_grad=True)
@@ -266,9 +267,9 @@ def test_only_the_input_is_saved_for_the_backward_pass() -> None:
     base = nn.Linear(5, 6).requires_grad_(False)
     updates = [CosineUpdate(SparseSpectrum(6, 5, CosineBasis), 1.0, 1.0)]
     x, a, u = torch.randn(3, 5, requires_grad=True), torch.randn(4, requires_grad=True), torch.rand(2, 4)
-    assert saved_shapes(lambda: folded.fused_linear(base, x, updates, [a, u], None)) == [(3, 5), (6, 5), (4,), (2, 4)]
+    assert saved_shapes(lambda: fused.fused_linear(base, x, updates, [a, u], None)) == [(3, 5), (6, 5), (4,), (2, 4)]
     a.requires_grad_(False)
-    assert saved_shapes(lambda: folded.fused_linear(base, x, updates, [a, u], None)) == [(6, 5), (4,), (2, 4)]
+    assert saved_shapes(lambda: fused.fused_linear(base, x, updates, [a, u], None)) == [(6, 5), (4,), (2, 4)]
 
 
 class OwnLinear(nn.Linear):
@@ -321,7 +322,7 @@ def test_meta_tensors_get_a_shape() -> None:
         base = nn.Linear(40, 30).requires_grad_(False)
         x, a, u = torch.zeros(3, 40), torch.zeros(400, requires_grad=True), torch.rand(2, 400)
     updates = [CosineUpdate(SparseSpectrum(30, 40, CosineBasis), 1.0, 1.0)]
-    y = folded.fused_linear(base, x, updates, [a, u], None)
+    y = fused.fused_linear(base, x, updates, [a, u], None)
     y.sum().backward()
     assert (y.shape, a.grad.shape) == ((3, 30), (400,))
 

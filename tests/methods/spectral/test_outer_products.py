@@ -16,10 +16,10 @@ from parbench.methods.fourierft_fast import FourierUpdate
 from parbench.methods.fourierft_fast.basis import FourierBasis
 from parbench.methods.loca import LocaConfig
 from parbench.methods.loca.basis import CosineBasis
-from parbench.methods.loca.folded import Update, update_linear
 from parbench.methods.loca.layer import COEFFICIENTS, LOCATIONS, LocaLinear
-from parbench.methods.loca.spectrum import SparseSpectrum
-from parbench.methods.loca.transform import CosineUpdate
+from parbench.methods.loca.update import CosineUpdate
+from parbench.methods.spectral.fused import Update, update_linear
+from parbench.methods.spectral.spectrum import SparseSpectrum
 from tests.support.alike import assert_alike
 
 SHAPE = (20, 28)

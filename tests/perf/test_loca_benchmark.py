@@ -5,26 +5,28 @@ from __future__ import annotations
 import pytest
 import torch
 
-from parbench.methods.loca import benchmark, benchmark_on_device
 from parbench.methods.loca.layer import COEFFICIENTS, LOCATIONS
+from tests.perf import loca_benchmark, loca_on_device, loca_variants
 
-ROBERTA, TINY = benchmark.SHAPES["roberta-base"], benchmark.SHAPES["tiny"]
+pytestmark = pytest.mark.slow
+
+ROBERTA, TINY = loca_variants.SHAPES["roberta-base"], loca_variants.SHAPES["tiny"]
 CPU = torch.device("cpu")
 
 
 def test_times_every_round_of_every_variant() -> None:
     variants = ["floor", "lora", "loca, kept", "fourierft fast, kept"]
-    seconds = benchmark.times(variants, layers=1, batch=1, rounds=2)
+    seconds = loca_benchmark.times(variants, layers=1, batch=1, rounds=2)
     assert [len(values) for values in seconds.values()] == [2, 2, 2, 2]
     assert all(value > 0 for values in seconds.values() for value in values)
-    table = benchmark.time_table(seconds).splitlines()
+    table = loca_benchmark.time_table(seconds).splitlines()
     assert [line.split(" | ")[0] for line in table[2:]] == [f"| {variant}" for variant in variants]
     assert "1.000 (1.000-1.000)" in table[3]
 
 
-@pytest.mark.parametrize("variant", list(benchmark.VARIANTS))
+@pytest.mark.parametrize("variant", list(loca_variants.VARIANTS))
 def test_variants_train_what_they_are_called(variant: str) -> None:
-    trained = benchmark.Trained(variant, ROBERTA.base(1))
+    trained = loca_variants.Trained(variant, ROBERTA.base(1))
     names = {name for name, parameter in trained.model.named_parameters() if parameter.requires_grad}
     expected = {"floor": "", "lora": "lora_", "fourierft": "fourierft_spectrum"}.get(variant.split()[0])
     if expected is None:
@@ -36,8 +38,8 @@ def test_variants_train_what_they_are_called(variant: str) -> None:
 def test_rebuilt_and_kept_updates_train_alike() -> None:
     ends = []
     for variant in ("loca, kept", "loca, rebuilt", "loca rank product"):
-        trained = benchmark.Trained(variant, ROBERTA.base(1))
-        inputs = torch.randn(1, 16, benchmark.WIDTH, generator=torch.Generator().manual_seed(0))
+        trained = loca_variants.Trained(variant, ROBERTA.base(1))
+        inputs = torch.randn(1, 16, loca_variants.WIDTH, generator=torch.Generator().manual_seed(0))
         torch.manual_seed(1)  # of dropout
         for _ in range(2):
             trained.step(inputs)
@@ -49,21 +51,21 @@ def test_rebuilt_and_kept_updates_train_alike() -> None:
 
 def test_folding_and_ffts_save_arithmetic() -> None:
     for tokens in (1024, 4096):
-        work = benchmark.work(tokens)
+        work = loca_benchmark.work(tokens)
         assert work["loca, kept"].operations < work["loca, rebuilt"].operations < work["loca dense"].operations / 50
-        assert f"| lora | {work['lora'].operations / 1e6:.0f} | " in benchmark.work_table(tokens)
+        assert f"| lora | {work['lora'].operations / 1e6:.0f} | " in loca_benchmark.work_table(tokens)
 
 
 def test_peak_memory_counts_at_least_the_weights() -> None:
-    assert benchmark.peak_memory("loca, rebuilt", layers=1, batch=1) > 4 * 50265 * benchmark.WIDTH
+    assert loca_benchmark.peak_memory("loca, rebuilt", layers=1, batch=1) > 4 * 50265 * loca_variants.WIDTH
 
 
 def test_on_a_device_all_variants_share_the_frozen_weights() -> None:
     base = TINY.base(1)
     known = {id(parameter) for parameter in base.parameters()}
     names = list(base.state_dict())
-    for variant in benchmark_on_device.VARIANTS:
-        trained = benchmark_on_device.beside(variant, base)
+    for variant in loca_on_device.VARIANTS:
+        trained = loca_on_device.beside(variant, base)
         frozen = {id(p) for p in trained.model.parameters() if not p.requires_grad}
         assert known <= frozen
         trained.step(torch.randn(2, 8, 32))
@@ -72,11 +74,11 @@ def test_on_a_device_all_variants_share_the_frozen_weights() -> None:
 
 
 def test_weights_of_16_bits_are_made_as_such_and_trained_under_autocast() -> None:
-    with benchmark_on_device.new_tensors(CPU, torch.bfloat16):
+    with loca_on_device.new_tensors(CPU, torch.bfloat16):
         base = TINY.base(1)
     assert torch.get_default_dtype() == torch.float32
     assert {parameter.dtype for parameter in base.parameters()} == {torch.bfloat16}
-    trained = benchmark_on_device.beside("loca, rebuilt", base)
+    trained = loca_on_device.beside("loca, rebuilt", base)
     coefficients = [p for p in trained.model.parameters() if p.requires_grad]
     assert {parameter.dtype for parameter in coefficients} == {torch.float32}
     before = [parameter.detach().clone() for parameter in coefficients]
@@ -86,20 +88,20 @@ def test_weights_of_16_bits_are_made_as_such_and_trained_under_autocast() -> Non
 
 def test_llama_7b_has_the_size_that_it_is_called_by() -> None:
     with torch.device("meta"):
-        base = benchmark.SHAPES["llama-7b"].base(32, words=32000)
-        adapted = benchmark.lora(base)
+        base = loca_variants.SHAPES["llama-7b"].base(32, words=32000)
+        adapted = loca_variants.lora(base)
     # Of the 6.74 billion the head has 0.13.
     assert sum(p.numel() for p in base.parameters() if not p.requires_grad) == 6_738_415_616 - 32000 * 4096
     assert sum(p.numel() for p in adapted.parameters() if p.requires_grad) == 32 * 2 * 2 * 8 * 4096
 
 
 def test_the_report_of_a_device_is_markdown(capsys: pytest.CaptureFixture[str]) -> None:
-    benchmark.main(["--shape", "tiny", "--rounds", "2", "--layers", "1"])
+    loca_benchmark.main(["--shape", "tiny", "--rounds", "2", "--layers", "1"])
     said = capsys.readouterr().out.splitlines()
     titles = [line for line in said if line.startswith("tiny")]
     assert [title.split(", ")[3] for title in titles] == ["float32", "bfloat16"]
     first = [line.split(" | ")[0].removeprefix("| ") for line in said if line.startswith("| ")]
-    steps = ["variant", *benchmark_on_device.VARIANTS, *benchmark_on_device.DENSE]
+    steps = ["variant", *loca_on_device.VARIANTS, *loca_on_device.DENSE]
     assert first[: len(steps)] == steps
     assert sum("chosen" in line for line in said) == len(titles)
     columns = {line.count("|") for line in said if line.startswith("|")}
@@ -107,16 +109,16 @@ def test_the_report_of_a_device_is_markdown(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_device_tables_have_memory_where_the_device_tells() -> None:
-    table = benchmark_on_device.table({"floor": [0.5], "lora": [1.0]}, {"floor": 1 << 20, "lora": 4 << 20})
+    table = loca_on_device.table({"floor": [0.5], "lora": [1.0]}, {"floor": 1 << 20, "lora": 4 << 20})
     assert table.splitlines()[3] == (
         "| lora | 1000.00 (1000.00-1000.00) | 1.000 (1.000-1.000) | 500.00 (500.00-500.00) | 4 | 1.000 |"
     )
-    assert benchmark_on_device.peak_bytes(["lora"], TINY.base(1), torch.zeros(1, 8, 32)) == {}
+    assert loca_on_device.peak_bytes(["lora"], TINY.base(1), torch.zeros(1, 8, 32)) == {}
 
 
 @pytest.mark.parametrize("forms", [True, False])
 def test_both_ways_of_the_rule_can_be_forced(forms: bool) -> None:
-    spectrum = benchmark_on_device._Forced(16, 12, benchmark_on_device.CosineBasis)
+    spectrum = loca_on_device._Forced(16, 12, loca_on_device.CosineBasis)
     spectrum.forms = forms
     grad_y, x = torch.randn(40, 16), torch.randn(40, 12)
     cells = spectrum.cells(torch.randint(0, 16, (30,)), torch.randint(0, 12, (30,)))

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from parbench.methods.fourierft_fast.basis import FourierBasis
-from parbench.methods.loca import spectrum as module
-from parbench.methods.loca.basis import Basis, CosineBasis, shared
-from parbench.methods.loca.spectrum import SparseSpectrum
+from parbench.methods.loca.basis import CosineBasis
+from parbench.methods.spectral import spectrum as module
+from parbench.methods.spectral.basis import Basis, shared
+from parbench.methods.spectral.spectrum import SparseSpectrum
 
 SHAPES = [(12, 20), (20, 13), (16, 16), (1, 7), (33, 1), (2, 3)]
 BOTH_PRECISIONS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])

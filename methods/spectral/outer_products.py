@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from parbench.methods.loca.precision import at_least_float32, without_autocast
+from parbench.methods.spectral.precision import at_least_float32, without_autocast
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from parbench.methods.loca.outer_products import OuterProducts
-from parbench.methods.loca.remembered import TensorCache
-from parbench.methods.loca.spectrum import Cells, SparseSpectrum
+from parbench.methods.spectral.outer_products import OuterProducts
+from parbench.methods.spectral.spectrum import Cells, SparseSpectrum
+from parbench.methods.spectral.tensor_cache import TensorCache
 
 
 @dataclass(frozen=True)
 class SpectralUpdate(ABC):
-    """The part of a `parbench.methods.loca.folded.Update` that follows from the entries of its spectrum.
+    """The part of a `parbench.methods.spectral.fused.Update` that follows from the entries of its spectrum.
 
     Its parameters are coefficients ``(B,)`` and where they are, ``(2, B)``, rows first.
 
@@ -39,15 +39,15 @@ class SpectralUpdate(ABC):
         """The values of the spectrum's entries, in at least float32, and their cells."""
 
     def delta(self, *parameters: Tensor, onto: Tensor | None = None) -> Tensor:
-        """See `parbench.methods.loca.folded.Update`."""
+        """See `parbench.methods.spectral.fused.Update`."""
         values, cells = self.entries(*parameters)
         return self.spectrum.synthesise(values, cells, onto)
 
     def multiplies_by_rows(self, *parameters: Tensor) -> bool:
-        """See `parbench.methods.loca.outer_products.FactoredUpdate`."""
+        """See `parbench.methods.spectral.outer_products.FactoredUpdate`."""
         return self.spectrum.multiplies_by_rows(self.cells_of_each * len(parameters[0]))
 
     def outer_products(self, dtype: torch.dtype, *parameters: Tensor) -> OuterProducts:
-        """One for each entry; see `parbench.methods.loca.outer_products.FactoredUpdate`."""
+        """One for each entry; see `parbench.methods.spectral.outer_products.FactoredUpdate`."""
         values, cells = self.entries(*parameters)
         return OuterProducts(values, *self.spectrum.rows(cells, dtype))

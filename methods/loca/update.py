@@ -8,8 +8,7 @@ With ``G = dL/d(dW)`` and ``K = C_p G C_q^T``:
 * ``dL/dr_k = clamp(a_k (K[r_k + 1, c_k] - K[r_k - 1, c_k]) / 2, -1, 1)`` and likewise for ``c_k``: a central
   difference over the neighbouring cells, whose index stops at the border.
 
-This module says which entries of ``S`` and ``K`` belong to which parameter; `methods.loca.spectrum` computes them, and
-`parbench.methods.loca.reference` has the same plainly.
+This module maps parameters to entries of ``S`` and ``K``; `parbench.methods.spectral.spectrum` computes these.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from parbench.methods.loca.precision import at_least_float32
-from parbench.methods.loca.spectral import SpectralUpdate
-from parbench.methods.loca.spectrum import Cells
+from parbench.methods.spectral.precision import at_least_float32
+from parbench.methods.spectral.spectrum import Cells
+from parbench.methods.spectral.update import SpectralUpdate
 
 
 def locate(locations: Tensor, shape: tuple[int, int], upper: float) -> tuple[Tensor, Tensor]:
@@ -59,7 +58,7 @@ def location_gradient(
 
 @dataclass(frozen=True)
 class CosineUpdate(SpectralUpdate):
-    """LoCA's `parbench.methods.loca.folded.Update`; its parameters are coefficients ``(B,)`` and locations ``(2, B)``.
+    """The `parbench.methods.spectral.fused.Update` of LoCA, from coefficients ``(B,)`` and locations ``(2, B)``.
 
     A group of parameters that needs no gradient costs nothing: with frozen locations the ``4 B`` neighbours are neither
     gathered nor summed.

@@ -1,8 +1,8 @@
 """Sparse spectra in two dimensions: ``dW = F_p^T S F_q`` and its gradient, by the cheapest way.
 
-``F_N`` holds the basis vectors of a side (`methods.loca.basis`) as rows, ``S`` has few entries, ``E`` in number. With
-``G = dL/d(dW) = grad_y^T x``, the gradient of the entry at ``(r, c)`` is ``K[r, c]``, where ``K = F_p G F_q^T``. Only
-the entries of ``K`` that are asked for are needed: that is what there is to save.
+``F_N`` holds the basis vectors of a side (`parbench.methods.spectral.basis`) as rows, ``S`` has few entries, ``E`` in
+number. With ``G = dL/d(dW) = grad_y^T x``, the gradient of the entry at ``(r, c)`` is ``K[r, c]``, where
+``K = F_p G F_q^T``. Only a few entries of ``K`` are needed, which is what makes a cheaper computation possible.
 
 The choice rule
 ---------------
@@ -35,8 +35,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from parbench.methods.loca.basis import Basis, shared
-from parbench.methods.loca.precision import at_least_float32
+from parbench.methods.spectral.basis import Basis, shared
+from parbench.methods.spectral.precision import at_least_float32
 
 STEP = 100
 """Multiply-adds of a matrix product in the time of one step through memory, at 32 and 64 bits."""

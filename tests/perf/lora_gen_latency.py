@@ -1,4 +1,4 @@
-"""What LoRA-Gen saves and costs, side by side: ``python -m methods.lora_gen.latency --help``.
+"""What LoRA-Gen saves and costs, side by side: ``python -m tests.perf.lora_gen_latency --help``.
 
 The paper tells its efficiency by an edge model that is given the examples of its task in its context, and one that has
 a LoRA made of them (section 4.2, Table 13). Here both read the same question in one process: one round is one call of
@@ -25,8 +25,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from .config import LoraGenConfig
-from .model import LoraGen
+from parbench.methods.lora_gen import LoraGen, LoraGenConfig
 
 IN_CONTEXT = "system prompt in the edge's context"
 TRAINING = "training step: LoRA, system prompt in context"
@@ -181,7 +180,7 @@ def _spread(values: Sequence[float], digits: int) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and write Markdown tables."""
-    parser = argparse.ArgumentParser(prog="python -m methods.lora_gen.latency", description="Measure LoRA-Gen.")
+    parser = argparse.ArgumentParser(prog="python -m tests.perf.lora_gen_latency", description="Measure LoRA-Gen.")
     parser.add_argument("--edge", help="folder or hub id of a causal language model (default: a random Llama)")
     parser.add_argument("--cloud", help="as --edge (default: the same model as the edge)")
     parser.add_argument("--layers", type=int, default=8, help="layers of a random Llama (default: 8)")

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from parbench.methods.loca.basis import CosineBasis, shared
+from parbench.methods.loca.basis import CosineBasis
 from parbench.methods.loca.layer import LocaLinear
-from parbench.methods.loca.precision import at_least_float32, without_autocast
-from parbench.methods.loca.transform import amplitudes, locate, location_gradient
+from parbench.methods.loca.update import amplitudes, locate, location_gradient
+from parbench.methods.spectral.basis import shared
+from parbench.methods.spectral.precision import at_least_float32, without_autocast
 
 
 class CosineTransform(Protocol):

@@ -1,0 +1,85 @@
+"""Files of an adapter: identical runs write identical ones, and only what the adapter changes is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import ModelCard
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+from torch import Tensor
+
+CARD = "README.md"
+TEMPLATE_MARK = "[More Information Needed]"
+"""What fills the fields of peft's own card, which nobody has filled in."""
+
+
+@contextmanager
+def sorted_sets(config: PeftConfig) -> Iterator[None]:
+    """Give the sets of a configuration the form of sorted lists, in which they are written.
+
+    peft writes a set in its own order, which differs from process to process.
+    """
+    sets = {name: value for name, value in vars(config).items() if isinstance(value, set)}
+    for name, value in sets.items():
+        setattr(config, name, sorted(value))
+    try:
+        yield
+    finally:
+        for name, value in sets.items():
+            setattr(config, name, value)
+
+
+def save_config(config: PeftConfig, folder: Path) -> None:
+    """Write ``adapter_config.json``."""
+    with sorted_sets(config):
+        config.save_pretrained(str(folder))
+
+
+def save_adapter(model: PeftModel, folder: Path) -> None:
+    """Write what ``PeftModel.from_pretrained`` loads: the adapter and what is trained whole, such as the task head.
+
+    The frozen embeddings are left out where peft adds them, that is, where an adapter is on the embeddings or on the
+    language model's head: no vocabulary is ever resized here.
+    """
+    with sorted_sets(model.peft_config["default"]):
+        model.save_pretrained(str(folder), save_embedding_layers=False)
+
+
+def adapter_tensors(model: PeftModel) -> dict[str, Tensor]:
+    """Return the tensors that `save_adapter` writes."""
+    state: dict[str, Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return state
+
+
+def write_card(folder: Path, kind: str, import_name: str) -> None:
+    """Write into the card of an adapter's folder which import registers its tuner with peft.
+
+    The text of a card that a person has written is kept.
+
+    Args:
+        folder: has ``adapter_config.json``.
+        kind: name of the tuner, such as ``LOCA``.
+        import_name: the module to import.
+    """
+    lines = f"""# {kind} adapter
+
+peft does not have this tuner. Import the package that registers it before the adapter is loaded:
+
+```python
+import {import_name}  # registers {kind}
+from peft import PeftModel
+
+model = PeftModel.from_pretrained(base_model, "path/to/this/folder")
+```
+
+Without the import, peft raises `KeyError: '{kind}'`.
+"""
+    file = folder / CARD
+    card = ModelCard.load(file) if file.is_file() else ModelCard("---\nlibrary_name: peft\n---\n")
+    if f"import {import_name}  #" in card.text:
+        return
+    written = "" if TEMPLATE_MARK in card.text else card.text.strip()
+    card.text = f"{written}\n\n{lines}".lstrip()
+    card.save(file)

@@ -1,0 +1,151 @@
+"""What the peft tuners of this package share: merging, precision, unloading, and the files of an adapter."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from peft import PeftConfig, PeftType
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_adapters_to_merge
+from peft.utils import ModulesToSaveWrapper
+from torch import Tensor, nn
+
+from parbench.methods.from_peft.adapter_files import sorted_sets, write_card
+
+MERGEABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Dtypes of weights that an update can be added to: 8 bits would round most of it away."""
+
+
+def check_mergeable(weight: Any, adapter: str) -> None:
+    """Refuse to merge into a weight that cannot hold the sum of itself and an update.
+
+    Raises:
+        ValueError: the weight is quantised: its dtype is none of `MERGEABLE`, or it is a tensor subclass of a
+            quantisation library, whose dtype is that of its dequantised values.
+    """
+    if weight.dtype not in MERGEABLE or type(weight) not in (Tensor, nn.Parameter):
+        kind = str(weight.dtype).removeprefix("torch.")
+        stored = kind if type(weight) in (Tensor, nn.Parameter) else f"{type(weight).__name__}, {kind}"
+        raise ValueError(
+            f"cannot merge adapter {adapter!r} into a quantized base weight ({stored}), which would round the update "
+            "away; load the base model without quantization, or use the adapter unmerged"
+        )
+
+
+def keeping_precision(convert: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return ``convert``, a function of `nn.Module._apply`, without conversions of float32 or float64 to fewer bits.
+
+    Moves to another device are kept.
+    """
+
+    def converted(tensor: Tensor) -> Tensor:
+        result = convert(tensor)
+        lowered = tensor.is_floating_point() and result.dtype.itemsize < 4 <= tensor.dtype.itemsize
+        return tensor.to(result.device) if lowered else result
+
+    return converted
+
+
+class FullPrecisionParameterDict(nn.ParameterDict):
+    """Parameters that stay in float32 when the whole model is cast to 16 bits, as by ``model.bfloat16()``."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        return super()._apply(keeping_precision(fn), recurse)
+
+
+class FullPrecisionModuleDict(nn.ModuleDict):
+    """Modules that stay in float32 when the whole model is cast to 16 bits, as by ``model.bfloat16()``."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        return super()._apply(keeping_precision(fn), recurse)
+
+
+class TunerConfig(PeftConfig):
+    """Base of the configurations: an identical adapter has an identical ``adapter_config.json``, and a card.
+
+    Attributes:
+        import_name: the module whose import registers the tuner; the configuration's own module if not set.
+    """
+
+    import_name: ClassVar[str | None] = None
+
+    def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
+        """Write ``adapter_config.json``, and into ``README.md`` which import lets peft load the folder."""
+        with sorted_sets(self):
+            super().save_pretrained(save_directory, **kwargs)
+        write_card(Path(save_directory), str(PeftType(self.peft_type).value), self.import_name or type(self).__module__)
+
+
+class AddedUpdateLayer(BaseTunerLayer):
+    """A layer whose adapters add to the base weight, so that they can be merged into it and taken out again."""
+
+    merged_adapters: list[str]
+
+    @abstractmethod
+    def get_delta_weight(self, adapter: str) -> Tensor:
+        """Return the update of the base weight, in the weight's orientation and at least float32."""
+
+    def has_adapter(self, adapter: str) -> bool:
+        """Return whether this layer has an adapter of that name."""
+        return any(adapter in getattr(self, name) for name in self.adapter_layer_names)
+
+    @torch.no_grad()
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Add the update of the named adapters (default: all active ones) to the base weight.
+
+        Raises:
+            ValueError: the base weight is quantised; or, with ``safe_merge``, the merged weight is not finite. The
+                base weight is then unchanged.
+        """
+        for adapter in check_adapters_to_merge(self, adapter_names):
+            if not self.has_adapter(adapter):
+                continue
+            merged = self._shifted_base_weight(adapter, 1)
+            if safe_merge and not torch.isfinite(merged).all():
+                raise ValueError(f"the merged weight is not finite: adapter {adapter!r} is broken and was not merged")
+            self.set_base_weight(merged)
+            self.merged_adapters.append(adapter)
+
+    @torch.no_grad()
+    def unmerge(self) -> None:
+        """Subtract the update of all merged adapters from the base weight.
+
+        Raises:
+            ValueError: the base weight was quantised after merging.
+        """
+        if not self.merged:
+            warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
+        while self.merged_adapters:
+            self.set_base_weight(self._shifted_base_weight(self.merged_adapters[-1], -1))
+            self.merged_adapters.pop()
+
+    def _shifted_base_weight(self, adapter: str, sign: int) -> Tensor:
+        weight: Any = self.get_base_layer().weight
+        check_mergeable(weight, adapter)
+        base, delta = weight.data, self.get_delta_weight(adapter).to(weight.device)
+        # Rounded once, after the sum.
+        return (base.to(torch.promote_types(base.dtype, delta.dtype)) + sign * delta).to(base.dtype)
+
+
+class Tuner(BaseTuner):
+    """Base of the tuners: a model is merged whole or not at all, and unloaded with heads of several layers."""
+
+    def _check_merge_allowed(self) -> None:
+        super()._check_merge_allowed()
+        # Before the first layer is changed.
+        for module in self.model.modules():
+            if isinstance(module, AddedUpdateLayer):
+                for adapter in module.active_adapters:
+                    if module.has_adapter(adapter):
+                        check_mergeable(module.get_base_layer().weight, adapter)
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        if isinstance(child, ModulesToSaveWrapper):
+            # A head that is unloaded: it may have several layers, where peft looks for the one weight of a layer.
+            setattr(parent, child_name, new_module)
+            return
+        super()._replace_module(parent, child_name, new_module, child)
