@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from parbench.bench.util.reference import Reference
+from parbench.methods.selection import Selection, adapted_modules
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from parbench.methods.architecture import ModuleNames
 
 
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+"""Names of modules, at least one: an empty list would adapt what none does."""
+
+
 class Setting(BaseModel):
     """The hyper-parameters of one method; each method adds its own, its size knob among them."""
 
@@ -29,12 +35,11 @@ class Setting(BaseModel):
 
     learning_rate: PositiveFloat = Field(description="peak learning rate of the adapter")
     head_learning_rate: PositiveFloat = Field(description="peak learning rate of the task head")
-    target_modules: tuple[str, ...] | None = Field(
-        default=None,
-        description="leaf names of the adapted modules; the query and value projections if not given",
+    target_modules: Names | None = Field(
+        default=None, description="last parts of the adapted modules' names; default: query and value projections"
     )
-    layers: tuple[NonNegativeInt, ...] | None = Field(
-        default=None, description="indices of the adapted layers; all if not given"
+    layers: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] | None = Field(
+        default=None, description="indices of the adapted layers; default: all"
     )
     larger_layers: tuple[NonNegativeInt, ...] = Field(
         default=(), description="indices of layers whose size is one step larger, where the method can"
@@ -86,6 +91,7 @@ class SizeKnob:
             a value that an architecture refuses is passed over.
         ceiling: no value above this is tried.
         per_layer: whether some layers may have the next size up (see `Setting.larger_layers`).
+        rank: whether it is the rank of a weight update, which cannot exceed the shorter side of the weight.
     """
 
     field: str
@@ -93,6 +99,7 @@ class SizeKnob:
     choices: tuple[int, ...] | None = None
     ceiling: int = 1 << 20
     per_layer: bool = False
+    rank: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,10 +161,13 @@ class Method(ABC, Generic[S]):
         """Wrap ``model`` (changed in place) so that only adapter and head are trainable.
 
         Raises:
+            UserError: a module, layer or pattern of ``setting`` matches nothing in the model.
             ValueError: peft cannot apply the method to this architecture.
         """
         from peft import get_peft_model
 
+        selection = Selection.of_setting(setting)
+        selection.check_names(model)
         config = self.config(names, setting)
         if setting.layers is not None:
             if not hasattr(config, "layers_to_transform"):
@@ -168,7 +178,10 @@ class Method(ABC, Generic[S]):
         # Set here and not in each config: without them a newly initialised head would stay frozen, and the run would
         # look plausible and weak.
         config.modules_to_save = list(names.head)  # type: ignore[attr-defined]
-        return get_peft_model(model, config)
+        adapted = get_peft_model(model, config)
+        selection.check_adapted(adapted_modules(adapted), names.head)
+        warn_of_excess(self, setting, adapted)
+        return adapted
 
     def parameter_groups(self, model: nn.Module, names: ModuleNames, setting: S) -> list[ParameterGroup]:
         """Return every parameter that is ever optimised, each once, with its learning rate."""
@@ -207,6 +220,19 @@ class Method(ABC, Generic[S]):
 
         save_adapter(cast("PeftModel", model), folder)
 
+    def rank_of(self, setting: S) -> int | None:
+        """Return the largest rank that a weight update is given; ``None`` where no rank is a hyper-parameter."""
+        knob = self.size_knob
+        return cast(int, getattr(setting, knob.field)) if knob is not None and knob.rank else None
+
+    def schedule_share(self, setting: S) -> float:
+        """Return the share of all optimiser steps after which the method's own schedule has ended.
+
+        Weights from before are not yet what the method defines, such as an adapter whose ranks are still to be cut. An
+        epoch that ends earlier is never chosen as the best one.
+        """
+        return 0.0
+
     def callbacks(self, setting: S) -> list[TrainerCallback]:
         """Return what must happen between optimiser steps."""
         return []
@@ -230,6 +256,27 @@ class Method(ABC, Generic[S]):
             model: the trained model, after the evaluation.
             folder: where `save` has written.
         """
+
+
+def warn_of_excess(method: Method[Any], setting: Setting, adapted: nn.Module) -> None:
+    """Warn of a rank that exceeds the shorter side of an adapted weight: the rest of it adds no freedom.
+
+    Trial sizes on the meta device, as a budget is matched, are not warned of.
+    """
+    rank = method.rank_of(setting)
+    if rank is None:
+        return
+    for name in adapted_modules(adapted):
+        weight = adapted.get_submodule(f"base_model.model.{name}").get_base_layer().weight  # type: ignore[operator]
+        if weight.is_meta:
+            return
+        if weight.ndim == 2 and rank > min(weight.shape):
+            warnings.warn(
+                f'"{method.name}" has rank {rank}, but an update of {name}, a weight of {weight.shape[0]} x '
+                f"{weight.shape[1]}, has rank {min(weight.shape)} at most: the parameters beyond add nothing",
+                stacklevel=3,
+            )
+            return
 
 
 def adapter_parameters(model: nn.Module, names: ModuleNames) -> Iterator[nn.Parameter]:

@@ -82,6 +82,14 @@ class Modified(Method[Any], ABC):
         """Save as the inner method does."""
         self.inner.save(model, folder)
 
+    def rank_of(self, setting: Setting) -> int | None:
+        """Return the inner method's rank."""
+        return self.inner.rank_of(setting)
+
+    def schedule_share(self, setting: Setting) -> float:
+        """Return the inner method's share."""
+        return self.inner.schedule_share(setting)
+
     def callbacks(self, setting: Setting) -> list[TrainerCallback]:
         """Return the inner method's callbacks."""
         return self.inner.callbacks(setting)

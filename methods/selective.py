@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NoReturn
 from pydantic import Field, PositiveFloat
 
 from parbench.bench.util.reference import Reference
-from parbench.methods.base import Dimension, Method, S, Setting
+from parbench.methods.base import Dimension, Method, Names, S, Setting
+from parbench.methods.selection import Selection, layer_index
 
 if TYPE_CHECKING:
     import torch
@@ -32,8 +33,8 @@ class FullSetting(Setting):
 
     learning_rate: PositiveFloat = Field(default=1e-5, description="peak learning rate of the base model")
     head_learning_rate: PositiveFloat = 1e-5
-    target_modules: tuple[str, ...] | None = Field(
-        default=None, description="leaf names of the modules to train, weights and biases; all if not given"
+    target_modules: Names | None = Field(
+        default=None, description="last parts of the names of modules to train, weights and biases; default: all"
     )
 
 
@@ -42,8 +43,8 @@ class BitFitSetting(Setting):
 
     learning_rate: PositiveFloat = Field(default=1e-3, description="peak learning rate of the bias terms")
     head_learning_rate: PositiveFloat = 1e-3
-    target_modules: tuple[str, ...] | None = Field(
-        default=None, description="leaf names of the modules whose biases are trained; all if not given"
+    target_modules: Names | None = Field(
+        default=None, description="last parts of the names of modules whose biases are trained; default: all"
     )
 
 
@@ -84,19 +85,23 @@ class SelectiveMethod(Method[S]):
         """Freeze ``model`` but for the selected parameters and the task head; return it, unwrapped.
 
         Raises:
+            UserError: a module or layer of ``setting`` has nothing that is trained.
             ValueError: the model has nothing of what the method trains.
         """
         if setting.larger_layers:
             raise ValueError(f'"{self.name}" has no size that could be larger on some layers; leave larger_layers out')
+        selection = Selection.of_setting(setting)
+        selection.check_names(model)
         model.requires_grad_(False)
-        selected = 0
+        selected: list[str] = []
         for name, parameter in model.named_parameters():
             in_head = names.in_head(name)
             chosen = self.selects(name) and _within(name, setting)
             parameter.requires_grad_(in_head or chosen)
-            selected += chosen and not in_head
+            selected += [name] if chosen and not in_head else []
         if not selected and not self._head_is_enough(names):
             raise ValueError(f'"{self.name}" finds nothing to train in this {model.config.model_type}: {self.lacking}')
+        selection.check_adapted({path for name in selected for path in _owners(name)}, names.head)
         return model
 
     def _head_is_enough(self, names: ModuleNames) -> bool:
@@ -193,13 +198,17 @@ def _trained(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _within(parameter_name: str, setting: Setting) -> bool:
-    """Tell whether a parameter is in the setting's target modules and layers."""
+    """Return whether a parameter is in the setting's target modules and layers."""
     modules, layers = setting.target_modules, setting.layers
-    # The first number in a name counts the layers.
-    layer = next((int(part) for part in parameter_name.split(".") if part.isdecimal()), None)
     return (modules is None or any(f".{module}." in f".{parameter_name}" for module in modules)) and (
-        layers is None or layer in layers
+        layers is None or layer_index(parameter_name) in layers
     )
+
+
+def _owners(parameter_name: str) -> list[str]:
+    """Return the names of all modules that a parameter is in."""
+    parts = parameter_name.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts))]
 
 
 FULL = Full()

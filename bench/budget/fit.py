@@ -137,6 +137,9 @@ class _Sizes:
         except ValidationError as error:
             self.refusal = explain(error, type(self._setting))
             return None
+        except ValueError as error:
+            self.refusal = str(error)
+            return None
         counts = self.count(setting)
         return Sized(setting, f"{self._knob.field}={value}", counts) if counts else None
 

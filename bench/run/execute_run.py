@@ -37,6 +37,9 @@ from parbench.bench.util import environment
 from parbench.bench.util.files import explained
 from parbench.bench.util.process_environment import declared_environment
 
+# What libraries will change in later versions, and what is closed late: neither depends on the run.
+_NOT_OF_A_RUN = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -73,7 +76,7 @@ def execute_run(
     outcome: Outcome | None = None
     status, reason = (Status.SKIPPED, run.skip) if run.skip else (Status.OK, None)
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+        warnings.simplefilter("always")
         try:
             if not run.skip:
                 data = inputs.of(run)
@@ -83,7 +86,7 @@ def execute_run(
             raise
         except Exception as error:  # a failing run never ends the others; Ctrl-C does
             status, reason = _failed(error, hooks, output)
-    warned = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning))
+    warned = dict.fromkeys(str(w.message) for w in caught if not issubclass(w.category, _NOT_OF_A_RUN))
     for text in warned:
         event("warned", text, logging.WARNING)
     hardware = {**environment.hardware(device), "workers": str(hooks.workers)}
@@ -159,13 +162,14 @@ def _train_and_evaluate(
     scorer, reported = Scorer(adapted), data.reported(run.spec)
     best = best_epoch(run, scorer, data, reported, store.workspace(run.spec.run_id), _log_epoch)
     trained, peak = _train(run, adapted, best, store, device, hooks)
-    counts = count_parameters(adapted.model, run.method, adapted.names, adapted.groups, trained.trainable, inventory)
     if best:
         best.restore()
+    # Of the weights that are scored and saved.
+    counts = count_parameters(adapted.model, run.method, adapted.names, adapted.groups, trained.trainable, inventory)
     history = "".join(json.dumps(entry) + "\n" for entry in trained.history)
     (output / HISTORY).write_text(history, encoding="utf-8")
     scores = evaluate(run, scorer, data, reported, trained)
-    _write(run, adapted, best, scores, output)
+    _write(run, adapted, scores, output)
     clock = time.perf_counter()
     retention = measure_retention(run, adapted.predictor)
     scoring_seconds = scorer.seconds + time.perf_counter() - clock
@@ -233,11 +237,11 @@ def _log_epoch(split: str, primary: str, scores: Mapping[str, float]) -> None:
     event("epoch scored", f"{primary} {scores[primary]:.4f} on the {split} split", scores=dict(scores))
 
 
-def _write(run: PlannedRun, adapted: AdaptedModel, best: BestEpoch | None, scores: Scores, output: Path) -> None:
+def _write(run: PlannedRun, adapted: AdaptedModel, scores: Scores, output: Path) -> None:
     """Write the per-example rows and the adapter."""
     if run.spec.purpose == Purpose.SELECTION:
         # No adapter: trials are many, and those of full fine-tuning would fill the disk.
         scores.predictions.to_parquet(output / SELECTION_PREDICTIONS, index=False)
     else:
         scores.predictions.to_parquet(output / PREDICTIONS, index=False)
-        save_adapter(run, adapted, best, output / ADAPTER)
+        save_adapter(run, adapted, output / ADAPTER)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 FOLDER = "epochs"
-_CURVE, _WEIGHTS, _ADAPTER = "curve.json", "best.safetensors", "adapter"
+_CURVE, _WEIGHTS = "curve.json", "best.safetensors"
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class BestEpoch:
         split: name of the split that is scored.
         primary: the metric that decides.
         score: scores the model on that split.
-        save: writes the adapter into a folder. It is written at the best epoch itself, because some methods change what
-            their file holds when training ends (AdaLoRA drops the directions that were cut).
         model: what is trained.
         parameters: all that the optimiser may change. Buffers, such as BatchNorm's statistics, are kept with them.
         folder: where the best is kept.
+        schedule_share: share of all steps that the method's own schedule takes, see
+            `parbench.methods.base.Method.schedule_share`. An epoch that ends before is scored, but never chosen.
         patience: training is over after so many epochs in a row that were not better than all before them; ``None``
             goes on. What is counted is the curve alone, so that a resumed training stops where one in one go does.
     """
@@ -55,17 +55,18 @@ class BestEpoch:
     split: str
     primary: str
     score: Callable[[], Mapping[str, float]]
-    save: Callable[[Path], None]
     model: nn.Module
     parameters: Iterable[nn.Parameter]
     folder: Path
+    schedule_share: float = 0.0
     patience: int | None = None
     curve: list[Epoch] = field(default_factory=list, init=False)
+    _first_step: int = field(default=0, init=False)
 
     @property
     def best(self) -> Epoch:
         """The epoch that was kept."""
-        return max(self.curve, key=self._rank)  # the first of equals
+        return max(self._candidates, key=self._rank)  # the first of equals
 
     @property
     def last(self) -> Epoch:
@@ -75,7 +76,9 @@ class BestEpoch:
     @property
     def is_over(self) -> bool:
         """Whether the best epoch is too long ago."""
-        return self.patience is not None and len(self.curve) - 1 - self.curve.index(self.best) >= self.patience
+        if self.patience is None or not self._candidates:
+            return False
+        return len(self.curve) - 1 - self.curve.index(self.best) >= self.patience
 
     @property
     def history(self) -> list[dict[str, float]]:
@@ -89,8 +92,9 @@ class BestEpoch:
             for at in self.curve
         ]
 
-    def begin(self, checkpoint: Path | None) -> None:
-        """Start with what a checkpoint holds, or with nothing."""
+    def begin(self, checkpoint: Path | None, steps: int) -> None:
+        """Start a training of so many steps with what a checkpoint holds, or with nothing."""
+        self._first_step = math.ceil(self.schedule_share * steps)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.curve = []
         if checkpoint is not None and (checkpoint / FOLDER).is_dir():
@@ -101,10 +105,8 @@ class BestEpoch:
         """Score the model, and keep it if it has never been better."""
         self.curve.append(Epoch(step, epoch, dict(self.score())))
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self.best is self.last:
+        if self._candidates and self.best is self.last:
             save_file({name: p.detach().cpu().contiguous() for name, p in self._kept()}, self.folder / _WEIGHTS)
-            shutil.rmtree(self.folder / _ADAPTER, ignore_errors=True)
-            self.save(self.folder / _ADAPTER)
         entries = [vars(entry) for entry in self.curve]
         (self.folder / _CURVE).write_text(json.dumps(entries), encoding="utf-8")
 
@@ -120,9 +122,9 @@ class BestEpoch:
             for name, parameter in self._kept():
                 parameter.copy_(weights[name])
 
-    def move_adapter(self, folder: Path) -> None:
-        """Move the adapter's files of the best epoch to ``folder``, which is not there yet."""
-        shutil.move(self.folder / _ADAPTER, folder)
+    @property
+    def _candidates(self) -> list[Epoch]:
+        return [epoch for epoch in self.curve if epoch.step >= self._first_step]
 
     def _kept(self) -> list[tuple[str, torch.Tensor]]:
         known = {id(parameter) for parameter in self.parameters}

@@ -103,10 +103,10 @@ def best_epoch(
         split=chosen_on,
         primary=by.primary,
         score=score,
-        save=lambda folder: run.method.save(adapted.model, folder),
         model=adapted.model,
         parameters=[parameter for group in adapted.groups for parameter in group.parameters],
         folder=workspace / FOLDER,
+        schedule_share=run.method.schedule_share(run.setting),
         patience=None if on_reported else run.training.patience,
     )
 
@@ -127,10 +127,7 @@ def _timed(scorer: Scorer, by: Evaluation, split: SplitData) -> tuple[pd.DataFra
     return scorer.predict(by, split), scorer.seconds - before
 
 
-def save_adapter(run: ResolvedRun, adapted: AdaptedModel, best: BestEpoch | None, folder: Path) -> None:
-    """Write the adapter of a trained model, as it was at its best epoch where one was chosen."""
-    if best:
-        best.move_adapter(folder)
-    else:
-        run.method.save(adapted.model, folder)
+def save_adapter(run: ResolvedRun, adapted: AdaptedModel, folder: Path) -> None:
+    """Write the adapter of a trained model with the weights that were scored."""
+    run.method.save(adapted.model, folder)
     run.method.deliver(adapted.model, folder)

@@ -126,7 +126,7 @@ def train(job: Job) -> Trained:
     if checkpoint is not None:
         clock.seconds_before = json.loads((checkpoint / COMPLETE).read_text())["seconds"]
     if job.best_epoch:
-        job.best_epoch.begin(checkpoint)
+        job.best_epoch.begin(checkpoint, trainer.args.max_steps)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.raise_if_diverged()
     if stopping.stopped:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Self, cast
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from parbench.bench.util.reference import Reference
 from parbench.methods.base import Dimension, Method, Setting, SizeKnob
+from parbench.methods.selection import adapted_modules
 
 if TYPE_CHECKING:
     from peft import AdaLoraConfig, PeftModel
@@ -89,21 +91,56 @@ class AdaLora(Method[AdaLoraSetting]):
         )
 
     def reported_parameters(self, model: nn.Module, names: ModuleNames) -> int:
-        """Return the final budget: ``target_r`` of the ``init_r`` trained directions."""
-        config = cast("AdaLoraConfig", cast("PeftModel", model).peft_config["default"])
-        return super().reported_parameters(model, names) * config.target_r // config.init_r
+        """Return the size of the directions that are left after training; before, the most that can be left.
+
+        ``target_r`` directions per module are kept, wherever they matter most. They have ``d_in + d_out + 1`` numbers,
+        so where modules differ in shape the size depends on where they are; no allocation has more than what is
+        returned before training.
+        """
+        tuner = cast("PeftModel", model)
+        config = cast("AdaLoraConfig", tuner.peft_config["default"])
+        modules = dict(tuner.base_model.model.named_modules())
+        sizes = {
+            name: sum(factor["default"].numel() for factor in (layer.lora_A, layer.lora_B, layer.lora_E))
+            // config.init_r
+            for name in adapted_modules(tuner)
+            for layer in [cast(Any, modules[name])]
+        }
+        if config.rank_pattern:
+            kept = {_module_of(name, sizes): sum(mask) for name, mask in config.rank_pattern.items()}
+            return sum(kept[name] * size for name, size in sizes.items())
+        left, total = config.target_r * len(sizes), 0
+        for size in sorted(sizes.values(), reverse=True):
+            taken = min(config.init_r, left)
+            left, total = left - taken, total + taken * size
+        return total
 
     def with_size(self, setting: AdaLoraSetting, size: int) -> AdaLoraSetting:
-        """Return ``setting`` at another final rank and the same scale alpha / init_r."""
+        """Return ``setting`` at another final rank and the same scale alpha / init_r; a given ``init_r`` stays."""
+        if setting.init_r is not None:
+            return setting.model_copy(update={"target_r": size})
         start = AdaLoraSetting(target_r=size).start_rank
         changed = {"target_r": size, "init_r": None, "alpha": setting.alpha * start / setting.start_rank}
         return setting.model_copy(update=changed)
+
+    def rank_of(self, setting: AdaLoraSetting) -> int:
+        """Return the rank before the first cut."""
+        return setting.start_rank
+
+    def schedule_share(self, setting: AdaLoraSetting) -> float:
+        """Return the share of steps before the ranks are final."""
+        return 1.0 - setting.final_share
 
     def callbacks(self, setting: AdaLoraSetting) -> list[TrainerCallback]:
         """Return the rank allocation and the orthogonality penalty."""
         from parbench.methods.adalora.schedule import AdaLoraCallback
 
         return [AdaLoraCallback(setting.initial_share, setting.final_share)]
+
+
+def _module_of(parameter: str, modules: Iterable[str]) -> str:
+    """Return the module that an entry of peft's ``rank_pattern``, named as a parameter, belongs to."""
+    return next(name for name in modules if f"{name}.lora_" in f"{parameter}.")
 
 
 ADALORA = AdaLora()

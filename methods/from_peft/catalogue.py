@@ -13,7 +13,9 @@ def _paper(title: str, year: int, arxiv: str) -> Reference:
 
 # Block sizes have to divide the sides of the weights, whose prime factors are few in transformers.
 _BLOCKS = tuple(sorted(2**a * 3**b for a in range(1, 13) for b in range(3) if 2**a * 3**b <= 4096))
-_RANK = SizeKnob("r")
+_RANK = SizeKnob("r", rank=True)
+# As many numbers as a rank would have, but no rank of the update.
+_SIZE = SizeKnob("r")
 # HRA starts as the identity, and GraLoRA splits the rank over two blocks, at even ranks only.
 _EVEN_RANK = SizeKnob("r", choices=tuple(range(2, 1025, 2)))
 _PROMPT = SizeKnob("num_virtual_tokens")
@@ -114,13 +116,13 @@ KNOWN: dict[str, Known] = {
     ),
     "loha": Known(
         _paper("FedPara: Low-Rank Hadamard Product for Communication-Efficient Federated Learning", 2021, "2108.06098"),
-        _RANK,
+        _SIZE,
     ),
     "lokr": Known(
         _paper(
             "Navigating Text-To-Image Customization: From LyCORIS Fine-Tuning to Model Evaluation", 2023, "2309.14859"
         ),
-        _RANK,
+        _SIZE,
     ),
     "miss": Known(
         _paper("MiSS: Revisiting the Trade-off in LoRA with an Efficient Shard-Sharing Structure", 2024, "2409.15371"),
@@ -149,7 +151,7 @@ KNOWN: dict[str, Known] = {
         defaults={**_TWENTY_TOKENS, "encoder_hidden_size": 128},
     ),
     "peanut": Known(
-        _paper("PEANuT: Parameter-Efficient Adaptation with Weight-aware Neural Tweakers", 2024, "2410.01870"), _RANK
+        _paper("PEANuT: Parameter-Efficient Adaptation with Weight-aware Neural Tweakers", 2024, "2410.01870"), _SIZE
     ),
     "poly": Known(
         _paper("Combining Modular Skills in Multitask Learning", 2022, "2202.13914"),
@@ -172,11 +174,11 @@ KNOWN: dict[str, Known] = {
         defaults=_TWENTY_TOKENS,
     ),
     "psoft": Known(
-        _paper("Efficient Orthogonal Fine-Tuning with Principal Subspace Adaptation", 2025, "2505.11235"), _RANK
+        _paper("Efficient Orthogonal Fine-Tuning with Principal Subspace Adaptation", 2025, "2505.11235"), _SIZE
     ),
     "pvera": Known(
         _paper("PVeRA: Probabilistic Vector-Based Random Matrix Adaptation", 2025, "2512.07703"),
-        _RANK,
+        _SIZE,
         defaults=_DRAWN_AGAIN,
     ),
     "randlora": Known(
@@ -195,7 +197,7 @@ KNOWN: dict[str, Known] = {
     "shadow": Known(
         refused="peft adds its second loss to the loss that the model computes, which the trainer here does not use"
     ),
-    "shira": Known(_paper("Sparse High Rank Adapters", 2024, "2406.13175"), _RANK),
+    "shira": Known(_paper("Sparse High Rank Adapters", 2024, "2406.13175"), _SIZE),
     "supertuning": Known(
         # Its size is set by a share, sparsity, which no whole number expresses.
         _paper("Super-Tuning: From Activation-Aware Pruning to Sparse Fine-Tuning", 2026, "2607.09287")

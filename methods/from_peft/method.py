@@ -15,8 +15,9 @@ from torch import nn
 
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
-from parbench.methods.base import Dimension, Method, Setting, adapter_parameters, head_parameters
+from parbench.methods.base import Dimension, Method, Setting, adapter_parameters, head_parameters, warn_of_excess
 from parbench.methods.from_peft.known import Known
+from parbench.methods.selection import Selection, adapted_modules
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,16 +95,21 @@ class PeftMethod(Method[Setting]):
         """Wrap ``model`` (changed in place) so that only adapter and head are trainable.
 
         Raises:
-            UserError: the method cannot be used here at all, or not with this architecture, or it computes with the
-                weights and the model has none, being on the meta device.
+            UserError: the method cannot be used here at all, or not with this architecture; a module, layer or pattern
+                of ``setting`` matches nothing; or the method computes with the weights and the model has none, being on
+                the meta device.
         """
+        selection = Selection.of_setting(setting)
         try:
             config = self.config(names, setting)
             config.modules_to_save = list(names.head) or None  # type: ignore[attr-defined]
             _place(config, setting)
+            selection.check_names(model)
             PREPARATIONS.get(self.name, _nothing)(model, config, names)
             adapted = get_peft_model(model, config)
             _check_trainable(adapted, names)
+            selection.check_adapted(adapted_modules(adapted), names.head)
+            warn_of_excess(self, setting, adapted)
         except (ValueError, TypeError, AttributeError, RuntimeError) as error:
             refusal = self._refusal(model, error)
             if refusal is None:

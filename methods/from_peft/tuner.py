@@ -15,6 +15,7 @@ from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 
 from parbench.methods.from_peft.adapter_files import sorted_sets, write_card
+from parbench.methods.selection import Selection, matches
 
 MERGEABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """Dtypes of weights that an update can be added to: 8 bits would round most of it away."""
@@ -133,6 +134,34 @@ class AddedUpdateLayer(BaseTunerLayer):
 
 class Tuner(BaseTuner):
     """Base of the tuners: a model is merged whole or not at all, and unloaded with heads of several layers."""
+
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """Add the adapter to the target modules.
+
+        Raises:
+            ValueError: a module, layer or pattern of the configuration matches nothing. One that was made for inference
+                may, as for instance an adapter of an earlier version.
+        """
+        config: Any = self.peft_config[adapter_name]
+        selection, by_default = Selection.of_config(config), config.target_modules is None
+        if not config.inference_mode:
+            selection.check_names(model)
+            expected = self._expected_targets(model, config)
+            if expected and not by_default:
+                selection.check_adapted(expected, config.modules_to_save or ())
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
+        if by_default and isinstance(config.target_modules, set | list):
+            # The names of all versions of an architecture: what is written is those that the model has.
+            adapted = self.targeted_module_names
+            config.target_modules = {name for name in config.target_modules if matches(name, adapted)}
+
+    def _expected_targets(self, model: nn.Module, config: Any) -> list[str]:
+        """Return the modules that will be adapted; none where the targets are still to be chosen."""
+        if config.target_modules is None:
+            return []
+        return [
+            name for name, _ in model.named_modules() if name and self._check_target_module_exists(config, name) is True
+        ]
 
     def _check_merge_allowed(self) -> None:
         super()._check_merge_allowed()

@@ -79,6 +79,10 @@ class Loca(Method[LocaSetting]):
         """Return ``alpha``: the DCT is orthonormal, and alpha multiplies after it."""
         return setting.alpha
 
+    def schedule_share(self, setting: LocaSetting) -> float:
+        """Return the share of steps in which coefficients and locations alternate."""
+        return setting.location_fraction
+
     def callbacks(self, setting: LocaSetting) -> list[TrainerCallback]:
         """Return the alternation of coefficient and location steps (Du et al., 2025, section 4.4)."""
         from parbench.methods.loca import LocaCallback

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,23 +57,6 @@ class LocaModel(Tuner):
     prefix = "loca_"
     tuner_layer_cls = LocaLayer
     target_module_mapping = TARGET_MODULES
-
-    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """Add the adapter to the target modules; warn of `n_frequency_pattern` entries that match none."""
-        super().inject_adapter(model, adapter_name, *args, **kwargs)
-        adapted = [
-            name
-            for name, module in model.named_modules()
-            if isinstance(module, LocaLayer) and adapter_name in module.loca_coefficients
-        ]
-        config: Any = self.peft_config[adapter_name]
-        for pattern in config.n_frequency_pattern:
-            if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in adapted):
-                warnings.warn(
-                    f"LocaConfig: n_frequency_pattern has {pattern!r}, which matches no adapted module.",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
 
     def _create_and_replace(
         self,

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from parbench.methods.from_peft.tuner import keeping_precision
+from parbench.methods.selection import Selection, adapted_modules
 
 from .config import LoraGenConfig
 
@@ -60,7 +61,10 @@ class MetaTokenEncoder(nn.Module):
             fan_in_fan_out=any(isinstance(module, Conv1D) for module in cloud.modules()),
             task_type="CAUSAL_LM",
         )
+        selection = Selection(modules={"cloud_target_modules": config.cloud_target_modules or ()})
+        selection.check_names(cloud)
         self.cloud = cast(PeftModel, get_peft_model(cloud, lora))
+        selection.check_adapted(adapted_modules(self.cloud))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # The meta tokens stay in float32 when the whole model is cast to 16 bits; the cloud's own weights do not.

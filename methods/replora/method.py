@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from parbench.bench.util.reference import Reference
 from parbench.methods.base import Dimension, Method, Setting, SizeKnob
@@ -12,6 +12,9 @@ from parbench.methods.base import Dimension, Method, Setting, SizeKnob
 if TYPE_CHECKING:
     from parbench.methods.architecture import ModuleNames
     from parbench.methods.replora.config import RepLoraConfig
+
+
+_HIDDEN = 48
 
 
 class RepLoraSetting(Setting):
@@ -23,7 +26,7 @@ class RepLoraSetting(Setting):
     head_learning_rate: PositiveFloat = 5e-3
     r: PositiveInt = Field(default=8, description="rank of the update, and of the LoRA that is shipped")
     alpha: PositiveInt = Field(default=8, description="the update is scaled by alpha / r")
-    hidden: PositiveInt = Field(default=48, description="hidden width of the generators: the size knob")
+    hidden: PositiveInt = Field(default=_HIDDEN, description="hidden width of the generators: the size knob")
     depth: Literal[1, 2] = Field(default=2, description="layers of a generator; with 1, hidden is unused")
     activation: Literal["identity", "relu", "tanh", "gelu", "silu"] = "tanh"
     seed: Literal["diagonal", "full", "identity"] = Field(
@@ -33,6 +36,12 @@ class RepLoraSetting(Setting):
     share_across_layers: bool = Field(default=False, description="all blocks share one pair of generators")
     generator_bias: bool = True
     dropout: NonNegativeFloat = Field(default=0.0, lt=1.0, description="dropout on the low-rank path's input")
+
+    @model_validator(mode="after")
+    def _hidden_has_an_effect(self) -> Self:
+        if self.depth == 1 and self.hidden != _HIDDEN:
+            raise ValueError("with depth=1 a generator has no hidden layer; leave hidden out, and set the size by r")
+        return self
 
 
 class RepLora(Method[RepLoraSetting]):
@@ -72,6 +81,20 @@ class RepLora(Method[RepLoraSetting]):
             dropout=setting.dropout,
             target_modules=list(setting.target_modules or names.query_value),
         )
+
+    def with_size(self, setting: RepLoraSetting, size: int) -> RepLoraSetting:
+        """Return ``setting`` at another hidden width.
+
+        Raises:
+            ValueError: the generators have no hidden layer.
+        """
+        if setting.depth == 1:
+            raise ValueError("with depth=1 a generator has no hidden layer that a budget could size; set r instead")
+        return super().with_size(setting, size)
+
+    def rank_of(self, setting: RepLoraSetting) -> int:
+        """Return the rank of the update, which the hidden width does not change."""
+        return setting.r
 
 
 REPLORA = RepLora()

@@ -1,0 +1,138 @@
+"""Names, patterns and indices by which a user selects modules: each must match something.
+
+peft ignores an entry that matches nothing as long as another one matches, so that a misspelt name leaves a smaller
+adapter than was asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from parbench.bench.util.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from parbench.methods.base import Setting
+
+MODULES = "target_modules"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a user has selected, by the names of the options.
+
+    Attributes:
+        modules: names of modules, or of their last parts.
+        layers: indices of layers.
+        patterns: regular expressions for the names of adapted modules, matched as peft's ``rank_pattern``.
+        present: names that need only be those of modules or parameters of the model, such as modules to leave out.
+    """
+
+    modules: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    layers: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    patterns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    present: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of_setting(cls, setting: Setting) -> Selection:
+        """Return what a method's setting selects; fields of peft's configurations are known by their names."""
+        return cls._of({name: getattr(setting, name) for name in type(setting).model_fields})
+
+    @classmethod
+    def of_config(cls, config: Any) -> Selection:
+        """Return what a peft configuration selects."""
+        return cls._of(vars(config))
+
+    @classmethod
+    def _of(cls, values: Mapping[str, Any]) -> Selection:
+        def listed(option: str) -> Sequence[Any]:
+            value = values.get(option)
+            return () if value is None or isinstance(value, str) else (value,) if isinstance(value, int) else [*value]
+
+        modules = [name for name in values if name == MODULES or name.startswith(f"{MODULES}_")]
+        patterns = [name for name, value in values.items() if name.endswith("_pattern") and isinstance(value, Mapping)]
+        return cls(
+            modules={name: listed(name) for name in modules},
+            layers={name: listed(name) for name in ("layers", "larger_layers", "layers_to_transform")},
+            patterns={name: list(values[name]) for name in patterns},
+            present={name: listed(name) for name in ("exclude_modules", "target_parameters", "modules_to_save")},
+        )
+
+    def check_names(self, model: nn.Module) -> None:
+        """Check the names that ``model``, which is not adapted yet, must have.
+
+        Raises:
+            UserError: the model has no module, or parameter, of a given name.
+        """
+        present = [name for name, _ in model.named_modules() if name]
+        named = [*present, *(name for name, _ in model.named_parameters())]
+        for option, names in {**self.modules, **self.present}.items():
+            for name in names:
+                if not matches(name, named):
+                    known = did_you_mean(name, _last_parts(present))
+                    raise UserError(f'{option} has "{name}", which no module of this model is called{known}')
+
+    def check_adapted(self, adapted: Collection[str], head: Collection[str] = ()) -> None:
+        """Check that everything selected is adapted.
+
+        Args:
+            adapted: full names of the adapted modules.
+            head: names of the task head's modules.
+
+        Raises:
+            UserError: a name, an index or a pattern matches no adapted module.
+        """
+        chosen = next((indices for indices in self.layers.values() if indices), ())
+        for option, names in self.modules.items():
+            for name in names:
+                if matches(name, adapted):
+                    continue
+                reason = "no module of that name can be adapted"
+                if not set(head).isdisjoint(name.split(".")):
+                    reason = "that is the task head, which is trained whole anyway"
+                elif chosen:
+                    reason = f"no module of that name is on the layers {_listed(chosen)}"
+                raise UserError(f'{option} has "{name}", but {reason}; leave it out')
+        found = {index for index in map(layer_index, adapted) if index is not None}
+        for option, indices in self.layers.items():
+            for index in indices:
+                if index not in found:
+                    known = f"the layers of adapted modules: {_listed(sorted(found))}" if found else "there is none"
+                    raise UserError(f"{option} has {index}, but no adapted module is on that layer; {known}")
+        for option, patterns in self.patterns.items():
+            for pattern in patterns:
+                if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in adapted):
+                    known = did_you_mean(pattern, _last_parts(adapted))
+                    raise UserError(f'{option} has "{pattern}", which matches no adapted module{known}')
+
+
+def layer_index(module: str) -> int | None:
+    """Return the first number in a module's name, which counts the layers; ``None`` where there is none."""
+    return next((int(part) for part in module.split(".") if part.isdecimal()), None)
+
+
+def adapted_modules(model: Any) -> list[str]:
+    """Return the names, in the base model, of the modules that peft has adapted."""
+    return list(getattr(model.base_model, "targeted_module_names", ()))
+
+
+def matches(name: str, modules: Iterable[str]) -> bool:
+    """Return whether a module has this name, or a name that ends with it, as peft matches ``target_modules``."""
+    return any(module == name or module.endswith(f".{name}") for module in modules)
+
+
+def _last_parts(modules: Iterable[str]) -> list[str]:
+    parts = (module.rpartition(".")[2] for module in modules)
+    return sorted({part for part in parts if not part.isdecimal()})
+
+
+def _listed(indices: Sequence[int]) -> str:
+    """Return ``0, 2 and 5``, or ``0 to 11`` for a run of more than three."""
+    if len(indices) > 3 and list(indices) == list(range(indices[0], indices[-1] + 1)):
+        return f"{indices[0]} to {indices[-1]}"
+    *others, last = map(str, indices)
+    return f"{', '.join(others)} and {last}" if others else last
