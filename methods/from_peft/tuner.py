@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable
@@ -159,9 +160,10 @@ class Tuner(BaseTuner):
         """Return the modules that will be adapted; none where the targets are still to be chosen."""
         if config.target_modules is None:
             return []
-        return [
-            name for name, _ in model.named_modules() if name and self._check_target_module_exists(config, name) is True
-        ]
+        names = [name for name, _ in model.named_modules() if name]
+        # A module that is excluded has an object of its own, and one that a regular expression matches has the match.
+        found = {name: self._check_target_module_exists(config, name) for name in names}
+        return [name for name, target in found.items() if target is True or isinstance(target, re.Match)]
 
     def _check_merge_allowed(self) -> None:
         super()._check_merge_allowed()

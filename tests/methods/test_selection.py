@@ -32,7 +32,7 @@ def adapt(expression: str, model: str = "bert") -> Any:
 
 @pytest.mark.parametrize("name", [name for name in ADAPTS_MODULES if name not in NOT_SELECTABLE])
 def test_every_method_refuses_a_name_that_matches_nothing(name: str) -> None:
-    with pytest.raises(UserError, match='target_modules has "vlaue".*did you mean "value"'):
+    with pytest.raises(UserError, match=r'target_modules has "vlaue".*did you mean "value"'):
         adapt(f"{name}(target_modules=[query,vlaue])")
 
 
@@ -42,7 +42,7 @@ def test_every_method_refuses_a_name_that_matches_nothing(name: str) -> None:
         ("lora(target_modules=[vlaue])", 'no module of this model is called; did you mean "value"'),
         (
             "lora(layers=[0,2])",
-            "layers has 2, but no adapted module is on that layer; the layers of adapted .* 0 and 1",
+            "layers has 2, but no adapted module is on that layer; .*: 0 and 1",
         ),
         ("loca(n_frequency=9,layers=[7])", "layers"),
         ("replora(layers=[0,1,5])", "layers has 5"),
@@ -81,7 +81,7 @@ def test_an_empty_list_is_refused(name: str) -> None:
 
 
 def test_names_of_a_clouds_modules() -> None:
-    with pytest.raises(UserError, match='cloud_target_modules has "vproj".*did you mean "v_proj"'):
+    with pytest.raises(UserError, match=r'cloud_target_modules has "vproj".*did you mean "v_proj"'):
         adapt("lora_gen(cloud_target_modules=[q_proj,vproj])", "llama")
 
 
@@ -105,7 +105,7 @@ def test_our_tuners_refuse_them_in_anybodys_script(config_type: Any, options: di
 
 def test_a_pattern_of_loca_without_a_match_is_refused() -> None:
     config = LocaConfig(n_frequency=9, target_modules=["query"], n_frequency_pattern={"vlaue": 4})
-    with pytest.raises(ValueError, match="n_frequency_pattern has 'vlaue'|n_frequency_pattern has \"vlaue\""):
+    with pytest.raises(ValueError, match='n_frequency_pattern has "vlaue"'):
         get_peft_model(TINY_MODELS["bert"].build(), config)
 
 

@@ -76,7 +76,6 @@ def with_scores(job, scores):
         split="selection",
         primary="accuracy",
         score=lambda: {"accuracy": scores[len(best.curve)]},
-        save=lambda folder: (folder.mkdir(), (folder / "epoch").write_text(str(len(best.curve)))),
         model=model,
         parameters=list(model.parameters()),
         folder=job.workspace / "epochs",
@@ -102,11 +101,18 @@ def test_the_first_of_the_best_epochs_is_kept(tmp_path, scores, chosen):
     assert [(at.step, at.epoch) for at in training.best_epoch.curve] == [(4, 1), (8, 2), (12, 3)]
     assert [entry["step"] for entry in done.history if "selection/accuracy" in entry] == [4, 8, 12]
     training.best_epoch.restore()
-    training.best_epoch.move_adapter(tmp_path / "adapter")
     assert training.best_epoch.best.epoch == chosen
-    assert (tmp_path / "adapter" / "epoch").read_text() == str(chosen)
     for name, value in weights(training.model).items():
         assert torch.equal(value, states[chosen - 1][name]), name
+
+
+def test_no_epoch_is_chosen_before_the_methods_schedule_has_ended(tmp_path):
+    training = with_scores(job(tmp_path, bert(), texts(), max_steps=16), [0.9, 0.8, 0.5, 0.6])
+    training.best_epoch.schedule_share = 0.55  # nine steps: the third epoch is the first that ends later
+    training.best_epoch.patience = 1
+    train(training)
+    assert [at.metrics["accuracy"] for at in training.best_epoch.curve] == [0.9, 0.8, 0.5, 0.6]
+    assert training.best_epoch.best.epoch == 4
 
 
 @pytest.mark.parametrize(
