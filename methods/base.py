@@ -135,6 +135,7 @@ class Method(ABC, Generic[S]):
         search_space: what is tuned, the same number of trials for every method.
         starts_at_base: whether the adapted model computes what the base model does before the first step.
         mergeable: whether the adapter can be folded into the base weights.
+        allows_checkpointing: whether activations may be recomputed in the backward pass (gradient checkpointing).
         reads_system_prompt: whether the adapted model is told by a system prompt, apart from its input, what it is
             asked. It then takes the prompts of a batch as ``system_prompt_ids`` and ``system_prompt_mask``, and has
             ``specialised(tokens, name)``, a context in which one prompt holds for all that is asked, and
@@ -150,6 +151,7 @@ class Method(ABC, Generic[S]):
     search_space: tuple[Dimension, ...] = ()
     starts_at_base: bool = True
     mergeable: bool = True
+    allows_checkpointing: bool = True
     reads_system_prompt: bool = False
     rows_are_independent: bool = True
 

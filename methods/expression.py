@@ -24,6 +24,7 @@ from parbench.bench.util.reference import Reference
 from parbench.bench.util.yaml import read_yaml
 from parbench.methods import METHODS
 from parbench.methods.base import Method
+from parbench.methods.declaration import check_declaration
 from parbench.methods.modifiers import LoraOption, LoraPlus, QvRatio, RankStabilised
 
 
@@ -56,6 +57,7 @@ def parse(expression: str) -> ResolvedMethod:
     """
     head, *modifiers = (_Term.read(part, expression) for part in split(expression, "+"))
     method = METHODS[head.name]
+    check_declaration(method)
     values = head.options(method, expression)
     names = [term.name for term in modifiers]
     for name in names:

@@ -43,6 +43,7 @@ class Modified(Method[Any], ABC):
         self.search_space = inner.search_space
         self.starts_at_base = inner.starts_at_base
         self.mergeable = inner.mergeable
+        self.allows_checkpointing = inner.allows_checkpointing
         self.reads_system_prompt = inner.reads_system_prompt
 
     @property

@@ -119,7 +119,10 @@ class Registry(Generic[T]):
             said = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
             raise UserError(f"{what} cannot be imported: {said}") from error
         if self._base is not None and not isinstance(found, cast(type, _resolve(self._base))):
-            raise UserError(f"{what} is of type {type(found).__name__}, and must be a {self._base.replace(':', '.')}")
+            kind = self._base.replace(":", ".")
+            if isinstance(found, type):
+                raise UserError(f"{what} is the class {found.__name__}, and must be an instance of a {kind}")
+            raise UserError(f"{what} is of type {type(found).__name__}, and must be a {kind}")
         return cast(T, found)
 
 

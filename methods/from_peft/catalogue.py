@@ -163,6 +163,8 @@ KNOWN: dict[str, Known] = {
         targets="none",
         starts_at_base=False,
         mergeable=False,
+        # The prefix is handed over as a cache, which transformers drops where it recomputes.
+        checkpointing=False,
         defaults=_TWENTY_TOKENS,
     ),
     "prompt_tuning": Known(

@@ -22,6 +22,7 @@ class Known:
             projections alone, what peft chooses for the architecture, or no modules.
         starts_at_base: whether peft's default start leaves the model as it is.
         mergeable: whether the adapter can be folded into the base weights.
+        checkpointing: whether activations may be recomputed in the backward pass.
         learning_rate: default, where peft's documentation gives one.
         defaults: values for fields of which peft has no default, or another.
         refused: why it cannot be compared here, as the end of a sentence.
@@ -32,6 +33,7 @@ class Known:
     targets: Targets = "query_value"
     starts_at_base: bool = True
     mergeable: bool = True
+    checkpointing: bool = True
     learning_rate: float | None = None
     defaults: dict[str, Any] = field(default_factory=dict)
     refused: str | None = None

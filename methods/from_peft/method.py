@@ -62,6 +62,7 @@ class PeftMethod(Method[Setting]):
         self.size_knob = known.knob
         self.starts_at_base = known.starts_at_base
         self.mergeable = known.mergeable
+        self.allows_checkpointing = known.checkpointing
         self._known = known
         self._config_type: type[Any] = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(name.upper())]
         rate = known.learning_rate or LEARNING_RATE

@@ -6,13 +6,11 @@ Each check raises what it finds wrong as one sentence.
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file, save
-from torch import nn
+from safetensors.torch import save
 
 from parbench.methods.testing.findings import (
     EQUAL,
@@ -20,17 +18,18 @@ from parbench.methods.testing.findings import (
     NotApplicableError,
     difference,
     largest_change,
+    loaded,
     raise_unless_equal,
     raise_unless_finite,
     several,
+    stored_tensors,
 )
+from parbench.methods.testing.robustness import raise_for_frozen
 from parbench.methods.testing.subject import (
     INTERRUPTED_AFTER,
-    OTHER_SEED,
     REFUSALS,
     STEPS,
     Adapted,
-    State,
     Subject,
     first_line,
 )
@@ -135,9 +134,10 @@ def check_save(subject: Subject) -> None:
     expected = subject.method.adapter_state(trained.model, trained.names)
     # What a record's size is measured by; it refuses what shares memory.
     save(expected)
+    raise_for_frozen(trained, stored)
     adapter = {name: tensor for name, tensor in stored.items() if not trained.names.in_head(name)}
     raise_unless_equal(expected, adapter, "the file and adapter_state differ in")
-    change = difference(subject.outputs(_loaded(subject, folder)), subject.outputs(trained.model))
+    change = difference(subject.outputs(loaded(subject, folder)), subject.outputs(trained.model))
     if not change <= EQUAL:
         raise FaultError(
             f"the saved adapter, loaded onto a fresh base model, changes the outputs by {change:.2g} (allowed "
@@ -162,27 +162,6 @@ def check_disable(subject: Subject) -> None:
     change = difference(subject.outputs(model), expected)
     if not change <= EQUAL:
         raise FaultError(f"disabling the adapter and enabling it again changes the outputs by {change:.2g}")
-
-
-def stored_tensors(folder: Path) -> State:
-    """Return all tensors of a folder's safetensors files."""
-    files = sorted(folder.rglob("*.safetensors"))
-    if not files:
-        raise FaultError("save writes no safetensors file")
-    return {name: tensor for file in files for name, tensor in load_file(file).items()}
-
-
-def _loaded(subject: Subject, folder: Path) -> nn.Module:
-    """Load a saved adapter onto a fresh base model, in another state of the random generators."""
-    if isinstance(subject.trained.model, PeftModel):
-        base = subject.tiny.build()
-        torch.manual_seed(OTHER_SEED)
-        return PeftModel.from_pretrained(base, str(folder))
-    model = subject.adapt(seed=OTHER_SEED).model
-    unknown = model.load_state_dict(stored_tensors(folder), strict=False).unexpected_keys
-    if unknown:
-        raise FaultError(f"{several(unknown, 'tensor')} in the file, but not in the adapted model")
-    return model
 
 
 def _in_place(adapted: Adapted) -> bool:

@@ -147,6 +147,11 @@ def check_gradients(subject: Subject) -> None:
     for batch in subject.batches(GRADIENT_STEPS):
         subject.step(adapted, batch, optimiser)
         reached |= {key for key, p in adapted.optimised.items() if p.grad is not None and bool(p.grad.any())}
+    still = [
+        name for name, p in adapted.model.named_parameters() if id(p) in reached and torch.equal(p, adapted.start[name])
+    ]
+    if still:
+        raise FaultError(f"{several(still, 'parameter')} not moved by {GRADIENT_STEPS} steps, although with a gradient")
     dead = [name for name, p in adapted.model.named_parameters() if id(p) in adapted.optimised.keys() - reached]
     if dead:
         raise FaultError(f"{several(dead, 'parameter')} without a gradient in the first {GRADIENT_STEPS} steps")

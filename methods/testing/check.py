@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from transformers.utils import logging as transformers_logging
 
 from parbench.methods.base import Method, Setting
-from parbench.methods.testing import after_training, before_training
+from parbench.methods.declaration import declaration_fault
+from parbench.methods.testing import after_training, before_training, robustness
 from parbench.methods.testing.findings import FaultError, NotApplicableError
 from parbench.methods.testing.models import TINY_MODELS, WIDER_MODELS, TinyModel
 from parbench.methods.testing.report import Check, ConformanceReport, Outcome
@@ -42,6 +44,8 @@ RULES: tuple[Rule, ...] = (
     Rule("groups", before_training.check_groups, ("adapt",), everywhere=True),
     Rule("count", before_training.check_count, ("groups",)),
     Rule("size", before_training.check_size, ("count",)),
+    Rule("rates", robustness.check_rates, ("groups",)),
+    Rule("selection", robustness.check_selection, ("adapt",)),
     Rule("skeleton", before_training.check_skeleton, ("adapt",)),
     Rule("gradients", before_training.check_gradients, ("groups",), everywhere=True),
     Rule("training", after_training.check_training, ("groups",), everywhere=True),
@@ -50,6 +54,10 @@ RULES: tuple[Rule, ...] = (
     Rule("merge", after_training.check_merge, ("training",), everywhere=True),
     Rule("save", after_training.check_save, ("training",), everywhere=True),
     Rule("disable", after_training.check_disable, ("training",), everywhere=True),
+    Rule("cast", robustness.check_cast, ("training",)),
+    Rule("epoch", robustness.check_chosen_epoch, ("save",)),
+    Rule("vocabulary", robustness.check_vocabulary, ("save",)),
+    Rule("recompute", robustness.check_checkpointing, ("gradients",), everywhere=True),
     Rule("bfloat16", before_training.check_bfloat16, ("adapt",)),
 )
 ON_EVERY_MODEL: tuple[Rule, ...] = tuple(rule for rule in RULES if rule.everywhere)
@@ -71,6 +79,9 @@ def check_method(
     Raises:
         ValueError: no setting is given, and the method's setting type does not have a default for everything.
     """
+    if fault := declaration_fault(method):
+        name = getattr(method, "name", None) or getattr(method, "__name__", type(method).__name__)
+        return ConformanceReport(str(name), "no model", (Check("declaration", Outcome.FAILED, fault),))
     with quiet_workspace() as workspace:
         models = [[model]] if model is not None else [[TINY_MODELS[name], WIDER_MODELS[name]] for name in TINY_MODELS]
         subjects = [make_subject(method, setting, widths, workspace) for widths in models]
@@ -113,7 +124,11 @@ def make_subject(method: Method[Any], setting: Setting | None, widths: Sequence[
 
 
 def _settings(method: Method[Any]) -> Iterator[Setting]:
-    default = method.setting_type()
+    try:
+        default = method.setting_type()
+    except ValidationError as error:
+        needed = ", ".join(".".join(map(str, fault["loc"])) for fault in error.errors())
+        raise ValueError(f'the setting of the method "{method.name}" has no default for {needed}; give one') from error
     yield default
     for size in size_candidates(method):
         # A value that the setting refuses is no size of the method.

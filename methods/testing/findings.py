@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import inf
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from peft import PeftModel
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
-from parbench.methods.testing.subject import State
+from parbench.methods.testing.subject import OTHER_SEED, State, Subject
 
 # Of the largest logit.
 EQUAL = 1e-5
@@ -62,3 +65,24 @@ def raise_unless_finite(logits: Tensor, when: str) -> None:
 def several(names: list[str], kind: str) -> str:
     """Return ``the parameter a.b is``, or ``3 parameters (a.b and others) are``."""
     return f"the {kind} {names[0]} is" if len(names) == 1 else f"{len(names)} {kind}s ({names[0]} and others) are"
+
+
+def stored_tensors(folder: Path) -> State:
+    """Return all tensors of a folder's safetensors files."""
+    files = sorted(folder.rglob("*.safetensors"))
+    if not files:
+        raise FaultError("save writes no safetensors file")
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
+
+
+def loaded(subject: Subject, folder: Path) -> nn.Module:
+    """Load a saved adapter onto a fresh base model, in another state of the random generators."""
+    if isinstance(subject.trained.model, PeftModel):
+        base = subject.tiny.build()
+        torch.manual_seed(OTHER_SEED)
+        return PeftModel.from_pretrained(base, str(folder))
+    model = subject.adapt(seed=OTHER_SEED).model
+    unknown = model.load_state_dict(stored_tensors(folder), strict=False).unexpected_keys
+    if unknown:
+        raise FaultError(f"{several(unknown, 'tensor')} in the file, but not in the adapted model")
+    return model

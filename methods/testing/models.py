@@ -138,9 +138,15 @@ def _gpt2(width: int) -> PreTrainedModel:
     return GPT2ForSequenceClassification(GPT2Config(**_shape(width), n_inner=2 * width, n_positions=64))
 
 
-def _llama(width: int) -> PreTrainedModel:
+def _llama(width: int, tied: bool = False) -> PreTrainedModel:
     return LlamaForCausalLM(
-        LlamaConfig(**_shape(width), intermediate_size=2 * width, num_key_value_heads=2, max_position_embeddings=64)
+        LlamaConfig(
+            **_shape(width),
+            intermediate_size=2 * width,
+            num_key_value_heads=2,
+            max_position_embeddings=64,
+            tie_word_embeddings=tied,
+        )
     )
 
 
@@ -162,5 +168,6 @@ def _tiny_models(width: int) -> dict[str, TinyModel]:
     }
 
 
+TIED_MODEL = TinyModel("tied llama", "a language model with one matrix of words", partial(_llama, WIDTH, tied=True))
 TINY_MODELS: dict[str, TinyModel] = _tiny_models(WIDTH)
 WIDER_MODELS: dict[str, TinyModel] = _tiny_models(WIDER)

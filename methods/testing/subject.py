@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import gc
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainingArguments, set_seed
+from transformers import (
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from parbench.methods.architecture import ModuleNames, module_names
@@ -91,12 +99,14 @@ class Subject:
 
     Attributes:
         workspace: an empty folder for checkpoints and adapters.
+        after_schedule: a copy of the tensors of `trained` at the end of the method's own schedule.
     """
 
     method: Method[Any]
     setting: Setting
     tiny: TinyModel
     workspace: Path
+    after_schedule: State = field(default_factory=dict, init=False)
 
     @property
     def rows(self) -> list[Row]:
@@ -151,7 +161,12 @@ class Subject:
     def trained(self) -> Adapted:
         """The adapted model after all steps; not to be changed."""
         adapted = self.adapt()
-        self._train(adapted, self.workspace / "trained")
+        first = max(1, ceil(self.method.schedule_share(self.setting) * STEPS))
+
+        def keep() -> None:
+            self.after_schedule = adapted.state()
+
+        self._train(adapted, self.workspace / "trained", callback=_AtStep(first, keep))
         return adapted
 
     @cached_property
@@ -183,7 +198,14 @@ class Subject:
         for number in range(count):
             yield as_batch(self.rows[BATCH * number : BATCH * (number + 1)])
 
-    def _train(self, adapted: Adapted, folder: Path, save: bool = False, resume_from: Path | None = None) -> None:
+    def _train(
+        self,
+        adapted: Adapted,
+        folder: Path,
+        save: bool = False,
+        resume_from: Path | None = None,
+        callback: TrainerCallback | None = None,
+    ) -> None:
         """Train in place with the method's callbacks, as a benchmark's run does."""
         arguments = TrainingArguments(
             output_dir=str(folder),
@@ -207,7 +229,7 @@ class Subject:
             train_dataset=self.rows,
             data_collator=as_batch,
             optimizers=(adapted.optimiser(), None),
-            callbacks=self.method.callbacks(self.setting),
+            callbacks=[*self.method.callbacks(self.setting), *([callback] if callback else [])],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
@@ -245,6 +267,18 @@ def with_size(method: Method[Any], setting: Setting, value: int) -> Setting:
 @cache
 def _rows(tiny: TinyModel) -> list[Row]:
     return tiny.rows(STEPS * BATCH)
+
+
+@dataclass
+class _AtStep(TrainerCallback):
+    """Calls back once, after a number of steps."""
+
+    step: int
+    call: Callable[[], None]
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            self.call()
 
 
 class _Trainer(Trainer):

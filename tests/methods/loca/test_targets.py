@@ -40,7 +40,7 @@ def test_n_frequency_pattern(adapted_bert: Build) -> None:
     sizes = [m.loca_coefficients["default"].numel() for m in adapted_modules(model).values()]
     assert sizes == [5, 6, 40, 6]
     assert model.parameter_counts().reported == 57
-    with pytest.warns(RuntimeWarning, match="n_frequency_pattern has 'querry', which matches no adapted module"):
+    with pytest.raises(ValueError, match=r'n_frequency_pattern has "querry", which matches no adapted module.*"query"'):
         adapted_bert(n_frequency_pattern={"querry": 5})
 
 

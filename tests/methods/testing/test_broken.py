@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from peft import get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.tuners.lora.layer import Linear as LoraLinear
 from safetensors.torch import load_file, save_file
@@ -322,6 +323,89 @@ class OverflowsInBfloat16(Lora):
         if model.dtype == torch.bfloat16:
             lora_layers(adapted)[0].scaling["default"] = torch.inf
         return adapted
+
+
+@caught("rates", "learning_rate is in the search space, but no parameter group follows setting.learning_rate")
+class IgnoresTheLearningRate(Lora):
+    def parameter_groups(self, model, names, setting):
+        return [replace(group, learning_rate=1e-3) for group in super().parameter_groups(model, names, setting)]
+
+
+@caught("selection", "target_modules=['query', 'value', 'no_such_module'] is accepted, although no_such_module")
+class DropsWhatItDoesNotFind(Lora):
+    def adapt(self, model, names, setting):
+        present = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+        targets = tuple(name for name in setting.target_modules or () if name in present) or None
+        return super().adapt(model, names, setting.model_copy(update={"target_modules": targets}))
+
+
+class CoarseLinear(LoraLinear):
+    def _apply(self, fn, recurse=True):
+        super()._apply(fn, recurse)
+        for factor in self.lora_B.values():
+            if factor.weight.dtype == torch.bfloat16:
+                factor.weight.data.mul_(16).round_().div_(16)
+        return self
+
+
+class RecomputedLinear(LoraLinear):
+    def forward(self, x, *args, **kwargs):
+        is_backward = torch._C._current_graph_task_id() >= 0
+        return super().forward(2 * x if is_backward else x, *args, **kwargs)
+
+
+def with_layers_of(kind):
+    class OfAnotherClass(Lora):
+        def adapt(self, model, names, setting):
+            adapted = super().adapt(model, names, setting)
+            for layer in lora_layers(adapted):
+                layer.__class__ = kind
+            return adapted
+
+    return OfAnotherClass
+
+
+@caught("cast", "a cast of the model to bfloat16 and back changes the outputs by")
+class IsDestroyedByACast(with_layers_of(CoarseLinear)):
+    pass
+
+
+@caught("recompute", "with gradient checkpointing, the gradient of")
+class ComputesSomethingElseAgain(with_layers_of(RecomputedLinear)):
+    pass
+
+
+class Prunes(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == state.max_steps:
+            kwargs["model"].peft_config["default"].pruned = True
+            PrunesAtTheEnd.prune(kwargs["model"])
+
+
+@caught("epoch", "an epoch after 0% of the steps, saved when training has ended, changes the outputs by")
+class PrunesAtTheEnd(Lora):
+    @staticmethod
+    @torch.no_grad()
+    def prune(model):
+        if getattr(model.peft_config["default"], "pruned", False):
+            for layer in lora_layers(model):
+                layer.lora_B["default"].weight[:, 0] = 0
+
+    def callbacks(self, setting):
+        return [Prunes()]
+
+    def save(self, model, folder):
+        self.prune(model)
+        super().save(model, folder)
+
+
+@caught("vocabulary", "a trained adapter cannot be saved (Some tensors share memory")
+class KeepsTheVocabulary(Lora):
+    def adapter_state(self, model, names):
+        return {name: t for name, t in get_peft_model_state_dict(model).items() if not names.in_head(name)}
+
+    def save(self, model, folder):
+        model.save_pretrained(str(folder))
 
 
 @pytest.mark.parametrize("name", CASES)

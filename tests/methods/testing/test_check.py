@@ -1,11 +1,16 @@
 """How the kit is used: settings, models, reports."""
 
+import re
+
 import pytest
 import torch
 from pydantic import PositiveInt
 from transformers import BertConfig, BertForSequenceClassification
 
-from parbench.methods.base import Setting
+from parbench.bench.util.errors import UserError
+from parbench.methods import find_method
+from parbench.methods.base import Dimension, Method, Setting, SizeKnob
+from parbench.methods.declaration import check_declaration
 from parbench.methods.lora import Lora, LoraSetting
 from parbench.methods.testing import (
     TINY_MODELS,
@@ -23,16 +28,70 @@ def test_a_setting_is_used_as_it_is():
     assert not report.failures
     refused = check_method(Lora(), LoraSetting(target_modules=("nowhere",)), model=TINY_MODELS["bert"])
     assert [failure.name for failure in refused.failures] == ["adapt"]
-    assert "No modules were targeted" in refused["adapt"].reason
+    assert 'target_modules has "nowhere"' in refused["adapt"].reason
 
 
 def test_a_setting_without_defaults_has_to_be_given():
     class Demanding(Lora):
         setting_type = type("DemandingSetting", (LoraSetting,), {"__annotations__": {"r": PositiveInt}, "r": ...})
 
-    with pytest.raises(ValueError, match="r\n  Field required"):
+    with pytest.raises(ValueError, match='the setting of the method "lora" has no default for r; give one'):
         check_method(Demanding())
     assert isinstance(Demanding.setting_type(r=2), Setting)
+
+
+class Nameless(Lora):
+    name = None
+
+
+class WithoutReference(Lora):
+    reference = "a paper"
+
+
+class WithAnotherKnob(Lora):
+    size_knob = SizeKnob("rank")
+
+
+class WithAnotherSpace(Lora):
+    search_space = (Dimension("learnig_rate", 1e-4, 1e-2),)
+
+
+class WithAnEmptyRange(Lora):
+    search_space = (Dimension("learning_rate", 1e-2, 1e-2),)
+
+
+class WithoutSetting(Method):
+    name, reference = "bare", Lora.reference
+
+    def config(self, names, setting):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("method", "sentence"),
+    [
+        (Lora, r"Lora is a class; register an instance of it, Lora\(\)"),
+        (object(), "an object of type object is not a method"),
+        (Nameless(), "the name of the method Nameless is None"),
+        (WithoutReference(), 'the reference of the method "lora" is .a paper.; give a Reference'),
+        (WithAnotherKnob(), 'the size knob of the method "lora" is "rank", which is not one of its options'),
+        (WithAnotherSpace(), 'has "learnig_rate", which is not one of its options; did you mean "learning_rate"'),
+        (WithAnEmptyRange(), "from 0.01 to 0.01; give 0 < low < high"),
+        (WithoutSetting(), 'the method WithoutSetting has no "setting_type"; set it in the class'),
+    ],
+)
+def test_a_faulty_declaration_is_one_sentence(method, sentence):
+    report = check_method(method)
+    assert [failure.name for failure in report.failures] == ["declaration"]
+    assert re.search(sentence, report["declaration"].reason)
+    with pytest.raises(UserError, match=sentence):
+        check_declaration(method)
+
+
+def test_a_method_with_a_faulty_declaration_is_not_planned(monkeypatch):
+    monkeypatch.setattr("parbench.methods.lora.LORA", WithAnotherSpace())
+    with pytest.raises(UserError, match="learnig_rate"):
+        find_method("lora")
 
 
 def test_a_size_is_found_for_a_model_that_is_too_small_for_the_default():
