@@ -1,15 +1,35 @@
+from functools import partial
+
 import pytest
 import torch
 from peft import PeftModel
-from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers import LlamaConfig, LlamaForCausalLM, TrainerControl, TrainerState, TrainingArguments
 
 from parbench.methods import METHODS
 from parbench.methods.adalora.schedule import AdaLoraCallback, orthogonality
 from parbench.methods.architecture import module_names
-from parbench.methods.testing.models import TINY_MODELS, as_batch, loss, outputs
+from parbench.methods.testing import check_method
+from parbench.methods.testing.models import TINY_MODELS, TinyModel, as_batch, loss, outputs
 from parbench.methods.testing.subject import Subject
 
 ADALORA = METHODS["adalora"]
+
+
+def llama(key_value_heads):
+    config = LlamaConfig(
+        vocab_size=96,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=key_value_heads,
+        max_position_embeddings=64,
+        initializer_range=0.1,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    return LlamaForCausalLM(config)
 
 
 def adapted(**options):
@@ -94,6 +114,33 @@ def test_a_trained_adapter_has_the_final_budget_and_can_be_loaded(tmp_path):
     ADALORA.save(model, tmp_path / "adapter")
     loaded = PeftModel.from_pretrained(TINY_MODELS["bert"].build(), str(tmp_path / "adapter"))
     assert torch.allclose(outputs(loaded, subject.rows[:4]), outputs(model, subject.rows[:4]), atol=1e-5)
+
+
+def test_the_count_is_that_of_the_directions_left_where_weights_differ_in_shape(tmp_path):
+    # Queries have 64 x 64 weights and values 16 x 64: what a direction costs depends on where it is kept.
+    one_head = TinyModel("one head", "one key-value head", partial(llama, 1))
+    subject = Subject(ADALORA, ADALORA.setting_type(target_r=4, allocation_steps=1), one_head, tmp_path)
+    fresh, trained = subject.fresh, subject.trained
+    most = ADALORA.reported_parameters(fresh.model, fresh.names)
+    assert most == 2 * 6 * (64 + 64 + 1) + 4 * (64 + 16 + 1)  # 16 directions, 6 at most of each weight
+    stored = sum(tensor.numel() for tensor in ADALORA.adapter_state(trained.model, trained.names).values())
+    assert ADALORA.reported_parameters(trained.model, trained.names) == stored <= most
+    assert not check_method(ADALORA, model=one_head).failures
+
+
+def test_an_epoch_before_the_last_cut_is_not_to_be_chosen():
+    setting = ADALORA.setting_type(initial_share=0.1, final_share=0.3)
+    assert ADALORA.schedule_share(setting) == pytest.approx(0.7)
+    assert METHODS["loca"].schedule_share(METHODS["loca"].setting_type(location_fraction=0.2)) == 0.2
+    assert METHODS["lora"].schedule_share(METHODS["lora"].setting_type()) == 0.0
+
+
+def test_a_start_that_is_given_is_not_changed_with_the_size():
+    setting = ADALORA.setting_type(target_r=8, init_r=64, alpha=32.0)
+    resized = ADALORA.with_size(setting, 20)
+    assert (resized.target_r, resized.init_r, resized.alpha) == (20, 64, 32.0)
+    with pytest.raises(ValueError, match="init_r must be greater than target_r"):
+        type(setting).model_validate(ADALORA.with_size(setting, 64).model_dump())
 
 
 def test_a_resumed_training_ends_like_an_uninterrupted_one(tmp_path):

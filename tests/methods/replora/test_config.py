@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from peft import PeftConfig, PeftType
 
+from parbench.bench.budget.budget import Budget
+from parbench.bench.budget.fit import fit
 from parbench.methods.from_peft.registration import register_tuner
 from parbench.methods.replora import RepLoraConfig, RepLoraModel
+from parbench.methods.replora.method import REPLORA, RepLoraSetting
 
 
 @pytest.mark.parametrize(
@@ -46,3 +49,22 @@ def test_registered_with_peft_once() -> None:
     register_tuner("replora", RepLoraConfig, RepLoraModel)
     assert PEFT_TYPE_TO_TUNER_MAPPING[PeftType("REPLORA")] is RepLoraModel
     assert PEFT_TYPE_TO_PREFIX_MAPPING[PeftType("REPLORA")] == "replora_"
+
+
+def test_a_hidden_width_without_a_hidden_layer_is_refused() -> None:
+    with pytest.raises(ValueError, match="depth=1 a generator has no hidden layer; leave hidden out"):
+        RepLoraSetting(depth=1, hidden=16)
+    with pytest.raises(ValueError, match="set r instead"):
+        REPLORA.with_size(RepLoraSetting(depth=1), 16)
+    assert REPLORA.with_size(RepLoraSetting(), 16).hidden == 16
+
+
+def test_a_budget_for_generators_without_a_hidden_layer_says_what_to_set() -> None:
+    found = fit(REPLORA, RepLoraSetting(depth=1), Budget("8k", 8192), _NoArchitecture())  # type: ignore[arg-type]
+    assert found.setting is None
+    assert "set r instead" in found.note
+
+
+class _NoArchitecture:
+    def count(self, *arguments: object) -> None:
+        raise AssertionError("nothing is to be counted")
