@@ -1,4 +1,4 @@
-"""What a method is: the contract between a fine-tuning method and whoever trains with it."""
+"""The contract between a fine-tuning method and the code that trains with it."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ S = TypeVar("S", bound=Setting)
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that are optimised alike.
+    """Parameters with the same optimiser settings.
 
     Attributes:
-        name: what they are: ``adapter``, ``head``, or a special group such as LoCA's ``locations``.
+        name: ``adapter``, ``head``, or a special group such as LoCA's ``locations``.
         parameters: the trainable tensors, each in exactly one group.
         learning_rate: peak learning rate, before the schedule.
-        weight_decay: AdamW's; ``None`` takes the training's.
+        weight_decay: of AdamW; ``None`` takes the value of the training settings.
     """
 
     name: str
@@ -71,7 +71,7 @@ class ParameterGroup:
 
     @property
     def numbers(self) -> int:
-        """How many numbers it has."""
+        """Number of scalars in the group."""
         return sum(parameter.numel() for parameter in self.parameters)
 
     @property
@@ -86,11 +86,11 @@ class SizeKnob:
 
     Attributes:
         field: its name in the method's `Setting`.
-        smallest: the least value that makes sense.
-        choices: the values allowed, in ascending order of the parameter count, where not every whole number is;
-            a value that an architecture refuses is passed over.
-        ceiling: no value above this is tried.
-        per_layer: whether some layers may have the next size up (see `Setting.larger_layers`).
+        smallest: least value.
+        choices: the allowed values in ascending order of the parameter count, where not every integer is allowed; a
+            value that an architecture refuses is skipped.
+        ceiling: largest value tried.
+        per_layer: whether some layers may have the next larger size (see `Setting.larger_layers`).
         rank: whether it is the rank of a weight update, which cannot exceed the shorter side of the weight.
     """
 
@@ -107,9 +107,9 @@ class Dimension:
     """One axis of a search space, sampled evenly on a logarithmic scale.
 
     Attributes:
-        field: a name in the method's `Setting`; or ``update_step``: learning rate times atom norm, the change of the
-            weight's Frobenius norm by one unit step of one coefficient, in which spectral methods with different
-            scalings can be compared (see `Method.atom_norm`).
+        field: a field of the method's `Setting`; or ``update_step``, the learning rate times the change of the
+            weight's Frobenius norm per unit of one coefficient, which makes spectral methods with different scalings
+            comparable (see `Method.atom_norm`).
         low: least value.
         high: largest value.
     """
@@ -122,26 +122,26 @@ class Dimension:
 class Method(ABC, Generic[S]):
     """A parameter-efficient fine-tuning method.
 
-    A method turns a base model into an adapted one and says how the result is trained and counted. It knows nothing of
-    tasks, plans or stores.
+    A method turns a base model into an adapted one and defines how the result is trained and counted. It is independent
+    of tasks, plans and stores.
 
-    What the adapted model returns may have an ``auxiliary_loss``, a scalar that training adds to the task's loss.
+    The output of the adapted model may have an ``auxiliary_loss``, a scalar that training adds to the task's loss.
 
     Attributes:
-        name: what `bench run --methods` calls it.
+        name: its name on the command line, as in `bench run --methods`.
         reference: the paper.
         setting_type: its hyper-parameters.
-        size_knob: what a budget is matched with; ``None`` where the size is fixed.
-        search_space: what is tuned, the same number of trials for every method.
-        starts_at_base: whether the adapted model computes what the base model does before the first step.
+        size_knob: the option that a budget sizes; ``None`` where the size is fixed.
+        search_space: the tuned options; every method gets the same number of trials.
+        starts_at_base: whether the untrained adapted model has the outputs of the base model.
         mergeable: whether the adapter can be folded into the base weights.
         allows_checkpointing: whether activations may be recomputed in the backward pass (gradient checkpointing).
-        reads_system_prompt: whether the adapted model is told by a system prompt, apart from its input, what it is
-            asked. It then takes the prompts of a batch as ``system_prompt_ids`` and ``system_prompt_mask``, and has
-            ``specialised(tokens, name)``, a context in which one prompt holds for all that is asked, and
-            ``reader_config``, the configuration of the model that reads them.
-        rows_are_independent: whether what the adapted model computes for a row, in training too, does not depend on the
-            other rows of the batch. A batch of such a model may be trained on in several passes.
+        reads_system_prompt: whether the adapted model reads the instruction of a task as a system prompt apart from its
+            input. It then takes the prompts of a batch as ``system_prompt_ids`` and ``system_prompt_mask``, and has
+            ``specialised(tokens, name)``, a context in which one prompt applies to every input, and
+            ``reader_config``, the configuration of the model that reads the prompts.
+        rows_are_independent: whether the output for a row, also in training, is independent of the other rows of the
+            batch. A batch of such a model may be split into several passes.
     """
 
     name: str
@@ -157,7 +157,7 @@ class Method(ABC, Generic[S]):
 
     @abstractmethod
     def config(self, names: ModuleNames, setting: S) -> PeftConfig:
-        """Return the peft configuration for a base model whose modules are called ``names``."""
+        """Return the peft configuration for a base model with the module names ``names``."""
 
     def adapt(self, model: PreTrainedModel, names: ModuleNames, setting: S) -> nn.Module:
         """Wrap ``model`` (changed in place) so that only adapter and head are trainable.
@@ -177,8 +177,8 @@ class Method(ABC, Generic[S]):
             config.layers_to_transform = list(setting.layers)
         if setting.larger_layers and not (self.size_knob and self.size_knob.per_layer):
             raise ValueError(f"{self.name} has the same size on all layers; leave larger_layers out")
-        # Set here and not in each config: without them a newly initialised head would stay frozen, and the run would
-        # look plausible and weak.
+        # Set here and not in each config: without it a newly initialised head would stay frozen, and the run would
+        # look plausible but weak.
         config.modules_to_save = list(names.head)  # type: ignore[attr-defined]
         adapted = get_peft_model(model, config)
         selection.check_adapted(adapted_modules(adapted), names.head)
@@ -186,7 +186,7 @@ class Method(ABC, Generic[S]):
         return adapted
 
     def parameter_groups(self, model: nn.Module, names: ModuleNames, setting: S) -> list[ParameterGroup]:
-        """Return every parameter that is ever optimised, each once, with its learning rate."""
+        """Return all parameters that are optimised at any time, each in one group."""
         return [
             ParameterGroup("adapter", list(adapter_parameters(model, names)), setting.learning_rate),
             ParameterGroup("head", list(head_parameters(model, names)), setting.head_learning_rate),
@@ -197,7 +197,11 @@ class Method(ABC, Generic[S]):
         return sum(parameter.numel() for parameter in adapter_parameters(model, names))
 
     def with_size(self, setting: S, size: int) -> S:
-        """Return ``setting`` at another value of the size knob, all else alike."""
+        """Return a copy of ``setting`` with another value of the size knob.
+
+        Raises:
+            ValueError: the size is fixed, or cannot be set for this setting.
+        """
         if self.size_knob is None:
             raise ValueError(f"{self.name} is of fixed size")
         return setting.model_copy(update={self.size_knob.field: size})
@@ -205,19 +209,19 @@ class Method(ABC, Generic[S]):
     def atom_norm(self, setting: S, shape: tuple[int, int]) -> float | None:
         """Return the Frobenius norm of the weight update per unit of one coefficient, for a weight of ``shape``.
 
-        ``None`` where it is no constant (a low-rank product's depends on the other factor).
+        ``None`` where it is not constant: that of a low-rank product depends on the other factor.
         """
         return None
 
     def adapter_state(self, model: nn.Module, names: ModuleNames) -> dict[str, torch.Tensor]:
-        """Return the tensors of the adapter's file, without the task head's."""
+        """Return the tensors of the adapter file, without those of the task head."""
         from parbench.methods.from_peft.adapter_files import adapter_tensors
 
         state = adapter_tensors(cast("PeftModel", model))
         return {name: tensor.contiguous() for name, tensor in state.items() if not names.in_head(name)}
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        """Write adapter and head as safetensors, so that peft can load them onto the base model."""
+        """Write adapter and head as safetensors, in the form that peft loads onto the base model."""
         from parbench.methods.from_peft.adapter_files import save_adapter
 
         save_adapter(cast("PeftModel", model), folder)
@@ -236,27 +240,27 @@ class Method(ABC, Generic[S]):
         return 0.0
 
     def callbacks(self, setting: S) -> list[TrainerCallback]:
-        """Return what must happen between optimiser steps."""
+        """Return the trainer callbacks that the method needs, such as a schedule of its own."""
         return []
 
     def prompt_encoder(self, setting: S, processor: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
-        """Return what turns a system prompt into tokens of the model that reads it.
+        """Return a function from a system prompt to tokens of the model that reads it.
 
         Args:
             setting: the hyper-parameters.
             processor: the base model's tokenizer.
 
         Raises:
-            TypeError: the method reads none, see ``reads_system_prompt``.
+            TypeError: the method reads no system prompts (see ``reads_system_prompt``).
         """
         raise TypeError(f'"{self.name}" reads no system prompts')
 
     def deliver(self, model: nn.Module, folder: Path) -> None:
-        """Write what the trained model has made of the evaluation's system prompts beside its adapter; often nothing.
+        """Write further results of the trained model, such as one LoRA per system prompt; default: none.
 
         Args:
             model: the trained model, after the evaluation.
-            folder: where `save` has written.
+            folder: the folder that `save` has written.
         """
 
 

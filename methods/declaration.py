@@ -1,4 +1,4 @@
-"""Whether an object is a method that can be used: its attributes, before any model is adapted."""
+"""Checks the attributes of a method before any model is adapted."""
 
 from __future__ import annotations
 

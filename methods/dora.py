@@ -21,8 +21,8 @@ class DoraSetting(LoraSetting):
 class Dora(Lora):
     """Weight-decomposed low-rank adaptation: W' = m (W + (alpha / r) B A) / ||W + (alpha / r) B A||.
 
-    The magnitude m, one number an output feature, starts at the norms of W and is trained along with LoRA's factors:
-    the size is ``r (d_in + d_out) + d_out`` a module.
+    The magnitude m, one number per output feature, starts at the norms of W and is trained with LoRA's factors: the
+    size is ``r (d_in + d_out) + d_out`` per module.
     """
 
     name = "dora"

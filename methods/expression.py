@@ -1,4 +1,4 @@
-"""What may stand where a method is named: a name, values for its options, modifiers.
+"""The expressions that name a method: its name, values of options, and modifiers.
 
 .. code-block:: text
 
@@ -8,8 +8,8 @@
 Examples: ``lora``; ``lora(r=4,target_modules=[query,key,value])``; ``dora+qv_ratio(8)``;
 ``lora(r=16)+rslora+qv_ratio(4,strict)``.
 
-Values are YAML. Modifiers are put into one order, so that one method has one name: ``lora+qv_ratio(4)+rslora`` is
-``lora+rslora+qv_ratio(4)``. Values for options are no part of a method's name.
+Values are YAML. Modifiers are sorted, so that equal methods have equal names: ``lora+qv_ratio(4)+rslora`` is
+``lora+rslora+qv_ratio(4)``. The values of options are not part of a method's name.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from parbench.methods.modifiers import LoraOption, LoraPlus, QvRatio, RankStabil
 
 @dataclass(frozen=True)
 class ResolvedMethod:
-    """What an expression stands for.
+    """The method that an expression names.
 
     Attributes:
-        method: the method, modified if the expression says so.
-        values: the options that the expression fixes; they go before defaults and presets.
-        registered: the method's name in `methods.METHODS`, without modifiers.
+        method: the method, with the modifiers of the expression.
+        values: the options that the expression sets; they override defaults and presets.
+        registered: the method's name in `parbench.methods.METHODS`, without modifiers.
     """
 
     method: Method[Any]
@@ -44,7 +44,7 @@ class ResolvedMethod:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """The modules that hold the method's code."""
+        """Names of the Python modules with the method's code."""
         own = METHODS.entry(self.registered).module
         return (own,) if self.method.name == self.registered else (own, "parbench.methods.modifiers")
 
@@ -53,7 +53,7 @@ def parse(expression: str) -> ResolvedMethod:
     """Return the method that an expression names, and the values it fixes.
 
     Raises:
-        UserError: it cannot be read, or names what there is not.
+        UserError: the expression cannot be parsed, or a name in it is unknown.
     """
     head, *modifiers = (_Term.read(part, expression) for part in split(expression, "+"))
     method = METHODS[head.name]
@@ -77,7 +77,7 @@ def split(text: str, separator: str) -> list[str]:
     """Split a text at a character where no bracket is open; parts are stripped.
 
     Raises:
-        UserError: a bracket is closed that is not open, or the other way round.
+        UserError: brackets do not match.
     """
     parts, depth = [""], 0
     for character in text:
@@ -144,7 +144,7 @@ class _Term:
         return value
 
     def no_more_than(self, count: int, expression: str) -> None:
-        """Refuse arguments that would have no effect."""
+        """Raise a `UserError` for further arguments, which would have no effect."""
         if len(self.arguments) > count:
             extra = ", ".join(self.arguments[count:])
             raise UserError(f'"{self.name}" in "{expression}" takes no "{extra}"')
@@ -180,7 +180,7 @@ def _qv_ratio(method: Method[Any], term: _Term, expression: str) -> Method[Any]:
     return QvRatio(method, ratio, strict)
 
 
-# In the order in which they are applied: what changes the model goes before what divides its parameters.
+# In the order of application: modifiers of the model come before those that split its parameters.
 MODIFIERS: dict[str, Apply] = {
     "olora": _option(
         Reference("OLoRA: Orthonormal Low-Rank Adaptation of Large Language Models", 2024, "arXiv", "2406.01775"),

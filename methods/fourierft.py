@@ -25,7 +25,7 @@ class FourierFTSetting(Setting):
     scaling: PositiveFloat = Field(default=110.0, description="factor on the transformed update")
     location_seed: NonNegativeInt = Field(
         default=2024,
-        description="draws the entries of the spectrum, the same in all modules of one shape; 2024 in the paper",
+        description="seed of the entries of the spectrum, the same in all modules of one shape; 2024 in the paper",
     )
     zero_start: bool = Field(
         default=False,
@@ -44,7 +44,7 @@ class FourierFT(Method[FourierFTSetting]):
     reference = Reference("Parameter-Efficient Fine-Tuning with Discrete Fourier Transform", 2024, "ICML", "2405.03003")
     setting_type = FourierFTSetting
     size_knob = SizeKnob("n_frequency", per_layer=True)
-    # Wide enough for what the paper prints: 2.7e-4 (QNLI) to 8e-2 (ViT).
+    # Contains the paper's values: 2.7e-4 (QNLI) to 8e-2 (ViT).
     search_space = (Dimension("update_step", 2e-4, 1e-1),)
     starts_at_base = False
 
@@ -65,9 +65,9 @@ class FourierFT(Method[FourierFTSetting]):
         """Return ``scaling / sqrt(2 p q)``.
 
         The inverse FFT divides by p q, and the real part of a unit coefficient's wave is a cosine, whose square has
-        mean 1/2: the norm is ``scaling / (p q) sqrt(p q / 2)``. The at most four entries that are their own mirror
-        image (the constant, and with even sides the alternating ones) have no imaginary part, and sqrt(2) times that
-        norm.
+        mean 1/2: the norm is ``scaling / (p q) sqrt(p q / 2)``. At most four entries are their own mirror image
+        (the constant one, and with even sides the alternating ones): without an imaginary part they have sqrt(2) times
+        that norm.
         """
         return setting.scaling / math.sqrt(2 * shape[0] * shape[1])
 

@@ -43,13 +43,13 @@ class Lora(Method[LoraSetting]):
             lora_alpha=setting.alpha,  # type: ignore[arg-type]  # any number will do
             lora_dropout=setting.dropout,
             rank_pattern=setting.larger_pattern(setting.r),
-            # The scale alpha / r is one number for the whole model.
+            # Keeps alpha / r the same in all layers.
             alpha_pattern=dict.fromkeys(setting.larger_pattern(setting.r), setting.alpha * (setting.r + 1) / setting.r),
             target_modules=list(setting.target_modules or names.query_value),
         )
 
     def with_size(self, setting: LoraSetting, size: int) -> LoraSetting:
-        """Return ``setting`` at another rank and the same scale alpha / r, which is a hyper-parameter of its own."""
+        """Return ``setting`` at another rank and the same scale alpha / r, which is a separate hyper-parameter."""
         return setting.model_copy(update={"r": size, "alpha": setting.alpha * size / setting.r})
 
 

@@ -1,7 +1,7 @@
-"""Modifiers: small changes to a method that papers propose for any method, or for any LoRA.
+"""Modifiers: changes to a method that papers propose for any method, or for any variant of LoRA.
 
-`methods.expression` writes them behind a method's name, as in ``lora+qv_ratio(4)``. A modified method is a method like
-any other: it has the hyper-parameters of the one inside, and its own name and paper.
+They follow a method's name, as in ``lora+qv_ratio(4)`` (see `parbench.methods.expression`). A modified method has the
+hyper-parameters of the method inside, and its own name and paper.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HEAD = "head"
 
 
 class Modified(Method[Any], ABC):
-    """A method with one modification; what it does not change is that of the method ``inner``."""
+    """A method with one modification; everything else is delegated to the method ``inner``."""
 
     def __init__(self, inner: Method[Any], modifier: str) -> None:
         self.inner = inner
@@ -48,7 +48,7 @@ class Modified(Method[Any], ABC):
 
     @property
     def innermost(self) -> Method[Any]:
-        """The method without any modification."""
+        """The method without modifiers."""
         return self.inner.innermost if isinstance(self.inner, Modified) else self.inner
 
     def config(self, names: ModuleNames, setting: Setting) -> PeftConfig:
@@ -96,7 +96,7 @@ class Modified(Method[Any], ABC):
         return self.inner.callbacks(setting)
 
     def prompt_encoder(self, setting: Setting, processor: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
-        """Return the inner method's."""
+        """Return the inner method's encoder."""
         return self.inner.prompt_encoder(setting, processor)
 
     def deliver(self, model: nn.Module, folder: Path) -> None:
@@ -118,7 +118,7 @@ class LoraOption(Modified):
         return replace(cast("LoraConfig", self.inner.config(names, setting)), **self.options)
 
     def adapt(self, model: PreTrainedModel, names: ModuleNames, setting: Setting) -> nn.Module:
-        """Adapt with the changed configuration, where the inner method would take its own.
+        """Adapt with the changed configuration.
 
         Raises:
             UserError: OLoRA on a model of `Conv1D` modules, whose forward pass fails in peft.
@@ -156,8 +156,8 @@ class RankStabilised(LoraOption):
 class LoraPlus(Modified):
     """LoRA+: B learns ``ratio`` times as fast as A.
 
-    The division is that of `peft.optimizers.create_loraplus_optimizer`: with B go vectors, such as DoRA's magnitudes.
-    Unlike there the task head keeps its own learning rate.
+    Parameters are split as in `peft.optimizers.create_loraplus_optimizer`: vectors, such as DoRA's magnitudes, are in
+    the group of B. Unlike in peft, the task head keeps its own learning rate.
     """
 
     reference = Reference("LoRA+: Efficient Low Rank Adaptation of Large Models", 2024, "ICML", "2402.12354")
@@ -168,23 +168,22 @@ class LoraPlus(Modified):
         self.ratio = ratio
 
     def parameter_groups(self, model: nn.Module, names: ModuleNames, setting: Setting) -> list[ParameterGroup]:
-        """Divide each of the inner method's groups in two."""
+        """Split each of the inner method's groups in two."""
         in_b = {id(p) for name, p in model.named_parameters() if "lora_B" in name or p.ndim == 1}
         groups = self.inner.parameter_groups(model, names, setting)
-        return list(_divided(groups, lambda p: "B" if id(p) in in_b else "A", {"A": 1.0, "B": self.ratio}))
+        return list(_split_groups(groups, lambda p: "B" if id(p) in in_b else "A", {"A": 1.0, "B": self.ratio}))
 
 
 class QvRatio(Modified):
     """EfficientFT: the value projections learn ``ratio`` times as fast as the query (and key) projections.
 
-    Yao et al., 2025: fine-tune query and value only, with eta_V = ratio eta_Q. Nothing else changes. The task head
-    keeps its own learning rate and every parameter the training's weight decay; each group of the inner method is
-    divided.
+    Yao et al., 2025: fine-tune query and value only, with eta_V = ratio eta_Q. Each group of the inner method is split.
+    The task head keeps its learning rate, and all parameters keep the weight decay of the training settings.
 
-    ``strict`` repeats the grouping of the authors' code, which goes by a parameter's name: ``learning_rate`` holds for
-    the head's matrices too, and its vectors, the biases, learn with the value projections (``head_learning_rate`` has
-    no effect); vectors of projections that are not called "query" or "key", as DoRA's magnitudes in Llama, go there as
-    well; nothing decays.
+    ``strict`` repeats the grouping of the authors' code, which is by parameter names: ``learning_rate`` also applies to
+    the matrices of the head, whose biases are in the group of the value projections (``head_learning_rate`` has no
+    effect); vectors of projections not called "query" or "key", such as DoRA's magnitudes in Llama, are in that group,
+    too; there is no weight decay.
     """
 
     reference = Reference(
@@ -215,7 +214,7 @@ class QvRatio(Modified):
         return adapted
 
     def parameter_groups(self, model: nn.Module, names: ModuleNames, setting: Setting) -> list[ParameterGroup]:
-        """Divide the parameters by projection.
+        """Split the parameters by projection.
 
         Raises:
             UserError: a trained parameter belongs to no projection of queries, keys or values alone.
@@ -224,12 +223,12 @@ class QvRatio(Modified):
         groups = self.inner.parameter_groups(model, names, setting)
         if self.strict:
             return list(self._as_the_authors(groups, model, setting.learning_rate))
-        return list(_divided(groups, lambda p: roles[id(p)], {"query": 1.0, "key": 1.0, "value": self.ratio}))
+        return list(_split_groups(groups, lambda p: roles[id(p)], {"query": 1.0, "key": 1.0, "value": self.ratio}))
 
     def _roles(self, model: nn.Module, names: ModuleNames) -> dict[int, Role]:
         modules: dict[str, Role] = {names.query: "query", names.key: "key", names.value: "value"}
         roles: dict[int, Role] = {}
-        # By every name: what projections share has several, and belongs to neither.
+        # All names: a parameter shared by projections has several, and belongs to none of them.
         for name, parameter in model.named_parameters(remove_duplicate=False):
             if names.in_head(name) or not parameter.requires_grad:
                 continue
@@ -266,16 +265,16 @@ def _check_lora(method: Method[Any], modifier: str) -> None:
 
 
 def role_by_name(name: str, dimensions: int) -> Role:
-    """Return the group that the authors of EfficientFT put a parameter in; the keys' is that of all the rest."""
+    """Return the group of a parameter in the code of EfficientFT's authors; ``key`` holds everything else."""
     if "value" in name or "v_proj" in name or dimensions == 1:
         return "query" if "query" in name else "key" if "key" in name else "value"
     return "query" if "query" in name or "q_proj" in name else "key"
 
 
-def _divided(
+def _split_groups(
     groups: Sequence[ParameterGroup], part_of: Callable[[nn.Parameter], str], factors: Mapping[str, float]
 ) -> Iterator[ParameterGroup]:
-    """Divide every group but the head's into parts, whose learning rates are multiplied by ``factors``."""
+    """Split every group except the head into parts whose learning rates are multiplied by ``factors``."""
     for group in groups:
         if group.name == HEAD:
             yield group

@@ -1,4 +1,4 @@
-"""Keeps what makes a prompt in a trainer's checkpoints."""
+"""Keeps the network that computes a prompt in the checkpoints of a trainer."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ STATE_FILE = "prompt_encoder.safetensors"
 
 
 class PromptEncoderCheckpoint(TrainerCallback):
-    """Saves the network that makes the prompt, and resumes with it.
+    """Saves the network that computes the prompt, and restores it when training is resumed.
 
-    peft saves the finished prompt alone. That is all that inference needs, but P-tuning trains the network behind it,
-    and a run could not go on from the prompt.
+    peft saves the computed prompt only. That suffices for inference, but P-tuning trains the network behind it.
     """
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -27,7 +26,7 @@ class PromptEncoderCheckpoint(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Read them from the checkpoint that is resumed from.
+        """Read the network's parameters when resuming from a checkpoint.
 
         Raises:
             ValueError: the checkpoint was cut off before they were in it.

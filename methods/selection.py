@@ -1,7 +1,7 @@
-"""Names, patterns and indices by which a user selects modules: each must match something.
+"""Checks that every name, pattern and index by which a user selects modules matches something.
 
-peft ignores an entry that matches nothing as long as another one matches, so that a misspelt name leaves a smaller
-adapter than was asked for.
+peft ignores an entry without a match as long as another entry matches, so that a misspelt name gives a smaller adapter
+than intended.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ MODULES = "target_modules"
 
 @dataclass(frozen=True)
 class Selection:
-    """What a user has selected, by the names of the options.
+    """The modules that a user has selected, by option.
 
     Attributes:
         modules: names of modules, or of their last parts.
         layers: indices of layers.
         patterns: regular expressions for the names of adapted modules, matched as peft's ``rank_pattern``.
-        present: names that need only be those of modules or parameters of the model, such as modules to leave out.
+        present: names that must exist in the model but need not be adapted, such as excluded modules.
     """
 
     modules: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Selection:
 
     @classmethod
     def of_setting(cls, setting: Setting) -> Selection:
-        """Return what a method's setting selects; fields of peft's configurations are known by their names."""
+        """Return what a method's setting selects; fields of peft's configurations are recognised by their names."""
         return cls._of({name: getattr(setting, name) for name in type(setting).model_fields})
 
     @classmethod
@@ -63,10 +63,10 @@ class Selection:
         )
 
     def check_names(self, model: nn.Module) -> None:
-        """Check the names that ``model``, which is not adapted yet, must have.
+        """Check that ``model``, which is not adapted yet, has the modules and layers.
 
         Raises:
-            UserError: the model has no module, or parameter, of a given name.
+            UserError: the model does not have a module, parameter or layer.
         """
         present = [name for name, _ in model.named_modules() if name]
         named = [*present, *(name for name, _ in model.named_parameters())]
@@ -75,6 +75,11 @@ class Selection:
                 if not matches(name, named):
                     known = did_you_mean(name, _last_parts(present))
                     raise UserError(f'{option} has "{name}", which no module of this model is called{known}')
+        layers = sorted({index for index in map(layer_index, present) if index is not None})
+        for option, indices in self.layers.items():
+            for index in indices:
+                if index not in layers:
+                    raise UserError(f"{option} has {index}, but the layers of this model are {_listed(layers)}")
 
     def check_adapted(self, adapted: Collection[str], head: Collection[str] = ()) -> None:
         """Check that everything selected is adapted.
@@ -101,8 +106,7 @@ class Selection:
         for option, indices in self.layers.items():
             for index in indices:
                 if index not in found:
-                    known = f"the layers of adapted modules: {_listed(sorted(found))}" if found else "there is none"
-                    raise UserError(f"{option} has {index}, but no adapted module is on that layer; {known}")
+                    raise UserError(f"{option} has {index}, but no module on that layer is adapted; leave it out")
         for option, patterns in self.patterns.items():
             for pattern in patterns:
                 if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in adapted):
@@ -134,5 +138,7 @@ def _listed(indices: Sequence[int]) -> str:
     """Return ``0, 2 and 5``, or ``0 to 11`` for a run of more than three."""
     if len(indices) > 3 and list(indices) == list(range(indices[0], indices[-1] + 1)):
         return f"{indices[0]} to {indices[-1]}"
+    if not indices:
+        return "none"
     *others, last = map(str, indices)
     return f"{', '.join(others)} and {last}" if others else last

@@ -1,9 +1,8 @@
 """Methods that train parameters the base model already has: full fine-tuning, BitFit and the linear probe.
 
-peft has none of them. Nothing is wrapped: `adapt` freezes the model and unfreezes what is trained, so the result is
-still the transformers model, a `Trainer` checkpoint is a plain model, and inference costs what the base model's does.
-There is no adapter to merge: the trained values have replaced the base model's from the first step (``mergeable`` is
-false).
+peft does not have them. Modules are not wrapped: `adapt` freezes the model and unfreezes the selected parameters, so
+the result is still the transformers model, a `Trainer` checkpoint is a plain model, and inference costs the same as
+with the base model. There is no adapter to merge (``mergeable`` is false).
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ TRAINED_FILE = "trained.safetensors"
 
 
 class FullSetting(Setting):
-    """Hyper-parameters of full fine-tuning; the default is the example of BitFit's authors for BERT-base on RTE."""
+    """Hyper-parameters of full fine-tuning; the default is from the BitFit authors' example for BERT-base on RTE."""
 
     learning_rate: PositiveFloat = Field(default=1e-5, description="peak learning rate of the base model")
     head_learning_rate: PositiveFloat = 1e-5
@@ -39,7 +38,7 @@ class FullSetting(Setting):
 
 
 class BitFitSetting(Setting):
-    """Hyper-parameters of BitFit; the default is its authors' example for BERT-base on RTE (README of their code)."""
+    """Hyper-parameters of BitFit; the default is the authors' for BERT-base on RTE (README of their code)."""
 
     learning_rate: PositiveFloat = Field(default=1e-3, description="peak learning rate of the bias terms")
     head_learning_rate: PositiveFloat = 1e-3
@@ -49,9 +48,9 @@ class BitFitSetting(Setting):
 
 
 class LinearProbeSetting(Setting):
-    """Hyper-parameters of the linear probe; the default is untuned."""
+    """Hyper-parameters of the linear probe; the default is not tuned."""
 
-    learning_rate: PositiveFloat = Field(default=1e-3, description="without effect: only the head is trained")
+    learning_rate: PositiveFloat = Field(default=1e-3, description="no effect: only the head is trained")
     head_learning_rate: PositiveFloat = 1e-3
     target_modules: None = Field(default=None, description="not available: only the head is trained")
     layers: None = Field(default=None, description="not available: only the head is trained")
@@ -61,7 +60,7 @@ class SelectiveMethod(Method[S]):
     """Trains some of the base model's own parameters, and the task head.
 
     Attributes:
-        lacking: why a model may have nothing to train, as the end of a sentence.
+        lacking: why a model may have nothing to train, as the end of an error message.
     """
 
     mergeable = False
@@ -69,10 +68,10 @@ class SelectiveMethod(Method[S]):
 
     @abstractmethod
     def selects(self, parameter_name: str) -> bool:
-        """Tell whether a parameter outside the task head is trained where no target modules are given."""
+        """Return whether a parameter outside the task head is trained when no target modules are given."""
 
     def config(self, names: ModuleNames, setting: S) -> NoReturn:
-        """There is no peft configuration.
+        """Raise: there is not a peft configuration.
 
         Raises:
             TypeError: always; use `adapt`.
@@ -82,11 +81,11 @@ class SelectiveMethod(Method[S]):
         )
 
     def adapt(self, model: PreTrainedModel, names: ModuleNames, setting: S) -> nn.Module:
-        """Freeze ``model`` but for the selected parameters and the task head; return it, unwrapped.
+        """Freeze ``model`` except for the selected parameters and the task head; return it, not wrapped.
 
         Raises:
             UserError: a module or layer of ``setting`` has nothing that is trained.
-            ValueError: the model has nothing of what the method trains.
+            ValueError: the model has none of the parameters that the method trains.
         """
         if setting.larger_layers:
             raise ValueError(f'"{self.name}" has no size that could be larger on some layers; leave larger_layers out')
@@ -112,7 +111,7 @@ class SelectiveMethod(Method[S]):
         return {name: tensor for name, tensor in _trained(model).items() if not names.in_head(name)}
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        """Write the trained tensors, head included, as ``trained.safetensors``; `load_trained` puts them back."""
+        """Write the trained tensors, head included, as ``trained.safetensors``, which `load_trained` reads."""
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +119,7 @@ class SelectiveMethod(Method[S]):
 
 
 class Full(SelectiveMethod[FullSetting]):
-    """Full fine-tuning: every parameter is trained, or every one of ``target_modules``. The size is fixed."""
+    """Full fine-tuning: all parameters are trained, or all of ``target_modules``. The size is fixed."""
 
     name = "full"
     reference = Reference("Universal Language Model Fine-tuning for Text Classification", 2018, "ACL", "1801.06146")
@@ -129,12 +128,12 @@ class Full(SelectiveMethod[FullSetting]):
     lacking = "no parameter belongs to the given target_modules and layers"
 
     def selects(self, parameter_name: str) -> bool:
-        """All are."""
+        """Return true: all parameters are trained."""
         return True
 
 
 class BitFit(SelectiveMethod[BitFitSetting]):
-    """BitFit: the bias terms are trained, those of the layer norms included. The size is fixed."""
+    """BitFit: the bias terms are trained, including those of layer norms. The size is fixed."""
 
     name = "bitfit"
     reference = Reference(
@@ -148,12 +147,12 @@ class BitFit(SelectiveMethod[BitFitSetting]):
     lacking = "none of its modules has a bias"
 
     def selects(self, parameter_name: str) -> bool:
-        """The bias terms are."""
+        """Return whether it is a bias term."""
         return parameter_name.rpartition(".")[2] == "bias"
 
 
 class LinearProbe(SelectiveMethod[LinearProbeSetting]):
-    """Only the task head is trained: the floor of every comparison. No parameters are reported."""
+    """Only the task head is trained: the lower bound of comparisons. The reported size is 0."""
 
     name = "linear_probe"
     reference = Reference(
@@ -164,7 +163,7 @@ class LinearProbe(SelectiveMethod[LinearProbeSetting]):
     lacking = "it has no task head"
 
     def selects(self, parameter_name: str) -> bool:
-        """None outside the head is."""
+        """Return false: nothing outside the head is trained."""
         return False
 
     def _head_is_enough(self, names: ModuleNames) -> bool:
@@ -172,10 +171,10 @@ class LinearProbe(SelectiveMethod[LinearProbeSetting]):
 
 
 def load_trained(model: nn.Module, folder: Path) -> None:
-    """Put what `SelectiveMethod.save` wrote into a freshly loaded base model, in place.
+    """Load what `SelectiveMethod.save` wrote into a base model, in place.
 
     Raises:
-        ValueError: the file is not of this model.
+        ValueError: the file is from another model.
     """
     import torch
     from safetensors.torch import load_file

@@ -23,17 +23,17 @@ class VeraSetting(Setting):
     r: PositiveInt = Field(default=1024, description="rank of the shared matrices: the size knob")
     d_initial: PositiveFloat = Field(default=0.1, description="start of the inner scaling vector")
     dropout: NonNegativeFloat = Field(default=0.0, lt=1.0, description="dropout on the adapter's input")
-    projection_seed: NonNegativeInt = Field(default=0, description="draws the shared matrices")
+    projection_seed: NonNegativeInt = Field(default=0, description="seed of the shared matrices")
 
 
 class Vera(Method[VeraSetting]):
     """W' = W + diag(b) B diag(d) A, with random frozen A and B that all modules share, and b zero at the start.
 
-    Trained are b and d, so the size is ``d_out + r`` a module, and its knob r is coarse: no budget below ``d_out`` a
-    module can be met, and above it r grows fast (RoBERTa-base, query and value: 768 + r for each of 24 modules).
+    b and d are trained, so the size is ``d_out + r`` per module. No budget below ``d_out`` per module can be met, and
+    above it r grows fast (RoBERTa-base, query and value: 768 + r for each of 24 modules).
 
-    The adapter's file holds the vectors alone, which is what the paper counts; the shared matrices are drawn again from
-    ``projection_seed``.
+    The adapter file has the vectors only, as the paper counts; the shared matrices are drawn from ``projection_seed``
+    again.
     """
 
     name = "vera"

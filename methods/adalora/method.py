@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 class AdaLoraSetting(Setting):
     """Hyper-parameters of AdaLoRA.
 
-    Ranks, learning rate and the shares of the schedule follow Table 8 of Zhang et al. (2023), which is for
-    DeBERTaV3-base and prints steps: there the first phase takes 9 to 18 %, the last 44 to 58 % of a run. The rest is
-    peft's default.
+    Ranks, learning rate and the shares of the schedule follow Table 8 of Zhang et al. (2023), which gives steps for
+    DeBERTaV3-base: the first phase takes 9 to 18 % of a run, the last one 44 to 58 %. The other values are peft's
+    defaults.
     """
 
     learning_rate: PositiveFloat = 5e-4
     head_learning_rate: PositiveFloat = 5e-4
     target_r: PositiveInt = Field(default=8, description="average rank at the end: the size knob")
     init_r: PositiveInt | None = Field(
-        default=None, description="rank at the start; half as much again as target_r if not given, as in the paper"
+        default=None, description="rank at the start; default: 1.5 times target_r, as in the paper"
     )
     alpha: PositiveFloat = Field(default=8.0, description="the update is scaled by alpha / init_r")
     dropout: NonNegativeFloat = Field(default=0.0, lt=1.0, description="dropout on the adapter's input")
@@ -58,10 +58,10 @@ class AdaLoraSetting(Setting):
 
 
 class AdaLora(Method[AdaLoraSetting]):
-    """W' = W + (alpha / r) P diag(e) Q, whose directions are pruned by importance to ``target_r`` a module on average.
+    """W' = W + (alpha / r) P diag(e) Q, whose directions are pruned to ``target_r`` per module on average.
 
-    Reported, as in the paper, is the final budget; in training there are half as many again. After training peft ships
-    only the directions that are left.
+    The reported size is the final one, as in the paper; training starts with 1.5 times as many directions. The saved
+    adapter has the remaining directions only.
     """
 
     name = "adalora"

@@ -1,4 +1,4 @@
-"""AdaLoRA's rank allocation (Zhang et al., 2023, section 3) by the optimiser steps of transformers' `Trainer`."""
+"""AdaLoRA's rank allocation (Zhang et al., 2023, section 3) as a callback of transformers' `Trainer`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ STATE_FILE = "adalora_allocation.safetensors"
 
 
 class AdaLoraCallback(TrainerCallback):
-    """Prunes directions to the budget of each step, and keeps the factors near orthogonal.
+    """Prunes directions to the budget of each step, and keeps the factors nearly orthogonal.
 
-    It does what `AdaLoraModel.update_and_allocate` does, step by step, but for three things:
+    It equals `AdaLoraModel.update_and_allocate` except for three points:
 
     - The length of the training is taken from the trainer.
-    - peft adds the orthogonality penalty to the loss that the model computes. A trainer with a loss of its own never
-      sees that, so the penalty's gradient is added here, after the clipping of the loss's gradient.
-    - While ranks are being cut, peft saves only the rows that are left, and cannot train on from such a file. Here a
-      checkpoint holds all rows and the importance scores, and a resumed run goes on where it stood; the final adapter
-      holds the rows that are left.
+    - peft adds the orthogonality penalty to the model's own loss, which a trainer with another loss does not use. Here
+      the gradient of the penalty is added after the gradient of the loss was clipped.
+    - While ranks are being cut, peft saves only the remaining rows, from which training cannot be resumed. Here a
+      checkpoint has all rows and the importance scores, and the final adapter has the remaining rows.
 
     Args:
         initial_share: share of all steps before the first cut.
@@ -39,7 +38,7 @@ class AdaLoraCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Fix the schedule, and read the allocation of a checkpoint that is resumed from.
+        """Set the schedule, and read the allocation when resuming from a checkpoint.
 
         Raises:
             ValueError: the training is too short to cut ranks, or the checkpoint has no allocation.
@@ -49,7 +48,7 @@ class AdaLoraCallback(TrainerCallback):
         config.total_step = state.max_steps
         config.tinit = round(self.initial_share * state.max_steps)
         config.tfinal = round(self.final_share * state.max_steps)
-        # Two steps at least: the first gives the scores by which the second cuts.
+        # At least two steps: the first one gives the scores for the cut of the second.
         if state.max_steps - config.tfinal < max(2, config.tinit + 1):
             raise ValueError(f"{state.max_steps} steps are too few for AdaLoRA to cut ranks in; train longer")
         if state.global_step:
@@ -93,7 +92,7 @@ class AdaLoraCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Let peft ship the directions that are left."""
+        """Let peft save the remaining directions only."""
         _config(_tuner(kwargs["model"])).rank_pattern = self._ranks
 
     def _restore(self, tuner: AdaLoraModel, checkpoint: Path) -> None:
@@ -108,7 +107,7 @@ class AdaLoraCallback(TrainerCallback):
             else:
                 scores = getattr(allocator, kind)
                 scores[name] = tensor.to(tuner.device)
-                # The allocator recognises a parameter that it has seen by this entry, which the next step overwrites.
+                # The allocator knows the parameters it has seen by this entry, which the next step overwrites.
                 allocator.ipt[name] = torch.zeros_like(scores[name])
 
 

@@ -11,10 +11,10 @@ from parbench.methods.spectral.basis import Basis
 
 
 class FourierBasis(Basis):
-    """Cosines and negative sines of ``k = 0 .. N // 2`` periods, not normalised, in turns, as a real FFT gives them.
+    """Cosines and negative sines of ``k = 0 .. N // 2`` periods, interleaved and not normalised, as in a real FFT.
 
-    ``F[2k, n] = cos(2 pi k n / N)`` and ``F[2k + 1, n] = -sin(2 pi k n / N)``; so vector 1, and with even ``N`` the
-    last one, is zero.
+    ``F[2k, n] = cos(2 pi k n / N)`` and ``F[2k + 1, n] = -sin(2 pi k n / N)``; vector 1 is zero, and so is
+    the last one if ``N`` is even.
     """
 
     def matrix(self, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -22,7 +22,7 @@ class FourierBasis(Basis):
         return self.constant("matrix", dtype, device, self._make_matrix)
 
     def slot(self, index: Tensor) -> Tensor:
-        """See `Basis`: the vectors are counted by their slots."""
+        """See `Basis`: vectors are indexed by their slots."""
         return index
 
     def forward(self, values: Tensor) -> Tensor:
@@ -30,10 +30,10 @@ class FourierBasis(Basis):
         return torch.view_as_real(torch.fft.rfft(values)).flatten(-2)
 
     def order(self, device: torch.device) -> None:
-        """See `Basis`: none but their own."""
+        """See `Basis`: unchanged."""
 
     def _make_matrix(self, dtype: torch.dtype, device: torch.device) -> Tensor:
-        # One period of values in float64, on the CPU, which always can, serves all entries at full precision.
+        # One period of values in float64, computed on the CPU, gives all entries at full precision.
         angles = torch.arange(self.size, dtype=torch.float64, device="cpu") * (2 * math.pi / self.size)
         periods = torch.arange(self.slots // 2, device=device)
         steps = torch.outer(periods, torch.arange(self.size, device=device)) % self.size

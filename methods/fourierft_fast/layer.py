@@ -1,4 +1,4 @@
-"""peft's FourierFT layer with one matrix product and a gradient of the needed entries only."""
+"""peft's FourierFT layer with one matrix product, and gradients of the trained entries only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from parbench.methods.spectral.update import SpectralUpdate
 class FourierUpdate(SpectralUpdate):
     """FourierFT's `parbench.methods.spectral.fused.Update`, ``scaling Re(ifft2(S))``.
 
-    Its parameters are the trained entries of ``S``, shape ``(n,)``, and their places, int64 ``(2, n)``, rows first. The
+    The parameters are the trained entries of ``S``, shape ``(n,)``, and their places, int64 ``(2, n)``, rows first. The
     wave of the entry at ``(u, v)`` is ``cos(a + b) = cos a cos b - sin a sin b``, where ``a = 2 pi i u / p`` and
     ``b = 2 pi j v / q``: two products of basis vectors.
 
@@ -37,13 +37,13 @@ class FourierUpdate(SpectralUpdate):
     cells_of_each: ClassVar[int] = 2
 
     def entries(self, coefficients: Tensor, places: Tensor) -> tuple[Tensor, Cells]:
-        """Two for each entry of ``S``: of the cosines, and then of the sines."""
+        """Two per entry of ``S``: all products of cosines, then all of sines."""
         cells, signs = self._products(places)
         values = at_least_float32(coefficients) * self._unit
         return torch.cat((values, values * signs)), cells
 
     def first_gradient(self, entries: Tensor, *parameters: Tensor) -> Tensor:
-        """That of the entries of ``S``."""
+        """The gradient of the entries of ``S``."""
         values, places = parameters
         cosines, sines = entries.chunk(2)
         _, signs = self._products(places)
@@ -70,7 +70,7 @@ class FourierUpdate(SpectralUpdate):
         def found() -> tuple[Cells, Tensor]:
             slots, signs = [], -torch.ones_like(places[0])
             for axis, size in zip(places, self.spectrum.shape, strict=True):
-                # More than half the periods are a wave backwards: the same cosine, the opposite sine.
+                # Frequencies above half the size are negative ones: the same cosine, the opposite sine.
                 backwards = axis > size // 2
                 cosine = 2 * torch.where(backwards, size - axis, axis)
                 slots.append(torch.cat((cosine, cosine + 1)))
@@ -81,9 +81,9 @@ class FourierUpdate(SpectralUpdate):
 
 
 class FastFourierFTLinear(FourierFTLinear):
-    """peft's `FourierFTLinear`, whose forward and backward passes cost less; all else is peft's.
+    """peft's `FourierFTLinear` with cheaper forward and backward passes.
 
-    ``y = x (W + dW)^T + b``, as `parbench.methods.spectral.fused` has it. Made by `compute_fast`.
+    ``y = x (W + dW)^T + b``, see `parbench.methods.spectral.fused`. Made by `compute_fast`.
     """
 
     _spectrum: SparseSpectrum
@@ -133,21 +133,20 @@ class FastFourierFTLinear(FourierFTLinear):
 
     def _parameters_of(self, adapter: str) -> tuple[Tensor, Tensor]:
         values, places = self.fourierft_spectrum[adapter], self.indices[adapter]
-        if places.device != values.device:  # moved once: peft leaves them where they were drawn
+        if places.device != values.device:  # moved once; peft keeps them on the CPU
             places = self.indices[adapter] = places.to(values.device)
         return values, places
 
 
 def compute_fast(model: nn.Module, keep_update: bool | None = None) -> None:
-    """Make all FourierFT layers of a model, as peft's `get_peft_model` makes them, compute fast; in place.
+    """Replace the computation of all FourierFT layers of a model in place.
 
-    Modules that peft adapts later, for a further adapter with other targets, are left as peft makes them; call this
-    again.
+    Call it again after adding an adapter with further target modules.
 
     Args:
-        keep_update: as in `methods.loca.LocaConfig`: whether each layer keeps its weight update while the parameters
-            stay the same, at the price of as much memory as the adapted weights; by default on the CPU, where building
-            it takes longest.
+        keep_update: whether each layer caches its weight update until the parameters change, which takes as much memory
+            as the adapted weights (see `parbench.methods.loca.LocaConfig`). Default: on the CPU, where building it
+            takes longest.
 
     Raises:
         ValueError: there are no FourierFT layers.

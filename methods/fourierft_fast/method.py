@@ -1,4 +1,4 @@
-"""FourierFT computed fast, as a registered method."""
+"""The fast FourierFT as a registered method."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class FourierFTFast(FourierFT):
-    """`FourierFT` in every respect but time and memory: the same start, parameters, results and files."""
+    """`FourierFT` with the same initialisation, parameters, results and files, in less time and memory."""
 
     name = "fourierft_fast"
 

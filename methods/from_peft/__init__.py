@@ -1,1 +1,1 @@
-"""Methods of the installed peft."""
+"""The tuners of the installed peft as methods, and the base classes of tuners of our own."""

@@ -1,4 +1,4 @@
-"""Files of an adapter: identical runs write identical ones, and only what the adapter changes is in them."""
+"""The files of an adapter: identical for identical runs, and without frozen weights."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 CARD = "README.md"
 TEMPLATE_MARK = "[More Information Needed]"
-"""What fills the fields of peft's own card, which nobody has filled in."""
+"""Placeholder in the fields of peft's card template."""
 
 
 @contextmanager
 def sorted_sets(config: PeftConfig) -> Iterator[None]:
-    """Give the sets of a configuration the form of sorted lists, in which they are written.
+    """Replace the sets of a configuration by sorted lists inside the block.
 
-    peft writes a set in its own order, which differs from process to process.
+    peft writes a set in its iteration order, which differs between processes.
     """
     sets = {name: value for name, value in vars(config).items() if isinstance(value, set)}
     for name, value in sets.items():
@@ -38,10 +38,10 @@ def save_config(config: PeftConfig, folder: Path) -> None:
 
 
 def save_adapter(model: PeftModel, folder: Path) -> None:
-    """Write what ``PeftModel.from_pretrained`` loads: the adapter and what is trained whole, such as the task head.
+    """Write the adapter, and modules that are trained whole such as the task head, for ``PeftModel.from_pretrained``.
 
-    The frozen embeddings are left out where peft adds them, that is, where an adapter is on the embeddings or on the
-    language model's head: no vocabulary is ever resized here.
+    peft adds the frozen embedding matrices if an adapter targets the embeddings or the language model's head. They are
+    left out here, since vocabularies are never resized.
     """
     with sorted_sets(model.peft_config["default"]):
         model.save_pretrained(str(folder), save_embedding_layers=False)
@@ -56,7 +56,7 @@ def adapter_tensors(model: PeftModel) -> dict[str, Tensor]:
 def write_card(folder: Path, kind: str, import_name: str) -> None:
     """Write into the card of an adapter's folder which import registers its tuner with peft.
 
-    The text of a card that a person has written is kept.
+    Text that a user has added to the card is kept; peft's empty template is replaced.
 
     Args:
         folder: has ``adapter_config.json``.

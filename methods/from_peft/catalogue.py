@@ -1,4 +1,4 @@
-"""What is known of each tuner of peft: its paper, its size knob, and what it needs to be compared."""
+"""The tuners of peft: paper, size knob, defaults, and why some cannot be compared."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ def _paper(title: str, year: int, arxiv: str) -> Reference:
     return Reference(title, year, "arXiv", arxiv)
 
 
-# Block sizes have to divide the sides of the weights, whose prime factors are few in transformers.
+# Block sizes must divide the sides of the weights, which have few prime factors in transformers.
 _BLOCKS = tuple(sorted(2**a * 3**b for a in range(1, 13) for b in range(3) if 2**a * 3**b <= 4096))
 _RANK = SizeKnob("r", rank=True)
-# As many numbers as a rank would have, but no rank of the update.
+# Has the name of a rank, but is not the rank of the update.
 _SIZE = SizeKnob("r")
 # HRA starts as the identity, and GraLoRA splits the rank over two blocks, at even ranks only.
 _EVEN_RANK = SizeKnob("r", choices=tuple(range(2, 1025, 2)))
 _PROMPT = SizeKnob("num_virtual_tokens")
 # peft has no default; 20 is the number of its own examples.
 _TWENTY_TOKENS = {"num_virtual_tokens": 20}
-# Random matrices are left out of the file, as with VeRA: their seed draws them again.
+# Random matrices are not saved, as for VeRA: they are drawn from their seed again.
 _DRAWN_AGAIN = {"save_projection": False}
 
-# Kept in alphabetical order. A tuner that is not here is listed too, with what `Known` says of all.
+# In alphabetical order. A tuner that is missing here is listed with the defaults of `Known`.
 KNOWN: dict[str, Known] = {
     "adamss": Known(
         Reference(
@@ -52,7 +52,7 @@ KNOWN: dict[str, Known] = {
     ),
     "c3a": Known(
         _paper("Parameter-Efficient Fine-Tuning via Circular Convolution", 2024, "2407.19342"),
-        # The larger the block, the fewer the parameters.
+        # A larger block has fewer parameters.
         SizeKnob("block_size", choices=_BLOCKS[::-1]),
         starts_at_base=False,
         learning_rate=1e-1,
@@ -77,7 +77,7 @@ KNOWN: dict[str, Known] = {
     "delora": Known(_paper("Decoupling Angles and Strength in Low-rank Adaptation", 2025, "2503.18225"), _RANK),
     "frod": Known(
         _paper("FRoD: Full-Rank Efficient Fine-Tuning with Rotational Degrees", 2025, "2512.23485"),
-        # Its size is set by a share, sparse_rate, which no whole number expresses.
+        # Its size is set by a share, sparse_rate, and not by an integer.
         defaults={"progressbar": False},
     ),
     "glora": Known(
@@ -138,8 +138,8 @@ KNOWN: dict[str, Known] = {
     ),
     "osf": Known(
         _paper("Sculpting Subspaces: Constrained Full Fine-Tuning in LLMs for Continual Learning", 2025, "2504.07097"),
-        # Its size counts down from each weight's own rank (effective_rank is what is preserved): no knob from below.
-        # peft can merge it, but not take it out again.
+        # Its size is what effective_rank leaves of each weight's own rank, so a larger value is a smaller adapter.
+        # peft can merge it, but not unmerge it.
         mergeable=False,
     ),
     "p_tuning": Known(
@@ -163,7 +163,7 @@ KNOWN: dict[str, Known] = {
         targets="none",
         starts_at_base=False,
         mergeable=False,
-        # The prefix is handed over as a cache, which transformers drops where it recomputes.
+        # The prefix is passed as a cache, which transformers drops when it recomputes activations.
         checkpointing=False,
         defaults=_TWENTY_TOKENS,
     ),
@@ -185,7 +185,7 @@ KNOWN: dict[str, Known] = {
     ),
     "randlora": Known(
         _paper("RandLoRA: Full rank parameter-efficient fine-tuning of large models", 2025, "2502.00987"),
-        # Bases of a larger rank are fewer, and so are their trained scales; only halving the rank is sure to add some.
+        # A larger rank means fewer bases and fewer trained scales; only halving the rank always adds some.
         SizeKnob("r", choices=tuple(2**a for a in range(10, -1, -1))),
         defaults=_DRAWN_AGAIN,
     ),
@@ -201,7 +201,7 @@ KNOWN: dict[str, Known] = {
     ),
     "shira": Known(_paper("Sparse High Rank Adapters", 2024, "2406.13175"), _SIZE),
     "supertuning": Known(
-        # Its size is set by a share, sparsity, which no whole number expresses.
+        # Its size is set by a share, sparsity, and not by an integer.
         _paper("Super-Tuning: From Activation-Aware Pruning to Sparse Fine-Tuning", 2026, "2607.09287")
     ),
     "tinylora": Known(

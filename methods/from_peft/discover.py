@@ -1,4 +1,4 @@
-"""Finds the tuners of the installed peft without importing it."""
+"""Finds the tuners of the installed peft without importing peft."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def discovered() -> Iterator[Entry[Method[Any]]]:
-    """Yield an entry for every tuner that the installed peft names, in its order."""
+    """Yield an entry for every tuner of the installed peft, in peft's order."""
     for name in tuner_names():
         known = KNOWN.get(name, Known())
         title = known.reference.title if known.reference else "peft's own"
@@ -31,7 +31,7 @@ def tuner_names() -> list[str]:
     """Return the members of peft's `PeftType`, in lower case, read from its source: importing peft takes seconds.
 
     Raises:
-        UserError: the installed peft keeps them elsewhere.
+        UserError: the installed version of peft does not have them in that file.
     """
     spec = importlib.util.find_spec("peft")
     if spec is None or spec.origin is None:

@@ -1,4 +1,4 @@
-"""What is known of a tuner of peft beside its configuration class."""
+"""Facts about a tuner of peft that its configuration class does not have."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ Targets = Literal["query_value", "value", "of_peft", "none"]
 
 @dataclass(frozen=True)
 class Known:
-    """What peft's configuration of a tuner does not tell.
+    """Facts about a tuner of peft that its configuration class does not have.
 
     Attributes:
-        reference: the paper, as peft's documentation names it.
-        knob: the field that sets the size, where there is one.
-        targets: what is adapted by default: the query and value projections as with all other methods, the value
-            projections alone, what peft chooses for the architecture, or no modules.
-        starts_at_base: whether peft's default start leaves the model as it is.
-        mergeable: whether the adapter can be folded into the base weights.
+        reference: the paper that peft's documentation names.
+        knob: the field that sets the size, if any.
+        targets: default targets: the query and value projections, as for all other methods; the value projections only;
+            peft's choice for the architecture; or no modules.
+        starts_at_base: whether peft's default initialisation leaves the outputs unchanged.
+        mergeable: whether the adapter can be merged into the base weights.
         checkpointing: whether activations may be recomputed in the backward pass.
-        learning_rate: default, where peft's documentation gives one.
-        defaults: values for fields of which peft has no default, or another.
-        refused: why it cannot be compared here, as the end of a sentence.
+        learning_rate: the default in peft's documentation, if any.
+        defaults: defaults that differ from peft's, or that peft lacks.
+        refused: why it cannot be compared here, as the end of an error message.
     """
 
     reference: Reference | None = None

@@ -1,4 +1,4 @@
-"""Any tuner of the installed peft as a method: its own options, no setting of ours, no tuning."""
+"""Any tuner of the installed peft as a method, with peft's own options and defaults."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 LEARNING_RATE = 1e-3
 
-# Where no paper is known: what peft asks to be cited as.
+# The citation that peft asks for; used where a paper is not known.
 PEFT = Reference("PEFT: State-of-the-art Parameter-Efficient Fine-Tuning methods", 2022, "software")
 
-# What the model decides, or `Method.adapt`.
+# Set by the model or by `Method.adapt`.
 _NOT_OPTIONS = {
     *(field.name for field in dataclasses.fields(PeftConfig)),
     "modules_to_save",
@@ -46,14 +46,14 @@ _NOT_OPTIONS = {
 
 
 class PeftMethod(Method[Setting]):
-    """A tuner of peft by the name of its `PeftType`.
+    """A tuner of peft, by the name of its `PeftType`.
 
-    The setting's fields are those of peft's configuration class, with peft's defaults; the learning rates are no
-    published ones. Reported is what is trained.
+    The setting has the fields and defaults of peft's configuration class; the learning rates are not published.
+    The reported size is the number of trained parameters.
 
     Args:
         name: member of `PeftType`, in lower case.
-        known: what the configuration class does not tell.
+        known: facts that the configuration class does not have.
     """
 
     def __init__(self, name: str, known: Known) -> None:
@@ -71,11 +71,11 @@ class PeftMethod(Method[Setting]):
 
     @property
     def refused(self) -> str | None:
-        """Why the method cannot be compared here, if so."""
+        """Why the method cannot be compared here; ``None`` if it can."""
         return self._known.refused
 
     def config(self, names: ModuleNames, setting: Setting) -> PeftConfig:
-        """Return peft's configuration; targets that depend on more than ``names`` are left to `adapt`.
+        """Return peft's configuration; targets that depend on more than ``names`` are set by `adapt`.
 
         Raises:
             UserError: the method cannot be compared here.
@@ -121,9 +121,9 @@ class PeftMethod(Method[Setting]):
         return adapted
 
     def _refusal(self, model: PreTrainedModel, error: Exception) -> UserError | None:
-        """Turn what peft raises for a model that it cannot adapt into a sentence; nothing for what is no such thing."""
+        """Return a one-sentence error for what peft raises when it cannot adapt a model, ``None`` for other errors."""
         reason = " ".join(str(error).split())
-        # torch's NotImplementedError for the meta device is a RuntimeError, and so is running out of memory.
+        # Errors about the meta device are RuntimeErrors, and so are those about memory.
         if isinstance(error, RuntimeError) and model.device.type == "meta":
             return UserError(f'the method "{self.name}" cannot be put on the meta device: {reason}')
         if isinstance(error, UserError) or (
@@ -133,11 +133,11 @@ class PeftMethod(Method[Setting]):
         return UserError(f'the method "{self.name}" cannot adapt a {model.config.model_type}: {reason}')
 
     def adapter_state(self, model: nn.Module, names: ModuleNames) -> dict[str, Tensor]:
-        """Return the tensors of the adapter's file, without the task head's; a shared one as often as it is there."""
+        """Return the tensors of the adapter file, without those of the task head; shared tensors are copied."""
         return {name: tensor.clone() for name, tensor in super().adapter_state(model, names).items()}
 
     def callbacks(self, setting: Setting) -> list[TrainerCallback]:
-        """Return what keeps a prompt's encoder in checkpoints; other tuners need nothing."""
+        """Return the callback that saves a prompt's encoder; an empty list for other tuners."""
         if not issubclass(self._config_type, PromptLearningConfig):
             return []
         from parbench.methods.prompt_encoder import PromptEncoderCheckpoint
@@ -145,7 +145,7 @@ class PeftMethod(Method[Setting]):
         return [PromptEncoderCheckpoint()]
 
     def with_size(self, setting: Setting, size: int) -> Setting:
-        """Return ``setting`` at another value of the size knob; where that is a rank, with the same alpha / rank."""
+        """Return ``setting`` with another value of the size knob; if that is a rank, alpha / rank stays the same."""
         changed = super().with_size(setting, size)
         if self.size_knob is None or self.size_knob.field != "r":
             return changed
@@ -158,21 +158,21 @@ Preparation = Callable[["PreTrainedModel", Any, "ModuleNames"], None]
 
 
 def _nothing(model: PreTrainedModel, config: Any, names: ModuleNames) -> None:
-    """Most tuners need no more than their configuration."""
+    """Most tuners need their configuration only."""
 
 
 def _prepare_prompt(model: PreTrainedModel, config: Any, names: ModuleNames) -> None:
     if model.main_input_name != "input_ids":
         raise ValueError(f"a prompt goes before text, but the model's input is {model.main_input_name}")
-    # Prompts of the first layer are given to the model as embeddings, in which its head cannot see the padding: it
-    # would classify from a padding token. A prefix leaves the input as it is.
+    # Prompts are passed as embeddings, in which the head cannot recognise padding: it would classify from a padding
+    # token. A prefix does not change the input.
     if "score" in names.head and config.peft_type != PeftType.PREFIX_TUNING:
         raise ValueError("its classification head looks for the last word, and cannot find it behind a prompt")
     config.task_type = TaskType.SEQ_CLS if names.head else TaskType.CAUSAL_LM
 
 
 def _prepare_norms(model: PreTrainedModel, config: Any, names: ModuleNames) -> None:
-    """Take all layer norms, which peft lists for few architectures."""
+    """Target all layer norms, which peft lists for few architectures only."""
     if config.target_modules is None:
         kinds = {name.rpartition(".")[2]: type(module).__name__ for name, module in model.named_modules()}
         config.target_modules = {name for name, kind in kinds.items() if kind.endswith("Norm")}
@@ -189,7 +189,7 @@ def _prepare_adamss(model: PreTrainedModel, config: Any, names: ModuleNames) -> 
 
 
 def _prepare_beft(model: PreTrainedModel, config: Any, names: ModuleNames) -> None:
-    """Give targets without a bias one of zeros: it changes nothing, and the trained one can be merged into it."""
+    """Give targets without a bias a bias of zeros, into which the trained one can be merged."""
     for module in _targets(model, config):
         if isinstance(module, nn.Linear) and module.bias is None:
             module.bias = nn.Parameter(module.weight.new_zeros(module.out_features), requires_grad=False)
@@ -207,7 +207,7 @@ def _targets(model: nn.Module, config: Any) -> list[Any]:
     return [module for name, module in model.named_modules() if f".{name}".endswith(ends)]
 
 
-# What a tuner needs beside its configuration, or cannot do without saying so.
+# Steps before a model is adapted, by tuner: further configuration, or a refusal that peft lacks.
 PREPARATIONS: dict[str, Preparation] = {
     "adamss": _prepare_adamss,
     "adaption_prompt": _prepare_adaption_prompt,
@@ -221,7 +221,7 @@ PREPARATIONS: dict[str, Preparation] = {
 
 
 def _place(config: Any, setting: Setting) -> None:
-    """Put the adapter on the layers that the setting names."""
+    """Restrict the adapter to the layers of the setting."""
     if setting.layers is not None:
         if not hasattr(config, "layers_to_transform"):
             raise ValueError("it cannot be put on some layers only")
@@ -231,7 +231,7 @@ def _place(config: Any, setting: Setting) -> None:
 
 
 def _check_trainable(model: nn.Module, names: ModuleNames) -> None:
-    """Refuse what would train and mean nothing."""
+    """Raise a `ValueError` if adapter or head would not be trained."""
     if not any(parameter.numel() for parameter in adapter_parameters(model, names)):
         raise ValueError("peft adds nothing that is trained")
     if names.head and not any(parameter.numel() for parameter in head_parameters(model, names)):
@@ -239,7 +239,7 @@ def _check_trainable(model: nn.Module, names: ModuleNames) -> None:
 
 
 def _without_prompt(model: PeftModel, arguments: tuple[Any, ...], named: dict[str, Any], outputs: Any) -> Any:
-    """Drop the logits of the prompt's own positions, so that logits and labels align as without a prompt."""
+    """Drop the logits of the prompt's positions, so that logits align with labels."""
     ids = named.get("input_ids", arguments[0] if arguments else None)
     if ids is not None and outputs.logits.ndim == 3:
         outputs.logits = outputs.logits[:, -ids.shape[1] :]
@@ -247,7 +247,7 @@ def _without_prompt(model: PeftModel, arguments: tuple[Any, ...], named: dict[st
 
 
 def _whole(number: float) -> float:
-    """Return an integer where the number is one: peft declares alphas as integers."""
+    """Return an integer for an integral number: peft declares alphas as integers."""
     return int(number) if float(number).is_integer() else number
 
 
@@ -262,7 +262,7 @@ def _setting_type(name: str, config_type: type[Any], learning_rate: float, defau
         if option.default_factory is not dataclasses.MISSING:
             default = option.default_factory()
         hint = hints[option.name]
-        # peft writes `r: int = None` for what has to be given.
+        # peft declares required fields as `r: int = None`.
         fields[option.name] = (hint | NoneType if default is None else hint, default)
     rate = Field(default=learning_rate, description="untuned default, from no paper")
     return create_model(

@@ -1,4 +1,4 @@
-"""Adds a tuner of ours to peft, so that it is used like peft's own."""
+"""Registers a further tuner with peft, so that it is used like peft's own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from peft.utils import register_peft_method
 
 
 def ensure_peft_type(name: str) -> PeftType:
-    """Return ``PeftType[NAME]``, adding the member first: `register_peft_method` refuses names the enum lacks."""
+    """Return ``PeftType[NAME]``, adding the member if needed: `register_peft_method` requires it."""
     member = name.upper()
     if member not in PeftType.__members__:
         from aenum import extend_enum
@@ -18,7 +18,7 @@ def ensure_peft_type(name: str) -> PeftType:
 
 
 def register_tuner(name: str, config_cls: type[PeftConfig], model_cls: type[BaseTuner]) -> None:
-    """Register a tuner once; a second import or a reload replaces nothing and raises nothing.
+    """Register a tuner; does nothing if it is registered already, as after a reload.
 
     Args:
         name: lower-case method name, e.g. ``"loca"``; the state-dict prefix is ``name + "_"``.

@@ -1,4 +1,4 @@
-"""What the peft tuners of this package share: merging, precision, unloading, and the files of an adapter."""
+"""Base classes of the peft tuners of this package: merging, precision, unloading, and adapter files."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from parbench.methods.from_peft.adapter_files import sorted_sets, write_card
 from parbench.methods.selection import Selection, matches
 
 MERGEABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-"""Dtypes of weights that an update can be added to: 8 bits would round most of it away."""
+"""Dtypes of weights that an update can be added to; 8 bits would lose most of it to rounding."""
 
 
 def check_mergeable(weight: Any, adapter: str) -> None:
-    """Refuse to merge into a weight that cannot hold the sum of itself and an update.
+    """Check that an update can be added to a weight.
 
     Raises:
         ValueError: the weight is quantised: its dtype is none of `MERGEABLE`, or it is a tensor subclass of a
@@ -67,7 +67,7 @@ class FullPrecisionModuleDict(nn.ModuleDict):
 
 
 class TunerConfig(PeftConfig):
-    """Base of the configurations: an identical adapter has an identical ``adapter_config.json``, and a card.
+    """Base class of configurations: identical ``adapter_config.json`` for identical adapters, and a card.
 
     Attributes:
         import_name: the module whose import registers the tuner; the configuration's own module if not set.
@@ -134,14 +134,14 @@ class AddedUpdateLayer(BaseTunerLayer):
 
 
 class Tuner(BaseTuner):
-    """Base of the tuners: a model is merged whole or not at all, and unloaded with heads of several layers."""
+    """Base class of tuners: merges all layers or none, and unloads task heads of several layers."""
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Add the adapter to the target modules.
 
         Raises:
-            ValueError: a module, layer or pattern of the configuration matches nothing. One that was made for inference
-                may, as for instance an adapter of an earlier version.
+            ValueError: a module, layer or pattern of the configuration matches nothing, unless the configuration is for
+                inference, as that of a loaded adapter.
         """
         config: Any = self.peft_config[adapter_name]
         selection, by_default = Selection.of_config(config), config.target_modules is None
@@ -152,7 +152,7 @@ class Tuner(BaseTuner):
                 selection.check_adapted(expected, config.modules_to_save or ())
         super().inject_adapter(model, adapter_name, *args, **kwargs)
         if by_default and isinstance(config.target_modules, set | list):
-            # The names of all versions of an architecture: what is written is those that the model has.
+            # Defaults list the names of all versions of an architecture; only those of this model are written.
             adapted = self.targeted_module_names
             config.target_modules = {name for name in config.target_modules if matches(name, adapted)}
 
@@ -161,13 +161,13 @@ class Tuner(BaseTuner):
         if config.target_modules is None:
             return []
         names = [name for name, _ in model.named_modules() if name]
-        # A module that is excluded has an object of its own, and one that a regular expression matches has the match.
+        # Excluded modules give an object of their own, and modules matched by a regular expression a match.
         found = {name: self._check_target_module_exists(config, name) for name in names}
         return [name for name, target in found.items() if target is True or isinstance(target, re.Match)]
 
     def _check_merge_allowed(self) -> None:
         super()._check_merge_allowed()
-        # Before the first layer is changed.
+        # All layers are checked before the first one is changed.
         for module in self.model.modules():
             if isinstance(module, AddedUpdateLayer):
                 for adapter in module.active_adapters:

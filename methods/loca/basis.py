@@ -13,9 +13,9 @@ from parbench.methods.spectral.basis import Basis, complex_constant
 class CosineBasis(Basis):
     """The orthonormal DCT-II: ``C[i, j] = sqrt(2 / N) cos(pi (2j + 1) i / 2N)``, row 0 over ``sqrt(2)``.
 
-    The fast way is Makhoul's (IEEE TASSP 28(1), 1980): a real FFT of the even samples followed by the odd ones in
-    reverse, times a quarter-sample shift, whose real parts are the cosine coefficients 0, 1, ... and whose imaginary
-    parts are those from the other end, ..., N-2, N-1.
+    The fast algorithm is Makhoul's (IEEE TASSP 28(1), 1980): a real FFT of the even samples followed by the odd ones in
+    reverse, times a quarter-sample shift. Its real parts are the cosine coefficients 0, 1, ...; its imaginary parts are
+    those from the other end, ..., N-2, N-1.
     """
 
     def matrix(self, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -23,7 +23,7 @@ class CosineBasis(Basis):
         return self.constant("matrix", dtype, device, self._make_matrix)
 
     def slot(self, index: Tensor) -> Tensor:
-        """See `Basis`: pairs of real and imaginary part."""
+        """See `Basis`: pairs of real and imaginary parts."""
         return torch.where(index <= self.size // 2, 2 * index, 2 * (self.size - index) + 1)
 
     def forward(self, values: Tensor) -> Tensor:
@@ -38,13 +38,13 @@ class CosineBasis(Basis):
 
     def _make_matrix(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         # cos(pi m / 2N) has period 4N in the integer m = (2j + 1) i: one period of values, computed in float64 on
-        # the CPU, which always can, serves all entries at full precision.
+        # the CPU, gives all entries at full precision.
         size = self.size
         angles = torch.arange(4 * size, dtype=torch.float64, device="cpu") * (math.pi / (2 * size))
         cosines = (angles.cos() * math.sqrt(2 / size)).to(dtype).to(device)
         odd = 2 * torch.arange(size, device=device) + 1
         matrix = torch.empty(size, size, dtype=dtype, device=device)
-        # By blocks of rows: m for all entries at once would take twice the memory of the matrix.
+        # In blocks of rows: m for all entries would take twice the memory of the matrix.
         for rows in torch.arange(size, device=device).split(256):
             matrix[rows] = cosines[torch.outer(rows, odd) % (4 * size)]
         matrix[0] /= math.sqrt(2)
@@ -53,7 +53,7 @@ class CosineBasis(Basis):
     def _make_order(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         even, odd = (torch.arange(start, self.size, 2, dtype=dtype, device=device) for start in (0, 1))
         order = torch.cat((even, odd.flip(0)))
-        # Backwards around the circle: that conjugates the FFT, which brings the imaginary parts to the right sign.
+        # Reversed: that conjugates the FFT, which gives the imaginary parts the right sign.
         return torch.cat((order[:1], order[1:].flip(0)))
 
     def _make_inverse_order(self, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -21,34 +21,34 @@ class LocaConfig(TunerConfig):
     """Configuration of LoCA, location-aware cosine adaptation (arXiv 2502.06820).
 
     Args:
-        n_frequency: number of spectrum coefficients of each adapted module, the paper's `B`; from 1 to the
-            number of entries of the weight.
+        n_frequency: number of spectrum coefficients per adapted module, the paper's `B`; from 1 to the number of
+            entries of the weight.
         alpha: factor on the update after the transform, so that one unit of a coefficient changes the weight
             by `alpha` in Frobenius norm, whatever the shape.
         n_frequency_pattern: module name or regular expression -> `n_frequency` of that module, matched as
             peft's `rank_pattern`.
-        location_clamp: `"authors"` clamps the location parameter to [0, 0.999] as the authors' layer does,
-            which puts the last row or column of a large weight out of reach; `"full"` clamps to [0, 1].
+        location_clamp: `"authors"` clamps the location parameter to [0, 0.999] as the authors' layer does, so that the
+            last row or column of a large weight is never used; `"full"` clamps to [0, 1].
         location_seed: seed of the initial locations, different in each module and independent of the order of
             modules; `None` draws them from torch's global generator.
         init_weights: `True` starts from zero coefficients, the paper's start; `False` draws them from N(0,
             0.02), for tests.
-        keep_update: whether each adapted layer keeps its weight update while the parameters stay the same, from the
-            forward to the backward pass and over the micro-batches of an optimiser step, at the price of as much
-            memory as the adapted weights in float32; otherwise it is built again in every pass. Results are the same.
-            By default (`None`) it is kept on the CPU in passes without gradients, and nowhere else.
+        keep_update: whether each adapted layer caches its weight update until the parameters change, from the forward
+            to the backward pass and over the micro-batches of an optimiser step. The cache takes as much memory as the
+            adapted weights in float32; without it the update is built in every pass. Results are the same. Default
+            (`None`): only on the CPU in passes without gradients.
         target_modules: names (or a regular expression) of the `nn.Linear` and `Conv1D` modules to adapt; by
             default the query and value projections of the known architectures.
-        exclude_modules: names (or a regular expression) of modules to leave alone.
+        exclude_modules: names (or a regular expression) of modules that are not adapted.
         modules_to_save: further modules to train and save, such as a new classification head.
         layers_to_transform: indices of the layers to adapt.
         layers_pattern: name of the layer list that `layers_to_transform` counts in.
-        fan_in_fan_out: whether weights are stored as (in, out); corrected, with a warning, to what the module
-            says.
+        fan_in_fan_out: whether weights are stored as (in, out); corrected with a warning if the type of the module
+            disagrees.
         bias: which biases train: `"none"`, `"all"` or `"loca_only"`.
 
     Raises:
-        ValueError: a value is out of its range; the message names the field, the value and what is allowed.
+        ValueError: a value is out of range; the message has the field, the value and the allowed values.
     """
 
     import_name: ClassVar[str | None] = "parbench.methods.loca"

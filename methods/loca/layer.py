@@ -65,7 +65,7 @@ class LocaLayer(AddedUpdateLayer):
         """Add the adapter to this layer, which is called `module_name` in the model.
 
         Raises:
-            ValueError: more coefficients are asked for than the weight has entries.
+            ValueError: `n_frequency` exceeds the number of entries of the weight.
         """
         pattern = get_pattern_key(list(config.n_frequency_pattern), module_name)
         n_frequency = config.n_frequency_pattern.get(pattern, config.n_frequency)
@@ -77,7 +77,7 @@ class LocaLayer(AddedUpdateLayer):
             )
         dtype = torch.float64 if self.get_base_layer().weight.dtype == torch.float64 else torch.float32
         generator = _generator(config.location_seed, module_name)
-        # Drawn on the CPU, so that a seed means the same locations on every device.
+        # Drawn on the CPU, so that a seed gives the same locations on every device.
         locations = torch.rand(2, n_frequency, generator=generator, device="cpu", dtype=dtype)
         coefficients = torch.zeros(n_frequency, device="cpu", dtype=dtype)
         if not config.init_weights:
@@ -92,20 +92,20 @@ class LocaLayer(AddedUpdateLayer):
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
-        # peft calls this when it loads an adapter, too; its own version rounds to the base layer's dtype.
+        # peft also calls this when it loads an adapter; its own version casts to the base layer's dtype.
         base_device, _ = self._get_base_layer_device_and_dtype(self.get_base_layer())
         target = device or base_device
         for group in (self.loca_coefficients, self.loca_locations):
             parameter = group.get(adapter_name)
-            # A meta tensor waits for the values of a file.
+            # A meta tensor gets its values from a file later.
             if parameter is not None and not parameter.is_meta and parameter.device != target:
                 group[adapter_name] = nn.Parameter(parameter.detach().to(target), parameter.requires_grad)
 
     def freeze(self, adapter_name: str, groups: Collection[str]) -> None:
         """Freeze these parameter groups (`COEFFICIENTS`, `LOCATIONS`) of the adapter, and train the others.
 
-        A frozen group loses its gradient, so that no optimiser moves or decays it. It stays frozen when peft
-        switches adapters off and on again.
+        A frozen group loses its gradient, so that the optimiser neither moves nor decays it. It stays frozen when
+        adapters are disabled and enabled.
         """
         self.frozen_peft_weight_names[adapter_name] = tuple(groups)
         for group in self.adapter_layer_names:
@@ -115,7 +115,7 @@ class LocaLayer(AddedUpdateLayer):
                 parameter.grad = None
 
     def in_training(self, adapter_name: str) -> bool:
-        """Whether any group of the adapter trains; false if it was loaded for inference, or is not here."""
+        """Whether any group of the adapter trains; false if it was loaded for inference or is not in this layer."""
         groups = [getattr(self, group) for group in self.adapter_layer_names]
         return any(adapter_name in group and group[adapter_name].requires_grad for group in groups)
 
@@ -127,14 +127,14 @@ class LocaLayer(AddedUpdateLayer):
         return delta.T if self.transposed else delta
 
     def _update(self, adapter: str) -> tuple[CosineUpdate, tuple[Tensor, Tensor]]:
-        """How the adapter changes the weight, and its parameters."""
+        """The update of the weight by the adapter, and its parameters."""
         placed = self._placed.setdefault(adapter, TensorCache())
         update = CosineUpdate(self._spectrum, self.loca_alpha[adapter], self.loca_upper[adapter], placed=placed)
         return update, (self.loca_coefficients[adapter], self.loca_locations[adapter])
 
     def _keeps_update(self, adapter: str, device: torch.device) -> bool:
         choice = self.loca_keep_update[adapter]
-        # Building takes longest on the CPU; and what gradients need is more memory than this.
+        # Building takes longest on the CPU; in training, memory is needed for activations.
         return device.type == "cpu" and not torch.is_grad_enabled() if choice is None else choice
 
     def _active_here(self) -> list[str]:
@@ -175,7 +175,7 @@ class LocaLinear(nn.Module, LocaLayer):
         return result + update_linear(x, updates, parameters, kept)
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
-        """LoCA adds to the weight, so peft can convert it to LoRA by a truncated SVD."""
+        """Return true: LoCA adds to the weight, so peft can convert it to LoRA by a truncated SVD."""
         return True
 
     def __repr__(self) -> str:
@@ -183,7 +183,7 @@ class LocaLinear(nn.Module, LocaLayer):
 
 
 def _generator(seed: int | None, module_name: str) -> torch.Generator | None:
-    """A generator of the module's own: with one seed for all, every module would draw the same locations."""
+    """A generator seeded per module: with one seed for all, every module would draw the same locations."""
     if seed is None:
         return None
     digest = hashlib.sha256(f"{seed}:{module_name}".encode()).digest()

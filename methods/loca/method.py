@@ -36,7 +36,7 @@ class LocaSetting(Setting):
 
 
 class Loca(Method[LocaSetting]):
-    """Location-aware cosine adaptation: a sparse spectrum with learned places, through the inverse 2-D DCT."""
+    """Location-aware cosine adaptation: the inverse 2-D DCT of a sparse spectrum with learned locations."""
 
     name = "loca"
     reference = Reference(
@@ -61,7 +61,7 @@ class Loca(Method[LocaSetting]):
         )
 
     def parameter_groups(self, model: nn.Module, names: ModuleNames, setting: LocaSetting) -> list[ParameterGroup]:
-        """Return coefficients, locations and head apart: locations take steps a fiftieth the size."""
+        """Return coefficients, locations and head as groups of their own: locations have a smaller learning rate."""
         adapter, head = super().parameter_groups(model, names, setting)
         locations = [p for name, p in model.named_parameters() if "loca_locations" in name]
         known = {id(p) for p in locations}

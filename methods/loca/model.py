@@ -35,19 +35,19 @@ TARGET_MODULES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class LocaParameterCounts:
-    """How many numbers an adapter holds: `B` coefficients and `2B` locations a module."""
+    """Parameters of an adapter: `B` coefficients and `2B` locations per module."""
 
     coefficients: int
     locations: int
 
     @property
     def reported(self) -> int:
-        """The budget as the paper counts it: the coefficients."""
+        """The size as the paper counts it: the coefficients."""
         return self.coefficients
 
     @property
     def optimised(self) -> int:
-        """All numbers that an optimiser moves at some time, and that the adapter file holds."""
+        """All parameters that are optimised at any time, which the adapter file has."""
         return self.coefficients + self.locations
 
 
@@ -87,13 +87,13 @@ class LocaModel(Tuner):
             config.fan_in_fan_out = stored_transposed
 
     def parameter_counts(self, adapter_name: str = "default") -> LocaParameterCounts:
-        """Count the numbers of one adapter, without heads and other `modules_to_save`.
+        """Count the parameters of one adapter, without task heads and other `modules_to_save`.
 
         Raises:
             ValueError: there is no adapter of that name.
         """
         if adapter_name not in self.peft_config:
-            raise ValueError(f"There is no adapter {adapter_name!r}; there is: {', '.join(self.peft_config)}.")
+            raise ValueError(f"There is no adapter {adapter_name!r}; the model has: {', '.join(self.peft_config)}.")
         layers = [
             layer
             for layer in self.modules()

@@ -15,16 +15,16 @@ from parbench.methods.loca.layer import COEFFICIENTS, LOCATIONS, LocaLayer
 
 
 class Phase(Enum):
-    """What an optimiser step trains."""
+    """The parameters that an optimiser step trains."""
 
     COEFFICIENTS = "coefficients"
     LOCATIONS = "locations"
     FROZEN_LOCATIONS = "frozen locations"
-    """The coefficients, as in `COEFFICIENTS`, but the locations have reached their final place."""
+    """The coefficients, after the locations have become final."""
 
     @property
     def frozen_group(self) -> str:
-        """Name of the parameter group that this phase does not train."""
+        """Name of the parameter group that is frozen in this phase."""
         return COEFFICIENTS if self is Phase.LOCATIONS else LOCATIONS
 
 
@@ -40,7 +40,7 @@ class LocaSchedule:
         location_steps: location steps at the end of each cycle, the paper's `B_l`; 0 never trains locations.
 
     Raises:
-        ValueError: a number is out of its range.
+        ValueError: a number is out of range.
     """
 
     location_until: int
@@ -61,11 +61,10 @@ class LocaSchedule:
         return Phase.COEFFICIENTS if in_cycle < self.coefficient_steps else Phase.LOCATIONS
 
     def apply(self, model: nn.Module, step: int) -> Phase:
-        """Make `model`, wrapped or not, train what is due at `step`; call it before each optimiser step.
+        """Set the phase of `step` in `model`, wrapped or not; call it before each optimiser step.
 
-        The other group of every adapter in training is frozen and loses its gradient, so that an optimiser
-        neither moves nor decays it. Build the optimiser before the first call, while both groups are
-        trainable.
+        The other group of every adapter in training is frozen and loses its gradient, so that an optimiser neither
+        moves nor decays it. Build the optimiser before the first call, while both groups are trainable.
 
         Raises:
             ValueError: no LoCA adapter of the model is in training.
@@ -91,10 +90,10 @@ class LocaSchedule:
 class LocaCallback(TrainerCallback):
     """Drives a `LocaSchedule` by the optimiser steps of transformers' `Trainer`.
 
-    Gradient accumulation and evaluation do not advance it; a run resumed from a checkpoint goes on where it
-    stood. After training both groups are trainable again. Under DistributedDataParallel the frozen group has
-    no gradient to wait for: leave `ddp_find_unused_parameters` at its default for peft models, true, and do
-    not combine it with reentrant gradient checkpointing, which rules that out.
+    Gradient accumulation and evaluation do not advance it; a run resumed from a checkpoint continues the schedule.
+    After training both groups are trainable again. Under DistributedDataParallel leave `ddp_find_unused_parameters` at
+    its default for peft models, true, since the frozen group has no gradient, and do not use reentrant gradient
+    checkpointing, which does not allow unused parameters.
 
     Args:
         location_until: an integer is the first step at which locations stay frozen for good, a float is that
@@ -124,7 +123,7 @@ class LocaCallback(TrainerCallback):
         self.schedule = LocaSchedule(steps, coefficient_steps, location_steps)
 
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Release both groups, for the optimiser to see: an earlier run may have ended in the middle."""
+        """Release both groups before the optimiser is built: an earlier training may have ended in a phase."""
         self.schedule.release(kwargs["model"])
 
     def on_train_begin(
@@ -145,7 +144,7 @@ class LocaCallback(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Enter the phase of the coming optimiser step."""
+        """Set the phase of the next optimiser step."""
         self.schedule.apply(kwargs["model"], state.global_step)
 
     def on_train_end(
@@ -172,7 +171,7 @@ def _check_optimiser(model: nn.Module, optimiser: Optimizer) -> None:
         for layer, adapter in _adapters_in_training(model)
         for group in layer.adapter_layer_names
     ]
-    # An optimiser that holds none of them has its own flat copies (DeepSpeed): no verdict is possible here.
+    # An optimiser with none of them has flat copies of its own (DeepSpeed), which cannot be checked here.
     if any(present) and not all(present):
         raise ValueError(
             "The optimiser holds only some of LoCA's parameters, so a phase would train nothing; build it "

@@ -28,8 +28,8 @@ from parbench.methods.spectral.update import SpectralUpdate
 def locate(locations: Tensor, shape: tuple[int, int], upper: float) -> tuple[Tensor, Tensor]:
     """The cells ``(rows, cols)`` of the locations: clamp to ``[0, upper]``, stretch, round to nearest.
 
-    `locations` has shape ``(2, B)``, rows first; both results are int64 of shape ``(B,)``. A NaN goes to cell
-    0: `amplitudes` marks it, where a NaN index would be an illegal memory access.
+    `locations` has shape ``(2, B)``, rows first; both results are int64 of shape ``(B,)``. A NaN gives cell
+    0, since a NaN index would be an illegal memory access; `amplitudes` passes it on.
     """
     inside = at_least_float32(locations).nan_to_num(0.0).clamp(0.0, upper)
     rows, cols = ((axis * (size - 1)).round().long() for axis, size in zip(inside, shape, strict=True))
@@ -37,7 +37,7 @@ def locate(locations: Tensor, shape: tuple[int, int], upper: float) -> tuple[Ten
 
 
 def amplitudes(coefficients: Tensor, locations: Tensor) -> Tensor:
-    """The coefficients in at least float32; NaN where the location is NaN, so that the loss shows it."""
+    """The coefficients in at least float32; NaN where the location is NaN, so that the loss becomes NaN."""
     return at_least_float32(coefficients).where(~locations.isnan().any(0), math.nan)
 
 
@@ -46,8 +46,8 @@ def location_gradient(
 ) -> Tensor:
     """``dL/du`` for locations ``u``, from half the differences of ``K`` between neighbours; all but `shape` ``(2, B)``.
 
-    The clamp to ``[-1, 1]`` acts on the gradient that arrives here, once per backward pass, as in the authors' layer: a
-    loss scale (float16) or gradient accumulation changes what it cuts off.
+    The clamp to ``[-1, 1]`` is applied once per backward pass, as in the authors' layer: a loss scale (float16) or
+    gradient accumulation changes which values it cuts off.
     """
     p, q = shape
     along_rows, along_cols = (amplitudes(coefficients, locations) * slopes).clamp(-1.0, 1.0)
@@ -60,8 +60,7 @@ def location_gradient(
 class CosineUpdate(SpectralUpdate):
     """The `parbench.methods.spectral.fused.Update` of LoCA, from coefficients ``(B,)`` and locations ``(2, B)``.
 
-    A group of parameters that needs no gradient costs nothing: with frozen locations the ``4 B`` neighbours are neither
-    gathered nor summed.
+    With frozen locations the ``4 B`` neighbours are neither gathered nor summed.
 
     Attributes:
         spectrum: of `CosineBasis`, in the shape of the weight.
@@ -73,12 +72,12 @@ class CosineUpdate(SpectralUpdate):
     upper: float
 
     def entries(self, coefficients: Tensor, places: Tensor) -> tuple[Tensor, Cells]:
-        """One for each coefficient, ``alpha`` times as large."""
+        """One entry per coefficient, multiplied by ``alpha``."""
         cells, factors = self._places(places)
         return at_least_float32(coefficients) * factors, cells
 
     def first_gradient(self, entries: Tensor, *parameters: Tensor) -> Tensor:
-        """That of the coefficients."""
+        """The gradient of the coefficients."""
         return (self.alpha * entries).to(parameters[0].dtype)
 
     def gradients(
@@ -101,7 +100,7 @@ class CosineUpdate(SpectralUpdate):
         return grad_coefficients, grad_locations
 
     def _places(self, locations: Tensor) -> tuple[Cells, Tensor]:
-        """The cells of the locations, and what their coefficients are multiplied by: alpha, or NaN for a NaN."""
+        """The cells of the locations, and the factors of their coefficients: alpha, or NaN for a NaN."""
 
         def found() -> tuple[Cells, Tensor]:
             cells = self.spectrum.cells(*locate(locations, self.spectrum.shape, self.upper))
@@ -113,7 +112,7 @@ class CosineUpdate(SpectralUpdate):
     def _with_neighbours(self, cells: Cells, own: bool) -> Cells:
         """The neighbours of cells in a row: below, above, right and left; before them the cells, if `own`.
 
-        All at once: the transforms of `grad_y` and `x` are the same for all.
+        All together, since the transforms of `grad_y` and `x` are the same.
         """
         rows, cols = cells.rows, cells.cols
         last_row, last_col = self.spectrum.shape[0] - 1, self.spectrum.shape[1] - 1

@@ -1,39 +1,39 @@
-"""LoRA-Gen: a large model reads a system prompt once and makes a LoRA of it for a small one.
+"""LoRA-Gen: a large model reads a system prompt once and generates a LoRA for a small one.
 
 Xiao et al., "LoRA-Gen: Specializing Large Language Model via Online LoRA Generation", ICML 2025, arXiv:2506.11638.
-There is no official code; this was written from the paper. Training::
+Official code is not available; this was written from the paper. Training::
 
     lora_gen = LoraGen(cloud, edge, LoraGenConfig(), tokenizer)   # two causal language models of transformers
     output = lora_gen(system_prompt_ids, system_prompt_mask, input_ids=input_ids, labels=labels)
     output.loss.backward()                                        # or methods.lora_gen.training.train
     lora_gen.save_pretrained("generator")                         # only what is trained
 
-The cloud's LoRA, the meta tokens, the routers and the experts are trained; both models' own weights are frozen. Every
-sample of a batch has its own system prompt and LoRA. Applying::
+The cloud's LoRA, the meta tokens, the routers and the experts are trained; the weights of both models are frozen. Every
+sample of a batch has its own system prompt and LoRA. Inference::
 
     lora_gen = LoraGen.from_pretrained("generator", cloud, edge, tokenizer)
     adapter = lora_gen.generate("You are a poet. Answer in verse.")
     adapter.save("poet")                                          # PeftModel.from_pretrained(edge, "poet")
     poet = adapter.merge(lora_gen.release_edge())                 # or any other copy of the edge model
 
-The edge model then needs neither the system prompt nor anything of this package, and a merged one is no larger or
-slower than before.
+The edge model then needs neither the system prompt nor this package, and a merged one is as large and as fast as
+before.
 
-How it works, for the edge's layer i of L: after the system prompt come L meta tokens; the cloud's last hidden state at
-the i-th is T_i (`MetaTokenEncoder`). The layer's router makes of it the gates of the layer's n experts, K of them not
-zero (`Router`). The experts' LoRAs of the feed-forward projections, weighted with the gates, add up to one
+For layer i of L of the edge: L meta tokens follow the system prompt; the cloud's last hidden state at the i-th is T_i
+(`MetaTokenEncoder`). The layer's router computes from it the gates of the layer's n experts, K of them not zero
+(`Router`). The experts' LoRAs of the feed-forward projections, weighted with the gates, are summed to one
 (`ExpertPool`), which is applied to the sample in training (`EdgeLinear`) and exported as a peft adapter afterwards
-(`GeneratedAdapter`). To the edge's cross-entropy comes a loss on unevenly used experts (`load_balance`).
+(`GeneratedAdapter`). A loss on unevenly used experts is added to the edge's cross-entropy (`load_balance`).
 
-What the paper prints: n = 8, K = 2, r = 16, alpha = 16, dropout 0.05, a LoRA on the cloud's query and value, the
-coefficient 0.01. What it leaves open, and what is done here:
+The paper states n = 8, K = 2, r = 16, alpha = 16, dropout 0.05, a LoRA on the cloud's query and value, and the
+coefficient 0.01. The points that it leaves open:
 
 ======================  =================================================================  =========================
 open in the paper       done here                                                          option
 ======================  =================================================================  =========================
 what T_i is             the last hidden state after the final norm                         none
 one pass or many        one causal pass, as the text has it; the caption of Figure 3       none
-                        says "autoregressively"
+                        has "autoregressively"
 embedding of <meta>     one trained vector L times ("L special tokens <meta>")             ``meta_embedding``
 its start               drawn with the mean and spread of the cloud's vocabulary           none
 r, alpha, dropout       Table 10 has one line; both the cloud's and the experts'           ``cloud_r`` and so on
@@ -63,12 +63,12 @@ chat template           none: text goes through the cloud's tokenizer as it is  
 
 Training's own open points are in `parbench.methods.lora_gen.training`.
 
-In the harness it is the method ``lora_gen`` (`methods.lora_gen.method`): the base model is the edge, and unless a cloud
-is named, the edge's own frozen weights are the cloud as well. A task that can tell its system prompt apart
-(`parbench.tasks.kinds.system_prompt`) gives the edge the bare question:
+In the benchmark it is the method ``lora_gen`` (`parbench.methods.lora_gen.method`): the base model is the edge, and by
+default its frozen weights are the cloud as well. A task with a separate system prompt
+(`parbench.tasks.kinds.system_prompt`) gives the edge the question only:
 
 ======================  =================================================================  =========================
-open in the paper       done in the harness                                                option
+open in the paper       done in the benchmark                                               option
 ======================  =================================================================  =========================
 shots of a training     as many for each, of the same set, drawn once for each question;   ``system_shots`` of
 prompt                  never the question itself                                          ``commonsense``
@@ -79,8 +79,8 @@ accumulated batches     each forward pass has its own L_cv; they are averaged wi
                         weights of the passes in the task's loss
 ======================  =================================================================  =========================
 
-A run leaves the generator, and below ``delivered`` the LoRA of each evaluated set for plain peft. What it saves and
-costs is measured by ``python -m tests.perf.lora_gen_latency``, and beside other methods by ``bench profile``.
+A run writes the generator and, below ``delivered``, the LoRA of each evaluated set for peft. Its cost is measured by
+``bench profile``, and against a prompt in the context by ``python -m tests.perf.lora_gen_latency`` in the repository.
 """
 
 from .config import LoraGenConfig

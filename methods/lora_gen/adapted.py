@@ -1,4 +1,4 @@
-"""LoRA-Gen in the form of one causal language model: the edge's inputs go in, and system prompts beside them."""
+"""LoRA-Gen as one causal language model that takes the edge's inputs and system prompts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .model import LoraGen
 
 @dataclass
 class AdaptedOutput(ModelOutput):
-    """What a forward pass with a system prompt for each sample gives.
+    """Output of a forward pass with a system prompt for each sample.
 
     Attributes:
         logits: shape (batch, tokens, vocabulary).
@@ -31,40 +31,40 @@ class AdaptedOutput(ModelOutput):
 
 
 class AdaptedEdge(nn.Module):
-    """A `LoraGen` that is trained and asked as a plain causal language model is.
+    """A `LoraGen` with the interface of a causal language model.
 
-    In training every batch brings the tokens of its system prompts. For a question under a system prompt that many
-    questions share there is `specialised`: the cloud reads it once. Without either, the system prompt is an empty one.
+    In training every batch has the tokens of its system prompts. In `specialised` the cloud reads one system prompt
+    once for many questions. Without either, the system prompt is empty.
 
-    Its ``state_dict`` is `LoraGen.trainable_state`: what is trained, and BatchNorm's statistics. The weights of both
-    models are gigabytes, and are where they came from.
+    Its ``state_dict`` is `LoraGen.trainable_state`: the trained parameters and the statistics of BatchNorm, without the
+    weights of the two models.
 
     Attributes:
         lora_gen: cloud, generator and edge.
-        prompts: the system prompts, as tokens, that it was specialised with by name.
+        prompts: tokens of the named system prompts it was specialised with, by name.
     """
 
     def __init__(self, lora_gen: LoraGen) -> None:
         super().__init__()
         self.lora_gen = lora_gen
         self.prompts: dict[str, list[int]] = {}
-        # Of one system prompt, while there is one for all: applied as a LoRA, or merged.
+        # The LoRA of one system prompt for all inputs: applied, or merged.
         self._applied: Generated | None = None
         self._merged = False
 
     @property
     def config(self) -> PreTrainedConfig:
-        """The edge's."""
+        """That of the edge."""
         return self.lora_gen.edge.config
 
     @property
     def reader_config(self) -> PreTrainedConfig:
-        """The cloud's."""
+        """That of the cloud."""
         return cast(PreTrainedConfig, self.lora_gen.encoder.cloud.config)
 
     @property
     def device(self) -> torch.device:
-        """The edge's."""
+        """That of the edge."""
         return self.lora_gen.edge.device
 
     def forward(
@@ -85,11 +85,11 @@ class AdaptedEdge(nn.Module):
             edge_inputs: further inputs of the edge's forward pass.
 
         Raises:
-            ValueError: there are system prompts, and the model is specialised, or merged, with another.
+            ValueError: system prompts are given, but the model is specialised or merged with another one.
         """
         if self._applied is not None or self._merged:
             if system_prompt_ids is not None:
-                raise ValueError("the model has the LoRA of one system prompt for all; leave the batch's own ones out")
+                raise ValueError("the model has one LoRA for all inputs; leave the system prompts of the batch out")
             output = self.lora_gen.edge(
                 input_ids=input_ids, attention_mask=attention_mask, **{"use_cache": False, **edge_inputs}
             )
@@ -102,7 +102,7 @@ class AdaptedEdge(nn.Module):
         return AdaptedOutput(logits=found.logits, auxiliary_loss=found.cv_loss)
 
     def generate(self, **arguments: Any) -> Any:
-        """Call the edge's ``generate``, with the LoRA that the model is specialised with."""
+        """Call ``generate`` of the edge with the LoRA that the model is specialised with."""
         if self._applied is not None or self._merged:
             return self._edge().generate(**arguments)
         with self.specialised([]):
@@ -110,11 +110,11 @@ class AdaptedEdge(nn.Module):
 
     @contextmanager
     def specialised(self, system_prompt: Sequence[int], name: str | None = None) -> Iterator[None]:
-        """Give the edge the LoRA of one system prompt, for all that is asked inside.
+        """Give the edge the LoRA of one system prompt inside the block.
 
         Args:
             system_prompt: tokens of the cloud's vocabulary.
-            name: what `prompts` shall remember it by, if at all.
+            name: key of the system prompt in `prompts`, if it is to be kept.
         """
         if self._applied is not None or self._merged:
             raise ValueError("the model has the LoRA of a system prompt already")
@@ -133,12 +133,12 @@ class AdaptedEdge(nn.Module):
         self._merged = True
 
     def unmerge_adapter(self) -> None:
-        """Give the edge its own weights back."""
+        """Restore the weights of the edge."""
         self.lora_gen.unmerge()
         self._merged = False
 
     def merge_and_unload(self, system_prompt: Sequence[int] = ()) -> PreTrainedModel:
-        """Return the plain edge model with the LoRA of a system prompt merged; this module is of no use afterwards."""
+        """Return the plain edge model with the LoRA of a system prompt merged; this module is unusable afterwards."""
         self.merge_adapter(system_prompt)
         return self.lora_gen.release_edge()
 
@@ -151,29 +151,31 @@ class AdaptedEdge(nn.Module):
         """Recompute the activations of all layers of both models in the backward pass.
 
         Args:
-            activation_checkpointing_kwargs: as transformers has them; only ``use_reentrant=False`` will do.
-            every_n_layers: 1, all of them.
-            offload: not available.
+            activation_checkpointing_kwargs: as in transformers; only ``use_reentrant=False`` is supported.
+            every_n_layers: only 1 is supported.
+            offload: not supported.
 
         Raises:
-            ValueError: anything else is asked for.
+            ValueError: another value is given.
         """
         asked = {"use_reentrant": False, **(activation_checkpointing_kwargs or {})}
         if asked != {"use_reentrant": False} or every_n_layers != 1 or offload:
-            raise ValueError("LoRA-Gen recomputes the activations of all layers, with use_reentrant=False and no more")
+            raise ValueError(
+                "LoRA-Gen recomputes the activations of all layers; give use_reentrant=False and nothing else"
+            )
         self.lora_gen.gradient_checkpointing_enable()
 
     def state_dict(self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
-        """Return what is trained, and BatchNorm's statistics."""
+        """Return the trained parameters and BatchNorm's statistics."""
         found = {} if destination is None else destination
         found.update({prefix + name: tensor for name, tensor in self.lora_gen.trainable_state().items()})
         return found
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Set what `state_dict` returned.
+        """Load what `state_dict` returned.
 
         Raises:
-            ValueError: it is of other models or options; nothing is changed then.
+            ValueError: it is from other models or options; nothing is changed.
         """
         self.lora_gen.load_trainable_state(state_dict)
         return _IncompatibleKeys([], [])

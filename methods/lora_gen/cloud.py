@@ -1,4 +1,4 @@
-"""The cloud side: a language model reads the system prompt and leaves its gist in meta tokens."""
+"""The cloud: a language model that encodes a system prompt into meta tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from parbench.methods.selection import Selection, adapted_modules
 
 from .config import LoraGenConfig
 
-# Enough rows of a vocabulary for their mean and spread.
+# Rows of a vocabulary from which its mean and standard deviation are estimated.
 _SAMPLED_EMBEDDINGS = 4096
 
 
@@ -25,8 +25,8 @@ class MetaTokenEncoder(nn.Module):
     """Turns a system prompt into one vector T_i for each layer i of the edge model (section 3.2).
 
     L meta tokens follow the prompt in one causal forward pass; T_i is the last hidden state, after the final norm, at
-    the i-th of them. The meta tokens are embeddings of their own, handed over as ``inputs_embeds``: the cloud's
-    vocabulary and tokenizer stay as they are.
+    the i-th of them. The meta tokens are embeddings of their own, passed as ``inputs_embeds``: the cloud's
+    vocabulary and tokenizer do not change.
 
     Attributes:
         cloud: the causal language model, frozen, with a trainable LoRA on query and value.
@@ -38,7 +38,7 @@ class MetaTokenEncoder(nn.Module):
         """Put a LoRA into ``cloud`` (changed in place) and make ``layers`` meta tokens.
 
         Raises:
-            ValueError: the cloud is no causal language model, or has an adapter already, or none of the LoRA's targets.
+            ValueError: the cloud is not a causal language model, has an adapter already, or lacks a target of the LoRA.
         """
         super().__init__()
         if isinstance(cloud, PeftModel) or getattr(cloud, "peft_config", None):
@@ -77,17 +77,17 @@ class MetaTokenEncoder(nn.Module):
 
         Args:
             prompt_ids: tokens of the cloud's vocabulary, shape (batch, tokens).
-            prompt_mask: 1 for a token, 0 for padding, which may be on either side; all tokens if not given.
+            prompt_mask: 1 for a token, 0 for padding on either side; default: all are tokens.
 
         Raises:
-            ValueError: prompt and meta tokens are more than the cloud has positions for.
+            ValueError: prompt and meta tokens exceed the positions of the cloud.
         """
         device = self.meta_embedding.device
         ids = prompt_ids.to(device)
         real = torch.ones_like(ids, dtype=torch.bool) if prompt_mask is None else prompt_mask.to(device).bool()
         lengths = real.sum(dim=1)
-        # Padding goes behind the meta tokens: under a causal mask nothing sees it there, and positions count from 0
-        # on, whatever the architecture makes of a mask.
+        # Padding is moved behind the meta tokens: a causal mask hides it there, and positions start at 0 for any
+        # architecture.
         order = torch.argsort((~real).int(), dim=1, stable=True)
         longest = ids.shape[1] if prompt_mask is None else int(lengths.max())
         self._check_length(longest)
@@ -101,7 +101,7 @@ class MetaTokenEncoder(nn.Module):
             self.meta_embedding.to(words.dtype).expand(count, self.layers, width),
         )
         seen = torch.arange(longest + self.layers, device=device) < (lengths + self.layers)[:, None]
-        # The model without its head: nobody reads logits here, and those of a long prompt are large.
+        # The model without its head: logits are not needed, and those of a long prompt are large.
         states = model.base_model(inputs_embeds=embeddings, attention_mask=seen.long(), use_cache=False)
         hidden: Tensor = states.last_hidden_state
         return hidden.gather(1, positions[:, :, None].to(hidden.device).expand(-1, -1, self.hidden))
@@ -117,9 +117,9 @@ class MetaTokenEncoder(nn.Module):
 
 @torch.no_grad()
 def _like_vocabulary(cloud: PreTrainedModel, count: int) -> Tensor:
-    """Draw embeddings with the mean and spread of the vocabulary's, shape (count, width), in float32 or better.
+    """Draw embeddings with the mean and standard deviation of the vocabulary, shape (count, width), at least float32.
 
-    They are measured behind the embedding module, since some scale what their weight holds.
+    Statistics are those of the embedding module's output, since some modules scale their weight.
     """
     embedding = cloud.get_input_embeddings()
     weight = cast(Tensor, embedding.weight)
@@ -131,7 +131,7 @@ def _like_vocabulary(cloud: PreTrainedModel, count: int) -> Tensor:
 
 
 def _query_and_value(cloud: PreTrainedModel, config: LoraGenConfig) -> list[str]:
-    """Return the LoRA's targets: those of the options, else query and value, else peft's, which knows fused ones."""
+    """Return the targets of the LoRA: from the options, else query and value, else peft's defaults."""
     if config.cloud_target_modules is not None:
         return list(config.cloud_target_modules)
     present = {name.rpartition(".")[2] for name, _ in cloud.named_modules()}
@@ -140,7 +140,7 @@ def _query_and_value(cloud: PreTrainedModel, config: LoraGenConfig) -> list[str]
     known = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(cloud.config.model_type)
     if not known:
         raise ValueError(
-            f"where a {type(cloud).__name__} has its query and value projections is not known here; name them in "
+            f"the query and value projections of a {type(cloud).__name__} are not known here; name them in "
             "cloud_target_modules"
         )
     return list(known)

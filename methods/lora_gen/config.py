@@ -19,32 +19,32 @@ BalanceLayers = Literal["mean", "sum"]
 
 @dataclass(frozen=True)
 class LoraGenConfig:
-    """Hyper-parameters of LoRA-Gen; the origin of each default is in the table of `parbench.methods.lora_gen`.
+    """Hyper-parameters of LoRA-Gen; the table in `parbench.methods.lora_gen` has the origin of each default.
 
     Args:
         experts: n, the LoRA experts of each edge layer.
-        top_k: K, how many of them are mixed.
+        top_k: K, the number of experts that are mixed.
         r: rank of an expert.
         lora_alpha: an update is multiplied by ``lora_alpha / r``.
         lora_dropout: probability of dropping an input of the edge's low-rank path, in training.
-        projections: the adapted modules of one edge layer, named relative to it, such as ``("fc1", "fc2")``; found
-            by themselves on Llama-like models, GPT-2 and OPT.
+        projections: the adapted modules of one edge layer, named relative to it, such as ``("fc1", "fc2")``; default:
+            the feed-forward projections of Llama-like models, GPT-2 and OPT.
         routing: ``"keep_top_k"`` (equations 6 and 7); ``"gumbel"``: with Gumbel noise on the logits in training
-            (equations 4 and 5, Table 8); ``"direct"``: no experts, a feed-forward network gives the LoRA (Table 9).
+            (equations 4 and 5, Table 8); ``"direct"``: a feed-forward network without experts (Table 9).
         mixing: ``"parameters"``: A and B are each the weighted sum of the experts', of rank r (equation 8);
             ``"products"``: the updates are, which gives rank K r.
         router_hidden: width between the two linear layers of a router.
         router_norm: ``"batch"``: BatchNorm over the batch (equation 3); ``"none"``.
-        direct_hidden: width of the feed-forward network of ``routing="direct"``; `experts` if not given, which makes
-            its output layer as large as the expert pool.
+        direct_hidden: width of the feed-forward network of ``routing="direct"``; default: `experts`, which makes its
+            output layer as large as the expert pool.
         meta_embedding: ``"shared"``: one trained embedding, repeated; ``"distinct"``: one for each edge layer.
         cloud_r: rank of the cloud model's LoRA.
         cloud_alpha: its scale, as ``lora_alpha``.
         cloud_dropout: its dropout.
-        cloud_target_modules: leaf names of the cloud modules that get it; query and value if not given.
+        cloud_target_modules: last parts of the names of the modules with the cloud's LoRA; default: query and value.
         balance_coefficient: alpha of equation 9.
         balance_std: whether the variance over n experts divides by n or by n - 1.
-        balance_layers: how the layers' losses are brought together.
+        balance_layers: reduction of the layers' losses.
 
     Raises:
         ValueError: a value is out of range, or two options contradict each other.
@@ -120,7 +120,7 @@ class LoraGenConfig:
 
     @property
     def scaling(self) -> float:
-        """What an update B A is multiplied by."""
+        """Factor on an update B A."""
         return self.lora_alpha / self.r
 
     @property
@@ -143,7 +143,7 @@ class LoraGenConfig:
         """Read what `save` wrote.
 
         Raises:
-            ValueError: there is no such file, or it holds something else.
+            ValueError: the file does not exist, or is not a configuration of this version.
         """
         file = folder / CONFIG_FILE
         if not file.is_file():

@@ -1,4 +1,4 @@
-"""The edge side: a frozen language model whose feed-forward layers take another LoRA for each sample."""
+"""The edge: a frozen language model whose feed-forward layers take a LoRA per sample."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .config import LoraGenConfig
 from .experts import Factors
 from .generator import Generated
 
-# Tried in this order. What an expert's three blocks are where there is no gate is not in the paper: here there are two.
+# Tried in this order. The paper does not give the blocks of an expert for models without a gate: here there are two.
 KNOWN_PROJECTIONS: tuple[tuple[str, ...], ...] = (
     ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),  # Llama, Mistral, Qwen, Gemma
     ("mlp.c_fc", "mlp.c_proj"),  # GPT-2
@@ -29,7 +29,7 @@ KNOWN_PROJECTIONS: tuple[tuple[str, ...], ...] = (
 class EdgeLinear(nn.Module):
     """Wraps a linear layer W of the edge: sample s gets W x + scaling * B_s A_s dropout(x).
 
-    Without factors it computes what the wrapped layer does.
+    Without factors it is the wrapped layer.
 
     Attributes:
         base_layer: the frozen `nn.Linear` or `Conv1D`.
@@ -44,7 +44,7 @@ class EdgeLinear(nn.Module):
         self.factors: Factors | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, tokens, d_in), or (batch * tokens, d_in), which OPT gives, to as many rows of d_out."""
+        """Map (batch, tokens, d_in), or (batch * tokens, d_in) as in OPT, to rows of d_out."""
         result: Tensor = self.base_layer(x)
         if self.factors is None:
             return result
@@ -79,7 +79,7 @@ class Projection:
 
 
 class Edge:
-    """Puts `EdgeLinear` around the feed-forward projections of a model, and takes them away again.
+    """Wraps the feed-forward projections of a model in `EdgeLinear`, and unwraps them.
 
     Attributes:
         model: the causal language model, changed in place and frozen.
@@ -90,7 +90,7 @@ class Edge:
         """Wrap the model.
 
         Raises:
-            ValueError: its layers or their feed-forward projections could not be found, or are not linear layers.
+            ValueError: layers or feed-forward projections are not found, or are not linear layers.
         """
         if any(isinstance(module, EdgeLinear) for module in model.modules()):
             raise ValueError("the edge model is part of a LoraGen already; call its release_edge() first")
@@ -104,7 +104,7 @@ class Edge:
         for layer in self.layers:
             wrapped = {projection.name: EdgeLinear(projection.module, config) for projection in layer}
             for projection in layer:
-                # In evaluation if the model is.
+                # In evaluation mode if the model is.
                 wrapped[projection.name].train(projection.module.training)
                 model.set_submodule(projection.path, wrapped[projection.name])
             self._modules.append(wrapped)
@@ -125,7 +125,7 @@ class Edge:
         return _Using(self, generated)
 
     def release(self) -> PreTrainedModel:
-        """Put the original layers back, with what is merged into them, and return the model; it stays frozen."""
+        """Put the original layers back, with a merged update if any, and return the model; it stays frozen."""
         self._unmerged.clear()
         for layer in self.layers:
             for projection in layer:
@@ -134,9 +134,9 @@ class Edge:
         return self.model
 
     def merge(self, generated: Generated) -> None:
-        """Let the model compute with W + scaling * B A in place of W.
+        """Replace W by W + scaling * B A.
 
-        The weights are new tensors, so that whoever shares the old ones, such as a cloud model, keeps them.
+        The weights are new tensors, so that models that share the old ones, such as a cloud model, do not change.
 
         Raises:
             ValueError: there are several LoRAs, the model has one merged already, was released, or is quantised.
@@ -156,7 +156,7 @@ class Edge:
                 base.weight = _added(self._unmerged[-1][1], module.scaling * update, isinstance(base, Conv1D))
 
     def unmerge(self) -> None:
-        """Give the model its own weights back: bit for bit, unless it was cast or moved in the meantime."""
+        """Restore the weights: bit for bit, unless the model was cast or moved in the meantime."""
         for base, weight in self._unmerged:
             merged = cast(nn.Parameter, base.weight)
             if (weight.dtype, weight.device) != (merged.dtype, merged.device):
@@ -171,7 +171,7 @@ class Edge:
         )
 
     def check_checkpointing(self) -> None:
-        """See that a layer that is recomputed has its LoRA then.
+        """Check that recomputed layers have their LoRA.
 
         Raises:
             ValueError: checkpointing was enabled on the model itself.
@@ -202,7 +202,7 @@ def _added(weight: Tensor, update: Tensor, transposed: bool) -> nn.Parameter:
 
 
 class _Using(AbstractContextManager[None]):
-    """Not a generator function, whose contexts serve once: a backward pass may be repeated."""
+    """A context that can be entered repeatedly, as repeated backward passes do."""
 
     def __init__(self, edge: Edge, generated: Generated | None) -> None:
         self.edge = edge
@@ -221,7 +221,7 @@ def find_projections(model: PreTrainedModel, names: Sequence[str] | None) -> lis
     """Return the adapted modules of each decoder layer, those called ``names`` or the first of `KNOWN_PROJECTIONS`.
 
     Raises:
-        ValueError: there are none, or they are not linear layers.
+        ValueError: they are not found, or are not linear layers.
     """
     count = model.config.get_text_config().num_hidden_layers
     lists = ((name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList))

@@ -1,4 +1,4 @@
-"""What the LoRA of one edge layer is made of: a pool of experts, or a network that gives it directly."""
+"""Computes the LoRA of one edge layer: a pool of experts, or a network without experts."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ExpertPool(nn.Module):
         self.lora_B = nn.ParameterDict({key(name): torch.zeros(n, d_out, r) for name, (_, d_out) in shapes.items()})
 
     def forward(self, gates: Tensor) -> dict[str, Factors]:
-        """Mix the experts with ``gates`` of shape (batch, n), K of them in a row not zero, into one LoRA a sample."""
+        """Mix the experts with ``gates``, shape (batch, n), K per row not zero, into one LoRA per sample."""
         mix = self._stack if self.products else _sum
         return {name: mix(gates, self.lora_A[k], self.lora_B[k]) for name, k in self.names.items()}
 
@@ -71,8 +71,8 @@ def _sum(gates: Tensor, a: Tensor, b: Tensor) -> Factors:
 class DirectHead(nn.Module):
     """The ablation of Table 9: two linear layers turn T_i into the LoRA of edge layer i, without experts.
 
-    What gives B starts at zero, as the experts' B does. The bias of what gives A starts as LoRA's A, and its weights
-    add a part of that size at most, which depends on the prompt.
+    The output layer of B starts at zero, as the experts' B. The bias of the output layer of A starts as LoRA's A, and
+    its weights such that the part that depends on the prompt is at most as large.
     """
 
     def __init__(self, hidden: int, shapes: Shapes, config: LoraGenConfig) -> None:
@@ -93,7 +93,7 @@ class DirectHead(nn.Module):
             self.to_a[key(name)], self.to_b[key(name)] = to_a, to_b
 
     def forward(self, state: Tensor) -> dict[str, Factors]:
-        """Return one LoRA a sample from T_i, shape (batch, d_c)."""
+        """Return one LoRA per sample from T_i, shape (batch, d_c)."""
         inner = functional.silu(self.f1(state))
         return {
             name: Factors(
@@ -104,5 +104,5 @@ class DirectHead(nn.Module):
 
 
 def key(projection: str) -> str:
-    """Return ``mlp_up_proj`` for ``mlp.up_proj``: torch allows no dots in the names of parameters."""
+    """Return ``mlp_up_proj`` for ``mlp.up_proj``: torch does not allow dots in names of parameters."""
     return projection.replace(".", "_")

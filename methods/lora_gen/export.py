@@ -1,4 +1,4 @@
-"""The product: a LoRA for one system prompt, in peft's own format."""
+"""The LoRA of one system prompt in peft's format."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from .generator import Generated
 
 @dataclass(frozen=True)
 class GeneratedAdapter:
-    """A plain LoRA adapter of the edge model, made for one system prompt.
+    """A plain LoRA adapter of the edge model, generated for one system prompt.
 
-    Neither the cloud model nor this package is needed to use it.
+    It is used without the cloud model and this package.
 
     Attributes:
-        config: what becomes ``adapter_config.json``.
-        tensors: what becomes ``adapter_model.safetensors``: ``base_model.model.<module>.lora_A.weight``, shape
+        config: the content of ``adapter_config.json``.
+        tensors: the content of ``adapter_model.safetensors``: ``base_model.model.<module>.lora_A.weight``, shape
             (rank, d_in), and ``...lora_B.weight``, shape (d_out, rank).
     """
 
@@ -41,11 +41,11 @@ class GeneratedAdapter:
 
     @property
     def numbers(self) -> int:
-        """How many numbers it has."""
+        """Number of parameters."""
         return sum(tensor.numel() for tensor in self.tensors.values())
 
     def save(self, folder: str | Path) -> None:
-        """Write a folder that ``PeftModel.from_pretrained(edge, folder)`` loads with peft alone."""
+        """Write a folder that ``PeftModel.from_pretrained(edge, folder)`` loads without this package."""
         save_config(self.config, Path(folder))
         save_file(dict(self.tensors), Path(folder) / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
 
@@ -53,7 +53,7 @@ class GeneratedAdapter:
         """Put the adapter on an edge model (changed in place).
 
         Raises:
-            ValueError: the model is part of a `LoraGen`, or of another architecture.
+            ValueError: the model is part of a `LoraGen`, or has another architecture.
         """
         if any(isinstance(module, EdgeLinear) for module in model.modules()):
             raise ValueError(
@@ -71,7 +71,7 @@ class GeneratedAdapter:
         return adapted.eval()
 
     def merge(self, model: PreTrainedModel) -> PreTrainedModel:
-        """Add the update to an edge model's weights, which then costs nothing (section 3.2).
+        """Add the update to the weights of an edge model, which is then as fast as before (section 3.2).
 
         Raises:
             ValueError: as in `attach`; or the model is quantised.
@@ -88,10 +88,10 @@ class GeneratedAdapter:
 
 
 def to_adapter(generated: Generated, edge: Edge, config: LoraGenConfig) -> GeneratedAdapter:
-    """Give the LoRA of one system prompt the form of a peft adapter.
+    """Convert the LoRA of one system prompt to a peft adapter.
 
     Raises:
-        ValueError: there are several system prompts.
+        ValueError: several system prompts were given.
     """
     if generated.samples != 1:
         raise ValueError(f"an adapter is for one system prompt, not {generated.samples}; generate them one by one")
@@ -101,7 +101,7 @@ def to_adapter(generated: Generated, edge: Edge, config: LoraGenConfig) -> Gener
             prefix = f"base_model.model.{projection.path}"
             tensors[f"{prefix}.lora_A.weight"] = factors[projection.name].a[0]
             tensors[f"{prefix}.lora_B.weight"] = factors[projection.name].b[0]
-    # Copies, so that later training changes nothing here.
+    # Copies, which later training does not change.
     tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     lora = LoraConfig(
         r=config.delivered_rank,
@@ -117,7 +117,7 @@ def to_adapter(generated: Generated, edge: Edge, config: LoraGenConfig) -> Gener
 
 
 def target_modules(edge: Edge) -> list[str]:
-    """Return the shortest names by which peft finds the adapted modules and no others.
+    """Return the shortest names that match the adapted modules and no others.
 
     ``up_proj``, but ``mlp.c_proj``, since GPT-2's attention has a ``c_proj`` too.
     """

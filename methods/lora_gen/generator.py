@@ -1,4 +1,4 @@
-"""From meta tokens to the edge model's LoRA, layer by layer."""
+"""Generates the LoRA of each edge layer from its meta token."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Generated:
 
     Attributes:
         layers: for each edge layer, the factors of each projection, by the projection's name.
-        gates: G, shape (batch, L, n); ``None`` with ``routing="direct"``, which has no experts.
+        gates: G, shape (batch, L, n); ``None`` with ``routing="direct"``.
     """
 
     layers: list[dict[str, Factors]]
@@ -31,7 +31,7 @@ class Generated:
 
     @property
     def samples(self) -> int:
-        """How many system prompts there were."""
+        """Number of system prompts."""
         return len(next(iter(self.layers[0].values())).a)
 
 
@@ -53,14 +53,14 @@ class LoraGenerator(nn.Module):
         self.heads = nn.ModuleList([DirectHead(hidden, layer, config) for layer in shapes] if direct else [])
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        # Routers choose between experts: they stay in float32 when the whole model is cast to 16 bits.
+        # Stays in float32 when the whole model is cast to 16 bits: rounding would change the choice of experts.
         return super()._apply(keeping_precision(fn), recurse)
 
     def forward(self, states: Tensor) -> Generated:
-        """Return one LoRA a sample from T, shape (batch, L, d_c)."""
+        """Return one LoRA per sample from T, shape (batch, L, d_c)."""
         own = next(self.parameters())
         states = states.to(own.device, own.dtype)
-        # Autocast would mix in training other factors than those exported outside of it.
+        # Under autocast the factors in training would differ from those exported without it.
         available = torch.amp.is_autocast_available(own.device.type)
         with torch.autocast(own.device.type, enabled=False) if available else nullcontext():
             each = states.unbind(dim=1)

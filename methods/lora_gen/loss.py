@@ -11,7 +11,7 @@ def load_balance(gates: Tensor, config: LoraGenConfig) -> Tensor:
     """Return L_cv = alpha (sigma / mu)^2 (equation 9), a scalar.
 
     In each layer, the importance of an expert is the sum of its gates over the batch; sigma and mu are the standard
-    deviation and mean of the n importances. It is 0 if all experts are used alike. One sample whose K gates are equal
+    deviation and mean of the n importances. It is 0 if all experts are used equally. One sample whose K gates are equal
     has (sigma / mu)^2 = n / K - 1.
 
     Args:

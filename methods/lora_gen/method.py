@@ -1,4 +1,4 @@
-"""LoRA-Gen as a registered method: its hyper-parameters, how its size is counted, and what a run leaves of it."""
+"""LoRA-Gen as a registered method: its hyper-parameters, its size, and the files of a run."""
 
 from __future__ import annotations
 
@@ -31,44 +31,44 @@ if TYPE_CHECKING:
     from parbench.methods.architecture import ModuleNames
     from parbench.methods.lora_gen.adapted import AdaptedEdge
 
-# Below the folder of an adapter: one peft adapter for each system prompt that was evaluated, and who routed where.
+# Below the folder of an adapter: a peft adapter per evaluated system prompt, and the gates of the routers.
 DELIVERED, GATES = "delivered", "gates.json"
 
 _COMMIT = r"[0-9a-f]{40}"
 
 
 class LoraGenSetting(Setting):
-    """Hyper-parameters of LoRA-Gen; the defaults are the paper's (Table 10), or see the table of `methods.lora_gen`."""
+    """Hyper-parameters of LoRA-Gen; the defaults are the paper's (Table 10) or those in `parbench.methods.lora_gen`."""
 
     learning_rate: PositiveFloat = Field(
         default=2e-5, description="peak learning rate of experts, routers, meta tokens and the cloud's LoRA"
     )
     head_learning_rate: PositiveFloat = Field(
-        default=2e-5, description="without effect: a language model keeps its own head"
+        default=2e-5, description="no effect: a language model keeps its own head"
     )
     target_modules: tuple[str, ...] | None = Field(
         default=None,
-        description="adapted modules, named within a layer of the edge, such as mlp.up_proj; the feed-forward "
-        "projections if not given",
+        description="adapted modules, named within a layer of the edge, such as mlp.up_proj; default: the "
+        "feed-forward projections",
     )
-    layers: None = Field(default=None, description="not available: a meta token stands for each layer")
+    layers: None = Field(default=None, description="not available: every layer has a meta token")
     cloud: str | None = Field(
         default=None,
-        description="who reads the system prompts: a folder or hub id of a causal language model; the edge model's own "
-        "frozen weights if not given",
+        description="model that reads the system prompts: a folder or hub id of a causal language model; default: the "
+        "frozen weights of the edge model",
     )
     cloud_revision: str | None = Field(
-        default=None, pattern=_COMMIT, description="commit of the cloud model, where that is on the hub"
+        default=None, pattern=_COMMIT, description="commit of the cloud model, if it is on the hub"
     )
     cloud_precision: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="of the cloud's own weights, where it is another model"
+        default="float32", description="of the cloud's weights, if it is another model than the edge"
     )
     prompt_length: PositiveInt = Field(
-        default=2048, description="tokens of a system prompt; longer ones lose their beginning"
+        default=2048, description="most tokens of a system prompt; longer ones are cut at the beginning"
     )
     experts: PositiveInt = Field(default=8, description="n, the LoRA experts of each layer of the edge")
-    top_k: PositiveInt = Field(default=2, description="K, how many of them make up a LoRA")
-    r: PositiveInt = Field(default=16, description="rank of an expert, and of the LoRA delivered: the size knob")
+    top_k: PositiveInt = Field(default=2, description="K, the number of experts mixed into a LoRA")
+    r: PositiveInt = Field(default=16, description="rank of an expert and of the generated LoRA: the size knob")
     alpha: PositiveFloat = Field(default=16.0, description="the update is scaled by alpha / r")
     dropout: NonNegativeFloat = Field(default=0.05, lt=1.0, description="dropout on the input of the edge's LoRA")
     routing: Routing = "keep_top_k"
@@ -96,7 +96,7 @@ class LoraGenSetting(Setting):
         """Return the options of the generator.
 
         Raises:
-            ValueError: they contradict each other.
+            ValueError: options contradict each other.
         """
         other: dict[str, Any] = {
             "lora_alpha": self.alpha,
@@ -112,10 +112,10 @@ class LoraGenSetting(Setting):
 class LoraGenMethod(Method[LoraGenSetting]):
     """A generator of LoRAs: a cloud model reads a system prompt, and experts are mixed into a LoRA for the edge model.
 
-    The base model is the edge. Reported, and matched by budgets, is what the edge gets of it, a LoRA of rank r on the
-    feed-forward projections, because the paper compares it with a LoRA of the same rank and prints no other size.
-    *Optimised* and stored is the generator: n experts of that size, the routers, the meta tokens and the cloud's LoRA.
-    With ``mixing=products`` the LoRA delivered is K times as large.
+    The base model is the edge. The reported size, which budgets match, is that of the generated LoRA of rank r on the
+    feed-forward projections: the paper compares it with a LoRA of the same rank and states no other size. The generator
+    is optimised and stored: n experts of that size, the routers, the meta tokens and the cloud's LoRA. With
+    ``mixing=products`` the generated LoRA is K times as large.
     """
 
     name = "lora_gen"
@@ -130,7 +130,7 @@ class LoraGenMethod(Method[LoraGenSetting]):
     rows_are_independent = False
 
     def config(self, names: ModuleNames, setting: LoraGenSetting) -> NoReturn:
-        """There is no peft configuration.
+        """Raise: there is not a peft configuration.
 
         Raises:
             TypeError: always; use `adapt`.
@@ -141,7 +141,7 @@ class LoraGenMethod(Method[LoraGenSetting]):
         """Make ``model`` (changed in place) the edge of a `LoraGen`, and return both as one model.
 
         Raises:
-            ValueError: it is no causal language model, or the cloud model cannot be had or used.
+            ValueError: it is not a causal language model, or the cloud model cannot be loaded or used.
         """
         from parbench.methods.lora_gen.adapted import AdaptedEdge
         from parbench.methods.lora_gen.model import LoraGen
@@ -156,7 +156,7 @@ class LoraGenMethod(Method[LoraGenSetting]):
         return AdaptedEdge(LoraGen(_cloud(model, setting), model, setting.config()))
 
     def parameter_groups(self, model: nn.Module, names: ModuleNames, setting: LoraGenSetting) -> list[ParameterGroup]:
-        """Return the cloud's LoRA with the meta tokens, the routers, and the experts (or what stands for them)."""
+        """Return the cloud's LoRA with the meta tokens, the routers, and the experts or the network in their place."""
         whole = cast("AdaptedEdge", model).lora_gen
         parts: dict[str, Iterable[nn.Module]] = {
             "cloud": [whole.encoder],
@@ -169,7 +169,7 @@ class LoraGenMethod(Method[LoraGenSetting]):
         return [ParameterGroup(name, each, setting.learning_rate) for name, each in groups.items() if each]
 
     def reported_parameters(self, model: nn.Module, names: ModuleNames) -> int:
-        """Return the size of the LoRA that the edge gets."""
+        """Return the size of the generated LoRA."""
         return cast("AdaptedEdge", model).lora_gen.parameter_counts().delivered
 
     def with_size(self, setting: LoraGenSetting, size: int) -> LoraGenSetting:
@@ -177,7 +177,7 @@ class LoraGenMethod(Method[LoraGenSetting]):
         return setting.model_copy(update={"r": size, "alpha": setting.alpha * size / setting.r})
 
     def prompt_encoder(self, setting: LoraGenSetting, processor: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
-        """Return what turns a system prompt into at most ``prompt_length`` tokens of the cloud, its end being kept."""
+        """Return a function from a system prompt to the last ``prompt_length`` tokens of the cloud at most."""
         tokenizer = processor if setting.cloud is None else _cloud_tokenizer(setting)
 
         def encode(text: str) -> list[int]:
@@ -191,17 +191,17 @@ class LoraGenMethod(Method[LoraGenSetting]):
         return encode
 
     def adapter_state(self, model: nn.Module, names: ModuleNames) -> dict[str, torch.Tensor]:
-        """Return the generator."""
+        """Return the tensors of the generator."""
         return cast("AdaptedEdge", model).lora_gen.trainable_state()
 
     def save(self, model: nn.Module, folder: Path) -> None:
-        """Write the generator; `LoraGen.from_pretrained` reads it, and so makes LoRAs for any other system prompt."""
+        """Write the generator, which `LoraGen.from_pretrained` reads."""
         cast("AdaptedEdge", model).lora_gen.save_pretrained(folder)
 
     def deliver(self, model: nn.Module, folder: Path) -> None:
-        """Write the LoRA of each system prompt that was evaluated under a name, each in a folder that plain peft loads.
+        """Write the LoRA of each named system prompt of the evaluation into a folder that peft loads.
 
-        The experts' weights G of each prompt and layer go into ``gates.json``; there are none with ``routing=direct``.
+        The gates G of each prompt and layer are written to ``gates.json``, except with ``routing=direct``.
         """
         adapted = cast("AdaptedEdge", model)
         gates: dict[str, Any] = {}
@@ -215,12 +215,12 @@ class LoraGenMethod(Method[LoraGenSetting]):
 
 
 def _cloud(edge: PreTrainedModel, setting: LoraGenSetting) -> PreTrainedModel:
-    """Return the cloud model, in safetensors and without code of its own; without weights if the edge has none."""
+    """Return the cloud model, from safetensors and without remote code; on the meta device if the edge is."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     if setting.cloud is None:
-        # Both are frozen, so that the same tensors serve twice.
+        # Both are frozen, so they can share their tensors.
         return copy.deepcopy(edge, {id(parameter): parameter for parameter in edge.parameters()})
     source = _source(setting)
     dtype = getattr(torch, setting.cloud_precision)
@@ -248,14 +248,14 @@ def _source(setting: LoraGenSetting) -> dict[str, Any]:
     """Return where the cloud model is, as arguments of ``from_pretrained``.
 
     Raises:
-        UserError: it is neither a folder nor pinned.
+        UserError: it is neither a folder nor pinned to a commit.
     """
     name = cast(str, setting.cloud)
     folder = Path(name).expanduser()
     if not folder.is_dir() and setting.cloud_revision is None:
         raise UserError(
-            f'the cloud model "{name}" is no folder; if it is on the hub, give its commit as lora_gen.cloud_revision, '
-            "so that the run can be repeated"
+            f'the cloud model "{name}" is not a folder; if it is on the hub, give its commit as '
+            "lora_gen.cloud_revision, so that the run can be repeated"
         )
     where = str(folder) if folder.is_dir() else name
     return {

@@ -30,7 +30,7 @@ _META = "meta_embedding"
 
 @dataclass
 class LoraGenOutput(ModelOutput):
-    """What a forward pass of `LoraGen` gives.
+    """Output of a forward pass of `LoraGen`.
 
     Attributes:
         loss: lm_loss + cv_loss (equation 10); ``None`` without labels.
@@ -49,14 +49,14 @@ class LoraGenOutput(ModelOutput):
 
 @dataclass(frozen=True)
 class ParameterCounts:
-    """How many numbers each part has.
+    """Number of parameters of each part.
 
     Attributes:
         cloud_lora: the LoRA of the cloud model.
         meta_embedding: the meta tokens.
         routers: f1, f2 and BatchNorm of all layers.
-        experts: the expert pools of all layers; the networks that stand for them with ``routing="direct"``.
-        delivered: the LoRA that an edge model gets; none of it is left after merging.
+        experts: the expert pools of all layers, or the networks in their place with ``routing="direct"``.
+        delivered: the generated LoRA.
     """
 
     cloud_lora: int
@@ -67,18 +67,18 @@ class ParameterCounts:
 
     @property
     def trainable(self) -> int:
-        """What is trained."""
+        """Number of trained parameters."""
         return self.cloud_lora + self.meta_embedding + self.routers + self.experts
 
 
 class LoraGen(nn.Module):
-    """Trains, and applies, a generator of LoRAs for a small edge model from system prompts read by a cloud model.
+    """Trains and applies a generator of LoRAs for a small edge model from system prompts read by a cloud model.
 
     Attributes:
         config: the options.
-        tokenizer: the cloud's, for prompts given as text.
-        encoder: system prompt to meta tokens; has the cloud model.
-        generator: meta tokens to LoRAs.
+        tokenizer: of the cloud, for prompts given as text.
+        encoder: maps a system prompt to meta tokens; has the cloud model.
+        generator: maps meta tokens to LoRAs.
         edge: the edge model, frozen, its feed-forward layers wrapped (see `release_edge`).
     """
 
@@ -91,11 +91,11 @@ class LoraGen(nn.Module):
     ) -> None:
         """Adapt both models in place.
 
-        Routers and experts are made in torch's default precision on the device of the edge model; the cloud's LoRA
-        and the meta tokens lie with the cloud, in float32 if it is of half precision.
+        Routers and experts have torch's default precision and are on the device of the edge model; the cloud's LoRA and
+        the meta tokens are on that of the cloud, in float32 if it has half precision.
 
         Raises:
-            ValueError: one of the models cannot serve, or both are one.
+            ValueError: one of the models cannot be used, or both are the same object.
         """
         super().__init__()
         if cloud is edge:
@@ -131,11 +131,11 @@ class LoraGen(nn.Module):
             system_prompt_mask: 0 for padding, on either side.
             input_ids: tokens of the edge's vocabulary, shape (batch, tokens).
             attention_mask: 0 for padding.
-            labels: as `input_ids`, -100 where no loss is wanted.
+            labels: as `input_ids`, -100 for tokens without a loss.
             edge_inputs: further inputs of the edge's forward pass.
 
         Raises:
-            ValueError: there are neither as many system prompts as samples nor one.
+            ValueError: the number of system prompts is neither 1 nor that of samples.
         """
         if len(system_prompt_ids) not in (1, len(input_ids)):
             raise ValueError(
@@ -171,9 +171,9 @@ class LoraGen(nn.Module):
     def using(self, generated: Generated) -> AbstractContextManager[None]:
         """Return a context in which `edge` has the LoRAs: one for all samples, or one for each.
 
-        For example ``with lora_gen.using(lora_gen.assemble(prompt)): lora_gen.edge.generate(...)``. Where there are
-        several rows for each LoRA, equally many neighbours share one, as the beams of a search lie. Outside of the
-        context `edge` is the untouched model.
+        For example ``with lora_gen.using(lora_gen.assemble(prompt)): lora_gen.edge.generate(...)``. If there are
+        several rows per LoRA, equally many consecutive rows share one, as the beams of a search. Outside of the context
+        `edge` is the original model.
 
         Raises:
             ValueError: the edge model was released.
@@ -182,14 +182,14 @@ class LoraGen(nn.Module):
 
     @torch.no_grad()
     def generate(self, system_prompt: str | Sequence[int] | Tensor) -> GeneratedAdapter:
-        """Return the peft adapter of one system prompt, in evaluation mode, whatever mode the module is in.
+        """Return the peft adapter of one system prompt, computed in evaluation mode.
 
         Args:
-            system_prompt: text, which the tokenizer turns into tokens with its special ones; or tokens of the cloud's
-                vocabulary, shape (tokens,) or (1, tokens).
+            system_prompt: text, which is tokenised with special tokens; or tokens of the cloud's vocabulary, shape
+                (tokens,) or (1, tokens).
 
         Raises:
-            ValueError: it is text and there is no tokenizer, or there are several prompts.
+            ValueError: text was given without a tokenizer, or several prompts.
         """
         return to_adapter(self.read(system_prompt), self._adapted, self.config)
 
@@ -197,7 +197,7 @@ class LoraGen(nn.Module):
     def read(self, system_prompt: str | Sequence[int] | Tensor) -> Generated:
         """Return the LoRA of one system prompt for `using`; arguments and errors as in `generate`.
 
-        No tokens at all is a system prompt too: the cloud then reads the meta tokens alone.
+        An empty system prompt is allowed: the cloud then reads the meta tokens only.
         """
         if isinstance(system_prompt, str):
             if self.tokenizer is None:
@@ -212,11 +212,11 @@ class LoraGen(nn.Module):
         self._adapted.merge(generated)
 
     def unmerge(self) -> None:
-        """Give `edge` its own weights back, bit for bit."""
+        """Restore the weights of `edge`, bit for bit."""
         self._adapted.unmerge()
 
     def release_edge(self) -> PreTrainedModel:
-        """Take the wrappers off the edge model and return it, as it came but frozen; generating still works."""
+        """Unwrap the edge model and return it, frozen; LoRAs can still be generated."""
         return self._adapted.release()
 
     def gradient_checkpointing_enable(self) -> None:
@@ -226,7 +226,7 @@ class LoraGen(nn.Module):
         base.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """Return what is trained, and BatchNorm's running statistics; neither model's own weights are in it."""
+        """Return the trained parameters and BatchNorm's running statistics, without the weights of the two models."""
         cloud = get_peft_model_state_dict(self.encoder.cloud)
         state = {_META: self.encoder.meta_embedding.detach()}
         state |= {_CLOUD + name: tensor for name, tensor in cloud.items()}
@@ -235,17 +235,17 @@ class LoraGen(nn.Module):
 
     @torch.no_grad()
     def load_trainable_state(self, state: Mapping[str, Tensor]) -> None:
-        """Set what `trainable_state` returned.
+        """Load what `trainable_state` returned.
 
         Raises:
-            ValueError: it is of other models or options; nothing is changed then.
+            ValueError: it is from other models or options; nothing is changed.
         """
         here = self.trainable_state()
         for name in sorted(here.keys() | state.keys()):
             mine, theirs = (list(each[name].shape) if name in each else "missing" for each in (here, state))
             if mine != theirs:
                 raise ValueError(
-                    f"the weights are of other models or options: {name} is {theirs} there and {mine} here; "
+                    f"the weights are from other models or options: {name} is {theirs} there and {mine} here; "
                     "give the cloud and the edge model they were trained with"
                 )
         self.encoder.meta_embedding.copy_(state[_META])
@@ -253,7 +253,7 @@ class LoraGen(nn.Module):
         set_peft_model_state_dict(self.encoder.cloud, _part(state, _CLOUD))
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write options and trained parts; cloud and edge models are not among them."""
+        """Write options and trained parts, without the cloud and edge models."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.config.save(folder)
@@ -267,10 +267,10 @@ class LoraGen(nn.Module):
         edge: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> Self:
-        """Read what `save_pretrained` wrote onto the models it was trained with; in evaluation mode.
+        """Load what `save_pretrained` wrote onto the models it was trained with, in evaluation mode.
 
         Raises:
-            ValueError: the folder holds something else, or the models are others.
+            ValueError: the folder has other files, or was written for other models.
         """
         folder = Path(folder)
         config = LoraGenConfig.load(folder)
@@ -281,7 +281,7 @@ class LoraGen(nn.Module):
         return model.eval()
 
     def parameter_counts(self) -> ParameterCounts:
-        """Count the numbers of each part."""
+        """Count the parameters of each part."""
         state = get_peft_model_state_dict(self.encoder.cloud)
         rank = self.config.delivered_rank
         return ParameterCounts(
@@ -303,7 +303,7 @@ def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 @contextmanager
 def _evaluating(*roots: nn.Module) -> Iterator[None]:
-    """Put modules into evaluation mode, and each back into its own afterwards."""
+    """Set modules to evaluation mode, and restore the mode of each afterwards."""
     before = [(module, module.training) for root in roots for module in root.modules()]
     for root in roots:
         root.eval()

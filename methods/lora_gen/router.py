@@ -1,4 +1,4 @@
-"""Routers: which experts of a layer a meta token calls for, and with which weights."""
+"""Routers choose and weight the experts of a layer for a meta token."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from .config import LoraGenConfig
 
 
 class LogitNorm(nn.BatchNorm1d):
-    """BatchNorm over the batch, with a rule for a training batch of one.
+    """BatchNorm over the batch that accepts a training batch of one.
 
-    One sample has no variance: batch statistics would turn any logits into the learned bias, and no gradient would
-    reach the router. Such a batch is normalised with the running statistics, as in evaluation, and leaves them as
-    they are.
+    The variance of one sample is zero: with batch statistics any logits would become the learned bias, and the router
+    would not get a gradient. Such a batch is normalised with the running statistics, which it does not change.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -29,7 +28,7 @@ class Router(nn.Module):
     """R_i = BN(f2(SiLU(f1(T_i)))), the router of one edge layer (equation 3), and its gates (equations 4 to 7)."""
 
     def __init__(self, hidden: int, config: LoraGenConfig) -> None:
-        """Make the router of meta tokens of width ``hidden``."""
+        """Make a router for meta tokens of width ``hidden``."""
         super().__init__()
         self.top_k = config.top_k
         self.noisy = config.routing == "gumbel"
@@ -51,7 +50,7 @@ def keep_top_k(probabilities: Tensor, k: int) -> Tensor:
 
     Args:
         probabilities: shape (batch, n).
-        k: how many stay.
+        k: number of values to keep.
     """
     values, chosen = probabilities.topk(k, dim=1)
     return probabilities.new_zeros(probabilities.shape).scatter(1, chosen, values / values.sum(dim=1, keepdim=True))

@@ -1,10 +1,10 @@
 """A training loop for LoRA-Gen on (system prompt, input, response) triples, given as token ids.
 
 Table 10 gives optimiser, learning rate, schedule, batch size, epochs and length: the defaults of `TrainingConfig`,
-also called `PAPER`. What is open, and done here: the loss is on the response only; both the system prompt and input
-with response may have 2048 tokens; weight decay is on everything trained; gradients are not clipped; the last, short
-batch of an epoch is kept. The paper's batch of 64 lay on eight devices, so that its BatchNorm, unless synchronised, saw
-8 samples at a time: ``micro_batch_size=8`` is closest to that.
+available as `PAPER`. Choices where the paper leaves it open: the loss is on the response only; the system prompt, and input
+with response, may each have 2048 tokens; weight decay applies to all trained parameters; gradients are not
+clipped; the last, shorter batch of an epoch is kept. The paper's batch of 64 was split over eight devices, so that
+BatchNorm, unless synchronised, saw 8 samples at a time: ``micro_batch_size=8`` is closest to that.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Example:
     Attributes:
         system_prompt: tokens of the cloud's vocabulary.
         input: tokens of the edge's vocabulary, at least one.
-        response: tokens of the edge's vocabulary, at least one; the end of text is not added.
+        response: tokens of the edge's vocabulary, at least one; an end-of-text token is not added.
     """
 
     system_prompt: Sequence[int]
@@ -47,15 +47,16 @@ class TrainingConfig:
     """Hyper-parameters of training; the defaults are Table 10's.
 
     Attributes:
-        learning_rate: its peak; AdamW's.
-        betas: AdamW's.
-        weight_decay: AdamW's, on everything that is trained.
-        warmup_steps: optimiser steps of linearly rising learning rate; it falls to 0 along a cosine afterwards.
-        batch_size: examples an optimiser step.
-        micro_batch_size: examples a forward pass, which BatchNorm and the balance loss see together; all if not given.
+        learning_rate: peak learning rate of AdamW.
+        betas: of AdamW.
+        weight_decay: of AdamW, on all trained parameters.
+        warmup_steps: optimiser steps with a linearly rising learning rate, which then falls to 0 along a cosine.
+        batch_size: examples per optimiser step.
+        micro_batch_size: examples per forward pass, over which BatchNorm and the balance loss are computed; default:
+            the whole batch.
         epochs: passes over the examples.
         max_length: most tokens of a system prompt, and of input with response.
-        max_gradient_norm: gradients are clipped to it, if given.
+        max_gradient_norm: maximal norm of gradients; default: gradients are not clipped.
         precision: of the forward passes: ``"bfloat16"`` is autocast.
         seed: of the order of the examples.
         checkpoint_steps: optimiser steps between checkpoints.
@@ -102,7 +103,7 @@ class Step:
 
     @property
     def loss(self) -> float:
-        """What was minimised."""
+        """The minimised loss."""
         return self.lm_loss + self.cv_loss
 
 
@@ -116,17 +117,18 @@ def train(
     """Train in place; leaves the module in evaluation mode.
 
     Args:
-        lora_gen: the module, on the device where it shall train.
+        lora_gen: the module, on the device for training.
         examples: the training data.
         config: the hyper-parameters.
-        folder: where checkpoints go; training goes on from the one found there, as if it had not stopped.
+        folder: folder of checkpoints; training is resumed from the last one there, with the same result as without an
+            interruption.
         on_step: called after every step of this call.
 
     Returns:
-        All steps, those before an interruption included.
+        All steps, including those before an interruption.
 
     Raises:
-        ValueError: there are no examples, one is empty or too long, or the checkpoint is of another training.
+        ValueError: examples are missing, empty or too long, or the checkpoint is from another training.
         RuntimeError: the loss is no longer finite.
     """
     _check(examples, config)
@@ -162,7 +164,7 @@ def train(
 
 
 def collate(examples: Sequence[Example]) -> dict[str, Tensor]:
-    """Return a batch for `LoraGen`: everything padded behind, labels on the responses only."""
+    """Return a batch for `LoraGen`: padded on the right, with labels on the responses only."""
     prompts = [torch.tensor(example.system_prompt, dtype=torch.long) for example in examples]
     texts = [torch.tensor([*example.input, *example.response], dtype=torch.long) for example in examples]
     labels = [text.clone() for text in texts]
@@ -190,7 +192,7 @@ def _check(examples: Sequence[Example], config: TrainingConfig) -> None:
 
 def _batches(count: int, config: TrainingConfig) -> Iterator[list[int]]:
     for epoch in range(config.epochs):
-        # Of seed and epoch alone, so that a resumed training sees the same order.
+        # Depends on seed and epoch only, so that a resumed training has the same order.
         order = torch.randperm(count, generator=torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)).tolist()
         yield from (order[start : start + config.batch_size] for start in range(0, count, config.batch_size))
 
@@ -205,7 +207,7 @@ def _backward(lora_gen: LoraGen, batch: Sequence[Example], config: TrainingConfi
         part = batch[start : start + size]
         with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
             output = lora_gen(**collate(part))
-        # The mean over the whole batch's tokens, whichever pass they are in.
+        # The mean over all tokens of the batch, not of the pass.
         lm_loss = output.lm_loss * (sum(len(example.response) for example in part) / tokens)
         cv_loss = output.cv_loss.to(lm_loss.device) * (len(part) / len(batch))
         (lm_loss + cv_loss).backward()
@@ -215,7 +217,7 @@ def _backward(lora_gen: LoraGen, batch: Sequence[Example], config: TrainingConfi
 
 @dataclass(frozen=True)
 class _Progress:
-    """Checkpoints: everything that the next step depends on."""
+    """Checkpoints with everything that the next step depends on."""
 
     lora_gen: LoraGen
     optimizer: torch.optim.Optimizer
@@ -239,13 +241,13 @@ class _Progress:
             },
             unfinished / _PROGRESS_FILE,
         )
-        # A checkpoint is there with its final name or not at all.
+        # Renamed when complete.
         unfinished.rename(target)
         for old in before:
             shutil.rmtree(old)
 
     def load(self, folder: Path) -> list[Step]:
-        """Continue from the newest checkpoint; return the steps done, none if there is no checkpoint."""
+        """Resume from the newest checkpoint and return the steps done; an empty list without a checkpoint."""
         found = _checkpoints(folder)
         if not found:
             return []
@@ -253,7 +255,7 @@ class _Progress:
         if state["identity"] != self.identity:
             different = sorted(name for name in self.identity if state["identity"].get(name) != self.identity[name])
             raise ValueError(
-                f"{found[-1]} is of another training: it differs in {', '.join(different)}; "
+                f"{found[-1]} is from another training: it differs in {', '.join(different)}; "
                 "give the settings it was started with, or another folder"
             )
         self.lora_gen.load_trainable_state(load_file(found[-1] / WEIGHTS_FILE))

@@ -1,4 +1,4 @@
-"""Settings printed in papers, one YAML file a method, each block with its source."""
+"""Settings published in papers: one YAML file per method, each block with its source."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class TaskPreset(BaseModel):
-    """What a paper prints for one task, over what it prints for all."""
+    """The settings of a paper for one task, which override those for all tasks."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -22,13 +22,13 @@ class Preset(TaskPreset):
     """Published settings of one method on one base model.
 
     Attributes:
-        base_model: the registered base model they are for.
-        source: the paper and table, and how the numbers came from there to here.
-        not_published: what the source leaves open; a suite has to choose it.
-        seeds: the seeds the paper names.
+        base_model: name of the registered base model.
+        source: paper and table, and how the values were derived from them.
+        not_published: what the source does not state, and a suite has to choose.
+        seeds: the seeds of the paper.
         setting: hyper-parameters of the method, for all tasks.
         training: hyper-parameters of the training, for all tasks.
-        tasks: the tasks covered, and what differs on each.
+        tasks: the tasks of the source, and their own values.
     """
 
     base_model: str
@@ -44,7 +44,7 @@ class Preset(TaskPreset):
 
 
 def presets_of(method: str) -> list[Preset]:
-    """Return the published presets of a method; none if it has no file here."""
+    """Return the published presets of a method; an empty list if it has no file here."""
     file = files("parbench.methods.presets") / f"{method}.yaml"
     if not file.is_file():
         return []
@@ -52,7 +52,7 @@ def presets_of(method: str) -> list[Preset]:
 
 
 def find_preset(method: str, base_model: str, task: str) -> Preset | None:
-    """Return the published preset of a method for a base model and a task, if there is one."""
+    """Return the published preset of a method for a base model and a task, or ``None``."""
     return next(
         (preset for preset in presets_of(method) if preset.base_model == base_model and task in preset.tasks),
         None,

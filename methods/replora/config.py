@@ -17,14 +17,13 @@ SeedStart = Literal["normal", "identity"]
 class RepLoraConfig(TunerConfig):
     """RepLoRA: the LoRA factors A and B are not free parameters but the outputs of two small MLPs.
 
-    In every attention block two trainable seeds pass through two MLPs, the generators, and query and value
-    read their factors from separate output layers of the same generators (equations: `Generator`). The
-    generators see no data, so after training they are evaluated once: `export_lora` writes an ordinary LoRA
-    adapter.
+    In every attention block two trainable seeds pass through two MLPs, the generators; query and value take their
+    factors from separate output layers of the same generators (equations: `Generator`). The generators do not depend on
+    data, so after training they are evaluated once: `export_lora` writes an ordinary LoRA adapter.
 
-    Sources. The abstract states that lightweight MLPs reparameterize the LoRA matrices. There is no official
-    code, and this implementation has not been checked against the body of the paper: what is marked INFERRED
-    is a choice among the possible readings, kept as an option so that the authors' variant can be selected.
+    Sources. The abstract states that lightweight MLPs reparameterize the LoRA matrices. Official code is not available,
+    and this implementation has not been checked against the body of the paper: INFERRED marks a choice among possible
+    readings, kept as an option so that the authors' variant can be selected.
     "The prefix code" is the official code of an earlier paper by most of the same authors, arXiv:2410.02200,
     which reparameterizes prefix-tuning: in each layer, `Linear(d, 48), Tanh, Linear(48, 2d)` makes the keys
     and values of the prefix, or `Linear(d, 2d), Tanh`.
@@ -32,31 +31,31 @@ class RepLoraConfig(TunerConfig):
     Args:
         r: rank of the update, and of the exported LoRA.
         lora_alpha: the update is multiplied by ``lora_alpha / r``. INFERRED from LoRA.
-        hidden: width h of the generators' hidden layer; unused with ``depth=1``. There are about as many
-            trainable parameters as in a LoRA of rank h (`parameter_count`). INFERRED: 48 as in the prefix
+        hidden: width h of the generators' hidden layer; unused with ``depth=1``. The number of
+            trainable parameters is about that of a LoRA of rank h (`parameter_count`). INFERRED: 48 as in the prefix
             code.
         depth: layers of a generator. 2: a first layer of width h, then an output layer for each projection.
             1: one layer for each projection, straight from the seed. INFERRED: both occur in the
             prefix code.
         activation: follows the first layer; ``"identity"`` gives the paper's linear version. INFERRED: tanh
             as in the prefix code.
-        seed: ``"diagonal"`` trains r numbers a seed, ``"full"`` an r x r matrix, ``"identity"`` freezes the
+        seed: ``"diagonal"`` trains r numbers per seed, ``"full"`` an r x r matrix, ``"identity"`` freezes the
             seed at the identity. INFERRED: summaries of the paper speak of trainable diagonal seeds.
         seed_start: ``"normal"``: normal entries, rows of expected squared norm 1; ``"identity"``: the
             identity. INFERRED.
         share_first_layer: the projections of one block share seeds and first layer; otherwise each has its
             own. A block is the module that holds the projections, such as the attention module that holds
-            query and value; a fused QKV projection is alone in its block and shares with none. With
+            query and value; a fused QKV projection is alone in its block and shares nothing. With
             ``depth=1`` only the seeds can be shared. INFERRED: summaries of the paper speak of an MLP shared
             by Q and V.
         share_across_layers: all blocks use one pair of generators, output layers included, and differ in
-            their seeds alone; projections of equal name must then have equal shapes, and a frozen seed makes
+            their seeds only; projections of equal name must then have equal shapes, and a frozen seed makes
             all blocks equal. INFERRED: off, as in the prefix code.
         generator_bias: bias vectors in the generators. INFERRED: on, as in the prefix code.
         dropout: probability of dropping an input of the low-rank path, as LoRA's ``lora_dropout``. INFERRED.
         target_modules: names or regular expression of the `nn.Linear` and `Conv1D` modules to adapt; by
             default query and value of each attention block, or the fused projection of models that have one.
-        exclude_modules: names or regular expression of modules to leave alone.
+        exclude_modules: names or regular expression of modules that are not adapted.
         layers_to_transform: index or indices of the layers to adapt; by default all.
         layers_pattern: name of the module list in which ``layers_to_transform`` counts.
         modules_to_save: further modules to train and save whole, such as a classification head.
@@ -119,7 +118,7 @@ class RepLoraConfig(TunerConfig):
 
     def _check_combinations(self) -> None:
         if self.depth == 1 and self.activation == "relu" and self.init_weights:
-            # B would be relu(0), whose gradient is zero: nothing would ever train.
+            # B would be relu(0), whose gradient is zero: B would never train.
             raise ValueError(
                 "RepLoraConfig: with depth=1 and activation='relu' B can never leave zero; "
                 "choose another activation or depth=2"

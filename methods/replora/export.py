@@ -1,4 +1,4 @@
-"""From a trained RepLoRA adapter to the plain LoRA adapter it amounts to."""
+"""Converts a trained RepLoRA adapter to the equivalent LoRA adapter."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from .layer import RepLoraLayer
 def export_lora(
     peft_model: PeftModel, directory: str | Path | None = None, adapter_name: str = "default"
 ) -> tuple[LoraConfig, dict[str, Tensor]]:
-    """Evaluate the generators once and give their outputs the form of a LoRA adapter.
+    """Evaluate the generators and return their outputs as a LoRA adapter.
 
-    The result computes the same function and has ``r * (d_in + d_out)`` parameters a module, as any LoRA of
-    rank r. Modules trained whole (`modules_to_save`) go along.
+    The result computes the same function and has ``r * (d_in + d_out)`` parameters per module, as any LoRA of rank r.
+    Modules trained whole (`modules_to_save`) are included.
 
     Args:
-        peft_model: the trained model; it is not changed.
-        directory: where to write ``adapter_config.json`` and ``adapter_model.safetensors``, which
-            ``PeftModel.from_pretrained`` loads with peft alone; None writes nothing.
+        peft_model: the trained model, which is not changed.
+        directory: folder for ``adapter_config.json`` and ``adapter_model.safetensors``, which
+            ``PeftModel.from_pretrained`` loads without this package; `None` writes nothing.
         adapter_name: the adapter to export.
 
     Returns:
-        The LoRA's configuration and its state dict, with the keys and values of the file.
+        The configuration of the LoRA, and its state dict with the keys and values of the file.
 
     Raises:
-        ValueError: there is no such adapter, or it is not a RepLoRA.
+        ValueError: the adapter does not exist, or is not a RepLoRA.
     """
     config = peft_model.peft_config.get(adapter_name)
     if not isinstance(config, RepLoraConfig):
         known = ", ".join(name for name, c in peft_model.peft_config.items() if isinstance(c, RepLoraConfig))
-        raise ValueError(f"{adapter_name!r} is no RepLoRA adapter of this model; choose one of: {known or 'none'}")
+        raise ValueError(f"{adapter_name!r} is not a RepLoRA adapter of this model; choose one of: {known or 'none'}")
 
-    # Whatever peft would save beside the adapter itself, e.g. the task head, in the form in which it would.
+    # What peft saves beside the adapter, such as the task head.
     own = tuple(f"base_model.{name}." for name in RepLoraLayer.adapter_layer_names)
     saved = get_peft_model_state_dict(peft_model, adapter_name=adapter_name, save_embedding_layers=False)
     tensors = {key: value for key, value in saved.items() if not key.startswith(own)}
@@ -52,7 +52,7 @@ def export_lora(
             a, b = module.get_factors(adapter_name)
             tensors |= {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b}
             on_conv1d = on_conv1d or module.is_conv1d
-    # Copies, so that the file has no aliases and later training changes nothing here.
+    # Copies, so that tensors are not shared and do not change in later training.
     tensors = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
 
     lora_config = LoraConfig(

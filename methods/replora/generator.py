@@ -1,4 +1,4 @@
-"""The reparameterization itself: seeds, generators, and which modules share them. Plain torch, no peft."""
+"""The reparameterization: seeds, generators, and the modules that share them. Independent of peft."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Start = Literal["zero", "lora", "random"]
 
 @dataclass(frozen=True)
 class Place:
-    """Where the factors of a module come from: modules with equal `seeds` (`generators`) share them."""
+    """Seeds and generators of a module: modules with equal `seeds` or `generators` share them."""
 
     seeds: str
     generators: str
@@ -33,11 +33,10 @@ class Place:
 
 
 def locate(module_name: str, config: RepLoraConfig) -> Place:
-    """Find the place of a module from its name.
+    """Return the place of a module from its name.
 
-    ``encoder.layer.3.attention.self.query`` and ``...self.value`` are two projections of one block. The names
-    serve as keys of an `nn.ModuleDict`, which allows neither dots nor the names of its own methods: hence the
-    slashes.
+    ``encoder.layer.3.attention.self.query`` and ``...self.value`` are two projections of one block. Names are
+    keys of an `nn.ModuleDict`, which allows neither dots nor the names of its own methods, hence the slashes.
     """
     block, _, projection = module_name.rpartition(".")
     owner = block if config.share_first_layer else module_name
@@ -48,7 +47,7 @@ def locate(module_name: str, config: RepLoraConfig) -> Place:
 
 
 def parameter_count(config: RepLoraConfig, shapes: Mapping[str, tuple[int, int]]) -> int:
-    """Count the trainable parameters of the adapter, task head apart.
+    """Count the trainable parameters of the adapter, without the task head.
 
     By default, but without biases, a block has ``2r + 2rh + h * sum(d_in + d_out)``, the sum being over its
     projections; biases add ``2h + sum(d_in + d_out)``. The exported LoRA has ``r * sum(d_in + d_out)``.
@@ -153,7 +152,7 @@ class Generator(nn.Module):
         output = nn.Linear(self.output_inputs, width, bias=self.bias)
         present = next(self.parameters(), None)
         if present is not None:
-            # A projection added before may have taken this generator to another device or precision.
+            # An earlier projection may have moved this generator to another device or precision.
             output = output.to(present.device, present.dtype)
         self.output_layers[key] = output
         if start == "zero":
@@ -166,9 +165,9 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def _match_lora(self, output: nn.Linear, seed: Seed) -> None:
-        """Draw P_k such that the factor's entries have variance 1 / (3 width), the start of LoRA's A.
+        """Draw P_k such that the factor's entries have variance 1 / (3 width), as LoRA's A at its start.
 
-        A is then as large at the start as LoRA's, whatever the seed, the hidden width and the activation.
+        The scale of A is then that of LoRA for any seed, hidden width and activation.
         """
         energy = self._output_input(seed(output.weight)).square().sum(dim=1).mean()
         energy = torch.where(energy > 0, energy, torch.ones_like(energy))
@@ -185,7 +184,7 @@ class Generator(nn.Module):
 
 
 def _output_key(projection: str) -> str:
-    # As they are, projections called `keys` or `values` would be refused by nn.ModuleDict.
+    # nn.ModuleDict refuses the names of its methods, such as `keys` and `values`.
     return f"to_{projection}"
 
 
@@ -217,7 +216,7 @@ class GeneratorPair(nn.Module):
     def forward(self, seeds: SeedPair, projection: str) -> tuple[Tensor, Tensor]:
         """Return the factors A (r, d_in) and B (d_out, r) of `projection`, in the generators' precision."""
         device = next(self.parameters()).device.type
-        # Autocast would train other factors than those that are merged and exported outside of it.
+        # Under autocast the trained factors would differ from those merged and exported without it.
         available = torch.amp.is_autocast_available(device)
         with torch.autocast(device, enabled=False) if available else nullcontext():
             a = self.generator_a(seeds.seed_a, projection)

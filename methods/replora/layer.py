@@ -17,7 +17,7 @@ from .generator import GeneratorPair, SeedPair
 class RepLoraLayer(AddedUpdateLayer):
     """Mixin: ``y = W x + (lora_alpha / r) B A x`` with generated A (r, d_in) and B (d_out, r).
 
-    Layers share seeds and generators: these belong to `RepLoraModel`, and a layer refers to those it uses.
+    Layers share seeds and generators, which belong to `RepLoraModel`; a layer has references to those it uses.
     """
 
     adapter_layer_names = ("replora_seeds", "replora_generators")
@@ -39,8 +39,8 @@ class RepLoraLayer(AddedUpdateLayer):
                 "choose target_modules that are torch.nn.Linear or transformers' Conv1D"
             )
         self.is_conv1d = isinstance(base, Conv1D)
-        # Past nn.Module.__setattr__, which would register them: shared parameters would then appear in the
-        # state dict once for every layer. peft's own code sees ordinary containers.
+        # Not registered as submodules: shared parameters would appear in the state dict once per layer. For peft
+        # these are ordinary containers.
         self.__dict__["replora_seeds"] = nn.ModuleDict()
         self.__dict__["replora_generators"] = nn.ModuleDict()
         self.projection: dict[str, str] = {}
@@ -58,7 +58,7 @@ class RepLoraLayer(AddedUpdateLayer):
         generators: GeneratorPair,
         projection: str,
     ) -> None:
-        """Add an adapter whose factors `generators` make from `seeds` under the name `projection`."""
+        """Add an adapter whose factors `generators` compute from `seeds` for the projection `projection`."""
         generators.add_projection(projection, self.in_features, self.out_features, seeds)
         self.replora_seeds[adapter_name] = seeds
         self.replora_generators[adapter_name] = generators
@@ -102,7 +102,7 @@ class RepLoraLinear(nn.Module, RepLoraLayer):
         for adapter in self.active_adapters:
             if adapter not in self.replora_generators:
                 continue
-            # The projections of one block can lie on several devices; their generators lie on one.
+            # The projections of one block can be on several devices, their generators are on one.
             a, b = (factor.to(x.device) for factor in self.get_factors(adapter))
             inputs = F.dropout(self._cast_input_dtype(x, a.dtype), self.dropout[adapter], self.training)
             result = result + self.scaling[adapter] * F.linear(F.linear(inputs, a), b)

@@ -18,20 +18,18 @@ _HIDDEN = 48
 
 
 class RepLoraSetting(Setting):
-    """Hyper-parameters of RepLoRA; none could be read in the paper: `RepLoraConfig` gives the origin of each."""
+    """Hyper-parameters of RepLoRA; `RepLoraConfig` gives the origin of each value."""
 
     learning_rate: PositiveFloat = Field(
-        default=5e-3, description="peak learning rate of seeds and generators; in the paper's grid, chosen here"
+        default=5e-3, description="peak learning rate of seeds and generators; chosen from the paper's grid"
     )
     head_learning_rate: PositiveFloat = 5e-3
-    r: PositiveInt = Field(default=8, description="rank of the update, and of the LoRA that is shipped")
+    r: PositiveInt = Field(default=8, description="rank of the update, and of the exported LoRA")
     alpha: PositiveInt = Field(default=8, description="the update is scaled by alpha / r")
     hidden: PositiveInt = Field(default=_HIDDEN, description="hidden width of the generators: the size knob")
-    depth: Literal[1, 2] = Field(default=2, description="layers of a generator; with 1, hidden is unused")
+    depth: Literal[1, 2] = Field(default=2, description="layers of a generator; with 1 there is no hidden layer")
     activation: Literal["identity", "relu", "tanh", "gelu", "silu"] = "tanh"
-    seed: Literal["diagonal", "full", "identity"] = Field(
-        default="diagonal", description="what the generators start from"
-    )
+    seed: Literal["diagonal", "full", "identity"] = Field(default="diagonal", description="input of the generators")
     share_first_layer: bool = Field(default=True, description="query and value of a block share seeds and first layer")
     share_across_layers: bool = Field(default=False, description="all blocks share one pair of generators")
     generator_bias: bool = True
@@ -45,11 +43,11 @@ class RepLoraSetting(Setting):
 
 
 class RepLora(Method[RepLoraSetting]):
-    """LoRA whose factors are the outputs of two small trained MLPs in each block.
+    """LoRA whose factors are the outputs of two small trained MLPs per block.
 
-    Two sizes differ. *Trained*, and so reported, matched and saved, are seeds and generators: about
-    ``hidden * sum(d_in + d_out)`` over a block's projections, as a LoRA of rank ``hidden`` has. *Shipped* is what
-    `methods.replora.export_lora` makes of them after training, a plain LoRA of rank r: ``r * sum(d_in + d_out)``.
+    Seeds and generators are trained, reported and saved: about ``hidden * sum(d_in + d_out)`` over a block's
+    projections, as in a LoRA of rank ``hidden``. After training, `parbench.methods.replora.export_lora` makes a plain
+    LoRA of rank r of them, with ``r * sum(d_in + d_out)``.
     """
 
     name = "replora"

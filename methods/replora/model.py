@@ -15,8 +15,7 @@ from .config import RepLoraConfig
 from .generator import GeneratorPair, SeedPair, locate
 from .layer import RepLoraLayer, RepLoraLinear
 
-# The projections of the vision models, which peft's table lacks, have other names in other versions of
-# transformers; a model has one of the two pairs.
+# Vision models are not in peft's table. The names depend on the version of transformers; a model has one of the pairs.
 _VISION = ["query", "value", "q_proj", "v_proj"]
 TARGET_MODULES: dict[str, Any] = {
     **TRANSFORMERS_MODELS_TO_VERA_TARGET_MODULES_MAPPING,
@@ -36,8 +35,8 @@ class RepLoraModel(Tuner):
         replora_seeds: adapter name -> block -> `SeedPair`.
         replora_generators: adapter name -> block -> `GeneratorPair`.
 
-    Layers share these entries, so they belong to the tuner: each is saved, counted and moved to a device
-    once. The layers hold references to them (see `RepLoraLayer`).
+    Layers share these entries, so they belong to the tuner: each is saved, counted and moved to a device once. The
+    layers have references to them (see `RepLoraLayer`).
     """
 
     uses_shared_state = True
@@ -54,7 +53,7 @@ class RepLoraModel(Tuner):
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Insert the layers of one adapter; arguments and errors are those of peft's `BaseTuner.inject_adapter`."""
-        # Adding an adapter must not change which others train; peft sees to that inside the base model only.
+        # Adding an adapter must not change which others train; peft ensures that inside the base model only.
         existing = [
             (parameter, parameter.requires_grad)
             for container in (self.replora_seeds, self.replora_generators)
@@ -65,7 +64,7 @@ class RepLoraModel(Tuner):
         try:
             super().inject_adapter(model, adapter_name, *args, **kwargs)
         except Exception:
-            # Half an adapter would be counted and saved along with the others.
+            # An incomplete adapter would be counted and saved with the others.
             for module in model.modules():
                 if isinstance(module, RepLoraLayer):
                     module.delete_adapter(adapter_name)

@@ -14,12 +14,12 @@ from torch import Tensor
 class Basis(ABC):
     """Real basis vectors of length ``size``; constant tensors are shared by all layers, one per dtype and device.
 
-    It is no module and its tensors are no buffers, so they never reach a state dict; copies and unpickled models share
-    them again, and they are freed with the last model that uses them. Obtain one from `shared`.
+    It is not a module and its tensors are not buffers, so they never reach a state dict; copies and unpickled models
+    share them, and they are freed with the last model that uses them. Obtain one from `shared`.
 
     Attributes:
         size: length of the vectors.
-        slots: how many numbers `forward` gives; not all need to be different basis vectors.
+        slots: number of values that `forward` returns; not all need to be different basis vectors.
     """
 
     def __init__(self, size: int) -> None:
@@ -33,7 +33,7 @@ class Basis(ABC):
 
     @abstractmethod
     def slot(self, index: Tensor) -> Tensor:
-        """The places, in what `forward` gives, of basis vectors: int64 of any shape."""
+        """The positions of basis vectors in the output of `forward`: int64 of any shape."""
 
     @abstractmethod
     def forward(self, values: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class Basis(ABC):
 
     @abstractmethod
     def order(self, device: torch.device) -> Tensor | None:
-        """Where each entry of a vector is in the order in which waves run, int64 ``(size,)``; ``None``: in its own."""
+        """The position of each entry of a vector in the order of the waves, int64 ``(size,)``; ``None`` if the same."""
 
     def waves(self, slots: Tensor, dtype: torch.dtype) -> Tensor:
         """The weights of the basis vectors at `slots` as complex waves, for numbers of `dtype`; shape: that of `slots`.
@@ -68,7 +68,7 @@ class Basis(ABC):
 
     @abstractmethod
     def _factors(self) -> tuple[Tensor, Tensor]:
-        """By what the real FFT of a vector in the order of the waves is multiplied: real and imaginary parts, float64.
+        """Factors on the real FFT of a vector in the order of the waves: real and imaginary parts, float64.
 
         Shape ``(slots // 2,)``.
         """
@@ -76,14 +76,14 @@ class Basis(ABC):
     def constant(
         self, name: str, dtype: torch.dtype, device: torch.device, make: Callable[[torch.dtype, torch.device], Tensor]
     ) -> Tensor:
-        """The shared tensor of this name, made at its first use."""
+        """The shared tensor of this name, computed at its first use."""
         key = (name, dtype, device)
         if key in self._constants:
             return self._constants[key]
-        # A tensor that is made during inference must serve training, too.
+        # A tensor made in inference mode must be usable in training, too.
         with torch.inference_mode(False), torch.no_grad():
             tensor = make(dtype, device)
-        # A tracer's stand-in must not outlive the trace: a graph that is compiled before its first use makes it itself.
+        # A tracer's fake tensor must not outlive the trace: a graph compiled before the first use computes it itself.
         if not torch.compiler.is_compiling() and type(tensor) is Tensor:
             self._constants[key] = tensor
         return tensor
@@ -97,7 +97,7 @@ _in_use: WeakValueDictionary[tuple[type[Basis], int], Basis] = WeakValueDictiona
 
 
 def shared(kind: type[B], size: int) -> B:
-    """The basis of this kind and size: the one in use, if there is one."""
+    """The basis of this kind and size, shared by all layers that use it."""
     basis = _in_use.get((kind, size))
     if basis is None:
         basis = _in_use[kind, size] = kind(size)

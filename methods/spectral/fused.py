@@ -1,15 +1,16 @@
-"""A linear layer whose frozen weight gets an update from few parameters, as one matrix product.
+"""A linear layer with a frozen weight and an update from few parameters, computed as one matrix product.
 
 ``y = x (W + dW)^T + b``, where ``dW`` is the sum of the updates of all active adapters: it costs one addition to the
-weight, and no product of its own. Its gradients are computed from `x` and ``dL/dy`` by the update, which need not form
-``dL/d(dW)`` for that (see `parbench.methods.spectral.spectrum`).
+weight, and not a product of its own. The update computes its gradients from `x` and ``dL/dy`` and need not form
+``dL/d(dW)`` (see `parbench.methods.spectral.spectrum`).
 
-Memory: the sum ``W + dW`` exists only during a product; the backward pass adds it up again. ``dW`` is either built
-again for that, too, or kept, which takes a tensor of the size of the weight in each adapted layer; see `DeltaCache`.
+Memory: the sum ``W + dW`` exists only during a product and is computed again in the backward pass. ``dW`` is either
+built again as well or cached, which takes a tensor of the size of the weight per adapted layer; see `DeltaCache`.
 
-Where the base layer cannot be bypassed safely (see `foldable`) `x` is multiplied by the update alone, and the product
-added to what the base layer computes. So it is for weights of 16 bits, where the sum would lose most of a small update
-to rounding. Of an update of few entries that product is two thin ones: `parbench.methods.spectral.outer_products`.
+Where the base layer cannot be replaced by a product (see `foldable`), `x` is multiplied by the update alone and the
+product is added to the output of the base layer. That includes weights of 16 bits, whose sum with a small update would
+lose most of it to rounding. For an update of few entries that product consists of two thin ones: see
+`parbench.methods.spectral.outer_products`.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from parbench.methods.spectral.precision import without_autocast
 
 
 class Update(FactoredUpdate, Protocol):
-    """How a weight update follows from parameters; hashable and without tensors of its own that change.
+    """Computes a weight update from parameters; hashable and without changing tensors of its own.
 
     Attributes:
-        arity: how many parameters it has.
+        arity: number of parameters.
     """
 
     arity: ClassVar[int]
@@ -52,7 +53,7 @@ def total_delta(updates: Sequence[Update], parameters: Sequence[Tensor], onto: T
         parameters: those of all updates, one after another.
     """
     (first, own), *others = _shares(updates, parameters)
-    # A kept update that was built during inference must serve training, too.
+    # A cached update that was built in inference mode must be usable in training, too.
     with torch.inference_mode(False), torch.no_grad(), without_autocast(parameters[0].device):
         total = first.delta(*own, onto=onto)
         for update, own in others:
@@ -61,14 +62,14 @@ def total_delta(updates: Sequence[Update], parameters: Sequence[Tensor], onto: T
 
 
 class DeltaCache:
-    """The update of one layer, built again when a parameter's value has changed, and not before.
+    """Caches the update of one layer until a parameter's value changes.
 
-    So it is built once for all micro-batches of an optimiser step, for the backward passes too, and once for a whole
-    evaluation. It takes as much memory as the layer's weight. Values are compared, not the version counters of
-    tensors, since writing through ``.data``, as some optimisers do, does not move those. On an accelerator a comparison
-    would make the program wait; building is cheap there, and so an update serves one forward and its backward pass.
+    The update is built once for all micro-batches of an optimiser step, including backward passes, and once for a whole
+    evaluation. It takes as much memory as the layer's weight. Values are compared and not the version counters of
+    tensors, which do not count writes through ``.data`` as some optimisers make them. On an accelerator a comparison
+    would synchronise; building is cheap there, so an update is used for one forward and its backward pass only.
 
-    Copies and unpickled ones are empty.
+    Copies and unpickled caches are empty.
     """
 
     def __init__(self) -> None:
@@ -82,13 +83,13 @@ class DeltaCache:
             kept_updates, values, delta = self._kept
             if updates == kept_updates and all(map(torch.equal, parameters, values)):
                 return delta
-        self._kept = None  # before the next one is built: they need not exist at the same time
+        self._kept = None  # freed before the next one is built
         delta = total_delta(updates, parameters)
         self._kept = updates, [parameter.detach().clone() for parameter in parameters], delta
         return delta
 
     def clear(self) -> None:
-        """Free what is kept."""
+        """Free the cached update."""
         self._kept = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> DeltaCache:
@@ -99,10 +100,10 @@ class DeltaCache:
 
 
 def foldable(base: nn.Module, x: Tensor) -> bool:
-    """Whether a layer may be replaced by a product with its weight and an update.
+    """Whether a layer may be replaced by a product with the sum of its weight and an update.
 
-    It must be a plain layer with a frozen weight of 32 or 64 bits beside `x`, and nobody may have hooked into it, as
-    offloading and sharding do.
+    It must be a plain layer with a frozen weight of 32 or 64 bits on the device of `x`, without hooks such as those of
+    offloading and sharding.
     """
     if type(base) not in (nn.Linear, Conv1D):
         return False
@@ -111,7 +112,7 @@ def foldable(base: nn.Module, x: Tensor) -> bool:
         type(weight) is nn.Parameter
         and not weight.requires_grad
         and weight.dtype in (torch.float32, torch.float64)
-        and weight.ndim == 2  # not, as under DeepSpeed ZeRO-3, elsewhere
+        and weight.ndim == 2  # under DeepSpeed ZeRO-3 it is empty
         and weight.device == x.device
         and (weight.dtype == x.dtype or _autocasts(x))
         and "forward" not in base.__dict__
@@ -122,7 +123,7 @@ def foldable(base: nn.Module, x: Tensor) -> bool:
 def fused_linear(
     base: nn.Module, x: Tensor, updates: Sequence[Update], parameters: Sequence[Tensor], kept: DeltaCache | None
 ) -> Tensor:
-    """``x (W + dW)^T + b`` for a layer that is `foldable`; `kept` is where to keep ``dW``, if it is to be kept.
+    """``x (W + dW)^T + b`` for a layer that is `foldable`; `kept` is the cache of ``dW``, if any.
 
     Args:
         x: shape ``(..., q)``.
@@ -148,7 +149,7 @@ def update_linear(
 
 
 def _delta(updates: Sequence[Update], parameters: Sequence[Tensor], kept: DeltaCache | None) -> Tensor | None:
-    # A traced graph has no memory of values, and decides by itself what the backward pass computes again.
+    # A traced graph cannot compare values, and chooses by itself what the backward pass recomputes.
     return None if kept is None or torch.compiler.is_compiling() else kept.get(updates, parameters)
 
 
@@ -161,12 +162,11 @@ class _UpdatedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         """Map `x` ``(..., q)`` to ``(..., p)``."""
-        # Named inputs before variadic ones would make torch.compile drop the context where it takes one of as many
-        # parameters as this has inputs for a function without.
+        # One variadic parameter: with named ones before it, torch.compile may drop the context.
         x, weight, bias, delta, updates, *parameters = inputs
         trains = any(parameter.requires_grad for parameter in parameters)
         ctx.save_for_backward(x if trains else None, weight, *parameters)
-        # No output or input, so no cycle; and saved tensors are what hooks move elsewhere, which here saves nothing.
+        # Not saved tensors: they are neither inputs nor outputs, and hooks that offload saved tensors gain nothing.
         ctx.delta, ctx.updates = delta, updates
         with without_autocast(x.device):
             matrix = _matrix(x.dtype, weight, delta, updates, parameters)

@@ -1,12 +1,12 @@
-"""An update as a sum of outer products, which vectors are multiplied by without it ever being built.
+"""Products with an update that is a sum of outer products, without building it.
 
-Weights of 16 bits cannot take up a small update without losing most of it to rounding. So ``x dW^T`` is a product of
-its own, beside the frozen layer's. With ``dW = sum_e v_e r_e c_e^T`` it is two thin ones, ``((x C^T) v) R``, like those
-of a LoRA of rank ``E``; and so is its gradient for `x`, ``((dL/dy R^T) v) C``. The gradient of ``v_e`` is the sum over
-all tokens of ``(dL/dy r_e) (x c_e)``, of which both factors are there by then.
+A weight of 16 bits would lose most of a small update to rounding, so ``x dW^T`` is a product of its own beside that of
+the frozen layer. With ``dW = sum_e v_e r_e c_e^T`` it consists of two thin products, ``((x C^T) v) R``, like those of a
+LoRA of rank ``E``, and so does the gradient of `x`, ``((dL/dy R^T) v) C``. The gradient of ``v_e`` is the sum over all
+tokens of ``(dL/dy r_e) (x c_e)``, whose factors are computed already.
 
-The multipliers stay in float32, and what they multiply is rounded afterwards: the rounding differs from token to token,
-so that small changes of a multiplier show in the average.
+The multipliers stay in float32 and the products are rounded afterwards: rounding errors differ between tokens, so that
+small changes of a multiplier show in the average.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class OuterProducts:
     Attributes:
         values: shape ``(E,)``, in at least float32.
         rows: shape ``(E, p)``, in the dtype that products are computed in.
-        cols: shape ``(E, q)``, likewise.
+        cols: shape ``(E, q)``, in the same dtype.
     """
 
     values: Tensor
@@ -42,16 +42,16 @@ class OuterProducts:
 
 
 class FactoredUpdate(Protocol):
-    """How a sum of outer products follows from parameters, the first of which it is linear in.
+    """Computes a sum of outer products from parameters, linear in the first of them.
 
-    Hashable and without tensors of its own that change.
+    Hashable and without changing tensors of its own.
     """
 
     def multiplies_by_rows(self, *parameters: Tensor) -> bool:
-        """Whether that is the cheapest way to multiply by it."""
+        """Whether that is the cheapest way to multiply by the update."""
 
     def outer_products(self, dtype: torch.dtype, *parameters: Tensor) -> OuterProducts:
-        """What it is the sum of, to multiply in `dtype`."""
+        """The outer products, for multiplication in `dtype`."""
 
     def first_gradient(self, entries: Tensor, *parameters: Tensor) -> Tensor:
         """The gradient of the first parameter, from those of the values, ``(E,)``."""

@@ -1,4 +1,4 @@
-"""In which precision things are computed."""
+"""Precision of computations."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """The tensor, in float32 where it has fewer bits."""
+    """The tensor, converted to float32 if it has fewer bits."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[None]:
-    """Autocast switched off, where the device has it."""
+    """A context in which autocast is off, for devices that have it."""
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()

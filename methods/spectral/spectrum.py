@@ -1,4 +1,4 @@
-"""Sparse spectra in two dimensions: ``dW = F_p^T S F_q`` and its gradient, by the cheapest way.
+"""Sparse spectra in two dimensions: ``dW = F_p^T S F_q`` and its gradient, by the cheapest algorithm.
 
 ``F_N`` holds the basis vectors of a side (`parbench.methods.spectral.basis`) as rows, ``S`` has few entries, ``E`` in
 number. With ``G = dL/d(dW) = grad_y^T x``, the gradient of the entry at ``(r, c)`` is ``K[r, c]``, where
@@ -6,24 +6,24 @@ number. With ``G = dL/d(dW) = grad_y^T x``, the gradient of the entry at ``(r, c
 
 The choice rule
 ---------------
-A way is chosen by its arithmetic alone, from the shapes, so that runs can be repeated. Matrix products are counted in
-multiply-adds of 32 or 64 bits. All else is bound by memory, and passing one number through an FFT (permutation and
-twiddle factors included), or gathering a pair of numbers and adding up their product, counts as `STEP` of them.
+The algorithm is chosen from the shapes alone, so that runs can be repeated. Matrix products are counted in
+multiply-adds of 32 or 64 bits. Everything else is bound by memory: passing one number through an FFT (including
+permutation and twiddle factors), or gathering two numbers and accumulating their product, counts as `STEP` of them.
 
 * One side of a vector, ``project``: by ``E`` gathered basis rows, or by FFT: ``min(E, STEP)`` for each number.
 * ``synthesise``: a product of gathered rows, ``p q E``, or FFTs along both sides, ``2 p q STEP``.
-* ``entries``, for a given ``G``: ``p q E`` or ``2 p q STEP`` likewise.
+* ``entries``, for a given ``G``: ``p q E`` or ``2 p q STEP``.
 * ``entries_of_product``, for ``T`` tokens: form ``G``, which takes ``T p q``, and then as for a given ``G``; or never
   form it: project ``grad_y`` and ``x``, which takes ``T (p + q) min(E, STEP)``, and add up ``T E`` products of the
-  pairs that belong to entries. Forming ``G`` from numbers of 16 bits counts as one `MATRIX_UNITS`-th: it runs on
-  matrix units, and all else in float32.
+  pairs that belong to entries. Forming ``G`` in 16 bits counts as one `MATRIX_UNITS`-th: it runs on matrix
+  units, and everything else in float32.
 
-* An update that is multiplied by itself, since the weight cannot take it up: `multiplies_by_rows`, which takes
-  ``T E (p + q)``, where that is less than the ``T p q`` of a product with the update, which has to be built besides.
+* Multiplying by an update that is not added to the weight: `multiplies_by_rows`, which takes ``T E (p + q)``, if that
+  is less than the ``T p q`` of a product with the update, which has to be built first.
 
-Both constants were measured on x86 CPUs (see PERFORMANCE.md). On accelerators nothing has been measured; there they
-are assumptions, which can make a step slower but not wrong. A traced graph (torch.compile) always forms ``G``, because
-the other way goes through the tokens in chunks and would fix their number.
+Both constants were measured on x86 CPUs (see methods/loca/PERFORMANCE.md). On accelerators they are assumptions, which
+can make a step slower but not wrong. A traced graph (torch.compile) always forms ``G``, because the other algorithm
+splits the tokens into chunks and would fix their number.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ STEP = 100
 """Multiply-adds of a matrix product in the time of one step through memory, at 32 and 64 bits."""
 
 MATRIX_UNITS = 8
-"""How much faster matrix products of 16-bit numbers are than those of float32."""
+"""Speed of matrix products in 16 bits relative to float32."""
 
 _IN_CACHE = 1 << 16
-"""Numbers of which a core's cache holds the few copies that a pass through an FFT makes."""
+"""Numbers per block such that the copies made by an FFT fit into a core's cache."""
 
 
 @dataclass(frozen=True)
 class Waves:
-    """Entries of a spectrum as complex waves: each is one wave along the columns times two, there and back, along rows.
+    """Entries of a spectrum as complex waves: each is one wave along columns times two conjugate ones along rows.
 
     Attributes:
         rows: int64 frequencies ``(2, E)``, below ``p``.
@@ -65,14 +65,14 @@ class Waves:
 
 @dataclass
 class Cells:
-    """Which entries of a spectrum there are; made by `SparseSpectrum.cells`.
+    """The entries of a spectrum that are not zero; made by `SparseSpectrum.cells`.
 
     Attributes:
         rows: int64 indices of row basis vectors ``(E,)``.
-        cols: likewise of columns.
-        row_slots: their places in what an FFT gives; ``None`` where there are so few that none is used.
-        col_slots: likewise of columns.
-        waves: what an inverse FFT takes for them, once one was used.
+        cols: int64 indices of column basis vectors ``(E,)``.
+        row_slots: their positions in the output of an FFT; ``None`` where so few entries make FFTs more expensive.
+        col_slots: the same for columns.
+        waves: the input of an inverse FFT, computed at its first use.
     """
 
     rows: Tensor
@@ -88,8 +88,8 @@ class Cells:
 class SparseSpectrum:
     """Sums of products of a row basis vector and a column basis vector, for weights of one shape ``(p, q)``.
 
-    `values` have shape ``(E,)``, as many as there are `cells`. Entries of the same cell add up. Results have the dtype
-    of `values` resp. `grad`, which is float32 or float64.
+    `values` have shape ``(E,)``, one per cell. Entries of the same cell add up. Results have the dtype of `values` or
+    `grad`, which is float32 or float64.
     """
 
     def __init__(self, out_features: int, in_features: int, basis: type[Basis]) -> None:
@@ -113,7 +113,7 @@ class SparseSpectrum:
             cells.waves = self._waves(cells.row_slots, cells.col_slots, values.dtype)
         waves = cells.waves
         spectrum = torch.zeros(p, q // 2 + 1, dtype=waves.weights.dtype, device=values.device)
-        # Not index_add: where entries coincide, this one adds in a fixed order on every device.
+        # Unlike index_add, this adds coinciding entries in a fixed order on every device.
         spectrum.index_put_((waves.rows, waves.cols), waves.weights * values, accumulate=True)
         spectrum = torch.fft.ifft(spectrum, dim=0, norm="forward")
         row_order, col_order = row_basis.order(values.device), col_basis.order(values.device)
@@ -129,7 +129,7 @@ class SparseSpectrum:
         if at_once >= p:
             return block(slice(None))
         result = values.new_empty(self.shape)
-        # By blocks that stay in a core's cache from one step to the next.
+        # In blocks that stay in a core's cache between the steps.
         for start in range(0, p, at_once):
             some = slice(start, start + at_once)
             result[some] = block(some)
@@ -151,7 +151,7 @@ class SparseSpectrum:
         return _rows_of(self._row_basis, cells.rows, like), _rows_of(self._col_basis, cells.cols, like)
 
     def multiplies_by_rows(self, entries: int) -> bool:
-        """Whether to multiply by the basis vectors of so many cells, and not by an update that is made of them."""
+        """Whether to multiply by the basis vectors of so many cells rather than by the update that they add up to."""
         p, q = self.shape
         return entries * (p + q) < p * q
 
@@ -166,13 +166,13 @@ class SparseSpectrum:
     def entries_of_product(self, grad_y: Tensor, x: Tensor, cells: Cells) -> Tensor:
         """The `cells` of ``K`` for ``G = grad_y^T x``, of `grad_y` ``(T, p)`` and `x` ``(T, q)``; shape ``(E,)``.
 
-        The result has at least 32 bits. It is computed with no less wherever ``G`` is not formed; ``G`` itself is a
-        product in the dtype of `grad_y` and `x`.
+        The result has at least 32 bits, and so has the computation where ``G`` is not formed; ``G`` itself has the
+        dtype of `grad_y` and `x`.
         """
         if torch.compiler.is_compiling() or self.forms_product(len(x), len(cells), grad_y.dtype):
             return self.entries(at_least_float32(grad_y.T @ x), cells)
         result = torch.zeros(len(cells), dtype=at_least_float32(grad_y[:0]).dtype, device=x.device)
-        # Not more with more threads: the order of the sum, and so its rounding, must not depend on them.
+        # Independent of the number of threads, as the order of the sum and its rounding must be.
         chunk = _rows_at_once(max(*self.shape, len(cells)), x.device, on_all_cores=False)
         left = _projection(self._row_basis, cells.rows, cells.row_slots, result)
         right = _projection(self._col_basis, cells.cols, cells.col_slots, result)
@@ -190,7 +190,7 @@ class SparseSpectrum:
 
 
 def _projection(basis: Basis, index: Tensor, slots: Tensor | None, like: Tensor) -> Callable[[Tensor], Tensor]:
-    """What gives the inner products of vectors ``(tokens, N)`` with some of the basis vectors: ``(tokens, E)``."""
+    """A function from vectors ``(tokens, N)`` to their inner products with some basis vectors, ``(tokens, E)``."""
     if slots is None:
         rows = _rows_of(basis, index, like)
         return lambda values: at_least_float32(values) @ rows.T
@@ -198,10 +198,10 @@ def _projection(basis: Basis, index: Tensor, slots: Tensor | None, like: Tensor)
 
 
 def _rows_at_once(width: int, device: torch.device, on_all_cores: bool) -> int:
-    """How many rows of `width` numbers go through the passes of a transform together.
+    """Number of rows of `width` numbers that are transformed together.
 
-    On the CPU as many as stay in a core's cache from one pass to the next, for one core or for all that are at work;
-    elsewhere as many as keep memory low.
+    On the CPU as many as stay in the cache between the passes, of one core or of all running ones; elsewhere as many as
+    keep memory low.
     """
     if torch.compiler.is_compiling():  # blocks would only make the graph longer
         return sys.maxsize

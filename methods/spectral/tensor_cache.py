@@ -1,4 +1,4 @@
-"""What follows from a tensor alone, and need not be worked out in every pass."""
+"""Caches values that depend on one tensor, so that they are not computed in every pass."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _Memory(Generic[T]):
-    """What was found of a tensor.
+    """A cached value.
 
     Attributes:
         source: the tensor, or a copy of it where values are compared.
-        version: of the tensor when it was looked at.
-        also: what else was found on.
-        found: what was found.
+        version: version counter of the tensor when the value was computed.
+        also: further keys of the value.
+        found: the value.
     """
 
     source: Tensor
@@ -29,7 +29,7 @@ class _Memory(Generic[T]):
     found: T
 
     def is_of(self, source: Tensor, also: Hashable) -> bool:
-        """Tell whether the same would be found now."""
+        """Return whether the value is valid for this tensor and these keys."""
         kept = self.source
         if also != self.also or kept.device != source.device or kept.dtype != source.dtype:
             return False
@@ -40,29 +40,29 @@ class _Memory(Generic[T]):
 
 
 class TensorCache(Generic[T]):
-    """The last thing that was worked out of a tensor, until the tensor is another.
+    """Caches the last value computed from a tensor until the tensor changes.
 
-    The indices of a few coefficients are a few dozen small operations, which beside a small layer take as long as the
-    layer. On the CPU the tensor's values are compared, whoever may have changed them. On an accelerator that would wait
-    for the device; there a tensor is recognised by its memory and its version, which every change counts but one:
-    writing through ``.data``. What takes no gradient is changed by no optimiser, and so only that is remembered there.
+    The indices of the coefficients take a few dozen small operations, which beside a small layer take as long as the
+    layer. On the CPU the values of the tensor are compared. On an accelerator that would synchronise: there a tensor is
+    identified by its memory and its version counter, which counts every change except writes through ``.data``. Only
+    tensors without a gradient, which optimisers do not change, are cached there.
 
-    Copies and unpickled ones are empty.
+    Copies and unpickled caches are empty.
     """
 
     def __init__(self) -> None:
         self._memory: _Memory[T] | None = None
 
     def of(self, source: Tensor, also: Hashable, make: Callable[[], T]) -> T:
-        """Return what `make` gives, which depends on `source` and on `also`, and on nothing else."""
+        """Return the result of `make`, which must depend on `source` and `also` only."""
         if not _recognisable(source):
             return make()
         if self._memory is not None and self._memory.is_of(source, also):
             return self._memory.found
-        # What is made during inference must serve training, too.
+        # A value computed in inference mode must be usable in training, too.
         with torch.inference_mode(False), torch.no_grad():
             found = make()
-            # Elsewhere the tensor's own memory is held, so that no other tensor can get it.
+            # Elsewhere the memory itself is held, so that it is not given to another tensor.
             kept = source.detach().clone() if compares_values(source.device) else source.detach()
         self._memory = _Memory(kept, source._version, also, found)
         return found
@@ -83,5 +83,5 @@ def _recognisable(source: Tensor) -> bool:
 
 
 def compares_values(device: torch.device) -> bool:
-    """Tell whether it costs next to nothing to compare the values of small tensors on a device."""
+    """Return whether comparing the values of small tensors is cheap on a device."""
     return device.type == "cpu"

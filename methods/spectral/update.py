@@ -1,4 +1,4 @@
-"""What weight updates have in common that are sparse spectra, whatever their basis."""
+"""Weight updates that are sparse in a product basis, independent of the basis."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from parbench.methods.spectral.tensor_cache import TensorCache
 
 @dataclass(frozen=True)
 class SpectralUpdate(ABC):
-    """The part of a `parbench.methods.spectral.fused.Update` that follows from the entries of its spectrum.
+    """The part of a `parbench.methods.spectral.fused.Update` that depends on the entries of its spectrum only.
 
     Its parameters are coefficients ``(B,)`` and where they are, ``(2, B)``, rows first.
 
     Attributes:
         spectrum: in the shape of the weight.
-        placed: what the places were last found to mean: their cells, and factors of the coefficients there.
-        cells_of_each: how many cells a coefficient has.
+        placed: cache of the cells of the places, and of the factors of the coefficients there.
+        cells_of_each: number of cells per coefficient.
     """
 
     spectrum: SparseSpectrum

@@ -94,7 +94,7 @@ def test_another_cloud_is_read_from_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cloud": "nobody/nothing"}, "is no folder; if it is on the hub, give its commit"),
+        ({"cloud": "nobody/nothing"}, "is not a folder; if it is on the hub, give its commit"),
         ({"cloud": "nobody/nothing", "cloud_revision": "0" * 40}, "cannot be loaded; connect to the network"),
         ({"larger_layers": (1,)}, "the same rank to all layers"),
         ({"target_modules": ("mlp.q_proj",)}, "name its feed-forward modules in projections"),

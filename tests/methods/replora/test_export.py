@@ -95,7 +95,7 @@ def test_one_of_two_adapters(adapt: Callable[..., PeftModel], logits: Callable, 
     assert {key.split(".")[-3] for key in tensors} == {"up_proj"}
     with pytest.raises(
         ValueError,
-        match=re.escape("'third' is no RepLoRA adapter of this model; choose one of: default, second"),
+        match=re.escape("'third' is not a RepLoRA adapter of this model; choose one of: default, second"),
     ):
         export_lora(model, adapter_name="third")
 
