@@ -1,4 +1,4 @@
-"""What methods can do, found by trying: nothing here is looked up in what a method declares."""
+"""The abilities of methods, found by trying them and not from their declarations."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from parbench.methods.testing.models import TINY_MODELS, WIDER_MODELS
 from parbench.methods.testing.report import Outcome
 from parbench.methods.testing.subject import Subject, first_line
 
-# What a method must do on a model to be said to work on it; the rest is reported by itself.
+# The checks that a method must pass to work on a model; merging and start are reported separately.
 WORKING = tuple(rule for rule in RULES if rule.name in ("adapt", "groups", "gradients", "training", "save"))
 REASON_LENGTH = 120
 
 
 @dataclass(frozen=True)
 class Ability:
-    """Whether a method can do something.
+    """Whether a method has an ability.
 
     Attributes:
-        reason: why not, in a few words; empty if it can.
+        reason: why it does not, in a few words; empty if it does.
     """
 
     able: bool
@@ -43,10 +43,10 @@ class Counts:
 
     Attributes:
         model: name of the tiny model.
-        width: of the tiny model's hidden states; methods with wide blocks need more than the others.
-        size: value of the size knob, e.g. ``r=8``; empty where there is none.
+        width: of the tiny model's hidden states; methods with wide blocks need a wider one.
+        size: value of the size knob, e.g. ``r=8``; empty without a size knob.
         reported: parameters as the method's paper counts.
-        optimised: numbers of the adapter that are optimised at any time.
+        optimised: parameters of the adapter that are optimised at any time.
         file_bytes: length of the adapter's safetensors file, without the task head.
     """
 
@@ -60,15 +60,15 @@ class Counts:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What one method can do on tiny models, probed.
+    """The abilities of one method on tiny models.
 
     Attributes:
         method: its name or expression.
-        models: whether it can be applied, trained, saved and loaded, by name of `methods.testing.TINY_MODELS`; a model
-            that the time did not suffice for is missing.
+        models: whether it can be applied, trained, saved and loaded, by name of `parbench.methods.testing.TINY_MODELS`;
+            models that were not reached in time are missing.
         starts_at_base: whether the untrained adapter leaves the outputs as they are; ``None`` if it works on no model.
         merges: whether it can be merged and unmerged; ``None`` if it works on no model.
-        reason: why nothing could be probed, or not everything.
+        reason: why probing is missing or incomplete.
     """
 
     method: str
@@ -80,7 +80,7 @@ class Capabilities:
 
 
 def capability_rows(names: Iterable[str]) -> list[Capabilities]:
-    """Probe methods by name or expression; one that cannot even be loaded has a row that says why."""
+    """Probe methods by name or expression; one that cannot be loaded has a row with the reason."""
     rows = []
     for name in names:
         try:
@@ -94,16 +94,16 @@ def capability_rows(names: Iterable[str]) -> list[Capabilities]:
 
 
 def probe(method: Method[Any], setting: Setting | None = None, seconds: float = 30.0) -> Capabilities:
-    """Try a method on every tiny model; never raises.
+    """Probe a method on every tiny model; never raises.
 
     Args:
         setting: its hyper-parameters; by default as `parbench.methods.testing.check_method` chooses them.
-        seconds: no further model is begun after this time. An ordinary method takes about one second for all.
+        seconds: no further model is started after this time. Most methods take a few seconds for all.
     """
     try:
         with quiet_workspace() as workspace:
             return _probe(method, setting, workspace, time.monotonic() + seconds)
-    except Exception as error:  # whatever a method does that no check foresees
+    except Exception as error:  # errors outside the checks
         return Capabilities(method.name, reason=shortened(first_line(error)))
 
 
@@ -127,7 +127,7 @@ def _probe(method: Method[Any], setting: Setting | None, workspace: Path, deadli
 
 
 def shortened(reason: str) -> str:
-    """Return what a table has room for."""
+    """Return a reason cut to the width of a table."""
     return reason if len(reason) <= REASON_LENGTH else reason[: REASON_LENGTH - 1].rstrip() + "…"
 
 

@@ -1,8 +1,8 @@
 """A training loop for LoRA-Gen on (system prompt, input, response) triples, given as token ids.
 
 Table 10 gives optimiser, learning rate, schedule, batch size, epochs and length: the defaults of `TrainingConfig`,
-available as `PAPER`. Choices where the paper leaves it open: the loss is on the response only; the system prompt, and input
-with response, may each have 2048 tokens; weight decay applies to all trained parameters; gradients are not
+available as `PAPER`. Choices where the paper leaves it open: the loss is on the response only; the system prompt, and
+input with response, may each have 2048 tokens; weight decay applies to all trained parameters; gradients are not
 clipped; the last, shorter batch of an epoch is kept. The paper's batch of 64 was split over eight devices, so that
 BatchNorm, unless synchronised, saw 8 samples at a time: ``micro_batch_size=8`` is closest to that.
 """

@@ -1,13 +1,13 @@
-"""Does a method keep its contract? The checks that every registered method passes, for authors of others to use.
+"""Conformance checks of a method's contract, which every registered method passes.
 
-In the tests of a package of your own::
+In the tests of your own package::
 
     from parbench.methods.testing import check_method
 
     def test_my_method() -> None:
         check_method(MY_METHOD).raise_for_failures()
 
-The checks need no download and no accelerator: they build tiny models from configurations and take a second or two.
+The checks do not need a download or an accelerator: they use tiny models with random weights and take a few seconds.
 """
 
 from parbench.methods.testing.check import check_method

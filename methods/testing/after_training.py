@@ -1,6 +1,6 @@
-"""What a method promises of training and of what comes out: that it can be repeated, resumed, merged, saved, disabled.
+"""Checks of training and of the trained adapter: repeated, resumed, merged, saved and disabled.
 
-Each check raises what it finds wrong as one sentence.
+Each check raises its finding as one sentence.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from parbench.methods.testing.subject import (
     first_line,
 )
 
-# Of the largest logit: a merged weight is rounded once more than the sum of two products.
+# Relative to the largest logit: merging rounds the weight once more.
 EQUAL_MERGED = 1e-4
 
 UNSAFE_FILES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
@@ -47,7 +47,7 @@ def check_training(subject: Subject) -> None:
     raise_unless_finite(subject.outputs(trained.model), f"after {STEPS} steps")
     moved = {name for name in before if name not in after or not torch.equal(before[name], after[name])}
     optimised = {name for name, tensor in trained.tensors() if id(tensor) in trained.optimised}
-    # Buffers of the adapter's own may change: they are no weights.
+    # Buffers of the adapter may change: they are not weights.
     frozen = trained.of_base | dict(trained.model.named_parameters()).keys() - optimised
     if drifted := sorted(moved & frozen - optimised):
         most = largest_change(drifted, before, after)
@@ -66,20 +66,20 @@ def check_training(subject: Subject) -> None:
 
 
 def check_determinism(subject: Subject) -> None:
-    """The same seed gives the same start and the same end."""
+    """The same seed gives the same initial and final values."""
     raise_unless_equal(subject.trained.start, subject.trained_again.start, "the same seed starts with other values in")
     again = subject.trained_again.state()
     raise_unless_equal(subject.trained.state(), again, "training again with the same seed ends with other values in")
 
 
 def check_resume(subject: Subject) -> None:
-    """A training that was interrupted and resumed ends where the uninterrupted one does."""
+    """An interrupted and resumed training has the same result as an uninterrupted one."""
     what = f"{STEPS} steps that were resumed after {INTERRUPTED_AFTER} end with other values than uninterrupted ones in"
     raise_unless_equal(subject.trained.state(), subject.resume().state(), what)
 
 
 def check_merge(subject: Subject) -> None:
-    """Merging after training keeps the outputs, and unmerging gives them back; or it cannot be done, as declared."""
+    """Merging and unmerging keep the outputs, unless ``mergeable = False`` is declared."""
     declared = subject.method.mergeable
     if _in_place(subject.trained):
         raise NotApplicableError(
@@ -124,7 +124,7 @@ def try_merging(subject: Subject) -> None:
 
 
 def check_save(subject: Subject) -> None:
-    """`save` writes the adapter's state as safetensors, and loading it onto a fresh base model gives the outputs."""
+    """`save` writes the adapter as safetensors, and loading it onto a fresh base model gives the same outputs."""
     trained, folder = subject.trained, subject.workspace / "saved"
     subject.method.save(trained.model, folder)
     unsafe = sorted(path.name for path in folder.rglob("*") if path.suffix in UNSAFE_FILES)
@@ -132,7 +132,7 @@ def check_save(subject: Subject) -> None:
         raise FaultError(f"save writes {', '.join(unsafe)}, which loads by unpickling; write safetensors")
     stored = stored_tensors(folder)
     expected = subject.method.adapter_state(trained.model, trained.names)
-    # What a record's size is measured by; it refuses what shares memory.
+    # As the size in a record is measured; raises for tensors that share memory.
     save(expected)
     raise_for_frozen(trained, stored)
     adapter = {name: tensor for name, tensor in stored.items() if not trained.names.in_head(name)}
@@ -146,10 +146,10 @@ def check_save(subject: Subject) -> None:
 
 
 def check_disable(subject: Subject) -> None:
-    """Without its adapter and head, the trained model is the base model; with them again, it is itself."""
+    """With adapter and head disabled the trained model has the base model's outputs; enabled again, its own."""
     model = subject.trained.model
     if not isinstance(model, PeftModel):
-        raise NotApplicableError("the adapted model is no peft model, and has no adapter to disable")
+        raise NotApplicableError("the adapted model is not a peft model, so there is not an adapter to disable")
     expected = subject.outputs(model)
     with model.disable_adapter():
         disabled = subject.outputs(model)
@@ -165,18 +165,18 @@ def check_disable(subject: Subject) -> None:
 
 
 def _in_place(adapted: Adapted) -> bool:
-    """Whether the method trains the base model's own parameters and adds none."""
+    """Return whether the method trains parameters of the base model only."""
     own = {id(p) for name, p in adapted.model.named_parameters() if name in adapted.of_base}
     return all(id(p) in own for p in adapted.adapter)
 
 
 def _not_stored(subject: Subject, trained: Adapted) -> list[str]:
-    """Return those of the base model's own weights that are trained, as a method may, without being in its file."""
+    """Return the trained weights of the base model that are missing in the adapter's file."""
     stored = list(subject.method.adapter_state(trained.model, trained.names).values())
     return [
         name
         for name, p in trained.model.named_parameters()
         if id(p) in trained.optimised and name in trained.of_base and not trained.names.in_head(name)
-        # By value: the names in the file are the method's affair.
+        # By value, since the method chooses the names in the file.
         if not any(tensor.shape == p.shape and torch.equal(tensor, p) for tensor in stored)
     ]

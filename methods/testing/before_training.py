@@ -1,6 +1,6 @@
-"""What a method promises of the adapted model: where it starts, what is trained of it and how that is counted.
+"""Checks of the untrained adapted model: initial outputs, trained parameters and their count.
 
-Each check raises what it finds wrong as one sentence.
+Each check raises its finding as one sentence.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from parbench.methods.testing.findings import (
 )
 from parbench.methods.testing.subject import REFUSALS, Subject, first_line, size_candidates, with_size
 
-# As many as a start from zero in several factors needs until everything has a gradient.
+# With several factors that start at zero, some gradients are zero in the first steps.
 GRADIENT_STEPS = 3
 SIZES = 3
 
 
 def check_adapt(subject: Subject) -> None:
-    """The method can be applied, and the outputs have the base model's shape."""
+    """The method can be applied, and the outputs have the shape of the base model's."""
     error = subject.obstacle
     if isinstance(error, REFUSALS):
         raise NotApplicableError(f"the method refuses {subject.tiny.kind} ({first_line(error)})")
     if error is not None:
         raise FaultError(
-            f"adapting raises {type(error).__name__} ({first_line(error)}); a model that cannot be adapted is refused "
-            "by a ValueError that says why"
+            f"adapting raises {type(error).__name__} ({first_line(error)}); refuse a model that cannot "
+            "be adapted by a ValueError with the reason"
         ) from error
     found, expected = subject.outputs(subject.fresh.model), subject.base_outputs
     if found.shape != expected.shape:
@@ -41,7 +41,7 @@ def check_adapt(subject: Subject) -> None:
 
 
 def check_start(subject: Subject) -> None:
-    """The adapted model computes what the base does before the first step; or does not, as declared."""
+    """The untrained adapted model has the base model's outputs, or not, as declared."""
     change = starting_change(subject)
     if subject.method.starts_at_base and not change <= EQUAL:
         raise FaultError(
@@ -56,19 +56,19 @@ def check_start(subject: Subject) -> None:
 
 
 def starting_change(subject: Subject) -> float:
-    """Return how much the untrained adapter changes the outputs, as a share of the largest."""
+    """Return the change of the outputs by the untrained adapter, relative to the largest output."""
     return difference(subject.outputs(subject.fresh.model), subject.base_outputs)
 
 
 def check_groups(subject: Subject) -> None:
-    """Every trainable parameter is in exactly one group, nothing frozen is in any, and the head is in its own."""
+    """Every trainable parameter is in exactly one group, frozen ones in none, and the head in a group of its own."""
     adapted = subject.fresh
     names = {id(p): name for name, p in adapted.model.named_parameters()}
     held = [(group, p) for group in adapted.groups for p in group.parameters]
     times: dict[int, int] = {}
     for group, p in held:
         if id(p) not in names:
-            raise FaultError(f'the group "{group.name}" holds a tensor that is no parameter of the model')
+            raise FaultError(f'the group "{group.name}" holds a tensor that is not a parameter of the model')
         times[id(p)] = times.get(id(p), 0) + 1
     trainable = {id(p) for p in adapted.model.parameters() if p.requires_grad}
     twice = [names[key] for key, count in times.items() if count > 1]
@@ -91,7 +91,7 @@ def check_groups(subject: Subject) -> None:
 
 
 def check_count(subject: Subject) -> None:
-    """The reported size is that of one or more of the groups."""
+    """The reported size is the sum of some of the groups, or that of the stored adapter."""
     adapted = subject.fresh
     reported = subject.method.reported_parameters(adapted.model, adapted.names)
     groups = [group for group in adapted.groups if not group.is_head]
@@ -106,14 +106,14 @@ def check_count(subject: Subject) -> None:
     sums = {sum(chosen) for several in range(len(sizes) + 1) for chosen in combinations(sizes, several)}
     if reported in sums:
         return
-    # A method may also report what it prunes itself to by the end.
+    # A method may also report its size after pruning.
     trained = subject.trained
     stored = sum(t.numel() for t in subject.method.adapter_state(trained.model, trained.names).values())
     if reported < stored:
         parts = ", ".join(f"{group.name} {group.numbers}" for group in groups)
         raise FaultError(
-            f"reported_parameters is {reported}, but {stored} numbers are stored, and it is no sum of parameter groups "
-            f"either ({parts}): put what the paper does not count into a group of its own"
+            f"reported_parameters is {reported}, but {stored} numbers are stored, and it is not a sum of parameter "
+            f"groups either ({parts}): put what the paper does not count into a group of its own"
         )
 
 
@@ -133,12 +133,12 @@ def check_size(subject: Subject) -> None:
     if found[0][1] == found[-1][1]:
         raise FaultError(
             f"reported_parameters stays {found[0][1]} as {knob.field} goes from {found[0][0]} to {found[-1][0]}: it is "
-            "no size knob"
+            "not a size knob"
         )
 
 
 def check_gradients(subject: Subject) -> None:
-    """Everything optimised gets a gradient within the first steps, and the loss stays a number."""
+    """All optimised parameters get a gradient and move in the first steps, and the outputs stay finite."""
     adapted = subject.adapt()
     if not adapted.optimised:
         raise FaultError("nothing is trained on this model")
@@ -159,7 +159,7 @@ def check_gradients(subject: Subject) -> None:
 
 
 def check_skeleton(subject: Subject) -> None:
-    """On the meta device, where budgets are matched without weights, the counts are the same."""
+    """The counts are the same on the meta device, on which budgets are matched without weights."""
     fresh, count = subject.fresh, subject.method.reported_parameters
     try:
         skeleton = subject.adapt(device="meta")
@@ -190,6 +190,6 @@ def _sizes(subject: Subject) -> Iterator[tuple[int, int]]:
         try:
             adapted = subject.adapt(with_size(subject.method, subject.setting, value))
         except REFUSALS:
-            # As when a budget is matched: what an architecture refuses is passed over.
+            # As when a budget is matched: refused sizes are skipped.
             continue
         yield value, subject.method.reported_parameters(adapted.model, adapted.names)

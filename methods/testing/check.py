@@ -28,8 +28,8 @@ class Rule:
 
     Attributes:
         run: raises `FaultError` or `NotApplicableError`.
-        needs: checks without which this one would find nothing new, but blame something else.
-        everywhere: whether every kind of base model is checked, or one stands for all.
+        needs: checks that must have passed, or this one would repeat their finding with another reason.
+        everywhere: whether it is done on every kind of base model, or on one.
     """
 
     name: str
@@ -68,16 +68,16 @@ def check_method(
 ) -> ConformanceReport:
     """Check that a method keeps the contract of `parbench.methods.base.Method`.
 
-    All checks are done on the first of `TINY_MODELS` that the method can be applied to; those of the adapter itself on
-    the other ones too, which the method may refuse with a `ValueError` in `Method.adapt`.
+    All checks are done on the first of `TINY_MODELS` that the method can be applied to; those of the adapter are also
+    done on the others, which the method may refuse with a `ValueError` in `Method.adapt`.
 
     Args:
-        setting: its hyper-parameters; by default those of its setting type, with another size for a tiny model that
+        setting: its hyper-parameters; default: those of its setting type, with another size for a tiny model that
             refuses the default size.
-        model: do the checks on this model alone.
+        model: the only model to check; default: all of `TINY_MODELS`.
 
     Raises:
-        ValueError: no setting is given, and the method's setting type does not have a default for everything.
+        ValueError: no setting is given, and the method's setting type lacks a default.
     """
     if fault := declaration_fault(method):
         name = getattr(method, "name", None) or getattr(method, "__name__", type(method).__name__)
@@ -97,7 +97,7 @@ def check_method(
 
 @contextmanager
 def quiet_workspace() -> Iterator[Path]:
-    """Give a folder that goes away, and silence what libraries say of training a few steps on a tiny model."""
+    """Yield a temporary folder, with warnings and progress bars of libraries off."""
     bars = transformers_logging.is_progress_bar_enabled()
     with tempfile.TemporaryDirectory(prefix="conformance-") as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -110,16 +110,16 @@ def quiet_workspace() -> Iterator[Path]:
 
 
 def make_subject(method: Method[Any], setting: Setting | None, widths: Sequence[TinyModel], workspace: Path) -> Subject:
-    """Return a method on the first width of a model that it does not refuse; on the first if it refuses all.
+    """Return a method on the first width of a model that it accepts, or on the first width if it refuses all.
 
-    Without a setting it has the default one, or the first of its sizes that the model takes.
+    Without a setting, the default setting is used, or the first size that the model accepts.
 
     Raises:
-        ValueError: no setting is given, and the method's setting type does not have a default for everything.
+        ValueError: no setting is given, and the method's setting type lacks a default.
     """
     settings = [setting] if setting is not None else list(_settings(method))
     subjects = [Subject(method, chosen, tiny, workspace / tiny.name) for tiny in widths for chosen in settings]
-    # What is no refusal is a fault of the method, and not to be passed over.
+    # Any other error than a refusal is a fault of the method, which the checks report.
     return next((subject for subject in subjects if not isinstance(subject.obstacle, REFUSALS)), subjects[0])
 
 
@@ -131,13 +131,13 @@ def _settings(method: Method[Any]) -> Iterator[Setting]:
         raise ValueError(f'the setting of the method "{method.name}" has no default for {needed}; give one') from error
     yield default
     for size in size_candidates(method):
-        # A value that the setting refuses is no size of the method.
+        # Values that the setting refuses are skipped.
         with suppress(ValueError):
             yield with_size(method, default, size)
 
 
 def run_rules(rules: tuple[Rule, ...], subject: Subject) -> Iterator[Check]:
-    """Do the checks one after the other, leaving out those that could only repeat an earlier one's fault."""
+    """Run the checks in order, without those whose required checks did not pass."""
     passed: set[str] = set()
     for rule in rules:
         check = _run(rule, subject, [name for name in rule.needs if name not in passed])
@@ -147,7 +147,7 @@ def run_rules(rules: tuple[Rule, ...], subject: Subject) -> Iterator[Check]:
 
 
 def check_elsewhere(subject: Subject) -> Check:
-    """Do the checks that count on every tiny model, as one check with the model's name."""
+    """Run the checks for every tiny model, as one check with the model's name."""
     checks = list(run_rules(ON_EVERY_MODEL, subject))
     adapt = checks[0]
     faults = [check for check in checks if check.outcome is Outcome.FAILED]
@@ -159,13 +159,13 @@ def check_elsewhere(subject: Subject) -> Check:
 
 def _run(rule: Rule, subject: Subject, not_passed: list[str]) -> Check:
     if not_passed:
-        return Check(rule.name, Outcome.NOT_APPLICABLE, f"not looked at, since {not_passed[0]} did not pass")
+        return Check(rule.name, Outcome.NOT_APPLICABLE, f"not done, since {not_passed[0]} did not pass")
     try:
         rule.run(subject)
     except NotApplicableError as reason:
         return Check(rule.name, Outcome.NOT_APPLICABLE, str(reason))
     except FaultError as fault:
         return Check(rule.name, Outcome.FAILED, str(fault), fault)
-    except Exception as error:  # whatever a method raises is a finding, and never ends the other checks
+    except Exception as error:  # any error of a method is a finding, and the other checks continue
         return Check(rule.name, Outcome.FAILED, f"raises {type(error).__name__} ({first_line(error)})", error)
     return Check(rule.name, Outcome.PASSED)

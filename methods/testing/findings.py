@@ -1,4 +1,4 @@
-"""How a check says what it has found."""
+"""Exceptions and comparisons of the checks."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from torch import Tensor, nn
 
 from parbench.methods.testing.subject import OTHER_SEED, State, Subject
 
-# Of the largest logit.
+# Relative to the largest logit.
 EQUAL = 1e-5
 
 
 class FaultError(Exception):
-    """A promise that is not kept, as one sentence with the number found."""
+    """A violation of the contract, as one sentence with the measured value."""
 
 
 class NotApplicableError(Exception):
-    """Why a promise is not asked of this method, as one sentence."""
+    """Why a check does not apply to a method, as one sentence."""
 
 
 def difference(found: Tensor, expected: Tensor) -> float:
-    """Return the largest difference as a share of the largest expected number; infinite for unlike shapes."""
+    """Return the largest difference as a share of the largest expected number; infinite for different shapes."""
     if found.shape != expected.shape:
         return inf
     return float((found - expected).abs().max() / expected.abs().max())
 
 
 def raise_unless_equal(expected: State, found: State, fault: str) -> None:
-    """Raise where two states are not bit-identical."""
+    """Raise a `FaultError` if two states are not bit-identical."""
     names = [
         name
         for name in {**expected, **found}
@@ -46,7 +46,7 @@ def raise_unless_equal(expected: State, found: State, fault: str) -> None:
 
 
 def largest_change(names: Iterable[str], before: State, after: State) -> float:
-    """Return the largest absolute change of the named tensors; infinite for one that is gone, new or reshaped."""
+    """Return the largest absolute change of the named tensors; infinite for a missing or reshaped tensor."""
     return max(
         float((after[name].float() - before[name].float()).abs().max())
         if name in before and name in after and before[name].shape == after[name].shape
@@ -56,7 +56,7 @@ def largest_change(names: Iterable[str], before: State, after: State) -> float:
 
 
 def raise_unless_finite(logits: Tensor, when: str) -> None:
-    """Raise where an output is infinite or no number."""
+    """Raise a `FaultError` if an output is infinite or NaN."""
     bad = int((~torch.isfinite(logits)).sum())
     if bad:
         raise FaultError(f"{bad} of {logits.numel()} outputs are not finite {when}")

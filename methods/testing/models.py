@@ -1,4 +1,4 @@
-"""Tiny base models from configurations: the four kinds of layers that methods meet."""
+"""Tiny base models with random weights, one per kind of layer that methods adapt."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from transformers import (
 )
 
 WIDTH = 64
-# For methods whose blocks are wider than that.
+# For methods with blocks wider than that.
 WIDER = 256
 LABELS = 3
 TOKENS = 8
 VOCABULARY = 96
-# Five times the usual: at the usual scale so narrow a model attends to everything alike, and an adapter on the queries
-# changes next to nothing.
+# Five times the usual value, with which the attention of so narrow a model is nearly uniform, so that an adapter on the
+# queries has almost no effect.
 STD = 0.1
 
 Row = dict[str, Tensor]
@@ -41,9 +41,9 @@ class TinyModel:
     """A small base model with inputs for it.
 
     Attributes:
-        name: what reports call it.
-        kind: what is special about its layers, in words.
-        make: returns the model; called once, after torch's generator was seeded.
+        name: its name in reports.
+        kind: description of its layers.
+        make: builds the model; called once, after torch's generator was seeded.
     """
 
     name: str
@@ -72,7 +72,7 @@ def _template(tiny: TinyModel) -> Any:
     model = tiny.make()
     with torch.no_grad():
         for parameter in model.parameters():
-            # Biases start at zero, and an adapter that forgets or scales them would not be noticed.
+            # With biases of zero, an adapter that drops or scales them would not be noticed.
             if parameter.ndim == 1:
                 parameter.add_(STD * torch.randn_like(parameter))
     return model
@@ -109,7 +109,7 @@ def _inputs(model: PreTrainedModel, generator: torch.Generator) -> Row:
     if model.main_input_name == "pixel_values":
         size = (config.num_channels, config.image_size, config.image_size)
         return {"pixel_values": torch.randn(size, generator=generator)}
-    # From 2 on: 0 and 1 are padding and the like.
+    # From 2 on: lower values are special tokens.
     ids = torch.randint(2, config.vocab_size, (TOKENS,), generator=generator)
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
@@ -161,13 +161,13 @@ def _tiny_models(width: int) -> dict[str, TinyModel]:
         tiny.name: tiny
         for tiny in (
             TinyModel("bert", "an encoder with nn.Linear", partial(_bert, width)),
-            TinyModel("gpt2", "a decoder with Conv1D, whose weights lie transposed", partial(_gpt2, width)),
+            TinyModel("gpt2", "a decoder with Conv1D, whose weights are transposed", partial(_gpt2, width)),
             TinyModel("llama", "a causal language model with fewer key than query heads", partial(_llama, width)),
             TinyModel("vit", "an image encoder", partial(_vit, width)),
         )
     }
 
 
-TIED_MODEL = TinyModel("tied llama", "a language model with one matrix of words", partial(_llama, WIDTH, tied=True))
+TIED_MODEL = TinyModel("tied llama", "a language model with tied embeddings", partial(_llama, WIDTH, tied=True))
 TINY_MODELS: dict[str, TinyModel] = _tiny_models(WIDTH)
 WIDER_MODELS: dict[str, TinyModel] = _tiny_models(WIDER)

@@ -1,4 +1,4 @@
-"""What the checks of a method have found."""
+"""The results of the checks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """What became of one check."""
+    """Result of one check."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -19,9 +19,9 @@ class Check:
     """One check of one method.
 
     Attributes:
-        name: what was checked.
-        reason: one sentence: the fault and the number found, or why the check does not apply; empty if it passed.
-        cause: what was raised, with its traceback.
+        name: name of the check.
+        reason: one sentence with the fault and the measured value, or why the check does not apply; empty if it passed.
+        cause: the exception, with its traceback.
     """
 
     name: str
@@ -34,16 +34,16 @@ class Check:
 
 
 class ConformanceError(AssertionError):
-    """A method does not keep its contract; the message has one line for every failed check."""
+    """A method violates its contract; the message has one line per failed check."""
 
 
 @dataclass(frozen=True)
 class ConformanceReport:
-    """The checks of one method, in the order they were done.
+    """The checks of one method, in order.
 
     Attributes:
         method: its name.
-        model: the tiny model of the checks that do not name another.
+        model: the tiny model of all checks that are not named after another one.
     """
 
     method: str
@@ -56,17 +56,21 @@ class ConformanceReport:
         return tuple(check for check in self.checks if check.outcome is Outcome.FAILED)
 
     def __getitem__(self, name: str) -> Check:
-        """Return the check called ``name``; a `KeyError` if none is."""
+        """Return the check called ``name``.
+
+        Raises:
+            KeyError: that check was not done.
+        """
         for check in self.checks:
             if check.name == name:
                 return check
         raise KeyError(name)
 
     def raise_for_failures(self) -> None:
-        """Raise where a check failed.
+        """Raise if a check failed.
 
         Raises:
-            ConformanceError: says what is wrong with the method.
+            ConformanceError: one or more checks failed.
         """
         if self.failures:
             faults = "\n".join(f"  {check}" for check in self.failures)

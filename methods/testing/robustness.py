@@ -1,6 +1,6 @@
-"""What a method promises beside training: that misspelt options are refused, and that its weights survive use.
+"""Checks of use: wrong options, casts, chosen epochs, vocabulary matrices and recomputed activations.
 
-Each check raises what it finds wrong as one sentence.
+Each check raises its finding as one sentence.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from parbench.methods.testing.findings import (
 from parbench.methods.testing.models import TIED_MODEL, loss
 from parbench.methods.testing.subject import REFUSALS, SEED, Adapted, Subject, first_line
 
-# Of the change of the outputs that training has made: the coarsest rounding of bfloat16 is far below.
+# Relative to the change of the outputs by training; rounding to bfloat16 is far below.
 EQUAL_CAST = 0.1
 EQUAL_GRADIENTS = 1e-4
 
@@ -78,7 +78,7 @@ def check_cast(subject: Subject) -> None:
     untrained = _with(trained.model, {name: trained.start[name] for name in own})
     effect = float((expected - subject.outputs(untrained)).norm())
     rest = {name: tensor for name, tensor in state.items() if name in trained.of_base or trained.names.in_head(name)}
-    # Base model and head in full precision again: what is left of the cast is in the adapter.
+    # Base model and head are restored in full precision, so that only the adapter has been cast.
     cast = _with(copy.deepcopy(trained.model).bfloat16().float(), rest)
     error = float((subject.outputs(cast) - expected).norm())
     if not error <= EQUAL_CAST * effect:

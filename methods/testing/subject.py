@@ -1,4 +1,4 @@
-"""One method on one tiny model: adapted, stepped and trained, for the checks to look at."""
+"""One method on one tiny model: adapted, stepped and trained for the checks."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ OTHER_SEED = 12
 STEPS = 6
 INTERRUPTED_AFTER = 3
 BATCH = 4
-# More than any method would take: six steps have to show what moves.
+# Larger than in practice: parameters must move in six steps.
 LEARNING_RATE = 1e-2
 WEIGHT_DECAY = 0.1
 
-# No tiny model takes more.
+# Larger than any size that a tiny model accepts.
 LARGEST_SIZE = 1024
 
-# What peft and torch raise for a layer, a width or an architecture that a method cannot be applied to.
+# Exceptions of peft and torch for a layer, a width or an architecture that a method cannot be applied to.
 REFUSALS = (ValueError, TypeError, NotImplementedError)
 
 State = dict[str, Tensor]
@@ -53,9 +53,9 @@ class Adapted:
 
     Attributes:
         model: the adapted model.
-        groups: what the method says it optimises.
-        of_base: names in ``model`` of the parameters and buffers that were the base model's own before.
-        start: a copy of all parameters and buffers before any step.
+        groups: the method's parameter groups.
+        of_base: names in ``model`` of the parameters and buffers of the base model.
+        start: a copy of all parameters and buffers before the first step.
     """
 
     model: nn.Module
@@ -66,36 +66,36 @@ class Adapted:
 
     @property
     def adapter(self) -> list[nn.Parameter]:
-        """Everything optimised but the task head."""
+        """All optimised parameters outside the task head."""
         return [p for group in self.groups if not group.is_head for p in group.parameters]
 
     @property
     def adapter_numbers(self) -> int:
-        """How many numbers that are."""
+        """Number of scalars in them."""
         return sum(p.numel() for p in self.adapter)
 
     @property
     def optimised(self) -> dict[int, nn.Parameter]:
-        """Everything optimised, each parameter once, by identity."""
+        """All optimised parameters by identity."""
         return {id(p): p for group in self.groups for p in group.parameters}
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield parameters and buffers by name, those with two names twice."""
+        """Yield all parameters and buffers, once per name."""
         yield from self.model.named_parameters(remove_duplicate=False)
         yield from self.model.named_buffers(remove_duplicate=False)
 
     def state(self) -> State:
-        """Return a copy of all parameters and buffers, those that no file holds included."""
+        """Return a copy of all parameters and buffers, including those that are not saved."""
         return {name: tensor.detach().clone() for name, tensor in self.tensors()}
 
     def optimiser(self) -> torch.optim.Optimizer:
-        """Return AdamW over everything optimised; one learning rate for all, since a few steps must move it."""
+        """Return AdamW over all optimised parameters, with one learning rate at which a few steps move them."""
         return torch.optim.AdamW(self.optimised.values(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
 
 
 @dataclass
 class Subject:
-    """A method with a setting on a tiny model; what is expensive is made once.
+    """A method with a setting on a tiny model; expensive results are cached.
 
     Attributes:
         workspace: an empty folder for checkpoints and adapters.
@@ -124,7 +124,7 @@ class Subject:
         setting = setting or self.setting
         base = self.tiny.build(dtype, device)
         names = module_names(base)
-        # The tensors themselves are kept: an identity may be given to another once its owner is gone.
+        # The tensors are kept, since an identity may be reused after its object was freed.
         own = {id(tensor): tensor for tensor in [*base.parameters(), *base.buffers()]}
         set_seed(seed)
         with torch.device(device):
@@ -145,21 +145,21 @@ class Subject:
 
     @cached_property
     def obstacle(self) -> Exception | None:
-        """What adapting the model raises, if it cannot be adapted."""
+        """The exception that adapting the model raises, or ``None``."""
         try:
             _ = self.fresh
-        except Exception as error:  # of whatever kind: it becomes a finding
+        except Exception as error:  # of any type: it becomes a finding
             return error
         return None
 
     @cached_property
     def fresh(self) -> Adapted:
-        """The adapted model before any step; not to be changed."""
+        """The adapted model before the first step; must not be changed."""
         return self.adapt()
 
     @cached_property
     def trained(self) -> Adapted:
-        """The adapted model after all steps; not to be changed."""
+        """The adapted model after all steps; must not be changed."""
         adapted = self.adapt()
         first = max(1, ceil(self.method.schedule_share(self.setting) * STEPS))
 
@@ -171,15 +171,15 @@ class Subject:
 
     @cached_property
     def trained_again(self) -> Adapted:
-        """The same from the beginning, but with a checkpoint half way; not to be changed."""
+        """A second training with a checkpoint half way; must not be changed."""
         adapted = self.adapt()
         self._train(adapted, self.workspace / "trained again", save=True)
         return adapted
 
     def resume(self) -> Adapted:
-        """Do the second half of the training, from the checkpoint of the first and as a new process would."""
+        """Repeat the second half of the training from the checkpoint, as in a new process."""
         _ = self.trained_again
-        # As an interruption leaves it: the checkpoint and nothing later, in the folder that training goes on in.
+        # As after an interruption: the folder has the checkpoint and nothing later.
         folder, checkpoint = self.workspace / "resumed", f"checkpoint-{INTERRUPTED_AFTER}"
         shutil.copytree(self.workspace / "trained again" / checkpoint, folder / checkpoint)
         adapted = self.adapt()
@@ -187,7 +187,7 @@ class Subject:
         return adapted
 
     def step(self, adapted: Adapted, batch: Row, optimiser: torch.optim.Optimizer) -> None:
-        """Take one optimiser step without the method's callbacks; the gradients are left to be looked at."""
+        """Take one optimiser step without the method's callbacks; the gradients are kept."""
         optimiser.zero_grad()
         inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
         loss(adapted.model.train()(**inputs).logits, batch["labels"]).backward()
@@ -206,7 +206,7 @@ class Subject:
         resume_from: Path | None = None,
         callback: TrainerCallback | None = None,
     ) -> None:
-        """Train in place with the method's callbacks, as a benchmark's run does."""
+        """Train in place with the method's callbacks, as in a run."""
         arguments = TrainingArguments(
             output_dir=str(folder),
             max_steps=STEPS,
@@ -216,7 +216,7 @@ class Subject:
             save_strategy="steps" if save else "no",
             save_steps=INTERRUPTED_AFTER,
             logging_strategy="no",
-            # The same arithmetic everywhere; what is checked does not depend on a device.
+            # The same arithmetic on every machine.
             use_cpu=True,
             remove_unused_columns=False,
             report_to="none",
@@ -238,12 +238,12 @@ class Subject:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or its type."""
+    """Return the first line of an error's message, or its type."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def size_candidates(method: Method[Any]) -> Iterator[int]:
-    """Yield some values of the size knob, wider and wider apart, in ascending order of the parameter count."""
+    """Yield some values of the size knob, increasingly far apart, in ascending order of the parameter count."""
     knob = method.size_knob
     if knob is None:
         return
@@ -260,7 +260,7 @@ def with_size(method: Method[Any], setting: Setting, value: int) -> Setting:
     Raises:
         ValueError: the setting refuses the value.
     """
-    # Checked anew: `Method.with_size` copies.
+    # Validated again: `Method.with_size` copies without validation.
     return type(setting).model_validate(method.with_size(setting, value).model_dump())
 
 
@@ -282,7 +282,7 @@ class _AtStep(TrainerCallback):
 
 
 class _Trainer(Trainer):
-    """A `Trainer` whose loss is made of the logits, so that no model's own loss is needed."""
+    """A `Trainer` that computes the loss from the logits, independent of the model's own loss."""
 
     def compute_loss(
         self,
@@ -299,9 +299,9 @@ class _Trainer(Trainer):
 
 @contextmanager
 def _cheap_garbage_collection() -> Iterator[None]:
-    """Let collections inside the block look only at what is made inside it.
+    """Limit garbage collections inside the block to objects made inside it.
 
-    `Trainer` collects at its end, which takes several times as long as the few steps of a tiny model.
+    `Trainer` collects at its end, which takes several times as long as a few steps of a tiny model.
     """
     gc.freeze()
     try:

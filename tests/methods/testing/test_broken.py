@@ -440,4 +440,4 @@ def test_every_check_has_a_fault_that_it_finds():
 def test_checks_that_would_blame_something_else_are_left_out():
     report = check_method(MovesABaseWeight(), model=BERT)
     assert report["merge"].outcome is Outcome.NOT_APPLICABLE
-    assert report["merge"].reason == "not looked at, since training did not pass"
+    assert report["merge"].reason == "not done, since training did not pass"
