@@ -45,6 +45,7 @@ class Modified(Method[Any], ABC):
         self.mergeable = inner.mergeable
         self.allows_checkpointing = inner.allows_checkpointing
         self.reads_system_prompt = inner.reads_system_prompt
+        self.rows_are_independent = inner.rows_are_independent
 
     @property
     def innermost(self) -> Method[Any]:

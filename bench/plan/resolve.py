@@ -223,6 +223,11 @@ class Resolver:
                 f'protocol "{self.protocol}" chooses the epoch on the reported split and select_epoch on the selection '
                 "split; use --set train.select_epoch=false, or --protocol strict"
             )
+        if training.gradient_checkpointing and not choice.method.allows_checkpointing:
+            raise UserError(
+                f'"{choice.method.name}" cannot be trained with recomputed activations; '
+                "use --set train.gradient_checkpointing=false"
+            )
         is_language_model = not task.head.is_new
         if training.packing and not (is_language_model and choice.method.rows_are_independent):
             raise UserError(

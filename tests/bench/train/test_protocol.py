@@ -320,6 +320,12 @@ def test_two_rules_that_choose_an_epoch_are_refused(bench_run):
     assert "chooses the epoch on the reported split and select_epoch on the selection split" in result.err
 
 
+def test_a_method_that_cannot_be_trained_with_recomputed_activations_is_refused(bench_run):
+    result = bench_run("--set", "train.gradient_checkpointing=true", methods="prefix_tuning")
+    assert result.code == 2
+    assert '"prefix_tuning" cannot be trained with recomputed activations' in result.err
+
+
 def test_the_command_line_names_the_protocol(bench_run, tmp_path):
     assert bench_run("--protocol", "best", methods="lora").code == 2
     result = bench_run("--protocol", "paper:best_epoch", methods="lora")
