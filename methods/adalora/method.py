@@ -99,7 +99,7 @@ class AdaLora(Method[AdaLoraSetting]):
         """
         tuner = cast("PeftModel", model)
         config = cast("AdaLoraConfig", tuner.peft_config["default"])
-        modules = dict(tuner.base_model.model.named_modules())
+        modules = dict(cast("nn.Module", tuner.base_model.model).named_modules())
         sizes = {
             name: sum(factor["default"].numel() for factor in (layer.lora_A, layer.lora_B, layer.lora_E))
             // config.init_r
