@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from parbench.methods.base import Setting
 
 MODULES = "target_modules"
+ALL_LINEAR = "all-linear"
+"""peft's word for all linear layers, which is not a regular expression."""
+
+HEADS_OF_PEFT = ("classifier", "score", "qa_outputs")
+"""Names that peft adds to ``modules_to_save`` whether or not a model has them."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,14 @@ class Selection:
         layers: indices of layers.
         patterns: regular expressions for the names of adapted modules, matched as peft's ``rank_pattern``.
         present: names that must exist in the model but need not be adapted, such as excluded modules.
+        expressions: regular expressions in place of a list of names.
     """
 
     modules: Mapping[str, Sequence[str]] = field(default_factory=dict)
     layers: Mapping[str, Sequence[int]] = field(default_factory=dict)
     patterns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     present: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    expressions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of_setting(cls, setting: Setting) -> Selection:
@@ -44,8 +51,11 @@ class Selection:
 
     @classmethod
     def of_config(cls, config: Any) -> Selection:
-        """Return what a peft configuration selects."""
-        return cls._of(vars(config))
+        """Return what a peft configuration selects, without the heads that peft adds by its ``task_type``."""
+        values = dict(vars(config))
+        if config.task_type is not None:
+            values["modules_to_save"] = [name for name in config.modules_to_save or () if name not in HEADS_OF_PEFT]
+        return cls._of(values)
 
     @classmethod
     def _of(cls, values: Mapping[str, Any]) -> Selection:
@@ -55,7 +65,11 @@ class Selection:
 
         modules = [name for name in values if name == MODULES or name.startswith(f"{MODULES}_")]
         patterns = [name for name, value in values.items() if name.endswith("_pattern") and isinstance(value, Mapping)]
+        expressions = {name: values.get(name) for name in (*modules, "exclude_modules")}
         return cls(
+            expressions={
+                name: value for name, value in expressions.items() if isinstance(value, str) and value != ALL_LINEAR
+            },
             modules={name: listed(name) for name in modules},
             layers={name: listed(name) for name in ("layers", "larger_layers", "layers_to_transform")},
             patterns={name: list(values[name]) for name in patterns},
@@ -75,6 +89,9 @@ class Selection:
                 if not matches(name, named):
                     known = did_you_mean(name, _last_parts(present))
                     raise UserError(f'{option} has "{name}", which no module of this model is called{known}')
+        for option, expression in self.expressions.items():
+            if not any(re.fullmatch(expression, name) for name in present):
+                raise UserError(f'{option} is the regular expression "{expression}", which matches no module')
         layers = sorted({index for index in map(layer_index, present) if index is not None})
         for option, indices in self.layers.items():
             for index in indices:

@@ -100,12 +100,8 @@ class AdaLora(Method[AdaLoraSetting]):
         tuner = cast("PeftModel", model)
         config = cast("AdaLoraConfig", tuner.peft_config["default"])
         modules = dict(cast("nn.Module", tuner.base_model.model).named_modules())
-        sizes = {
-            name: sum(factor["default"].numel() for factor in (layer.lora_A, layer.lora_B, layer.lora_E))
-            // config.init_r
-            for name in adapted_modules(tuner)
-            for layer in [cast(Any, modules[name])]
-        }
+        layers = {name: cast(Any, modules[name]) for name in adapted_modules(tuner)}
+        sizes = {name: layer.in_features + layer.out_features + 1 for name, layer in layers.items()}
         if config.rank_pattern:
             kept = {_module_of(name, sizes): sum(mask) for name, mask in config.rank_pattern.items()}
             return sum(kept[name] * size for name, size in sizes.items())

@@ -57,6 +57,8 @@ def test_every_method_refuses_a_name_that_matches_nothing(name: str) -> None:
         ("loha(rank_pattern={qeury: 2})", 'rank_pattern has "qeury", which matches no adapted module; .*"query"'),
         ("lokr(alpha_pattern={key: 2})", 'alpha_pattern has "key"'),
         ("loha(exclude_modules=[valeu])", 'exclude_modules has "valeu".*"value"'),
+        ("loha(exclude_modules='.*qeury')", 'exclude_modules is the regular expression ".*qeury"'),
+        ("loha(exclude_modules='.*0.*query')", None),
         ("lora+qv_ratio(2)", None),
         ("lora+pissa+lora_plus(4)", None),
         ("lora(target_modules=[attention.self.query,0.attention.self.value])", None),
