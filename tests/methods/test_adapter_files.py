@@ -1,4 +1,4 @@
-"""Adapter folders: the same bytes for the same run, nothing frozen in them, and a card that says how to load them."""
+"""Adapter folders: identical for identical runs, without frozen weights, and with a card on how to load them."""
 
 from __future__ import annotations
 

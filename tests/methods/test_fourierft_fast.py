@@ -21,7 +21,7 @@ from parbench.methods.fourierft_fast.basis import FourierBasis
 from parbench.methods.fourierft_fast.method import FOURIERFT_FAST
 from parbench.methods.spectral.spectrum import SparseSpectrum
 from parbench.methods.testing import TINY_MODELS, check_method
-from tests.support.alike import assert_alike
+from tests.support.passes import assert_same_passes
 
 IDS = torch.randint(0, 100, (3, 9), generator=torch.Generator().manual_seed(7))
 LABELS = torch.tensor([0, 2, 1])
@@ -81,7 +81,7 @@ def test_update_and_gradient_are_the_inverse_transform_and_its_derivative(shape:
 @pytest.mark.parametrize("kind", ["bert", "gpt2"])
 def test_equals_peft(kind: str, n_frequency: int, keep_update: bool) -> None:
     plain, fast = both(kind, n_frequency, keep_update=keep_update)
-    assert_alike(run(fast), run(plain))
+    assert_same_passes(run(fast), run(plain))
     assert any(isinstance(module, FastFourierFTLinear) for module in fast.modules())
 
 
@@ -123,14 +123,14 @@ def test_merging_disabling_and_several_adapters(kind: str) -> None:
         model.add_adapter("second", config)
         model.base_model.set_adapter(["default", "second"])
     expected = run(plain)
-    assert_alike(run(fast), expected)
+    assert_same_passes(run(fast), expected)
     with torch.no_grad(), plain.disable_adapter(), fast.disable_adapter():
         assert torch.equal(fast(input_ids=IDS).logits, plain(input_ids=IDS).logits)
     fast.merge_adapter()
     with torch.no_grad():
         torch.testing.assert_close(fast(input_ids=IDS).logits, expected["logits"], rtol=0, atol=1e-5)
     fast.unmerge_adapter()
-    assert_alike(run(fast), expected, 1e-4)  # unmerging leaves a rounding of the base weight
+    assert_same_passes(run(fast), expected, 1e-4)  # unmerging leaves a rounding of the base weight
 
 
 def test_bfloat16_weights() -> None:
@@ -140,13 +140,13 @@ def test_bfloat16_weights() -> None:
             if isinstance(module, FourierFTLinear):
                 module.fourierft_spectrum.float()
     # peft multiplies by the update in float32; here it is rounded to the 8 bits of the weights.
-    assert_alike(run(fast), run(plain), 0.03)
+    assert_same_passes(run(fast), run(plain), 0.03)
 
 
 def test_autocast() -> None:
     plain, fast = both()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert_alike(run(fast), run(plain), 0.03)
+        assert_same_passes(run(fast), run(plain), 0.03)
 
 
 @pytest.mark.parametrize("use_reentrant", [True, False])
@@ -157,7 +157,7 @@ def test_gradient_checkpointing(use_reentrant: bool) -> None:
         warnings.simplefilter("ignore", FutureWarning)  # transformers renames it to activation_checkpointing
         fast.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": use_reentrant})
         fast.enable_input_require_grads()
-    assert_alike(run(fast), expected)
+    assert_same_passes(run(fast), expected)
 
 
 def test_compiles_as_one_graph() -> None:
@@ -176,8 +176,8 @@ def test_copies_and_pickles() -> None:
     expected = run(fast)
     data = pickle.dumps(fast)
     assert len(data) < 2 * sum(p.numel() * p.element_size() for p in fast.parameters())
-    assert_alike(run(copy.deepcopy(fast)), expected)
-    assert_alike(run(pickle.loads(data)), expected)  # noqa: S301
+    assert_same_passes(run(copy.deepcopy(fast)), expected)
+    assert_same_passes(run(pickle.loads(data)), expected)  # noqa: S301
 
 
 def test_refuses_a_model_without_fourierft() -> None:

@@ -19,8 +19,8 @@ from parbench.methods.lora_gen import LoraGen, LoraGenConfig
 from parbench.methods.replora import RepLoraConfig
 from parbench.methods.spectral.spectrum import SparseSpectrum
 from tests.perf import loca_benchmark
-from tests.support.alike import assert_alike
 from tests.support.loca_reference import DenseLinear, RankProductLinear, use_reference
+from tests.support.passes import assert_same_passes
 from tests.support.tiny_llama import tiny_llama
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -73,7 +73,7 @@ def passed(model: nn.Module, dtype: torch.dtype, autocast: bool) -> dict[str, Te
 def test_loca_is_on_the_device_what_it_is_on_the_cpu(count: int) -> None:
     expected = passed(stack(loca(count)), torch.float32, autocast=False)
     found = passed(stack(loca(count), device=GPU), torch.float32, autocast=False)
-    assert_alike(found, expected, 1e-3)
+    assert_same_passes(found, expected, 1e-3)
 
 
 @pytest.mark.parametrize("reference", [RankProductLinear, DenseLinear])
@@ -95,7 +95,7 @@ def test_the_fast_layer_is_the_plain_one(
     plain = copy.deepcopy(fast)
     use_reference(plain, reference)
     found, expected = passed(fast, dtype, autocast), passed(plain, dtype, autocast)
-    assert_alike(found, expected, tolerance)
+    assert_same_passes(found, expected, tolerance)
 
 
 def test_coinciding_entries_add_up_in_the_same_order_each_time() -> None:

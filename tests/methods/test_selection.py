@@ -98,7 +98,7 @@ def test_names_of_a_clouds_modules() -> None:
     ],
     ids=lambda options: list(options)[-1],
 )
-def test_our_tuners_refuse_them_in_anybodys_script(config_type: Any, options: dict[str, Any]) -> None:
+def test_our_tuners_refuse_them_without_the_benchmark(config_type: Any, options: dict[str, Any]) -> None:
     model = TINY_MODELS["bert"].build()
     with pytest.raises(ValueError, match=f"{list(options)[-1]} has"):
         get_peft_model(model, config_type(**options))

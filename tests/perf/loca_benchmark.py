@@ -3,7 +3,7 @@
 Every variant adapts the query and value projections of an encoder in the shape of RoBERTa-base with random weights, and
 takes whole training steps: forward, backward down to the inputs of the first block, AdamW. The *floor* is the frozen
 encoder's forward pass and gradient of the inputs, which no method can avoid. One round is one step of each variant, so
-that other work on the machine slows all alike; time is that of the processor, or with several threads that of the wall.
+that other load on the machine affects all of them; time is processor time, or wall time with several threads.
 With ``--device cuda`` it is the accelerator's, and a decoder in the shape of LLaMA-7B is measured too: see
 `tests.perf.loca_on_device`.
 """

@@ -121,7 +121,7 @@ def seconds_of(call: Callable[[], object], device: torch.device, repeats: int = 
 def peak_bytes(variants: Sequence[str], base: nn.Module, inputs: Tensor) -> dict[str, int]:
     """Return the most that a device's tensors took in a step of each variant, each alone beside the frozen weights.
 
-    Empty where the device does not tell.
+    Empty if the device does not report it.
     """
     if inputs.device.type != "cuda":
         return {}
@@ -138,7 +138,7 @@ def peak_bytes(variants: Sequence[str], base: nn.Module, inputs: Tensor) -> dict
 
 
 def free(device: torch.device) -> None:
-    """Give back what is no longer used."""
+    """Free unused memory."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -1,13 +1,13 @@
-"""What LoRA-Gen saves and costs, side by side: ``python -m tests.perf.lora_gen_latency --help``.
+"""Savings and costs of LoRA-Gen, measured side by side: ``python -m tests.perf.lora_gen_latency --help``.
 
-The paper tells its efficiency by an edge model that is given the examples of its task in its context, and one that has
-a LoRA made of them (section 4.2, Table 13). Here both read the same question in one process: one round is one call of
-each variant, so that other work on the machine slows all alike. Time is that of the processor, on a GPU that of the
-clock between two synchronisations. Ratios are those of a round.
+The paper compares an edge model that is given the examples of its task in its context with one that has a LoRA
+generated from them (section 4.2, Table 13). Here both read the same question in one process: one round is one call of
+each variant, so that other load on the machine affects all of them. Time is processor time, on a GPU wall time between
+two synchronisations. Ratios are taken within a round.
 
-The lengths are Table 13's, 200 tokens of instruction and 100 of input. Most of what is saved is the shorter context:
-a LoRA made of the same prompt by any other means would save as much. What the generator adds is its own cost, which is
-listed, and how soon it is made good.
+The lengths are Table 13's, 200 tokens of instruction and 100 of input. Most of the saving is the shorter
+context, which any LoRA for the same prompt would give. The cost of the generator is listed, with the number of batches
+after which it is recovered.
 """
 
 from __future__ import annotations
@@ -200,11 +200,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     lengths = Lengths(chosen.prompt, chosen.input, chosen.batch, chosen.new)
     seconds = measure(answering(cloud, edge, lengths), chosen.rounds, device)
     batches = break_even(seconds)
-    made_good = "never made good" if batches is None else f"made good after {batches:.1f} batches of questions"
+    recovered = "never recovered" if batches is None else f"recovered after {batches:.1f} batches of questions"
     sys.stdout.write(
         f"{lengths.batch} x {lengths.input} tokens, system prompt of {lengths.prompt}, {lengths.new} generated; "
         f"torch {torch.__version__} on {device}\n"
-        f"context left: {lengths.context_ratio:.0%}; the generator's cost is {made_good}\n\n"
+        f"context left: {lengths.context_ratio:.0%}; the generator's cost is {recovered}\n\n"
         f"{table(seconds, IN_CONTEXT)}\n"
     )
     if chosen.training:

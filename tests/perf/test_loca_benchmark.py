@@ -1,4 +1,4 @@
-"""The benchmark runs, and its tables say what they should; no time is judged here."""
+"""The benchmark runs and its tables are right; times are not tested."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_variants_train_what_they_are_called(variant: str) -> None:
     assert all(expected in name for name in names)
 
 
-def test_rebuilt_and_kept_updates_train_alike() -> None:
+def test_rebuilt_and_kept_updates_train_equally() -> None:
     ends = []
     for variant in ("loca, kept", "loca, rebuilt", "loca rank product"):
         trained = loca_variants.Trained(variant, ROBERTA.base(1))
@@ -97,14 +97,14 @@ def test_llama_7b_has_the_size_that_it_is_called_by() -> None:
 
 def test_the_report_of_a_device_is_markdown(capsys: pytest.CaptureFixture[str]) -> None:
     loca_benchmark.main(["--shape", "tiny", "--rounds", "2", "--layers", "1"])
-    said = capsys.readouterr().out.splitlines()
-    titles = [line for line in said if line.startswith("tiny")]
+    lines = capsys.readouterr().out.splitlines()
+    titles = [line for line in lines if line.startswith("tiny")]
     assert [title.split(", ")[3] for title in titles] == ["float32", "bfloat16"]
-    first = [line.split(" | ")[0].removeprefix("| ") for line in said if line.startswith("| ")]
+    first = [line.split(" | ")[0].removeprefix("| ") for line in lines if line.startswith("| ")]
     steps = ["variant", *loca_on_device.VARIANTS, *loca_on_device.DENSE]
     assert first[: len(steps)] == steps
-    assert sum("chosen" in line for line in said) == len(titles)
-    columns = {line.count("|") for line in said if line.startswith("|")}
+    assert sum("chosen" in line for line in lines) == len(titles)
+    columns = {line.count("|") for line in lines if line.startswith("|")}
     assert columns == {3, 7}
 
 

@@ -23,7 +23,7 @@ def test_the_table_by_hand() -> None:
     assert Lengths(prompt=200, input=100).context_ratio == pytest.approx(1 / 3)
 
 
-def test_when_the_generator_is_made_good() -> None:
+def test_when_the_cost_of_the_generator_is_recovered() -> None:
     seconds = {IN_CONTEXT: [3.0, 3.0], "LoRA merged": [1.0, 1.0], ONCE[0]: [4.0, 4.0], ONCE[1]: [1.0, 1.0]}
     assert break_even(seconds) == 2.5
     assert break_even({**seconds, "LoRA merged": [3.0, 3.0]}) is None

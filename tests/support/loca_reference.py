@@ -1,4 +1,4 @@
-"""LoCA computed plainly: what the fast layer is tested and measured against.
+"""A plain implementation of LoCA, against which the fast layer is tested and measured.
 
 Two variants of the transform, and a layer that builds ``dW`` in every forward pass, multiplies `x` by it, and forms
 ``G = dL/d(dW)`` in every backward pass.
@@ -108,7 +108,7 @@ def _difference(matrix: Tensor, index: Tensor) -> Tensor:
 def delta_weight(
     coefficients: Tensor, locations: Tensor, transform: CosineTransform, alpha: float, upper: float
 ) -> Tensor:
-    """``alpha dW``, shape ``(p, q)``, in float32, or float64 for float64 coefficients, whatever autocast says."""
+    """``alpha dW``, shape ``(p, q)``, in float32, or float64 for float64 coefficients, independent of autocast."""
     with without_autocast(coefficients.device):
         rows, cols = locate(locations, transform.shape, upper)
         return transform.synthesise(alpha * amplitudes(coefficients, locations), rows, cols)

@@ -20,8 +20,8 @@ from parbench.methods.loca.update import CosineUpdate
 from parbench.methods.spectral import fused
 from parbench.methods.spectral.fused import update_linear
 from parbench.methods.spectral.spectrum import SparseSpectrum
-from tests.support.alike import assert_alike
 from tests.support.loca_reference import DenseLinear, RankProductLinear, use_reference
+from tests.support.passes import assert_same_passes
 
 Build = Callable[..., PeftModel]
 
@@ -89,7 +89,7 @@ def test_equals_the_plain_layer(
     model = adapted(n_frequency=n_frequency, keep_update=keep_update, alpha=3.0)
     expected = run(plain(model, layer_type), input_ids)
     assert sum(LOCATIONS in name for name in expected) == len(layers(model))
-    assert_alike(run(model, input_ids), expected)
+    assert_same_passes(run(model, input_ids), expected)
 
 
 @pytest.mark.parametrize("trained", [COEFFICIENTS, LOCATIONS])
@@ -99,12 +99,12 @@ def test_equals_the_plain_layer_in_each_phase(adapted: Build, input_ids: Tensor,
         layer.freeze("default", {COEFFICIENTS, LOCATIONS} - {trained})
     expected = run(plain(model), input_ids)
     assert [name.rsplit(".", 2)[1] for name in expected if "loca_" in name] == [trained] * len(layers(model))
-    assert_alike(run(model, input_ids), expected)
+    assert_same_passes(run(model, input_ids), expected)
 
 
 def test_float64_equals_the_plain_layer_to_its_precision(adapted: Build, input_ids: Tensor) -> None:
     model = adapted(dtype=torch.float64, n_frequency=700)
-    assert_alike(run(model, input_ids), run(plain(model), input_ids), 1e-12)
+    assert_same_passes(run(model, input_ids), run(plain(model), input_ids), 1e-12)
 
 
 def test_autocast_stays_within_the_precision_of_bfloat16(adapted: Build, input_ids: Tensor) -> None:
@@ -115,9 +115,9 @@ def test_autocast_stays_within_the_precision_of_bfloat16(adapted: Build, input_i
     exact = run(model, input_ids)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         actual, expected = run(model, input_ids), run(plain(model), input_ids)
-    assert_alike(actual, expected, 0.05)
+    assert_same_passes(actual, expected, 0.05)
     actual["logits"], exact["logits"] = actual["logits"].float(), exact["logits"].float()
-    assert_alike(actual, exact, 0.05)
+    assert_same_passes(actual, exact, 0.05)
 
 
 @pytest.mark.parametrize("n_frequency", [5, 30])
@@ -226,14 +226,14 @@ def test_kept_update_follows_every_change(adapted: Build, input_ids: Tensor, cha
         model.set_adapter("second")
     after = run(model, input_ids)
     assert (after["logits"] - before["logits"]).abs().max() > 2e-5
-    assert_alike(after, run(plain(model), input_ids))
+    assert_same_passes(after, run(plain(model), input_ids))
 
 
 def test_kept_update_survives_an_evaluation_in_inference_mode(adapted: Build, input_ids: Tensor) -> None:
     model = adapted(keep_update=True)
     with torch.inference_mode():
         model(input_ids=input_ids)
-    assert_alike(run(model, input_ids), run(plain(model), input_ids))
+    assert_same_passes(run(model, input_ids), run(plain(model), input_ids))
 
 
 def test_merging_copying_and_pickling_with_a_kept_update(adapted: Build, input_ids: Tensor) -> None:
@@ -242,15 +242,15 @@ def test_merging_copying_and_pickling_with_a_kept_update(adapted: Build, input_i
     expected = run(model, input_ids)
     data = pickle.dumps(model)
     assert len(data) < len(pickle.dumps(adapted())) + 1000
-    assert_alike(run(pickle.loads(data), input_ids), expected)  # noqa: S301
+    assert_same_passes(run(pickle.loads(data), input_ids), expected)  # noqa: S301
     twin = copy.deepcopy(model)
     assert all(mine._kept is not its._kept for mine, its in zip(layers(model), layers(twin), strict=True))
-    assert_alike(run(twin, input_ids), expected)
+    assert_same_passes(run(twin, input_ids), expected)
     model.merge_adapter()
     with torch.no_grad():
         torch.testing.assert_close(model(input_ids=input_ids).logits, expected["logits"], rtol=0, atol=1e-5)
     model.unmerge_adapter()
-    assert_alike(run(model, input_ids), expected, 1e-4)  # unmerging leaves a rounding of the base weight
+    assert_same_passes(run(model, input_ids), expected, 1e-4)  # unmerging leaves a rounding of the base weight
     with model.disable_adapter(), torch.no_grad():
         disabled = model(input_ids=input_ids).logits
     assert (disabled - expected["logits"]).abs().max() > 1e-3
@@ -289,7 +289,7 @@ def test_folds_only_plain_frozen_layers(
     assert folds(model, input_ids) == [False, False, False, True]
     actual = run(model, input_ids)
     actual = {name: tensor for name, tensor in actual.items() if name in expected}
-    assert_alike(actual, expected)
+    assert_same_passes(actual, expected)
     hook.remove()
     assert folds(model, input_ids) == [True, False, False, True]
     assert folds(model.to(torch.bfloat16), input_ids) == [False] * 4
@@ -314,7 +314,7 @@ def test_trained_biases_get_their_gradient(adapted_bert: Build, input_ids: Tenso
     model = adapted_bert(bias="loca_only", task_type=None, init_weights=False).eval()
     expected = run(plain(model), input_ids)
     assert sum(name.endswith("base_layer.bias") for name in expected) == 4
-    assert_alike(run(model, input_ids), expected)
+    assert_same_passes(run(model, input_ids), expected)
 
 
 def test_meta_tensors_get_a_shape() -> None:
@@ -353,4 +353,4 @@ def test_compiled_training_equals_eager_training(n_frequency: int, base: nn.Modu
         x = torch.randn(2, tokens, layer.in_features, requires_grad=True)
         order = (compiled, layer) if compiled_first else (layer, compiled)
         results = {function: gradients(function, x) for function in order}
-        assert_alike(results[compiled], results[layer])
+        assert_same_passes(results[compiled], results[layer])

@@ -91,5 +91,5 @@ def test_counts_of_the_papers_roberta_base_without_allocating_it() -> None:
     assert (counts.reported, counts.optimised) == (24_000, 72_000)
     assert model.get_nb_trainable_parameters()[0] == 72_000
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
-    with pytest.raises(ValueError, match="There is no adapter 'other'; there is: default"):
+    with pytest.raises(ValueError, match="There is no adapter 'other'; the model has: default"):
         model.parameter_counts("other")

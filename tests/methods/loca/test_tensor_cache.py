@@ -15,7 +15,7 @@ from parbench.methods.loca import LocaLayer, update
 from parbench.methods.loca.layer import COEFFICIENTS, LOCATIONS
 from parbench.methods.spectral import tensor_cache
 from parbench.methods.spectral.tensor_cache import TensorCache
-from tests.support.alike import assert_alike
+from tests.support.passes import assert_same_passes
 
 Build = Callable[..., PeftModel]
 
@@ -68,7 +68,7 @@ def test_a_step_is_bit_for_bit_the_one_that_remembers_nothing(
     monkeypatch.setattr(TensorCache, "of", lambda self, source, also, make: make())
     expected = run(model, input_ids)
     for found in (first, again):
-        assert_alike(found, expected, tolerance=0)
+        assert_same_passes(found, expected, tolerance=0)
 
 
 @pytest.mark.usefixtures("as_on_accelerators")
@@ -112,7 +112,7 @@ def test_whatever_changes_locations_is_seen(adapted: Build, input_ids: Tensor, c
         set_peft_model_state_dict(model, {n: other if "locations" in n else t for n, t in state.items()})
     after = run(model, input_ids)
     fresh = copy.deepcopy(model)
-    assert_alike(after, run(fresh, input_ids), tolerance=0)
+    assert_same_passes(after, run(fresh, input_ids), tolerance=0)
     assert not torch.equal(after["logits"], before["logits"])
 
 
@@ -163,4 +163,4 @@ def test_on_the_cpu_locations_are_looked_at_once_for_each_of_their_values(
     after = run(model, input_ids)
     assert len(located) == 2 * len(layers(model))
     assert not torch.equal(after["logits"], before["logits"])
-    assert_alike(after, run(copy.deepcopy(model), input_ids), tolerance=0)
+    assert_same_passes(after, run(copy.deepcopy(model), input_ids), tolerance=0)

@@ -88,7 +88,7 @@ def _template(name: str) -> PreTrainedModel:
     model = MAKERS[name]().double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            # At the usual scale so small a model's logits are all alike.
+            # At the usual scale the logits of so small a model are nearly equal.
             parameter.add_(0.2 * torch.randn_like(parameter))
     return model
 

@@ -46,7 +46,7 @@ def test_one_prompt_for_all_is_read_once(
     torch.testing.assert_close(second.logits, expected[:2])
     assert adapted.prompts == {"poet": prompt.tolist()}
     assert max(prompt.tolist()) < adapted.reader_config.get_text_config().vocab_size
-    # Afterwards there is no such prompt any more.
+    # Afterwards the system prompt is gone.
     assert not torch.allclose(adapted(input_ids=tokens).logits, expected)
 
 

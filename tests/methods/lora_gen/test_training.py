@@ -18,7 +18,7 @@ TOY = TrainingConfig(learning_rate=1e-2, warmup_steps=5, batch_size=8, epochs=30
 
 
 def toy(count: int = 24) -> list[Example]:
-    """Nothing but the system prompt tells which of two words is the answer."""
+    """The answer, one of two words, depends on the system prompt only."""
     draw = torch.Generator().manual_seed(0)
     examples = []
     for number in range(count):

@@ -20,7 +20,7 @@ from parbench.methods.loca.layer import COEFFICIENTS, LOCATIONS, LocaLinear
 from parbench.methods.loca.update import CosineUpdate
 from parbench.methods.spectral.fused import Update, update_linear
 from parbench.methods.spectral.spectrum import SparseSpectrum
-from tests.support.alike import assert_alike
+from tests.support.passes import assert_same_passes
 
 SHAPE = (20, 28)
 
@@ -58,7 +58,7 @@ def test_equal_products_with_the_update(
     found = passed(lambda x: update_linear(x, [update], parameters, None), x, chosen)
     monkeypatch.setattr(SparseSpectrum, "multiplies_by_rows", lambda *args: False)
     expected = passed(lambda x: update_linear(x, [update], parameters, None), x, chosen)
-    assert_alike(found, expected, tolerance=1e-12)
+    assert_same_passes(found, expected, tolerance=1e-12)
 
 
 @pytest.mark.parametrize("make", [cosine, fourier])
@@ -169,4 +169,4 @@ def test_compiled_training_equals_eager_training() -> None:
     for tokens in (5, 9):
         x = torch.randn(2, tokens, 54).bfloat16().requires_grad_()
         trained = list(module.loca_coefficients.values())
-        assert_alike(passed(compiled, x, trained), passed(module, x, trained), tolerance=2**-7)
+        assert_same_passes(passed(compiled, x, trained), passed(module, x, trained), tolerance=2**-7)

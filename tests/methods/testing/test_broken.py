@@ -21,7 +21,7 @@ CASES: dict[str, tuple[Callable[[], Lora], str, str]] = {}
 
 
 def caught(check: str, sentence: str):
-    """Register a broken method with the check that must find it and a part of what it must say."""
+    """Register a broken method with the check that must find it and a part of the expected reason."""
 
     def register(broken: type[Lora]) -> type[Lora]:
         CASES[broken.__name__] = (broken, check, sentence)
@@ -128,7 +128,7 @@ class ReportsTooMuch(Lora):
 
 
 @caught(
-    "count", "reported_parameters is 2048, but 4096 numbers are stored, and it is no sum of parameter groups either"
+    "count", "reported_parameters is 2048, but 4096 numbers are stored, and it is not a sum of parameter groups either"
 )
 class ReportsTooLittle(Lora):
     def reported_parameters(self, model, names):
@@ -141,7 +141,7 @@ class ReportsNothing(Lora):
         return 0
 
 
-@caught("size", "reported_parameters stays 4096 as r goes from 1 to 4: it is no size knob")
+@caught("size", "reported_parameters stays 4096 as r goes from 1 to 4: it is not a size knob")
 class IgnoresItsSize(Lora):
     def config(self, names, setting):
         return super().config(names, setting.model_copy(update={"r": 8}))
@@ -249,7 +249,7 @@ class DeclaresNoMerging(Lora):
 
 @caught("merge", "the adapted model has no merge_and_unload")
 class WrapsWithoutPeft(Lora):
-    """Its model is a plain one with a hook, which would be all right if it did not say that it can be merged."""
+    """Its model is a plain one with a hook; the fault is the declaration that it can be merged."""
 
     size_knob = None
 

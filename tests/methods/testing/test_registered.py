@@ -12,11 +12,11 @@ REFUSED = [name for name in METHODS if KNOWN.get(name, Known()).refused]
 PROMPTS = "peft's disable_adapter wants the model to have prepare_inputs_for_generation, which a classifier does not"
 START_IN_WEIGHTS = "peft moves the start of the factors into the base weights, and does not take it out to disable them"
 
-# What is not as it should be and cannot be mended here. A check that is named passes no more unnoticed than it fails.
+# Known faults that cannot be fixed here: exactly these checks fail.
 FAULTS = {
     "lora_gen": (
         {"count"},
-        "reported is the LoRA that the edge gets, which is no sum of parameter groups",
+        "reported is the LoRA that the edge gets, which is not a sum of parameter groups",
     ),
     "prompt_tuning": ({"disable"}, PROMPTS),
     "p_tuning": ({"disable"}, PROMPTS),

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def assert_alike(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-5) -> None:
+def assert_same_passes(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-5) -> None:
     """Equal in every tensor to a share of its largest number."""
     assert actual.keys() == expected.keys()
     for name, tensor in expected.items():
