@@ -57,7 +57,7 @@ RULES: tuple[Rule, ...] = (
     Rule("cast", robustness.check_cast, ("training",)),
     Rule("epoch", robustness.check_chosen_epoch, ("save",)),
     Rule("vocabulary", robustness.check_vocabulary, ("save",)),
-    Rule("recompute", robustness.check_checkpointing, ("gradients",), everywhere=True),
+    Rule("recompute", robustness.check_checkpointing, ("gradients", "determinism")),
     Rule("bfloat16", before_training.check_bfloat16, ("adapt",)),
 )
 ON_EVERY_MODEL: tuple[Rule, ...] = tuple(rule for rule in RULES if rule.everywhere)

@@ -6,6 +6,8 @@ Each check raises its finding as one sentence.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -75,12 +77,13 @@ def check_cast(subject: Subject) -> None:
         raise NotApplicableError("nothing is trained apart from the base model and its head")
     own = {name for name, tensor in trained.tensors() if id(tensor) in adapter}
     expected, state = subject.outputs(trained.model), trained.state()
-    untrained = _with(trained.model, {name: trained.start[name] for name in own})
-    effect = float((expected - subject.outputs(untrained)).norm())
+    with _values(trained.model, {name: trained.start[name] for name in own}):
+        effect = float((expected - subject.outputs(trained.model)).norm())
     rest = {name: tensor for name, tensor in state.items() if name in trained.of_base or trained.names.in_head(name)}
     # Base model and head are restored in full precision, so that only the adapter has been cast.
-    cast = _with(copy.deepcopy(trained.model).bfloat16().float(), rest)
-    error = float((subject.outputs(cast) - expected).norm())
+    cast = copy.deepcopy(trained.model).bfloat16().float()
+    with _values(cast, rest):
+        error = float((subject.outputs(cast) - expected).norm())
     if not error <= EQUAL_CAST * effect:
         raise FaultError(
             f"a cast of the model to bfloat16 and back changes the outputs by {error / effect:.0%} of the change by "
@@ -91,9 +94,10 @@ def check_cast(subject: Subject) -> None:
 def check_chosen_epoch(subject: Subject) -> None:
     """Weights from the end of the method's schedule, as a chosen epoch has them, are saved and loaded as they are."""
     trained = subject.trained
-    model = _with(trained.model, subject.after_schedule)
-    folder, expected = subject.workspace / "chosen", subject.outputs(model)
-    subject.method.save(model, folder)
+    folder = subject.workspace / "chosen"
+    with _values(trained.model, subject.after_schedule):
+        expected = subject.outputs(trained.model)
+        subject.method.save(trained.model, folder)
     change = difference(subject.outputs(loaded(subject, folder)), expected)
     if not change <= EQUAL:
         share = subject.method.schedule_share(subject.setting)
@@ -111,7 +115,7 @@ def check_vocabulary(subject: Subject) -> None:
             setting = type(subject.setting).model_validate({**subject.setting.model_dump(), "target_modules": targets})
             on_vocabulary = Subject(subject.method, setting, TIED_MODEL, subject.workspace / "-".join(targets))
             adapted = on_vocabulary.adapt()
-        except REFUSALS as error:
+        except Exception as error:  # of any type: it ends a run before its training
             refusals.append(first_line(error))
             continue
         for batch in on_vocabulary.batches(1):
@@ -186,14 +190,17 @@ def _gradients(subject: Subject, recompute: bool) -> dict[str, Tensor]:
     return gradients
 
 
-@torch.no_grad()
-def _with(model: nn.Module, values: dict[str, Tensor]) -> nn.Module:
-    """Return a copy of a model with other values for some of its parameters and buffers."""
-    changed = copy.deepcopy(model)
-    tensors = {
-        **dict(changed.named_parameters(remove_duplicate=False)),
-        **dict(changed.named_buffers(remove_duplicate=False)),
-    }
-    for name, value in values.items():
-        tensors[name].copy_(value)
-    return changed
+@contextmanager
+def _values(model: nn.Module, values: dict[str, Tensor]) -> Iterator[None]:
+    """Give some parameters and buffers of a model other values inside the block."""
+    tensors = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    before = {name: tensors[name].detach().clone() for name in values}
+    with torch.no_grad():
+        for name, value in values.items():
+            tensors[name].copy_(value)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, value in before.items():
+                tensors[name].copy_(value)
