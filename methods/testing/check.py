@@ -79,9 +79,9 @@ def check_method(
     Raises:
         ValueError: no setting is given, and the method's setting type lacks a default.
     """
-    if fault := declaration_fault(method):
+    if declared := declaration_fault(method):
         name = getattr(method, "name", None) or getattr(method, "__name__", type(method).__name__)
-        return ConformanceReport(str(name), "no model", (Check("declaration", Outcome.FAILED, fault),))
+        return ConformanceReport(str(name), "no model", (Check("declaration", Outcome.FAILED, declared),))
     with quiet_workspace() as workspace:
         models = [[model]] if model is not None else [[TINY_MODELS[name], WIDER_MODELS[name]] for name in TINY_MODELS]
         subjects = [make_subject(method, setting, widths, workspace) for widths in models]
