@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -76,6 +77,20 @@ def test_the_ledger_of_loca_counts_its_locations_as_optimised(planned, store):
 def test_a_warning_is_kept_in_the_record(planned, store):
     (note,) = do(planned("loca"), store).provenance.notes
     assert "the locations never move" in note
+
+
+def test_warnings_of_any_class_are_kept_but_for_those_of_versions(planned, store, monkeypatch):
+    inner = Lora.adapt
+
+    def adapt(self, *arguments):
+        for category in (RuntimeWarning, UserWarning, DeprecationWarning, FutureWarning):
+            warnings.warn(f"a {category.__name__}", category, stacklevel=1)
+        return inner(self, *arguments)
+
+    monkeypatch.setattr(Lora, "adapt", adapt)
+    notes = do(planned("lora"), store).provenance.notes
+    assert {"a RuntimeWarning", "a UserWarning"} <= set(notes)
+    assert not any(note in ("a DeprecationWarning", "a FutureWarning") for note in notes)
 
 
 def test_the_adapter_on_disk_gives_the_predictions_on_disk(planned, store, tiny_model):
