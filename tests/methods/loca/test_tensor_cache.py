@@ -1,4 +1,4 @@
-"""What is remembered of locations: as on an accelerator, which the CPU stands in for here, and as on the CPU."""
+"""The cache of the cells of locations, in the mode of accelerators, for which the CPU stands in, and in that of the CPU."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def test_tokens_in_chunks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None
     assert relative_error(actual, expected) < 1e-12
 
 
-def test_remembered_cells_serve_values_of_any_precision() -> None:
+def test_cached_cells_serve_values_of_any_precision() -> None:
     spectrum, values = SparseSpectrum(20, 24, CosineBasis), torch.randn(300)
     cells = spectrum.cells(torch.randint(20, (300,)), torch.randint(24, (300,)))
     single, double = spectrum.synthesise(values, cells), spectrum.synthesise(values.double(), cells)
