@@ -1,4 +1,4 @@
-"""The cache of the cells of locations, in the mode of accelerators, for which the CPU stands in, and in that of the CPU."""
+"""The cache of the cells of locations, in the mode of accelerators (simulated on the CPU) and in that of the CPU."""
 
 from __future__ import annotations
 
