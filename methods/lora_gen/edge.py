@@ -12,6 +12,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from parbench.bench.util.errors import did_you_mean
 from parbench.methods.from_peft.tuner import check_mergeable
 
 from .config import LoraGenConfig
@@ -230,17 +231,24 @@ def find_projections(model: PreTrainedModel, names: Sequence[str] | None) -> lis
     tried = KNOWN_PROJECTIONS if names is None else (tuple(names),)
     found = next((each for each in tried if present and all(set(each) <= layer for layer in present)), None)
     if found is None:
+        linear = {name for layer in layers for name, module in layer.named_modules() if _is_linear(module)}
+        unknown = [name for name in names or () if name not in linear]
         raise ValueError(
             f"the edge model, a {type(model).__name__}, has no decoder layers that all hold "
             f"{' or '.join(' + '.join(each) for each in tried)}; name its feed-forward modules in projections"
+            f"{did_you_mean(unknown[0], linear) if unknown else ''}"
         )
     projections = [
         [Projection(name, f"{path}.{number}.{name}", layer.get_submodule(name)) for name in found]
         for number, layer in enumerate(layers)
     ]
     for projection in (projection for layer in projections for projection in layer):
-        if not isinstance(projection.module, nn.Linear | Conv1D):
+        if not _is_linear(projection.module):
             raise ValueError(
                 f"{projection.path} is a {type(projection.module).__name__}; projections must be nn.Linear or Conv1D"
             )
     return projections
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear | Conv1D)

@@ -97,7 +97,10 @@ def test_another_cloud_is_read_from_a_folder(tmp_path: Path) -> None:
         ({"cloud": "nobody/nothing"}, "is not a folder; if it is on the hub, give its commit"),
         ({"cloud": "nobody/nothing", "cloud_revision": "0" * 40}, "cannot be loaded; connect to the network"),
         ({"larger_layers": (1,)}, "the same rank to all layers"),
-        ({"target_modules": ("mlp.q_proj",)}, "name its feed-forward modules in projections"),
+        (
+            {"target_modules": ("mlp.uproj",)},
+            'name its feed-forward modules in projections; did you mean "mlp.up_proj"',
+        ),
     ],
 )
 def test_what_cannot_be_had_is_one_sentence(options: dict[str, Any], message: str) -> None:
