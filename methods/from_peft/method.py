@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft import PeftConfig, PeftModel, PeftType, PromptLearningConfig, TaskType, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from peft.utils import TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING
 from pydantic import Field, PositiveFloat, create_model
 from torch import nn
 
@@ -171,6 +172,13 @@ def _prepare_prompt(model: PreTrainedModel, config: Any, names: ModuleNames) -> 
     config.task_type = TaskType.SEQ_CLS if names.head else TaskType.CAUSAL_LM
 
 
+def _prepare_ia3(model: PreTrainedModel, config: Any, names: ModuleNames) -> None:
+    """Keep those of peft's feed-forward modules that are targets: peft saves the others, too, and then cannot load."""
+    if config.target_modules is not None and config.feedforward_modules is None:
+        known = TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING.get(model.config.model_type, [])
+        config.feedforward_modules = {name for name in known if name in config.target_modules}
+
+
 def _prepare_norms(model: PreTrainedModel, config: Any, names: ModuleNames) -> None:
     """Target all layer norms, which peft lists for few architectures only."""
     if config.target_modules is None:
@@ -212,6 +220,7 @@ PREPARATIONS: dict[str, Preparation] = {
     "adamss": _prepare_adamss,
     "adaption_prompt": _prepare_adaption_prompt,
     "beft": _prepare_beft,
+    "ia3": _prepare_ia3,
     "ln_tuning": _prepare_norms,
     "p_tuning": _prepare_prompt,
     "prefix_tuning": _prepare_prompt,

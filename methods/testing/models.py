@@ -141,7 +141,8 @@ def _gpt2(width: int) -> PreTrainedModel:
 def _llama(width: int, tied: bool = False) -> PreTrainedModel:
     return LlamaForCausalLM(
         LlamaConfig(
-            **_shape(width),
+            # Without a padding token, whose row of the tied matrix would be zero.
+            **(_shape(width) | {"pad_token_id": None if tied else 0}),
             intermediate_size=2 * width,
             num_key_value_heads=2,
             max_position_embeddings=64,

@@ -391,7 +391,8 @@ class PrunesAtTheEnd(Lora):
     def prune(model):
         if getattr(model.peft_config["default"], "pruned", False):
             for layer in lora_layers(model):
-                layer.lora_B["default"].weight[:, 0] = 0
+                for factor in layer.lora_B.values():
+                    factor.weight[:, 0] = 0
 
     def callbacks(self, setting):
         return [Prunes()]
