@@ -18,7 +18,7 @@ from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
 from parbench.methods.base import Dimension, Method, Setting, adapter_parameters, head_parameters, warn_of_excess
 from parbench.methods.from_peft.known import Known
-from parbench.methods.selection import Selection, adapted_modules
+from parbench.methods.selection import Selection, adapted_modules, matches
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -173,10 +173,13 @@ def _prepare_prompt(model: PreTrainedModel, config: Any, names: ModuleNames) -> 
 
 
 def _prepare_ia3(model: PreTrainedModel, config: Any, names: ModuleNames) -> None:
-    """Keep those of peft's feed-forward modules that are targets: peft saves the others, too, and then cannot load."""
+    """Restrict peft's feed-forward modules to targets: peft saves the others, too, and then refuses to load."""
     if config.target_modules is not None and config.feedforward_modules is None:
         known = TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING.get(model.config.model_type, [])
-        config.feedforward_modules = {name for name in known if name in config.target_modules}
+        adapted = {name for name in known if any(matches(target, [name]) for target in config.target_modules)}
+        config.feedforward_modules = adapted
+        # They are targets already, by shorter names; peft wants a subset by name.
+        config.target_modules = {*config.target_modules, *adapted}
 
 
 def _prepare_norms(model: PreTrainedModel, config: Any, names: ModuleNames) -> None:
