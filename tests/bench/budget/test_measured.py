@@ -73,5 +73,5 @@ def test_a_candidate_is_measured_in_a_process_of_its_own(tiny_model):
 def test_a_candidate_that_cannot_be_measured_says_why(tiny_model):
     measure = in_fresh_process(Workload(str(tiny_model), batch_size=2, length=16, device="cpu"))
     choice = find_method("lora(target_modules=[nothing])")
-    with pytest.raises(UserError, match=r"lora cannot be measured on .*No modules were targeted"):
+    with pytest.raises(UserError, match=r'lora cannot be measured on .*target_modules has "nothing"'):
         measure(choice.method, choice.method.setting_type(target_modules=("nothing",)))

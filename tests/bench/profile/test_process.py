@@ -121,7 +121,7 @@ def test_a_fault_of_one_visit_is_a_reason(tiny_model):
     broken = replace(order, subject=replace(order.subject, setting={"target_modules": ["nothing"]}))
     visit = measure_in_subprocess(broken)
     assert visit.status is Status.ERROR
-    assert "No modules were targeted" in visit.reason
+    assert 'target_modules has "nothing"' in visit.reason
 
 
 _ALONE = """
