@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
 from parbench.bench.util.validation import validated
-from parbench.tasks.data.source import DataRef, Source
+from parbench.tasks.data.findings import class_findings
+from parbench.tasks.data.folder import FolderSource
+from parbench.tasks.data.source import DataRef, Reads, Source
 from parbench.tasks.data.split import Cut, capped, cut_splits
 from parbench.tasks.options import NoOptions, TaskOptions
 
@@ -79,9 +82,14 @@ class Splits:
         return Splits(self.train, capped(self.selection, limit), capped(self.reported, limit))
 
     @property
+    def by_name(self) -> dict[str, Dataset]:
+        """The splits by their names."""
+        return {"train": self.train, "selection": self.selection, "reported": self.reported}
+
+    @property
     def sizes(self) -> dict[str, int]:
         """Number of examples by split."""
-        return {"train": len(self.train), "selection": len(self.selection), "reported": len(self.reported)}
+        return {name: len(split) for name, split in self.by_name.items()}
 
 
 class Evaluation(Protocol):
@@ -140,6 +148,11 @@ class Task(ABC):
         return dataclasses.replace(self, options=changed)  # type: ignore[type-var]
 
     @property
+    def reads(self) -> Reads | None:
+        """The columns of a file that `check` uses; ``None`` for all of them, in the types of their values."""
+        return self.data.reads
+
+    @property
     def refs(self) -> tuple[DataRef, ...]:
         """All the data it reads, where that is more than ``data``."""
         return (self.data,)
@@ -167,9 +180,13 @@ class Task(ABC):
         Raises:
             UserError: the source does not hold this task's data, or what it holds is not in this task's form.
         """
-        raw = {name: self.check(dataset, name) for name, dataset in source.load(self.data).items()}
+        raw = load_checked(source, dataclasses.replace(self.data, reads=self.reads), self.check)
         cut = cut_splits(raw, self.data, limit, stratify=bool(self.head.labels))
         return Splits(**{name: getattr(cut, name) for name in Cut._fields})
+
+    def findings(self, splits: Splits) -> list[str]:
+        """Return in words what is suspicious about the data and does not prevent its use, such as absent classes."""
+        return class_findings(self.head.labels, splits.by_name) if self.head.labels else []
 
     @abstractmethod
     def check(self, dataset: Dataset, split: str) -> Dataset:
@@ -242,3 +259,20 @@ class Task(ABC):
     def selected_by(self) -> Evaluation:
         """How settings and epochs are compared on the selection split: as what is reported, unless that is too dear."""
         return self
+
+
+def load_checked(source: Source, data: DataRef, check: Callable[[Dataset, str], Dataset]) -> dict[str, Dataset]:
+    """Return the official splits of ``data`` as ``check`` leaves them; it is given a split's rows and its name.
+
+    Raises:
+        UserError: the source does not hold the data, or ``check`` refuses it. The local file is then named.
+    """
+    found = {}
+    for name, dataset in source.load(data).items():
+        try:
+            found[name] = check(dataset, name)
+        except UserError as error:
+            if not isinstance(source, FolderSource):
+                raise
+            raise UserError(f'in "{source.file_of(data, name)}", {error}') from error
+    return found

@@ -24,6 +24,7 @@ from parbench.tasks.data.e2e import grouped, linearised, pairs
 from parbench.tasks.data.restaurants import RestaurantSource
 from parbench.tasks.data.source import DataRef, HubDataset, Source
 from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
+from parbench.tasks.kinds.special_tokens import beginning
 from parbench.tasks.kinds.text_generation import check_room
 from parbench.tasks.metrics import generation
 from parbench.tasks.options import TaskOptions
@@ -196,10 +197,16 @@ class E2eNlg(LanguageModelTask):
         ids = [*whole["prompt"], end, *whole["input_ids"][divide:]]
         label = end if self.loss_on == "all" else IGNORED
         labels = [*whole["labels"][:divide], label, *whole["labels"][divide:]]
-        # A response that is too long keeps its beginning, behind one token at least; a meaning keeps its end.
-        last = min(len(ids), divide + max_length)
-        kept = slice(max(0, last - max_length), last)
-        return {"input_ids": ids[kept], "labels": labels[kept], "prompt": ids[: divide + 1]}
+        # A response that is too long keeps its beginning, behind one token at least; a meaning keeps its end, behind
+        # the special tokens that begin every text.
+        first = beginning(whole["prompt"], tokenizer)
+        last = min(len(ids), divide + max_length - first)
+        kept = [*range(first), *range(max(first, last - max_length + first), last)]
+        return {
+            "input_ids": [ids[place] for place in kept],
+            "labels": [labels[place] for place in kept],
+            "prompt": ids[: divide + 1],
+        }
 
 
 def _written(predictor: Predictor, prompts: Sequence[Sequence[int]], options: E2eOptions) -> list[str]:

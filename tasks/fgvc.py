@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from parbench.bench.util.reference import Reference
 from parbench.tasks.data.source import DataRef
-from parbench.tasks.kinds.image_classification import ImageClassification, ImageOptions, numbered
+from parbench.tasks.data.values import numbered
+from parbench.tasks.kinds.image_classification import ImageClassification, ImageOptions
 from parbench.tasks.vision import STANFORD_CARS as CARS
 
 PUBLISHED = ImageOptions(fit="crop", augmentation="crop_flip")

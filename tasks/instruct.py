@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.bench.util.reference import Reference
 from parbench.tasks.base import Splits
-from parbench.tasks.data.files import TaskFiles
 from parbench.tasks.data.folder import FolderSource
 from parbench.tasks.data.pairs import COLUMNS, PackagedPairs
 from parbench.tasks.data.source import DataRef, HubDataset, Source
 from parbench.tasks.data.split import CUT_SEED, SELECTION_MOST, SELECTION_SHARE, capped
+from parbench.tasks.data.values import check_columns
 from parbench.tasks.judge.conversation import TOKENIZER, Prompt, conversation_prompt, template_names
 from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
-from parbench.tasks.kinds.text_generation import check_columns
 from parbench.tasks.options import TaskOptions
 
 if TYPE_CHECKING:
@@ -169,28 +168,18 @@ class Instruct(LanguageModelTask):
         tokens = predictions["tokens"].to_numpy(dtype="float64")
         return (sums.sum() - sums) / (tokens.sum() - tokens)
 
-    def _encoded(
-        self, example: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, max_length: int
-    ) -> dict[str, list[int]]:
+    def prompt_ids(self, example: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """Return the whole prompt as tokens; a chat template may have written the special tokens already."""
         if self.options.template == ALPACA:
-            return super()._encoded(example, tokenizer, max_length)
-        from parbench.tasks.inference import IGNORED
-
-        # As in the base class, but for a prompt that may have its special tokens already.
-        prompt = self.conversation([self.prompt(example)], (), tokenizer).open_ids(tokenizer)
-        response = [*tokenizer(self.response(example), add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-        response = response[: max_length - 1]
-        kept = prompt[max(0, len(prompt) + len(response) - max_length) :]
-        asked = [IGNORED, *kept[1:]] if self.loss_on == "all" and kept else [IGNORED] * len(kept)
-        return {"input_ids": kept + response, "labels": asked + response, "prompt": kept}
+            return super().prompt_ids(example, tokenizer)
+        return self.conversation([self.prompt(example)], (), tokenizer).open_ids(tokenizer)
 
     def _found(self, source: Source) -> tuple[Source, DataRef]:
         """Return what reads the data from ``source``, and by which name of its file; a folder may have any of them."""
         if not isinstance(source, FolderSource):
             return source, self.data
-        files = TaskFiles(source.root)
         named = [replace(self.data, train=name) for name in self.files]
-        return files, next((data for data in named if files.missing(data) is None), named[0])
+        return source, next((data for data in named if source.missing(data) is None), named[0])
 
 
 class Cut(NamedTuple):

@@ -22,7 +22,7 @@ from parbench.bench.util.errors import UserError
 from parbench.tasks.data.hub import HubSource
 from parbench.tasks.data.location import DataLocation
 from parbench.tasks.data.lock import RevisionLock
-from parbench.tasks.data.package import PackageSource
+from parbench.tasks.data.package_source import PackageSource
 from parbench.tasks.data.source import DataRef, HubDataset, PackageDataset, Source
 from parbench.tasks.data.wheels import VALIDATION_SPLITS
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 from parbench.bench.util.reference import Reference
 from parbench.tasks.data.digits import DigitsSource
 from parbench.tasks.data.source import DataRef, HubDataset
-from parbench.tasks.kinds.image_classification import ImageClassification, ImageOptions, numbered
+from parbench.tasks.data.values import numbered
+from parbench.tasks.kinds.image_classification import ImageClassification, ImageOptions
 
 CIFAR = Reference(
     "Learning Multiple Layers of Features from Tiny Images", 2009, "technical report, University of Toronto"

@@ -22,7 +22,8 @@ from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
 from parbench.tasks.averages import Average
 from parbench.tasks.data.source import DataRef
-from parbench.tasks.kinds.image_classification import ImageClassification, ImageOptions, numbered
+from parbench.tasks.data.values import numbered
+from parbench.tasks.kinds.image_classification import ImageClassification, ImageOptions
 
 REFERENCE = Reference(
     "A Large-scale Study of Representation Learning with the Visual Task Adaptation Benchmark",

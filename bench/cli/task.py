@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,40 +14,28 @@ from parbench.bench.cli.parsing import read_positive
 from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from parbench.tasks.base import Splits, Task
+    from parbench.tasks.data.source import Source
 
-task = typer.Typer(name="task", help="Look into a task before anything is trained.", no_args_is_help=True)
+task = typer.Typer(name="task", help="Inspect a task before anything is trained.", no_args_is_help=True)
 
 
 @task.callback()
 def _group() -> None:
-    """Look into a task before anything is trained."""
+    """Inspect a task before anything is trained."""
 
 
 @task.command()
 def check(
     name: Annotated[str, typer.Argument(help="A task's name, or the YAML file that defines one.", metavar="TASK")],
     model: Annotated[str | None, typer.Option(help="Base model, to see its tokens and what is truncated.")] = None,
-    max_length: Annotated[
-        int | None, typer.Option(help="Tokens of an example; the training's default if not given.")
-    ] = None,
+    max_length: Annotated[int | None, typer.Option(help="Tokens of an example. Default: that of training.")] = None,
     examples: Annotated[int, typer.Option(help="How many examples to show.")] = 3,
     data_root: DataRoot = None,
     out: Out = DEFAULT_STORE,
 ) -> None:
-    """Read a task's data and show its splits, examples, labels, leaks, and the score of a constant prediction."""
-    from parbench.bench.cli.task_check import (
-        check_images,
-        constant,
-        label_counts,
-        leaks,
-        source_to_check,
-        task_to_check,
-        truncated,
-    )
-    from parbench.bench.execute.progress import shown
+    """Show a task's splits, examples, labels and leaks, and the scores of its references and of a constant."""
+    from parbench.bench.cli.task_check import check_images, label_counts, source_to_check, task_to_check, truncated
     from parbench.bench.store.store import Store
     from parbench.bench.train.settings import TrainingSettings
     from parbench.bench.util.environment import quiet_libraries
@@ -70,19 +59,54 @@ def check(
     _print_counts(console, splits, label_counts(found, splits))
     tokenizer = _tokenizer(found, model, lock) if model else None
     length = max_length or int(TrainingSettings.model_fields["max_length"].default)
-    _print_examples(console, found, splits.train.select(range(min(examples, len(splits.train)))), tokenizer, length)
+    for split in ("train", "reported"):
+        _print_examples(console, found, splits, split, examples, tokenizer, length)
     if tokenizer is not None:
-        shares = {split: truncated(found, getattr(splits, split), tokenizer, length) for split in splits.sizes}
-        said = ", ".join(f"{share:.1%} of {split}" for split, share in shares.items())
-        say(f"longer than {length} tokens, and so truncated: {said}", console)
+        shares = {name: truncated(found, split, tokenizer, length) for name, split in splits.by_name.items()}
+        listed = ", ".join(f"{share:.1%} of {split}" for split, share in shares.items())
+        say(f"longer than {length} tokens, and so truncated: {listed}", console)
+    _print_scores(console, found, splits)
+    _print_findings(console, found, splits, source)
+
+
+def _print_scores(console: Console, found: Task, splits: Splits) -> None:
+    from parbench.bench.cli.task_check import constant, reference_scores
+    from parbench.bench.execute.progress import shown
+
+    def listed(scores: Mapping[str, float]) -> str:
+        return ", ".join(f"{metric} {shown(value, digits=2)}" for metric, value in scores.items())
+
+    perfect = reference_scores(found, splits)
+    if perfect is None:
+        say("the references themselves: not known for this kind of task", console)
+    else:
+        say(f"the references themselves: {listed(perfect)}", console)
     reference = constant(found, splits)
     if reference is None:
         say("a constant prediction: not known for this kind of task", console)
     else:
-        scores = ", ".join(f"{metric} {shown(value, digits=2)}" for metric, value in reference.scores.items())
-        say(f"a constant prediction ({reference.says}): {scores}; {found.primary} ranks", console)
+        say(
+            f"a constant prediction ({reference.says}): {listed(reference.scores)}; {found.primary} ranks",
+            console,
+        )
+
+
+def _print_findings(console: Console, found: Task, splits: Splits, source: Source) -> None:
+    from parbench.bench.cli.task_check import leaks
+    from parbench.tasks.data.folder import FolderSource
+
     leaked, size = leaks(found, splits), len(splits.reported)
-    say(f"leaks: {leaked} of {size} reported examples ({leaked / size:.1%}) are in train or selection as well", console)
+    say(
+        f"leaks: {leaked.reported} of {size} reported examples ({leaked.reported / size:.1%}) are in train or "
+        f"selection as well, and {leaked.similar} more are there but for case and blanks",
+        console,
+    )
+    say(f"leaks: {leaked.selection} of {len(splits.selection)} selection examples are in train as well", console)
+    ignored = sum(source.ignored(ref) for ref in found.refs) if isinstance(source, FolderSource) else 0
+    if ignored:
+        say(f"ignored: {ignored} hidden files, or files of systems and editors, among the images", console)
+    for finding in found.findings(splits):
+        say(f"warning: {finding}", console)
 
 
 def _print_counts(console: Console, splits: Splits, labels: dict[str, dict[str, int]]) -> None:
@@ -98,9 +122,14 @@ def _print_counts(console: Console, splits: Splits, labels: dict[str, dict[str, 
     console.print(table, markup=False, highlight=False)
 
 
-def _print_examples(console: Console, found: Task, examples: Dataset, tokenizer: Any, max_length: int) -> None:
+def _print_examples(
+    console: Console, found: Task, splits: Splits, split: str, most: int, tokenizer: Any, max_length: int
+) -> None:
     from parbench.bench.cli.task_check import shown
 
+    rows = splits.by_name[split]
+    examples = rows.select(range(min(most, len(rows))))
+    say(f"examples of the {split} split:", console)
     for row, example in enumerate(examples):
         say(example["example"], console)
         for part, text in shown(found, example).items():

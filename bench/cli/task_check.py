@@ -1,9 +1,10 @@
-"""What can be seen of a task before anything is trained: examples, labels, leaks, and the score of a constant."""
+"""What `bench task check` finds out about a task: its examples, labels and leaks, and what simple predictions score."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,16 +26,16 @@ if TYPE_CHECKING:
 
 # What a task adds to an example's own columns.
 _ADDED = ("example", "subset")
-# Longer than any example; a tokenizer without a limit names a number that its own library cannot count to.
+# Longer than any example; a tokenizer without a limit has a number that its own library cannot count to.
 _ANY_LENGTH = 1_000_000
 
 
 @dataclass(frozen=True)
 class Constant:
-    """What a model that says the same of every example is worth.
+    """The score of a prediction that is the same for every example.
 
     Attributes:
-        says: what it says, in words.
+        says: the prediction, in words.
         scores: every metric on the reported split.
     """
 
@@ -51,7 +52,7 @@ def task_to_check(name: str) -> Task:
     if not is_task_file(name):
         members = [known for known in TASKS if known.startswith(f"{name}/")]
         if name not in TASKS and members:
-            raise UserError(f'"{name}" is a group of tasks, and one is looked into at a time: {", ".join(members)}')
+            raise UserError(f'"{name}" is a group of tasks; name one of them: {", ".join(members)}')
         return TASKS[name]
     from parbench.tasks.from_yaml import task_of_file
 
@@ -71,17 +72,24 @@ def source_to_check(task: Task, location: DataLocation) -> Source:
     return found
 
 
-def label_counts(task: Task, splits: Splits) -> dict[str, dict[str, int]]:
-    """Return how often each class occurs in each split; nothing where there are no classes."""
-    counts = {split: Counter(_of(splits, split)["label"][:]) for split in splits.sizes} if task.head.labels else {}
+def label_counts(task: Task, splits: Splits, most: int = 20) -> dict[str, dict[str, int]]:
+    """Return how often each class occurs in each split; of more than ``most`` only the extremes and the median."""
+    if not task.head.labels:
+        return {}
+    names = task.head.labels
+    counts = {name: Counter(split["label"][:]) for name, split in splits.by_name.items()}
+    if len(names) <= most:
+        return {name: {split: count[place] for split, count in counts.items()} for place, name in enumerate(names)}
+    ordered = {split: sorted(count[place] for place in range(len(names))) for split, count in counts.items()}
+    places = {"smallest": 0, "median": (len(names) - 1) // 2, "largest": len(names) - 1}
     return {
-        name: {split: count[number] for split, count in counts.items()}
-        for number, name in enumerate(task.head.labels if counts else ())
+        f"{what} of {len(names)} classes": {split: sizes[place] for split, sizes in ordered.items()}
+        for what, place in places.items()
     }
 
 
 def shown(task: Task, example: Mapping[str, Any]) -> dict[str, str]:
-    """Return the parts of an example as a model sees them, each on one line.
+    """Return the parts of an example as a model and the metrics see them, each on one line.
 
     Line breaks and control characters are written as JSON writes them, so that they are seen and do nothing.
     """
@@ -89,8 +97,9 @@ def shown(task: Task, example: Mapping[str, Any]) -> dict[str, str]:
 
     if isinstance(task, LanguageModelTask):
         parts: dict[str, Any] = {"prompt": task.prompt(example), "response": task.response(example)}
+        parts |= {name: example[name] for name in ("choices", "references") if name in example}
         if "choices" in example:
-            parts["choices"] = example["choices"]
+            parts["right choice"] = example["label"]
     else:
         parts = {name: value for name, value in example.items() if name not in _ADDED}
         if task.head.labels:
@@ -99,15 +108,14 @@ def shown(task: Task, example: Mapping[str, Any]) -> dict[str, str]:
 
 
 def check_images(splits: Splits) -> None:
-    """Decode every image, of which reading a task looks at the beginning only; a run would end at a broken one.
+    """Decode every image: reading a task reads the headers only, and a run would end at a broken image.
 
     Raises:
         UserError: one cannot be decoded.
     """
     from parbench.tasks.data.images import decoded
 
-    for split in splits.sizes:
-        dataset = _of(splits, split)
+    for dataset in splits.by_name.values():
         if "image" in dataset.column_names:
             for example in dataset.select_columns(["example", "image"]):
                 decoded(example["image"], f"image {example['example']}")
@@ -119,16 +127,44 @@ def truncated(task: Task, dataset: Dataset, tokenizer: Any, max_length: int) -> 
     return sum(length > max_length for length in lengths) / len(lengths)
 
 
-def leaks(task: Task, splits: Splits) -> int:
-    """Return how many reported examples are, but for their label, in the training or selection split as well."""
-    known = {_input(task, example) for dataset in (splits.train, splits.selection) for example in dataset}
-    return sum(_input(task, example) in known for example in splits.reported)
+@dataclass(frozen=True)
+class Leaks:
+    """How many examples occur in two splits, whatever their labels.
+
+    Attributes:
+        reported: reported examples that are in train or selection as well.
+        similar: further reported examples that differ from one there in case, blanks or the form of a character only.
+        selection: selection examples that are in train as well, or similar to one there.
+    """
+
+    reported: int
+    similar: int
+    selection: int
+
+
+def leaks(task: Task, splits: Splits) -> Leaks:
+    """Return how many examples of the splits are in others as well."""
+    train, selection, reported = (
+        [_input(task, example) for example in split] for split in (splits.train, splits.selection, splits.reported)
+    )
+    known = {*train, *selection}
+    similar, similar_train = set(map(_folded, known)), set(map(_folded, train))
+    exact = sum(text in known for text in reported)
+    return Leaks(
+        exact,
+        sum(_folded(text) in similar for text in reported) - exact,
+        sum(_folded(text) in similar_train for text in selection),
+    )
+
+
+def _folded(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def constant(task: Task, splits: Splits) -> Constant | None:
-    """Return what the simplest model there is scores, or ``None`` where it is not known what that would be.
+    """Return what the simplest prediction scores, or ``None`` where it is not known what that would be.
 
-    It says the most frequent class of the training split, its mean number, nothing at all, or the first choice.
+    It is the most frequent class of the training split, its mean number, an empty text, or the first choice.
     """
     import numpy as np
 
@@ -140,8 +176,8 @@ def constant(task: Task, splits: Splits) -> Constant | None:
     if isinstance(task, TextGeneration | Gpt4Tools):
         return Constant("nothing", task.score(task.predictions(reported, [""] * len(reported))))
     if isinstance(task, MultipleChoice):
-        alike = np.zeros(sum(map(len, reported["choices"][:])))
-        return Constant("the first choice", task.score(task.predictions(reported, alike)))
+        equal = np.zeros(sum(map(len, reported["choices"][:])))
+        return Constant("the first choice", task.score(task.predictions(reported, equal)))
     if not task.head.is_new:
         return None
     labels = np.asarray(splits.train["label"][:])
@@ -150,34 +186,58 @@ def constant(task: Task, splits: Splits) -> Constant | None:
         says, logits = f"{task.head.labels[place]} always", np.eye(len(task.head.labels))[place]
     else:
         says, logits = f"{labels.mean():.4g} always", labels.mean(keepdims=True)
-    frame = _said_of_all(task, reported, logits)
+    frame = _predicted(task, reported, np.tile(logits, (len(reported), 1)))
     return Constant(f"{says}, as is {'most frequent' if task.head.labels else 'the mean'} in train", task.score(frame))
 
 
-def _said_of_all(task: Task, examples: Dataset, logits: np.ndarray) -> pd.DataFrame:
+def reference_scores(task: Task, splits: Splits) -> Mapping[str, float] | None:
+    """Return what each metric gives where every prediction is the reference itself, or ``None`` where not known.
+
+    A metric that gives less than full marks there cannot measure a right answer.
+    """
     import numpy as np
 
+    from parbench.tasks.e2e_nlg import E2eNlg
+    from parbench.tasks.gpt4tools import Gpt4Tools
+    from parbench.tasks.kinds.multiple_choice import MultipleChoice
+    from parbench.tasks.kinds.text_generation import TextGeneration
+
+    reported = splits.reported
+    if isinstance(task, TextGeneration | E2eNlg):
+        return task.score(task.predictions(reported, [texts[0] for texts in reported["references"][:]]))
+    if isinstance(task, Gpt4Tools):
+        return task.score(task.predictions(reported, [task.response(example) for example in reported]))
+    if isinstance(task, MultipleChoice):
+        right = [
+            np.arange(len(choices)) == label
+            for choices, label in zip(reported["choices"][:], reported["label"][:], strict=True)
+        ]
+        # Likelihoods are negative: what is not right must be unlikely even by the character.
+        return task.score(task.predictions(reported, np.where(np.concatenate(right), 0.0, -1e9)))
+    if not task.head.is_new:
+        return None
+    labels = np.asarray(reported["label"][:])
+    logits = np.eye(len(task.head.labels))[labels] if task.head.labels else labels[:, None]
+    return task.score(_predicted(task, reported, logits))
+
+
+def _predicted(task: Task, examples: Dataset, logits: np.ndarray) -> pd.DataFrame:
     @dataclass(frozen=True)
-    class Same:
+    class Fixed:
         def logits(self, rows: Sequence[Any]) -> np.ndarray:
-            return np.tile(logits.astype("float32"), (len(examples), 1))
+            return logits.astype("float32")
 
-    return task.predict(cast("Predictor", Same()), examples, cast(Any, examples))
-
-
-def _of(splits: Splits, name: str) -> Dataset:
-    return getattr(splits, name)
+    return task.predict(cast("Predictor", Fixed()), examples, cast(Any, examples))
 
 
 def _lengths(task: Task, dataset: Dataset, tokenizer: Any) -> Iterator[int]:
     from parbench.tasks.kinds.language_model import LanguageModelTask
+    from parbench.tasks.kinds.special_tokens import closed_ids
 
     if isinstance(task, LanguageModelTask):
         for example in dataset:
-            prompt = tokenizer(task.prompt(example))["input_ids"]
             response = tokenizer(task.response(example), add_special_tokens=False)["input_ids"]
-            # The end of text follows the response, and is not in the prompt though some tokenizers put it there.
-            yield len(prompt) - (prompt[-1:] == [tokenizer.eos_token_id]) + len(response) + 1
+            yield len(task.prompt_ids(example, tokenizer)) + len(closed_ids(response, tokenizer))
     else:
         rows = task.prepare(dataset, tokenizer, min(int(tokenizer.model_max_length), _ANY_LENGTH))
         yield from (len(rows[row]["input_ids"]) for row in range(len(rows)))

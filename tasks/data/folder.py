@@ -1,68 +1,73 @@
-"""Local files in the hub's column names: one folder a task, one file or folder a split."""
+"""Local files: one folder per task, and in it one file or folder per split."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import io
-import json
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parbench.bench.util.errors import UserError
+from parbench.bench.util.file_errors import reading
+from parbench.tasks.data.hidden import walk
 from parbench.tasks.data.image_files import class_names, image_files, read_class_folders, read_image_list
 from parbench.tasks.data.source import DataRef
+from parbench.tasks.data.tables import ENDINGS, as_dataset, read_table
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from datasets import Dataset
 
-ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz")
 IMAGE_LIST = ".txt"
-
-# No row of examples is nested as deeply; pyarrow counts levels on a stack that ends somewhere.
-_MOST_NESTED = 1000
 
 
 @dataclass(frozen=True)
 class FolderSource:
-    """Files under one root: ``ROOT/glue-sst2/train.jsonl.gz`` (or ``ROOT/glue/sst2/``, parquet, csv).
+    """Files under one root: ``ROOT/glue-sst2/train.jsonl.gz`` (or ``ROOT/glue/sst2/``, parquet, CSV).
 
-    A split's file is ``SPLIT.ending``, or ``SPLIT_anything.ending`` where the file is only a part of the official split
-    and its name says so. Images may also be files: in ``SPLIT/CLASS/``, where the classes are numbered by their sorted
-    names, or wherever a list ``SPLIT.txt`` says, a line each of path and class number.
+    A split is the file or folder of its name, with or without the file's ending; or the file ``SPLIT_anything.ending``
+    where it is only a part of the official split and its name says so. Images may also be files: in ``SPLIT/CLASS/``,
+    where the classes are numbered by their sorted names, or wherever a list ``SPLIT.txt`` names them, one line per
+    image with its path and class number.
     """
 
     root: Path
 
     def missing(self, data: DataRef) -> str | None:
-        """Return which folder or split is not under the root."""
-        folder = self._folder(data)
-        if folder is None:
-            return f'there is no folder "{data.folder}" in "{self.root}"'
-        for split in data.split_names:
-            name = data.files.get(split, split)
-            if not _candidates(folder, name):
-                return (
-                    f"there is no {name} file (one of {', '.join(ENDINGS)}; of images also a list {name}.txt or a "
-                    f'folder {name} with one folder a class) in "{folder}"'
-                )
+        """Return which folder or split is not under the root.
+
+        Raises:
+            UserError: it cannot even be looked for.
+        """
+        with reading(self.root / data.folder):
+            folder = self._folder(data)
+            if folder is None:
+                return f'there is no folder "{data.folder}" in "{self.root}"'
+            for split in data.split_names:
+                name = data.files.get(split, split)
+                if not _candidates(folder, name):
+                    return (
+                        f'there is no {name} file (one of {", ".join(ENDINGS)}) in "{folder}", nor a folder of images '
+                        f"called {name} (one folder in it per class) or a list of images {name}{IMAGE_LIST}"
+                    )
         return None
 
     def describe(self, data: DataRef) -> str:
-        """Return the folder's own name: a full path says more of a machine than of the data."""
-        return f"local folder {data.folder}"
+        """Return the folder's own name: a full path describes a machine more than the data."""
+        return "local files" if data.folder == "." else f"local folder {data.folder}"
 
     def revision(self, data: DataRef) -> str:
-        """Return the hash of the files' names and contents."""
+        """Return the hash of the files' names and contents.
+
+        Raises:
+            UserError: a split is not there, there are two of its name, or it cannot be read.
+        """
         total = hashlib.sha256()
         for _, path in self._files(data):
-            for file in _contents(path):
-                name = file.relative_to(path.parent)
-                total.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+            with reading(path):
+                for file in _contents(path):
+                    name = file.relative_to(path.parent).as_posix()
+                    total.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
         return f"sha256:{total.hexdigest()}"
 
     def load(self, data: DataRef) -> dict[str, Dataset]:
@@ -72,15 +77,46 @@ class FolderSource:
             UserError: a split is not there, there are two of its name, or it cannot be read.
         """
         paths = dict(self._files(data))
-        folders = {split: path for split, path in paths.items() if path.is_dir()}
-        names = class_names(folders, data.train) if folders else []
+        with reading(self.root / data.folder):
+            folders = {split: path for split, path in paths.items() if path.is_dir()}
+            names = class_names(folders, data.train) if folders else []
 
-        def read(path: Path) -> Dataset:
-            if path.is_dir():
-                return read_class_folders(path, names)
-            return read_image_list(path) if path.suffix == IMAGE_LIST else as_dataset(read_table(path), path)
+            def read(path: Path) -> Dataset:
+                if path.is_dir():
+                    return read_class_folders(path, names)
+                if path.suffix == IMAGE_LIST:
+                    return read_image_list(path)
+                return as_dataset(read_table(path, data.reads), path)
 
-        return {split: read(path) for split, path in paths.items()}
+            return {split: read(path) for split, path in paths.items()}
+
+    def paths(self, data: DataRef) -> list[Path]:
+        """Return every file or folder that a split's name could mean; none where there is none.
+
+        Raises:
+            UserError: they cannot even be looked for.
+        """
+        with reading(self.root / data.folder):
+            folder = self._folder(data)
+            names = [data.files.get(split, split) for split in data.split_names]
+            return [] if folder is None else [path for name in names for path in _candidates(folder, name)]
+
+    def file_of(self, data: DataRef, split: str) -> Path:
+        """Return the file or folder of a split.
+
+        Raises:
+            UserError: it is not there, or there are two of its name.
+        """
+        return dict(self._files(data))[split]
+
+    def ignored(self, data: DataRef) -> int:
+        """Return how many files in the splits' folders are not data; see `parbench.tasks.data.hidden`.
+
+        Raises:
+            UserError: a split is not there, or a folder cannot be read.
+        """
+        with reading(self.root / data.folder):
+            return sum(walk(path).ignored for _, path in self._files(data) if path.is_dir())
 
     def _folder(self, data: DataRef) -> Path | None:
         choices = (self.root / data.folder, self.root / data.folder.replace("-", "/", 1))
@@ -90,23 +126,33 @@ class FolderSource:
         missing = self.missing(data)
         folder = self._folder(data)
         if missing or folder is None:
-            raise UserError(f"{missing}; put it there, or give another --data-root")
+            raise UserError(f"{missing}; put it there, fix the name, or give another --data-root")
         for split in data.split_names:
-            paths = _candidates(folder, data.files.get(split, split))
-            if len(paths) > 1:
-                names = ", ".join(path.name for path in paths)
-                raise UserError(f'"{folder}" has several {split} files ({names}); keep one')
-            yield split, paths[0]
+            found = _candidates(folder, data.files.get(split, split))
+            if len(found) > 1:
+                names = ", ".join(path.name for path in found)
+                raise UserError(
+                    f'"{folder}" has several {split} files: the split "{split}" could be any of {names}; keep one, or '
+                    "name it with its ending in a task file"
+                )
+            yield split, found[0]
 
 
-def _candidates(folder: Path, split: str) -> list[Path]:
-    exact = [folder / f"{split}{ending}" for ending in ENDINGS]
-    found = [path for path in exact if path.is_file()]
-    if not found and (folder / split).is_dir():
-        found = [folder / split]
-    if not found and (folder / f"{split}{IMAGE_LIST}").is_file():
-        found = [folder / f"{split}{IMAGE_LIST}"]
-    return found or sorted(path for ending in ENDINGS for path in folder.glob(f"{split}_*{ending}"))
+def _candidates(folder: Path, name: str) -> list[Path]:
+    """Return what a split's name could mean: the path as it is, with an ending, or a part of the split."""
+    exact = folder / name
+    if exact.is_file():
+        return [exact]
+    endings = (*ENDINGS, IMAGE_LIST)
+    found = [path for path in (folder / f"{name}{ending}" for ending in endings) if path.is_file()]
+    if exact.is_dir():
+        found.append(exact)
+    return found or sorted(path for ending in ENDINGS for path in folder.glob(f"{_plain(name)}_*{ending}"))
+
+
+def _plain(name: str) -> str:
+    """Return a name whose characters mean only themselves in a pattern of file names."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def _contents(path: Path) -> list[Path]:
@@ -117,93 +163,3 @@ def _contents(path: Path) -> list[Path]:
         listed = {Path(example["path"]) for example in read_image_list(path)["image"]}
         return [path, *sorted(file for file in listed if file.is_file())]
     return [path]
-
-
-def read_table(path: Path) -> pa.Table:
-    """Return the rows of a file of one of `ENDINGS`.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    import pyarrow as pa
-    from pyarrow import csv, parquet
-    from pyarrow import json as json_lines
-
-    try:
-        if path.suffix == ".parquet":
-            return parquet.read_table(path)
-        with pa.input_stream(str(path), compression="detect") as stream:
-            if ".csv" in path.suffixes:
-                # Line breaks inside quotes are text, as pandas and the hub read them.
-                return csv.read_csv(stream, parse_options=csv.ParseOptions(newlines_in_values=True))
-            content = stream.read()
-            _check_json(content)
-            return json_lines.read_json(pa.BufferReader(content))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        what = str(error).splitlines()[0]
-        raise UserError(f'"{path}" cannot be read as {"".join(path.suffixes)} ({what}); replace the file') from error
-
-
-def as_dataset(table: pa.Table, path: Path) -> Dataset:
-    """Return rows of a file as a dataset whose images, sounds and the like are not decoded.
-
-    Raises:
-        UserError: a column is there twice, names other files in place of their bytes, or is said to be what `datasets`
-            does not know.
-    """
-    import pyarrow as pa
-    from datasets import Dataset
-
-    if twice := next((name for name in table.column_names if table.column_names.count(name) > 1), None):
-        raise UserError(f'"{path}" has the column "{twice}" twice; keep one')
-    _refuse_paths(table, path)
-    try:
-        dataset = Dataset(table)
-        for name, feature in dataset.features.items():
-            if getattr(feature, "decode", False):
-                dataset = dataset.cast_column(name, dataclasses.replace(feature, decode=False))
-    except (pa.ArrowException, ValueError, TypeError, KeyError, AttributeError) as error:
-        what = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise UserError(
-            f'"{path}" describes its columns in a way that datasets does not read ({what}); save it without the '
-            "description"
-        ) from error
-    return dataset
-
-
-def _refuse_paths(table: pa.Table, path: Path) -> None:
-    """Check that images and the like are in the file: no revision covers others, which may be any of this machine's.
-
-    Raises:
-        UserError: a row names a file and does not hold it.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        if not pa.types.is_struct(column.type) or not {"bytes", "path"} <= {field.name for field in column.type}:
-            continue
-        held, named = (pc.struct_field(column, field) for field in ("bytes", "path"))
-        row = pc.index(pc.and_(pc.is_null(held), pc.is_valid(named)), True).as_py()
-        if row >= 0:
-            what = f'"{path}" names a file in column {name}, row {row + 1}, and does not hold it'
-            raise UserError(f"{what}; put the files' bytes into it, or give folders of images")
-
-
-def _check_json(content: bytes) -> None:
-    """Refuse what ends pyarrow's reader, and the program with it, instead of failing.
-
-    Raises:
-        ValueError: the first value is no object, or one is nested very deeply.
-    """
-    first = content.lstrip()[:1]
-    if first and first != b"{":
-        raise ValueError("it does not begin with an object, {...}; give one a line")
-    for number, line in enumerate(io.BytesIO(content), start=1):
-        if line.count(b"[") + line.count(b"{") > _MOST_NESTED:
-            try:
-                # Of whatever else is wrong with it the reader itself can tell.
-                with suppress(ValueError):
-                    json.loads(line)
-            except RecursionError as error:
-                raise ValueError(f"line {number} is nested too deeply for a row") from error

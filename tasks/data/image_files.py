@@ -1,4 +1,4 @@
-"""Local images as files: in one folder a class, or wherever a list says."""
+"""Local images as files: in one folder per class, or wherever a list names them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parbench.bench.util.errors import UserError
+from parbench.tasks.data.hidden import visible, walk
+from parbench.tasks.data.text_files import read_text
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -26,19 +28,19 @@ def class_names(folders: Mapping[str, Path], train: str) -> list[str]:
     """
     found: dict[str, set[str]] = {}
     for split, folder in folders.items():
-        entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
+        entries = visible(folder)
         stray = next((entry for entry in entries if not entry.is_dir()), None)
         if stray is not None or not entries:
             what = f'"{stray}" is in no class folder' if stray else f'"{folder}" is empty'
-            raise UserError(f"{what}; images belong into {split}/CLASS/, one folder a class")
+            raise UserError(f"{what}; images belong into {split}/CLASS/, one folder per class")
         found[split] = set(map(sayable, entries))
     names = set().union(*found.values())
     for split, classes in found.items():
         unknown = sorted(classes - found.get(train, names))
         if unknown:
             raise UserError(
-                f'"{folders[split]}" has the class "{unknown[0]}", which "{folders[train]}" has not; remove it there, '
-                "or add it here"
+                f'"{folders[split]}" has the class "{unknown[0]}", which "{folders[train]}" does not have; remove it, '
+                "or add it there"
             )
     return sorted(names, key=lambda name: (int(name), name) if name.isdecimal() else (-1, name))
 
@@ -52,13 +54,22 @@ def read_class_folders(folder: Path, names: Sequence[str]) -> Dataset:
     return Dataset.from_dict(columns, Features({"image": Image(decode=False), "label": ClassLabel(names=list(names))}))
 
 
-def image_files(folder: Path) -> list[Path]:
-    """Return the files below a folder, hidden ones aside, sorted by name.
+def class_folders(folder: Path) -> list[str]:
+    """Return the names of the folders in a split's folder, each of which is a class.
 
     Raises:
-        UserError: a name is not in UTF-8, or has a line break or the like in it.
+        UserError: a name cannot be printed.
     """
-    found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return [sayable(entry) for entry in visible(folder) if entry.is_dir()]
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the files below a folder, hidden ones aside (see `parbench.tasks.data.hidden`), sorted by name.
+
+    Raises:
+        UserError: a name cannot be printed, or a link leads nowhere.
+    """
+    found = list(walk(folder).files)
     for path in found:
         sayable(path)
     return found
@@ -76,9 +87,9 @@ def sayable(path: Path) -> str:
 
 
 def read_image_list(file: Path) -> Dataset:
-    """Return the images that a text file lists, a line each: the path, relative to the file, and the class's number.
+    """Return the images that a text file lists, one per line: the path, relative to the file, and the class's number.
 
-    The form in which VTAB-1k is handed around.
+    This is the form in which VTAB-1k is distributed.
 
     Raises:
         UserError: a line is not of that form, or its path leaves the folder.
@@ -86,11 +97,8 @@ def read_image_list(file: Path) -> Dataset:
     from datasets import Dataset, Features, Image, Value
 
     paths, labels = [], []
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f'"{file}" cannot be read as a list of images ({error}); replace the file') from error
-    for number, line in enumerate(lines, start=1):
+    lines = read_text(file).replace("\r\n", "\n").removesuffix("\n")
+    for number, line in enumerate(lines.split("\n") if lines else (), start=1):
         path, _, label = line.rpartition(" ")
         if not path or not label.isdecimal():
             raise UserError(f'line {number} of "{file}" is "{line}", and not an image\'s path and a class\'s number')

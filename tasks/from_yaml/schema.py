@@ -1,13 +1,15 @@
-"""What a task file may say."""
+"""The fields of a task file."""
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StrictInt,
@@ -34,6 +36,16 @@ def _inside(text: str) -> str:
     return text
 
 
+def _quoted(value: object) -> object:
+    """Refuse what YAML has taken for something else than a text or a whole number."""
+    if value is None or isinstance(value, bool | float | date):
+        written = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        raise ValueError(
+            f"YAML reads it as {written}, as it reads No, Yes, off and on as false and true, and dates; put it in quotes"
+        )
+    return value
+
+
 def _template(text: str) -> str:
     try:
         Template(text)
@@ -44,7 +56,8 @@ def _template(text: str) -> str:
 
 Inside = Annotated[StrictStr, AfterValidator(_inside)]
 TemplateText = Annotated[StrictStr, AfterValidator(_template)]
-Column = Annotated[StrictStr, Field(min_length=1)]
+Column = Annotated[StrictStr, Field(min_length=1), BeforeValidator(_quoted)]
+LabelName = Annotated[StrictStr | StrictInt, BeforeValidator(_quoted)]
 
 
 class _Model(BaseModel):
@@ -52,7 +65,7 @@ class _Model(BaseModel):
 
 
 class Published(_Model):
-    """Where the task comes from: a publication, or whoever made it."""
+    """Where the task comes from: a publication, or its author."""
 
     title: StrictStr
     year: StrictInt
@@ -96,7 +109,7 @@ class Data(_Model):
 
 
 class Definition(_Model):
-    """What every kind of task says."""
+    """The fields of every kind of task."""
 
     name: StrictStr = Field(pattern=_NAME)
     kind: StrictStr
@@ -114,7 +127,7 @@ class Definition(_Model):
 
 class _Labelled(Definition):
     label: Column = "label"
-    labels: tuple[StrictStr | StrictInt, ...] = Field(min_length=2)
+    labels: tuple[LabelName, ...] = Field(min_length=2)
 
     @field_validator("labels")
     @classmethod

@@ -22,11 +22,11 @@ from pydantic import PositiveInt
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
 from parbench.tasks.base import Evaluation
-from parbench.tasks.data.source import DataRef, Source
+from parbench.tasks.data.source import DataRef, Reads, Source
+from parbench.tasks.data.values import check_columns
 from parbench.tasks.gpt4tools.metrics import Scores, check_wanted, scores
 from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
-from parbench.tasks.kinds.local_files import LocalFilesTask
-from parbench.tasks.kinds.text_generation import check_columns, check_room, generated
+from parbench.tasks.kinds.text_generation import check_room, generated
 from parbench.tasks.metrics.subsets import over_subsets
 from parbench.tasks.options import TaskOptions
 
@@ -59,7 +59,7 @@ class ToolOptions(TaskOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gpt4Tools(LocalFilesTask, LanguageModelTask):
+class Gpt4Tools(LanguageModelTask):
     """One reported split of GPT4Tools; ``average`` is the mean of the five official scores, as LoRA-Gen reports it."""
 
     name: str
@@ -87,6 +87,11 @@ class Gpt4Tools(LocalFilesTask, LanguageModelTask):
     def response(self, example: Mapping[str, Any]) -> str:
         """Return thoughts, actions and their input, or an answer."""
         return str(example["output"]).strip()
+
+    @property
+    def reads(self) -> Reads:
+        """The instruction and the output."""
+        return Reads(("instruction", "output"))
 
     def check(self, dataset: Dataset, split: str) -> Dataset:
         """Return ``instruction`` and ``output``, both readable."""

@@ -16,6 +16,7 @@ from transformers import LogitsProcessor
 
 from parbench.tasks.judge.conversation import Prompt
 from parbench.tasks.judge.questions import Question
+from parbench.tasks.kinds.special_tokens import shortened
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -127,7 +128,7 @@ class _Asked:
     ) -> _Asked:
         prompt = conversation(question.turns[: len(answers) + 1], answers)
         # An answer read again may have more tokens than were written, if it is no proper text: then the beginning goes.
-        ids = prompt.open_ids(tokenizer)[-(tokenizer.model_max_length - 1) :]
+        ids = shortened(prompt.open_ids(tokenizer), tokenizer.model_max_length - 1, tokenizer)
         return cls(question, len(answers), prompt, ids, min(max_new_tokens, tokenizer.model_max_length - len(ids)))
 
     @property

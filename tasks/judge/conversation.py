@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.tasks.judge.outcome import Message
+from parbench.tasks.kinds.special_tokens import open_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,9 +44,8 @@ class Prompt:
         return list(tokenizer(self.text, add_special_tokens=self.add_special_tokens)["input_ids"])
 
     def open_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """Return the token ids without the end that some tokenizers put behind every text: the model goes on."""
-        ids = self.token_ids(tokenizer)
-        return ids[:-1] if ids[-1:] == [tokenizer.eos_token_id] else ids
+        """Return the token ids for the model to continue; see `parbench.tasks.kinds.special_tokens.open_ids`."""
+        return open_ids(self.token_ids(tokenizer), tokenizer)
 
     def finish(self, generated: str) -> str:
         """Return a decoded answer up to the first of ``stops``, without white space at its ends."""

@@ -20,7 +20,8 @@ from parbench.tasks.data.images import (
     Preprocessing,
     checked_images,
 )
-from parbench.tasks.data.source import DataRef, Source
+from parbench.tasks.data.source import DataRef, Reads, Source
+from parbench.tasks.data.values import class_ids
 from parbench.tasks.metrics.classification import METRICS
 from parbench.tasks.metrics.subsets import over_subsets
 from parbench.tasks.options import TaskOptions
@@ -55,22 +56,16 @@ class ImageOptions(TaskOptions):
     )
 
 
-def numbered(count: int) -> tuple[str, ...]:
-    """Return the names of classes of which only the number is known here: 0, 1, 2 ..."""
-    return tuple(map(str, range(count)))
-
-
 @dataclass(frozen=True, kw_only=True)
 class ImageClassification(Task):
     """A task over images with one label each.
 
-    Labels are class numbers, or names. Names are understood where ``labels`` has them, and where the data has a list of
-    as many as there are ``labels``: the class folders of a local copy, or the hub's `ClassLabel`.
+    Labels are class names or numbers; see `parbench.tasks.data.values.class_ids`.
 
     Attributes:
-        labels: class names in the order of their ids; see `numbered`.
-        image_columns: what the column of images may be called.
-        label_columns: what the column of labels may be called.
+        labels: class names in the order of their ids; see `parbench.tasks.data.values.numbered`.
+        image_columns: names that the column of images may have.
+        label_columns: names that the column of labels may have.
         metrics: names of the metrics, the primary one first.
     """
 
@@ -92,8 +87,13 @@ class ImageClassification(Task):
 
     @property
     def head(self) -> Head:  # type: ignore[override]
-        """An image-classification head with one output a class."""
+        """An image-classification head with one output per class."""
         return Head("AutoModelForImageClassification", self.labels)
+
+    @property
+    def reads(self) -> Reads:
+        """The image and the label, by the names that either may have."""
+        return Reads(others=(self.image_columns, self.label_columns))
 
     def check(self, dataset: Dataset, split: str) -> Dataset:
         """Return the columns ``image``, not decoded, and ``label``; of every image the header is read."""
@@ -107,11 +107,11 @@ class ImageClassification(Task):
         if image is None or label is None:
             lacking = self.image_columns if image is None else self.label_columns
             raise UserError(f"{where} has no column {' or '.join(lacking)}; it has {', '.join(dataset.column_names)}")
-        ids = self._ids(dataset, label, where)
+        ids = class_ids(dataset, label, self.labels, where)
         return checked_images(dataset.select_columns(image), image, where).add_column("label", ids)
 
     def prepare(self, dataset: Dataset, processor: Any, max_length: int) -> ImageRows:
-        """Return rows that are decoded one by one, when they are asked for."""
+        """Return rows that are decoded one by one, on access."""
         options = self.options
         own = Preprocessing.of(processor)
         return ImageRows(dataset, own.changed(options.image_size, options.interpolation, options.fit))
@@ -144,7 +144,7 @@ class ImageClassification(Task):
         return functional.cross_entropy(at_least_float32(logits), labels, label_smoothing=label_smoothing)
 
     def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
-        """Return one row an example: class ids in ``label`` and ``prediction``, and the ``logits``."""
+        """Return one row per example: class ids in ``label`` and ``prediction``, and the ``logits``."""
         import pandas as pd
 
         logits = predictor.logits(inputs)
@@ -180,37 +180,6 @@ class ImageClassification(Task):
         count = len(sizes) - (left == 0)
         return np.divide(others + own, count, out=np.full_like(own, np.nan), where=count > 0)
 
-    def _ids(self, dataset: Dataset, column: str, where: str) -> list[int]:
-        """Return the class ids of a column of labels.
-
-        Raises:
-            UserError: a label is missing or unknown, or the data has other classes.
-        """
-        ids = {name: number for number, name in enumerate(self.labels)}
-        names = getattr(dataset.features[column], "names", None)
-        if names is not None:
-            if len(names) != len(self.labels):
-                raise UserError(
-                    f"{where} has {len(names)} classes ({_shortened(names)}), and {self.name} has {len(self.labels)}; "
-                    "give the data of this task"
-                )
-            same = set(names) == set(ids)
-            if not same and self.labels != numbered(len(ids)):
-                raise UserError(f"{where} has the classes {_shortened(names)}; they must be {_shortened(self.labels)}")
-            known: list[int] = [ids[name] for name in names] if same else list(range(len(names)))
-        else:
-            known = list(range(len(ids)))
-        found = []
-        for row, label in enumerate(dataset[column][:]):
-            number = ids.get(label) if isinstance(label, str) else label
-            if not isinstance(number, int) or isinstance(number, bool) or number not in range(len(known)):
-                raise UserError(
-                    f"{where} has the unknown label {label!r} in row {row + 1}; it may be 0 to {len(ids) - 1}"
-                    + ("" if self.labels == numbered(len(ids)) else f", or one of {_shortened(self.labels)}")
-                )
-            found.append(known[number])
-        return found
-
 
 def _scored(metric: str, rows: pd.DataFrame) -> float:
     labels, predictions = rows["label"].to_numpy(), rows["prediction"].to_numpy()
@@ -221,8 +190,3 @@ def _scored(metric: str, rows: pd.DataFrame) -> float:
 
     # The mean recall over the classes that occur; scikit-learn's "balanced accuracy" is the same, with a warning.
     return float(recall_score(labels, predictions, labels=np.unique(labels), average="macro"))
-
-
-def _shortened(names: Mapping[str, Any] | list[str] | tuple[str, ...], most: int = 10) -> str:
-    listed = list(names)
-    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from parbench.bench.util.errors import UserError
 from parbench.tasks.base import LANGUAGE_MODEL, Collate, Head, Modality, Task
+from parbench.tasks.kinds.special_tokens import beginning, closed_ids, open_ids, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,8 +61,9 @@ class LanguageModelTask(Task):
     def prepare(self, dataset: Dataset, processor: PreTrainedTokenizerBase, max_length: int) -> Dataset:
         """Return ``input_ids`` and ``labels`` of prompt, response and end of text, and the ids of the ``prompt`` alone.
 
-        What is longer than ``max_length`` loses the beginning of its prompt, so that there is a response to learn. The
-        ``prompt`` that texts are generated from is cut by its own length only: it must not tell how long the answer is.
+        What is longer than ``max_length`` loses the beginning of its prompt, but for the special tokens that begin each
+        text, so that there is a response to learn. The ``prompt`` that texts are generated from is shortened by its
+        own length only: it must not reveal how long the answer is.
 
         Raises:
             UserError: the tokenizer has no end of text (an encoder's, say).
@@ -102,21 +104,25 @@ class LanguageModelTask(Task):
         """Return the cross-entropy of each labelled token given those before it, averaged over the batch's tokens."""
         return next_token_loss(logits, labels, label_smoothing)
 
+    def prompt_ids(self, example: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """Return the whole prompt as tokens, with the beginning of text that the tokenizer gives it."""
+        return open_ids(tokenizer(self.prompt(example))["input_ids"], tokenizer)
+
     def _encoded(
         self, example: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, max_length: int
     ) -> dict[str, list[int]]:
         """Return a prepared row, and as ``kept`` the prompt's ids that are left in its ``input_ids``."""
         from parbench.tasks.inference import IGNORED
 
-        prompt = list(tokenizer(self.prompt(example))["input_ids"])
-        if prompt and prompt[-1] == tokenizer.eos_token_id:
-            prompt.pop()
-        response = [*tokenizer(self.response(example), add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-        response = response[: max_length - 1]
-        kept = prompt[max(0, len(prompt) + len(response) - max_length) :]
+        prompt = self.prompt_ids(example, tokenizer)
+        response = closed_ids(tokenizer(self.response(example), add_special_tokens=False)["input_ids"], tokenizer)
+        # At least one token stands before the response, which nothing would predict otherwise.
+        response = response[: max(1, max_length - max(1, beginning(prompt, tokenizer)))]
+        kept = shortened(prompt, max(0, max_length - len(response)), tokenizer)
         # Nothing predicts the first token of all.
         asked = [IGNORED, *kept[1:]] if self.loss_on == "all" and kept else [IGNORED] * len(kept)
-        return {"input_ids": kept + response, "labels": asked + response, "prompt": prompt[-max_length:], "kept": kept}
+        asked_of = shortened(prompt, max_length, tokenizer)
+        return {"input_ids": kept + response, "labels": asked + response, "prompt": asked_of, "kept": kept}
 
 
 def next_token_loss(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +10,12 @@ import numpy as np
 
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
-from parbench.tasks.data.source import DataRef
+from parbench.tasks.base import Splits
+from parbench.tasks.data.findings import empty_texts
+from parbench.tasks.data.source import DataRef, Reads
+from parbench.tasks.data.values import check_columns, places_of, text_lists_of, texts_of
 from parbench.tasks.kinds.language_model import LanguageModelTask
-from parbench.tasks.kinds.text_generation import Template, check_columns, check_values
+from parbench.tasks.kinds.text_generation import Template
 from parbench.tasks.metrics.subsets import over_subsets
 
 if TYPE_CHECKING:
@@ -36,7 +39,8 @@ class MultipleChoice(LanguageModelTask):
     Attributes:
         prompt_template: what stands before a choice; a space follows it.
         choices: the one column that holds a list of texts, or the columns that hold a text each.
-        label: the column with the right one: its number from 0, its letter, or its text.
+        label: the column with the right one: its text, its column, its letter, or its number from 0; see
+            `parbench.tasks.data.values.places_of`.
         metrics: ``accuracy`` and ``acc_norm``, the primary one first.
     """
 
@@ -61,21 +65,30 @@ class MultipleChoice(LanguageModelTask):
         """Return the right choice."""
         return f" {example['choices'][example['label']]}"
 
+    @property
+    def reads(self) -> Reads:
+        """The columns of the prompt and the choices as texts, and the label."""
+        texts = (*self.prompt_template.columns, *self.choices)
+        return Reads(tuple(dict.fromkeys(texts)), () if self.label in texts else ((self.label,),))
+
     def check(self, dataset: Dataset, split: str) -> Dataset:
         """Return the columns of the prompt, ``choices``, a list of texts, and ``label``, the right one's number."""
+        from datasets import Dataset
+
         where = f"the {split} split of {self.name}"
         columns = self.prompt_template.columns
         check_columns(dataset, tuple(dict.fromkeys((*columns, *self.choices, self.label))), where)
-        check_values(dataset, columns, where)
+        kept = {name: texts_of(dataset, name, where) for name in columns}
         choices = self._choices(dataset, where)
-        labels = [
-            _place(value, texts, f"{where}, row {row + 1}")
-            for row, (value, texts) in enumerate(zip(dataset[self.label][:], choices, strict=True))
-        ]
+        labels = places_of(dataset, self.label, choices, self.choices, where)
         taken = {"choices", "label"} & set(columns)
         if taken:
             raise UserError(f"{where}: a template may not show the column {', '.join(taken)}; give it another name")
-        return dataset.select_columns(list(columns)).add_column("choices", choices).add_column("label", labels)
+        return Dataset.from_dict({**kept, "choices": choices, "label": labels})
+
+    def findings(self, splits: Splits) -> list[str]:
+        """Return in words what is suspicious about the data: absent classes, and empty texts."""
+        return [*super().findings(splits), *empty_texts(self.prompt_template.columns, splits.by_name)]
 
     def prepare(self, dataset: Dataset, processor: PreTrainedTokenizerBase, max_length: int) -> Dataset:
         """Return token ids with the right choice to train on, and in ``scored`` and ``spared`` all choices to rank.
@@ -139,21 +152,15 @@ class MultipleChoice(LanguageModelTask):
 
     def _choices(self, dataset: Dataset, where: str) -> list[list[str]]:
         if len(self.choices) > 1:
-            check_values(dataset, self.choices, where)
-            return [
-                [str(value) for value in row]
-                for row in zip(*(dataset[column][:] for column in self.choices), strict=True)
-            ]
-        found: list[list[str]] = dataset[self.choices[0]][:]
-        for row, texts in enumerate(found):
-            if (
-                not isinstance(texts, list)
-                or len(texts) < 2
-                or not all(isinstance(text, str) and text for text in texts)
-            ):
+            columns = [texts_of(dataset, column, where) for column in self.choices]
+            return [list(texts) for texts in zip(*columns, strict=True)]
+        (column,) = self.choices
+        found = text_lists_of(dataset, column, where)
+        for row, texts in enumerate(found, start=1):
+            if len(texts) < 2 or not all(texts):
                 raise UserError(
-                    f"{where} has no list of two or more texts in column {self.choices[0]}, row {row + 1}; mend or "
-                    "remove the row, or name several columns of one text each"
+                    f"{where} has no list of two or more texts in column {column}, row {row}; fix or remove the row, "
+                    "or name several columns of one text each"
                 )
         return found
 
@@ -168,17 +175,3 @@ class MultipleChoice(LanguageModelTask):
             tokens = row["input_ids"]
             pairs.append((tokens[:-1] if tokens[-1] == tokenizer.eos_token_id else tokens, len(row["kept"])))
         return pairs
-
-
-def _place(value: Any, texts: Sequence[str], where: str) -> int:
-    """Return which choice is right."""
-    letter = ord(value.upper()) - ord("A") if isinstance(value, str) and len(value) == 1 else -1
-    if isinstance(value, str) and list(texts).count(value) == 1:
-        return list(texts).index(value)
-    place = value if isinstance(value, int) and not isinstance(value, bool) else letter
-    if not 0 <= place < len(texts):
-        raise UserError(
-            f"{where} has the unknown label {value!r}; it may be a number from 0 to {len(texts) - 1}, a letter from A, "
-            "or the text of one choice"
-        )
-    return place

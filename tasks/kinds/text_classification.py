@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
-from parbench.tasks.base import Collate, Head, Task
-from parbench.tasks.data.source import DataRef
+from parbench.tasks.base import Collate, Head, Splits, Task
+from parbench.tasks.data.findings import empty_texts
+from parbench.tasks.data.source import DataRef, Reads
+from parbench.tasks.data.values import check_columns, class_ids, numbers_of, texts_of
 from parbench.tasks.metrics.classification import METRICS
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class TextClassification(Task):
         texts: names of the one or two text columns.
         labels: class names in the order of their ids; empty for a regression on a number.
         metrics: names of the metrics, the primary one first.
+        label: name of the column with the label.
     """
 
     name: str
@@ -39,6 +40,7 @@ class TextClassification(Task):
     texts: tuple[str, ...]
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
+    label: str = "label"
 
     @property
     def primary(self) -> str:  # type: ignore[override]
@@ -50,22 +52,27 @@ class TextClassification(Task):
         """A sequence-classification head with one output a class, or one output."""
         return Head("AutoModelForSequenceClassification", self.labels)
 
+    @property
+    def reads(self) -> Reads:
+        """The texts and the label."""
+        return Reads(self.texts, ((self.label,),))
+
     def check(self, dataset: Dataset, split: str) -> Dataset:
         """Return the text columns and ``label``: class ids, or floats for a regression."""
+        from datasets import Dataset, Value
+
         where = f"the {split} split of {self.name}"
-        if not len(dataset):
-            raise UserError(f"{where} is empty; give a file with examples")
-        missing = [column for column in (*self.texts, "label") if column not in dataset.column_names]
-        if missing:
-            raise UserError(
-                f"{where} has no column {', '.join(missing)}: it must have {', '.join(self.texts)} and label, and has "
-                f"{', '.join(dataset.column_names)}"
-            )
-        for column in self.texts:
-            wrong = next((row for row, text in enumerate(dataset[column]) if not isinstance(text, str)), None)
-            if wrong is not None:
-                raise UserError(f"{where} has no text in column {column}, row {wrong + 1}; mend or remove the row")
-        return _with_labels(dataset.select_columns([*self.texts, "label"]), self.labels, where)
+        check_columns(dataset, (*self.texts, self.label), where)
+        columns = {name: texts_of(dataset, name, where) for name in self.texts}
+        checked = Dataset.from_dict(columns)
+        if self.labels:
+            ids = class_ids(dataset, self.label, self.labels, where)
+            return checked.add_column("label", ids, feature=Value("int64"))
+        return checked.add_column("label", numbers_of(dataset, self.label, where), feature=Value("float32"))
+
+    def findings(self, splits: Splits) -> list[str]:
+        """Return in words what is suspicious about the data: absent classes, and empty texts."""
+        return [*super().findings(splits), *empty_texts(self.texts, splits.by_name)]
 
     def prepare(self, dataset: Dataset, processor: PreTrainedTokenizerBase, max_length: int) -> Dataset:
         """Return token ids, truncated to ``max_length``, not padded, with ``labels``."""
@@ -131,19 +138,3 @@ class TextClassification(Task):
             if len(by_subset) > 1
         }
         return {**means, **parts}
-
-
-def _with_labels(dataset: Dataset, labels: tuple[str, ...], where: str) -> Dataset:
-    from datasets import Value
-
-    ids = {name: number for number, name in enumerate(labels)}
-    found: list[float] = []
-    for row, label in enumerate(dataset["label"][:]):
-        known = ids.get(label) if isinstance(label, str) and labels else label
-        number = known if isinstance(known, int | float) and not isinstance(known, bool) else math.nan
-        if math.isnan(number) or (labels and number not in range(len(labels))):
-            allowed = ", ".join(f"{id_} ({name})" for name, id_ in ids.items()) or "a number"
-            raise UserError(f"{where} has the unknown label {label!r} in row {row + 1}; it may be {allowed}")
-        found.append(number)
-    kind = Value("int64") if labels else Value("float32")
-    return dataset.remove_columns("label").add_column("label", found, feature=kind)

@@ -11,8 +11,10 @@ from pydantic import PositiveInt
 
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
-from parbench.tasks.base import Evaluation
-from parbench.tasks.data.source import DataRef
+from parbench.tasks.base import Evaluation, Splits
+from parbench.tasks.data.findings import empty_texts
+from parbench.tasks.data.source import DataRef, Reads
+from parbench.tasks.data.values import check_columns, text_lists_of, texts_of
 from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
 from parbench.tasks.metrics.subsets import over_subsets
 from parbench.tasks.metrics.texts import METRICS
@@ -109,26 +111,40 @@ class TextGeneration(LanguageModelTask):
         """Return what it should answer."""
         return self.response_template.filled(example)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the templates."""
+        return tuple(dict.fromkeys((*self.prompt_template.columns, *self.response_template.columns)))
+
+    @property
+    def reads(self) -> Reads:
+        """The columns of the templates, and that of the references."""
+        return Reads(tuple(dict.fromkeys((*self.columns, *((self.references,) if self.references else ())))))
+
     def check(self, dataset: Dataset, split: str) -> Dataset:
         """Return the columns of the templates, and ``references``, a list of texts."""
+        from datasets import Dataset
+
         where = f"the {split} split of {self.name}"
-        columns = tuple(dict.fromkeys((*self.prompt_template.columns, *self.response_template.columns)))
-        check_columns(dataset, (*columns, *((self.references,) if self.references else ())), where)
-        check_values(dataset, columns, where)
-        kept = dataset.select_columns(list(columns))
-        wanted = [_texts(value) for value in dataset[self.references][:]] if self.references else None
-        if wanted is None:
-            wanted = [[self.response(example)] for example in kept]
+        check_columns(dataset, self.reads.texts, where)
+        kept = {name: texts_of(dataset, name, where) for name in self.columns}
+        if self.references:
+            wanted = text_lists_of(dataset, self.references, where)
+        else:
+            examples = (dict(zip(kept, row, strict=True)) for row in zip(*kept.values(), strict=True))
+            wanted = [[self.response(example)] for example in examples]
         for row, texts in enumerate(wanted):
-            if not texts or not all(text.strip() for text in texts):
+            if not all(text.strip() for text in texts):
                 what = f"in column {self.references}" if self.references else "to respond with"
-                raise UserError(f"{where} has no text {what}, row {row + 1}; mend or remove the row")
+                raise UserError(f"{where} has no text {what}, row {row + 1}; fix or remove the row")
         # A column of that name may be the one that was given, or one of a template's.
-        if "references" in kept.column_names:
-            if self.references != "references":
-                raise UserError(f'{where}: a template needs the column "references"; give it another name')
-            kept = kept.remove_columns("references")
-        return kept.add_column("references", wanted)
+        if "references" in kept and self.references != "references":
+            raise UserError(f'{where}: a template needs the column "references"; give it another name')
+        return Dataset.from_dict({**kept, "references": wanted})
+
+    def findings(self, splits: Splits) -> list[str]:
+        """Return in words what is suspicious about the data: absent classes, and empty texts."""
+        return [*super().findings(splits), *empty_texts(self.prompt_template.columns, splits.by_name)]
 
     def prepare(self, dataset: Dataset, processor: PreTrainedTokenizerBase, max_length: int) -> Dataset:
         """Return token ids; see `LanguageModelTask.prepare`.
@@ -200,40 +216,6 @@ def check_room(inputs: Dataset, processor: PreTrainedTokenizerBase, max_new_toke
             f"a prompt of {longest} tokens and max_new_tokens {max_new_tokens} are more than the "
             f"{processor.model_max_length} tokens that the base model takes; lower train.max_length or max_new_tokens"
         )
-
-
-def check_columns(dataset: Dataset, columns: Sequence[str], where: str) -> None:
-    """Check that a split has rows, and columns.
-
-    Raises:
-        UserError: it has not.
-    """
-    if not len(dataset):
-        raise UserError(f"{where} is empty; give a file with examples")
-    absent = [column for column in columns if column not in dataset.column_names]
-    if absent:
-        raise UserError(f"{where} has no column {', '.join(absent)}; it has {', '.join(dataset.column_names)}")
-
-
-def check_values(dataset: Dataset, columns: Sequence[str], where: str) -> None:
-    """Check that columns hold texts or numbers, so that a template can show them.
-
-    Raises:
-        UserError: one is missing, or something else.
-    """
-    for column in columns:
-        for row, value in enumerate(dataset[column][:]):
-            if not isinstance(value, str | int | float) or isinstance(value, bool) or value != value:
-                raise UserError(
-                    f"{where} has neither a text nor a number in column {column}, row {row + 1} "
-                    f"(it is {type(value).__name__}); mend or remove the row"
-                )
-
-
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, list):
-        return [str(text) for text in value if text is not None]
-    return [] if value is None else [str(value)]
 
 
 def _cut(text: str, stop: Sequence[str]) -> str:

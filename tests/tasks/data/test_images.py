@@ -326,7 +326,7 @@ def test_the_revision_of_class_folders_is_names_and_contents(tmp_path):
 def test_a_class_that_training_lacks_is_refused(tmp_path):
     source = write_folder(tmp_path)
     write_folder(tmp_path, ("horse",), ("test",))
-    with pytest.raises(UserError, match=r'test" has the class "horse", which ".*train" has not'):
+    with pytest.raises(UserError, match=r'test" has the class "horse", which ".*train" does not have'):
         source.load(DATA)
 
 

