@@ -140,7 +140,7 @@ class TextFolder:
             raise UserError(f"{self.missing(data)}; put it there, or give another --data-root")
         try:
             content = path.read_bytes()
-            return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
+            return (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8-sig")
         except (OSError, EOFError, UnicodeDecodeError) as error:
             raise UserError(f'"{path}" cannot be read as text in UTF-8 ({error}); replace the file') from error
 

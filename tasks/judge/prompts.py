@@ -106,7 +106,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         UserError: the file cannot be read, or a line is no JSON object.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f'"{path}" cannot be read ({error}); put FastChat\'s file there') from error
     # Not `splitlines`: a JSON string may hold a line separator of Unicode.

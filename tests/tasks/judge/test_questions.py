@@ -225,3 +225,10 @@ def test_answers_in_another_form_are_refused(tmp_path, questions, answers):
     ):
         with pytest.raises(UserError, match=what):
             check_answers(questions, wrong)
+
+
+def test_a_byte_order_mark_is_read_over(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    answer = {"question_id": 81, "choices": [{"turns": ["a", "b"]}]}
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(answer).encode())
+    assert read_answers(path) == {81: ("a", "b")}
