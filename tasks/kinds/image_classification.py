@@ -11,15 +11,9 @@ from pydantic import Field
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
 from parbench.tasks.base import Collate, Head, Modality, Task
-from parbench.tasks.data.images import (
-    Augmentation,
-    AugmentedRows,
-    Fit,
-    ImageRows,
-    Interpolation,
-    Preprocessing,
-    checked_images,
-)
+from parbench.tasks.data.image_rows import AugmentedRows, ImageRows
+from parbench.tasks.data.images import checked_images
+from parbench.tasks.data.preprocessing import Augmentation, Fit, Interpolation, Preprocessing
 from parbench.tasks.data.source import DataRef, Reads, Source
 from parbench.tasks.data.values import class_ids
 from parbench.tasks.metrics.classification import METRICS

@@ -12,7 +12,9 @@ from pyarrow import parquet
 from parbench.bench.util.errors import UserError
 from parbench.tasks.data.digits import DigitsSource
 from parbench.tasks.data.folder import FolderSource
-from parbench.tasks.data.images import MOST_RATIO, AugmentedRows, ImageRows, Preprocessing, checked_images, decoded
+from parbench.tasks.data.image_rows import AugmentedRows, ImageRows
+from parbench.tasks.data.images import MOST_RATIO, checked_images, decoded
+from parbench.tasks.data.preprocessing import Preprocessing
 from parbench.tasks.data.source import DataRef
 from parbench.tasks.vision import DIGITS
 from tests.support.pictures import EPS, WAV, encoded, images, picture, png_header

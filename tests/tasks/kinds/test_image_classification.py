@@ -13,7 +13,7 @@ from parbench.methods.architecture import ModuleNames, module_names
 from parbench.tasks import fgvc, vision, vtab
 from parbench.tasks.base import Modality
 from parbench.tasks.data.folder import FolderSource
-from parbench.tasks.data.images import AugmentedRows, ImageRows
+from parbench.tasks.data.image_rows import AugmentedRows, ImageRows
 from parbench.tasks.inference import Predictor
 from parbench.tasks.kinds.image_classification import ImageClassification
 from parbench.tasks.vision import CIFAR10, CIFAR100, DIGITS, EUROSAT, OXFORD_PETS
