@@ -6,7 +6,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from parbench.bench.cli.task_check import constant, leaks, shown, task_to_check
+from parbench.bench.cli.task_check import constant, leaks, reference_scores, shown, task_to_check
 from parbench.bench.store.store import Store
 from parbench.tasks import find_task
 from parbench.tasks.kinds.language_model import LanguageModelTask
@@ -199,3 +199,94 @@ def test_a_comparison_on_a_task_of_a_file(bench, bench_run, tmp_path):
     task = find_task(record.spec.task, record.spec.definition)
     rows = pd.read_parquet(Store(tmp_path / "store").runs / record.run_id / "predictions.parquet")
     assert task.score(rows) == record.metrics
+
+
+def test_reported_examples_are_shown_with_their_references(bench, tmp_path):
+    rows = [{"question": f"what is {n}", "answer": f"a {n}"} for n in range(20)]
+    result = bench("task", "check", task_file(tmp_path, ASKED, rows), "--out", tmp_path / "store")
+    assert result.code == 0, result.err
+    reported = result.out.split("examples of the reported split:")[1]
+    assert '  prompt: "what is 0\\nAnswer:"\n  response: " a 0"\n  references: [" a 0"]\n' in reported
+    assert "the references themselves: exact_match 100.00, rouge_l 100.00\n" in result.out
+
+
+@pytest.mark.parametrize(
+    ("fields", "rows", "expected"),
+    [
+        (FILMS, [{"sentence": f"film {n}", "label": n % 2} for n in range(20)], {"accuracy": 1.0}),
+        (
+            {**COMMON, "kind": "regression", "texts": ["sentence"]},
+            [{"sentence": f"film {n}", "label": n / 4} for n in range(20)],
+            {"pearson": 1.0, "spearman": 1.0},
+        ),
+        (
+            RANKED,
+            # The right choice is much longer, or much shorter, than the other.
+            [{"question": f"q {n}", "options": ["x", "y" * 500], "label": n % 2} for n in range(20)],
+            {"accuracy": 1.0, "acc_norm": 1.0},
+        ),
+    ],
+)
+def test_the_references_have_full_marks(tmp_path, fields, rows, expected):
+    assert reference_scores(*of(task_file(tmp_path, fields, rows))) == pytest.approx(expected)
+
+
+def test_many_classes_are_summarised(bench, tmp_path):
+    labels = [f"c{n}" for n in range(57)]
+    rows = [{"sentence": f"film {n}", "label": f"c{n % 57}"} for n in range(57 * 20 + 1)]
+    path = task_file(tmp_path, {**FILMS, "labels": labels}, rows, rows)
+    result = bench("task", "check", path, "--out", tmp_path / "store")
+    assert result.code == 0, result.err
+    counts = [line.split() for line in result.out.splitlines() if " of 57 classes" in line]
+    assert counts == [
+        ["smallest", "of", "57", "classes", "18", "2", "20"],
+        ["median", "of", "57", "classes", "18", "2", "20"],
+        ["largest", "of", "57", "classes", "19", "2", "21"],
+    ]
+    assert "c31" not in result.out.split("examples of the train split")[0]
+
+
+def test_classes_that_no_model_can_learn_and_empty_texts_are_warned_of(bench, tmp_path):
+    labels = ["negative", "positive", "mixed", "none"]
+    rows = [{"sentence": f"film {n}" if n else "  ", "label": n % 2} for n in range(40)]
+    reported = [{"sentence": "a", "label": "mixed"}, {"sentence": "", "label": 0}, {"sentence": "b", "label": "mixed"}]
+    path = task_file(tmp_path, {**FILMS, "labels": labels}, rows, reported)
+    result = bench("task", "check", path, "--out", tmp_path / "store")
+    assert result.code == 0, result.err
+    warned = [line for line in result.out.splitlines() if line.startswith("warning: ")]
+    assert warned[0] == (
+        'warning: the class "mixed" is in the reported split (2 of 3 examples) and not in train: no model can learn '
+        "what is scored there"
+    )
+    assert warned[1] == 'warning: the class "none" is named as a label, and train has no example of it'
+    assert "1 of 3 reported examples have an empty text in column sentence (the first is test:1)" in warned[-1]
+    assert len(warned) == 4
+
+
+def test_examples_that_are_nearly_the_same_are_leaks_of_their_own(tmp_path):
+    rows = [{"sentence": f"The film number {n}", "label": n % 2} for n in range(39)]
+    rows.append({"sentence": "THE film number  3 ", "label": 1})
+    reported = [{"sentence": text, "label": 0} for text in ("The film number 5", "the FILM number\n7", "new")]
+    found = leaks(*of(task_file(tmp_path, FILMS, rows, reported)))
+    assert (found.reported, found.similar) == (1, 1)
+    data = {**COMMON["data"], "selection": "dev"}
+    write_jsonl(tmp_path / "dev.jsonl", [{"sentence": "the film number 9", "label": 0}, {"sentence": "z", "label": 1}])
+    found = leaks(*of(task_file(tmp_path, {**FILMS, "data": data}, rows, reported)))
+    assert found.selection == 1
+
+
+def test_hidden_files_among_images_are_counted(bench, tmp_path):
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name / ".cache").mkdir(parents=True)
+            for number in range(10):
+                file = io.BytesIO()
+                Image.new("RGB", (5, 4), (number, 0, 0)).save(file, "PNG")
+                (tmp_path / split / name / f"{number}.png").write_bytes(file.getvalue())
+            (tmp_path / split / name / ".cache" / "0.png").write_bytes(b"junk")
+    fields = {**COMMON, "kind": "image_classification"}
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump(fields))
+    result = bench("task", "check", tmp_path / "task.yaml", "--out", tmp_path / "store")
+    assert result.code == 0, result.err
+    assert "ignored: 4 hidden files" in result.out
+    assert ["all", "18", "2", "20"] in [line.split() for line in result.out.splitlines()]

@@ -390,3 +390,67 @@ def test_class_folders_need_no_labels(tmp_path):
     path = task_file(tmp_path, fields)
     assert task_of_file(path).head.labels == ("ant", "zebra")
     assert read_definition(path)["labels"] == ["ant", "zebra"]
+
+
+# Types that a file or a program guesses
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".json", ".csv.gz"])
+def test_what_is_trained_on_and_scored_are_the_characters_of_the_file(tmp_path, ending):
+    """The training file has a fraction in it, and the reported one only whole numbers."""
+    train = [{"question": f"{n}", "answer": "7.50" if n == 3 else str(n)} for n in range(20)]
+    write(tmp_path / f"train{ending}", train)
+    write(tmp_path / f"test{ending}", [{"question": "02116", "answer": "26"}, {"question": "0x1F", "answer": "True"}])
+    task, splits = loaded(task_file(tmp_path, QUESTIONS))
+    answers = dict(zip(splits.train["question"], map(task.response, splits.train), strict=True))
+    assert answers.get("3", " 7.50") == " 7.50"
+    assert answers.get("4", " 4") == " 4"
+    assert [task.prompt(example) for example in splits.reported] == ["02116 ?", "0x1F ?"]
+    assert splits.reported["references"][:] == [[" 26"], [" True"]]
+    assert task.score(task.predictions(splits.reported, [" 26", "True"]))["exact_match"] == 1.0
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl"])
+def test_a_choice_that_is_a_number_is_a_text_first(tmp_path, ending):
+    rows = [{"question": f"q {n}", "a": "1", "b": "2", "c": "3", "right": str(1 + n % 3)} for n in range(20)]
+    both(tmp_path, rows, ending)
+    _, splits = loaded(task_file(tmp_path, CHOICES, choices=["a", "b", "c"]))
+    assert splits.reported["label"][:] == [n % 3 for n in range(8)]
+
+
+def test_the_file_the_row_the_column_and_the_value_are_named(tmp_path):
+    both(tmp_path, [{"a": "x", "score": "2.5"} for _ in range(20)], ".csv")
+    (tmp_path / "test.csv").write_text("a,score\nx,1\nx,n.a.\n")
+    fields = {**{k: TEXTS[k] for k in ("name", "reference", "data")}, "kind": "regression", "texts": ["a"]}
+    said = unusable(task_file(tmp_path, fields, label="score"))
+    assert f'in "{tmp_path / "test.csv"}", the test split of my/reviews, column score,' in said
+    assert "row 2 (it is 'n.a.')" in said
+
+
+@pytest.mark.parametrize("names", [["pos", "neg"], ["neg", "pos"]])
+def test_the_class_names_of_a_parquet_file_count(tmp_path, names):
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    features = Features({"review": Value("string"), "stars": ClassLabel(names=names)})
+    rows = {"review": [f"film {n}" for n in range(20)], "stars": [("neg", "pos")[n % 2] for n in range(20)]}
+    for split in ("train", "test"):
+        Dataset.from_dict(rows, features=features).to_parquet(tmp_path / f"{split}.parquet")
+    _, splits = loaded(task_file(tmp_path, TEXTS, labels=["neg", "pos"]))
+    assert splits.reported["label"][:] == [0, 1] * 10
+    assert "has 2 classes" in unusable(task_file(tmp_path, TEXTS, labels=["neg", "pos", "x"], metrics=["accuracy"]))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("labels: [No, Yes]", "put it in quotes"),
+        ("labels: [1.5, 2.5]", "YAML reads it as 1.5"),
+        ("labels: [2024-01-31, a]", "YAML reads it as 2024-01-31"),
+        ("labels: [null, a]", "YAML reads it as null"),
+        ("label: on", "YAML reads it as true"),
+    ],
+)
+def test_what_yaml_takes_for_something_else_is_to_be_quoted(tmp_path, line, said):
+    path = task_file(tmp_path, {key: value for key, value in TEXTS.items() if key != line.partition(":")[0]})
+    path.write_text(path.read_text() + line + "\n")
+    assert said in refused(path)
