@@ -118,10 +118,10 @@ TASKS.register(
 
 
 def find_task(name: str, definition: Mapping[str, Any] | None = None) -> Task:
-    """Return a task by its registered name, by the path of a YAML file, or by what such a file once contained.
+    """Return a task by its registered name, by the path of a YAML file, or by the content of such a file.
 
     Raises:
-        UserError: there is none, or the file defines none.
+        UserError: there is no such task, or the file does not define one.
     """
     if definition is None and not is_task_file(name):
         return TASKS[name]
@@ -131,7 +131,7 @@ def find_task(name: str, definition: Mapping[str, Any] | None = None) -> Task:
 
 
 def is_task_file(name: str) -> bool:
-    """Tell whether a task's name is the path of a YAML file."""
+    """Return whether a task's name is the path of a YAML file."""
     return name.endswith((".yaml", ".yml"))
 
 

@@ -1,4 +1,4 @@
-"""What a task is: the contract between data with its metrics and whoever trains on it."""
+"""The contract of a task: its data and metrics, and what training needs of them."""
 
 from __future__ import annotations
 
@@ -117,12 +117,12 @@ class Task(ABC):
         data: where its data is, in every kind of source.
         head: the model head it needs.
         primary: the metric that ranks; larger is better.
-        modality: what its model reads.
-        options: what a user may set of it.
+        modality: the kind of its model's inputs.
+        options: its options.
         own_source: where the task's data comes from unless the user names a folder: for data that is generated, or
             shipped with an outside package; ``None`` leaves it to the suite.
-        definition: what the task was made of, where it is none of the registry's (a YAML file's content): it goes into
-            the records, so that they can be scored again without the file.
+        definition: the content of the YAML file that defines the task; ``None`` for registered tasks. It goes into the
+            records, so that they can be scored again without the file.
     """
 
     name: str
@@ -198,18 +198,18 @@ class Task(ABC):
 
     @abstractmethod
     def prepare(self, dataset: Dataset, processor: Any, max_length: int) -> Rows:
-        """Return model inputs with ``labels``, one row an example, in the order of ``dataset``.
+        """Return model inputs with ``labels``, one row per example, in the order of ``dataset``.
 
         Args:
             processor: the base model's tokenizer or image processor, by `modality`.
-            max_length: tokens; of no meaning for images.
+            max_length: tokens; not used for images.
         """
 
     def augmented(self, inputs: Rows, seed: int) -> Rows:
         """Return prepared rows as they are trained on, where that is not as they are evaluated (augmented images).
 
-        What is returned may have ``set_epoch(epoch)``, which the trainer then calls; row by row it must depend on
-        nothing but ``seed``, the epoch and the row, or a resumed training would go another way.
+        What is returned may have ``set_epoch(epoch)``, which the trainer then calls; a row must depend on
+        ``seed``, the epoch and its number only, or a resumed training would differ.
         """
         return inputs
 
@@ -229,7 +229,7 @@ class Task(ABC):
 
     @abstractmethod
     def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
-        """Return one row an example: ``example``, ``subset``, and all that `score` needs.
+        """Return one row per example: ``example``, ``subset``, and all that `score` needs.
 
         Where a prediction is one number, it is in ``prediction`` beside its ``label``; a metric that is the mean over
         the examples may have its values in a column of its own name.
@@ -257,7 +257,7 @@ class Task(ABC):
 
     @property
     def selected_by(self) -> Evaluation:
-        """How settings and epochs are compared on the selection split: as what is reported, unless that is too dear."""
+        """How settings and epochs are compared on the selection split: by what is reported, unless that is too expensive."""
         return self
 
 

@@ -1,4 +1,4 @@
-"""Applies a trained model to prepared rows: what every kind of evaluation is made of."""
+"""Applies a trained model to prepared rows, for every kind of evaluation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from parbench.bench.util.errors import DivergedError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# The label of a token that no loss and no likelihood counts.
+# The label of tokens that losses and likelihoods ignore.
 IGNORED = -100
 
 
@@ -37,13 +37,13 @@ class Predictor:
 
     Attributes:
         model: the adapted model, on ``device``.
-        processor: what prepared its inputs: a tokenizer, or an image processor.
+        processor: the tokenizer or image processor that prepared its inputs.
         collate: makes a batch of prepared rows.
         batch_size: rows per forward pass.
         device: where the model is.
         precision: ``float32`` or ``bfloat16`` (autocast).
-        on_batch: called after every batch with the rows done: so that a watcher sees that something happens.
-        base: loads the base model anew, untuned, onto ``device``: for what compares with it, or asks it.
+        on_batch: called after every batch with the rows done: to report progress.
+        base: loads the untuned base model onto ``device``, for comparisons with it or as a judge.
     """
 
     model: nn.Module
@@ -69,7 +69,7 @@ class Predictor:
 
     @torch.no_grad()
     def log_likelihoods(self, rows: Rows) -> np.ndarray:
-        """Return how likely a causal language model finds the labelled tokens of each row.
+        """Return the likelihood of the labelled tokens of each row under a causal language model.
 
         Returns:
             float32 array of shape (rows, 2): sum of the tokens' natural log-likelihoods, and number of tokens.
@@ -153,7 +153,7 @@ def at_least_float32(logits: torch.Tensor) -> torch.Tensor:
 
 
 def _lengths(rows: Rows) -> list[int]:
-    """Return the tokens of each row; images are all of one size."""
+    """Return the tokens of each row; images all have one size."""
     dataset: Any = rows
     if "input_ids" not in getattr(dataset, "column_names", ()):
         return [0] * len(rows)
@@ -161,7 +161,7 @@ def _lengths(rows: Rows) -> list[int]:
 
 
 def _batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Yield the places of each batch's rows; those of a like length share one, which pads less and changes nothing."""
+    """Yield the places of each batch's rows; rows of similar length share a batch, which needs less padding."""
     order = np.argsort([-length for length in lengths], kind="stable").tolist()
     for start in range(0, len(order), size):
         yield order[start : start + size]

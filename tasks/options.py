@@ -1,4 +1,4 @@
-"""What a user may set of a task itself: how a text is generated, how large an image is, who judges."""
+"""Options of tasks: how a text is generated, how large an image is, who judges."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ class TaskOptions(BaseModel):
 
 
 class NoOptions(TaskOptions):
-    """Of a task with nothing to set."""
+    """Options of a task that has none."""

@@ -1,6 +1,6 @@
 """VTAB-1k: nineteen tasks of 1,000 training images each (Zhai et al., 2019), 800 to train on and 200 to choose by.
 
-Which 1,000 is part of the benchmark, so a local copy must have the published selection. It is handed around as a folder
+Which 1,000 is part of the benchmark, so a local copy must have the published selection. It is distributed as a folder
 ``vtab-1k`` with one folder a task (``cifar``, ``caltech101``, ... `FOLDERS`), each with its images and with the lists
 ``train800.txt``, ``val200.txt``, ``train800val200.txt`` and ``test.txt``; that folder goes below the data root as it
 is. No copy on the hub with that selection could be verified.
@@ -48,7 +48,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 NAMES = tuple(name for names in GROUPS.values() for name in names)
 
-# The folders of the published copy that are not called as the task.
+# The folders of the published copy that do not have the task's name.
 FOLDERS = {
     "cifar100": "cifar",
     "oxford_pets": "oxford_iiit_pet",
@@ -138,7 +138,7 @@ class VtabAverages(NamedTuple):
 
 
 def vtab_averages(scores: Mapping[str, float]) -> VtabAverages:
-    """Return the averages of one score a task.
+    """Return the averages of one score per task.
 
     Args:
         scores: by name, with or without ``vtab/``.
@@ -149,7 +149,7 @@ def vtab_averages(scores: Mapping[str, float]) -> VtabAverages:
     by_name = {name.removeprefix("vtab/"): score for name, score in scores.items()}
     wrong = sorted(by_name.keys() ^ set(NAMES))
     if wrong:
-        what = "is none of VTAB-1k's tasks" if wrong[0] in by_name else "is missing"
+        what = "is not a task of VTAB-1k" if wrong[0] in by_name else "is missing"
         raise UserError(f"there is no average over VTAB-1k: {wrong[0]} {what}; give a score for each of the nineteen")
     means = {group: sum(by_name[name] for name in names) / len(names) for group, names in GROUPS.items()}
     return VtabAverages(
@@ -165,7 +165,7 @@ def _full(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"vtab/{name}" for name in names)
 
 
-# Tables that say "average" mean either of the last two.
+# "Average" in published tables is either of the last two.
 AVERAGES = (
     *(Average(group, _full(names), fmean) for group, names in GROUPS.items()),
     Average(f"mean of {len(NAMES)} tasks", _full(NAMES), fmean),

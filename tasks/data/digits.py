@@ -21,11 +21,11 @@ INK = 16
 class DigitsSource:
     """scikit-learn's ``load_digits``: the test part of UCI's "Optical Recognition of Handwritten Digits".
 
-    It is one split, so that it is cut in three.
+    It has one split, which is cut in three.
     """
 
     def missing(self, data: DataRef) -> str | None:
-        """Nothing is: scikit-learn is always there."""
+        """Return ``None``: scikit-learn is always installed."""
         return None
 
     def describe(self, data: DataRef) -> str:

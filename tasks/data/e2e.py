@@ -1,4 +1,4 @@
-"""The format of the E2E data: meaning representations of restaurants, each with texts that say the same.
+"""The format of the E2E data: meaning representations of restaurants, each with texts of the same meaning.
 
 Novikova, Dušek and Rieser, "The E2E Dataset: New Challenges For End-to-End Generation", SIGDIAL 2017. A row is a pair:
 a meaning representation such as ``name[Blue Spice], eatType[coffee shop], area[city centre]`` and one reference. A
@@ -71,13 +71,13 @@ def linearised(meaning: str) -> str:
 
 
 def pairs(dataset: Dataset, where: str) -> Dataset:
-    """Return the columns ``mr`` and ``ref``, one row a pair, from a file's columns or from the hub's.
+    """Return the columns ``mr`` and ``ref``, one row per pair, from a file's columns or from the hub's.
 
     The same pair may occur more than once: in the official files it does, and the official scorer counts each.
 
     Args:
         dataset: a split as a source has it.
-        where: the split in words, for a complaint.
+        where: the split in words, for an error.
 
     Raises:
         UserError: a column is missing, a text is missing or blank, a meaning representation cannot be read.
@@ -97,7 +97,7 @@ def pairs(dataset: Dataset, where: str) -> Dataset:
         texts = dataset[column][:]
         wrong = next((row for row, text in enumerate(texts) if not isinstance(text, str) or not text.strip()), None)
         if wrong is not None:
-            raise UserError(f"{where} has no text in column {column}, row {wrong + 1}; mend or remove the row")
+            raise UserError(f"{where} has no text in column {column}, row {wrong + 1}; fix or remove the row")
     for meaning in dict.fromkeys(dataset["mr"][:]):
         try:
             parsed(meaning)
@@ -107,7 +107,7 @@ def pairs(dataset: Dataset, where: str) -> Dataset:
 
 
 def grouped(dataset: Dataset) -> Dataset:
-    """Return one row a meaning, ``mr`` with all its ``references``, in the order in which meanings first occur.
+    """Return one row per meaning, ``mr`` with all its ``references``, in the order in which meanings first occur.
 
     What a model is scored on. References keep their order, and one that is there twice counts twice, as in the official
     scorer.

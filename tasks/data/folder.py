@@ -26,7 +26,7 @@ class FolderSource:
     """Files under one root: ``ROOT/glue-sst2/train.jsonl.gz`` (or ``ROOT/glue/sst2/``, parquet, CSV).
 
     A split is the file or folder of its name, with or without the file's ending; or the file ``SPLIT_anything.ending``
-    where it is only a part of the official split and its name says so. Images may also be files: in ``SPLIT/CLASS/``,
+    where it is only a part of the official split and is named so. Images may also be files: in ``SPLIT/CLASS/``,
     where the classes are numbered by their sorted names, or wherever a list ``SPLIT.txt`` names them, one line per
     image with its path and class number.
     """

@@ -20,7 +20,7 @@ class HubSource:
     lock: RevisionLock
 
     def missing(self, data: DataRef) -> str | None:
-        """Return that the data is not on the hub, if so; whether the hub can be reached, only a download can tell."""
+        """Return that the data is not on the hub, if so; only a download shows whether the hub can be reached."""
         return None if data.hub else f"the data of {data.folder} is not on the hub"
 
     def describe(self, data: DataRef) -> str:
@@ -80,7 +80,7 @@ def resolve(kind: Literal["dataset", "model"], repository: str, lock: RevisionLo
 def obstacle(repository: str) -> str | None:
     """Return why a model repository can be had neither from the hub nor from the local cache, or ``None``.
 
-    It takes seconds where the libraries that load a model ask for each of its files again and again, for minutes.
+    It takes seconds; the libraries that load a model retry each of its files for minutes.
     """
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError

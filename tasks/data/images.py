@@ -79,7 +79,7 @@ def decoded(encoded: Mapping[str, Any] | None, name: str) -> Image:
             # PIL would clip all that is brighter than 255.
             image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
         elif image.mode in ("I", "F"):
-            raise ValueError("its pixels have 32 bits, of which nothing says what is white")
+            raise ValueError("its pixels have 32 bits, and nothing defines which value is white")
         elif "transparency" in image.info:
             image = image.convert("RGBA")
         return image if image.mode == "RGB" and type(image) is Image.Image else image.convert("RGB")

@@ -54,10 +54,10 @@ class RevisionLock:
             locked = json.loads(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(
-                f'the lock file "{self.path}" cannot be read ({error}); restore it, or delete it to lock anew'
+                f'the lock file "{self.path}" cannot be read ({error}); restore it, or delete it to lock again'
             ) from error
         if not isinstance(locked, dict) or not all(isinstance(value, str) for value in locked.values()):
             raise UserError(
-                f'the lock file "{self.path}" does not map names to commits; restore it, or delete it to lock anew'
+                f'the lock file "{self.path}" does not map names to commits; restore it, or delete it to lock again'
             )
         return locked

@@ -76,7 +76,7 @@ class Package:
             errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()]
             raise UserError(
                 f"cannot download the package {self.name} {self.version}, and there is no local copy of it; connect to "
-                f"the package registry and try again (pip says: {errors[-1]})"
+                f"the package registry and try again (pip: {errors[-1]})"
             )
         (wheel,) = folder.glob("*.whl")
         if hashlib.sha256(wheel.read_bytes()).hexdigest() != self.sha256:

@@ -1,6 +1,6 @@
-"""Pairs of instruction and response for the mini suite, which must do without the hub: made of rows of other data.
+"""Pairs of instruction and response for the mini suite, which works without the hub: made of rows of other data.
 
-None of them is Alpaca's, and what is learnt of them is not to be compared with what is learnt of Alpaca.
+None of them is Alpaca's: scores on them cannot be compared with scores on Alpaca.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a source of data is, and how a task names its data in each."""
+"""Sources of data, and how a task names its data in each."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class HubDataset:
     Attributes:
         repository: ``owner/name``.
         config: the dataset's configuration.
-        revision: the commit to read; ``None`` where none could be verified from a public source: it is then resolved at
-            the first download and kept in the lock file.
+        revision: the commit to read; ``None`` where none could be verified: it is then resolved at the first
+            download and kept in the lock file.
     """
 
     repository: str
@@ -86,13 +86,13 @@ class DataRef:
 
 
 class Source(Protocol):
-    """Somewhere that data can be read from."""
+    """A place that data is read from."""
 
     def missing(self, data: DataRef) -> str | None:
         """Return why the data cannot be had here, or ``None`` if it can, without downloading it."""
 
     def describe(self, data: DataRef) -> str:
-        """Return where the data comes from, in words for a table."""
+        """Return where the data comes from, for a table."""
 
     def revision(self, data: DataRef) -> str:
         """Return the commit or content hash that fixes the data.

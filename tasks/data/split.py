@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CUT_SEED = 2025
 # Of an official training split, for choosing hyper-parameters; more than a thousand only costs time.
 SELECTION_SHARE, SELECTION_MOST = 0.1, 1000
-# Where only an official validation split is at hand, it is cut in three.
+# An official validation split without a training split is cut in three.
 THREE_WAY = {"train": 0.45, "selection": 0.15, "reported": 0.40}
 
 

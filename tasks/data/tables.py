@@ -69,7 +69,7 @@ def _parquet_table(path: Path, reads: Reads | None) -> pa.Table:
 
 
 def _described_as_read(table: pa.Table) -> pa.Table:
-    """Return the table without what its file says of the columns that are not read."""
+    """Return the table without its file's description of the columns that are not read."""
     metadata = dict(table.schema.metadata or {})
     try:
         description = json.loads(metadata.get(_DESCRIPTION, b"null"))

@@ -63,7 +63,7 @@ def texts_of(dataset: Dataset, column: str, where: str) -> list[str]:
     Args:
         dataset: a split as a source has it.
         column: its column.
-        where: the split in words, for a complaint.
+        where: the split in words, for an error.
 
     Raises:
         UserError: a row has neither a text nor a number.
@@ -128,7 +128,7 @@ def class_ids(dataset: Dataset, column: str, labels: Sequence[str], where: str) 
         dataset: a split as a source has it.
         column: its column of labels.
         labels: the class names in the order of their ids; see `numbered`.
-        where: the split in words, for a complaint.
+        where: the split in words, for an error.
 
     Raises:
         UserError: a label is missing or unknown, or the data has other classes.
@@ -161,7 +161,7 @@ def places_of(
         column: its column with the right choice.
         choices: the texts of the choices of each row.
         names: the columns of the choices, where they are several.
-        where: the split in words, for a complaint.
+        where: the split in words, for an error.
 
     Raises:
         UserError: a row names none of its choices; or some rows can only be numbers, and others are numbers and texts

@@ -1,6 +1,6 @@
 """Any task by a YAML file: ``bench run --tasks my_task.yaml``.
 
-A file says what `parbench.tasks.from_yaml.schema` has fields for::
+A file has the fields of `parbench.tasks.from_yaml.schema`::
 
     name: my/reviews
     kind: classification          # or regression, text_generation, multiple_choice, image_classification
@@ -12,8 +12,8 @@ A file says what `parbench.tasks.from_yaml.schema` has fields for::
     labels: [bad, good]
     metrics: [accuracy, f1]       # the first ranks
 
-The labels of images in class folders may be left out: they are the folders' names. What a file says is the task's
-`definition`, which goes into the records: a record can be scored again without the file.
+The labels of images in class folders may be left out: they are the folders' names. The file's content is the
+task's `definition`, which goes into the records: a record can be scored again without the file.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def task_of_file(path: Path) -> Task:
 
 
 def read_definition(path: Path) -> dict[str, Any]:
-    """Return what a YAML file says, checked and with every default; no path in it tells of the machine.
+    """Return the content of a YAML file, checked and with every default; no path in it is of this machine.
 
     Raises:
         UserError: as `task_of_file`.
@@ -67,7 +67,7 @@ def defined_task(definition: Mapping[str, Any]) -> Task:
 
 
 def _read(path: Path) -> tuple[Definition, Path]:
-    """Return what a file says, and the folder that its data's folder is in."""
+    """Return a file's content, and the folder that its data's folder is in."""
     content = read_mapping(path)
     root = path.parent
     data = content.get("data")
@@ -88,7 +88,7 @@ def _read(path: Path) -> tuple[Definition, Path]:
 def _with_class_folders(content: Mapping[str, Any], root: Path, path: Path) -> Mapping[str, Any]:
     """Return the content with the labels that it leaves out where folders of images have them for names.
 
-    They go into the definition like labels that are written out: a record must tell them without the folder.
+    They go into the definition like labels that are written out: a record must have them without the folder.
 
     Raises:
         UserError: there are no such folders.
@@ -104,8 +104,8 @@ def _with_class_folders(content: Mapping[str, Any], root: Path, path: Path) -> M
         names = sorted(class_folders(classes)) if classes.is_dir() else []
     if len(names) < 2:
         raise UserError(
-            f'the task file "{path}" leaves out the labels, as if they were the names of class folders, and there are '
-            f'{len(names) or "none"} in "{classes}"; name the labels, or give one folder a class'
+            f'the task file "{path}" leaves out the labels, which are then the names of class folders, and there are '
+            f'{len(names) or "none"} in "{classes}"; name the labels, or give one folder per class'
         )
     return {**content, "labels": names}
 

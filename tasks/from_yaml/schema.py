@@ -104,7 +104,7 @@ class Data(_Model):
         names = [self.train, *([self.selection] if self.selection else []), *reported]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
-            raise ValueError(f'the split "{twice}" is named twice; train, selection and reported must be apart')
+            raise ValueError(f'the split "{twice}" is named twice; train, selection and reported must be different')
         return self
 
 

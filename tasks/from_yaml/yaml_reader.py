@@ -1,4 +1,4 @@
-"""Reads the YAML that somebody wrote: plain values only, and no tricks."""
+"""Reads the YAML of users: plain values only, without aliases or tags."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
             raise UserError(f'the task file "{path}" has {len(content)} bytes, and a task needs a few hundred')
         found = read_yaml(content.decode("utf-8"), _PlainLoader)
     except UnicodeDecodeError as error:
-        raise UserError(f'the task file "{path}" is not in UTF-8; save it so') from error
+        raise UserError(f'the task file "{path}" is not in UTF-8; save it as UTF-8') from error
     except OSError as error:
         raise UserError(f'the task file "{path}" cannot be read ({error.strerror})') from error
     except UserError:
@@ -54,5 +54,5 @@ def read_mapping(path: Path) -> dict[str, Any]:
             "fields such as name, kind and data"
         )
     if wrong := next((key for key in found if not isinstance(key, str)), None):
-        raise UserError(f'the task file "{path}" has the field {wrong!r}, which is no name')
+        raise UserError(f'the task file "{path}" has the field {wrong!r}, which is not a text')
     return found

@@ -159,7 +159,7 @@ class ImageClassification(Task):
     def leave_one_out(self, predictions: pd.DataFrame, metric: str) -> np.ndarray | None:
         """Return ``metric`` without each of the examples in turn; an example alone in its class takes the class away.
 
-        Of a mean over one class with one example there is nothing left, and what is returned is no number.
+        A mean over one class with one example has nothing left: the value is NaN.
         """
         if metric != MEAN_PER_CLASS:
             return super().leave_one_out(predictions, metric)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class LanguageModelTask(Task):
-    """Supervised tuning on pairs of prompt and response; what is scored, and how, is its subclasses' business."""
+    """Supervised fine-tuning on pairs of prompt and response; subclasses define what is scored, and how."""
 
     head: Head = LANGUAGE_MODEL
     modality = Modality.TEXT
@@ -36,16 +36,18 @@ class LanguageModelTask(Task):
         """Return what it should answer; a space between the two belongs to the response."""
 
     def with_system_prompt(self) -> Self:
-        """Return the task with what its prompt tells of the task itself told apart, in `system_prompt`.
+        """Return a copy whose instruction is moved from the prompt into `system_prompt`.
 
         Raises:
             UserError: it has no system prompt.
         """
-        raise UserError(f"the task {self.name} has no system prompt, which the method reads; use commonsense, say")
+        raise UserError(
+            f"the task {self.name} has no system prompt, which the method reads; use another task, such as commonsense"
+        )
 
     def system_prompt(self, example: Mapping[str, Any]) -> str:
-        """Return what the model is told apart from an example's prompt; only of `with_system_prompt`'s tasks."""
-        raise TypeError(f"{self.name} tells nothing apart; see with_system_prompt")
+        """Return the instruction of an example; only for tasks from `with_system_prompt`."""
+        raise TypeError(f"{self.name} has no separate system prompt; see with_system_prompt")
 
     def system_prompts(self, encode: Callable[[str], list[int]]) -> SystemPrompts:
         """Return the system prompts of all examples, as tokens that ``encode`` makes of a text."""
@@ -66,7 +68,7 @@ class LanguageModelTask(Task):
         own length only: it must not reveal how long the answer is.
 
         Raises:
-            UserError: the tokenizer has no end of text (an encoder's, say).
+            UserError: the tokenizer has no end of text (that of an encoder, for example).
         """
         from datasets import Dataset
 
@@ -147,7 +149,7 @@ def next_token_loss(logits: torch.Tensor, labels: torch.Tensor, label_smoothing:
 
 @dataclass(frozen=True)
 class LogLikelihood:
-    """Scores a language model by how likely it finds the responses: no text is generated, so that it is cheap.
+    """Scores a language model by the likelihood of the responses, which is cheap: no text is generated.
 
     The score is the mean natural log-likelihood of a response's token, which is the training loss without its sign.
     """

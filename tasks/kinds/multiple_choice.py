@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from parbench.tasks.inference import Predictor, Rows
 
-# Each with the column of per-example rows that says which choice it counts.
+# Each with the column of per-example rows that has the choice it counts.
 METRICS = {"accuracy": "prediction", "acc_norm": "prediction_norm"}
 
 
@@ -38,7 +38,7 @@ class MultipleChoice(LanguageModelTask):
 
     Attributes:
         prompt_template: what stands before a choice; a space follows it.
-        choices: the one column that holds a list of texts, or the columns that hold a text each.
+        choices: the one column that holds a list of texts, or the columns that hold one text each.
         label: the column with the right one: its text, its column, its letter, or its number from 0; see
             `parbench.tasks.data.values.places_of`.
         metrics: ``accuracy`` and ``acc_norm``, the primary one first.
@@ -102,7 +102,7 @@ class MultipleChoice(LanguageModelTask):
         return inputs.add_column("scored", scored).add_column("spared", [[number for _, number in row] for row in rows])
 
     def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
-        """Return one row an example; see `predictions`."""
+        """Return one row per example; see `predictions`."""
         from datasets import Dataset
 
         from parbench.tasks.inference import IGNORED
@@ -168,7 +168,7 @@ class MultipleChoice(LanguageModelTask):
         self, example: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, max_length: int
     ) -> list[tuple[list[int], int]]:
         # The very tokens that a response is trained on, so that the two mean the same; but for the end of text, which
-        # says nothing of a choice.
+        # is the same for every choice.
         pairs = []
         for number in range(len(example["choices"])):
             row = self._encoded({**example, "label": number}, tokenizer, max_length)

@@ -1,8 +1,8 @@
-"""System prompts: what tells a model of its task in general, apart from the example that it is asked about.
+"""System prompts: the part of a prompt that describes the task in general, and not the example.
 
-Most methods get all in one prompt. Those that read the one apart from the other (see
-`methods.base.Method.reads_system_prompt`) get a task told apart: the system prompt as tokens beside the rows that are
-trained on, and once for all rows with the same one where a model is evaluated.
+Most methods get one prompt with both. Those that read the system prompt separately (see
+`methods.base.Method.reads_system_prompt`) get it as tokens beside each training row, and in an evaluation once for all
+rows that share it.
 """
 
 from __future__ import annotations
@@ -28,36 +28,36 @@ IDS, MASK = "system_prompt_ids", "system_prompt_mask"
 
 
 class PromptConditioned(Protocol):
-    """A model that one system prompt can be given for all that is asked."""
+    """A model that can be given one system prompt for many prompts."""
 
     @property
     def reader_config(self) -> PreTrainedConfig:
-        """The configuration of the model that reads system prompts, whose tokens they are made of."""
+        """The configuration of the model that reads system prompts, whose tokenizer they are encoded with."""
 
     def specialised(self, system_prompt: Sequence[int], name: str | None = None) -> AbstractContextManager[None]:
-        """Return the context; ``name`` is what the model remembers the prompt by, if at all."""
+        """Return the context; ``name`` is the key under which the model keeps the prompt, if any."""
 
 
 def split_system_prompt(task: Task) -> LanguageModelTask:
-    """Return a task with its system prompt apart.
+    """Return a task with a separate system prompt.
 
     Raises:
         UserError: it has none.
     """
     if not isinstance(task, LanguageModelTask):
         raise UserError(
-            f"the task {task.name} is of no language model, and has no system prompt, which the method reads"
+            f"the task {task.name} is not for a language model, and has no system prompt, which the method reads"
         )
     return task.with_system_prompt()
 
 
 @dataclass(frozen=True)
 class SystemPrompts:
-    """The system prompts of a task as tokens of whoever reads them.
+    """The system prompts of a task as tokens of the model that reads them.
 
     Attributes:
-        task: told apart.
-        encode: makes tokens of a text.
+        task: with a separate system prompt; see `split_system_prompt`.
+        encode: turns a text into tokens.
     """
 
     task: LanguageModelTask
@@ -72,7 +72,7 @@ class SystemPrompts:
         return self.encode(self.task.system_prompt(example))
 
     def collate(self, inner: Collate) -> Collate:
-        """Return what makes a batch of such rows: that of ``inner``, and the system prompts with their mask."""
+        """Return a function that makes a batch: that of ``inner``, with the system prompts and their mask."""
 
         def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
             import torch
@@ -115,7 +115,7 @@ class SystemPrompts:
 
 @dataclass(frozen=True)
 class _Prompted:
-    """Prepared rows with system prompts, which are encoded when they are asked for: all at once may be gigabytes."""
+    """Prepared rows with system prompts, which are encoded on access: all at once may be gigabytes."""
 
     inputs: Rows
     examples: Dataset

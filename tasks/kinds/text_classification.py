@@ -49,7 +49,7 @@ class TextClassification(Task):
 
     @property
     def head(self) -> Head:  # type: ignore[override]
-        """A sequence-classification head with one output a class, or one output."""
+        """A sequence-classification head with one output per class, or one output."""
         return Head("AutoModelForSequenceClassification", self.labels)
 
     @property
@@ -105,11 +105,11 @@ class TextClassification(Task):
         return functional.mse_loss(values.squeeze(-1), labels.to(values.dtype))
 
     def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
-        """Return one row an example; see `predictions`."""
+        """Return one row per example; see `predictions`."""
         return self.predictions(examples, predictor.logits(inputs))
 
     def predictions(self, dataset: Dataset, logits: np.ndarray) -> pd.DataFrame:
-        """Return one row an example; the prediction is a class id, or the number itself for a regression."""
+        """Return one row per example; the prediction is a class id, or the number itself for a regression."""
         import pandas as pd
 
         return pd.DataFrame(

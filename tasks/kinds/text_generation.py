@@ -75,12 +75,12 @@ class Template:
 
 @dataclass(frozen=True, kw_only=True)
 class TextGeneration(LanguageModelTask):
-    """A task of one generated text an example.
+    """A task of one generated text per example.
 
     Attributes:
         prompt_template: what the model is given.
-        response_template: what it is trained to answer; a space between the two belongs here.
-        references: the column of what is right, a text or a list of texts; the response itself if not given.
+        response_template: what it is trained to answer; a space between the two belongs to it.
+        references: the column of right texts, one or a list; default: the response.
         metrics: names of `parbench.tasks.metrics.texts`, the primary one first.
     """
 
@@ -100,7 +100,7 @@ class TextGeneration(LanguageModelTask):
 
     @property
     def selected_by(self) -> Evaluation:
-        """By the likelihood of the responses: to generate texts after every epoch and trial is too dear."""
+        """By the likelihood of the responses: generating texts after every epoch and trial is too expensive."""
         return LogLikelihood()
 
     def prompt(self, example: Mapping[str, Any]) -> str:
@@ -157,7 +157,7 @@ class TextGeneration(LanguageModelTask):
         return inputs
 
     def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
-        """Return one row an example; see `predictions`."""
+        """Return one row per example; see `predictions`."""
         options = self.options
         texts = generated(
             predictor, inputs, options.stop, max_new_tokens=options.max_new_tokens, num_beams=options.num_beams

@@ -313,7 +313,7 @@ def test_labels_are_left_out_only_where_folders_have_them(folders, data, count):
         (folders / split / "dog").rename(folders / f"{split}-dog")
     fields = {key: value for key, value in IMAGES.items() if key != "labels"}
     said = unusable(task_file(folders, fields, data=data))
-    assert f"leaves out the labels, as if they were the names of class folders, and there are {count} in" in said
+    assert f"leaves out the labels, which are then the names of class folders, and there are {count} in" in said
 
 
 def test_a_check_decodes_every_image(folders):
