@@ -257,7 +257,7 @@ class Task(ABC):
 
     @property
     def selected_by(self) -> Evaluation:
-        """How settings and epochs are compared on the selection split: by what is reported, unless that is too expensive."""
+        """How settings and epochs are compared on the selection split: by the reported metrics, unless these are slow."""
         return self
 
 
