@@ -44,10 +44,10 @@ def no_judge_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits between attempts to reach a judge."""
-    from parbench.tasks.judge.pace import Clock
+    """No waiting between attempts to reach a judge."""
+    from parbench.tasks.judge import Retries
 
-    monkeypatch.setattr(Clock, "sleep", lambda self, seconds, stop: None)
+    monkeypatch.setattr(Retries, "wait_s", lambda self, failure: 0.0)
 
 
 @pytest.fixture(scope="session")

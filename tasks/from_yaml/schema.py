@@ -41,7 +41,7 @@ def _quoted(value: object) -> object:
     if value is None or isinstance(value, bool | float | date):
         written = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
         raise ValueError(
-            f"YAML reads it as {written} (as it reads No, Yes, off and on as false and true); put it in quotes"
+            f"is {written} in YAML (as No, Yes, off and on are false and true); put it in quotes"
         )
     return value
 

@@ -444,10 +444,10 @@ def test_the_class_names_of_a_parquet_file_count(tmp_path, names):
     ("line", "said"),
     [
         ("labels: [No, Yes]", "put it in quotes"),
-        ("labels: [1.5, 2.5]", "YAML reads it as 1.5"),
-        ("labels: [2024-01-31, a]", "YAML reads it as 2024-01-31"),
-        ("labels: [null, a]", "YAML reads it as null"),
-        ("label: on", "YAML reads it as true"),
+        ("labels: [1.5, 2.5]", "is 1.5 in YAML"),
+        ("labels: [2024-01-31, a]", "is 2024-01-31 in YAML"),
+        ("labels: [null, a]", "is null in YAML"),
+        ("label: on", "is true in YAML"),
     ],
 )
 def test_what_yaml_takes_for_something_else_is_to_be_quoted(tmp_path, line, said):

@@ -5,35 +5,15 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-import threading
 import types
 from pathlib import Path
 
 import pytest
 
-from parbench.tasks.judge import ClientSettings, JudgeClient, JudgeSpec, QuestionSet, from_folder
-from parbench.tasks.judge.pace import Clock
+from parbench.tasks.judge import ClientSettings, JudgeClient, JudgeSpec, QuestionSet, Retries, from_folder
 from tests.support.judge_files import judge_prompts
 
 KEY = "sk-planted-4f9c2e7718aa03bd"
-
-
-class FakeClock(Clock):
-    """Time that passes only by being slept through."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-        self.slept: list[float] = []
-        self._lock = threading.Lock()
-
-    def now(self) -> float:
-        with self._lock:
-            return self.time
-
-    def sleep(self, seconds: float, stop: threading.Event) -> None:
-        with self._lock:
-            self.slept.append(seconds)
-            self.time += seconds
 
 
 @pytest.fixture(autouse=True)
@@ -42,17 +22,26 @@ def _no_keys(no_judge_keys):
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
+def waits(monkeypatch) -> list[float]:
+    """The waits between attempts, in seconds, which no test sleeps through."""
+    asked: list[float] = []
+    wait_s = Retries.wait_s
+
+    def no_wait(self, failure) -> float:
+        asked.append(wait_s(self, failure))
+        return 0.0
+
+    monkeypatch.setattr(Retries, "wait_s", no_wait)
+    return asked
 
 
 @pytest.fixture
-def connect(clock):
-    """Make clients for a stub; they wait on the fake clock and are closed at the end."""
+def connect(waits):
+    """Make clients for a stub; they do not wait between attempts, and are closed at the end."""
     clients = []
 
     def make(stub, model="judge", **settings) -> JudgeClient:
-        clients.append(JudgeClient(JudgeSpec(model, stub.url), ClientSettings(**settings), clock))
+        clients.append(JudgeClient(JudgeSpec(model, stub.url), ClientSettings(**settings)))
         return clients[-1]
 
     yield make
