@@ -257,7 +257,7 @@ class Task(ABC):
 
     @property
     def selected_by(self) -> Evaluation:
-        """How settings and epochs are compared on the selection split: by the reported metrics, unless these are slow."""
+        """How settings and epochs are compared on the selection split: by the reported metrics, unless slow."""
         return self
 
 

@@ -157,8 +157,8 @@ def leaks(task: Task, splits: Splits) -> Leaks:
     )
 
 
-def _folded(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+def _folded(texts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(" ".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in texts)
 
 
 def constant(task: Task, splits: Splits) -> Constant | None:
@@ -243,15 +243,16 @@ def _lengths(task: Task, dataset: Dataset, tokenizer: Any) -> Iterator[int]:
         yield from (len(rows[row]["input_ids"]) for row in range(len(rows)))
 
 
-def _input(task: Task, example: Mapping[str, Any]) -> str:
+def _input(task: Task, example: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a model is given of an example."""
     from parbench.tasks.kinds.language_model import LanguageModelTask
 
     if isinstance(task, LanguageModelTask):
-        return json.dumps([task.prompt(example), example.get("choices")])
+        return (task.prompt(example), *example.get("choices", ()))
     own = {name: value for name, value in example.items() if name not in (*_ADDED, "label")}
     if "image" in own:
-        return hashlib.sha256(_encoded(own["image"])).hexdigest()
-    return json.dumps(own, default=str)
+        return (hashlib.sha256(_encoded(own["image"])).hexdigest(),)
+    return tuple(value if isinstance(value, str) else json.dumps(value, default=str) for value in own.values())
 
 
 def _encoded(image: Mapping[str, Any]) -> bytes:

@@ -81,6 +81,8 @@ def execute_run(
             if not run.skip:
                 data = inputs.of(run)
                 event("data ready", "the data is read and tokenised", **data.sizes)
+                for finding in data.findings:
+                    warnings.warn(finding, UserWarning, stacklevel=1)
                 outcome = _train_and_evaluate(run, data, store, output, device, hooks)
         except StoppedError:
             raise

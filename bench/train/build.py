@@ -75,7 +75,7 @@ def adapt(
     collate = task.collate(data.processor)
     prompts = None
     if method.reads_system_prompt:
-        prompts = cast(LanguageModelTask, task).system_prompts(method.prompt_encoder(setting, data.processor))
+        prompts = SystemPrompts(cast(LanguageModelTask, task), method.prompt_encoder(setting, data.processor))
     return AdaptedModel(
         task=task,
         model=model,

@@ -28,12 +28,14 @@ class PreparedData:
         selection: the selection split.
         sizes: number of examples by split.
         processor: the base model's tokenizer or image processor.
+        findings: what is suspicious about the data, in words; see `parbench.tasks.base.Task.findings`.
     """
 
     train: SplitData
     selection: SplitData
     sizes: dict[str, int]
     processor: Any
+    findings: tuple[str, ...]
     _load_reported: Callable[[], SplitData]
 
     def reported(self, spec: RunSpec) -> ReportedSplit:
@@ -71,6 +73,7 @@ def prepare(run: ResolvedRun) -> PreparedData:
         selection=prepared(splits.selection),
         sizes=splits.sizes,
         processor=processor,
+        findings=tuple(task.findings(splits)),
         _load_reported=cache(lambda: prepared(splits.reported)),
     )
 

@@ -53,7 +53,8 @@ def walk(folder: Path) -> Walk:
     """
     files: list[Path] = []
     ignored = 0
-    for path, hidden in _below(folder, False, (folder.resolve(),)):
+    home = folder.resolve()
+    for path, hidden in _below(folder, False, (home, *home.parents)):
         if hidden:
             ignored += 1
         else:

@@ -49,7 +49,8 @@ def read_class_folders(folder: Path, names: Sequence[str]) -> Dataset:
     """Return the images below ``folder/CLASS/`` by their paths, with labels."""
     from datasets import ClassLabel, Dataset, Features, Image
 
-    paths = [(path, name) for name in names for path in image_files(folder / name)]
+    # A split may lack a class that another has.
+    paths = [(path, name) for name in names if (folder / name).is_dir() for path in image_files(folder / name)]
     columns = {"image": [str(path) for path, _ in paths], "label": [name for _, name in paths]}
     return Dataset.from_dict(columns, Features({"image": Image(decode=False), "label": ClassLabel(names=list(names))}))
 

@@ -10,7 +10,7 @@ from parbench.bench.util.errors import UserError
 from parbench.tasks.data.folder import FolderSource
 from parbench.tasks.data.hub import HubSource
 from parbench.tasks.data.lock import RevisionLock
-from parbench.tasks.data.package import PackageSource
+from parbench.tasks.data.package_source import PackageSource
 from parbench.tasks.data.source import Source
 
 

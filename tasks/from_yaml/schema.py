@@ -40,9 +40,7 @@ def _quoted(value: object) -> object:
     """Refuse what YAML has taken for something else than a text or a whole number."""
     if value is None or isinstance(value, bool | float | date):
         written = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-        raise ValueError(
-            f"is {written} in YAML (as No, Yes, off and on are false and true); put it in quotes"
-        )
+        raise ValueError(f"is {written} in YAML (as No, Yes, off and on are false and true); put it in quotes")
     return value
 
 

