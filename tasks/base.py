@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from parbench.tasks.inference import Predictor, Rows
 
 Collate = Callable[[list[dict[str, Any]]], dict[str, "torch.Tensor"]]
+
+
+# The kinds of tasks that need training values of their own: an encoder's, an image model's, a language model's.
+Kind = Literal["text", "image", "language_model"]
 
 
 class Modality(StrEnum):
@@ -146,6 +150,13 @@ class Task(ABC):
         values = {**self.options.model_dump(), **options}
         changed = validated(type(self.options), values, f"the options of {self.name}")
         return dataclasses.replace(self, options=changed)  # type: ignore[type-var]
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of model that it needs; suites have default values for each."""
+        if not self.head.is_new:
+            return "language_model"
+        return "image" if self.modality is Modality.IMAGE else "text"
 
     @property
     def reads(self) -> Reads | None:

@@ -68,7 +68,7 @@ def refuse_unknown_names(suite: Suite, asked: Iterable[str]) -> None:
     for name in suite.by_task:
         if only_known and name not in known:
             raise UserError(f'the suite "{suite.name}" has values by_task for "{name}"{did_you_mean(name, known)}')
-    for layer in (suite, *suite.by_task.values()):
+    for layer in (suite, *suite.by_kind.values(), *suite.by_task.values()):
         for name in layer.settings:
             plain = name.partition("+")[0]
             if plain not in METHODS:

@@ -49,7 +49,7 @@ def make_plan(suite: Suite, overrides: Overrides, lock: RevisionLock) -> Plan:
         for budget in resolver.budgets(task)
         for fraction in overrides.train_fractions
         # Methods innermost, so that an interrupted comparison has all methods for some seeds and not the reverse.
-        for seed in overrides.seeds or suite.on(task.name, "seeds")
+        for seed in overrides.seeds or suite.on(task, "seeds")
         for run in (resolver.run(method, task, seed, budget, fraction) for method in resolver.methods)
     ]
     # One method under two names, or one to which several budgets give the same size, is one run.

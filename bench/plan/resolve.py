@@ -135,7 +135,7 @@ class Resolver:
             training=training.deciding(),
             budget=budget.as_json(self.overrides.budget_mode) if budget else None,
             seed=seed,
-            limit=self.overrides.limit or self.suite.on(task.name, "limit"),
+            limit=self.overrides.limit or self.suite.on(task, "limit"),
             data_source=self.once(("data source", task.name), lambda: task.describe(self.source(task))),
             data_revision=self.data_revision(task),
             model_revision=self.model_revision(task),
@@ -146,7 +146,7 @@ class Resolver:
             options=task.options.model_dump(mode="json"),
             definition=dict(task.definition) if task.definition else None,
             train_fraction=fraction,
-            evaluation_limit=self.overrides.evaluation_limit or self.suite.on(task.name, "evaluation_limit"),
+            evaluation_limit=self.overrides.evaluation_limit or self.suite.on(task, "evaluation_limit"),
             retention=self.retention_revision(task),
         )
         return PlannedRun(
@@ -158,7 +158,7 @@ class Resolver:
         return AskedNames(
             method=expression,
             task=next(asked for asked, plain in self.asked_tasks.items() if plain.name == task.name),
-            base_model=self.overrides.base_model or self.suite.on(task.name, "base_model"),
+            base_model=self.overrides.base_model or self.suite.on(task, "base_model"),
         )
 
     @cached_property
@@ -204,7 +204,7 @@ class Resolver:
         A modified method starts from what is known of the plain one.
         """
         names = dict.fromkeys((choice.registered, choice.method.name))
-        over = (self.suite, *self.suite.layers(task.name))
+        over = (self.suite, *self.suite.layers(task))
         layers = [dict(layer.settings.get(name, {})) for layer in over for name in names]
         if preset := self.preset(choice, task):
             layers.insert(0, preset.setting)
@@ -213,7 +213,7 @@ class Resolver:
 
     def training(self, choice: ResolvedMethod, task: Task) -> TrainingSettings:
         """Lay preset, the suite's values for the task and command line over the suite's training."""
-        layers = [self.suite.training, *(layer.training for layer in self.suite.layers(task.name))]
+        layers = [self.suite.training, *(layer.training for layer in self.suite.layers(task))]
         if preset := self.preset(choice, task):
             layers.insert(1, preset.training)
         values = _merged(*layers, self.sets.get(TRAINING, {}))
@@ -258,7 +258,7 @@ class Resolver:
 
     def configured(self, task: Task) -> Task:
         """Return a task under the suite's and the command line's options."""
-        layers = [layer.options for layer in self.suite.layers(task.name)]
+        layers = [layer.options for layer in self.suite.layers(task)]
         known = type(task.options).model_fields
         layers.append({name: value for name, value in self.overrides.options.items() if name in known})
         layers += [self.sets.get(owner, {}) for owner in dict.fromkeys((task.name.partition("/")[0], task.name))]
@@ -271,7 +271,7 @@ class Resolver:
 
     def base_model(self, task: Task) -> BaseModel:
         """Return the backbone of a task's runs."""
-        name = self.overrides.base_model or self.suite.on(task.name, "base_model")
+        name = self.overrides.base_model or self.suite.on(task, "base_model")
         return self.once(("base model", name), lambda: find_model(name))
 
     def model_revision(self, task: Task) -> str:

@@ -15,6 +15,7 @@ from parbench.bench.train.protocol import Protocol
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.bench.util.validation import validated
 from parbench.bench.util.yaml import read_yaml
+from parbench.tasks.base import Kind, Task
 
 AUTO = "auto"
 # What random generators take, see also `parbench.bench.cli.console.read_seeds`.
@@ -74,7 +75,7 @@ class Suite(Layer):
     """What is compared with what, and how.
 
     The setting of a method on a task is made of, later over earlier: the method's defaults, the published preset if
-    ``presets`` asks for it, the suite's ``settings``, its ``by_task`` for the task's group and then for the task, the
+    ``presets`` asks for it, the suite's ``settings``, its ``by_kind``, its ``by_task`` for the task's group and the task, the
     command line's ``--set``.
     """
 
@@ -95,16 +96,27 @@ class Suite(Layer):
     )
     presets: bool = Field(default=False, description="start from the published settings of each method")
     requires: Requirements = Requirements()
+    by_kind: dict[Kind, TaskLayer] = Field(
+        default_factory=dict, description="by the kind of model of a task; options that a task lacks do not apply"
+    )
     by_task: dict[str, TaskLayer] = Field(default_factory=dict, description="by task or task group")
     tuning: Tuning | None = None
 
-    def layers(self, task: str) -> list[TaskLayer]:
-        """Return what is laid over the suite's values on a task: its group's layer, then its own."""
-        names = dict.fromkeys((task.partition("/")[0], task))
-        return [self.by_task[name] for name in names if name in self.by_task]
+    def layers(self, task: Task) -> list[TaskLayer]:
+        """Return the values that go over the suite's on a task: those of its kind, of its group, and its own."""
+        names = dict.fromkeys((task.name.partition("/")[0], task.name))
+        of_kind = self.by_kind.get(task.kind)
+        layers = [self.by_task[name] for name in names if name in self.by_task]
+        if of_kind is None:
+            return layers
+        known = type(task.options).model_fields
+        options = {name: value for name, value in of_kind.options.items() if name in known}
+        return [of_kind.model_copy(update={"options": options}), *layers]
 
-    def on(self, task: str, field: str) -> Any:
-        """Return a field of the suite as it is on a task: its own layer's value, its group's, or the suite's."""
+    def on(self, task: Task, field: str) -> Any:
+        """Return a field of the suite as it is on a task: the value of its own layer, its group's, its kind's, or the
+        suite's.
+        """
         given = (getattr(layer, field) for layer in reversed(self.layers(task)))
         return next((value for value in given if value is not None), getattr(self, field))
 

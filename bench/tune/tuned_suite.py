@@ -36,6 +36,7 @@ def tuned_suite(suite: Suite, overrides: Overrides, effort: TuningBudget, found:
         "limit": overrides.limit or suite.limit,
         "evaluation_limit": overrides.evaluation_limit or suite.evaluation_limit,
         "protocol": overrides.protocol or suite.protocol,
+        "by_kind": {kind: layer.model_copy(update=overridden) for kind, layer in suite.by_kind.items()},
         "by_task": by_task,
         "tuning": Tuning(
             trials=effort.trials,

@@ -187,7 +187,8 @@ def test_wrong_arguments(bench, tmp_path, monkeypatch, arguments, said):
 
 
 def test_a_comparison_on_a_task_of_a_file(bench, bench_run, tmp_path):
-    path = task_file(tmp_path / "mine", FILMS, sentences(60, 0), sentences(20, 1))
+    rows = [{"sentence": " ", "label": 1}, *sentences(60, 0)]
+    path = task_file(tmp_path / "mine", FILMS, rows, sentences(20, 1))
     common = ["--suite", "mini", "--methods", "lora", "--seeds", 1, "--set", "train.max_steps=4"]
     common += ["--set", "train.max_length=32", "--out", tmp_path / "store"]
     result = bench("run", "--tasks", path, "--model", "bert-tiny", *common, "--dry-run")
@@ -198,6 +199,8 @@ def test_a_comparison_on_a_task_of_a_file(bench, bench_run, tmp_path):
     [record] = Store(tmp_path / "store").scan()
     assert record.status == "ok", record.reason
     assert str(tmp_path) not in json.dumps(record.spec.definition)
+    # What is suspicious about its data is in the record.
+    assert any("have an empty text in column sentence" in note for note in record.provenance.notes)
     # It is scored again without the file.
     path.unlink()
     task = find_task(record.spec.task, record.spec.definition)

@@ -5,7 +5,9 @@ import pytest
 from parbench.bench.plan.planner import Overrides, Plan, make_plan, refuse_unknown_names
 from parbench.bench.plan.suite import Suite, load_suite
 from parbench.bench.util.errors import UserError
+from parbench.tasks import find_task
 from parbench.tasks.data.lock import RevisionLock
+from tests.support.yaml_files import IMAGES, png, task_file, write
 
 
 @pytest.fixture
@@ -138,3 +140,27 @@ def test_what_is_missing_beside_data_is_no_file(plan, monkeypatch):
     with pytest.raises(UserError, match=r"cannot run: the judge .* needs an API key") as caught:
         plan(tasks=("mt_bench",), options={"judge": "gpt-4@https://judge.invalid/v1"})
     assert "--data-root" not in str(caught.value)
+
+
+def test_a_task_of_a_users_own_starts_from_the_values_of_its_kind(tmp_path):
+    fields = {**IMAGES, "options": {"fit": "crop"}}
+    for split in ("train", "test"):
+        rows = [{"image": png((9 * n, 0, 0)), "label": ("cat", "dog")[n % 2]} for n in range(40)]
+        write(tmp_path / f"{split}.parquet", rows)
+    path = str(task_file(tmp_path, fields))
+    overrides = Overrides(tasks=(path, "vision/digits"), methods=("lora",), seeds=(1,))
+    made = make_plan(load_suite("mini"), overrides, RevisionLock(tmp_path / "lock.json"))
+    own, digits = (run.spec for run in made.runs)
+    assert (own.task, own.base_model) == ("my/images", digits.base_model)
+    assert own.setting == digits.setting
+    assert own.training == digits.training
+    assert (own.options["image_size"], own.options["fit"]) == (digits.options["image_size"], "crop")
+
+
+def test_options_of_a_kind_apply_only_to_tasks_that_have_them(tmp_path):
+    mini = load_suite("mini")
+    values = {**mini.model_dump(), "by_kind": {"text": {"options": {"image_size": 7}, "limit": 5}}}
+    (layer,) = Suite.model_validate({**values, "by_task": {}}).layers(find_task("glue/sst2"))
+    assert (layer.options, layer.limit) == ({}, 5)
+    assert [layer.base_model for layer in mini.layers(find_task("e2e_nlg"))] == ["smollm2-135m"]
+    assert mini.layers(find_task("glue/cola")) == []

@@ -381,7 +381,7 @@ def test_the_suites_compare_adapters_of_one_size(name: str) -> None:
         counted[method] = METHODS[method].reported_parameters(adapted, module_names(base))
     assert counted["lora"] == counted["lora_gen"]
     assert settings["lora"].alpha / settings["lora"].r == settings["lora_gen"].alpha / settings["lora_gen"].r
-    (layer,) = suite.layers("commonsense")
+    (layer,) = suite.layers(COMMONSENSE)
     assert COMMONSENSE.configured(layer.options).options.unseen == ("hellaswag", "winogrande", "piqa")
     # Table 10 where the suite is the paper's.
     if not suite.small:
