@@ -75,8 +75,8 @@ class Suite(Layer):
     """What is compared with what, and how.
 
     The setting of a method on a task is made of, later over earlier: the method's defaults, the published preset if
-    ``presets`` asks for it, the suite's ``settings``, its ``by_kind``, its ``by_task`` for the task's group and the task, the
-    command line's ``--set``.
+    ``presets`` asks for it, the suite's ``settings``, its ``by_kind``, its ``by_task`` for the task's
+    group and then for the task, the command line's ``--set``.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
