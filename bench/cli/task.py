@@ -78,9 +78,9 @@ def _print_scores(console: Console, found: Task, splits: Splits) -> None:
 
     perfect = reference_scores(found, splits)
     if perfect is None:
-        say("the references themselves: not known for this kind of task", console)
+        say("the references against themselves: not known for this kind of task", console)
     else:
-        say(f"the references themselves: {listed(perfect)}", console)
+        say(f"the references against themselves: {listed(perfect)}", console)
     reference = constant(found, splits)
     if reference is None:
         say("a constant prediction: not known for this kind of task", console)
