@@ -142,6 +142,7 @@ class Method(ABC, Generic[S]):
             ``reader_config``, the configuration of the model that reads the prompts.
         rows_are_independent: whether the output for a row, also in training, is independent of the other rows of the
             batch. A batch of such a model may be split into several passes.
+        may_rest: whether training may rightly leave single parameters where they are: experts that no input chooses.
     """
 
     name: str
@@ -154,6 +155,7 @@ class Method(ABC, Generic[S]):
     allows_checkpointing: bool = True
     reads_system_prompt: bool = False
     rows_are_independent: bool = True
+    may_rest: bool = False
 
     @abstractmethod
     def config(self, names: ModuleNames, setting: S) -> PeftConfig:
@@ -212,6 +214,10 @@ class Method(ABC, Generic[S]):
         ``None`` where it is not constant: that of a low-rank product depends on the other factor.
         """
         return None
+
+    def virtual_tokens(self, setting: S) -> int:
+        """Return the number of positions in front of the input that the adapter takes: those of a trained prompt."""
+        return 0
 
     def adapter_state(self, model: nn.Module, names: ModuleNames) -> dict[str, torch.Tensor]:
         """Return the tensors of the adapter file, without those of the task head."""

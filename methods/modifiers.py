@@ -46,6 +46,7 @@ class Modified(Method[Any], ABC):
         self.allows_checkpointing = inner.allows_checkpointing
         self.reads_system_prompt = inner.reads_system_prompt
         self.rows_are_independent = inner.rows_are_independent
+        self.may_rest = inner.may_rest
 
     @property
     def innermost(self) -> Method[Any]:
@@ -75,6 +76,10 @@ class Modified(Method[Any], ABC):
     def atom_norm(self, setting: Setting, shape: tuple[int, int]) -> float | None:
         """Return the inner method's norm."""
         return self.inner.atom_norm(setting, shape)
+
+    def virtual_tokens(self, setting: Setting) -> int:
+        """Return the inner method's number."""
+        return self.inner.virtual_tokens(setting)
 
     def adapter_state(self, model: nn.Module, names: ModuleNames) -> dict[str, torch.Tensor]:
         """Return the inner method's tensors."""

@@ -6,15 +6,12 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from parbench.bench.budget import BudgetMode
 from parbench.bench.budget.count import Architecture
 from parbench.bench.util.errors import UserError
 from parbench.methods.expression import split
-
-if TYPE_CHECKING:
-    pass
 
 _SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9}
 
@@ -37,7 +34,7 @@ class Budget:
 
 
 def parse_budgets(text: str, architecture: Architecture, counted: Callable[[str], int]) -> list[Budget]:
-    """Read ``24000``, ``24k``, ``0.3M``, ``0.1%`` (of the base model) or ``match:lora(r=8)``, several by comma.
+    """Read ``24000``, ``24k``, ``0.3M``, ``0.1%`` (of the base model) or ``match:lora(r=8)``, comma-separated.
 
     Args:
         architecture: what a percentage is of.

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from parbench.bench.models.base_model import BaseModel
+from parbench.methods.architecture import module_names
 from parbench.methods.base import Method, Setting
-
-if TYPE_CHECKING:
-    from parbench.tasks.base import Head
+from parbench.methods.from_peft.shapes_only import shapes_only
+from parbench.tasks.base import Head
 
 # A base model up to this size is built with real, random weights for the few methods that cannot be counted without.
 MOST_REAL_PARAMETERS = 500_000_000
@@ -27,6 +35,7 @@ class Counts:
         optimised: numbers of the adapter that are optimised at any time.
         stored_bytes: of the adapter file without the head.
         head: numbers of the task head; never part of a budget.
+        adapted: numbers of the weights that are adapted; 0 where the method adapts no weights of modules.
     """
 
     reported: int
@@ -34,6 +43,11 @@ class Counts:
     optimised: int
     stored_bytes: int
     head: int
+    adapted: int
+
+
+class NeedsWeightsError(ValueError):
+    """A method can only be counted with the base model's weights, and the model is too large to make some up."""
 
 
 class Architecture:
@@ -48,7 +62,8 @@ class Architecture:
         """Return the counts of ``method`` with ``setting``.
 
         Raises:
-            ValueError: the method cannot be applied to this architecture with this setting.
+            NeedsWeightsError: only weights can tell.
+            ValueError: the method cannot be applied to this architecture with this setting, or not be saved.
         """
         key = (method.name, setting.model_dump_json())
         if key not in self._kept:
@@ -58,21 +73,22 @@ class Architecture:
     @cached_property
     def base_parameters(self) -> int:
         """Size of the base model without its task head."""
-        from parbench.methods.architecture import module_names
-
-        model = self.base_model.skeleton(self._head)
-        names = module_names(model)
-        return sum(p.numel() for name, p in model.named_parameters() if not names.in_head(name))
+        names = module_names(self._skeleton)
+        return sum(p.numel() for name, p in self._skeleton.named_parameters() if not names.in_head(name))
 
     @cached_property
     def layers(self) -> int:
         """Number of transformer blocks."""
-        return int(self.base_model.skeleton(self._head).config.num_hidden_layers)
+        return int(self._skeleton.config.num_hidden_layers)
+
+    @cached_property
+    def _skeleton(self) -> PreTrainedModel:
+        return self.base_model.skeleton(self._head)
 
     def _count(self, method: Method[Any], setting: Setting) -> Counts:
         # Most methods can be made on the meta device. Some compute with their own new tensors while they are made
-        # (BOFT's permutations): those are small and may be real. A few copy from the base model (prompt tuning from its
-        # embeddings): then that must be real too, which only small ones can afford.
+        # (BOFT's permutations): those are small and may be real. What else needs the base model's weights must have
+        # real ones, which only small models can afford.
         for base_device, adapter_device in (("meta", "meta"), ("meta", "cpu"), ("cpu", "cpu")):
             if base_device == "cpu" and self.base_parameters > MOST_REAL_PARAMETERS:
                 break
@@ -81,28 +97,53 @@ class Architecture:
             except (RuntimeError, ValueError) as error:
                 if "meta" not in str(error).lower():
                     raise ValueError(str(error)) from error
-        raise ValueError(
+        raise NeedsWeightsError(
             f"{method.name} needs the base model's weights to be made, and {self.base_model.name} is too large"
         )
 
     def _count_on(self, base: str, adapter: str, method: Method[Any], setting: Setting) -> Counts:
-        import torch
-
-        from parbench.methods.architecture import module_names
-
-        with torch.random.fork_rng(devices=[]):
-            model = self.base_model.skeleton(self._head, base)
-        names = module_names(model)
-        with torch.random.fork_rng(devices=[]), torch.device(adapter), warnings.catch_warnings():
+        without_data = shapes_only() if base == "meta" else nullcontext()
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             # What peft warns of (a corrected fan_in_fan_out, say) it warns of again in the run itself.
             warnings.simplefilter("ignore")
-            adapted = method.adapt(model, names, setting)
-            groups = method.parameter_groups(adapted, names, setting)
+            model = copy.deepcopy(self._skeleton) if base == "meta" else self.base_model.skeleton(self._head, base)
+            names = module_names(model)
+            with torch.device(adapter), without_data:
+                adapted = method.adapt(model, names, setting)
+                groups = method.parameter_groups(adapted, names, setting)
+                reported = method.reported_parameters(adapted, names)
+                state = method.adapter_state(adapted, names)
+        refuse_shared(state)
         head = sum(group.numbers for group in groups if group.is_head)
         return Counts(
-            reported=method.reported_parameters(adapted, names),
+            reported=reported,
             trainable=sum(p.numel() for p in adapted.parameters() if p.requires_grad) - head,
             optimised=sum(group.numbers for group in groups if not group.is_head),
-            stored_bytes=sum(t.numel() * t.element_size() for t in method.adapter_state(adapted, names).values()),
+            stored_bytes=sum(tensor.numel() * tensor.element_size() for tensor in state.values()),
             head=head,
+            adapted=sum(weight.numel() for weight in _adapted_weights(adapted)),
         )
+
+
+def _adapted_weights(model: nn.Module) -> Iterator[Tensor]:
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            weight = getattr(module.get_base_layer(), "weight", None)
+            if isinstance(weight, Tensor):
+                yield weight
+
+
+def refuse_shared(state: Mapping[str, Tensor]) -> None:
+    """Check that no tensors of an adapter's file share memory, which safetensors cannot write.
+
+    Raises:
+        ValueError: some do.
+    """
+    owners: dict[int, str] = {}
+    for name, tensor in state.items():
+        storage = tensor.untyped_storage()._cdata
+        if storage in owners:
+            raise ValueError(
+                f"its adapter cannot be saved: {owners[storage]} and {name} share memory; adapt one of the two only"
+            )
+        owners[storage] = name

@@ -1,13 +1,14 @@
 """Matches parameter budgets: finds each method's largest size within a budget, by counting on the real architecture.
 
-Nothing is loaded: the architecture is built on the meta device, adapted there, and counted. The task head never counts.
+No weights are loaded: the architecture is built on the meta device, adapted there, and counted. The task head never
+counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -17,10 +18,7 @@ from parbench.bench.budget.count import Architecture, Counts
 from parbench.bench.util.validation import explain
 from parbench.methods.base import Method, Setting
 
-if TYPE_CHECKING:
-    pass
-
-# Below this share of its budget a method is said to miss it.
+# A method whose size is further below its budget misses it, and a note says by how much.
 TOLERANCE = 0.05
 
 S = TypeVar("S", bound=Setting)
@@ -68,14 +66,22 @@ class Fit:
         return self.counts.reported / self.budget.parameters if self.counts else None
 
 
-def fit(method: Method[S], setting: S, budget: Budget, architecture: Architecture, mode: BudgetMode = "uniform") -> Fit:
+def fit(
+    method: Method[S],
+    setting: S,
+    budget: Budget,
+    architecture: Architecture,
+    mode: BudgetMode = "uniform",
+    given: Collection[str] = (),
+) -> Fit:
     """Find the largest size of ``method`` whose reported parameters are at or under ``budget``; never one over it.
 
     Args:
-        setting: everything but the size.
-        mode: ``uniform`` gives every adapted module the same size. ``pattern`` goes on from there where that misses the
-            budget: where not even the smallest size fits, it adapts only as many of the last layers as do; else it
-            gives as many of the last layers as fit the next size up, if the method can.
+        setting: everything but the size; layers that it names stay the only ones.
+        mode: ``uniform`` gives every adapted module the same size. ``pattern`` starts from there and fills a budget
+            that this misses: where not even the smallest size fits, it adapts only as many of the last layers as do;
+            else it gives as many of the last layers as fit the next size up, if the method can.
+        given: fields of the setting that the user has chosen; a note tells where the budget replaces one.
     """
     sizes = _Sizes(method, setting, architecture)
     if method.size_knob is None:
@@ -88,41 +94,54 @@ def fit(method: Method[S], setting: S, budget: Budget, architecture: Architectur
     if at is None:
         if larger is None:
             return Fit(budget, method.name, note=f"cannot be counted here: {sizes.refusal}")
-        whole = f"its smallest size, {larger.size}, has {larger.reported:,}"
-        part = sizes.on_fewer_layers(budget.parameters) if mode == "pattern" else None
-        if part is None:
-            advice = "leave the method out" if mode == "pattern" else "allow --budget-mode pattern"
-            note = f"nothing fits {budget.parameters:,}: {whole}; {advice}, or raise the budget"
-            return Fit(budget, method.name, larger=larger, note=note)
-        missed = _shortfall(part.counts, budget, larger)
-        note = f"on the last {len(part.setting.layers or ())} of {architecture.layers} layers only"
-        return Fit(
-            budget, method.name, part.setting, part.size, part.counts, larger, "; ".join(filter(None, (note, missed)))
-        )
+        return _on_fewer_layers(sizes, budget, larger, mode)
     found = sizes.at(at)
     missed = _shortfall(found.counts, budget, larger)
-    if missed and mode == "pattern" and method.size_knob.per_layer:
+    if missed and mode == "pattern" and method.size_knob.per_layer and not setting.larger_layers:
         found = sizes.with_larger_layers(at, budget.parameters) or found
         missed = _shortfall(found.counts, budget, larger)
-    return Fit(budget, method.name, found.setting, found.size, found.counts, larger, missed)
+    notes = (_replaced(method.size_knob.field, setting, found, given), _oversized(found.counts), missed)
+    note = "; ".join(filter(None, notes))
+    return Fit(budget, method.name, found.setting, found.size, found.counts, larger, note)
+
+
+def _on_fewer_layers(sizes: _Sizes, budget: Budget, smallest: Sized, mode: BudgetMode) -> Fit:
+    """Return the fit of a method whose smallest size on all its layers is over the budget."""
+    name = sizes.method.name
+    part = sizes.on_fewer_layers(budget.parameters) if mode == "pattern" else None
+    if part is None:
+        advice = "leave the method out" if mode == "pattern" else "allow --budget-mode pattern"
+        whole = f"its smallest size, {smallest.size}, has {smallest.reported:,}"
+        note = f"nothing fits {budget.parameters:,}: {whole}; {advice}, or raise the budget"
+        return Fit(budget, name, larger=smallest, note=note)
+    of_all = f"{len(sizes.layers)}{' given' if sizes.setting.layers is not None else ''} layers"
+    note = f"on the last {len(part.setting.layers or ())} of {of_all} only"
+    missed = _shortfall(part.counts, budget, smallest)
+    return Fit(budget, name, part.setting, part.size, part.counts, smallest, "; ".join(filter(None, (note, missed))))
 
 
 class _Sizes:
     """The sizes of one method on one architecture, in ascending order of their counts."""
 
     def __init__(self, method: Method[Any], setting: Setting, architecture: Architecture) -> None:
-        self._method = method
-        self._setting = setting
+        self.method = method
+        self.setting = setting
         self._architecture = architecture
         knob = method.size_knob
         self._knob = knob
         self._values: Sequence[int] = (knob.choices or range(knob.smallest, knob.ceiling + 1)) if knob else ()
         self.refusal = ""
 
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that may be adapted: those that the setting names, or all."""
+        chosen = self.setting.layers
+        return tuple(range(self._architecture.layers)) if chosen is None else tuple(sorted(chosen))
+
     def count(self, setting: Setting) -> Counts | None:
         """Return the counts of a setting, or ``None`` where the architecture refuses it; `refusal` then says why."""
         try:
-            return self._architecture.count(self._method, setting)
+            return self._architecture.count(self.method, setting)
         except (ValueError, TypeError, NotImplementedError) as error:
             self.refusal = " ".join(str(error).split()).partition(". ")[0]
             return None
@@ -132,10 +151,10 @@ class _Sizes:
         assert self._knob is not None  # noqa: S101 - there are sizes only where there is a knob
         value = self._values[at]
         try:
-            sized = self._method.with_size(self._setting, value)
+            sized = self.method.with_size(self.setting, value)
             setting = type(sized).model_validate({**sized.model_dump(), **changes})
         except ValidationError as error:
-            self.refusal = explain(error, type(self._setting))
+            self.refusal = explain(error, type(self.setting))
             return None
         except ValueError as error:
             self.refusal = str(error)
@@ -153,26 +172,50 @@ class _Sizes:
     def last_within(self, limit: int) -> int | None:
         """Return the index of the last size whose count is within ``limit``.
 
-        A dense range is doubled through and bisected. Of hand-picked choices an architecture may refuse any: all are
-        tried.
+        Of hand-picked choices an architecture may refuse any: all are tried. A dense range is searched between bounds,
+        by interpolation: nearly all counts are linear in the size, and each one takes a model to be made.
         """
-
-        def within(at: int) -> bool:
-            found = self.get(at)
-            return found is not None and found.reported <= limit
-
         if not isinstance(self._values, range):
-            return max((at for at in range(len(self._values)) if within(at)), default=None)
-        if not within(0):
+            return max((at for at in range(len(self._values)) if self._within(at, limit)), default=None)
+        if not self._within(0, limit):
             return None
-        low, high = 0, 1
-        while high < len(self._values) and within(high):
-            low, high = high, 2 * high
-        high = min(high, len(self._values))
-        low = _bisect(low, high, within)
-        # Some counts stop rising (LoKr's factors become whole): of sizes that are the same, the least.
+        low = self._between(0, limit)
+        # Some counts stop rising (LoKr's factors become whole): of sizes with one count, the smallest.
         most = self.at(low).reported
-        return 0 if self.at(0).reported == most else _bisect(0, low, lambda at: self.at(at).reported < most) + 1
+        least = self.at(0).reported
+        if low == 0 or (most - least) == low * (self.at(1).reported - least) > 0:
+            return low
+        if least == most:
+            return 0
+        return _bisect(0, low, lambda at: self.at(at).reported < most) + 1
+
+    def _between(self, low: int, limit: int) -> int:
+        """Return the last index within ``limit`` from ``low`` on, which is within it; no count may fall."""
+        high: int | None = None
+        guess = low + 1
+        while high is None or high - low > 1:
+            if guess >= len(self._values):
+                guess, high = len(self._values) - 1, len(self._values)
+                if guess <= low:
+                    break
+            width = guess - low
+            if self._within(guess, limit):
+                slope = (self.at(guess).reported - self.at(low).reported) / width
+                low = guess
+                step = int((limit - self.at(low).reported) / slope) if slope > 0 else 0
+                guess = low + step if step else low + (1 if slope > 0 else 2 * width)
+            else:
+                high = guess
+                over = self.get(guess)
+                share = (limit - self.at(low).reported) / (over.reported - self.at(low).reported) if over else 0.5
+                guess = low + int(share * width)
+            if high is not None:
+                guess = min(max(guess, low + 1), high - 1)
+        return low
+
+    def _within(self, at: int, limit: int) -> bool:
+        found = self.get(at)
+        return found is not None and found.reported <= limit
 
     def after(self, at: int | None) -> Sized | None:
         """Return the next size that the architecture takes after an index, or the first of all."""
@@ -189,15 +232,31 @@ class _Sizes:
         """Return the size at an index with as many of the last layers as fit one step larger."""
         return self._most_layers("larger_layers", at, limit)
 
-    def _most_layers(self, field_: str, at: int, limit: int) -> Sized | None:
-        layers = self._architecture.layers
-        for number in range(layers - 1, 0, -1):
-            found = self.get(at, **{field_: tuple(range(layers - number, layers))})
-            if found is None:
-                return None
-            if found.reported <= limit:
-                return found
-        return None
+    def _most_layers(self, field: str, at: int, limit: int) -> Sized | None:
+        layers = self.layers
+
+        def on_last(number: int) -> Sized | None:
+            found = self.get(at, **{field: layers[len(layers) - number :]})
+            return found if found is not None and found.reported <= limit else None
+
+        if len(layers) < 2 or on_last(1) is None:
+            return None
+        return on_last(_bisect(1, len(layers), lambda number: on_last(number) is not None))
+
+
+def _replaced(field: str, setting: Setting, found: Sized, given: Collection[str]) -> str:
+    """Return a note where the budget replaces a size that the user has chosen."""
+    chosen = getattr(setting, field)
+    if field not in given or chosen == getattr(found.setting, field):
+        return ""
+    return f"{found.size} in place of {field}={chosen}, as the budget has it"
+
+
+def _oversized(counts: Counts) -> str:
+    """Return a note where an adapter is larger than what it adapts."""
+    if not counts.adapted or counts.reported <= counts.adapted:
+        return ""
+    return f"more parameters than the {counts.adapted:,} of the weights that it adapts, which cannot use so many"
 
 
 def _bisect(low: int, high: int, holds: Callable[[int], bool]) -> int:

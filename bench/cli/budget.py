@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -14,6 +15,7 @@ from parbench.bench.cli.console import open_console, say
 from parbench.bench.cli.parsing import read_names, read_positive
 
 if TYPE_CHECKING:
+    from parbench.bench.budget.budget import Budget
     from parbench.bench.budget.fit import Fit
     from parbench.bench.profile.workload import Workload
     from parbench.methods.expression import ResolvedMethod
@@ -24,8 +26,10 @@ Matched = Literal["parameters", MeasuredLimit]
 
 def budget(
     model: Annotated[str, typer.Option(help="Base model: a name, a hub id or a local folder.")],
-    budget: Annotated[str, typer.Option(help="Adapter parameters: 24000, 24k, 0.1%, match:lora(r=8); by comma.")],
-    methods: Annotated[str, typer.Option(help="Methods, by comma, or all.", metavar="A,B")] = "all",
+    budget: Annotated[
+        str, typer.Option(help="Adapter parameters, comma-separated: 24000, 24k, 0.1%, match:lora(r=8).")
+    ],
+    methods: Annotated[str, typer.Option(help="Comma-separated methods, or all.", metavar="A,B")] = "all",
     budget_mode: Annotated[
         BudgetMode, typer.Option(help="pattern: fill a budget with fewer or unevenly sized layers.")
     ] = "uniform",
@@ -54,7 +58,7 @@ def budget(
         read_positive(seq, "--seq")
         workload = Workload(model, batch, seq, str(choose_device(device)))
         check_length(workload)
-        _print_matches(chosen, budget, matched, workload)
+        _print_matches(dict(zip(expressions, chosen, strict=True)), budget, matched, workload)
         return
     architecture = Architecture(base)
 
@@ -64,33 +68,46 @@ def budget(
 
     console = open_console()
     for limit in parse_budgets(budget, architecture, counted):
-        fits = [fit(choice.method, default_setting(choice), limit, architecture, budget_mode) for choice in chosen]
-        _print_fits(console, model, fits)
+        fits: dict[str, Fit] = {}
+        for number, (expression, choice) in enumerate(zip(expressions, chosen, strict=True), 1):
+            # A large model takes a second per size, a method with a decomposition several.
+            typer.echo(f"counting {expression} ({number} of {len(chosen)})", err=True)
+            fits[expression] = fit(
+                choice.method,
+                default_setting(choice),
+                limit,
+                architecture,
+                budget_mode,
+                given=choice.values,
+            )
+        _print_fits(console, model, limit, fits)
 
 
-def _print_fits(console: Console, model: str, fits: list[Fit]) -> None:
-    target = fits[0].budget
+def _print_fits(console: Console, model: str, target: Budget, fits: Mapping[str, Fit]) -> None:
+    """Print one row per method expression."""
     title = f"{model}, {target.text}: at most {target.parameters:,} reported parameters"
     say(title, console)
     table = Table("method", "size", "reported", "trainable", "optimised", "bytes", "share", "next size", box=None)
     for column in table.columns[2:7]:
         column.justify, column.no_wrap = "right", True
-    for found in fits:
+    for expression, found in fits.items():
         counts = found.counts
         numbers = (counts.reported, counts.trainable, counts.optimised, counts.stored_bytes) if counts else ()
         cells = [f"{number:,}" for number in numbers] or ["—"] * 4
         share = f"{found.achieved:.1%}" if found.achieved is not None else "—"
         larger = f"{found.larger.size}: {found.larger.reported:,}" if found.larger else "—"
-        table.add_row(found.method, found.size or "—", *cells, share, larger)
+        table.add_row(expression, found.size or "—", *cells, share, larger)
     console.print(table, markup=False)
-    heads = {f"{found.counts.head:,}" for found in fits if found.counts}
+    heads = {f"{found.counts.head:,}" for found in fits.values() if found.counts}
     notes = [f"The task head, {' or '.join(sorted(heads))} parameters, is never counted."] if heads else []
-    for note in (*notes, *(f"{found.method}: {found.note}" for found in fits if found.note)):
+    for note in (*notes, *(f"{expression}: {found.note}" for expression, found in fits.items() if found.note)):
         say(note, console)
     console.print()
 
 
-def _print_matches(chosen: list[ResolvedMethod], budget: str, currency: MeasuredLimit, workload: Workload) -> None:
+def _print_matches(
+    chosen: Mapping[str, ResolvedMethod], budget: str, currency: MeasuredLimit, workload: Workload
+) -> None:
     from parbench.bench.budget.measured import fit_measured, in_fresh_process, read_limit
 
     console = open_console()
@@ -101,10 +118,10 @@ def _print_matches(chosen: list[ResolvedMethod], budget: str, currency: Measured
     detail = f"batch {workload.batch_size} x {workload.length} tokens on {workload.device}, random weights; measured"
     say(f"{title} ({detail})", console)
     table = Table("method", "size", f"reached ({unit})", "of budget", f"tried ({unit})", box=None)
-    for choice in chosen:
+    for expression, choice in chosen.items():
         found = fit_measured(choice, limit, currency, measure)
         size = found.size or "fixed"
         tried = ", ".join(f"{name or 'fixed'} {amount * factor:,.1f}" for name, amount in found.tried)
         share = f"{found.reached / limit:.1%}{'' if found.within else ', over'}"
-        table.add_row(found.method, size, f"{found.reached * factor:,.1f}", share, tried)
+        table.add_row(expression, size, f"{found.reached * factor:,.1f}", share, tried)
     console.print(table, markup=False)

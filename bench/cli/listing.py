@@ -86,7 +86,7 @@ def _registry(what: Listing) -> Registry[Any]:
         from parbench.tasks import TASKS
 
         return TASKS
-    from parbench.bench.models.catalogue import MODELS
+    from parbench.bench.models import MODELS
 
     return MODELS
 

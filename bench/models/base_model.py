@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+import transformers
 from safetensors import SafetensorError
+from transformers import AutoConfig
+from transformers.utils import logging
 
+from parbench.bench.models.checkpoint import LoadReport, layers_for_head, match, redraw_head
 from parbench.bench.models.configs import Shape
+from parbench.bench.models.kind import own_auto_class, takes
+from parbench.bench.models.processors import load_image_processor, load_tokenizer
 from parbench.bench.models.weights import Weights
 from parbench.bench.util.errors import UserError
-from parbench.methods.architecture import MODULE_NAMES
+from parbench.methods.architecture import MODULE_NAMES, add_to_head
+from parbench.tasks.base import Head, Modality
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-    from parbench.tasks.base import Head, Modality
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,7 @@ class BaseModel:
     """A frozen backbone.
 
     Attributes:
-        name: what tables call it.
+        name: its name in tables.
         weights: where its files come from.
         shape: its architecture, where it is known without the files.
     """
@@ -34,67 +41,68 @@ class BaseModel:
     weights: Weights
     shape: Shape | None = None
 
+    @property
+    def auto_class(self) -> str:
+        """The auto class of the head that the model has by itself."""
+        return self.shape.auto_class if self.shape else own_auto_class(self.config())
+
     def skeleton(self, head: Head | None = None, device: str = "meta") -> PreTrainedModel:
-        """Return the architecture under ``head``, or the model's own; its weights are random, or none on ``meta``.
+        """Return the architecture under ``head``, or the model's own; its weights are random, or empty on ``meta``.
 
         Raises:
-            UserError: the shape is not known here and the configuration cannot be had.
+            UserError: the shape is not known here and the configuration cannot be had; or the checkpoint does not fit
+                its configuration.
         """
-        import torch
-        import transformers
-
+        auto_class = getattr(transformers, head.auto_class if head else self.auto_class)
         config = self.config(num_labels=head.num_labels if head else 2)
-        auto_class = head.auto_class if head else self.shape.auto_class if self.shape else _OWN_HEAD
         with torch.device(device):
-            return getattr(transformers, auto_class).from_config(config)
+            model: PreTrainedModel = auto_class.from_config(config)
+        if self.shape is None:
+            add_to_head(model, self._layers_for_head(model))
+        return model
 
-    def config(self, **changes: Any) -> PreTrainedConfig:
+    def config(self, revision: str | None = None, **changes: Any) -> PreTrainedConfig:
         """Return the architecture's configuration, from its shape or its files, with ``changes``."""
         if self.shape is not None:
             return self.shape.config(**changes)
-        from transformers import AutoConfig
-
-        with _explained(self.name):
-            return AutoConfig.from_pretrained(self.weights.location(), **changes)
+        return self._own_config(self._any_commit if revision is None else self._commit(revision), **changes)
 
     def processor(self, modality: Modality, revision: str) -> Any:
         """Load what prepares the model's inputs: the tokenizer, or the image processor."""
-        return self.tokenizer(revision) if modality == "text" else self.image_processor(revision)
+        return self.tokenizer(revision) if modality == Modality.TEXT else self.image_processor(revision)
 
     def tokenizer(self, revision: str) -> PreTrainedTokenizerBase:
-        """Load the tokenizer. One without a padding token pads with its end of text, which the attention mask hides."""
-        from transformers import AutoTokenizer
-
-        with _explained(self.name):
-            tokenizer = AutoTokenizer.from_pretrained(self.weights.location(), revision=self._commit(revision))
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        return tokenizer
-
-    def image_processor(self, revision: str) -> BaseImageProcessor:
-        """Load the image processor."""
-        from transformers import AutoImageProcessor
-
-        with _explained(self.name):
-            return AutoImageProcessor.from_pretrained(self.weights.location(), revision=self._commit(revision))
-
-    def check(self, revision: str, head: Head) -> None:
-        """Make sure that the model can be had, is of an architecture that methods know, and can have a task's head.
+        """Load the tokenizer, see `parbench.bench.models.processors.load_tokenizer`.
 
         Raises:
-            UserError: it cannot, or is not.
+            UserError: there is none.
         """
-        from transformers import AutoConfig
+        commit = self._commit(revision)
+        return load_tokenizer(self.name, self.weights, commit, self._own_config(commit))
 
-        with _explained(self.name):
-            config = AutoConfig.from_pretrained(self.weights.location(), revision=self._commit(revision))
+    def image_processor(self, revision: str) -> BaseImageProcessor:
+        """Load the image processor, see `parbench.bench.models.processors.load_image_processor`.
+
+        Raises:
+            UserError: there is none.
+        """
+        commit = self._commit(revision)
+        return load_image_processor(self.name, self.weights, commit, self._own_config(commit))
+
+    def check(self, revision: str, head: Head) -> None:
+        """Check that the model's architecture is known to methods and can have the head of a task.
+
+        Raises:
+            UserError: it is not, or cannot.
+        """
+        config = self.config(revision)
         kind = config.model_type
         if kind not in MODULE_NAMES:
             raise UserError(
-                f'the base model "{self.name}" is of the architecture "{kind}", whose modules are not described in '
+                f'the base model "{self.name}" has the architecture "{kind}", whose modules are not described in '
                 f"methods/architecture.py; describe them there, or use one of {', '.join(sorted(MODULE_NAMES))}"
             )
-        if not _takes(config, head):
+        if not takes(config, head):
             raise UserError(
                 f'the task needs {_NEEDED.get(head.auto_class, head.auto_class)}, and the base model "{self.name}" is '
                 f"a {kind}; give another to --model"
@@ -103,67 +111,86 @@ class BaseModel:
     def load(self, head: Head, revision: str) -> PreTrainedModel:
         """Load the backbone in float32 under its own head, or a new one drawn from torch's generator.
 
-        Raises:
-            UserError: the files cannot be had or read.
-        """
-        import torch
-        import transformers
-        from transformers.utils import logging
+        Layers between backbone and head that the checkpoint lacks, such as a pooler, become part of the head. The model
+        pads with its tokenizer's padding token: by it a classifier finds the last token of a text.
 
+        Raises:
+            UserError: the files cannot be had or read, or do not fit their configuration.
+        """
         auto_class = getattr(transformers, head.auto_class)
         kind = "single_label_classification" if head.labels else "regression"
         new_head = {"num_labels": head.num_labels, "problem_type": kind} if head.is_new else {}
-        # The loading report tells that the head is new, which is the point, and draws a bar of its own.
-        verbosity = logging.get_verbosity()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-        try:
-            with _explained(self.name):
-                model, report = auto_class.from_pretrained(
-                    self.weights.location(),
-                    revision=self._commit(revision),
-                    dtype=torch.float32,
-                    ignore_mismatched_sizes=True,
-                    output_loading_info=True,
-                    **new_head,
-                )
-        finally:
-            logging.set_verbosity(verbosity)
-        self._redraw_head(model, report, head)
-        config = model.config.get_text_config()
-        if getattr(config, "pad_token_id", 0) is None:  # an image model has none to give
-            # By it a classifier finds a text's last token; the tokenizer pads with the same, see `tokenizer`.
-            config.pad_token_id = config.eos_token_id
+        commit = self._commit(revision)
+        with self._explained(), _quiet_loading():
+            model, info = auto_class.from_pretrained(
+                self.weights.location(),
+                revision=commit,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **new_head,
+            )
+        report = LoadReport.of(info)
+        added = layers_for_head(model, report, self.name)
+        add_to_head(model, added)
+        if added:
+            warnings.warn(
+                f"the checkpoint of {self.name} has no {' and no '.join(added)}: newly initialised, and trained and "
+                "counted as part of the task head",
+                stacklevel=2,
+            )
+        if head.is_new:
+            redraw_head(model, report)
+        self._pad_alike(model, commit)
         return model
 
-    def _redraw_head(self, model: PreTrainedModel, report: Any, head: Head) -> None:
-        """Draw a new head where the checkpoint brought one along (an ImageNet classifier's, say).
-
-        Raises:
-            UserError: the checkpoint does not fit its own configuration.
-        """
-        from parbench.methods.architecture import module_names
-
-        names = module_names(model)
-        foreign = [name for name, *_ in report["mismatched_keys"] if not names.in_head(name)]
-        if foreign:
-            raise UserError(f'the weights of "{self.name}" do not fit its configuration ({foreign[0]}); get them anew')
-        if not head.is_new:
+    def _pad_alike(self, model: PreTrainedModel, commit: str) -> None:
+        """Give a model of text the padding token of its tokenizer, or of its configuration where it has none."""
+        text = model.config.get_text_config()
+        if not hasattr(text, "pad_token_id"):  # a model of images
             return
-        drawn = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
-        brought = {name for name, _ in model.named_parameters() if names.in_head(name)} - drawn
-        for module in map(model.get_submodule, dict.fromkeys(name.rpartition(".")[0] for name in sorted(brought))):
-            for parameter in module.parameters(recurse=False):
-                # transformers leaves alone what it has read from a file.
-                parameter._is_hf_initialized = False  # type: ignore[attr-defined]
-            model._init_weights(module)
+        try:
+            padding = load_tokenizer(self.name, self.weights, commit, model.config).pad_token_id
+        except UserError:
+            # Whoever tokenises is refused; a model alone can be loaded.
+            padding = text.pad_token_id if text.pad_token_id is not None else text.eos_token_id
+            padding = padding[0] if isinstance(padding, list) else padding
+        text.pad_token_id = model.config.pad_token_id = padding
+
+    def _layers_for_head(self, model: PreTrainedModel) -> tuple[str, ...]:
+        """Return the layers of the head that the checkpoint lacks, from the names of its tensors."""
+        with self._explained(), _quiet_loading():
+            shapes = self.weights.shapes(self._any_commit)
+            if shapes is None:  # an older format, whose names only loading shows
+                return ()
+            return layers_for_head(model, match(model, shapes), self.name)
+
+    def _own_config(self, commit: str, **changes: Any) -> PreTrainedConfig:
+        with self._explained():
+            return AutoConfig.from_pretrained(self.weights.location(), revision=commit, **changes)
+
+    @property
+    def _any_commit(self) -> str:
+        return getattr(self.weights, "commit", None) or "main"
 
     def _commit(self, revision: str) -> str:
         return revision if self.weights.on_hub else "main"
 
-
-# The head of a model of unknown shape, where no task says otherwise.
-_OWN_HEAD = "AutoModelForSequenceClassification"
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn the errors of transformers and the hub for files that are not there into a sentence."""
+        try:
+            yield
+        except (OSError, ValueError, SafetensorError) as error:
+            if isinstance(error, UserError):
+                raise
+            reason = (str(error).splitlines() or [""])[0]
+            advice = (
+                "connect to the network the first time, or give a local folder with --model"
+                if self.weights.on_hub
+                else "check its files"
+            )
+            raise UserError(f'the base model "{self.name}" cannot be loaded; {advice} ({reason})') from error
 
 
 _NEEDED = {
@@ -173,26 +200,13 @@ _NEEDED = {
 }
 
 
-def _takes(config: PreTrainedConfig, head: Head) -> bool:
-    """Tell whether a model of a configuration can have a head."""
-    import transformers
-
-    if type(config) not in getattr(transformers, head.auto_class)._model_mapping:
-        return False
-    # Of an encoder transformers makes a language model too, one that was never taught to continue a text.
-    return head.is_new or type(config) not in transformers.AutoModelForMaskedLM._model_mapping
-
-
 @contextmanager
-def _explained(name: str) -> Iterator[None]:
-    """Turn transformers' many ways of not finding files into a sentence."""
+def _quiet_loading() -> Iterator[None]:
+    """Silence transformers' own report of new layers, which is evaluated here, and its progress bar."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield
-    except (OSError, ValueError, SafetensorError) as error:
-        if isinstance(error, UserError):
-            raise
-        reason = (str(error).splitlines() or [""])[0]
-        raise UserError(
-            f'the base model "{name}" cannot be loaded; connect to the network the first time, or give a local folder '
-            f"with --model ({reason})"
-        ) from error
+    finally:
+        logging.set_verbosity(verbosity)

@@ -1,11 +1,11 @@
-"""The registered base models, and finding one by name, folder or hub id."""
+"""The base models that come with parbench, and finding one by name, folder or hub id."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from parbench.bench.models import MODELS
 from parbench.bench.models import configs as shapes
 from parbench.bench.models.base_model import BaseModel
 from parbench.bench.models.configs import Shape
@@ -13,42 +13,7 @@ from parbench.bench.models.convert.conversion import Conversion
 from parbench.bench.models.convert.dinov2_onnx import VIT_S_14 as VIT_S_14_SIZES
 from parbench.bench.models.weights import ConvertedWeights, FolderWeights, HubWeights, PackageWeights
 from parbench.bench.util.errors import UserError, did_you_mean
-from parbench.bench.util.registry import Registry
 from parbench.tasks.data.package import Package
-
-if TYPE_CHECKING:
-    pass
-
-
-MODELS: Registry[BaseModel] = Registry("base model")
-MODELS.register(
-    "minilm-l6",
-    "parbench.bench.models.catalogue:MINILM_L6",
-    "MiniLM-L6-H384, 22.7 M, sentence-tuned: the mini suite's encoder",
-)
-MODELS.register(
-    "bert-tiny", "parbench.bench.models.catalogue:BERT_TINY", "BERT-L2-H128, 4.4 M, retrieval-tuned: for quick tests"
-)
-MODELS.register(
-    "smollm2-135m",
-    "parbench.bench.models.catalogue:SMOLLM2_135M",
-    "SmolLM2-135M-Instruct out of 4 bits, a Llama: the mini suite's language model",
-)
-MODELS.register(
-    "vit-s-14",
-    "parbench.bench.models.catalogue:VIT_S_14",
-    "ViT-S/14 in DINOv2's shape, 22 M, the backbone of a saliency model and not stock DINOv2: the mini suite's vision",
-)
-MODELS.register("roberta-base", "parbench.bench.models.catalogue:ROBERTA_BASE", "RoBERTa-base, 125 M")
-MODELS.register("roberta-large", "parbench.bench.models.catalogue:ROBERTA_LARGE", "RoBERTa-large, 355 M")
-MODELS.register("gpt2-medium", "parbench.bench.models.catalogue:GPT2_MEDIUM", "GPT-2 medium, 355 M")
-MODELS.register("gpt2-large", "parbench.bench.models.catalogue:GPT2_LARGE", "GPT-2 large, 774 M")
-MODELS.register("vit-base", "parbench.bench.models.catalogue:VIT_BASE", "ViT-base/16 of 224 pixels, ImageNet-21k, 86 M")
-MODELS.register(
-    "vit-large", "parbench.bench.models.catalogue:VIT_LARGE", "ViT-large/16 of 224 pixels, ImageNet-21k, 304 M"
-)
-MODELS.register("llama-7b", "parbench.bench.models.catalogue:LLAMA_7B", "LLaMA 7B")
-MODELS.register("llama-3.2-3b", "parbench.bench.models.catalogue:LLAMA_3_2_3B", "Llama 3.2 3B")
 
 MINILM_L6 = BaseModel(
     "minilm-l6",
@@ -61,6 +26,7 @@ MINILM_L6 = BaseModel(
             licence="Apache-2.0",
         )
     ),
+    shapes.MINILM_L6,
 )
 BERT_TINY = BaseModel(
     "bert-tiny",
@@ -157,10 +123,10 @@ def find_model(name: str) -> BaseModel:
         try:
             json.loads(config.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise UserError(f'the folder "{name}" is no model: its config.json cannot be read ({error})') from error
+            raise UserError(f'the folder "{name}" is not a model: its config.json cannot be read ({error})') from error
         return BaseModel(folder.resolve().name, FolderWeights(folder))
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return BaseModel(name, HubWeights(name))
     raise UserError(
-        f'there is no base model called "{name}"{did_you_mean(name, MODELS)} (a hub id or a local folder will do too)'
+        f'there is no base model called "{name}"{did_you_mean(name, MODELS)} (or give a hub id or a local folder)'
     )

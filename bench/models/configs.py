@@ -1,15 +1,16 @@
 """The shapes of well-known base models: enough to count parameters and to measure cost without a download.
 
-Each is the configuration that the model's own authors publish; what is not given is transformers' default.
+Each is the configuration that the model's authors publish; what is left out is transformers' default.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
+
+from parbench.bench.models.kind import CAUSAL, CLASSIFIER, IMAGES
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,8 @@ class Shape:
 
     Attributes:
         model_type: transformers' name of the architecture.
-        auto_class: the head that the model has by itself: what it is used for where no task says otherwise.
-        sizes: what differs from the architecture's defaults.
+        auto_class: auto class of the head that the model has by itself.
+        sizes: values that differ from the architecture's defaults.
     """
 
     model_type: str
@@ -28,31 +29,32 @@ class Shape:
 
     def config(self, **changes: Any) -> PreTrainedConfig:
         """Return the configuration, with ``changes`` such as ``num_labels``."""
-        from transformers import AutoConfig
-
         return AutoConfig.for_model(self.model_type, **{**self.sizes, **changes})
 
 
-_CLASSIFIER, _CAUSAL = "AutoModelForSequenceClassification", "AutoModelForCausalLM"
-_IMAGES = "AutoModelForImageClassification"
+MINILM_L6 = Shape(
+    "bert",
+    CLASSIFIER,
+    {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
+)
 
 _ROBERTA = {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
 _LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 
-ROBERTA_BASE = Shape("roberta", _CLASSIFIER, _ROBERTA)
-ROBERTA_LARGE = Shape("roberta", _CLASSIFIER, {**_ROBERTA, **_LARGE})
-GPT2_MEDIUM = Shape("gpt2", _CAUSAL, {"n_embd": 1024, "n_layer": 24, "n_head": 16})
-GPT2_LARGE = Shape("gpt2", _CAUSAL, {"n_embd": 1280, "n_layer": 36, "n_head": 20})
-VIT_BASE = Shape("vit", _IMAGES, {})
-VIT_LARGE = Shape("vit", _IMAGES, _LARGE)
+ROBERTA_BASE = Shape("roberta", CLASSIFIER, _ROBERTA)
+ROBERTA_LARGE = Shape("roberta", CLASSIFIER, {**_ROBERTA, **_LARGE})
+GPT2_MEDIUM = Shape("gpt2", CAUSAL, {"n_embd": 1024, "n_layer": 24, "n_head": 16})
+GPT2_LARGE = Shape("gpt2", CAUSAL, {"n_embd": 1280, "n_layer": 36, "n_head": 20})
+VIT_BASE = Shape("vit", IMAGES, {})
+VIT_LARGE = Shape("vit", IMAGES, _LARGE)
 LLAMA_7B = Shape(
     "llama",
-    _CAUSAL,
+    CAUSAL,
     {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32},
 )
 LLAMA_3_2_3B = Shape(
     "llama",
-    _CAUSAL,
+    CAUSAL,
     {
         "vocab_size": 128256,
         "hidden_size": 3072,

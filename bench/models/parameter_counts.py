@@ -1,18 +1,17 @@
-"""The parameter ledger of a run, counted on its model."""
+"""The parameter counts of a run, taken on its model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from safetensors.torch import save
+from torch import nn
 
 from parbench.bench.record.run_record import ParameterCounts
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from parbench.methods.architecture import ModuleNames
-    from parbench.methods.base import Method, ParameterGroup
+from parbench.methods.architecture import ModuleNames
+from parbench.methods.base import Method, ParameterGroup
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,6 @@ def count_parameters(
         trainable: numbers that the last optimiser step could change, the head's included.
         base: what the model was before ``method`` adapted it.
     """
-    from safetensors.torch import save
-
     head = sum(group.numbers for group in groups if group.is_head)
     optimised = sum(group.numbers for group in groups if not group.is_head)
     added = sum(p.numel() for group in groups for p in group.parameters if id(p) not in base.parameters)

@@ -6,15 +6,15 @@ import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from huggingface_hub import get_safetensors_metadata, try_to_load_from_cache
+from huggingface_hub.errors import NotASafetensorsRepoError
+from safetensors import safe_open
 
 from parbench.bench.models.convert.conversion import Conversion
 from parbench.tasks.data.hub import resolve
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.data.package import Package
-
-if TYPE_CHECKING:
-    pass
 
 
 class Weights(ABC):
@@ -32,6 +32,17 @@ class Weights(ABC):
     def on_hub(self) -> bool:
         """Whether ``location`` is a hub repository."""
         return False
+
+    def has(self, file: str, revision: str) -> bool:
+        """Return whether there is a file of this name; of a hub repository, among those downloaded."""
+        return (Path(self.location()) / file).is_file()
+
+    def shapes(self, revision: str) -> dict[str, tuple[int, ...]] | None:
+        """Return the shape of every tensor of the checkpoint by its name there, from the headers of its files.
+
+        ``None`` where they are not in safetensors format.
+        """
+        return _shapes_in(Path(self.location()))
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,26 @@ class HubWeights(Weights):
     def on_hub(self) -> bool:
         """It is."""
         return True
+
+    def has(self, file: str, revision: str) -> bool:
+        """Return whether the file was downloaded."""
+        return isinstance(try_to_load_from_cache(self.repository, file, revision=revision), str)
+
+    def shapes(self, revision: str) -> dict[str, tuple[int, ...]] | None:
+        """Return the tensors of the files in the local cache, or on the hub, whose headers alone are downloaded.
+
+        Raises:
+            OSError: they are not in the cache and the hub cannot be reached.
+        """
+        config = try_to_load_from_cache(self.repository, "config.json", revision=revision)
+        if isinstance(config, str) and (cached := _shapes_in(Path(config).parent)):
+            return cached
+        try:
+            metadata = get_safetensors_metadata(self.repository, revision=revision)
+        except NotASafetensorsRepoError:
+            return None
+        files = metadata.files_metadata.values()
+        return {name: tuple(tensor.shape) for file in files for name, tensor in file.tensors.items()}
 
 
 @dataclass(frozen=True)
@@ -95,7 +126,7 @@ class FolderWeights(Weights):
         """Return the hash of the configuration, tokenizer and weights."""
         total = hashlib.sha256()
         for path in sorted(self.folder.iterdir()):
-            if path.suffix in (".json", ".safetensors", ".txt", ".model"):
+            if path.suffix in (".json", ".safetensors", ".bin", ".txt", ".model", ".jinja"):
                 with path.open("rb") as file:
                     total.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
         return f"sha256:{total.hexdigest()}"
@@ -103,3 +134,11 @@ class FolderWeights(Weights):
     def location(self) -> str:
         """Return the folder."""
         return str(self.folder)
+
+
+def _shapes_in(folder: Path) -> dict[str, tuple[int, ...]] | None:
+    found: dict[str, tuple[int, ...]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            found |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    return found or None

@@ -12,12 +12,14 @@ from parbench.bench.budget.count import Architecture
 from parbench.bench.budget.fit import Fit, fit
 from parbench.bench.models.base_model import BaseModel
 from parbench.bench.models.catalogue import find_model
+from parbench.bench.plan.model_checks import check_model, refusal
 from parbench.bench.plan.names import AskedNames, expand_tasks
 from parbench.bench.plan.overrides import TRAINING, Overrides, read_sets
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.plan.suite import Suite, Tuning
 from parbench.bench.record.code_hashes import harness_code, method_code
 from parbench.bench.record.run_spec import RunSpec
+from parbench.bench.train.input_checks import check_length
 from parbench.bench.train.protocol import Protocol, Purpose
 from parbench.bench.train.settings import TrainingSettings
 from parbench.bench.util.errors import UserError
@@ -27,7 +29,7 @@ from parbench.methods.base import Setting
 from parbench.methods.expression import ResolvedMethod
 from parbench.methods.presets import TaskPreset, find_preset
 from parbench.tasks import find_task, task_code
-from parbench.tasks.base import Task
+from parbench.tasks.base import Modality, Task
 from parbench.tasks.data.location import DataLocation
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.data.source import Source
@@ -115,9 +117,12 @@ class Resolver:
         """Return one run, its setting and training resolved, fitted to the budget and checked."""
         choice = self.methods[expression]
         setting, training = self.resolved(expression, task)
+        self.check_inputs(choice, setting, training, task)
         skip: str | None = None
         notes: tuple[str, ...] = ()
-        if budget is not None:
+        if budget is None:
+            skip = self.once(("refusal", expression, task.name), lambda: self.refusal(choice, setting, task))
+        else:
             fitted = self.fitted(choice, task, budget)
             skip = None if fitted.setting else fitted.note
             setting = fitted.setting or setting
@@ -152,6 +157,25 @@ class Resolver:
         return PlannedRun(
             spec, self.asked(expression, task), self.location, skip, notes, {"training": training.not_deciding()}
         )
+
+    def check_inputs(self, choice: ResolvedMethod, setting: Setting, training: TrainingSettings, task: Task) -> None:
+        """Check that the base model and the task fit, and that inputs are not longer than the model takes."""
+        model = self.base_model(task)
+        limit = self.once(
+            # The shape of a model that is known here is that of every revision.
+            ("input limit", model.name, task.name),
+            lambda: check_model(model, "" if model.shape else self.model_revision(task), task),
+        )
+        if task.modality is Modality.TEXT:
+            check_length(training.max_length, limit, choice.method.virtual_tokens(setting), model.name)
+
+    def refusal(self, choice: ResolvedMethod, setting: Setting, task: Task) -> str | None:
+        """Return why a method cannot be put on the base model, as far as is known without weights."""
+        names = (choice.registered, choice.method.name)
+        chosen = bool(choice.values) or any(self.sets.get(name) for name in names)
+        if not chosen and not choice.method.virtual_tokens(setting):
+            return None
+        return refusal(choice.method, setting, self.architecture(task), chosen)
 
     def asked(self, expression: str, task: Task) -> AskedNames:
         """Return the names that the command uses for a run of a method on a task."""
@@ -189,8 +213,10 @@ class Resolver:
         """Return how a method meets a budget, the same for all seeds."""
         setting = self.setting(choice, task)
         return self.once(
-            ("fit", choice.method.name, setting.model_dump_json(), task.name, budget),
-            lambda: fit(choice.method, setting, budget, self.architecture(task), self.overrides.budget_mode),
+            ("fit", choice.method.name, setting.model_dump_json(), tuple(choice.values), task.name, budget),
+            lambda: fit(
+                choice.method, setting, budget, self.architecture(task), self.overrides.budget_mode, choice.values
+            ),
         )
 
     def architecture(self, task: Task) -> Architecture:
@@ -257,8 +283,14 @@ class Resolver:
         return self.once(("data", task.name), lambda: task.revision(self.source(task)))
 
     def configured(self, task: Task) -> Task:
-        """Return a task under the suite's and the command line's options."""
+        """Return a task under the suite's and the command line's options.
+
+        What the suite sets for its own base model does not hold for another.
+        """
         layers = [layer.options for layer in self.suite.layers(task)]
+        if self.overrides.base_model not in (None, self.suite.on(task, "base_model")):
+            for_its_own = type(task.options).for_a_model
+            layers = [{name: value for name, value in layer.items() if name not in for_its_own} for layer in layers]
         known = type(task.options).model_fields
         layers.append({name: value for name, value in self.overrides.options.items() if name in known})
         layers += [self.sets.get(owner, {}) for owner in dict.fromkeys((task.name.partition("/")[0], task.name))]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from parbench.bench.models.base_model import BaseModel
 from parbench.bench.models.catalogue import find_model
+from parbench.bench.models.kind import positions
 from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -147,8 +148,8 @@ class Kind:
 
 
 def kind_of(base_model: BaseModel) -> Kind:
-    """Return what a base model is used for: what it was made as, where that is known, else a classifier of texts."""
-    auto_class = base_model.shape.auto_class if base_model.shape else _made_as(configuration(base_model))
+    """Return what a base model is used for, by the head that it has by itself."""
+    auto_class = base_model.auto_class
     return Kind(auto_class, "image" if "Image" in auto_class else "text", "CausalLM" in auto_class)
 
 
@@ -161,21 +162,6 @@ def configuration(base_model: BaseModel) -> Any:
     return base_model.config()
 
 
-def _made_as(config: Any) -> str:
-    from transformers.models.auto import modeling_auto as auto
-
-    made_as = set(getattr(config, "architectures", None) or ())
-    if made_as & set(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()):
-        return "AutoModelForCausalLM"
-    # The name may be a pair, of a model with and one without a teacher's head.
-    images = {name for names in auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES.values() for name in _each(names)}
-    return "AutoModelForImageClassification" if made_as & images else "AutoModelForSequenceClassification"
-
-
-def _each(names: Any) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
-
-
 def check_length(workload: Workload) -> None:
     """Check that the base model takes inputs so long.
 
@@ -186,11 +172,3 @@ def check_length(workload: Workload) -> None:
     most = positions(configuration(base_model)) if kind_of(base_model).modality == "text" else None
     if most is not None and workload.length > most:
         raise UserError(f"--seq is {workload.length}, and {workload.base_model} takes at most {most} tokens")
-
-
-def positions(config: Any) -> int | None:
-    """Return the tokens that a model takes at most, where it has a limit."""
-    most = getattr(config, "max_position_embeddings", None)
-    # RoBERTa's positions begin after that of the padding.
-    offset = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta") else 0
-    return None if most is None else most - offset

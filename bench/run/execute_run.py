@@ -21,6 +21,7 @@ from parbench.bench.record.run_record import Cost, ParameterCounts, Provenance, 
 from parbench.bench.run.hooks import NO_HOOKS, RunHooks
 from parbench.bench.run.inputs import DataCache
 from parbench.bench.run.memory import Peak, free_device, peak_memory, reserved_memory
+from parbench.bench.run.saving import check_savable
 from parbench.bench.run.trackers import reporting
 from parbench.bench.store.layout import ADAPTER, ERROR, HISTORY, OUTPUT, PREDICTIONS, SELECTION_PREDICTIONS
 from parbench.bench.store.log import event
@@ -29,6 +30,7 @@ from parbench.bench.train.best_epoch import BestEpoch
 from parbench.bench.train.build import AdaptedModel, adapt, load_base
 from parbench.bench.train.checkpoints import last_checkpoint
 from parbench.bench.train.evaluate import Scorer, Scores, best_epoch, evaluate, save_adapter
+from parbench.bench.train.movement import Movement
 from parbench.bench.train.prepare import PreparedData
 from parbench.bench.train.protocol import Purpose
 from parbench.bench.train.retention import measure_retention
@@ -159,6 +161,7 @@ def _train_and_evaluate(
     base = load_base(run)
     inventory = Inventory.of(base)
     adapted = adapt(run, base, data, device, hooks.on_batch)
+    check_savable(run.method, adapted.model, adapted.names, store.workspace(run.spec.run_id) / "untrained")
     load_seconds = time.perf_counter() - clock
     event("model ready", "the base model is loaded and adapted", seconds=load_seconds)
     scorer, reported = Scorer(adapted), data.reported(run.spec)
@@ -212,6 +215,7 @@ def _train(
     workspace = store.workspace(run.spec.run_id)
     if checkpoint := last_checkpoint(workspace):
         event("resumed", f"resumes from {checkpoint.name}", step=int(checkpoint.name.rpartition("-")[2]))
+    movement = Movement(adapted.model, adapted.groups)
     with reporting(hooks.trackers, run.spec, store, checkpoint) as trackers, peak_memory(device) as peak:
         trained = train(
             Job(
@@ -231,6 +235,7 @@ def _train(
                 rows_are_independent=run.method.rows_are_independent,
             )
         )
+    movement.check(trained.steps, run.method.may_rest)
     event("trained", f"{trained.steps} steps are done", steps=trained.steps, seconds=trained.seconds)
     return trained, peak
 

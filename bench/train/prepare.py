@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -10,9 +11,9 @@ from typing import Any
 from datasets import Dataset
 
 from parbench.bench.record.run_spec import RunSpec
+from parbench.bench.train.input_checks import check_length, unknown_tokens
 from parbench.bench.train.protocol import Protocol, Purpose, ReportedSplit, SplitData
 from parbench.bench.train.resolved_run import ResolvedRun
-from parbench.bench.util.errors import UserError
 from parbench.tasks.base import Modality, Task
 from parbench.tasks.data.split import nested_share
 from parbench.tasks.inference import Rows
@@ -51,6 +52,8 @@ def task_for_method(run: ResolvedRun) -> Task:
 def prepare(run: ResolvedRun) -> PreparedData:
     """Load, cut and tokenise the data of a run; the reported split only when it is asked for.
 
+    Warns where the tokenizer does not know the words of the training texts.
+
     Raises:
         UserError: data, base model or tokenizer are not available, or do not fit the task.
     """
@@ -58,18 +61,22 @@ def prepare(run: ResolvedRun) -> PreparedData:
     run.base_model.check(run.spec.model_revision, task.head)
     processor = run.base_model.processor(task.modality, run.spec.model_revision)
     max_length = run.training.max_length
-    if task.modality is Modality.TEXT and max_length > processor.model_max_length:
-        raise UserError(
-            f"max_length {max_length} is more than the {processor.model_max_length} tokens that "
-            f"{run.base_model.name} takes; use --set train.max_length={processor.model_max_length}"
-        )
+    if task.modality is Modality.TEXT:
+        prompt = run.method.virtual_tokens(run.setting)
+        check_length(max_length, processor.model_max_length, prompt, run.base_model.name)
+        processor.model_max_length -= prompt
     splits = task.splits(run.source, run.spec.limit).capped(run.spec.evaluation_limit)
 
     def prepared(rows: Dataset) -> SplitData:
         return SplitData(rows, task.prepare(rows, processor, max_length))
 
+    train = prepared(splits.train)
+    if task.modality is Modality.TEXT:
+        ids = (train.inputs[row]["input_ids"] for row in range(len(train.inputs)))
+        if warning := unknown_tokens(ids, processor, run.base_model.name):
+            warnings.warn(warning, stacklevel=2)
     return PreparedData(
-        train=prepared(splits.train),
+        train=train,
         selection=prepared(splits.selection),
         sizes=splits.sizes,
         processor=processor,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import typing
 from collections.abc import Callable
 from types import NoneType
@@ -137,6 +138,10 @@ class PeftMethod(Method[Setting]):
         """Return the tensors of the adapter file, without those of the task head; shared tensors are copied."""
         return {name: tensor.clone() for name, tensor in super().adapter_state(model, names).items()}
 
+    def virtual_tokens(self, setting: Setting) -> int:
+        """Return the length of the prompt or prefix, where the tuner has one."""
+        return int(getattr(setting, "num_virtual_tokens", None) or 0)
+
     def callbacks(self, setting: Setting) -> list[TrainerCallback]:
         """Return the callback that saves a prompt's encoder; an empty list for other tuners."""
         if not issubclass(self._config_type, PromptLearningConfig):
@@ -169,7 +174,11 @@ def _prepare_prompt(model: PreTrainedModel, config: Any, names: ModuleNames) -> 
     # token. A prefix does not change the input.
     if "score" in names.head and config.peft_type != PeftType.PREFIX_TUNING:
         raise ValueError("its classification head looks for the last word, and cannot find it behind a prompt")
-    config.task_type = TaskType.SEQ_CLS if names.head else TaskType.CAUSAL_LM
+    if config.peft_type == PeftType.PREFIX_TUNING:
+        forwards = (type(module).forward for module in (model, model.base_model))
+        if not any("past_key_values" in inspect.signature(forward).parameters for forward in forwards):
+            raise ValueError("a prefix is made of past keys and values, which the model does not take")
+    config.task_type = TaskType.CAUSAL_LM if model.can_generate() else TaskType.SEQ_CLS
 
 
 def _prepare_ia3(model: PreTrainedModel, config: Any, names: ModuleNames) -> None:

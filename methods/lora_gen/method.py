@@ -128,6 +128,8 @@ class LoraGenMethod(Method[LoraGenSetting]):
     reads_system_prompt = True
     # The router normalises over the batch, and the balance loss sums over it.
     rows_are_independent = False
+    # Experts that the router never chooses get no gradient.
+    may_rest = True
 
     def config(self, names: ModuleNames, setting: LoraGenSetting) -> NoReturn:
         """Raise: there is not a peft configuration.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import Field
 
@@ -33,6 +33,8 @@ MEAN_PER_CLASS = "mean_per_class_accuracy"
 
 class ImageOptions(TaskOptions):
     """What may be set of how images are read. Mean and standard deviation are always the model's own."""
+
+    for_a_model: ClassVar[frozenset[str]] = frozenset({"image_size", "interpolation"})
 
     image_size: int | None = Field(
         default=None, ge=1, le=2048, description="height and width in pixels; the model's own if not given"

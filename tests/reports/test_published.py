@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from parbench.bench.models.catalogue import MODELS
+from parbench.bench.models import MODELS
 from parbench.methods import METHODS, find_method
 from parbench.methods.presets import presets_of
 from parbench.reports.frame import read_frame

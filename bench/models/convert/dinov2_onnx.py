@@ -48,7 +48,7 @@ def convert(source: Path, folder: Path) -> None:
     """Write a `Dinov2Model` and its image processor's configuration into ``folder``.
 
     Raises:
-        ValueError: the file is no ONNX model, or not of this architecture.
+        ValueError: the file is not an ONNX model, or not of this architecture.
     """
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]

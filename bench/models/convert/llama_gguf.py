@@ -40,7 +40,7 @@ def convert(source: Path, folder: Path) -> None:
     """Write a `LlamaForCausalLM` and its tokenizer into ``folder``.
 
     Raises:
-        ValueError: the file is no GGUF, or not of a kind that is known here.
+        ValueError: the file is not a GGUF file, or of a kind that is not known here.
     """
     from gguf import GGUFReader
     from transformers import AutoConfig, GenerationConfig, LlamaForCausalLM

@@ -84,6 +84,49 @@ def test_a_pattern_adapts_fewer_layers(roberta):
     assert found.note.startswith("on the last 7 of 12 layers only; misses the budget by 10.4%")
 
 
+@pytest.mark.parametrize(
+    ("layers", "budget", "kept"),
+    [("[0,1]", 4_000, (1,)), ("[0,1,5]", 7_000, (1, 5)), ("[3,2]", 3_072, (3,))],
+)
+def test_a_pattern_stays_on_the_layers_given(roberta, layers, budget, kept):
+    found = solved(roberta, f"lora(layers={layers})", budget, "pattern")
+    assert found.setting.layers == kept
+    assert found.counts.reported == len(kept) * 4 * 768
+    assert f"on the last {len(kept)} of {layers.count(',') + 1} given layers only" in found.note
+
+
+def test_a_pattern_enlarges_layers_given_only(roberta):
+    found = solved(roberta, "lora(layers=[0,1,2])", 3_072 * 4, "pattern")
+    assert found.setting.layers == (0, 1, 2)
+    assert found.setting.larger_layers == (2,)
+    assert found.counts.reported == 3_072 * 4
+
+
+def test_larger_layers_given_stay(roberta):
+    found = solved(roberta, "lora(larger_layers=[0])", 3_072 * 30, "pattern")
+    assert found.setting.larger_layers == (0,)
+    assert found.counts.reported <= 3_072 * 30
+
+
+def test_a_size_given_that_the_budget_replaces_is_noted(roberta):
+    choice = find_method("lora(r=8)")
+    setting = choice.method.setting_type.model_validate(choice.values)
+    found = fit(choice.method, setting, Budget("", 36_864), roberta, given=choice.values)
+    assert found.note == "r=1 in place of r=8, as the budget has it"
+    assert fit(choice.method, setting, Budget("", 294_912), roberta, given=choice.values).note == ""
+
+
+def test_a_size_beyond_what_the_weights_can_use_is_noted():
+    sizes = {"vocab_size": 100, "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    shape = Shape("bert", "AutoModelForSequenceClassification", {**sizes, "intermediate_size": 96})
+    small = Architecture(BaseModel("small", FolderWeights(Path("unused")), shape))
+    found = solved(small, "lora", 1_250_000)
+    assert found.size == "r=4882"
+    assert found.note == ("more parameters than the 8,192 of the weights that it adapts, which cannot use so many")
+    assert solved(small, "lora", 8_192).note == ""
+    assert solved(small, "vera", 10_000).size
+
+
 def test_a_pattern_gives_some_layers_the_next_size(roberta):
     uniform = solved(roberta, "lora", 350_000)
     assert uniform.size == "r=9"

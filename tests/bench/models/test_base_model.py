@@ -1,17 +1,25 @@
 import pytest
 import torch
 from transformers import (
+    AutoConfig,
     BertConfig,
+    BertForMaskedLM,
     BertForSequenceClassification,
     GPT2Config,
     GPT2LMHeadModel,
+    LlamaForSequenceClassification,
+    LlamaModel,
     ViTConfig,
     ViTForImageClassification,
+    ViTModel,
 )
 
+from parbench.bench.budget.count import Architecture
 from parbench.bench.models.catalogue import find_model
 from parbench.bench.util.errors import UserError
+from parbench.methods import METHODS
 from parbench.tasks.base import LANGUAGE_MODEL, Head
+from tests.support.tiny_checkpoints import BERT, GPT2, LLAMA, VIT, saved
 
 TINY_VIT = {
     "hidden_size": 16,
@@ -107,3 +115,42 @@ def test_a_base_model_that_cannot_have_the_head_of_a_task_is_a_sentence(model, h
 )
 def test_one_that_can_have_it_is_taken(model, head):
     find_model(model).check("main", head)
+
+
+def test_the_shape_of_a_packaged_model_is_that_of_its_files():
+    """Counting uses the shape and loading the files: they must be of the same architecture."""
+    model = find_model("minilm-l6")
+    read = AutoConfig.from_pretrained(model.weights.location()).to_dict()
+    made = model.config().to_dict()
+    differing = {name for name in made if made[name] != read.get(name)}
+    assert differing <= {"architectures", "dtype", "_name_or_path", "transformers_version"}
+
+
+@pytest.mark.parametrize(
+    ("make", "auto_class"),
+    [
+        (lambda: ViTModel(VIT), "AutoModelForImageClassification"),
+        (lambda: ViTForImageClassification(VIT), "AutoModelForImageClassification"),
+        (lambda: LlamaModel(LLAMA), "AutoModelForCausalLM"),
+        (lambda: LlamaForSequenceClassification(LLAMA), "AutoModelForSequenceClassification"),
+        (lambda: BertForMaskedLM(BERT), "AutoModelForSequenceClassification"),
+        (lambda: GPT2LMHeadModel(GPT2), "AutoModelForCausalLM"),
+    ],
+)
+def test_the_configuration_of_a_folder_decides_what_the_model_is_used_for(tmp_path, make, auto_class):
+    model = find_model(saved(tmp_path / "model", make()))
+    assert model.auto_class == auto_class
+    assert model.skeleton().can_generate() == (auto_class == "AutoModelForCausalLM")
+
+
+def test_a_local_image_model_is_counted(tmp_path):
+    architecture = Architecture(find_model(saved(tmp_path / "vit", ViTModel(VIT))))
+    counted = architecture.count(METHODS["lora"], METHODS["lora"].setting_type(r=2))
+    assert counted.reported == 2 * 2 * 2 * (16 + 16)  # query and value of two layers
+
+
+def test_the_advice_for_a_folder_is_not_to_give_a_folder(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "never_heard_of"}')
+    with pytest.raises(UserError, match="cannot be loaded; check its files") as refusal:
+        find_model(str(tmp_path)).check("any", SENTENCES)
+    assert "--model" not in str(refusal.value)

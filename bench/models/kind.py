@@ -1,0 +1,80 @@
+"""What a model's own configuration decides: what it can be used for, and how long and how large its inputs may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import transformers
+from transformers import PreTrainedConfig
+from transformers.models.auto import modeling_auto
+
+from parbench.tasks.base import Head
+
+CLASSIFIER, CAUSAL = "AutoModelForSequenceClassification", "AutoModelForCausalLM"
+IMAGES = "AutoModelForImageClassification"
+
+# Architectures whose first positions belong to the padding token: their table is longer than what they can read.
+_POSITIONS_AFTER_PADDING = {"roberta", "xlm-roberta", "mpnet"}
+
+# Architectures that read images of the size of their configuration only; others interpolate their positions.
+_FIXED_IMAGE_SIZE = {"vit"}
+
+
+def own_auto_class(config: PreTrainedConfig) -> str:
+    """Return the auto class of the head that a model has by itself.
+
+    That is the head that it was saved with. A bare backbone gets the one that its architecture is made for.
+    """
+    saved_as = set(config.architectures or ())
+    for auto_class, names in (
+        (CAUSAL, modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
+        (IMAGES, modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES),
+        (CLASSIFIER, modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES),
+    ):
+        if saved_as & _flat(names.values()):
+            return auto_class
+    if type(config) in transformers.AutoModelForImageClassification._model_mapping:
+        return IMAGES
+    return CAUSAL if _continues_text(config) else CLASSIFIER
+
+
+def takes(config: PreTrainedConfig, head: Head) -> bool:
+    """Return whether a model of a configuration can have a head."""
+    if type(config) not in getattr(transformers, head.auto_class)._model_mapping:
+        return False
+    return head.is_new or _continues_text(config)
+
+
+def positions(config: PreTrainedConfig) -> int | None:
+    """Return the number of tokens that a model takes at most, or ``None`` where its configuration has no limit."""
+    text = config.get_text_config()
+    most = getattr(text, "max_position_embeddings", None)
+    if most is None:
+        return None
+    return int(most) - (text.pad_token_id + 1 if text.model_type in _POSITIONS_AFTER_PADDING else 0)
+
+
+def fixed_image_size(config: PreTrainedConfig) -> tuple[int, int] | None:
+    """Return the only (height, width) that a model takes, or ``None`` where it takes several."""
+    if config.model_type not in _FIXED_IMAGE_SIZE:
+        return None
+    size: Any = getattr(config, "image_size")  # noqa: B009 - not every configuration has it
+    height, width = (size, size) if isinstance(size, int) else size
+    return int(height), int(width)
+
+
+def _continues_text(config: PreTrainedConfig) -> bool:
+    """Return whether a model was made to continue a text.
+
+    transformers also makes language models of encoders, which were never trained to.
+    """
+    return (
+        type(config) in transformers.AutoModelForCausalLM._model_mapping
+        and type(config) not in transformers.AutoModelForMaskedLM._model_mapping
+    )
+
+
+def _flat(names: Iterable[str | Iterable[str]]) -> set[str]:
+    """Return class names; a mapping may have several for one architecture (one with a teacher's head, say)."""
+    return {name for entry in names for name in ((entry,) if isinstance(entry, str) else entry)}

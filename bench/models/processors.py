@@ -1,0 +1,81 @@
+"""Tokenizers and image processors, made consistent with their model's configuration."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, cast
+
+from transformers import AutoImageProcessor, AutoTokenizer
+
+from parbench.bench.models.kind import fixed_image_size, positions
+from parbench.bench.models.weights import Weights
+from parbench.bench.util.errors import UserError
+from parbench.tasks.data.images import Preprocessing
+
+if TYPE_CHECKING:
+    from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedTokenizerBase
+
+
+def load_tokenizer(name: str, weights: Weights, revision: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
+    """Return a tokenizer that pads on the right and whose ``model_max_length`` is what the model takes.
+
+    Padding on the right changes the positions of no token, so that a text's logits do not depend on its batch. A
+    tokenizer without a padding token that the model has an embedding for pads with its end of text, which the attention
+    mask hides.
+
+    Raises:
+        UserError: there is none, or it has neither of these tokens.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(weights.location(), revision=revision)
+    except (OSError, ValueError) as error:
+        raise UserError(_lacking(name, "tokenizer", weights, error)) from error
+    vocabulary_files = {"tokenizer.json", *type(tokenizer).vocab_files_names.values()}
+    # transformers makes up a tokenizer of a few special tokens where there is no vocabulary; one of bytes has none.
+    if type(tokenizer).vocab_files_names and not any(weights.has(file, revision) for file in vocabulary_files):
+        absent = FileNotFoundError(f"none of {', '.join(sorted(vocabulary_files))} is there")
+        raise UserError(_lacking(name, "tokenizer", weights, absent))
+    size = config.get_text_config().vocab_size
+    usable = (token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id) if token is not None and token < size)
+    padding = next(usable, None)
+    if padding is None:
+        raise UserError(
+            f'the tokenizer of "{name}" has neither a padding nor an end-of-text token among the {size} tokens of the '
+            "model; set its pad_token and save it again"
+        )
+    if padding != tokenizer.pad_token_id:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(padding)
+    tokenizer.padding_side = "right"
+    most = positions(config)
+    if most is not None:
+        tokenizer.model_max_length = min(tokenizer.model_max_length, most)
+    return tokenizer
+
+
+def load_image_processor(name: str, weights: Weights, revision: str, config: PreTrainedConfig) -> BaseImageProcessor:
+    """Return an image processor; of a model that takes images of one size only, it makes images of that size.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        processor: Any = AutoImageProcessor.from_pretrained(weights.location(), revision=revision)
+    except (OSError, ValueError) as error:
+        raise UserError(_lacking(name, "image processor", weights, error)) from error
+    size = fixed_image_size(config)
+    if size is not None and Preprocessing.of(processor).size != size:
+        warnings.warn(
+            f'the image processor of "{name}" makes images of another size; they are resized to the {size[0]} x '
+            f"{size[1]} pixels of the model",
+            stacklevel=2,
+        )
+        processor.size = {"height": size[0], "width": size[1]}
+        processor.do_center_crop = False
+    return cast("BaseImageProcessor", processor)
+
+
+def _lacking(name: str, what: str, weights: Weights, error: Exception) -> str:
+    reason = (str(error).splitlines() or [""])[0]
+    if weights.on_hub:
+        return f'the {what} of "{name}" cannot be loaded; connect to the network, or give another model ({reason})'
+    return f'the base model "{name}" has no {what}; save the one that it was trained with beside its weights ({reason})'

@@ -1,0 +1,59 @@
+"""What a run would be refused for because of its base model or method, found out when it is planned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from parbench.bench.budget.count import Architecture, NeedsWeightsError
+from parbench.bench.models.base_model import BaseModel
+from parbench.bench.models.kind import fixed_image_size, positions
+from parbench.bench.util.errors import UserError
+from parbench.methods.base import Method, Setting
+from parbench.tasks.base import Modality, Task
+
+
+def check_model(model: BaseModel, revision: str, task: Task) -> int | None:
+    """Check that a base model can be trained on a task; return the tokens that it takes, where they are limited.
+
+    Of a model whose shape is known here nothing is downloaded. Otherwise its configuration, the names of its tensors
+    and what prepares its inputs are read; its weights are not.
+
+    Raises:
+        UserError: its architecture is unknown or cannot have the task's head, its checkpoint does not fit, or its
+            tokenizer or image processor is missing.
+    """
+    model.check(revision, task.head)
+    config = model.config(revision)
+    size = getattr(task.options, "image_size", None)
+    fixed = fixed_image_size(config)
+    if size is not None and fixed is not None and fixed != (size, size):
+        raise UserError(
+            f"image_size is {size}, and {model.name} takes images of {fixed[0]} x {fixed[1]} pixels only; leave "
+            "image_size out"
+        )
+    if model.shape is not None:
+        return positions(config) if task.modality is Modality.TEXT else None
+    model.skeleton(task.head)
+    processor = model.processor(task.modality, revision)
+    return int(processor.model_max_length) if task.modality is Modality.TEXT else None
+
+
+def refusal(method: Method[Any], setting: Setting, architecture: Architecture, chosen: bool) -> str | None:
+    """Return why a method cannot be put on an architecture, tried without weights; ``None`` where nothing is known.
+
+    Args:
+        chosen: whether the user has set something of the method: then the command is refused, not the single run.
+
+    Raises:
+        UserError: it cannot, as the user has set it.
+    """
+    try:
+        architecture.count(method, setting)
+    except NeedsWeightsError:
+        return None
+    except (ValueError, TypeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())
+        if chosen:
+            raise UserError(f"{method.name} on {architecture.base_model.name}: {reason}") from error
+        return reason
+    return None

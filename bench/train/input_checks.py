@@ -1,0 +1,53 @@
+"""Whether inputs fit their model: their length, and the words that its tokenizer knows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from parbench.bench.util.errors import UserError
+
+# A tokenizer that fits a language leaves a rare symbol unknown, not a word in twenty.
+MOST_UNKNOWN = 0.03
+
+
+def check_length(max_length: int, limit: int | None, virtual_tokens: int, name: str) -> None:
+    """Check that a model takes inputs of ``max_length`` tokens behind the virtual tokens of a method.
+
+    Args:
+        limit: the tokens that the model takes, or ``None`` where there is no limit.
+
+    Raises:
+        UserError: it does not.
+    """
+    if limit is None or max_length + virtual_tokens <= limit:
+        return
+    room = limit - virtual_tokens
+    taken = f", of which the method's prompt takes {virtual_tokens}" if virtual_tokens else ""
+    advice = f"use --set train.max_length={room}" if room > 0 else "use fewer virtual tokens"
+    raise UserError(
+        f"max_length {max_length} is more than {name} has room for: it takes {limit} tokens{taken}; {advice}"
+    )
+
+
+def unknown_tokens(ids: Iterable[Sequence[int]], tokenizer: PreTrainedTokenizerBase, name: str) -> str | None:
+    """Return a warning where a tokenizer does not fit texts.
+
+    More than `MOST_UNKNOWN` of their tokens are unknown, or of so many texts nothing is left.
+    """
+    unknown = tokenizer.unk_token_id
+    # Tokenizers of bytes know every text; often their unknown token is their end of text, too.
+    if unknown in (tokenizer.eos_token_id, tokenizer.bos_token_id):
+        unknown = None
+    special = set(tokenizer.all_special_ids) - {unknown}
+    words = [[token for token in text if token not in special] for text in ids]
+    empty = sum(not text for text in words)
+    if empty > MOST_UNKNOWN * len(words):
+        return f"the tokenizer of {name} makes no token of {empty} of the {len(words)} training texts"
+    tokens = Counter(token for text in words for token in text)
+    share = tokens[unknown] / (tokens.total() or 1)
+    if unknown is None or share <= MOST_UNKNOWN:
+        return None
+    return f"{share:.1%} of the training tokens are unknown to the tokenizer of {name}, which does not fit these texts"

@@ -1,0 +1,77 @@
+"""What a run would be refused for because of its base model is refused when it is planned."""
+
+import pytest
+from transformers import BertForSequenceClassification, ViTForImageClassification, ViTImageProcessor
+
+from parbench.bench.plan.overrides import Overrides
+from parbench.bench.plan.planner import make_plan
+from parbench.bench.plan.suite import load_suite
+from parbench.bench.util.errors import UserError
+from parbench.tasks.data.lock import RevisionLock
+from tests.support.tiny_checkpoints import BERT, VIT, saved
+
+SHORT = ("train.max_length=32",)
+
+
+@pytest.fixture
+def plan(tmp_path):
+    def make(**overrides):
+        return make_plan(load_suite("mini"), Overrides(**overrides), RevisionLock(tmp_path / "lock.json"))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "vit"
+    ViTImageProcessor(size={"height": 8, "width": 8}).save_pretrained(folder)
+    return saved(folder, ViTForImageClassification(VIT))
+
+
+@pytest.mark.parametrize(
+    ("task", "needed"), [("vision/digits", "a model of images"), ("restaurants_nlg", "a causal language model")]
+)
+def test_a_model_that_cannot_have_the_head_of_a_task_is_not_planned(plan, tiny_model, task, needed):
+    with pytest.raises(UserError, match=f"the task needs {needed}"):
+        plan(tasks=(task,), base_model=str(tiny_model), sets=SHORT)
+
+
+def test_a_registered_model_of_another_kind_is_not_planned(plan):
+    with pytest.raises(UserError, match="the task needs a model of text"):
+        plan(tasks=("glue/sst2",), base_model="vit-base")
+
+
+def test_a_folder_without_a_tokenizer_is_not_planned(plan, tmp_path):
+    folder = saved(tmp_path / "bert", BertForSequenceClassification(BERT))
+    with pytest.raises(UserError, match="has no tokenizer"):
+        plan(tasks=("glue/sst2",), base_model=folder, sets=SHORT)
+
+
+def test_a_checkpoint_that_does_not_fit_is_not_planned(plan, tmp_path):
+    folder = saved(tmp_path / "bert", BertForSequenceClassification(BERT), lambda name: f"module.{name}")
+    with pytest.raises(UserError, match="does not fit its configuration"):
+        plan(tasks=("glue/sst2",), base_model=folder, sets=SHORT)
+
+
+def test_more_tokens_than_the_model_takes_are_not_planned(plan, tiny_model):
+    with pytest.raises(UserError, match=r"it takes 64 tokens; use --set train\.max_length=64"):
+        plan(tasks=("glue/sst2",), base_model=str(tiny_model), sets=("train.max_length=65",))
+
+
+def test_the_tokens_of_a_prompt_count(plan, tiny_model):
+    long, short = ((f"train.max_length={length}",) for length in (45, 44))
+    options = {"tasks": ("glue/sst2",), "base_model": str(tiny_model), "methods": ("prefix_tuning", "lora")}
+    with pytest.raises(UserError, match=r"prompt takes 20; use --set train\.max_length=44"):
+        plan(**options, sets=long)
+    assert plan(**options, sets=short).runs
+
+
+def test_what_a_suite_sets_for_its_own_image_model_does_not_hold_for_another(plan, vit):
+    assert {run.spec.options["image_size"] for run in plan(tasks=("vision/digits",)).runs} == {56}
+    assert {run.spec.options["image_size"] for run in plan(tasks=("vision/digits",), base_model=vit).runs} == {None}
+
+
+def test_an_image_size_that_the_model_cannot_take_is_not_planned(plan, vit):
+    with pytest.raises(UserError, match="image_size is 16, and vit takes images of 8 x 8 pixels only"):
+        plan(tasks=("vision/digits",), base_model=vit, sets=("vision.image_size=16",))
+    plan(tasks=("vision/digits",), base_model=vit, sets=("vision.image_size=8",))
