@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig
 from transformers.utils import logging
 
-from parbench.bench.models.checkpoint import LoadReport, layers_for_head, match, redraw_head
+from parbench.bench.models.checkpoint import LoadReport, layers_for_head, match, redraw_head, unused_layers
 from parbench.bench.models.configs import Shape
 from parbench.bench.models.kind import own_auto_class, takes
 from parbench.bench.models.processors import load_image_processor, load_tokenizer
@@ -139,6 +139,8 @@ class BaseModel:
                 "counted as part of the task head",
                 stacklevel=2,
             )
+        if unused := unused_layers(model, report):
+            warnings.warn(f"{self.name}: {unused}", stacklevel=2)
         if head.is_new:
             redraw_head(model, report)
         self._pad_alike(model, commit)

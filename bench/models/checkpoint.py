@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -78,6 +79,22 @@ def layers_for_head(model: PreTrainedModel, report: LoadReport, origin: str) -> 
     if lacking:
         raise UserError(_misfit(model, report, lacking, origin))
     return tuple(layers)
+
+
+def unused_layers(model: PreTrainedModel, report: LoadReport) -> str | None:
+    """Return a warning where a checkpoint has more layers of a kind than the configuration uses."""
+    own = {_numbers.sub("#", name) for name in model.state_dict()}
+    left_out = sorted(
+        name
+        for name in report.unexpected
+        if not own.isdisjoint((_numbers.sub("#", name), _numbers.sub("#", f"{model.base_model_prefix}.{name}")))
+    )
+    if not left_out:
+        return None
+    return f"the checkpoint has layers that its configuration leaves out: {_listed(left_out)}"
+
+
+_numbers = re.compile(r"\b\d+\b")
 
 
 def redraw_head(model: PreTrainedModel, report: LoadReport) -> None:

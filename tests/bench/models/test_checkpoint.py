@@ -1,5 +1,6 @@
 """A checkpoint that lacks a part of the backbone is refused; a layer of the head that it lacks is trained with it."""
 
+import copy
 import warnings
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from transformers import (
     BertForMaskedLM,
     BertForSequenceClassification,
+    BertModel,
     DebertaV2ForMaskedLM,
     GPT2LMHeadModel,
     LlamaForCausalLM,
@@ -74,6 +76,23 @@ def test_a_checkpoint_without_some_layers_is_refused_and_they_are_named(tmp_path
         "bert.encoder.layer.1.attention.output.LayerNorm.weight, bert.encoder.layer.1.attention.output.dense.bias and "
         "13 more; get the whole checkpoint, or the configuration that it was made with"
     )
+
+
+@pytest.mark.parametrize(
+    ("make", "config", "head"),
+    [
+        (BertForSequenceClassification, BERT, SENTENCES),
+        (BertModel, BERT, SENTENCES),
+        (LlamaModel, LLAMA, LANGUAGE_MODEL),
+    ],
+)
+def test_layers_that_the_configuration_leaves_out_are_noted(tmp_path, make, config, head):
+    folder = saved(tmp_path / "model", seeded(lambda: make(config)))
+    shorter = copy.deepcopy(config)
+    shorter.num_hidden_layers = 1
+    shorter.save_pretrained(folder)
+    with pytest.warns(UserWarning, match=r"layers that its configuration leaves out: .*\.1\."):
+        find_model(folder).load(head, "any")
 
 
 def test_a_single_missing_tensor_is_refused(tmp_path):

@@ -1,14 +1,24 @@
 """What a run would be refused for because of its base model is refused when it is planned."""
 
 import pytest
-from transformers import BertForSequenceClassification, ViTForImageClassification, ViTImageProcessor
+from transformers import (
+    BertForSequenceClassification,
+    DebertaV2ForSequenceClassification,
+    ViTForImageClassification,
+    ViTImageProcessor,
+)
 
+from parbench.bench.budget.count import Architecture
+from parbench.bench.models.catalogue import find_model
+from parbench.bench.plan.model_checks import refusal
 from parbench.bench.plan.overrides import Overrides
 from parbench.bench.plan.planner import make_plan
 from parbench.bench.plan.suite import load_suite
 from parbench.bench.util.errors import UserError
+from parbench.methods import METHODS
+from parbench.tasks.base import Head
 from parbench.tasks.data.lock import RevisionLock
-from tests.support.tiny_checkpoints import BERT, VIT, saved
+from tests.support.tiny_checkpoints import BERT, DEBERTA, VIT, saved
 
 SHORT = ("train.max_length=32",)
 
@@ -75,3 +85,22 @@ def test_an_image_size_that_the_model_cannot_take_is_not_planned(plan, vit):
     with pytest.raises(UserError, match="image_size is 16, and vit takes images of 8 x 8 pixels only"):
         plan(tasks=("vision/digits",), base_model=vit, sets=("vision.image_size=16",))
     plan(tasks=("vision/digits",), base_model=vit, sets=("vision.image_size=8",))
+
+
+def test_a_prefix_is_refused_where_the_model_takes_no_past_keys_and_values(tmp_path):
+    head = Head("AutoModelForSequenceClassification", ("no", "yes"))
+    deberta, bert = (
+        Architecture(find_model(saved(tmp_path / name, make(config))), head)
+        for name, make, config in (
+            ("deberta", DebertaV2ForSequenceClassification, DEBERTA),
+            ("bert", BertForSequenceClassification, BERT),
+        )
+    )
+    prefix, prompt = METHODS["prefix_tuning"], METHODS["prompt_tuning"]
+    assert refusal(prefix, prefix.setting_type(), bert, chosen=False) is None
+    reason = refusal(prefix, prefix.setting_type(), deberta, chosen=False)
+    assert reason is not None
+    assert "a prefix is made of past keys and values, which the model does not take" in reason
+    with pytest.raises(UserError, match="prefix_tuning on deberta: "):
+        refusal(prefix, prefix.setting_type(), deberta, chosen=True)
+    assert refusal(prompt, prompt.setting_type(), deberta, chosen=False) is None

@@ -12,19 +12,20 @@ from parbench.bench.run.inputs import DataCache
 from parbench.bench.util.errors import UserError
 from parbench.methods.lora import Lora
 from parbench.tasks.data.lock import RevisionLock
+from tests.conftest import sentences, write_jsonl
 
 
 @pytest.fixture
 def planned(store, tiny_data, tiny_model):
-    def make(method="lora", **training):
+    def make(method="lora", seed=1, data=tiny_data, **training):
         values = {"max_steps": 3, "max_length": 32, **training}
         overrides = Overrides(
             methods=(method,),
             tasks=("glue/sst2",),
             base_model=str(tiny_model),
-            seeds=(1,),
+            seeds=(seed,),
             sets=tuple(f"train.{key}={value}" for key, value in values.items()),
-            data_root=tiny_data,
+            data_root=data,
         )
         (run,) = make_plan(load_suite("mini"), overrides, RevisionLock(store.lock_file)).runs
         return run
@@ -70,19 +71,12 @@ def test_a_prefix_is_not_planned_with_gradient_checkpointing(planned):
     assert planned("prompt_tuning", gradient_checkpointing="true")
 
 
-def test_many_unknown_words_are_in_the_record_of_every_run(planned, store, tiny_data, tmp_path):
-    from dataclasses import replace
-
-    from tests.conftest import sentences, write_jsonl
-
-    rows = [{**row, "sentence": row["sentence"] + " zzz"} for row in sentences(40, seed=0)]
+def test_many_unknown_words_are_in_the_record_of_every_run(planned, store, tmp_path):
+    rows = [{**row, "sentence": f"{row['sentence']} zzz"} for row in sentences(40, seed=0)]
     for split in ("train", "validation"):
         write_jsonl(tmp_path / "other" / "glue-sst2" / f"{split}.jsonl", rows)
     data = DataCache()
-    run = planned()
-    run = replace(run, origin=replace(run.origin, data_root=str(tmp_path / "other")))
     for seed in (1, 2):
-        again = replace(run, spec=replace(run.spec, seed=seed))
-        record = execute_run(again, store, data, torch.device("cpu"))
+        record = execute_run(planned(seed=seed, data=tmp_path / "other"), store, data, torch.device("cpu"))
         assert record.status is Status.OK
         assert any("of the training tokens are unknown" in note for note in record.provenance.notes)
