@@ -49,10 +49,18 @@ class Session:
             UserError: a name, a setting or a value is wrong, or data is missing.
         """
         from parbench.bench.plan.planner import make_plan
+        from parbench.bench.util.environment import emulates_bfloat16
 
         plan = make_plan(self.suite, self.overrides, self.lock)
         for note in plan.notes:
             say(note, self.console)
+        in_16_bits = any(run.training.precision == "bfloat16" for run in plan.runs)
+        devices = getattr(self.executor, "devices", None) or (getattr(self.executor, "device", ""),)
+        if in_16_bits and any(emulates_bfloat16(str(device)) for device in devices):
+            say(
+                "WARNING: this processor has no instructions for bfloat16 and emulates them: float32 is faster here",
+                self.console,
+            )
         return plan
 
 
