@@ -96,6 +96,13 @@ class JudgedOptions(InstructOptions):
     judge_limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     max_new_tokens: PositiveInt = 1024
 
+    def deciding(self) -> dict[str, Any]:
+        """Return all options but where the judge is asked, and how many inquiries at a time."""
+        values = self.model_dump(mode="json", exclude={"judge_concurrency"})
+        if self.judge is not None and self.judge != LOCAL:
+            values["judge"] = JudgeSpec.parse(self.judge).model
+        return values
+
     def judging(self) -> JudgeSettings:
         """Return how answers are judged."""
         sampling = Sampling(self.judge_temperature, self.judge_max_tokens, self.judge_limit_name)

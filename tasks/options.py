@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
 
 class TaskOptions(BaseModel):
-    """Options of one task; a task with options of its own has its own subclass. They are part of a run's identity.
+    """Options of one task; a task with options of its own has its own subclass.
 
     Attributes:
         for_a_model: names of options whose values suit one base model: what a suite sets of them holds for its own.
@@ -16,6 +16,16 @@ class TaskOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     for_a_model: ClassVar[frozenset[str]] = frozenset()
+
+    def deciding(self) -> dict[str, Any]:
+        """Return the options that decide a result, as JSON values: they are part of a run's identity."""
+        return self.model_dump(mode="json")
+
+    def not_deciding(self) -> dict[str, Any]:
+        """Return the options that do not, such as an address: those that `deciding` leaves out or shortens."""
+        deciding = self.deciding()
+        values = self.model_dump(mode="json")
+        return {name: value for name, value in values.items() if name not in deciding or deciding[name] != value}
 
 
 class NoOptions(TaskOptions):

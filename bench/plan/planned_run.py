@@ -40,7 +40,7 @@ class PlannedRun:
         skip: why it cannot be executed, if so: its record then has the status ``skipped``.
         notes: remarks for readers of its record.
         not_deciding: settings that do not change the result and so are no part of the spec, by part of the spec
-            (``training``).
+            (``training``, ``options``).
     """
 
     spec: RunSpec
@@ -81,7 +81,7 @@ class PlannedRun:
     @cached_property
     def task(self) -> Task:
         """The task under the options of the run."""
-        return _task(self.asked.task).configured(self.spec.options)
+        return _task(self.asked.task).configured({**self.spec.options, **self.not_deciding.get("options", {})})
 
     @cached_property
     def source(self) -> Source:

@@ -148,15 +148,14 @@ class Resolver:
             task_code=task_code(task),
             harness_code=harness_code(),
             purpose=self.overrides.purpose.value,
-            options=task.options.model_dump(mode="json"),
+            options=task.options.deciding(),
             definition=dict(task.definition) if task.definition else None,
             train_fraction=fraction,
             evaluation_limit=self.overrides.evaluation_limit or self.suite.on(task, "evaluation_limit"),
             retention=self.retention_revision(task),
         )
-        return PlannedRun(
-            spec, self.asked(expression, task), self.location, skip, notes, {"training": training.not_deciding()}
-        )
+        not_deciding = {"training": training.not_deciding(), "options": task.options.not_deciding()}
+        return PlannedRun(spec, self.asked(expression, task), self.location, skip, notes, not_deciding)
 
     def check_inputs(self, choice: ResolvedMethod, setting: Setting, training: TrainingSettings, task: Task) -> None:
         """Check that the base model and the task fit, and that inputs are not longer than the model takes."""

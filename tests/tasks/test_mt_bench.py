@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.plan.planner import Overrides, make_plan
 from parbench.bench.plan.suite import load_suite
 from parbench.bench.record.failures import TransientError
@@ -128,7 +129,7 @@ def test_ratings_land_in_the_record(planned, store, method):
         "failed": 0,
     }
     assert record.selection_metrics["log_likelihood"] < 0
-    assert record.spec.options["judge"] == f"gpt-4@{stub.url}"
+    assert record.spec.options["judge"] == "gpt-4"
     rows = rows_of(record, store)
     assert rows["example"].tolist() == ["mt_bench:81", "mt_bench:101", "mt_bench:111", "mt_bench:141"]
     assert set(rows["subset"]) == {""}
@@ -523,3 +524,12 @@ def test_an_answer_takes_the_room_that_is_left():
     # Longer than the context: the end of it is what is left.
     predictor.processor.model_max_length = 50
     assert answered(predictor, questions, 40).cramped == 2
+
+
+def test_where_a_judge_is_asked_is_no_part_of_a_run(planned, no_judge_keys):
+    here, there = (planned(f"judge@http://127.0.0.1:{port}/v1", judge_concurrency=port) for port in (1, 2))
+    assert here.spec == there.spec
+    assert (here.spec.options["judge"], here.spec.options["judge_repeats"]) == ("judge", 1)
+    sent = PlannedRun.from_json(there.to_json())
+    assert (sent.task.options.judge, sent.task.options.judge_concurrency) == ("judge@http://127.0.0.1:2/v1", 2)
+    assert planned("other@http://127.0.0.1:1/v1").spec.run_id != here.spec.run_id

@@ -122,7 +122,7 @@ def test_no_variable_and_no_folder_changes_a_command(planned, tiny_model, tiny_d
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("profile", "--rounds", "1", "--steps", "1", "--warm-up", "0", "--batch", "2"),
+        ("profile", "--rounds", "1", "--steps", "1", "--warm-up", "0", "--batch", "2", "--seq", "8"),
         ("plan",),
         ("tune", "--trials", "1"),
     ],
