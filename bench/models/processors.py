@@ -10,7 +10,7 @@ from transformers import AutoImageProcessor, AutoTokenizer
 from parbench.bench.models.kind import fixed_image_size, positions
 from parbench.bench.models.weights import Weights
 from parbench.bench.util.errors import UserError
-from parbench.tasks.data.images import Preprocessing
+from parbench.tasks.data.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedTokenizerBase

@@ -1,4 +1,4 @@
-"""What the command line changes of a suite."""
+"""The options of the command line that change a suite."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from parbench.bench.train.protocol import Protocol, Purpose
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.bench.util.yaml import read_yaml
 
-# The owner, in `--set train.max_steps=50`, of what is neither a method's nor a task's.
+# The owner of the settings of the training, as in `--set train.max_steps=50`.
 TRAINING = "train"
 
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the command line changes of a suite; ``None`` leaves it.
+    """The options of the command line that change a suite; ``None`` keeps the suite's value.
 
     Attributes:
         methods: method expressions, see `parbench.methods.expression`.
         sets: ``method.key=value`` or ``train.key=value``, in the order given.
         budgets: limits on the adapter's parameters, as `parbench.bench.budget.budget.parse_budgets` reads them.
         options: task options, for every task that has them.
-        budget_mode: how a budget that a uniform size misses is filled.
+        budget_mode: how to fill a budget that a uniform size misses.
         data_root: read the data from this folder instead of the suite's source.
         protocol: rules of selection and reporting.
-        train_fractions: shares of the training split to train on, each a run of its own.
-        retention: measure what the runs forget of general text.
-        purpose: what the runs are for; not the user's to say.
+        train_fractions: shares of the training split to train on, one run per share.
+        retention: whether to measure how much general text the runs forget.
+        purpose: the purpose of the runs; not an option of the user.
     """
 
     methods: tuple[str, ...] | None = None
@@ -52,7 +52,7 @@ class Overrides:
 
 
 def read_sets(sets: Iterable[str], owners: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Read ``owner.key=value`` texts, values as YAML has them; ``owners`` are the methods and tasks there are.
+    """Parse ``owner.key=value`` texts with YAML values; ``owners`` are the methods and tasks of the comparison.
 
     Raises:
         UserError: a text is not of this form, or names another owner.

@@ -53,7 +53,7 @@ class Resolver:
     lock: RevisionLock
 
     def tasks(self) -> tuple[list[Task], list[str]]:
-        """Return the tasks to run. A group stands for those of its tasks that the source has; a name must be there."""
+        """Return the tasks to run. Of a group, those that the source has; a task asked for by name must be there."""
         asked = self.overrides.tasks or self.suite.tasks
         found: list[Task] = []
         left_out: dict[str, str] = {}
@@ -63,7 +63,7 @@ class Resolver:
             if missing is None:
                 found.append(task)
             elif name in asked:
-                # Something else may be missing as well, and goes first: a judge's key is no file.
+                # What is missing may be something other than data, such as a judge's key.
                 is_data = missing in [self.source(task).missing(ref) for ref in task.refs]
                 advice = "; give its files with --data-root, or use another suite" if is_data else ""
                 raise UserError(f"the task {name} cannot run: {missing}{advice}")
@@ -102,7 +102,7 @@ class Resolver:
         return {expression: find_method(expression) for expression in self.overrides.methods or self.suite.methods}
 
     def budgets(self, task: Task) -> list[Budget | None]:
-        """Return the budgets to meet on a task; none at all is one unlimited."""
+        """Return the budgets to meet on a task; ``None`` is no limit."""
         if self.overrides.budgets is None:
             return [None]
         architecture = self.architecture(task)
@@ -114,7 +114,7 @@ class Resolver:
         return list(parse_budgets(self.overrides.budgets, architecture, counted))
 
     def run(self, expression: str, task: Task, seed: int, budget: Budget | None, fraction: float = 1.0) -> PlannedRun:
-        """Return one run, its setting and training resolved, fitted to the budget and checked."""
+        """Return one run with its setting and training resolved, checked and fitted to the budget."""
         choice = self.methods[expression]
         setting, training = self.resolved(expression, task)
         self.check_inputs(choice, setting, training, task)
@@ -191,10 +191,10 @@ class Resolver:
         return DataLocation(self.suite.data, str(self.lock.path), None if root is None else str(root))
 
     def retention_revision(self, task: Task) -> str | None:
-        """Return what fixes the text that forgetting is measured on, where it is.
+        """Return the revision of the text on which forgetting is measured, if it is measured.
 
         Raises:
-            UserError: the task's model is none that can be asked for the likelihood of a text.
+            UserError: the task's model has no likelihood of a text.
         """
         if not self.overrides.retention:
             return None
@@ -219,14 +219,14 @@ class Resolver:
         )
 
     def architecture(self, task: Task) -> Architecture:
-        """Return the base model under the head of a task, to be counted on."""
+        """Return the base model under the head of a task, for counting parameters."""
         model = self.base_model(task)
         return self.once(("architecture", model.name, task.head), lambda: Architecture(model, task.head))
 
     def setting(self, choice: ResolvedMethod, task: Task) -> Setting:
-        """Lay preset, suite, expression and command line over the method's defaults.
+        """Merge preset, suite, expression and command line over the method's defaults.
 
-        A modified method starts from what is known of the plain one.
+        A modified method starts from the values of the plain one.
         """
         names = dict.fromkeys((choice.registered, choice.method.name))
         over = (self.suite, *self.suite.layers(task))
@@ -237,7 +237,7 @@ class Resolver:
         return validated(choice.method.setting_type, values, f"the setting of {choice.method.name} on {task.name}")
 
     def training(self, choice: ResolvedMethod, task: Task) -> TrainingSettings:
-        """Lay preset, the suite's values for the task and command line over the suite's training."""
+        """Merge preset, the suite's values for the task and the command line over the suite's training."""
         layers = [self.suite.training, *(layer.training for layer in self.suite.layers(task))]
         if preset := self.preset(choice, task):
             layers.insert(1, preset.training)
@@ -263,13 +263,13 @@ class Resolver:
 
     @property
     def protocol(self) -> Protocol:
-        """The rules of every run. One that chooses hyper-parameters sees no reported split, whatever is reported."""
+        """The protocol of every run. Runs that choose hyper-parameters are strict and never use the reported split."""
         if self.overrides.purpose is Purpose.SELECTION:
             return Protocol.STRICT
         return self.overrides.protocol or self.suite.protocol
 
     def preset(self, choice: ResolvedMethod, task: Task) -> TaskPreset | None:
-        """Return the published values, where the suite asks for them and there are some."""
+        """Return the published values, if the suite asks for them and there are any."""
         found = find_preset(choice.registered, self.base_model(task).name, task.name) if self.suite.presets else None
         return found.on(task.name) if found else None
 
@@ -297,7 +297,7 @@ class Resolver:
 
     @cached_property
     def asked_tasks(self) -> dict[str, Task]:
-        """The tasks asked for, groups spelt out, by name or file."""
+        """The tasks asked for, with groups expanded, by name or file."""
         return {name: find_task(name) for name in expand_tasks(self.overrides.tasks or self.suite.tasks)}
 
     def base_model(self, task: Task) -> BaseModel:
@@ -311,7 +311,7 @@ class Resolver:
         return self.once(("model", model.name), lambda: model.weights.revision(self.lock))
 
     def once(self, key: Hashable, find: Callable[[], T]) -> T:
-        """Return what was found under ``key`` before, or find it now: runs share nearly all that they are made of."""
+        """Return the cached value of ``key``, or compute it: runs share nearly everything that they consist of."""
         if key not in self._found:
             self._found[key] = find()
         return cast(T, self._found[key])
@@ -330,16 +330,16 @@ class Resolver:
 
 
 def _words(value: str | tuple[str, ...] | None) -> str:
-    """Return an option's value as a sentence names it."""
+    """Return an option's value as text."""
     return value if isinstance(value, str) else " ".join(value or ()) or "none"
 
 
-# What replaces what, where a later layer gives the one and an earlier has given the other.
+# Pairs of settings of which a later layer's one replaces an earlier layer's other.
 _EITHER_OR = (("max_steps", "epochs"), ("epochs", "max_steps"), ("warmup_ratio", "warmup_steps"))
 
 
 def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay later values over earlier ones; a length in steps replaces one in epochs, say, and the other way round."""
+    """Merge layers, later over earlier; a length in steps replaces one in epochs, and the reverse."""
     values: dict[str, Any] = {}
     for layer in layers:
         for given, replaced in _EITHER_OR:

@@ -1,4 +1,4 @@
-"""A suite: tasks, base model, methods, seeds and settings in a YAML file, and what the command line changes of it."""
+"""A suite: tasks, base model, methods, seeds and settings in a YAML file."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from parbench.bench.util.yaml import read_yaml
 from parbench.tasks.base import Kind, Task
 
 AUTO = "auto"
-# What random generators take, see also `parbench.bench.cli.console.read_seeds`.
+# The range of random generators' seeds, see also `parbench.bench.cli.console.read_seeds`.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-# What `auto` prefers, and what it falls back to, aloud.
+# The suite that `auto` prefers, and the one that it falls back to, with a message.
 FULL, MINI = "loca_paper", "mini"
 
 
 class Requirements(BaseModel):
-    """What a suite needs of the machine."""
+    """What a suite requires of the machine."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,7 +34,7 @@ class Requirements(BaseModel):
 
 
 class Layer(BaseModel):
-    """Values that a suite lays over the defaults: of a method's setting, of the training."""
+    """Values of a suite that replace defaults of methods' settings and of the training."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,7 +43,7 @@ class Layer(BaseModel):
 
 
 class TaskLayer(Layer):
-    """Values for one task, or for all of a task group."""
+    """Values for one task, or for all tasks of a group."""
 
     base_model: str | None = Field(default=None, description="in place of the suite's")
     seeds: tuple[Seed, ...] | None = Field(default=None, min_length=1, description="in place of the suite's")
@@ -67,14 +67,14 @@ class Tuning(BaseModel):
     found: dict[str, dict[str, Any]] = Field(description="by task and method: best trial, edges of the space, trials")
 
     def has(self, task: str, method: str) -> bool:
-        """Tell whether a setting was found for a method on a task."""
+        """Return whether a setting was found for a method on a task."""
         return self.found.get(task, {}).get(method, {}).get("best") is not None
 
 
 class Suite(Layer):
-    """What is compared with what, and how.
+    """A comparison: tasks, methods, base model, seeds and settings.
 
-    The setting of a method on a task is made of, later over earlier: the method's defaults, the published preset if
+    The setting of a method on a task is merged from, later over earlier: the method's defaults, the published preset if
     ``presets`` asks for it, the suite's ``settings``, its ``by_kind``, its ``by_task`` for the task's
     group and then for the task, the command line's ``--set``.
     """
@@ -123,7 +123,7 @@ class Suite(Layer):
 
 @dataclass(frozen=True)
 class Choice:
-    """A suite, and why it is this one."""
+    """A suite, and the reason for its choice."""
 
     suite: Suite
     why: str
@@ -153,7 +153,7 @@ def load_suite(name: str) -> Suite:
 
 
 def parse_suite(text: str, origin: str) -> Suite:
-    """Read a suite from YAML; ``origin`` is what error messages call it.
+    """Parse a suite from YAML; ``origin`` is its name in error messages.
 
     Raises:
         UserError: it is not YAML, or not a suite.
@@ -173,11 +173,11 @@ def suite_text(suite: Suite) -> str:
 
 
 def choose_suite(name: str, unreachable: Callable[[Suite], str | None]) -> Choice:
-    """Return the named suite; for ``auto`` the full one if this machine can carry it, else the miniature.
+    """Return the named suite; for ``auto`` the full suite if this machine can run it, else the miniature.
 
     Args:
         name: a suite's name, a file, or ``auto``.
-        unreachable: tells why a suite's model or data cannot be had, if so.
+        unreachable: returns why a suite's model or data are not available, or ``None`` if they are.
     """
     if name != AUTO:
         return Choice(load_suite(name), "chosen by name")
@@ -189,7 +189,7 @@ def choose_suite(name: str, unreachable: Callable[[Suite], str | None]) -> Choic
 
 
 def lacking(requirements: Requirements) -> str | None:
-    """Return what this machine lacks of the requirements, or ``None``."""
+    """Return which requirement this machine does not meet, or ``None``."""
     if requirements.device == "cpu":
         return None
     import torch

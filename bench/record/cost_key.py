@@ -1,4 +1,4 @@
-"""Which runs cost alike: what one of them has taken is known of all."""
+"""Which runs cost the same, so that the measured cost of one is known for all."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 from parbench.bench.record.run_spec import RunSpec
 
-# Parts of the training's settings that change how long it is, and not what a step costs.
+# Settings of the training that change the number of steps and not the cost of a step.
 _LENGTHS = ("max_steps", "epochs", "checkpoint_steps", "select_epoch", "patience", "warmup_ratio", "warmup_steps")
-# Parts of a spec that change neither.
+# Fields of a spec that change neither.
 _WORDS = ("suite", "small", "protocol", "budget", "seed", "data_source", "purpose", "repeat", "train_fraction")
 
 
 def cost_key(spec: RunSpec) -> dict[str, Any]:
-    """Return what decides how long a step of a run takes, and how much memory: runs that agree in it cost alike."""
+    """Return what determines the time and the memory of a step; runs with equal keys cost the same."""
     values = asdict(spec)
     for name in (*_WORDS, "evaluation_limit"):
         del values[name]

@@ -1,4 +1,4 @@
-"""What became of a run that did not end well, in a record's words."""
+"""Statuses and reasons of failed runs."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import sys
 from parbench.bench.record.run_record import Status
 from parbench.bench.util.errors import DivergedError
 
-# What CUDA, its libraries and torch's allocator of the CPU say; they have no class of their own for it.
+# Messages of CUDA, its libraries and torch's CPU allocator, which have no exception class for it.
 _NO_MEMORY = ("out of memory", "ALLOC_FAILED", "DefaultCPUAllocator")
 
 
 class TransientError(RuntimeError):
-    """A run failed of what may pass by itself: it may be tried again."""
+    """A run failed for a reason that may be transient; it may be retried."""
 
 
 class SharedDeviceOutOfMemoryError(RuntimeError):
-    """A run beside others was out of memory: it may be that it has room enough alone."""
+    """A run that shared its device was out of memory; it may have enough alone."""
 
 
 def classify(error: Exception) -> tuple[Status, str]:
@@ -33,7 +33,7 @@ def classify(error: Exception) -> tuple[Status, str]:
 
 
 def is_transient(error: BaseException | None) -> bool:
-    """Tell whether an error may pass by itself: a connection lost, or one that took too long."""
+    """Return whether an error may be transient: a lost connection or a time-out."""
     while error is not None:
         if isinstance(error, (ConnectionError, TimeoutError, *_of_libraries())):
             return True
@@ -41,12 +41,12 @@ def is_transient(error: BaseException | None) -> bool:
     return False
 
 
-# huggingface_hub has changed from the one to the other.
+# huggingface_hub uses httpx since version 1, requests before.
 _HTTPX = ["TransportError"]
 
 
 def _of_libraries() -> tuple[type[BaseException], ...]:
-    """Return what the libraries that are in use raise of a connection: those not imported cannot have raised it."""
+    """Return the connection errors of the libraries in use; those not imported cannot have raised one."""
     found: list[type[BaseException]] = []
     for module, names in (("httpx", _HTTPX), ("httpx2", _HTTPX), ("requests", ["ConnectionError", "Timeout"])):
         if module in sys.modules:

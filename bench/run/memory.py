@@ -1,4 +1,4 @@
-"""Counts parameters and watches memory while a run trains."""
+"""Measures the memory of a run, and the share of its time that the benchmark itself takes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import psutil
+import torch
 
 from parbench.bench.record.run_record import RunRecord
 from parbench.bench.util.process_memory import peak_bytes, reset_peak
-
-if TYPE_CHECKING:
-    import torch
-
 
 SAMPLE_SECONDS = 0.05
 
@@ -33,9 +31,6 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
 
     Where the kernel keeps no mark, the memory of the process is sampled.
     """
-    import psutil
-    import torch
-
     peak = Peak()
     process = psutil.Process()
     done = threading.Event()
@@ -63,22 +58,18 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
 
 
 def reserved_memory(device: torch.device) -> int | None:
-    """Return the most bytes that torch has held of a CUDA device since `peak_memory` was last entered.
+    """Return the peak of the bytes that torch has reserved on a CUDA device since `peak_memory` was last entered.
 
-    What was held before then counts as well, as far as it was not given back: torch keeps what it has once taken.
+    Memory reserved before then counts unless it was released: torch keeps what it has reserved.
     """
-    import torch
-
     return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
 
 
 def free_device(device: torch.device) -> None:
-    """Give back what earlier runs of this process have left on a CUDA device, of which the next would seem to use more.
+    """Release what earlier runs of this process have left on a CUDA device, which would count for the next run.
 
-    Trainer and callbacks refer to each other, and to the model: only a collection ends them.
+    Trainer and callbacks refer to each other and to the model, so that only the garbage collector frees them.
     """
-    import torch
-
     if device.type == "cuda":
         gc.collect()
         torch.cuda.empty_cache()
@@ -86,12 +77,12 @@ def free_device(device: torch.device) -> None:
 
 @dataclass(frozen=True)
 class Overhead:
-    """What the benchmark itself takes.
+    """The time that the benchmark itself takes.
 
     Attributes:
-        seconds: wall clock of the runs outside their training steps and the scoring of what they report.
-        wall_seconds: all of it.
-        runs: how many of them told.
+        seconds: wall clock of the runs outside training steps and scoring.
+        wall_seconds: the whole wall clock of the runs.
+        runs: the number of runs with known times.
     """
 
     seconds: float
@@ -112,17 +103,17 @@ class Overhead:
 
 
 def overhead_share(records: Iterable[RunRecord]) -> Overhead | None:
-    """Return how much of runs is neither training steps nor the scoring of a split; ``None`` where no run tells.
+    """Return the time of runs that is neither training steps nor scoring; ``None`` if no run has known times.
 
-    A run that was interrupted is left out: its training's seconds are of all its parts, its wall clock of the last.
+    Interrupted runs are left out: their training time covers all parts, their wall clock the last part only.
     """
     costs = [record.cost for record in records if record.cost is not None]
-    told = [
+    known = [
         (cost.train_seconds + cost.scoring_seconds, cost.wall_seconds)
         for cost in costs
         if cost.wall_seconds is not None and cost.scoring_seconds is not None
     ]
-    spent = [(wall - useful, wall) for useful, wall in told if wall >= useful]
+    spent = [(wall - useful, wall) for useful, wall in known if wall >= useful]
     if not spent:
         return None
     return Overhead(sum(over for over, _ in spent), sum(wall for _, wall in spent), len(spent))

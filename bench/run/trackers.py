@@ -1,13 +1,12 @@
-"""Where a user can watch a training: TensorBoard, Weights & Biases, MLflow.
+"""Trackers that show a training while it runs: TensorBoard, Weights & Biases, MLflow.
 
-What is logged, and how, is transformers' own: its callbacks for ``report_to``. Here each run gets a tracker's run of
-its own, with a telling name, which is closed when the training ends, however it does, and is found again when an
-interrupted training goes on. Nothing of this changes a result: no spec and no record knows of it. The little time that
-trackers take counts as the training's.
+The logging is done by transformers' callbacks for ``report_to``. Each run gets its own run in a tracker under a
+descriptive name; it is closed when the training ends or fails, and continued when an interrupted training resumes.
+Trackers change no result and appear in no spec and no record. The little time that they take counts as training.
 
 TensorBoard's files are in the store under ``tensorboard/NAME``, beside the records and not among them: one
-``tensorboard --logdir`` shows all runs, those at work too, and no record holds their checksums, no export takes them
-along, and ``bench gc`` leaves them alone. The other two write where they are told to by their own variables
+``tensorboard --logdir`` shows all runs, including unfinished ones. Records hold no checksums of these files, exports
+leave them out, and ``bench gc`` keeps them. The other two trackers are configured by their own variables
 (``WANDB_PROJECT``, ``WANDB_MODE``, ``MLFLOW_TRACKING_URI``, ``MLFLOW_EXPERIMENT_NAME``, ...).
 """
 
@@ -41,10 +40,10 @@ class Tracked:
     """A training that is about to begin.
 
     Attributes:
-        name: of the tracker's run.
-        store: whose run it is.
-        workspace: of the run; as long as it is there, the training goes on in the same tracker's run.
-        steps: done already, where it is resumed.
+        name: name of the run in the tracker.
+        store: the store of the run.
+        workspace: workspace of the run; it holds the tracker's id of the run, by which a resumed training is continued.
+        steps: optimiser steps done before, if the training is resumed.
     """
 
     name: str
@@ -54,13 +53,13 @@ class Tracked:
 
 
 def run_name(spec: RunSpec) -> str:
-    """Return what a run is called in a tracker, and as a folder: method, task, seed and id."""
+    """Return the name of a run in a tracker and of its folder: method, task, seed and id."""
     words = f"{spec.method}-{spec.task}"[:_LONGEST]
     return re.sub(r"[^\w.,=+()-]+", "-", f"{words}-seed{spec.seed}-{spec.run_id}", flags=re.ASCII)
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Make sure that trackers can be reported to from here.
+    """Check that trackers exist and are installed.
 
     Raises:
         UserError: there is no such tracker, or its package is not installed.
@@ -76,7 +75,7 @@ def _is_installed(name: str) -> bool:
     from transformers import integrations
 
     if name == "tensorboard":
-        # transformers would also take tensorboardX, which torch's writer does not.
+        # transformers also accepts tensorboardX, torch's writer does not.
         return find_spec("tensorboard") is not None
     return bool(integrations.is_wandb_available() if name == "wandb" else integrations.is_mlflow_available())
 
@@ -85,11 +84,13 @@ def _is_installed(name: str) -> bool:
 def reporting(
     names: Sequence[str], spec: RunSpec, store: Store, checkpoint: Path | None
 ) -> Iterator[list[TrainerCallback]]:
-    """Yield the callbacks that report a training, done in the block, to trackers.
+    """Return a context for a training, with the callbacks that report it to trackers.
 
     Args:
-        names: of trackers, see `check_trackers`.
-        checkpoint: what the training is resumed from, if it is.
+        names: names of trackers, see `check_trackers`.
+        spec: the run.
+        store: the store of the run.
+        checkpoint: the checkpoint from which the training resumes, if it does.
     """
     steps = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     tracked = Tracked(run_name(spec), store, store.workspace(spec.run_id), steps)
@@ -102,7 +103,7 @@ def _tensorboard(tracked: Tracked) -> Iterator[TrainerCallback]:
     from torch.utils.tensorboard import SummaryWriter
     from transformers.integrations import TensorBoardCallback
 
-    # What an earlier try has logged beyond the step that this one goes on from is not shown.
+    # Hides what an earlier attempt has logged beyond the step of the checkpoint.
     writer = SummaryWriter(str(tracked.store.root / TENSORBOARD / tracked.name), purge_step=tracked.steps + 1)
     try:
         yield TensorBoardCallback(writer)
@@ -118,7 +119,7 @@ def _wandb(tracked: Tracked) -> Iterator[TrainerCallback]:
     known = tracked.workspace / "wandb-run"
     earlier = known.read_text(encoding="utf-8") if known.is_file() else None
     project = os.environ.get("WANDB_PROJECT", _PROJECT)
-    # Begun here and not by the callback, which would go on in whatever run the process has.
+    # Not left to the callback, which would continue any run that the process has open.
     run = wandb.init(project=project, name=tracked.name, id=earlier, resume="allow" if earlier else None)
     try:
         known.write_text(run.id, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Scores a model after every epoch of its training, and keeps what it was at its best."""
+"""Scores a model after every epoch of its training, and keeps the weights of the best one."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Epoch:
 
 @dataclass
 class BestEpoch:
-    """Keeps the epoch with the highest score, the first of equals; a score that is no number is below all others.
+    """Keeps the epoch with the highest score, the first of equals; NaN is below all other scores.
 
-    All that is kept lies in one folder, of which every checkpoint holds a copy: a resumed training chooses among the
-    same epochs as one that was never cut.
+    Everything is kept in one folder, of which every checkpoint has a copy: a resumed training chooses among the same
+    epochs as an uninterrupted one.
 
     Attributes:
         split: name of the split that is scored.
@@ -65,7 +65,7 @@ class BestEpoch:
 
     @property
     def best(self) -> Epoch:
-        """The epoch that was kept."""
+        """The best epoch."""
         return max(self._candidates, key=self._rank)  # the first of equals
 
     @property
@@ -102,7 +102,7 @@ class BestEpoch:
             self.curve = [Epoch(**entry) for entry in json.loads((self.folder / _CURVE).read_text(encoding="utf-8"))]
 
     def after_epoch(self, step: int, epoch: float) -> None:
-        """Score the model, and keep it if it has never been better."""
+        """Score the model, and keep its weights if the score is the best so far."""
         self.curve.append(Epoch(step, epoch, dict(self.score())))
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._candidates and self.best is self.last:
@@ -111,7 +111,7 @@ class BestEpoch:
         (self.folder / _CURVE).write_text(json.dumps(entries), encoding="utf-8")
 
     def into_checkpoint(self, checkpoint: Path) -> None:
-        """Copy what is kept into a checkpoint."""
+        """Copy the curve and the best epoch into a checkpoint."""
         if self.curve:
             shutil.copytree(self.folder, checkpoint / FOLDER, dirs_exist_ok=True)
 
@@ -128,7 +128,7 @@ class BestEpoch:
 
     def _kept(self) -> list[tuple[str, torch.Tensor]]:
         known = {id(parameter) for parameter in self.parameters}
-        # Not by the model's own state_dict, which may leave out or rename what it likes.
+        # Not the model's own state_dict, which may omit or rename entries.
         persistent = nn.Module.state_dict(self.model).keys()
         buffers = [(name, buffer) for name, buffer in self.model.named_buffers() if name in persistent]
         return [(name, p) for name, p in self.model.named_parameters() if id(p) in known] + buffers

@@ -1,4 +1,4 @@
-"""The rules of selection and reporting, and the lock on the reported split that makes them hold."""
+"""The rules of selection and reporting, and the lock on the reported split that enforces them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+# Not at run time: suites and the command line use the names of protocols, which must load in no time.
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 class Protocol(StrEnum):
     """Which epoch is reported, and on what it was chosen.
 
-    ``strict`` scores the reported split once, after training; whatever is chosen is chosen on the selection split.
-    ``paper:best_epoch`` scores the reported split after every epoch and reports the best of them, as the GLUE numbers
-    of LoRA (arXiv 2106.09685), FourierFT (2405.03003) and LoCA (2502.06820) do: it flatters a method by what its score
-    moves between epochs, and serves to compare with such numbers only.
+    ``strict`` scores the reported split once, after training; all choices are made on the selection split.
+    ``paper:best_epoch`` scores the reported split after every epoch and reports the best epoch, as the GLUE numbers of
+    LoRA (arXiv 2106.09685), FourierFT (2405.03003) and LoCA (2502.06820) do. Its scores are biased upwards by the
+    variation between epochs, and are only comparable with such numbers.
     """
 
     STRICT = "strict"
@@ -28,29 +29,31 @@ class Protocol(StrEnum):
 
 
 class Purpose(StrEnum):
-    """What a run is for: a number to report, or the choice of hyper-parameters, which never sees the reported split."""
+    """What a run is for: to be reported, or to choose hyper-parameters, which never uses the reported split."""
 
     REPORT = "report"
     SELECTION = "selection"
 
 
 class SealedError(RuntimeError):
-    """The reported split was asked for when the protocol forbids it: a fault of this program, never of its user."""
+    """The reported split was requested although the protocol forbids it: a bug of this program."""
 
 
 @dataclass(frozen=True)
 class SplitData:
-    """One split: its examples as metrics need them, and the model inputs, row by row the same."""
+    """One split: its examples, as metrics need them, and the model inputs in the same order."""
 
     rows: Dataset
     inputs: Rows
 
 
 class ReportedSplit:
-    """The reported split of one run, given out as its protocol allows and never otherwise.
+    """The reported split of one run, accessible only as its protocol allows.
 
     Args:
-        load: makes the model inputs; not called before they may be seen.
+        load: makes the model inputs; called when access is allowed.
+        protocol: the protocol of the run.
+        purpose: the purpose of the run.
     """
 
     def __init__(self, load: Callable[[], SplitData], protocol: Protocol, purpose: Purpose) -> None:
@@ -60,10 +63,10 @@ class ReportedSplit:
         self._given = False
 
     def after(self, trained: Trained) -> SplitData:
-        """Return the split, once; the caller shows by ``trained`` that training is over.
+        """Return the split, once; ``trained`` is the evidence that training is over.
 
         Raises:
-            SealedError: it was given out before, or the run is to choose hyper-parameters.
+            SealedError: it was returned before, or the run chooses hyper-parameters.
         """
         self._refuse_selection()
         if self._given:
@@ -72,7 +75,7 @@ class ReportedSplit:
         return self._load()
 
     def every_epoch(self) -> SplitData:
-        """Return the split while training goes on, which is what ``paper:best_epoch`` means.
+        """Return the split during training, as ``paper:best_epoch`` requires.
 
         Raises:
             SealedError: under any other protocol.

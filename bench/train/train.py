@@ -1,4 +1,4 @@
-"""Trains an adapted model and applies it: everything here changes results, so its source is part of a run's identity.
+"""Trains an adapted model.
 
 The loop is transformers' `Trainer`; only the loss is our own (see `TaskTrainer`).
 """
@@ -38,18 +38,18 @@ from parbench.tasks.inference import Rows
 
 
 class StoppedError(RuntimeError):
-    """Training was asked to stop, and has saved a checkpoint to go on from."""
+    """Training was asked to stop, and has saved a checkpoint from which it resumes."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves besides the model.
+    """The result of a training besides the model.
 
     Attributes:
-        steps: optimiser steps, those before an interruption included.
+        steps: optimiser steps, including those before an interruption.
         seconds: wall clock of those steps.
-        trainable: numbers that the last step could change, the head's included.
-        history: the logged losses and learning rates, and the scores of every epoch where there are some.
+        trainable: numbers that the last step could change, including the head's.
+        history: the logged losses and learning rates, and the scores of every epoch if epochs are scored.
     """
 
     steps: int
@@ -63,8 +63,8 @@ class Job:
     """One training: what is trained, on what, and how.
 
     Attributes:
-        data: prepared rows of the training split; of other splits, nothing but scores ever gets here.
-        workspace: folder for checkpoints; a complete one found there is resumed from.
+        data: prepared rows of the training split; other splits are visible here as scores only.
+        workspace: folder for checkpoints; training resumes from the last complete one.
         stop: asked after every step whether to save and stop.
         rows_are_independent: whether a batch may go through the model in parts.
         best_epoch: scores the model after every epoch, where an epoch is chosen.
@@ -90,8 +90,8 @@ def train(job: Job) -> Trained:
     """Train ``job.model`` in place.
 
     Raises:
-        DivergedError: the loss became infinite or no number.
-        StoppedError: ``job.stop`` said so before the last step.
+        DivergedError: the loss became infinite or NaN.
+        StoppedError: ``job.stop`` returned true before the last step.
     """
     clock = StepClock()
     count = CountTrainable()
@@ -119,7 +119,7 @@ def train(job: Job) -> Trained:
     trainer.packing = job.settings.packing
     if job.rows_are_independent:
         trainer.most_groups = most_groups(job.settings.length_groups, job.device)
-    # What is printed is the command line's business.
+    # Printing is left to the command line.
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     checkpoint = last_checkpoint(job.workspace)
@@ -196,8 +196,8 @@ def _optimiser(job: Job) -> torch.optim.Optimizer:
 
 
 def keep_to(device: torch.device, arguments: TrainingArguments) -> None:
-    """Have the trainer use one accelerator; by itself it takes the first, and spreads the model over all it sees."""
+    """Make the trainer use ``device`` only; by default it starts on the first and replicates the model on all."""
     torch.cuda.set_device(device.index or 0)
-    # What the arguments work out of the machine when they are first asked, and keep under this name.
+    # A cached property of the arguments, which would otherwise choose the device.
     vars(arguments)["_setup_devices"] = torch.device("cuda", device.index or 0)
     arguments._n_gpu = 1

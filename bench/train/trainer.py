@@ -35,7 +35,7 @@ class TaskTrainer(Trainer):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        # Kept on the device, so that watching the loss costs no synchronisation.
+        # Kept on the device, so that checking the loss costs no synchronisation.
         self._first_bad_step = torch.full((), -1, device=self.args.device)
 
     def training_step(
@@ -80,23 +80,23 @@ class TaskTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
-        """Return the batches of one optimiser step: none where a training is resumed from its very last one.
+        """Return the batches of one optimiser step: none if a training is resumed after its last step.
 
-        `Trainer` would do one step too many before it finds out that nothing is left to do.
+        `Trainer` would do one step too many before it stops.
         """
         if self.state.global_step >= self.state.max_steps:
             return [], None
         return super().get_batch_samples(epoch_iterator, num_batches, device)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
-        # transformers counts only for models that take the count, and otherwise divides by the number of passes.
+        # transformers counts only for models that accept the count, and otherwise divides by the number of passes.
         return torch.stack([_count_labels(batch["labels"]) for batch in batch_samples]).sum().to(device)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Save a checkpoint under the names that it is read back by.
+        """Save a checkpoint under the parameter names by which it is loaded.
 
-        ``save_pretrained`` writes some architectures (ViT, DINOv2) under the names of older versions, for the hub's
-        sake; `Trainer` resumes by today's, and leaves what it does not find as it is, with no more than a warning.
+        ``save_pretrained`` writes some architectures (ViT, DINOv2) under the names of older versions, for
+        compatibility; `Trainer` resumes by the present names and only warns of parameters that it does not find.
         """
         if isinstance(self.model, PreTrainedModel):
             save = self.model.save_pretrained
@@ -109,12 +109,12 @@ class TaskTrainer(Trainer):
             super()._save(output_dir, state_dict)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, and stop a run whose loss is no longer a number."""
+        """Log, and stop a run whose loss is not finite."""
         self.raise_if_diverged()
         super().log(logs, start_time)
 
     def raise_if_diverged(self) -> None:
-        """Raise where a loss was not finite.
+        """Raise if a loss was not finite.
 
         Raises:
             DivergedError: names the optimiser step.
@@ -125,5 +125,5 @@ class TaskTrainer(Trainer):
 
 
 def _count_labels(labels: torch.Tensor) -> torch.Tensor:
-    """Return the labels that the loss counts; of a sequence, nothing predicts the first."""
+    """Return the number of labels that the loss counts; the first token of a sequence is not predicted."""
     return ((labels if labels.dim() == 1 else labels[:, 1:]) != IGNORED).sum()

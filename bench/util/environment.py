@@ -1,4 +1,4 @@
-"""What machine and software a run was made with, and whether one command's output can be compared with another's."""
+"""The machine and the software of a run: versions, hardware, device and the state of the checkout."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class GitState:
-    """The commit of this project's checkout, where it is one."""
+    """The commit of this project's checkout, if it is one."""
 
     commit: str | None
     dirty: bool | None
@@ -54,7 +54,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware(device: torch.device) -> dict[str, str]:
-    """Return the device trained on, and the machine around it."""
+    """Return a description of the device and of the machine."""
     import psutil
     import torch
 
@@ -104,7 +104,7 @@ def command() -> str:
 def choose_device(wanted: str | None) -> torch.device:
     """Return the device to train on: ``wanted``, or the first accelerator, or the CPU.
 
-    An accelerator always has its number: one that is only called ``cuda`` is, to libraries, all that there are.
+    An accelerator always has a number: libraries understand ``cuda`` as all devices.
 
     Raises:
         UserError: the device does not exist here.
@@ -127,10 +127,10 @@ def choose_device(wanted: str | None) -> torch.device:
 
 
 def use_deterministic_algorithms() -> None:
-    """Make torch refuse whatever has no deterministic implementation, in this process."""
+    """Make torch raise an error for operations without a deterministic implementation, in this process."""
     import torch
 
-    # cuBLAS asks for this setting before it is first used.
+    # cuBLAS reads this setting when it is first used.
     os.environ.update(DETERMINISTIC_CUBLAS)
     torch.use_deterministic_algorithms(True)
 
@@ -153,7 +153,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def quiet_libraries() -> None:
-    """Silence what the libraries print by themselves: one line a run is what the user asked for."""
+    """Silence the progress bars and warnings of libraries, so that there is one line per run."""
     import warnings
 
     import datasets

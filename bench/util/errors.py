@@ -1,4 +1,4 @@
-"""What may go wrong: the one exception that a user's input causes, and a model that has gone astray."""
+"""The exceptions for wrong input of the user and for a model that has diverged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Something the user gave or has cannot be used: one sentence saying what, where and what to do.
+    """Input of the user cannot be used: one sentence that says what is wrong, where, and what to do.
 
     The command line prints it without a traceback and exits with code 2.
     """
@@ -18,7 +18,7 @@ class DivergedError(RuntimeError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ``'; did you mean "lora"?'`` for a near miss, else the list of what there is."""
+    """Return ``'; did you mean "lora"?'`` for a near miss, else the list of known names."""
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if close:

@@ -1,4 +1,4 @@
-"""What the operating system refuses, as a sentence: a name too long, a folder that may not be read, a full disk."""
+"""Errors of the operating system as sentences: a name too long, a folder that may not be read, a full disk."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 from parbench.bench.util.errors import UserError
 
-# Of a name that is too long nobody wants to read all.
+# A longer name is cut in messages.
 _MOST_CHARACTERS = 120
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn a refusal to read into a sentence.
+    """Turn an error of reading into a sentence.
 
     Raises:
         UserError: in place of the `OSError`.
@@ -29,10 +29,10 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path, instead: str = "another folder") -> Iterator[None]:
-    """Turn a refusal to write into a sentence.
+    """Turn an error of writing into a sentence.
 
     Args:
-        instead: what the user may give in place of it.
+        instead: what the user may give instead.
 
     Raises:
         UserError: in place of the `OSError`.

@@ -1,4 +1,4 @@
-"""A small, lazy, generic registry: names now, code when it is asked for."""
+"""A small, lazy, generic registry: names are known at once, code is imported on first use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Entry(Generic[T]):
-    """A registered name: its one-line summary, the module that its object is in, and how to get it."""
+    """A registered name: its one-line summary, the module of its object, and how to load it."""
 
     name: str
     summary: str
@@ -27,15 +27,15 @@ class Entry(Generic[T]):
 class Registry(Generic[T]):
     """Objects of one kind by name.
 
-    Ours are registered as ``"module:attribute"``, so that listing them imports none of them; those of other packages
-    come by entry point. A name may be registered once.
+    This project's own are registered as ``"module:attribute"``, so that listing them imports none of them; those of
+    other packages are entry points. A name may be registered once.
 
     Args:
-        kind: what the objects are, for messages.
-        entry_point_group: where other packages announce theirs.
-        base: ``"module:class"`` that other packages' objects must be of.
-        discover: finds what a library brings along; called when a name is first needed. A registered name goes before a
-            discovered one.
+        kind: kind of the objects, for messages.
+        entry_point_group: group of the entry points of other packages.
+        base: ``"module:class"`` of which other packages' objects must be instances.
+        discover: finds the objects that a library provides; called when a name is first needed. A registered name takes
+            precedence over a discovered one.
 
     Example::
 
@@ -76,7 +76,7 @@ class Registry(Generic[T]):
         return self.entry(name).load()
 
     def entry(self, name: str) -> Entry[T]:
-        """Return what is known of ``name`` without importing it."""
+        """Return the entry of ``name`` without importing its object."""
         found = self._own.get(name) or self._discovered.get(name) or self._outside.get(name)
         if found is None:
             raise UserError(f'there is no {self.kind} called "{name}"{did_you_mean(name, self)}')

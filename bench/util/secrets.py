@@ -1,4 +1,4 @@
-"""Keeps passwords out of what is written: errors of libraries quote addresses, headers and command lines."""
+"""Keeps secrets out of files: errors of libraries quote addresses, headers and command lines."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
-# A shorter value ("1", "none", a user's name) is no secret, and stands in too many words.
+# A shorter value ("1", "none", a user's name) is not a secret, and is part of too many words.
 _SHORTEST = 6
 
 
 def redacted(text: str) -> str:
     """Return a text with the variable's name in place of every secret of this process's environment.
 
-    A secret is the value of a variable whose name ends in KEY, TOKEN, SECRET or PASSWORD; it is found as it is and as
-    it stands in an address.
+    A secret is the value of a variable whose name ends in KEY, TOKEN, SECRET or PASSWORD; it is found in plain and in
+    URL-quoted form.
     """
     for name, value in os.environ.items():
         if len(value) >= _SHORTEST and _SECRET_NAME.search(name):
@@ -26,7 +26,7 @@ def redacted(text: str) -> str:
 
 
 def redact_file(path: Path) -> None:
-    """Take the secrets out of a text file, where it is there; bytes that are no UTF-8 stay as they are."""
+    """Remove the secrets from a text file, if it exists; bytes that are not UTF-8 are kept."""
     try:
         before = path.read_text(encoding="utf-8", errors="surrogateescape")
     except FileNotFoundError:

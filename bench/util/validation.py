@@ -1,4 +1,4 @@
-"""Turns pydantic's complaints about what a user wrote into sentences."""
+"""Turns pydantic's errors about input of the user into sentences."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def validated(model: type[M], values: Mapping[str, Any], what: str) -> M:
         UserError: they are not.
     """
     for name, value in values.items():
-        # pydantic takes yes for 1.
+        # pydantic accepts true as 1.
         if isinstance(value, bool) and name in model.model_fields and _is_number(model.model_fields[name].annotation):
             raise UserError(f'{what} is wrong: field "{name}": input should be a number (it is {value})')
     try:
@@ -39,7 +39,7 @@ def _is_number(annotation: Any) -> bool:
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """Return pydantic's first complaint as the middle of a sentence."""
+    """Return pydantic's first error as a part of a sentence."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":

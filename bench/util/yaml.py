@@ -1,4 +1,4 @@
-"""YAML as people write it: of a key given twice the safe loader takes the last, and the first is lost unnoticed."""
+"""YAML without duplicate keys, of which the safe loader silently keeps the last."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import yaml
 
 
 class UniqueKeysLoader(yaml.SafeLoader):
-    """The safe loader without a key given twice."""
+    """The safe loader, which refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Refuse a key that is there twice."""
+        """Refuse a duplicate key."""
         given: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
@@ -26,7 +26,7 @@ def read_yaml(text: str, loader: type[yaml.SafeLoader] = UniqueKeysLoader) -> An
     """Return the plain values of a YAML text.
 
     Raises:
-        ValueError: it is none, or gives a key twice; the message says what is wrong, and in which line.
+        ValueError: the text is not YAML or has a duplicate key; the message names the problem and the line.
     """
     try:
         return yaml.load(text, loader)  # noqa: S506 -- a safe loader made stricter
