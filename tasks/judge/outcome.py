@@ -1,4 +1,4 @@
-"""What a judge is asked and what comes of it: a reply, or a failure of a known kind."""
+"""What a judge is asked, and its reply or a failure of a known kind."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Inquiry:
-    """One thing asked of a judge, once.
+    """One request for a judgment.
 
     Attributes:
-        judge: the judge's model name. The endpoint is no part of it: the same model is the same judge anywhere.
+        judge: the judge's model name. The endpoint is not part of it: the same model is the same judge anywhere.
         messages: the whole prompt.
         sampling: how the judge writes.
         repeat: 0 for the first judgment, 1 for the second of the same prompt, ...
@@ -79,10 +79,10 @@ class Reply:
     """What a judge wrote.
 
     Attributes:
-        text: word for word; only the API key is cut out, should the endpoint have echoed it.
-        finish_reason: as the endpoint says, ``stop`` or ``length`` as a rule.
-        served_model: the model that the endpoint says it used: often a dated version of the one asked for.
-        prompt_tokens: as the endpoint counts them, if it does.
+        text: verbatim, except that an API key echoed by the endpoint is removed.
+        finish_reason: as reported by the endpoint, usually ``stop`` or ``length``.
+        served_model: the model that the endpoint reports: often a dated version of the one asked for.
+        prompt_tokens: as counted by the endpoint, if it does.
         completion_tokens: likewise.
     """
 
@@ -111,6 +111,7 @@ class FailureKind(StrEnum):
     REFUSED = "refused"
     REJECTED = "rejected"
     UNAUTHORISED = "unauthorised"
+    FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
     QUOTA = "quota"
     STOPPED = "stopped"
@@ -121,9 +122,19 @@ class FailureKind(StrEnum):
         return self in _PASSING
 
     @property
+    def unusable(self) -> bool:
+        """Whether the endpoint answered with something that holds no judgment; another request may help."""
+        return self in _UNUSABLE
+
+    @property
     def fatal(self) -> bool:
         """Whether every other request will fail as well."""
         return self in _FATAL
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it is of this prompt alone if the judge ever answers another one, and of the endpoint if not."""
+        return self in _UNUSABLE or self is FailureKind.FORBIDDEN
 
 
 _PASSING = frozenset(
@@ -132,22 +143,21 @@ _PASSING = frozenset(
         FailureKind.TIMEOUT,
         FailureKind.RATE_LIMIT,
         FailureKind.SERVER,
-        FailureKind.MALFORMED,
-        FailureKind.EMPTY,
     }
 )
+_UNUSABLE = frozenset({FailureKind.MALFORMED, FailureKind.EMPTY})
 _FATAL = frozenset({FailureKind.UNAUTHORISED, FailureKind.NOT_FOUND, FailureKind.QUOTA})
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A judgment that could not be had. Never cached: the next attempt asks again.
+    """A judgment that is missing. Never cached: the next command asks again.
 
     Attributes:
         kind: what kind of failure.
         message: what happened, without the key.
         attempts: requests sent.
-        wait_s: how long the endpoint asked to be left alone, if it did.
+        wait_s: seconds that the endpoint asked to wait, if it did.
     """
 
     kind: FailureKind
@@ -161,14 +171,14 @@ class Failure:
 
 
 class Judge(Protocol):
-    """Whoever can be asked: `JudgeClient`, or a stand-in."""
+    """Anything that judges: `JudgeClient`, `InProcessJudge`, or a stand-in."""
 
     @property
     def model(self) -> str:
         """The name that judgments are cached and reported under."""
 
     def ask(self, messages: tuple[Message, ...], sampling: Sampling, stop: threading.Event) -> Reply | Failure:
-        """Return what the judge makes of a prompt. Called from several threads.
+        """Return the reply to a prompt, or why there is none. Called from several threads.
 
-        Once ``stop`` is set it asks nothing more, and gives up waiting for a better moment.
+        Once ``stop`` is set, no more requests are sent and waits between attempts end.
         """

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parbench.tasks.judge.asking import JudgeSettings, Progress, ask_all
 from parbench.tasks.judge.cache import JudgmentCache
-from parbench.tasks.judge.outcome import Failure, Inquiry, Judge, Reply
+from parbench.tasks.judge.outcome import Failure, Inquiry, Judge, Message, Reply
 from parbench.tasks.judge.prompts import pair_fields, prompt_name
 from parbench.tasks.judge.questions import QuestionSet, check_answers
-from parbench.tasks.judge.verdict import PairVerdict, parse_pair
+from parbench.tasks.judge.verdict import PairVerdict, fastchat_pair, parse_pair
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Who a verdict is for, when the answers stand as given and when they are swapped.
+# The winner of a verdict, when the answers stand as given and when they are swapped.
 _AS_GIVEN = {PairVerdict.A: "a", PairVerdict.B: "b", PairVerdict.TIE: "tie"}
 _SWAPPED = {PairVerdict.A: "b", PairVerdict.B: "a", PairVerdict.TIE: "tie"}
 
@@ -42,15 +42,16 @@ def compare_answers(
         ``turn``            1 or 2
         ``repeat``          from 0
         ``prompt``          name of the judge prompt
-        ``as_given``        who wins when model a's answer stands first: ``a``, ``b``, ``tie``; missing if the judge
-                            does not say
-        ``swapped``         who wins when model b's answer stands first
+        ``as_given``        the winner when model a's answer stands first: ``a``, ``b``, ``tie``; missing without a
+                            verdict
+        ``swapped``         the winner when model b's answer stands first
         ``winner``          ``a``, ``b`` or ``tie``; verdicts that differ between the orders are a tie, as in
                             FastChat; missing if one of the two is
         ``consistent``      whether the two orders agree; missing likewise
+        ``fastchat``        the winner in each order as FastChat reads the judgment; ``None`` without a verdict
         ``problems``        for each order: empty, ``unparsable``, or a `FailureKind`
-        ``errors``          what a failed order failed of, in words; else empty
-        ``served_models``   the model that the endpoint says it used, for each order
+        ``errors``          for each order: the failure's message, or empty
+        ``served_models``   the model that the endpoint reports, for each order
         ``text_sha256``     hash of each raw judgment, ``None`` for a failure
         ==================  ========================================================================================
 
@@ -61,32 +62,34 @@ def compare_answers(
 
     check_answers(questions, answers_a)
     check_answers(questions, answers_b)
-    places: list[dict[str, Any]] = []
-    inquiries: list[Inquiry] = []
-    for question in questions.questions:
-        first, second = answers_a[question.question_id], answers_b[question.question_id]
-        for turn in range(1, len(question.turns) + 1):
-            name = prompt_name("pairwise", turn, bool(question.reference))
-            both = [
-                questions.prompts[name].messages(pair_fields(question.turns, *order, question.reference, turn))
-                for order in ((first, second), (second, first))
-            ]
-            for repeat in range(settings.repeats):
-                inquiries += [Inquiry(judge.model, messages, settings.sampling, repeat) for messages in both]
-                places.append(
-                    {
-                        "question_id": question.question_id,
-                        "category": question.category,
-                        "turn": turn,
-                        "repeat": repeat,
-                        "prompt": name,
-                    }
-                )
+    places, inquiries = [], []
+    for place, both in _comparisons(questions, answers_a, answers_b):
+        for repeat in range(settings.repeats):
+            places.append({**place, "repeat": repeat})
+            inquiries += [Inquiry(judge.model, messages, settings.sampling, repeat) for messages in both]
     outcomes = ask_all(inquiries, judge, settings, JudgmentCache(cache_folder), progress)
     verdicts = [_compared(*outcomes[2 * row : 2 * row + 2]) for row in range(len(places))]
     # As objects: a frame would make a missing verdict a number.
     columns = {name: pd.Series([row[name] for row in verdicts], dtype=object) for name in verdicts[0]}
-    return pd.DataFrame(places).assign(**columns)
+    return pd.DataFrame(places, columns=["question_id", "category", "turn", "repeat", "prompt"]).assign(**columns)
+
+
+def _comparisons(
+    questions: QuestionSet, answers_a: Mapping[int, Sequence[str]], answers_b: Mapping[int, Sequence[str]]
+) -> Iterator[tuple[dict[str, Any], list[tuple[Message, ...]]]]:
+    """Yield what names each turn of each question, and the messages that show its answers in either order."""
+    for question in questions.questions:
+        first, second = answers_a[question.question_id], answers_b[question.question_id]
+        for turn in range(1, len(question.turns) + 1):
+            name = prompt_name("pairwise", turn, bool(question.reference))
+            place = {"question_id": question.question_id, "category": question.category, "turn": turn, "prompt": name}
+            yield (
+                place,
+                [
+                    questions.prompts[name].messages(pair_fields(question.turns, *order, question.reference, turn))
+                    for order in ((first, second), (second, first))
+                ],
+            )
 
 
 @dataclass(frozen=True)
@@ -95,12 +98,13 @@ class PairSummary:
 
     Attributes:
         wins: comparisons that a wins in both orders.
-        ties: called so in an order, or inconsistent.
+        ties: comparisons with a tie in an order, and inconsistent ones.
         losses: comparisons that b wins in both orders.
         inconsistent: those of the ties in which the two orders disagree.
         undecided: comparisons of which a verdict is missing; in none of the above.
-        unparsable: judgments in which no verdict was found.
-        failed: judgments that could not be had.
+        unparsable: judgments without a verdict.
+        failed: judgments that are missing.
+        read_otherwise: judgments in which FastChat reads another verdict, or one where there is none.
     """
 
     wins: int
@@ -110,6 +114,7 @@ class PairSummary:
     undecided: int
     unparsable: int
     failed: int
+    read_otherwise: int
 
     @property
     def win_rate(self) -> float | None:
@@ -144,19 +149,31 @@ def summarise_pairs(compared: pd.DataFrame) -> PairSummary:
         undecided=int(compared["winner"].isna().sum()),
         unparsable=unparsable,
         failed=len(problems) - unparsable,
+        read_otherwise=_read_otherwise(compared),
     )
+
+
+def _read_otherwise(compared: pd.DataFrame) -> int:
+    if "fastchat" not in compared:  # rows that were written before it was kept
+        return 0
+    rows = compared[["as_given", "swapped", "fastchat"]].to_numpy().tolist()
+    return sum(ours != theirs for *winners, row in rows for ours, theirs in zip(winners, row, strict=True))
 
 
 def _compared(as_given: Reply | Failure, swapped: Reply | Failure) -> dict[str, Any]:
     both = (as_given, swapped)
-    first, first_problem = _verdict(as_given, _AS_GIVEN)
-    second, second_problem = _verdict(swapped, _SWAPPED)
+    first, first_problem = _winner(as_given, _AS_GIVEN)
+    second, second_problem = _winner(swapped, _SWAPPED)
     decided = first is not None and second is not None
     return {
         "as_given": first,
         "swapped": second,
         "winner": (first if first == second else "tie") if decided else None,
         "consistent": first == second if decided else None,
+        "fastchat": [
+            meaning.get(fastchat_pair(outcome.text)) if isinstance(outcome, Reply) else None
+            for outcome, meaning in ((as_given, _AS_GIVEN), (swapped, _SWAPPED))
+        ],
         "problems": [first_problem, second_problem],
         "errors": [outcome.message if isinstance(outcome, Failure) else "" for outcome in both],
         "served_models": [outcome.served_model if isinstance(outcome, Reply) else None for outcome in both],
@@ -164,7 +181,7 @@ def _compared(as_given: Reply | Failure, swapped: Reply | Failure) -> dict[str, 
     }
 
 
-def _verdict(outcome: Reply | Failure, meaning: Mapping[PairVerdict, str]) -> tuple[str | None, str]:
+def _winner(outcome: Reply | Failure, meaning: Mapping[PairVerdict, str]) -> tuple[str | None, str]:
     if isinstance(outcome, Failure):
         return None, str(outcome.kind)
     verdict = parse_pair(outcome.text)

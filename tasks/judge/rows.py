@@ -1,4 +1,4 @@
-"""Judgments question by question, as a task's per-example rows hold them, and turn by turn again to be summed up."""
+"""Judgments by question, as a task's per-example rows hold them, and by turn, as a summary needs them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-# Columns of `judge_answers` that hold a list with one entry a repeat; a question's row has a list of those, one a turn.
+# Columns of `judge_answers` with a list of one entry per repeat; a question's row has one such list per turn.
 _NESTED = ("ratings", "fastchat_scores", "problems", "errors", "served_models", "text_sha256")
 
 
 def by_question(judged: pd.DataFrame, answers: Mapping[int, Sequence[str]]) -> pd.DataFrame:
-    """Return one row a question, in the order of a frame of `parbench.tasks.judge.judging.judge_answers`.
+    """Return one row per question, in the order of a frame of `parbench.tasks.judge.judging.judge_answers`.
 
     Returns:
         ==================  ========================================================================================
         ``category``        the question's
         ``rating``          mean over its rated turns; missing if there is none
-        ``rating_turn_1``   mean over the repeats that gave a rating; likewise ``rating_turn_2``
-        ``answers``         the texts that were judged, one a turn
+        ``rating_turn_1``   mean over the repeats with a rating; likewise ``rating_turn_2``
+        ``answers``         the texts that were judged, one per turn
         ``ratings``         by turn, the rating of each repeat, ``None`` where there is none; and likewise
                             ``fastchat_scores``, ``problems``, ``errors``, ``served_models`` and ``text_sha256``
         ==================  ========================================================================================
@@ -39,7 +39,7 @@ def by_question(judged: pd.DataFrame, answers: Mapping[int, Sequence[str]]) -> p
 
 
 def by_turn(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a question and turn, for `tasks.judge.summary.summarise`; from fresh rows or out of a file."""
+    """Return one row per question and turn, for `tasks.judge.summary.summarise`, of rows fresh or read from a file."""
     import pandas as pd
 
     return pd.DataFrame(

@@ -129,9 +129,9 @@ class ApiKey:
             f"the judge {spec} needs an API key; put it in the environment variable {OWN_KEY} or {COMMON_KEY}"
         )
 
-    def header(self) -> str:
-        """Return the value of the ``Authorization`` header."""
-        return f"Bearer {self._secret}"
+    def reveal(self) -> str:
+        """Return the key itself: to be used within one expression, so that no traceback has it as a variable."""
+        return self._secret
 
     def redact(self, text: str) -> str:
         """Return a text without the key."""

@@ -1,4 +1,4 @@
-"""What a frame of judgments comes to."""
+"""Means and counts of a frame of judgments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from parbench.tasks.judge.judging import is_failure
-from parbench.tasks.judge.verdict import NO_SCORE, RatingProblem
+from parbench.tasks.judge.verdict import NO_SCORE, RatingProblem, read_otherwise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,10 +26,11 @@ class JudgeSummary:
         by_repeat: mean over the rows that the repeat rated, repeat by repeat; ``None`` where it rated none.
         spread: sample standard deviation of those means; ``None`` for fewer than two.
         fastchat_mean: what FastChat's ``show_result`` prints: over all judgments that are not -1, whatever their range.
-        judgments: asked for: rows times repeats.
-        unparsable: judgments in which no rating was found (FastChat's -1).
-        out_of_range: judgments with a number off the scale in the rating's place.
-        failed: judgments that could not be had.
+        read_otherwise: judgments in which FastChat reads another rating, or one where there is none.
+        judgments: rows times repeats.
+        unparsable: judgments without a rating.
+        out_of_range: judgments whose rating is off the scale.
+        failed: judgments that are missing.
         unrated: rows without any rating.
     """
 
@@ -39,6 +40,7 @@ class JudgeSummary:
     by_repeat: tuple[float | None, ...]
     spread: float | None
     fastchat_mean: float | None
+    read_otherwise: int
     judgments: int
     unparsable: int
     out_of_range: int
@@ -47,7 +49,7 @@ class JudgeSummary:
 
     @property
     def complete(self) -> bool:
-        """Whether every single judgment gave a rating."""
+        """Whether every judgment gave a rating."""
         return self.unparsable == self.out_of_range == self.failed == 0
 
 
@@ -65,6 +67,12 @@ def summarise(judged: pd.DataFrame) -> JudgeSummary:
         by_repeat=by_repeat,
         spread=stdev(means) if len(means) > 1 else None,
         fastchat_mean=_mean(score for score in scores if score != NO_SCORE),
+        read_otherwise=sum(
+            read_otherwise(_or_none(rating), float(score))
+            for row in zip(judged["ratings"], judged["fastchat_scores"], strict=True)
+            for rating, score in zip(*row, strict=True)
+            if _or_none(score) is not None
+        ),
         judgments=len(problems),
         unparsable=problems.count(RatingProblem.UNPARSABLE),
         out_of_range=problems.count(RatingProblem.OUT_OF_RANGE),
@@ -74,8 +82,12 @@ def summarise(judged: pd.DataFrame) -> JudgeSummary:
 
 
 def _given(values: Iterable[float | None]) -> list[float]:
+    return [value for value in map(_or_none, values) if value is not None]
+
+
+def _or_none(value: float | None) -> float | None:
     # A frame that was in a file has NaN where there was None.
-    return [float(value) for value in values if value is not None and not math.isnan(value)]
+    return None if value is None or math.isnan(value) else float(value)
 
 
 def _means(rated: pd.DataFrame, column: str) -> dict[Any, float]:

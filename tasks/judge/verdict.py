@@ -1,9 +1,16 @@
-"""What a judgment says: by the patterns of ``fastchat.llm_judge.common`` 0.2.36, with its failures told apart."""
+"""The verdict in a judgment: the last one after the judge's reasoning, and beside it FastChat's own reading.
+
+FastChat (``fastchat.llm_judge.common`` 0.2.36) takes the first ``[[7]]``, else the first ``[7]``, wherever it stands:
+in the reasoning of a judge that thinks, in a quotation, or as the index of ``x[1]``. Later judges reason before they
+decide and put the verdict last, in the form that was asked for or in one close to it.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
+import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -13,8 +20,63 @@ LOWEST, HIGHEST = 1, 10
 # What FastChat writes for a judgment without a rating.
 NO_SCORE = -1.0
 
-_RATING = re.compile(r"\[\[(\d+\.?\d*)\]\]")
-_RATING_BACKUP = re.compile(r"\[(\d+\.?\d*)\]")
+_FASTCHAT_RATING = re.compile(r"\[\[(\d+\.?\d*)\]\]")
+_FASTCHAT_BACKUP = re.compile(r"\[(\d+\.?\d*)\]")
+
+# Marks around reasoning: <think>, <thinking>, <seed:think>, <|begin_of_thought|>, <|START_THINKING|>, [THINK], ...
+_NAME = r"(?:\w+:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratch_?pad)"
+_OPEN = rf"(?:<\|?(?:start_|begin_of_)?{_NAME}\|?>|\[think\]|◁think▷|<unused94>|<\|channel\|>analysis\b)"
+_CLOSE = (
+    rf"(?:</\|?{_NAME}\|?>|<\|?/?(?:end_|end_of_){_NAME}\|?>|\[/think\]|◁/think▷|<unused95>|<\|channel\|>final\b|"
+    r"\bassistantfinal)"
+)
+_REASONING = re.compile(rf"{_OPEN}.*?{_CLOSE}", re.I | re.S)
+# A chat template may have opened it in the prompt; a reply that was cut off does not close it.
+_UNOPENED = re.compile(rf"\A.*{_CLOSE}", re.I | re.S)
+_UNCLOSED = re.compile(rf"\A\s*{_OPEN}.*", re.I | re.S)
+
+# How FastChat's prompts show the forms, which a judge may repeat.
+_EXAMPLES = re.compile(
+    r"""for example:?\s*["'“]?\s*rating:\s*\[\[5\]\]|"""
+    r"""\[\[A\]\]["'”]? if [^\[\]]{1,60}\[\[B\]\]["'”]? if [^\[\]]{1,60}\[\[C\]\]["'”]? (?:for|if)\b""",
+    re.I,
+)
+_MARKDOWN = re.compile(r"[`\\]|(?<!\d)\*|\*(?!\d)")
+
+# In the form asked for, whatever it holds. Not x[[1]], which is an index, and not the name of the field.
+_BRACKETED = re.compile(
+    r"(?:(?<![A-Za-z0-9)\]])|(?<=rating)|(?<=score)|(?<=verdict))\[\s*\[(?!\s*(?:rating|score|verdict)\s*\])"
+    r"\s*([A-Za-z0-9 .:/=]{1,30}?)\s*\]\s*\]|\bboxed\{([^{}]{1,30})\}",
+    re.I,
+)
+_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_NUMBER = rf"(?P<number>[0-9]++(?:\.[0-9]++)?+|\b(?:{'|'.join(_WORDS)})\b)"
+_RATING = r"\b(?:rating|score|grade)\b"
+_IN_BRACKETS = re.compile(rf"(?:{_RATING}\s*[:=]?\s*)?{_NUMBER}\.?(?:\s*(?:/|out of)\s*10)?", re.I)
+# Rating: 7, "rating": 7, <rating>7</rating>, Score (out of 10): 7, a rating of 7
+_ANNOUNCED = re.compile(
+    rf"{_RATING}(?:\s*[(\[][^()\[\]]{{1,30}}[)\]])?[\"'”)>|]*\s*(?:[:=]|[-\u2013\u2014](?=\s)|(?:is|of)\b(?!\s*[a-z]))?"
+    rf"\s*[\"'“(\[|]*\s*{_NUMBER}",
+    re.I,
+)
+_ALONE = re.compile(
+    r"(?:\A|(?<![A-Za-z0-9)\]])\[)\s*(?P<number>[0-9]++(?:\.[0-9]++)?+)\s*\]?\W*\Z|"
+    r"(?<![\w./])(?P<of_ten>[0-9]++(?:\.[0-9]++)?+)\s*(?:/|out of)\s*10\W*\Z",
+    re.I,
+)
+# What makes another number of the one before it: 4/5, 4 of 5 stars, 1-10, 80%, 8,5
+_OTHER_SCALE = re.compile(
+    r"\s*\]?\s*\(?\s*(?:%|percent|stars?\b|(?:/|out of|of)\s*(?!10(?![0-9./]*[0-9]))[0-9]|(?:[-\u2013]|to\b)\s*[0-9])|"
+    r"[.,][0-9]|\s+of\b(?!\s*10)",
+    re.I,
+)
+
+_BRACKETED_PAIR = re.compile(r"\[\s*\[(?!\s*verdict\s*\])\s*([A-Za-z][A-Za-z ]{0,30}?)\s*\]\s*\]", re.I)
+_VERDICT = re.compile(
+    r"\b(?:verdict|winner|decision)\b[\"'”]?\s*[:=]\s*[\"'“]*(?:assistant\s+)?\[?((?-i:[ABC])|tie)\b|"
+    r"(?<![A-Za-z0-9)\]])\[((?-i:[ABC]))\]\W*\Z",
+    re.I,
+)
 
 
 class RatingProblem(StrEnum):
@@ -30,7 +92,7 @@ class Rating:
 
     Attributes:
         value: from 1 to 10; ``None`` if there is none.
-        fastchat_score: what FastChat records: -1 for none, and whatever number it finds, be it on the scale or not.
+        fastchat_score: what FastChat records: -1 for none, and whatever number it finds, on the scale or not.
         problem: why ``value`` is missing.
     """
 
@@ -40,22 +102,36 @@ class Rating:
 
 
 def parse_rating(judgment: str) -> Rating:
-    """Read the rating as FastChat does: the first ``[[number]]``, else the first ``[number]``.
+    """Return the rating of a judgment: the last ``[[number]]`` after the reasoning.
 
-    A number that Python does not read as one (``[[05]]``, digits of other scripts), which FastChat stops at, is no
-    rating. One off the scale is no rating either, although FastChat averages it: it comes from an index such as
-    ``x[0]`` that the judge quotes.
+    Without any ``[[...]]``, a number that is announced (``Rating: 7``, ``"score": 7``) or that the text ends with
+    (``7/10``, ``[7]``) is the rating; the last one counts. A last verdict that is not a number, or of another scale
+    than 1 to 10, is not replaced by an earlier one.
     """
-    match = _RATING.search(judgment) or _RATING_BACKUP.search(judgment)
+    fastchat = fastchat_score(judgment)
+    value = _last_number(_decided(judgment))
+    if value is None:
+        return Rating(None, fastchat, RatingProblem.UNPARSABLE)
+    if not LOWEST <= value <= HIGHEST:
+        return Rating(None, fastchat, RatingProblem.OUT_OF_RANGE)
+    return Rating(value, fastchat)
+
+
+def fastchat_score(judgment: str) -> float:
+    """Return what FastChat records: the first ``[[number]]``, else the first ``[number]``, else -1.
+
+    A number that Python does not read as one (``[[05]]``, digits of other scripts), at which FastChat stops, is -1.
+    """
+    match = _FASTCHAT_RATING.search(judgment) or _FASTCHAT_BACKUP.search(judgment)
     try:
-        score = float(ast.literal_eval(match[1])) if match else None
+        return float(ast.literal_eval(match[1])) if match else NO_SCORE
     except (SyntaxError, ValueError, OverflowError):
-        score = None
-    if score is None:
-        return Rating(None, NO_SCORE, RatingProblem.UNPARSABLE)
-    if not LOWEST <= score <= HIGHEST:
-        return Rating(None, score, RatingProblem.OUT_OF_RANGE)
-    return Rating(score, score)
+        return NO_SCORE
+
+
+def read_otherwise(value: float | None, score: float) -> bool:
+    """Return whether FastChat reads another rating than ``value``, which is ``None`` where there is none."""
+    return score != (NO_SCORE if value is None else value)
 
 
 class PairVerdict(StrEnum):
@@ -67,9 +143,54 @@ class PairVerdict(StrEnum):
     ERROR = "error"
 
 
+_PAIR = {"a": PairVerdict.A, "b": PairVerdict.B, "c": PairVerdict.TIE, "tie": PairVerdict.TIE}
+
+
 def parse_pair(judgment: str) -> PairVerdict:
-    """Read a comparison as FastChat does: ``[[A]]`` anywhere, else ``[[B]]``, else ``[[C]]``, else an error."""
+    """Return the verdict of a comparison: the last ``[[A]]``, ``[[B]]`` or ``[[C]]`` after the reasoning.
+
+    Without any ``[[...]]``, an announced one (``Verdict: A``) or a last ``[A]``. A last verdict that is something else
+    is an error.
+    """
+    text = _decided(judgment)
+    found = list(_BRACKETED_PAIR.finditer(text)) or list(_VERDICT.finditer(text))
+    last = next(group for group in found[-1].groups() if group) if found else ""
+    return _PAIR.get(last.lower().removeprefix("assistant").strip(), PairVerdict.ERROR)
+
+
+def fastchat_pair(judgment: str) -> PairVerdict:
+    """Return what FastChat reads: ``[[A]]`` anywhere, else ``[[B]]``, else ``[[C]]``, else an error."""
     for mark, verdict in (("[[A]]", PairVerdict.A), ("[[B]]", PairVerdict.B), ("[[C]]", PairVerdict.TIE)):
         if mark in judgment:
             return verdict
     return PairVerdict.ERROR
+
+
+def _decided(judgment: str) -> str:
+    """Return a judgment without reasoning, repeated examples and markdown, and with plain brackets and digits."""
+    text = unicodedata.normalize("NFKC", judgment.replace("【", "[").replace("】", "]"))
+    for pattern in (_REASONING, _UNOPENED, _UNCLOSED, _EXAMPLES):
+        text = pattern.sub(" ", text)
+    return _MARKDOWN.sub("", text)
+
+
+def _last_number(text: str) -> float | None:
+    if bracketed := [match[1] or match[2] for match in _BRACKETED.finditer(text)]:
+        inside = _IN_BRACKETS.fullmatch(bracketed[-1].strip())
+        return _number(inside["number"]) if inside else None
+    places = sorted(_other_forms(text), key=lambda place: place[0])
+    return places[-1][1] if places else None
+
+
+def _other_forms(text: str) -> Iterator[tuple[int, float | None]]:
+    """Yield position and number of each rating in another form; ``None`` for one of another scale."""
+    for match in _ANNOUNCED.finditer(text):
+        other = _OTHER_SCALE.match(text, match.end())
+        yield match.start("number"), None if other else _number(match["number"])
+    if last := _ALONE.search(text):
+        group = "number" if last["number"] else "of_ten"
+        yield last.start(group), float(last[group])
+
+
+def _number(text: str) -> float:
+    return float(_WORDS.index(text.lower()) + 1) if text.lower() in _WORDS else float(text)

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint on loopback that does what a script says."""
+"""An OpenAI-compatible endpoint on loopback that plays a script."""
 
 from __future__ import annotations
 
@@ -26,13 +26,18 @@ class Answer:
     drip: bool = False  # a byte at a time, without end
 
 
-def chat(text: str | None, **message: Any) -> Answer:
+def chat(text: Any, **message: Any) -> Answer:
     """A good chat completion."""
     finish = message.pop("finish_reason", "stop")
     choice = {"index": 0, "message": {"role": "assistant", "content": text, **message}, "finish_reason": finish}
     usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
     body = {"id": "x", "object": "chat.completion", "model": "judge-0613", "choices": [choice], "usage": usage}
     return Answer(body=json.dumps(body).encode())
+
+
+def text_of(answer: Answer) -> str:
+    """The text of a good chat completion."""
+    return str(json.loads(answer.body)["choices"][0]["message"]["content"])
 
 
 def failing(status: int, message: str = "no", code: str | None = None, **headers: str) -> Answer:
@@ -49,71 +54,75 @@ Script = Callable[[dict[str, Any], int], Answer]
 class Stub:
     """A running endpoint: its address, and the body and headers of every request so far."""
 
-    url: str
+    script: Script
+    url: str = ""
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
+    under_way: int = 0
     most_at_once: int = 0
+    lock: Any = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def answering(self, request: dict[str, Any], headers: dict[str, str], path: str) -> Iterator[Answer]:
+        """Take note of a request for as long as it is answered."""
+        with self.lock:
+            number = len(self.requests)
+            self.requests.append(request)
+            self.headers.append(headers)
+            self.paths.append(path)
+            self.under_way += 1
+            self.most_at_once = max(self.most_at_once, self.under_way)
+        try:
+            yield self.script(request, number)
+        finally:
+            with self.lock:
+                self.under_way -= 1
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    stub: Stub
+
+    def log_message(self, *arguments: object) -> None:
+        return None
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        headers = {name.title(): value for name, value in self.headers.items()}
+        with self.stub.answering(request, headers, self.path) as answer:
+            self._play(answer)
+
+    def _play(self, answer: Answer) -> None:
+        if answer.drop == "before":
+            # A hard reset: no goodbye.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_connection = True
+            self.connection.close()
+            return
+        self.send_response(answer.status, answer.reason)
+        length = 10**6 if answer.drip else len(answer.body) + (100 if answer.drop else 0)
+        for name, value in {"Content-Length": str(length), **answer.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        try:
+            self.wfile.write(answer.body)
+            while answer.drip:
+                self.wfile.write(b" ")
+                time.sleep(0.005)
+        except OSError:  # the client has hung up, as it should
+            pass
+        if answer.drop or answer.drip:
+            self.close_connection = True
 
 
 @contextmanager
 def endpoint(script: Script | list[Answer]) -> Iterator[Stub]:
     """Serve while the block runs; a list is played once, its last answer again and again."""
-    lock = threading.Lock()
-    stub = Stub("")
-    under_way = 0
-
-    def answer(request: dict[str, Any], number: int) -> Answer:
-        if callable(script):
-            return script(request, number)
-        return script[min(number, len(script) - 1)]
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def log_message(self, *arguments: object) -> None:
-            return None
-
-        def do_POST(self) -> None:
-            nonlocal under_way
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with lock:
-                number = len(stub.requests)
-                stub.requests.append(request)
-                stub.headers.append(dict(self.headers))
-                stub.paths.append(self.path)
-                under_way += 1
-                stub.most_at_once = max(stub.most_at_once, under_way)
-            try:
-                self._play(answer(request, number))
-            finally:
-                with lock:
-                    under_way -= 1
-
-        def _play(self, answer: Answer) -> None:
-            if answer.drop == "before":
-                # A hard reset: no goodbye.
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                self.close_connection = True
-                self.connection.close()
-                return
-            self.send_response(answer.status, answer.reason)
-            length = 10**6 if answer.drip else len(answer.body) + (100 if answer.drop else 0)
-            for name, value in {"Content-Length": str(length), **answer.headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            try:
-                self.wfile.write(answer.body)
-                while answer.drip:
-                    self.wfile.write(b" ")
-                    time.sleep(0.005)
-            except OSError:  # the client has hung up, as it should
-                pass
-            if answer.drop or answer.drip:
-                self.close_connection = True
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    played = script if callable(script) else lambda request, number: script[min(number, len(script) - 1)]
+    stub = Stub(played)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"stub": stub}))
     server.daemon_threads = True
     stub.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)

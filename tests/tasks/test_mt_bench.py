@@ -31,7 +31,7 @@ from parbench.tasks.judge.questions import MT_BENCH_PACKAGE, Question
 from parbench.tasks.mt_bench import MT_BENCH_MINI, MT_BENCH_TASK, VICUNA_BENCH_TASK
 from tests.conftest import fetched, write_jsonl
 from tests.support.judge_files import judge_prompts
-from tests.support.judge_stub import chat, endpoint, failing
+from tests.support.judge_stub import Answer, chat, endpoint, failing, text_of
 from tests.support.tiny_llama import SPECIAL, byte_tokenizer, predictor_of, tiny_llama, tiny_model_folder
 from tests.tasks.test_instruct import pairs
 
@@ -259,13 +259,13 @@ def test_a_single_judgment_that_might_be_had_fails_the_run(planned, store, impat
     with endpoint(script) as stub:
         record = do(planned(f"judge@{stub.url}"), store)
     assert record.status == "error"
-    assert "2 of 8 judgments could not be had from judge: the endpoint answers 500: try later" in record.reason
+    assert "2 of 8 judgments by judge are missing: the endpoint answers 500: try later" in record.reason
 
 
 HOSTILE = {
     "refused": failing(400, "content policy", code="content_filter"),
     "rejected": failing(400, "too long"),
-    "unparsable": chat("\x1b[31m{{7*7}} __import__('os') [[ ]] 10/10"),
+    "unparsable": chat("\x1b[31m{{7*7}} __import__('os') [[ ]] 10/10 or so"),
     "out of range": chat("x[0] is wrong, so [[999999]]"),
 }
 
@@ -282,6 +282,42 @@ def test_hostile_replies_are_counted_and_never_averaged(planned, store, kind):
     failed = kind in ("refused", "rejected")
     assert (record.metrics["failed"], record.metrics["unparsable"]) == ((0.25, 0) if failed else (0, 0.25))
     assert any(f"2 {kind}" in note and "questions without any: 101" in note for note in record.provenance.notes)
+
+
+# Each is of one prompt, whatever its reason: after the attempts it is a missing rating, and the reason is in the note.
+OF_ONE_PROMPT = {
+    "forbidden": failing(403, "no"),
+    "refused": failing(403, "your input was flagged"),
+    "empty": chat(None, reasoning_content="Rating: [[1]]"),
+    "malformed": Answer(body=b"<html>"),
+    "empty, without choices": Answer(body=b'{"choices": []}'),
+}
+
+
+@pytest.mark.parametrize("kind", OF_ONE_PROMPT)
+def test_one_prompt_does_not_block_the_score(planned, store, impatient, kind):
+    def script(request, number):
+        return OF_ONE_PROMPT[kind] if "1+1?" in request["messages"][-1]["content"] else rated(request, number)
+
+    with endpoint(script) as stub:
+        record = do(planned(f"judge@{stub.url}", judge_repeats=4), store)
+    assert record.status == "ok"
+    assert (record.metrics["rating"], record.metrics["failed"]) == (6, 0.25)
+    (note,) = [note for note in record.provenance.notes if "no rating" in note]
+    assert f"8 {kind.partition(',')[0]} (" in note
+    assert "questions without any: 101" in note
+
+
+def test_what_fastchat_reads_otherwise_is_counted(planned, store):
+    def script(request, number):
+        return chat(f"<think>[[10]]</think> {text_of(rated(request, number))}")
+
+    with endpoint(script) as stub:
+        record = do(planned(f"judge@{stub.url}"), store)
+    assert record.metrics["rating"] == 6
+    (note,) = [note for note in record.provenance.notes if "FastChat" in note]
+    assert note.endswith("reads 8 of 8 judgments otherwise; its mean is 10.00, not 6.00")
+    assert rows_of(record, store)["fastchat_scores"][0][0].tolist() == [10]
 
 
 def test_a_judge_that_never_rates_fails_the_run(planned, store):
@@ -416,7 +452,9 @@ def test_what_is_missing_is_said_when_the_run_is_planned(planned, root, monkeypa
     assert "no package carries the questions of vicuna_bench" in vicuna.missing(hub)
     assert local.missing(hub) is None
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "httpx2" in local.missing(source)
+    assert local.missing(source) is None
+    remote = MT_BENCH_TASK.configured({"judge": "judge@https://example.org/v1"})
+    assert "needs openai; install it" in remote.missing(source)
 
 
 def test_questions_prompts_and_references_are_part_of_the_runs_identity(planned, root):

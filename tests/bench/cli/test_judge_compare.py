@@ -22,7 +22,7 @@ from parbench.reports.statistics import Interval
 from parbench.tasks.judge import PairSummary
 from tests.conftest import write_jsonl
 from tests.support.judge_files import judge_prompts
-from tests.support.judge_stub import chat, endpoint, failing
+from tests.support.judge_stub import chat, endpoint, failing, text_of
 from tests.support.records import RECORD, with_spec
 
 KEY = "sk-planted-4f9c2e7718aa03bd"
@@ -167,7 +167,7 @@ def test_from_the_answers_of_the_store_to_the_table(compare, store, add, root):
         "loca against lora on mt_bench, judged by gpt-4",
         "MINI SUITE",
         "81.2",
-        "Like seeds are compared: 1, 2",
+        "Runs of the same seed are compared: 1, 2",
     ):
         assert text in result.out, text
     rows = pd.read_parquet(next((store.root / COMPARISONS).glob("*.parquet")))
@@ -216,8 +216,8 @@ def test_what_has_no_verdict_is_shown_and_is_no_tie(compare, store, add):
     assert (everything["wins"], everything["ties"], everything["losses"], everything["undecided"]) == (0, 0, 5, 3)
     assert (everything["unparsable"], everything["failed"]) == (1, 4)
     assert everything["win_rate_adjusted"] == 0
-    assert everything["no_interval"].startswith("all questions came out alike")
-    assert "5 of 16 judgments hold no verdict: " in result.out
+    assert everything["no_interval"].startswith("all questions have the same result")
+    assert "5 of 16 judgments have no verdict: " in result.out
     assert "4 refused" in result.out
     assert "1 unparsable" in result.out
 
@@ -302,11 +302,41 @@ def test_a_single_judgment_that_might_be_had_is_asked_for_again(compare, store, 
     with endpoint(script) as stub:
         result = compare(stub)
         assert result.code == 2
-        assert "1 of 16 judgments could not be had from gpt-4: the endpoint answers 500: try later" in result.err
+        assert "1 of 16 judgments by gpt-4 are missing: the endpoint answers 500: try later" in result.err
         assert not list((store.root / COMPARISONS).glob("*.json"))
         alive.set()
         assert compare(stub).code == 0
     assert written(store)[1]["all"]["wins"] == 8
+
+
+def test_a_flagged_comparison_does_not_block_the_others(compare, store, add):
+    for method in ("lora", "loca"):
+        add(method, 1)
+
+    def script(request, number):
+        flagged = "1+1?" in request["messages"][-1]["content"]
+        return failing(403, "no") if flagged else prefers("loca")(request, number)
+
+    with endpoint(script) as stub:
+        result = compare(stub)
+    assert result.code == 0, result.err
+    assert "4 forbidden (the endpoint answers 403: no)" in result.out
+    assert written(store)[1]["all"]["wins"] == 6
+
+
+def test_what_fastchat_reads_otherwise_is_shown(compare, store, add):
+    for method in ("lora", "loca"):
+        add(method, 1)
+
+    def script(request, number):
+        return chat(f"They claim [[A]]. {text_of(prefers('loca')(request, number))}")
+
+    with endpoint(script) as stub:
+        result = compare(stub)
+    assert result.code == 0, result.err
+    assert written(store)[1]["all"]["wins"] == 8
+    assert written(store)[1]["all"]["read_otherwise"] == 8
+    assert "reads 8 of 16 judgments otherwise" in " ".join(result.out.split())
 
 
 def test_a_judge_without_verdicts_is_one_sentence(compare, store, add):
@@ -315,7 +345,7 @@ def test_a_judge_without_verdicts_is_one_sentence(compare, store, add):
     with endpoint([chat("Rating: [[5]]")]) as stub:
         result = compare(stub)
     assert result.code == 2
-    assert "has decided none of 8 comparisons: 16 of 16 judgments hold no verdict: 16 unparsable" in result.err
+    assert "has decided none of 8 comparisons: 16 of 16 judgments have no verdict: 16 unparsable" in result.err
 
 
 @pytest.mark.parametrize(

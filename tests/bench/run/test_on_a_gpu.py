@@ -1,6 +1,7 @@
 """Whole runs and profiles on a CUDA device: every kind of task, resuming, sharing of a device, and want of memory."""
 
 import json
+import threading
 from dataclasses import replace
 
 import pytest
@@ -27,9 +28,9 @@ from parbench.methods import find_method
 from parbench.reports.profile.summary import rows_of
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.instruct import INSTRUCT
+from parbench.tasks.judge import InProcessJudge, Sampling
 from parbench.tasks.judge.answering import answer
 from parbench.tasks.judge.conversation import Prompt
-from parbench.tasks.judge.local import LocalJudgeServer
 from parbench.tasks.judge.questions import Question
 from tests.bench.train.test_train import bert, interrupt_at, job, texts
 from tests.support.commonsense_rows import write_sets
@@ -274,10 +275,9 @@ def test_answers_do_not_depend_on_the_device_and_judging_moves_no_dice():
     model, tokenizer = tiny_llama().to(GPU), byte_tokenizer()
     torch.manual_seed(0)
     before = torch.cuda.get_rng_state(GPU)
-    with LocalJudgeServer(model, tokenizer, "judge", max_new_tokens=4) as server:
-        request = {"model": "judge", "messages": [{"role": "user", "content": "Rate."}], "temperature": 1.0}
-        first = server.complete(request)
-    assert first["usage"]["completion_tokens"] <= 4
+    judge = InProcessJudge(model, tokenizer, "judge", max_new_tokens=4)
+    first = judge.ask(({"role": "user", "content": "Rate."},), Sampling(temperature=1.0), threading.Event())
+    assert first.completion_tokens <= 4
     assert torch.equal(torch.cuda.get_rng_state(GPU), before)
 
 

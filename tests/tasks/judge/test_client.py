@@ -1,13 +1,15 @@
-"""The client against a real server: what is sent, what is tried again, and what each mishap is called."""
+"""The client against a real server: what is sent, what is sent again, and the kind of each failure."""
 
 import gzip
 import json
 import threading
+from datetime import UTC, datetime
 
 import pytest
 
 from parbench.bench.util.errors import UserError
 from parbench.tasks.judge import ClientSettings, Failure, FailureKind, JudgeClient, JudgeSpec, Reply, Retries, Sampling
+from parbench.tasks.judge.completion import retry_after
 from tests.support.judge_stub import Answer, chat, endpoint, failing
 from tests.tasks.judge.conftest import KEY
 
@@ -57,21 +59,23 @@ PASSING = {
     "a list": (Answer(body=b"[1, 2]"), FailureKind.MALFORMED),
     "null": (Answer(body=b"null"), FailureKind.MALFORMED),
     "nothing": (Answer(body=b""), FailureKind.MALFORMED),
-    "no choice": (Answer(body=b'{"choices": []}'), FailureKind.MALFORMED),
     "no message": (Answer(body=b'{"choices": [{}]}'), FailureKind.MALFORMED),
-    "usage": (Answer(body=b'{"choices": [{"message": {"content": "x"}}], "usage": 3}'), FailureKind.MALFORMED),
-    "parts": (chat([{"type": "text", "text": "[[5]]"}]), FailureKind.MALFORMED),
+    "no message but a text": (Answer(body=b'{"choices": [{"text": "[[5]]"}]}'), FailureKind.MALFORMED),
+    "a number": (chat(5), FailureKind.MALFORMED),
     "surrogate": (Answer(body=b'{"choices": [{"message": {"content": "\\ud800"}}]}'), FailureKind.MALFORMED),
     "deep": (Answer(body=b"[" * 100_000), FailureKind.MALFORMED),
     "no gzip": (Answer(body=b"not gzip", headers={"Content-Encoding": "gzip"}), FailureKind.MALFORMED),
     "empty": (chat(""), FailureKind.EMPTY),
     "blank": (chat(" \n "), FailureKind.EMPTY),
     "no content": (chat(None), FailureKind.EMPTY),
+    "no choice": (Answer(body=b'{"choices": []}'), FailureKind.EMPTY),
+    "reasoning": (chat(None, reasoning_content="Rating: [[10]]"), FailureKind.EMPTY),
+    "thinking": (chat([{"type": "thinking", "thinking": [{"type": "text", "text": "[[9]]"}]}]), FailureKind.EMPTY),
 }
 
 
 @pytest.mark.parametrize("mishap", PASSING)
-def test_what_may_pass_is_tried_again(connect, clock, mishap):
+def test_what_may_pass_is_tried_again(connect, mishap):
     answer, kind = PASSING[mishap]
     with endpoint([answer, answer, chat("[[5]]")]) as stub:
         assert connect(stub).ask(ASKED, Sampling()).text == "[[5]]"
@@ -80,15 +84,33 @@ def test_what_may_pass_is_tried_again(connect, clock, mishap):
         failure = connect(stub, retries=Retries(attempts=3)).ask(ASKED, Sampling())
     assert isinstance(failure, Failure)
     assert (failure.kind, failure.attempts, len(stub.requests)) == (kind, 3, 3)
-    assert failure.kind.passing
-    assert not failure.kind.fatal
+    # An answer without a judgment may be better the next time, but a run does not wait for it.
+    unusable = kind in (FailureKind.MALFORMED, FailureKind.EMPTY)
+    assert (failure.kind.passing, failure.kind.unusable, failure.kind.fatal) == (not unusable, unusable, False)
+
+
+READ = {
+    "parts": chat([{"type": "thinking", "text": "[[9]]"}, *({"type": "text", "text": part} for part in ("[[", "5]]"))]),
+    "usage": Answer(body=b'{"choices": [{"message": {"content": "[[5]]"}}], "usage": 3}'),
+    "no usage": Answer(body=b'{"choices": [{"message": {"content": "[[5]]"}}], "usage": null}'),
+}
+
+
+@pytest.mark.parametrize("form", READ)
+def test_other_forms_of_a_completion_are_read(connect, form):
+    with endpoint([READ[form]]) as stub:
+        assert connect(stub).ask(ASKED, Sampling()).text == "[[5]]"
 
 
 LASTING = {
     "400": (failing(400, "context too long"), FailureKind.REJECTED, False),
     "422": (Answer(422, b'{"detail": "no such field"}'), FailureKind.REJECTED, False),
     "401": (failing(401), FailureKind.UNAUTHORISED, True),
-    "403": (failing(403), FailureKind.UNAUTHORISED, True),
+    "403": (failing(403), FailureKind.FORBIDDEN, False),
+    "403 of the key": (failing(403, "You have no permission to use this model"), FailureKind.UNAUTHORISED, True),
+    "403 of the country": (failing(403, "no", "unsupported_country_region_territory"), FailureKind.UNAUTHORISED, True),
+    "403 of the prompt": (failing(403, "Your input was flagged for violence"), FailureKind.REFUSED, False),
+    "403 of a proxy": (Answer(403, b"<html>Forbidden</html>"), FailureKind.FORBIDDEN, False),
     "404": (failing(404, "the model `judge` does not exist"), FailureKind.NOT_FOUND, True),
     "redirect": (Answer(307, b"", {"Location": "http://127.0.0.1:9/v1"}), FailureKind.NOT_FOUND, True),
     "quota": (failing(429, "pay first", "insufficient_quota"), FailureKind.QUOTA, True),
@@ -96,6 +118,8 @@ LASTING = {
     "refusal": (chat(None, refusal="I cannot judge that"), FailureKind.REFUSED, False),
     "filter": (chat("", finish_reason="content_filter"), FailureKind.REFUSED, False),
     "filtered": (failing(400, "filtered", "content_filter"), FailureKind.REFUSED, False),
+    "other filter": (chat(None, finish_reason="SAFETY"), FailureKind.REFUSED, False),
+    "named filter": (chat(None, finish_reason="content_filter: PROHIBITED_CONTENT"), FailureKind.REFUSED, False),
     "thought": (chat("", finish_reason="length"), FailureKind.OUT_OF_TOKENS, False),
 }
 
@@ -110,8 +134,9 @@ def test_what_will_not_pass_is_not_tried_again(connect, mishap):
     assert (failure.kind.fatal, failure.kind.passing) == (fatal, False)
 
 
-def test_the_endpoints_own_words_are_told():
-    for answer, words in ((LASTING["400"][0], "context too long"), (LASTING["422"][0], "no such field")):
+def test_the_endpoints_own_message_is_shown():
+    for mishap, words in {"400": "context too long", "422": "no such field", "403": "403: no"}.items():
+        answer = LASTING[mishap][0]
         with (
             endpoint([answer]) as stub,
             JudgeClient(JudgeSpec("judge", stub.url)) as client,
@@ -119,45 +144,54 @@ def test_the_endpoints_own_words_are_told():
             assert words in client.ask(ASKED, Sampling()).message
 
 
-def test_waits_double_with_jitter_up_to_the_longest(connect, clock):
+def test_waits_double_with_jitter_up_to_the_longest(connect, waits):
     with endpoint([failing(500)]) as stub:
         connect(stub, retries=Retries(attempts=7, first_s=1.0, longest_s=8.0)).ask(ASKED, Sampling())
-    assert len(clock.slept) == 6  # none after the last attempt
-    for wait, longest in zip(clock.slept, (1, 2, 4, 8, 8, 8), strict=True):
+    assert len(waits) == 6  # none after the last attempt
+    for wait, longest in zip(waits, (1, 2, 4, 8, 8, 8), strict=True):
         assert longest / 2 <= wait <= longest
-    assert len(set(clock.slept)) == 6
+    assert len(set(waits)) == 6
 
 
 def test_waits_are_random():
-    assert len({Retries().wait(3, None) for _ in range(100)}) > 90
+    failure = Failure(FailureKind.SERVER, "", attempts=3)
+    assert len({Retries().wait_s(failure) for _ in range(100)}) > 90
 
 
-def test_retry_after_is_obeyed_and_holds_back_everybody(connect, clock):
-    with endpoint([failing(429, retry_after="30"), chat("[[5]]")]) as stub:
-        client = connect(stub)
-        client.ask(ASKED, Sampling())
-        # Nobody else may send before the 30 seconds are over either.
-        assert sum(clock.slept) >= 30
-        assert clock.now() >= 1030
-    clock.slept.clear()
-    with endpoint([failing(503, retry_after="40"), chat("[[5]]")]) as stub:
-        connect(stub).ask(ASKED, Sampling())
-    assert clock.slept == [40.0]
+def test_retry_after_is_obeyed(connect, waits):
+    with endpoint([failing(429, retry_after="30"), failing(503, retry_after="40"), chat("[[5]]")]) as stub:
+        assert connect(stub).ask(ASKED, Sampling()).text == "[[5]]"
+    assert waits == [30.0, 40.0]
 
 
-def test_an_endpoint_that_wants_to_be_left_alone_too_long_has_failed(connect, clock):
+def test_retry_after_may_be_a_date():
+    now = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    for text, seconds in {
+        "Sat, 31 Jan 2026 12:01:30 GMT": 90.0,
+        "Sat, 31 Jan 2026 11:00:00 GMT": 0.0,
+        "7.5": 7.5,
+        "-3": 0.0,
+        "soon": None,
+        "inf": None,
+        "": None,
+    }.items():
+        assert retry_after({"retry-after": text}, now) == seconds
+
+
+def test_an_endpoint_that_asks_for_too_long_a_wait_has_failed(connect, waits):
     with endpoint([failing(429, retry_after="86400")]) as stub:
         failure = connect(stub).ask(ASKED, Sampling())
     assert (failure.kind, failure.wait_s, failure.attempts) == (FailureKind.RATE_LIMIT, 86400.0, 1)
-    assert clock.slept == []
+    assert waits == []
 
 
-def test_no_more_requests_a_minute_than_allowed(connect, clock):
+def test_openais_variables_are_for_openai(connect, monkeypatch):
+    for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_ADMIN_KEY"):
+        monkeypatch.setenv(name, "planted")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     with endpoint([chat("[[5]]")]) as stub:
-        client = connect(stub, requests_per_minute=30)
-        for _ in range(4):
-            client.ask(ASKED, Sampling())
-    assert clock.slept == [2.0, 2.0, 2.0]
+        assert isinstance(connect(stub).ask(ASKED, Sampling()), Reply)
+    assert "planted" not in repr(stub.headers)
 
 
 def test_silence_and_dripping_are_time_outs():
@@ -219,14 +253,13 @@ def test_settings_out_of_range_are_refused():
         lambda: Sampling(temperature=-1),
         lambda: Sampling(temperature=float("nan")),
         lambda: Sampling(max_tokens=0),
-        lambda: JudgeClient(JudgeSpec("m", "http://127.0.0.1:1/v1"), ClientSettings(requests_per_minute=0)),
+        lambda: Retries(unusable=0),
     ):
         with pytest.raises(UserError):
             wrong()
 
 
 def test_the_body_is_plain_json(connect):
-    """One model of every endpoint: a request that a strict JSON reader takes."""
     with endpoint([chat("[[5]]")]) as stub:
         connect(stub).ask(ASKED, Sampling())
     assert stub.headers[0]["Content-Type"] == "application/json"

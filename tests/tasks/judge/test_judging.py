@@ -90,7 +90,7 @@ def test_repeats_are_all_kept_with_mean_and_spread(connect, questions, answers, 
 def test_what_has_no_rating_is_counted_and_never_averaged(connect, questions, answers, tmp_path):
     texts = {
         "write|first of 1": chat("I like it."),
-        "write|first of 1|again|second of 1": chat("x[0] is fine"),
+        "write|first of 1|again|second of 1": chat("x[0] is fine: [[0]]"),
         "1+1?|first of 2|two": failing(400, "too long"),
         "why?|first of 3": chat("[[6]]"),
     }
@@ -135,6 +135,19 @@ def test_nothing_rated_is_no_mean(connect, questions, answers, tmp_path):
         summary = summarise(judge_answers(questions, answers, connect(stub), JudgeSettings(), tmp_path))
     assert (summary.mean, summary.fastchat_mean, summary.spread) == (None, None, None)
     assert (summary.by_turn, summary.by_category, summary.by_repeat) == ({}, {}, (None,))
+
+
+def test_fastchats_reading_is_kept_and_compared(connect, questions, answers, tmp_path):
+    marks = ["<think>[[10]]</think>[[2]]", "[[7]]", "no", "x[1] is wrong, 3/10", "[[4]] or [[11]]", "[[8]]"]
+    with endpoint(lambda request, number: chat(marks[number])) as stub:
+        judged = judge_answers(questions, answers, connect(stub), JudgeSettings(concurrency=1), tmp_path)
+    assert judged["ratings"].tolist() == [[2], [7], [None], [3], [None], [8]]
+    assert judged["fastchat_scores"].tolist() == [[10], [7], [-1], [1], [4], [8]]
+    summary = summarise(judged)
+    assert summary.read_otherwise == 3
+    assert (summary.mean, summary.fastchat_mean) == (5.0, 6.0)
+    judged.to_parquet(tmp_path / "judged.parquet")
+    assert summarise(pd.read_parquet(tmp_path / "judged.parquet")) == summary
 
 
 def test_a_second_time_nothing_is_asked(connect, questions, answers, tmp_path):
@@ -232,11 +245,44 @@ def test_a_judge_that_nobody_can_ask_ends_it_and_what_there_is_stays(connect, qu
         assert len(files(tmp_path)) == 3
 
 
+def flagged(*numbers):
+    """Refuse some of the prompts, by their order, with a 403 that does not say why."""
+    return lambda request, number: failing(403) if number in numbers else chat("[[5]]")
+
+
+def test_a_403_is_of_its_prompt_if_another_one_is_answered(connect, questions, answers, tmp_path):
+    settings = JudgeSettings(concurrency=1)
+    for number, refused in enumerate([(0,), (5,), (0, 1, 2, 3, 4), (1, 2, 3, 4, 5)]):
+        settings = JudgeSettings(concurrency=1, give_up_after=6)
+        with endpoint(flagged(*refused)) as stub:
+            judged = judge_answers(questions, answers, connect(stub), settings, tmp_path / str(number))
+        assert [place for place, row in enumerate(judged["problems"]) if row == ["forbidden"]] == list(refused)
+        assert summarise(judged).mean == 5
+        # Nor does it matter at a rerun, when nothing else is left to be asked.
+        with endpoint([failing(403)]) as stub:
+            again = judge_answers(questions, answers, connect(stub), settings, tmp_path / str(number))
+        pd.testing.assert_frame_equal(judged, again)
+
+
+@pytest.mark.parametrize("answer", [failing(403, "blocked"), chat(None), Answer(body=b"<html>")])
+def test_an_endpoint_that_never_answers_any_prompt_ends_it(connect, questions, answers, tmp_path, answer):
+    with (
+        endpoint([answer]) as stub,
+        pytest.raises(UserError, match=r"cannot be asked: .*: 0 judgments are kept"),
+    ):
+        judge_answers(questions, answers, connect(stub), JudgeSettings(concurrency=1, give_up_after=4), tmp_path)
+
+
+def test_few_prompts_that_are_all_forbidden_end_it(connect, questions, answers, tmp_path):
+    with endpoint([failing(403, "blocked")]) as stub, pytest.raises(UserError, match="403: blocked"):
+        judge_answers(questions.select([1]), answers, connect(stub), JudgeSettings(), tmp_path)
+
+
 def test_an_endpoint_that_is_down_ends_it(connect, questions, answers, tmp_path):
     settings = JudgeSettings(concurrency=1, give_up_after=2)
     with (
         endpoint([chat("[[5]]"), Answer(drop="before"), chat("[[5]]"), Answer(drop="before")]) as stub,
-        pytest.raises(UserError, match=r"connection, attempt 1\); mend it and run again: 2 judgments are kept"),
+        pytest.raises(UserError, match=r"connection, attempt 1\); fix it and run again: 2 judgments are kept"),
     ):
         judge_answers(questions, answers, connect(stub, retries=Retries(attempts=1)), settings, tmp_path)
     assert len(stub.requests) == 5

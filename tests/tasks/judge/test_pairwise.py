@@ -66,6 +66,18 @@ def test_what_has_no_verdict_is_undecided(connect, questions, answers, others, t
     assert (empty.win_rate, empty.loss_rate, empty.win_rate_adjusted) == (None, None, None)
 
 
+def test_the_last_verdict_counts_and_fastchats_is_beside_it(connect, questions, answers, others, tmp_path):
+    with endpoint(
+        [chat("They write [[A]]. Verdict: [[B]]"), chat("[[A]]"), chat("[[C]] or [[B]]"), chat("no")]
+    ) as stub:
+        settings = JudgeSettings(concurrency=1)
+        compared = compare_answers(questions.select([1]), answers, others, connect(stub), settings, tmp_path)
+    assert compared["as_given"].tolist() == ["b", "b"]
+    assert compared["swapped"].tolist() == ["b", None]
+    assert compared["fastchat"].tolist() == [["a", "b"], ["b", None]]
+    assert summarise_pairs(compared).read_otherwise == 1
+
+
 def test_the_counts_are_fastchats(connect, questions, answers, others, tmp_path, monkeypatch):
     """Sixty random comparisons through FastChat's table of pairwise results."""
     show = pytest.importorskip("fastchat.llm_judge.show_result")

@@ -126,8 +126,8 @@ def test_text_in_braces_is_text(questions):
 
 
 def test_importing_it_imports_nothing_heavy():
-    code = "import sys, tasks.judge; print([n for n in sys.argv[1:] if n in sys.modules])"
-    heavy = ["torch", "transformers", "pandas", "datasets", "fastchat", "httpx2", "jinja2"]
+    code = "import sys, parbench.tasks.judge; print([n for n in sys.argv[1:] if n in sys.modules])"
+    heavy = ["torch", "transformers", "pandas", "datasets", "fastchat", "httpx2", "openai", "jinja2"]
     done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

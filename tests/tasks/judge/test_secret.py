@@ -62,7 +62,7 @@ def test_no_failure_or_log_shows_it(connect, logged, echo):
         logged_so_far = logged.getvalue()
     assert stub.headers[0]["Authorization"] == f"Bearer {KEY}"
     assert logged_so_far, "debug logging must have been on for this test to mean anything"
-    for text in (failure.message, repr(failure), str(failure), logged_so_far, repr(client), repr(client._http)):
+    for text in (failure.message, repr(failure), str(failure), logged_so_far, repr(client), repr(client._openai)):
         assert clean(text)
 
 

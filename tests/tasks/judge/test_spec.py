@@ -56,8 +56,8 @@ def test_what_is_no_judge_is_refused_without_repeating_a_secret(text, what):
 def test_the_own_variable_comes_first():
     spec = JudgeSpec("m", "https://api.example/v1")
     both = {"PARBENCH_JUDGE_KEY": "own-own-own", "OPENAI_API_KEY": "common-common"}
-    assert ApiKey.from_environment(spec, both).header() == "Bearer own-own-own"
-    assert ApiKey.from_environment(spec, {"OPENAI_API_KEY": " common-common\n"}).header() == "Bearer common-common"
+    assert ApiKey.from_environment(spec, both).reveal() == "own-own-own"
+    assert ApiKey.from_environment(spec, {"OPENAI_API_KEY": " common-common\n"}).reveal() == "common-common"
     with pytest.raises(UserError, match="needs an API key"):
         ApiKey.from_environment(spec, {"PARBENCH_JUDGE_KEY": " "})
 
@@ -65,7 +65,7 @@ def test_the_own_variable_comes_first():
 def test_a_local_endpoint_needs_no_key_and_never_gets_the_common_one():
     spec = JudgeSpec("m", "http://127.0.0.1:1/v1")
     assert ApiKey.from_environment(spec, {"OPENAI_API_KEY": KEY}) is None
-    assert ApiKey.from_environment(spec, {"PARBENCH_JUDGE_KEY": KEY}).header() == f"Bearer {KEY}"
+    assert ApiKey.from_environment(spec, {"PARBENCH_JUDGE_KEY": KEY}).reveal() == KEY
 
 
 @pytest.mark.parametrize("secret", ["short", "with space inside", "new\nline-line", "schlüssel-lang"])
