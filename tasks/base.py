@@ -207,6 +207,13 @@ class Task(ABC):
             UserError: a column is missing or of the wrong type, a label is unknown.
         """
 
+    def check_metrics(self, reported: Dataset) -> None:  # noqa: B027  (most metrics need no check)
+        """Check, before a run, that the metrics can tell right predictions from wrong ones on the reported split.
+
+        Raises:
+            UserError: one cannot.
+        """
+
     @abstractmethod
     def prepare(self, dataset: Dataset, processor: Any, max_length: int) -> Rows:
         """Return model inputs with ``labels``, one row per example, in the order of ``dataset``.

@@ -66,6 +66,7 @@ def prepare(run: ResolvedRun) -> PreparedData:
         check_length(max_length, processor.model_max_length, prompt, run.base_model.name)
         processor.model_max_length -= prompt
     splits = task.splits(run.source, run.spec.limit).capped(run.spec.evaluation_limit)
+    task.check_metrics(splits.reported)
 
     def prepared(rows: Dataset) -> SplitData:
         return SplitData(rows, task.prepare(rows, processor, max_length))

@@ -15,6 +15,7 @@ from parbench.tasks.kinds.image_classification import ImageClassification
 from parbench.tasks.kinds.multiple_choice import MultipleChoice
 from parbench.tasks.kinds.text_classification import TextClassification
 from parbench.tasks.kinds.text_generation import Template, TextGeneration
+from parbench.tasks.metrics.tokens import Tokens
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -111,6 +112,7 @@ def _generation(definition: Any, common: dict[str, Any]) -> Task:
         response_template=Template(definition.response),
         references=definition.references,
         metrics=definition.metrics,
+        tokens=Tokens(definition.tokens.bleu, definition.tokens.rouge_l),
         options=definition.options,
     )
 

@@ -22,6 +22,7 @@ from parbench.bench.util.errors import UserError
 from parbench.tasks import is_task_file
 from parbench.tasks.kinds.image_classification import ImageOptions
 from parbench.tasks.kinds.text_generation import GenerationOptions, Template
+from parbench.tasks.metrics.tokens import BleuTokens, RougeTokens, Tokens
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?$"
 TEXT_METRICS = Literal["exact_match", "bleu", "chrf", "rouge_l"]
@@ -167,6 +168,13 @@ class Images(_Labelled):
     options: ImageOptions = Field(default_factory=ImageOptions)
 
 
+class TextTokens(_Model):
+    """The tokens of metrics: of BLEU by sacrebleu's names, of ROUGE-L words of any script or of ASCII."""
+
+    bleu: BleuTokens = Tokens.bleu
+    rouge_l: RougeTokens = Tokens.rouge_l
+
+
 class Generation(Definition):
     """A text to write."""
 
@@ -175,6 +183,7 @@ class Generation(Definition):
     response: TemplateText
     references: Column | None = None
     metrics: tuple[TEXT_METRICS, ...] = Field(min_length=1)
+    tokens: TextTokens = Field(default_factory=TextTokens)
     options: GenerationOptions = Field(default_factory=GenerationOptions)
 
 

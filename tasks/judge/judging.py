@@ -82,16 +82,20 @@ def judge_answers(
     outcomes = ask_all(inquiries, judge, settings, JudgmentCache(cache_folder), progress)
     repeats = settings.repeats
     rows = [
-        {
-            "question_id": question.question_id,
-            "category": question.category,
-            "turn": turn,
-            "prompt": prompt_name("single", turn, bool(question.reference)),
-            **_rated(outcomes[place * repeats : (place + 1) * repeats]),
-        }
+        _row(question, turn, outcomes[place * repeats : (place + 1) * repeats])
         for place, (question, turn) in enumerate(places)
     ]
     return pd.DataFrame(rows).astype({"rating": float, "spread": float})
+
+
+def _row(question: Question, turn: int, outcomes: Sequence[Reply | Failure]) -> dict[str, Any]:
+    return {
+        "question_id": question.question_id,
+        "category": question.category,
+        "turn": turn,
+        "prompt": prompt_name("single", turn, bool(question.reference)),
+        **_rated(outcomes),
+    }
 
 
 def single_inquiries(

@@ -13,11 +13,12 @@ from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
 from parbench.tasks.base import Evaluation, Splits
 from parbench.tasks.data.findings import empty_texts
-from parbench.tasks.data.source import DataRef, Reads
+from parbench.tasks.data.source import DataRef, Reads, Source
 from parbench.tasks.data.values import check_columns, text_lists_of, texts_of
 from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
 from parbench.tasks.metrics.subsets import over_subsets
-from parbench.tasks.metrics.texts import METRICS
+from parbench.tasks.metrics.texts import METRICS, described, unfair
+from parbench.tasks.metrics.tokens import Tokens
 from parbench.tasks.options import TaskOptions
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class GenerationOptions(TaskOptions):
     max_new_tokens: PositiveInt = 64
     num_beams: PositiveInt = 1
     stop: tuple[str, ...] = ()
+    # Report metrics even if they do not give the references full marks against themselves.
+    accept_unfair_metrics: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class TextGeneration(LanguageModelTask):
         response_template: what it is trained to answer; a space between the two belongs to it.
         references: the column of right texts, one or a list; default: the response.
         metrics: names of `parbench.tasks.metrics.texts`, the primary one first.
+        tokens: of BLEU and ROUGE-L.
     """
 
     name: str
@@ -91,12 +95,32 @@ class TextGeneration(LanguageModelTask):
     response_template: Template
     references: str | None = None
     metrics: tuple[str, ...]
+    tokens: Tokens = field(default_factory=Tokens)
     options: GenerationOptions = field(default_factory=GenerationOptions)
 
     @property
     def primary(self) -> str:  # type: ignore[override]
         """The first of the metrics."""
         return self.metrics[0]
+
+    def describe(self, source: Source) -> str:
+        """Return where the data comes from, and the tokens of the metrics, for a table."""
+        return "; ".join(filter(None, (super().describe(source), described(self.metrics, self.tokens))))
+
+    def check_metrics(self, reported: Dataset) -> None:
+        """Check that each metric gives the references full marks against themselves.
+
+        Raises:
+            UserError: one does not, and ``accept_unfair_metrics`` is not set.
+        """
+        if self.options.accept_unfair_metrics:
+            return
+        if reasons := unfair(reported["references"][:], self.metrics, self.tokens):
+            raise UserError(
+                f"{self.name}: {'; '.join(reasons.values())}. Choose tokens of the language, as tokens: {{bleu: zh}}, "
+                "ja-mecab, ko-mecab or char, or other metrics: BLEU needs answers of four tokens or more, chrf and "
+                "exact_match do not. The option accept_unfair_metrics reports such a metric all the same"
+            )
 
     @property
     def selected_by(self) -> Evaluation:
@@ -174,7 +198,8 @@ class TextGeneration(LanguageModelTask):
             | {"references": list(references)}
         )
         for metric in (METRICS[name] for name in self.metrics):
-            found = [metric.statistics(text, wanted) for text, wanted in zip(texts, references, strict=True)]
+            pairs = zip(texts, references, strict=True)
+            found = [metric.statistics(text, wanted, self.tokens) for text, wanted in pairs]
             frame[metric.column] = pd.Series(found)
         return frame
 

@@ -1,14 +1,16 @@
-"""Metrics of a generated text against one or more references, from kept libraries; fractions, larger is better.
+"""Metrics of a generated text against one or more references, from maintained libraries; fractions, larger is better.
 
 ============= ==================================================================================================
 ``exact_match`` share of texts that equal a reference, white space at the ends aside
-``bleu``        corpus BLEU-4 of sacrebleu with its defaults: 13a tokens, case counts, exponential smoothing
+``bleu``        corpus BLEU-4 of sacrebleu: case counts, exponential smoothing, 13a tokens by default
 ``chrf``        corpus chrF2 of sacrebleu with its defaults: characters up to 6, no words, beta 2
-``rouge_l``     mean F-measure of ROUGE-L of rouge_score, without stemming; of the best reference
+``rouge_l``     mean F-measure of ROUGE-L of rouge_score, without stemming, over the best reference; words of any script
 ============= ==================================================================================================
 
-Each is a function of sums over the examples, so that a record is scored, and scored without one of its examples, from a
-column of numbers a row.
+The tokens of BLEU and ROUGE-L can be chosen, see `parbench.tasks.metrics.tokens`.
+
+Each metric is a function of sums over the examples, so a record is scored, with or without one of its examples, from a
+column of numbers per row.
 """
 
 from __future__ import annotations
@@ -20,8 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from parbench.tasks.metrics.tokens import Tokens, UnicodeTokenizer, sacrebleu_metric, unspaced_share
+
 if TYPE_CHECKING:
     import pandas as pd
+
+# Most examples by which a metric is checked on its references; ROUGE-L takes seconds for long texts.
+CHECKED = 500
+# Share of letters in scripts without spaces from which 13a and intl tokens are whole sentences.
+_MOST_UNSPACED = 0.1
 
 
 @dataclass(frozen=True)
@@ -30,12 +39,12 @@ class TextMetric:
 
     Attributes:
         column: where per-example rows have its statistics: a number, or a list of numbers.
-        statistics: of a text and its references.
+        statistics: of a text and its references, with given tokens.
         score: of the statistics' sums over a number of examples.
     """
 
     column: str
-    statistics: Callable[[str, Sequence[str]], float | list[int]]
+    statistics: Callable[[str, Sequence[str], Tokens], float | list[int]]
     score: Callable[[np.ndarray, int], float]
 
     def of(self, predictions: pd.DataFrame) -> float:
@@ -56,37 +65,33 @@ def _mean(sums: np.ndarray, examples: int) -> float:
     return float(sums[0] / examples)
 
 
-def _exact_match(text: str, references: Sequence[str]) -> float:
+def _exact_match(text: str, references: Sequence[str], tokens: Tokens) -> float:
     return float(text.strip() in {reference.strip() for reference in references})
 
 
 @cache
-def _rouge() -> Any:
+def _rouge(tokens: str) -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rougeL"], use_stemmer=False)
+    return RougeScorer(["rougeL"], use_stemmer=False, tokenizer=UnicodeTokenizer() if tokens == "unicode" else None)
 
 
-def _rouge_l(text: str, references: Sequence[str]) -> float:
-    return max(float(_rouge().score(reference, text)["rougeL"].fmeasure) for reference in references)
-
-
-@cache
-def _sacre(name: str) -> Any:
-    import sacrebleu
-
-    # force: a text that ends in " ." is not the user's mistake here, it is what the model wrote.
-    return sacrebleu.BLEU(force=True) if name == "bleu" else sacrebleu.CHRF()
+def _rouge_l(text: str, references: Sequence[str], tokens: Tokens) -> float:
+    scorer = _rouge(tokens.rouge_l)
+    return max(float(scorer.score(reference, text)["rougeL"].fmeasure) for reference in references)
 
 
 def _corpus_metric(name: str) -> TextMetric:
-    def statistics(text: str, references: Sequence[str]) -> list[int]:
-        # The statistics that sacrebleu itself sums; it offers no public way to them.
-        (found,) = _sacre(name)._extract_corpus_statistics([text], [[reference] for reference in references])
+    def statistics(text: str, references: Sequence[str], tokens: Tokens) -> list[int]:
+        metric = sacrebleu_metric(name, tokens.bleu)
+        # The statistics that sacrebleu itself sums; it has no public function for them.
+        (found,) = metric._extract_corpus_statistics([text], [[reference] for reference in references])
         return [int(value) for value in found]
 
     def score(sums: np.ndarray, examples: int) -> float:
-        return float(_sacre(name)._compute_score_from_stats([int(value) for value in sums]).score) / 100
+        # Of the statistics alone: no text is tokenized here.
+        metric = sacrebleu_metric(name, Tokens.bleu)
+        return float(metric._compute_score_from_stats([int(value) for value in sums]).score) / 100
 
     return TextMetric(f"{name}_statistics", statistics, score)
 
@@ -97,3 +102,39 @@ METRICS: dict[str, TextMetric] = {
     "chrf": _corpus_metric("chrf"),
     "rouge_l": TextMetric("rouge_l", _rouge_l, _mean),
 }
+
+
+def described(metrics: Sequence[str], tokens: Tokens) -> str:
+    """Return the tokens of those metrics that have any, for a table; empty where none has."""
+    named = {"bleu": f"BLEU on {tokens.bleu} tokens", "rouge_l": f"ROUGE-L on {tokens.rouge_l} words"}
+    return ", ".join(named[metric] for metric in metrics if metric in named)
+
+
+def reference_scores(references: Sequence[Sequence[str]], metrics: Sequence[str], tokens: Tokens) -> dict[str, float]:
+    """Return what each metric gives the references against themselves; 1 where it can tell what is right.
+
+    Args:
+        references: the texts of each example; of the first `CHECKED` examples, each text is scored against itself.
+        metrics: names.
+        tokens: of BLEU and ROUGE-L.
+    """
+    texts = [text for wanted in references[:CHECKED] for text in wanted]
+    found = {}
+    for name in metrics:
+        values = [np.atleast_1d(METRICS[name].statistics(text, [text], tokens)) for text in texts]
+        found[name] = METRICS[name].score(np.sum(values, axis=0), len(texts))
+    return found
+
+
+def unfair(references: Sequence[Sequence[str]], metrics: Sequence[str], tokens: Tokens) -> dict[str, str]:
+    """Return the metrics that cannot tell right texts from wrong ones in these references, each with the reason."""
+    scores = reference_scores(references, metrics, tokens)
+    reasons = {
+        name: f"{name} gives the references {100 * score:.2f} of 100 against themselves"
+        for name, score in scores.items()
+        if score < 1 - 1e-9
+    }
+    texts = [text for wanted in references[:CHECKED] for text in wanted]
+    if "bleu" in metrics and tokens.bleu in ("13a", "intl") and unspaced_share(texts) > _MOST_UNSPACED:
+        reasons.setdefault("bleu", f"bleu on {tokens.bleu} tokens takes sentences without spaces for single words")
+    return reasons
