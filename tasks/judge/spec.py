@@ -1,4 +1,4 @@
-"""Who judges, and where: ``MODEL@URL``, with the key in an environment variable and nowhere else."""
+"""The judge's model and endpoint, ``MODEL@URL``, and its key, which is in an environment variable only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from parbench.bench.util.errors import UserError
 OWN_KEY = "PARBENCH_JUDGE_KEY"
 COMMON_KEY = "OPENAI_API_KEY"
 
-# So much of a key in a server's message is taken for the key: servers like to echo its beginning and its end.
+# Characters of a key by which it is recognised in a server's message: servers echo its beginning and its end.
 _PIECE = 8
 
 
@@ -25,11 +25,11 @@ class JudgeSpec:
 
     Attributes:
         model: the model's name there.
-        url: the API's base, such as ``https://HOST/v1``. It may stand in records, so it may hold no credentials. Plain
-            http is refused except to this very machine; for any other, use https or a tunnel.
+        url: the API's base, such as ``https://HOST/v1``. It is written to records, so it must not hold credentials.
+            Plain http is refused except to this machine; for any other, use https or a tunnel.
 
     Raises:
-        UserError: the address is none, holds credentials, or is plain http to another machine.
+        UserError: the address is not a URL, holds credentials, or is plain http to another machine.
     """
 
     model: str
@@ -40,10 +40,10 @@ class JudgeSpec:
             raise UserError("the judge has no model name; name it as MODEL@URL")
         try:
             parts = urlsplit(self.url)
-            parts.port  # noqa: B018  (raises where the port is no number)
+            parts.port  # noqa: B018  (raises if the port is not a number)
         except ValueError:
-            raise UserError(f"the address of the judge {self.model} is no URL; name it as MODEL@URL") from None
-        # From here on no message repeats the address: what is wrong with it may be that it holds a secret.
+            raise UserError(f"the address of the judge {self.model} is not a URL; name it as MODEL@URL") from None
+        # From here on no message repeats the address: it may hold a secret.
         if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
             raise UserError(
                 f"the address of the judge {self.model} holds more than scheme, host and path; credentials belong in "
@@ -55,7 +55,7 @@ class JudgeSpec:
             )
         if parts.scheme == "http" and not self.local:
             raise UserError(
-                f"the judge {self.model} is asked over plain http on another machine, where all can read the key; use "
+                f"the judge {self.model} is on another machine and asked over plain http, which exposes the key; use "
                 f"https, or a tunnel that ends on 127.0.0.1"
             )
 
@@ -88,7 +88,7 @@ class JudgeSpec:
 
 
 class ApiKey:
-    """A secret that shows itself to nobody but the endpoint.
+    """A secret that is shown to the endpoint only.
 
     Raises:
         UserError: it cannot be a key; the message does not repeat it.
@@ -97,7 +97,7 @@ class ApiKey:
     __slots__ = ("_pattern", "_pieces", "_secret")
 
     def __init__(self, secret: str, origin: str) -> None:
-        # A shorter one could not be told from ordinary text, and so not be kept out of records.
+        # A shorter one could not be distinguished from ordinary text, and so not be kept out of records.
         if len(secret) < _PIECE or not re.fullmatch(r"[!-~]+", secret):
             raise UserError(
                 f"the environment variable {origin} holds no usable API key: at least {_PIECE} printable ASCII "
@@ -113,8 +113,8 @@ class ApiKey:
     def from_environment(cls, spec: JudgeSpec, environment: Mapping[str, str] | None = None) -> ApiKey | None:
         """Return the key for an endpoint: ``PARBENCH_JUDGE_KEY``, else ``OPENAI_API_KEY``.
 
-        A local endpoint needs none and never gets ``OPENAI_API_KEY``: whoever listens on a port of this machine is not
-        who that key was issued by.
+        A local endpoint needs none and never gets ``OPENAI_API_KEY``: a server on a port of this machine is not the
+        issuer of that key.
 
         Raises:
             UserError: a key is needed and there is none.
@@ -138,7 +138,7 @@ class ApiKey:
         return self._pattern.sub("[key]", text)
 
     def redact_pieces(self, text: str) -> str:
-        """Return a text without the key and without longer pieces of it: for messages, where nothing else is lost."""
+        """Return a message without the key and without longer pieces of it."""
         text = self.redact(text)
         folded = text.lower()
         if len(folded) != len(text):  # a letter that is two in lower case: positions would no longer agree
@@ -154,4 +154,4 @@ class ApiKey:
         return "ApiKey([key])"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an API key is never written anywhere; read it from the environment again")
+        raise TypeError("an API key is never stored; read it from the environment again")

