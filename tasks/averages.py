@@ -1,4 +1,4 @@
-"""Averages that a family of tasks is known by in papers, where they are not the plain mean over a table's tasks."""
+"""Averages that papers report of a family of tasks, where they are not the plain mean over a table's tasks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Average:
     """An average with a name of its own.
 
     Attributes:
-        name: what a table calls it, after the family's name.
-        tasks: names of the tasks that it is over; it is not without any of them.
-        of: the average of one score a task, in the order of ``tasks``. Smooth: intervals follow from its slopes.
+        name: its name in a table, after the family's name.
+        tasks: names of the tasks averaged; it is undefined if one of them is missing.
+        of: the average of one score per task, in the order of ``tasks``. Smooth: intervals use its derivatives.
     """
 
     name: str
@@ -23,7 +23,7 @@ class Average:
     of: Callable[[Sequence[float]], float]
 
 
-# By family, which is what the names of its tasks begin with: ``vtab`` of ``vtab/dtd``.
+# By family, the first part of its tasks' names: ``vtab`` of ``vtab/dtd``.
 AVERAGES: Registry[tuple[Average, ...]] = Registry("family of averages", entry_point_group="parbench.averages")
 AVERAGES.register(
     "vtab", "parbench.tasks.vtab:AVERAGES", "means of the three groups, over all tasks and over the groups"

@@ -1,4 +1,4 @@
-"""How a text is decoded, where transformers' own way is not the one that papers report with."""
+"""Decoding rules that papers report with and transformers does not have."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from transformers import LogitsProcessor, NoRepeatNGramLogitsProcessor
 
 
 class NoRepeatAfterPrompt(LogitsProcessor):
-    """Keeps a language model from writing an n-gram twice, and leaves it free to repeat what is in its prompt.
+    """Keeps a language model from generating an n-gram twice, but allows n-grams of the prompt.
 
-    transformers' ``no_repeat_ngram_size`` counts the prompt of a decoder as written text. Where a text must name what
-    the prompt names, such as a restaurant of four tokens, that forbids the right answer.
+    transformers' ``no_repeat_ngram_size`` counts the prompt of a decoder as generated text. If an answer must repeat a
+    name from the prompt, such as a restaurant of four tokens, that forbids the right answer.
 
     Args:
         size: tokens of an n-gram.
-        start: tokens before the written text: those of the longest prompt of a batch that is padded on the left.
+        start: tokens before the generated text: the longest prompt's in a batch padded on the left.
     """
 
     def __init__(self, size: int, start: int) -> None:
@@ -25,7 +25,7 @@ class NoRepeatAfterPrompt(LogitsProcessor):
         """Return the scores of the next token, of shape (beams, vocabulary), repetitions at minus infinity.
 
         Args:
-            input_ids: prompt and written text, of shape (beams, tokens).
+            input_ids: prompt and generated text, of shape (beams, tokens).
             scores: of shape (beams, vocabulary).
         """
         return self._inner(input_ids[:, self._start :], scores)

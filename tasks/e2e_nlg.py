@@ -112,11 +112,11 @@ class E2eNlg(LanguageModelTask):
 
     @property
     def selected_by(self) -> Evaluation:
-        """By the likelihood of the references unless the user wants texts: a beam search an epoch is dear."""
+        """By the likelihood of the references unless metrics are chosen: a beam search per epoch is expensive."""
         return LogLikelihood() if self.options.selection == "log_likelihood" else self
 
     def check(self, dataset: Dataset, split: str) -> Dataset:
-        """Return ``mr`` and ``ref``, one row a pair; of a split to generate for ``mr`` and ``references``.
+        """Return ``mr`` and ``ref``, one row per pair; of a split to generate for ``mr`` and ``references``.
 
         Raises:
             UserError: a column or a text is missing, or a meaning representation cannot be read.
@@ -155,14 +155,14 @@ class E2eNlg(LanguageModelTask):
         return self.predictions(examples, _written(predictor, prompts, self.options))
 
     def predictions(self, examples: Dataset, texts: Sequence[str]) -> pd.DataFrame:
-        """Return one row an example: ``mr``, ``text``, ``references_hash``, and the statistics of every metric.
+        """Return one row per example: ``mr``, ``text``, ``references_hash``, and the statistics of every metric.
 
-        The references themselves are the same in every run, and not repeated in each. Where there is no Java, or
-        another program is missing, a warning says which metrics are left out.
+        The references are the same in every run and are not repeated. Without Java or another program, a warning names
+        the metrics that are left out.
 
         Args:
             examples: rows with ``references``.
-            texts: what was generated for them.
+            texts: the generated texts.
         """
         import pandas as pd
 
@@ -177,7 +177,7 @@ class E2eNlg(LanguageModelTask):
     def score(self, predictions: pd.DataFrame) -> Mapping[str, float]:
         """Return ``bleu``, ``nist``, ``meteor``, ``rouge_l`` and ``cider``, as far as the rows have their statistics.
 
-        See `parbench.tasks.metrics.generation`; it takes no Java.
+        See `parbench.tasks.metrics.generation`; needs no Java.
         """
         return generation.corpus_scores(predictions)
 
@@ -250,7 +250,7 @@ E2E_NLG = E2eNlg(
     reference=Reference("The E2E Dataset: New Challenges For End-to-End Generation", 2017, "SIGDIAL", "1706.09254"),
 )
 
-# By a name of its own, so that no score on texts of our making is ever taken for one on E2E.
+# Named differently, so that its scores are not mistaken for scores on E2E.
 RESTAURANTS_NLG = E2eNlg(
     name="restaurants_nlg",
     data=DataRef("restaurants", train="train", selection="validation", reported={"": "test"}),

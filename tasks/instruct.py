@@ -41,7 +41,7 @@ _REQUEST = "Write a response that appropriately completes the request.\n\n"
 
 
 class InstructOptions(TaskOptions):
-    """What a user may set of a task that is tuned on instructions.
+    """Options of a task that is tuned on instructions.
 
     Attributes:
         loss_on: the tokens that training counts; Alpaca counts the response's.
@@ -79,7 +79,7 @@ class Instruct(LanguageModelTask):
         return files.missing(data)
 
     def describe(self, source: Source) -> str:
-        """Return where the data comes from, in words for a table."""
+        """Return where the data comes from, for a table."""
         files, data = self._found(source)
         return f"{files.describe(data)} (cut anew)"
 

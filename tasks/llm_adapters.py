@@ -1,8 +1,8 @@
-"""What the instruction tasks of LLM-Adapters share: their prompt, their decoding, and how several sets are mixed.
+"""Common parts of LLM-Adapters' instruction tasks: prompt, decoding, and the mixing of several sets.
 
 Hu et al., "LLM-Adapters: An Adapter Family for Parameter-Efficient Fine-Tuning of Large Language Models", EMNLP 2023;
 code AGI-Edgerunners/LLM-Adapters, commit 8166572 (``finetune.py``, ``evaluate.py``, ``commonsense_evaluate.py``). Much
-later work trains and reports with that code, so what it does is kept to the blank.
+later work trains and reports with that code, so its texts are kept character by character.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _INDENT = " " * 16
 
 
 class InstructionOptions(TaskOptions):
-    """What a user may set of a task that answers instructions.
+    """Options of a task that answers instructions.
 
     Attributes:
-        loss_on: the tokens that training counts; LLM-Adapters counts ``all``.
-        select_by: what settings and epochs are compared by: the likelihood of the right responses, or the accuracy.
+        loss_on: the tokens in the training loss; LLM-Adapters counts ``all``.
+        select_by: the criterion for settings and epochs: the likelihood of the right responses, or the accuracy.
         num_beams: of the beam search, without sampling. LLM-Adapters passes a temperature of 0.1 as well, which does
             nothing there, as nothing is sampled.
-        max_new_tokens: after which a text ends.
+        max_new_tokens: limit of a generated text.
     """
 
     loss_on: Literal["response", "all"] = "response"
@@ -55,10 +55,10 @@ class InstructionOptions(TaskOptions):
 
 
 def instruction_prompt(instruction: str) -> str:
-    """Return what comes before a response, up to the blank that begins it (see `instruction_response`).
+    """Return the text before a response, up to the blank that begins it (see `instruction_response`).
 
-    Prompt and response together are the text that LLM-Adapters trains on. Its evaluation leaves out three of the
-    blanks, which a model never saw in training; here the two prompts are the same.
+    Prompt and response together are the text that LLM-Adapters trains on. Its evaluation omits three of the
+    blanks, unlike its training; here the two prompts are the same.
     """
     return (
         "Below is an instruction that describes a task. Write a response that appropriately completes the request.  \n"
@@ -72,14 +72,14 @@ def instruction_response(output: str) -> str:
 
 
 def generated(predictor: Predictor, inputs: Rows, options: InstructionOptions) -> list[str]:
-    """Return what the model writes after each prompt, stripped."""
+    """Return the generated text after each prompt, stripped."""
     prompts = [inputs[row]["prompt"] for row in range(len(inputs))]
     tokens = predictor.generate(
         prompts,
         do_sample=False,
         num_beams=options.num_beams,
         max_new_tokens=options.max_new_tokens,
-        # A base model may bring its own for sampling, and transformers complains of them where nothing is sampled.
+        # A base model may have its own for sampling, of which transformers warns where nothing is sampled.
         temperature=None,
         top_p=None,
         top_k=None,
@@ -118,10 +118,9 @@ def three_ways(ref: DataRef, raw: Mapping[str, Dataset]) -> DataRef:
 def mixed(parts: Sequence[Part], limit: int | None, worded: Callable[[str, Dataset], Dataset]) -> Splits:
     """Return the sets as one task.
 
-    Training and selection examples are those of all sets, as many of each as it has; with ``limit`` a draw from them,
-    always the same. The selection split is at most as large as that of one set. Of the reported examples ``limit``
-    counts for each set. What is reported is nothing to train or select on: where the same instruction occurs there, it
-    is left out.
+    Training and selection examples are those of all sets, as many of each as it has; with ``limit`` a fixed draw from
+    them. The selection split is at most as large as that of one set. Of the reported examples ``limit``
+    counts for each set. An instruction that is reported is left out of training and selection.
 
     Args:
         parts: the sets.

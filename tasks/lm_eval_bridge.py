@@ -1,7 +1,7 @@
-"""lm-eval, asked about documents that are already here: its own prompts, likelihoods and metrics, on a model in memory.
+"""lm-eval on documents in memory: its own prompts, likelihoods and metrics, on a model in memory.
 
-The harness looks a task's data up on the hub. Here each of its built-in multiple-choice tasks keeps its YAML file and
-is only given other documents, with the few-shot examples of each document beside it.
+The harness reads a task's data from the hub. Here each of its built-in multiple-choice tasks keeps its YAML file and
+gets other documents, with the few-shot examples of each document.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Documents:
-    """What to ask of one benchmark.
+    """The documents of one benchmark.
 
     Attributes:
-        benchmark: whose prompts and metrics.
+        benchmark: the source of prompts and metrics.
         documents: in the columns of the benchmark's data set on the hub.
-        shots: the few-shot examples of each document, as many for each; empty for none.
+        shots: the few-shot examples of each document, equally many; empty for none.
     """
 
     benchmark: Benchmark
@@ -65,7 +65,7 @@ class Documents:
 
 
 class Answer(NamedTuple):
-    """What lm-eval found of one document.
+    """lm-eval's result for one document.
 
     Attributes:
         log_likelihoods: of the choices.
@@ -90,7 +90,7 @@ def evaluated(predictor: Predictor, asked: Mapping[str, Documents]) -> dict[str,
 
     with _undisturbed():
         tasks = _tasks(asked)
-        # Standard errors are the reports' business.
+        # Standard errors are computed by the reports.
         found = lm_eval.evaluate(
             _language_model(predictor),
             {"tasks": {task.config.task: task for task in tasks.values()}},
@@ -105,11 +105,11 @@ def evaluated(predictor: Predictor, asked: Mapping[str, Documents]) -> dict[str,
 def right_answers(
     asked: Mapping[str, Documents], labels: Mapping[str, Sequence[int]]
 ) -> dict[str, list[tuple[str, str]]]:
-    """Return each document as lm-eval words it: the prompt, few-shot examples and all, and the right continuation.
+    """Return each document as lm-eval words it: the prompt with few-shot examples, and the right continuation.
 
     Args:
         asked: by any name of the set.
-        labels: which choice is right, by the same names.
+        labels: index of the right choice, by the same names.
     """
     with _undisturbed():
         tasks = _tasks(asked)
@@ -145,14 +145,14 @@ def _finite(values: Sequence[float]) -> bool:
 
 
 def _tasks(asked: Mapping[str, Documents]) -> dict[str, HarnessTask]:
-    """Return lm-eval's tasks over the documents. It indexes only their own folders: all of them take ten seconds."""
+    """Return lm-eval's tasks over the documents. Only their own folders are indexed: all folders take ten seconds."""
     import lm_eval
     from lm_eval.tasks import TaskManager
 
     root = Path(lm_eval.__file__).parent / "tasks"
     folders = dict.fromkeys(str(root / documents.benchmark.folder) for documents in asked.values())
     manager = TaskManager(include_path=list(folders), include_defaults=False)
-    # Only inside a group are the keys laid over the built-in YAML file's; alone they would be a task of their own.
+    # Only in a group do the keys override the built-in YAML file's; alone they would define a task of their own.
     group = {"group": "asked", "task": [_overrides(documents) for documents in asked.values()]}
     loaded = manager.load([group])["tasks"]
     return {name: loaded[documents.benchmark.task] for name, documents in asked.items()}
@@ -163,7 +163,7 @@ def _overrides(asked: Documents) -> dict[str, Any]:
     from lm_eval.api.samplers import ContextSampler
 
     class InOrder(ContextSampler):
-        """Gives each document its own examples; the harness asks once a document, in their order."""
+        """Gives each document its own examples; the harness asks once per document, in their order."""
 
         given = 0
 
@@ -174,7 +174,7 @@ def _overrides(asked: Documents) -> dict[str, Any]:
     def documents(**kwargs: Any) -> dict[str, Dataset]:
         rows = Dataset.from_list([dict(document) for document in asked.documents])
         shots = [dict(shot) for several in asked.shots for shot in several]
-        # Which of the splits is evaluated differs between the benchmarks.
+        # The evaluated split differs between the benchmarks.
         return {"validation": rows, "test": rows, "train": Dataset.from_list(shots) if shots else rows}
 
     values: dict[str, Any] = {"task": asked.benchmark.task, "custom_dataset": documents}
@@ -187,7 +187,7 @@ def _language_model(predictor: Predictor) -> HFLM:
     from lm_eval.models.huggingface import HFLM
 
     class Watched(HFLM):
-        """Tells the predictor's watcher of every batch, and draws no bar of its own."""
+        """Reports each batch to the predictor's callback, and draws no bar of its own."""
 
         def _model_call(self, inps: Any, *args: Any, **kwargs: Any) -> Any:
             logits = super()._model_call(inps, *args, **kwargs)
@@ -202,13 +202,13 @@ def _language_model(predictor: Predictor) -> HFLM:
         pretrained=_CallableModel(predictor.model, predictor.device),
         tokenizer=predictor.processor,
         batch_size=predictor.batch_size,
-        # It puts a context of its own around the model, in which an outer one has no effect.
+        # It wraps the model in an autocast context of its own, which overrides an outer one.
         mixed_precision_dtype="bfloat16" if predictor.precision == "bfloat16" else None,
     )
 
 
 class _CallableModel:
-    """A model that can be called and no more: of a module the harness would tie the weights anew.
+    """A model as a mere callable: the harness would tie the weights of a module again.
 
     That breaks an adapter on a head that shares its weight with the embedding.
     """
@@ -223,9 +223,9 @@ class _CallableModel:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Hide lm-eval's warnings, which are about how it is called, and its progress bars, which know no switch.
+    """Hide lm-eval's warnings, which are about how it is called, and its progress bars, which cannot be disabled.
 
-    It also names things by random letters, which must not change what a training draws after it.
+    It also draws random letters for names, which must not change the random numbers of a training after it.
     """
     logger = logging.getLogger("lm_eval")
     before, drawn = logger.level, random.getstate()

@@ -1,4 +1,4 @@
-"""Arithmetic word problems, solved in words: the six sets of LLM-Adapters, and problems that are made up here.
+"""Arithmetic word problems, with worked solutions: the six sets of LLM-Adapters, and generated problems.
 
 A solution is generated and its last number taken for the answer. LLM-Adapters trains on ``math_10k``, a mixture of
 GSM8K, MAWPS and AQuA with solutions written by another model, which is read from a local folder only. Without it the
@@ -51,7 +51,7 @@ _COLUMNS = ("instruction", "output", "answer")
 
 
 class MathOptions(InstructionOptions):
-    """What a user may set of the math tasks.
+    """Options of the math tasks.
 
     Attributes:
         max_new_tokens: after which a solution ends; LLM-Adapters' 256.
@@ -82,11 +82,11 @@ class MathReasoning(LanguageModelTask):
         return self.forms[0]
 
     def missing(self, source: Source) -> str | None:
-        """Return why the data cannot be had in any form, or ``None`` if it can."""
+        """Return why the data is not available in any form, or ``None`` if it is."""
         return None if available(self.forms, source) else source.missing(self.forms[-1])
 
     def describe(self, source: Source) -> str:
-        """Return where the data comes from, and whether it is cut anew."""
+        """Return where the data comes from, and whether it is cut again."""
         form = self._form(source)
         return source.describe(form) + (" (test sets cut in three)" if _has_no_training_split(form) else "")
 
@@ -100,7 +100,7 @@ class MathReasoning(LanguageModelTask):
         return self.options.loss_on
 
     def splits(self, source: Source, limit: int | None = None) -> Splits:
-        """Load the sets and cut them; with ``limit``, at most so many examples, and reported ones of each set.
+        """Load the sets and cut them; ``limit`` is the most examples, and of the reported ones the most of each set.
 
         A problem that is reported is not trained on: LLM-Adapters' older ``math_data.json`` is four fifths of the very
         test sets. Where test sets are cut in three, only solutions that come to the right answer are trained on.
@@ -136,7 +136,7 @@ class MathReasoning(LanguageModelTask):
         checked = split in self.data.reported.values()
         for number, row in enumerate(dataset, start=1):
             if not all(isinstance(row[column], str) for column in ("instruction", "output")):
-                raise UserError(f"{where}, row {number}, has no text for an instruction or an output; mend the row")
+                raise UserError(f"{where}, row {number}, has no text for an instruction or an output; fix the row")
             if checked and not math.isfinite(_value(str(row["answer"]), lettered)):
                 wanted = "one of the letters A to E" if lettered else "a number"
                 raise UserError(f"{where}, row {number}, has the answer {row['answer']!r}; it must be {wanted}")
@@ -152,10 +152,10 @@ class MathReasoning(LanguageModelTask):
         return instruction_response(example["output"])
 
     def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
-        """Return one row an example: ``label``, ``prediction``, ``accuracy``, ``answer`` (as found) and ``text``.
+        """Return one row per example: ``label``, ``prediction``, ``accuracy``, ``answer`` (as found) and ``text``.
 
         Letters are numbered from 0. ``prediction`` is the label itself where the answer is within the tolerance of it,
-        so that the two are equal just where the answer counts as right; infinite where there is no answer.
+        so that the two are equal exactly where the answer counts as right; infinite without an answer.
         """
         import pandas as pd
 
@@ -178,7 +178,7 @@ class MathReasoning(LanguageModelTask):
 
     @property
     def selected_by(self) -> Evaluation:
-        """The likelihood of the solutions, unless the user wants the accuracy."""
+        """The likelihood of the solutions, or the accuracy if chosen."""
         return LogLikelihood() if self.options.select_by == "log_likelihood" else self
 
     def _form(self, source: Source) -> DataRef:
@@ -216,7 +216,7 @@ def _value(answer: str, lettered: bool) -> float:
 
 
 def _taught(subset: str, cut: Cut) -> Cut:
-    """Return a cut without the training solutions that come to a wrong answer: they were written by a model."""
+    """Return a cut without the training solutions with a wrong answer: they were written by a model."""
     lettered = subset == LETTERED
 
     def right(rows: Dataset) -> list[int]:
@@ -234,7 +234,7 @@ def _taught(subset: str, cut: Cut) -> Cut:
 
 
 def _worded(subset: str, rows: Dataset) -> Dataset:
-    """Return rows whose examples and subsets are told apart by set."""
+    """Return rows whose examples and subsets are named by set."""
     from datasets import Dataset
 
     kept = {name: rows[name][:] for name in _COLUMNS}

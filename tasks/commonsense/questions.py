@@ -1,8 +1,8 @@
-"""A multiple-choice question in its three forms: the hub's columns, LLM-Adapters' instruction, and what both say.
+"""A multiple-choice question in its three forms: the hub's columns, LLM-Adapters' instruction, and their content.
 
 A set of questions is read in either form and can be written in either, so that the text that is trained on and the
-documents that lm-eval scores are the same rows. From an instruction everything can be had that lm-eval shows but the
-passages of BoolQ, which LLM-Adapters leaves out.
+documents that lm-eval scores are the same rows. An instruction holds everything that lm-eval shows except
+the passages of BoolQ, which LLM-Adapters leaves out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Row = Mapping[str, Any]
 
 
 class Asked(NamedTuple):
-    """What a question says.
+    """The content of a question.
 
     Attributes:
         stem: the question, or the sentence to complete.
@@ -39,11 +39,11 @@ class Wording:
     """How LLM-Adapters words a set's questions.
 
     Attributes:
-        ask: what stands before the question.
-        choice: what it calls a choice: the second ``solution`` is ``Solution2: ...``, and ``solution2`` as an answer.
-        between: what stands between two choices.
-        after: what stands after the last.
-        most: as how many choices its evaluation knows.
+        ask: text before the question.
+        choice: name of a choice: the second ``solution`` is ``Solution2: ...``, and ``solution2`` as an answer.
+        between: text between two choices.
+        after: text after the last.
+        most: most choices that its evaluation knows.
     """
 
     ask: str
@@ -53,7 +53,7 @@ class Wording:
     most: int = 4
 
     def names(self, count: int) -> tuple[str, ...]:
-        """Return what the answers are called."""
+        """Return the names of the answers."""
         return tuple(f"{self.choice}{number}" for number in range(1, count + 1))
 
     @property
@@ -70,7 +70,7 @@ class Wording:
         return f"{self.ask}{asked.stem}\n\n{listed}{self.after}Answer format: {'/'.join(names)}"
 
     def asked(self, instruction: str, answer: str) -> Asked | None:
-        """Return what an instruction asks; ``None`` if it is none of this set. The inverse of `instruction`."""
+        """Return the content of an instruction; ``None`` if it is not of this set. The inverse of `instruction`."""
         names = tuple(instruction.rpartition("Answer format: ")[2].split("/"))
         if names != self.names(len(names)) or answer not in names:
             return None
@@ -96,7 +96,7 @@ class YesOrNo(Wording):
         return f"{self.ask}{asked.stem}{self.after}Answer format: true/false"
 
     def asked(self, instruction: str, answer: str) -> Asked | None:
-        """Return what an instruction asks; ``None`` if it is none of this set. The inverse of `instruction`."""
+        """Return the content of an instruction; ``None`` if it is not of this set. The inverse of `instruction`."""
         end = f"{self.after}Answer format: true/false"
         if not instruction.startswith(self.ask) or not instruction.endswith(end) or answer not in self.known:
             return None
@@ -114,14 +114,13 @@ def _pattern(wording: Wording, count: int) -> re.Pattern[str]:
 
 @dataclass(frozen=True)
 class Columns:
-    """How the hub has a set's questions, and so how lm-eval reads them.
+    """The hub's columns of a set's questions, which lm-eval reads.
 
     Attributes:
         names: the columns that lm-eval needs; other columns are left out.
         asked: reads a row.
-        row: writes one, such that lm-eval shows it as it shows the original; ``None`` where an instruction has not all
-            that it takes.
-        label: the column of the right choice, where the hub has the set under several names of it; lm-eval's own.
+        row: writes one that lm-eval shows like the original; ``None`` where an instruction does not hold all of it.
+        label: the column of the right choice, lm-eval's own, where the hub has the set under several names of it.
     """
 
     names: tuple[str, ...]
@@ -131,11 +130,11 @@ class Columns:
 
     @property
     def described(self) -> str:
-        """The columns in words."""
+        """The columns, for a message."""
         return ", ".join((*self.names, *((self.label,) if self.label else ())))
 
     def document(self, row: Row) -> dict[str, Any]:
-        """Return what lm-eval needs of a row."""
+        """Return the part of a row that lm-eval needs."""
         kept = {name: row[name] for name in self.names}
         return kept if self.label is None else {**kept, self.label: self.asked(row).label}
 
@@ -148,8 +147,8 @@ class QuestionSet:
         name: the subset of a score.
         wording: its form in LLM-Adapters' files.
         columns: its form on the hub.
-        benchmark: what scores it in lm-eval.
-        data: where it is: in LLM-Adapters' files, and as on the hub.
+        benchmark: its task in lm-eval.
+        data: its places: LLM-Adapters' files, and the hub.
     """
 
     name: str
@@ -165,22 +164,22 @@ class QuestionSet:
         return self.columns.row(self.asked(row)) if self.columns.row else None
 
     def asked(self, row: Row) -> Asked:
-        """Return what a row asks, from either form.
+        """Return the content of a row, in either form.
 
         Raises:
-            UserError: it cannot be read; the message goes on from the row's place.
+            UserError: it cannot be read; the message continues one that names the row.
         """
         if "instruction" in row:
             found = self.wording.asked(row["instruction"], row["answer"])
             if found is None:
-                raise UserError("is not worded as LLM-Adapters words this set, or its answer is none of its choices")
+                raise UserError("is not worded as LLM-Adapters words this set, or its answer is not one of its choices")
             return found
         try:
             asked = self.columns.asked(row)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise UserError(f"cannot be read from its columns {self.columns.described}") from error
         if not all(isinstance(text, str) for text in (asked.stem, *asked.choices)):
-            raise UserError("has something else than text for a question or a choice")
+            raise UserError("has a question or a choice that is not text")
         if asked.label not in range(len(asked.choices)):
-            raise UserError("has a label that is none of its choices")
+            raise UserError("has a label that is not one of its choices")
         return asked

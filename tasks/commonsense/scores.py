@@ -1,6 +1,6 @@
-"""How commonsense questions are scored: by lm-eval's likelihoods of the choices, or by the answer that is generated.
+"""Scores of commonsense questions: by lm-eval's likelihoods of the choices, or by the generated answer.
 
-Every function takes or returns one row an example; the scores come from such rows alone.
+Each function takes or returns one row per example; the scores depend on these rows only.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def asked_of(sets: Mapping[str, QuestionSet], examples: Dataset) -> dict[str, Do
 
 
 def by_likelihood(predictor: Predictor, sets: Mapping[str, QuestionSet], examples: Dataset) -> pd.DataFrame:
-    """Return what lm-eval finds: the choice that is likeliest, ``accuracy`` (its acc) and ``acc_norm``.
+    """Return lm-eval's results: the most likely choice, ``accuracy`` (its acc) and ``acc_norm``.
 
-    ``acc_norm``, of likelihoods divided by the choices' lengths, is there where lm-eval has it for the set.
+    ``acc_norm``, of likelihoods divided by the choices' lengths, is present where lm-eval has it for the set.
     """
     import numpy as np
     import pandas as pd
@@ -78,7 +78,7 @@ def by_generation(
 ) -> pd.DataFrame:
     """Return the first answer that each generated text names: ``answer``, and the text.
 
-    ``prediction`` is the answer's number, and -1 where the text names none: that is wrong, as in LLM-Adapters.
+    ``prediction`` is the answer's number, and -1 where the text names none, which counts as wrong, as in LLM-Adapters.
     """
     import pandas as pd
 

@@ -1,6 +1,6 @@
-"""The eight sets: where each is, how LLM-Adapters words it, and which of lm-eval's tasks scores it.
+"""The eight sets: the place of each, its wording in LLM-Adapters, and its task in lm-eval.
 
-Places on the hub are those of lm-eval's YAML files. A subset is called as in published tables.
+Places on the hub are those of lm-eval's YAML files. Subsets are named as in published tables.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from parbench.tasks.lm_eval_bridge import Benchmark
 
 
 def _data(folder: str, hub: HubDataset, packaged: str, official: str = "validation") -> tuple[DataRef, ...]:
-    """Return where a set is: LLM-Adapters' ``train`` and ``test`` files, and the hub's rows of the same split.
+    """Return the places of a set: LLM-Adapters' ``train`` and ``test`` files, and the hub's rows of the same split.
 
     LLM-Adapters' test file is the hub's validation split where the answers of the test split are kept back.
     """

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, model_validator
-
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
 from parbench.tasks.averages import Average
 from parbench.tasks.base import Evaluation, Splits
+from parbench.tasks.commonsense.options import CommonsenseOptions
 from parbench.tasks.commonsense.questions import QuestionSet
 from parbench.tasks.commonsense.scores import asked_of, by_generation, by_likelihood, harmonic_mean, scores
 from parbench.tasks.commonsense.sets import SETS
@@ -23,7 +22,6 @@ from parbench.tasks.data.split import CUT_SEED, cut_splits
 from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
 from parbench.tasks.llm_adapters import (
     REFERENCE,
-    InstructionOptions,
     Part,
     available,
     instruction_prompt,
@@ -39,46 +37,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from parbench.tasks.inference import Predictor, Rows
-
-
-class CommonsenseOptions(InstructionOptions):
-    """What a user may set of the commonsense tasks.
-
-    Attributes:
-        protocol: how accuracy is measured: ``generate`` an answer and look for the choice it names, as LLM-Adapters and
-            most tables since; or ``lm_eval``, whether the right choice is likelier than the others.
-        train_text: what is trained on: LLM-Adapters' ``instruction``, or the question as ``lm_eval`` words it with the
-            right choice after it.
-        num_fewshot: examples before each question, in lm-eval's words only: drawn from the training split for each
-            question, always the same ones. Not for methods that read a system prompt.
-        system_shots: examples in the system prompt, for methods that read one (LoRA-Gen), which get the bare question:
-            drawn from the training split of the question's set. Training draws for each question, and never the
-            question itself; evaluation draws once for each set, as when a model is tuned for a task.
-        unseen: sets that are reported, but neither trained nor selected on.
-    """
-
-    protocol: Literal["generate", "lm_eval"] = "generate"
-    train_text: Literal["instruction", "lm_eval"] = "instruction"
-    num_fewshot: int = Field(default=0, ge=0)
-    system_shots: int = Field(default=5, ge=1)
-    unseen: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _agree(self) -> CommonsenseOptions:
-        known = [part.name for part in SETS]
-        if wrong := [name for name in self.unseen if name not in known]:
-            raise ValueError(f'unseen names "{wrong[0]}", which is no set; the sets are {", ".join(known)}')
-        if self.protocol == "generate" and (self.train_text != "instruction" or self.num_fewshot):
-            raise ValueError(
-                "protocol=generate asks by instruction, so train_text must be instruction and num_fewshot 0; "
-                "use protocol=lm_eval"
-            )
-        return self
-
-    @property
-    def asks_lm_eval(self) -> bool:
-        """Whether documents in the hub's columns are needed."""
-        return self.protocol == "lm_eval"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,14 +65,14 @@ class Commonsense(LanguageModelTask):
         return tuple(self._forms(part)[0] for part in self.sets)
 
     def missing(self, source: Source) -> str | None:
-        """Return why a set cannot be had in either form, or ``None`` if all can."""
+        """Return why a set is not available in either form, or ``None`` if all are."""
         for part in self.sets:
             if available(part.data, source) is None:
                 return source.missing(part.data[0])
         return None
 
     def describe(self, source: Source) -> str:
-        """Return where the data comes from, in words for a table."""
+        """Return where the data comes from, for a table."""
         return "; ".join(dict.fromkeys(source.describe(ref) for ref in self._found(source)))
 
     def revision(self, source: Source) -> str:
@@ -128,13 +86,13 @@ class Commonsense(LanguageModelTask):
         return self.options.loss_on
 
     def splits(self, source: Source, limit: int | None = None) -> Splits:
-        """Load every set, cut it and mix them; with ``limit``, at most so many examples, and reported ones of each set.
+        """Load, cut and mix the sets; ``limit`` is the most examples, of the reported ones of each set.
 
-        A set whose training split is not at hand is cut in three (see `tasks.data.split`). Of a set that is not to be
-        seen, the training split is only where few-shot examples come from.
+        A set without a training split is cut in three (see `tasks.data.split`). Of an unseen set, the training split is
+        used for few-shot examples only.
         """
         if all(part.name in self.options.unseen for part in self.sets):
-            raise UserError(f"all sets of {self.name} are named as unseen; leave one to train on")
+            raise UserError(f"all sets of {self.name} are unseen; leave one to train on")
         parts = []
         for part, ref in zip(self.sets, self._found(source), strict=True):
             raw = {
@@ -168,7 +126,7 @@ class Commonsense(LanguageModelTask):
         return str(example["system_prompt"])
 
     def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
-        """Return one row an example: ``label``, ``prediction``, ``accuracy``; see `tasks.commonsense.scores`."""
+        """Return one row per example: ``label``, ``prediction``, ``accuracy``; see `tasks.commonsense.scores`."""
         if self.options.protocol == "lm_eval":
             return by_likelihood(predictor, self._by_name, examples)
         return by_generation(predictor, self._by_name, examples, inputs, self.options)
@@ -179,7 +137,7 @@ class Commonsense(LanguageModelTask):
 
     @property
     def selected_by(self) -> Evaluation:
-        """The likelihood of the right answers, unless the user wants the accuracy."""
+        """The likelihood of the right answers, or the accuracy if chosen."""
         return LogLikelihood() if self.options.select_by == "log_likelihood" else self
 
     @property
@@ -198,7 +156,7 @@ class Commonsense(LanguageModelTask):
         return found
 
     def _shown(self, part: Part) -> Part:
-        """Return a set with nothing to train or select on, if it is to be unseen."""
+        """Return a set without training and selection examples, if it is unseen."""
         if part.subset not in self.options.unseen:
             return part
         nothing = part.cut.train.select([])
@@ -307,7 +265,7 @@ def _read(dataset: Dataset, part: QuestionSet, where: str) -> Dataset:
         try:
             asked = part.asked(row)
         except UserError as error:
-            raise UserError(f"{where}, row {number}, {error}; mend or remove the row") from error
+            raise UserError(f"{where}, row {number}, {error}; fix or remove the row") from error
         document = part.document(row)
         rows.append(
             {

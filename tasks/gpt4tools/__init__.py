@@ -1,6 +1,6 @@
 """GPT4Tools: when to call which tool with what, from a conversation about images.
 
-The data is the official one in its official files, which its authors offer for download and no source here carries:
+The data is the official one in its official files, which its authors offer for download and no source here has:
 ``gpt4tools_71k.json``, ``gpt4tools_test_unseen.json`` (with tools that the training has not) and
 ``gpt4tools_val_seen.json``, in a folder ``gpt4tools`` under ``--data-root``. Of a row ``instruction`` and ``output``
 are read, as the official training does.
@@ -76,11 +76,11 @@ class Gpt4Tools(LanguageModelTask):
 
     @property
     def selected_by(self) -> Evaluation:
-        """By the likelihood of the responses: to generate 512 tokens an example after every epoch is too dear."""
+        """By the likelihood of the responses: 512 generated tokens per example after each epoch are too expensive."""
         return LogLikelihood()
 
     def prompt(self, example: Mapping[str, Any]) -> str:
-        """Return the instruction, or of it what the edge model is left."""
+        """Return the instruction, or the part of it for the edge model."""
         instruction: str = example["instruction"]
         return instruction if self.options.tools == "edge" else divided(instruction)[1]
 
@@ -115,7 +115,7 @@ class Gpt4Tools(LanguageModelTask):
         return inputs
 
     def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
-        """Return one row an example; see `predictions`."""
+        """Return one row per example; see `predictions`."""
         return self.predictions(examples, generated(predictor, inputs, max_new_tokens=self.options.max_new_tokens))
 
     def predictions(self, examples: Dataset, texts: Sequence[str]) -> pd.DataFrame:

@@ -1,14 +1,14 @@
-"""How a text that should use tools is read and scored: the rules of GPT4Tools' official evaluation.
+"""Parsing and scoring of texts that should use tools: the rules of GPT4Tools' official evaluation.
 
 Yang et al., "GPT4Tools: Teaching Large Language Model to Use Tools via Self-instruction", NeurIPS 2023; code
-AILab-CVC/GPT4Tools, commit 643faa8, ``eval/evaluate_result.py``. The rules have their quirks, which are kept, since
-published numbers have them:
+AILab-CVC/GPT4Tools, commit 643faa8, ``eval/evaluate_result.py``. Their quirks are kept, since published
+numbers have them:
 
 - an argument with a comma in it counts as two arguments;
-- of a file's name only ".png" is looked at;
-- a text that uses no tool where none is needed has all its actions right; one that does otherwise has none;
-- the similarity of two arguments is BLEU-1 as pycocoevalcap computes it, which is a billionth under 1 where they are
-  equal, and counts words cut at white space, with their case.
+- of a file's name only ".png" is compared;
+- a text that uses no tool where none is needed has all its actions right, any other has none;
+- the similarity of two arguments is BLEU-1 as pycocoevalcap computes it, which is 1e-9 below 1 for equal ones, and
+  is case-sensitive on words split at white space.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ THOUGHT = re.compile(r"Thought: Do I need to use a tool\? (.*)")
 ACTION = re.compile(r"Action: (.*)")
 ARGUMENTS = re.compile(r"Action Input: (.*)")
 ANSWER = re.compile(r"AI: (.*)")
-# What the thought of somebody who needs no tool says.
+# The thought of a text that needs no tool.
 NO = "No"
-# So much of the arguments must be right for a text to be a success.
+# The share of the arguments that must be right for a success.
 ENOUGH = 0.5
 
 
 class Scores(NamedTuple):
-    """What one text is worth, 0 to 1: its thoughts, actions and arguments, whether all succeeded, and their overlap."""
+    """Scores of one text, 0 to 1: its thoughts, actions and arguments, whether all succeeded, and their overlap."""
 
     sr_thought: float
     sr_action: float
@@ -44,7 +44,7 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True)
 class Steps:
-    """What a text thinks, does and says, in its order."""
+    """The thoughts, actions and arguments of a text in order, and whether it has an answer."""
 
     thoughts: list[str]
     actions: list[str]
@@ -61,12 +61,12 @@ class Steps:
 
 
 def uses_tools(wanted: str) -> bool:
-    """Tell whether a right text is one that uses tools."""
+    """Return whether a reference uses tools."""
     return "Action:" in wanted and "Action Input:" in wanted
 
 
 def check_wanted(wanted: str) -> None:
-    """Check that a right text can be scored against.
+    """Check that a text can serve as a reference.
 
     Raises:
         UserError: it has no thought, or not as many arguments as actions.
@@ -79,20 +79,20 @@ def check_wanted(wanted: str) -> None:
 
 
 def scores(text: str, wanted: str) -> Scores:
-    """Return what a generated text is worth beside the right one, which `check_wanted` has passed."""
-    said, right = Steps.of(text.strip()), Steps.of(wanted)
-    return _with_tools(said, right) if uses_tools(wanted) else _without(said, right)
+    """Return the scores of a generated text against a reference that `check_wanted` has passed."""
+    written, right = Steps.of(text.strip()), Steps.of(wanted)
+    return _with_tools(written, right) if uses_tools(wanted) else _without(written, right)
 
 
-def _with_tools(said: Steps, right: Steps) -> Scores:
-    thoughts = said.thoughts
-    if len(thoughts) == len(said.actions) + 1 and thoughts[-1] == NO:
-        # It is no mistake to ask once more, when all is done.
+def _with_tools(written: Steps, right: Steps) -> Scores:
+    thoughts = written.thoughts
+    if len(thoughts) == len(written.actions) + 1 and thoughts[-1] == NO:
+        # A last thought that no further tool is needed is not a mistake.
         thoughts = thoughts[:-1]
     by_part = (
         _matches(thoughts, right.thoughts[: len(right.actions)]),
-        _matches(said.actions, right.actions),
-        _similarities(said.arguments, right.arguments),
+        _matches(written.actions, right.actions),
+        _similarities(written.arguments, right.arguments),
     )
     thought, action, arguments = (float(found.mean()) for found, _ in by_part)
     success = thought >= 1 and action >= 1 and arguments >= ENOUGH
@@ -100,26 +100,26 @@ def _with_tools(said: Steps, right: Steps) -> Scores:
     return Scores(thought, action, arguments, float(success), _overlap(found, asked))
 
 
-def _without(said: Steps, right: Steps) -> Scores:
-    found, asked = _matches(said.thoughts, right.thoughts)
-    refrained = bool(said.thoughts) and said.thoughts[0] == NO and said.answers
+def _without(written: Steps, right: Steps) -> Scores:
+    found, asked = _matches(written.thoughts, right.thoughts)
+    refrained = bool(written.thoughts) and written.thoughts[0] == NO and written.answers
     thought = float(found.mean()) if refrained else 0.0
     success = float(thought >= 1)
     return Scores(thought, success, success, success, _overlap(found, asked))
 
 
-def _matches(said: Sequence[str], right: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return, place by place, what is right and what is asked for, of shape (the longer's length,) each."""
-    hits = [float(one == other) for one, other in zip(said, right, strict=False)]
-    return _padded(hits, said, right)
+def _matches(written: Sequence[str], right: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return hits and asked-for places, of shape (the longer's length,) each."""
+    hits = [float(one == other) for one, other in zip(written, right, strict=False)]
+    return _padded(hits, written, right)
 
 
-def _similarities(said: Sequence[str], right: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    return _padded([_similarity(one, other) for one, other in zip(said, right, strict=False)], said, right)
+def _similarities(written: Sequence[str], right: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    return _padded([_similarity(one, other) for one, other in zip(written, right, strict=False)], written, right)
 
 
-def _padded(found: list[float], said: Sequence[str], right: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    longest = max(len(said), len(right))
+def _padded(found: list[float], written: Sequence[str], right: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    longest = max(len(written), len(right))
     asked = [1.0] * len(right) + [0.0] * (longest - len(right))
     return np.array(found + [0.0] * (longest - len(found))), np.array(asked)
 
@@ -128,9 +128,9 @@ def _overlap(found: np.ndarray, asked: np.ndarray) -> float:
     return float((found * asked).sum() / max(np.maximum(found, asked).sum(), 1.0))
 
 
-def _similarity(said: str, right: str) -> float:
-    """Return how alike the arguments of one action are."""
-    wanted, given = right.split(","), said.split(",")
+def _similarity(written: str, right: str) -> float:
+    """Return the similarity of the arguments of one action."""
+    wanted, given = right.split(","), written.split(",")
     if len(wanted) != len(given):
         return 0.0
     values = []
