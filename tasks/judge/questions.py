@@ -124,16 +124,6 @@ class QuestionSet:
             raise UserError(f"{self.name} has no question {min(unknown)}; take the numbers from its question.jsonl")
         return replace(self, questions=tuple(one for one in self.questions if one.question_id in wanted))
 
-    def first_of_each_category(self, count: int) -> QuestionSet:
-        """Return the first ``count`` questions of every category: a small set that still has every kind of prompt."""
-        seen: dict[str, int] = {}
-        chosen = []
-        for question in self.questions:
-            seen[question.category] = seen.get(question.category, 0) + 1
-            if seen[question.category] <= count:
-                chosen.append(question.question_id)
-        return self.select(chosen)
-
     def __len__(self) -> int:
         return len(self.questions)
 

@@ -189,7 +189,7 @@ def test_a_column_or_label_that_is_not_there_is_named(tmp_path: Path) -> None:
     ):
         PIQA.splits(FolderSource(tmp_path))
     write_jsonl(train, [{**row, "label": 2} for row in piqa_rows(20)])
-    with pytest.raises(UserError, match="row 1, has a label that is none of its choices; mend or remove the row"):
+    with pytest.raises(UserError, match="row 1, has a label that is not one of its choices; fix or remove the row"):
         PIQA.splits(FolderSource(tmp_path))
 
 
