@@ -60,6 +60,7 @@ def check(
 ) -> None:
     """Ask a judge for one rating; print the rating, the time, and the model that the endpoint reports."""
     from parbench.tasks.judge import ClientSettings, Failure, JudgeClient, JudgeSpec, Retries, Sampling, parse_rating
+    from parbench.tasks.judge.verdict import read_otherwise
 
     sampling = Sampling(0.0 if temperature else None, max_tokens, limit_name.value)
     with JudgeClient(JudgeSpec.parse(spec), ClientSettings(retries=Retries(attempts=2))) as client:
@@ -70,6 +71,8 @@ def check(
         raise UserError(f"the judge {client.model} cannot be asked: {reply.message} ({reply.kind})")
     rating = parse_rating(reply.text)
     say(f"rating: {rating.problem.replace('_', ' ') if rating.problem else rating.value}")
+    if read_otherwise(rating.value, rating.fastchat_score):
+        say(f"rating as FastChat reads it: {rating.fastchat_score}")
     say(f"seconds: {seconds:.1f}")
     say(f"served model: {reply.served_model!r}" if reply.served_model else "served model: not reported")
     say(f"judgment: {reply.text!r}")
