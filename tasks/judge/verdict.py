@@ -43,20 +43,24 @@ _EXAMPLES = re.compile(
 )
 _MARKDOWN = re.compile(r"[`\\]|(?<!\d)\*|\*(?!\d)")
 
-# In the form asked for, whatever it holds. Not x[[1]], which is an index, and not the name of the field.
-_BRACKETED = re.compile(
-    r"(?:(?<![A-Za-z0-9)\]])|(?<=rating)|(?<=score)|(?<=verdict))\[\s*\[(?!\s*(?:rating|score|verdict)\s*\])"
-    r"\s*([A-Za-z0-9 .:/=]{1,30}?)\s*\]\s*\]|\bboxed\{([^{}]{1,30})\}",
-    re.I,
-)
 _WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _NUMBER = rf"(?P<number>[0-9]++(?:\.[0-9]++)?+|\b(?:{'|'.join(_WORDS)})\b)"
+# What a judge that does not decide puts in place of the verdict: a later one than any number or letter it has quoted.
+_NONE = r"n/?a|none|null|neither|both|unrated|unsure|unknown|undecided|not rated|no rating|no verdict"
+# In the form asked for: a number or nothing. Not x[[1]], which is an index, nor [[word]], which may be a heading.
+_BRACKETED = re.compile(
+    rf"(?:(?<![A-Za-z0-9)\]])|(?<=rating)|(?<=score)|(?<=verdict))\[\s*\["
+    rf"\s*([A-Za-z .:/=]{{0,20}}[0-9][A-Za-z0-9 .:/=]{{0,20}}?|(?:\w+\s*[:=]\s*)?(?:{'|'.join(_WORDS)})|{_NONE})"
+    r"\s*\]\s*\]|\bboxed\{([^{}]{1,30})\}",
+    re.I,
+)
 _RATING = r"\b(?:rating|score|grade)\b"
 _IN_BRACKETS = re.compile(rf"(?:{_RATING}\s*[:=]?\s*)?{_NUMBER}\.?(?:\s*(?:/|out of)\s*10)?", re.I)
-# Rating: 7, "rating": 7, <rating>7</rating>, Score (out of 10): 7, a rating of 7
+# Score (1-10): 7; Rating: 7, "rating": 7, a rating of 7; <rating>7</rating>, | Rating | 7 |; and on the next line.
 _ANNOUNCED = re.compile(
-    rf"{_RATING}(?:\s*[(\[][^()\[\]]{{1,30}}[)\]])?[\"'”)>|]*\s*(?:[:=]|[-\u2013\u2014](?=\s)|(?:is|of)\b(?!\s*[a-z]))?"
-    rf"\s*[\"'“(\[|]*\s*{_NUMBER}",
+    rf"{_RATING}(?:\s*[(\[][^()\[\]]{{1,30}}[)\]](?:\s*[:=])?\s*[\"'“]*|"
+    rf"[\"'”)>|]*\s*(?:[:=]|[-\u2013\u2014](?=\s)|(?:is|of)\b)\s*[\"'“(\[|]*\s*|"
+    rf"\s*[\"'”)>|(\[]+\s*[\"'“]*|\s*\n\s*){_NUMBER}",
     re.I,
 )
 _ALONE = re.compile(
@@ -71,7 +75,7 @@ _OTHER_SCALE = re.compile(
     re.I,
 )
 
-_BRACKETED_PAIR = re.compile(r"\[\s*\[(?!\s*verdict\s*\])\s*([A-Za-z][A-Za-z ]{0,30}?)\s*\]\s*\]", re.I)
+_BRACKETED_PAIR = re.compile(rf"\[\s*\[\s*((?:assistant )?[ABC]|tie|{_NONE})\s*\]\s*\]", re.I)
 _VERDICT = re.compile(
     r"\b(?:verdict|winner|decision)\b[\"'”]?\s*[:=]\s*[\"'“]*(?:assistant\s+)?\[?((?-i:[ABC])|tie)\b|"
     r"(?<![A-Za-z0-9)\]])\[((?-i:[ABC]))\]\W*\Z",

@@ -174,6 +174,9 @@ def test_reasoning_that_was_cut_off_has_no_verdict_and_a_quoted_mark_is_not_reas
         # The form itself, repeated.
         ('in exactly this form: "[[rating]]", for example: "Rating: [[5]]".', None, 5, "unparsable"),
         ('[[6]], in the form "[[rating]]"', 6, 6, None),
+        ("Rating: [[8]]\n\n[[Explanation]]", 8, 8, None),
+        ("I am rating 5 aspects: all are good.", None, -1, "unparsable"),
+        ("### Rating\n8", 8, -1, None),
     ],
 )
 def test_the_shapes_that_matter(text, value, score, problem):
@@ -191,6 +194,7 @@ def test_the_shapes_that_matter(text, value, score, problem):
         ("**Verdict: A**", "A"),
         ("So [B].", "B"),
         ("[[A]] at first. [[unsure]]", "error"),
+        ("[[A]]\n\n[[Explanation]]", "A"),
         ("verdict: a tie", "error"),
         ("m[A] is right", "error"),
         ("", "error"),
