@@ -9,10 +9,16 @@ import pytest
 import sacrebleu
 from rouge_score.tokenizers import DefaultTokenizer
 
+from parbench.bench.plan.overrides import Overrides
+from parbench.bench.plan.planner import make_plan
+from parbench.bench.plan.suite import load_suite
+from parbench.bench.run.inputs import DataCache
 from parbench.bench.util.errors import UserError
+from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.from_yaml import task_of_file
 from parbench.tasks.metrics.texts import METRICS, reference_scores, unfair
 from parbench.tasks.metrics.tokens import Tokens, UnicodeTokenizer
+from tests.support.tiny_llama import tiny_llama, tiny_model_folder
 from tests.support.yaml_files import ASKED, QUESTIONS, both, loaded, task_file
 
 TEXTS = {
@@ -126,3 +132,22 @@ def test_short_answers_are_refused_before_a_run_and_not_by_reading_the_data(tmp_
         task.check_metrics(splits.reported)
     task, splits = loaded(task_file(tmp_path, QUESTIONS, metrics=["exact_match", "chrf", "rouge_l"]))
     task.check_metrics(splits.reported)
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+def test_a_run_refuses_such_a_metric_before_training(tmp_path, store, accepted):
+    both(tmp_path, ASKED)
+    path = task_file(tmp_path, QUESTIONS, options={"max_new_tokens": 4, "accept_unfair_metrics": accepted})
+    overrides = Overrides(
+        methods=("lora",),
+        tasks=(str(path),),
+        base_model=str(tiny_model_folder(tmp_path / "model", tiny_llama())),
+        seeds=(1,),
+        sets=("train.max_length=64",),
+    )
+    (run,) = make_plan(load_suite("mini"), overrides, RevisionLock(store.lock_file)).runs
+    if accepted:
+        assert DataCache().of(run).sizes["reported"]
+    else:
+        with pytest.raises(UserError, match=r"bleu gives the references 0.00 of 100 against themselves"):
+            DataCache().of(run)
