@@ -157,7 +157,12 @@ def _read_otherwise(compared: pd.DataFrame) -> int:
     if "fastchat" not in compared:  # rows that were written before it was kept
         return 0
     rows = compared[["as_given", "swapped", "fastchat"]].to_numpy().tolist()
-    return sum(ours != theirs for *winners, row in rows for ours, theirs in zip(winners, row, strict=True))
+    # A frame that was in a file may have NaN where there was None.
+    return sum(
+        (ours if isinstance(ours, str) else None) != theirs
+        for *winners, row in rows
+        for ours, theirs in zip(winners, row, strict=True)
+    )
 
 
 def _compared(as_given: Reply | Failure, swapped: Reply | Failure) -> dict[str, Any]:
