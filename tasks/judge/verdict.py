@@ -64,8 +64,8 @@ _ANNOUNCED = re.compile(
     re.I,
 )
 _ALONE = re.compile(
-    r"(?:\A|(?<![A-Za-z0-9)\]])\[)\s*(?P<number>[0-9]++(?:\.[0-9]++)?+)\s*\]?\W*\Z|"
-    r"(?<![\w./])(?P<of_ten>[0-9]++(?:\.[0-9]++)?+)\s*(?:/|out of)\s*10\W*\Z",
+    r"(?:\A\s*([0-9]++(?:\.[0-9]++)?+)|(?<![A-Za-z0-9)\]])\[\s*([0-9]++(?:\.[0-9]++)?+)\s*\]|"
+    r"(?<![\w./])([0-9]++(?:\.[0-9]++)?+)\s*(?:/|out of)\s*10)\W*\Z",
     re.I,
 )
 # What makes another number of the one before it: 4/5, 4 of 5 stars, 1-10, 80%, 8,5
@@ -76,6 +76,8 @@ _OTHER_SCALE = re.compile(
 )
 
 _BRACKETED_PAIR = re.compile(rf"\[\s*\[\s*((?:assistant )?[ABC]|tie|{_NONE})\s*\]\s*\]", re.I)
+_CLOSED = re.compile(r"\s*(?:/\s*10\s*)?\]")
+
 _VERDICT = re.compile(
     r"\b(?:verdict|winner|decision)\b[\"'”]?\s*[:=]\s*[\"'“]*(?:assistant\s+)?\[?((?-i:[ABC])|tie)\b|"
     r"(?<![A-Za-z0-9)\]])\[((?-i:[ABC]))\]\W*\Z",
@@ -189,11 +191,11 @@ def _last_number(text: str) -> float | None:
 def _other_forms(text: str) -> Iterator[tuple[int, float | None]]:
     """Yield position and number of each rating in another form; ``None`` for one of another scale."""
     for match in _ANNOUNCED.finditer(text):
-        other = _OTHER_SCALE.match(text, match.end())
-        yield match.start("number"), None if other else _number(match["number"])
+        is_open = match[0].count("[") > match[0].count("]")
+        unreadable = _OTHER_SCALE.match(text, match.end()) or (is_open and not _CLOSED.match(text, match.end()))
+        yield match.start("number"), None if unreadable else _number(match["number"])
     if last := _ALONE.search(text):
-        group = "number" if last["number"] else "of_ten"
-        yield last.start(group), float(last[group])
+        yield last.start(last.lastindex or 0), float(last[last.lastindex or 0])
 
 
 def _number(text: str) -> float:

@@ -177,6 +177,9 @@ def test_reasoning_that_was_cut_off_has_no_verdict_and_a_quoted_mark_is_not_reas
         ("Rating: [[8]]\n\n[[Explanation]]", 8, 8, None),
         ("I am rating 5 aspects: all are good.", None, -1, "unparsable"),
         ("### Rating\n8", 8, -1, None),
+        ("Rating: [[8", None, -1, "unparsable"),
+        ("Rating: [[3x;", None, -1, "unparsable"),
+        ("Rating: [8/10]", 8, -1, None),
     ],
 )
 def test_the_shapes_that_matter(text, value, score, problem):
