@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -35,6 +35,7 @@ from parbench.tasks.judge import (
     MT_BENCH,
     VICUNA_BENCH,
     JudgeSettings,
+    JudgeSpec,
     QuestionSet,
     Sampling,
     from_folder,
@@ -86,7 +87,7 @@ class JudgedOptions(InstructOptions):
     max_new_tokens: PositiveInt = 1024
 
     def deciding(self) -> dict[str, Any]:
-        """Return all options but where the judge is asked, and how many inquiries at a time."""
+        """Return all options but the judge's endpoint and the number of requests at a time."""
         values = self.model_dump(mode="json", exclude={"judge_concurrency"})
         if self.judge is not None and self.judge != LOCAL:
             values["judge"] = JudgeSpec.parse(self.judge).model

@@ -485,3 +485,12 @@ def test_the_questions_of_the_package(tmp_path, monkeypatch):
     )
     with pytest.raises(UserError, match=r"can need \d+ tokens, and the base model takes 4096; lower max_new_tokens"):
         task.configured({"max_new_tokens": 4000}).prepare(splits.reported, byte_tokenizer(), 300)
+
+
+def test_where_a_judge_is_asked_is_no_part_of_a_run(planned, no_judge_keys):
+    here, there = (planned(f"judge@http://127.0.0.1:{port}/v1", judge_concurrency=port) for port in (1, 2))
+    assert here.spec == there.spec
+    assert (here.spec.options["judge"], here.spec.options["judge_repeats"]) == ("judge", 1)
+    sent = PlannedRun.from_json(there.to_json())
+    assert (sent.task.options.judge, sent.task.options.judge_concurrency) == ("judge@http://127.0.0.1:2/v1", 2)
+    assert planned("other@http://127.0.0.1:1/v1").spec.run_id != here.spec.run_id
