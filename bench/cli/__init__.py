@@ -23,6 +23,7 @@ from parbench.bench.cli.report import report, show
 from parbench.bench.cli.run import run
 from parbench.bench.cli.status import status
 from parbench.bench.cli.task import task
+from parbench.bench.cli.terminal import check_arguments, print_anything
 from parbench.bench.cli.transfer import export, import_
 from parbench.bench.cli.tune import tune
 from parbench.bench.util.errors import UserError
@@ -58,8 +59,10 @@ def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
     # Before a command imports the libraries that read them.
     clean_process()
+    print_anything()
     errors = Console(stderr=True, emoji=False)
     try:
+        check_arguments(sys.argv[1:])
         app()
     except UserError as error:
         # One line, also where a name out of somebody's file has a line break.

@@ -19,6 +19,9 @@ def compare(
     method: Annotated[str | None, typer.Option(help="Of two stores, compare this method only.")] = None,
 ) -> None:
     """Compare two methods of one store, or two stores: paired differences, and what differs in their specs."""
+    from parbench.reports.plotting import import_matplotlib
+
+    import_matplotlib()
     from parbench.bench.store.store import Store
     from parbench.reports.contrasts import contrast_methods, contrast_stores
     from parbench.reports.contrasts_render import TerminalContrasts

@@ -146,13 +146,13 @@ class MeasurementOptions:
 
     def limit_bytes(self, device_type: str) -> int | None:
         """Return the memory limit of a measuring process."""
-        import psutil
+        from parbench.bench.util.memory_limits import available_memory
 
         given = read_bytes(self.memory_limit, "--memory-limit")
         if given is not None or device_type != "cpu":
             return given
         # Beyond it the kernel would kill processes, and perhaps not the measuring one.
-        return int(0.9 * psutil.virtual_memory().available)
+        return int(0.9 * available_memory())
 
 
 @takes(WorkloadOptions, MeasurementOptions)
@@ -166,6 +166,9 @@ def profile(
 
     LoRA and the frozen model are measured, too, as references.
     """
+    from parbench.reports.plotting import import_matplotlib
+
+    import_matplotlib()
     from parbench.bench.profile.runner import Request, run_profile
     from parbench.bench.profile.workload import Repetitions, check_length
     from parbench.bench.util.environment import choose_device, quiet_libraries

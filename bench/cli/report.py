@@ -34,6 +34,9 @@ def report(
     bench report --out results/mine
     bench report --out results/mine --profile results/roberta --profile results/llama
     """
+    from parbench.reports.plotting import import_matplotlib
+
+    import_matplotlib()
     from parbench.bench.store.store import Store
     from parbench.reports.leaderboard_render import TerminalLeaderboard
     from parbench.reports.profile.costs import read_profiles

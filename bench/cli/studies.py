@@ -41,15 +41,16 @@ def run_studies(session: Session, effort: TuningBudget) -> Studies:
     """
     from parbench.bench.execute.progress import make_progress
     from parbench.bench.tune.study import make_studies
-    from parbench.bench.tune.tune import cached_trials, tune
+    from parbench.bench.tune.tune import tune
     from parbench.bench.tune.tuned_suite import tuned_suite
 
     store, console = session.store, session.console
     studies = make_studies(session.suite, session.overrides, effort, session.lock)
     store.prepare()
     with make_progress(console, len(studies) * effort.trials * len(effort.seeds)) as progress:
-        do_runs = cached_trials(store, lambda runs: session.executor.execute(runs, store, progress))
-        found = [tune(study, effort, do_runs) for study in studies]
+        found = tune(
+            studies, effort, store, lambda runs, follow_up: session.executor.execute(runs, store, progress, follow_up)
+        )
     _print_found(found, console)
     written = _write(tuned_suite(session.suite, session.overrides, effort, found), store.root, console)
     failed = [tuned for tuned in found if tuned.best is None]
@@ -79,21 +80,15 @@ def print_dry_studies(session: Session, effort: TuningBudget) -> None:
 
 
 def _write(suite: Suite, out: Path, console: Console) -> Suite:
-    """Write the tuned suite into the store, beside what was tuned there alike."""
-    from parbench.bench.plan.suite import load_suite, suite_text
-    from parbench.bench.tune.tuned_suite import merged
-    from parbench.bench.util.files import explained, write_atomically
+    """Write the tuned suite into the store, merged with what was tuned there under the same conditions."""
+    from parbench.bench.tune.tuned_suite import write_tuned
 
     path = out / TUNED
-    if path.exists():
-        both = merged(load_suite(str(path)), suite)
-        if both is None:
-            say(f"the earlier {path} was tuned otherwise and is replaced", console)
-        suite = both or suite
-    with explained(path):
-        write_atomically(path, suite_text(suite))
+    written, is_merged = write_tuned(suite, path)
+    if is_merged is False:
+        say(f"the earlier {path} was tuned under other conditions and is replaced", console)
     say(f"the settings are in {path}", console)
-    return suite
+    return written
 
 
 def _studies_table(studies: list[Study], effort: TuningBudget) -> Table:

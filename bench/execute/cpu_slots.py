@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
 from parbench.bench.execute.gpu_packing import MARGIN, SLACK
 from parbench.bench.plan.planned_run import PlannedRun
+from parbench.bench.util.memory_limits import available_memory
 
 DEVICE = "cpu"
 # Of a run's process before it has a model, and of its activations, until a run of the same configuration was measured.
@@ -97,4 +96,4 @@ class CpuSlots:
 
 def usable_memory() -> int:
     """Return the bytes of memory that are free for runs."""
-    return int(psutil.virtual_memory().available)
+    return available_memory()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +10,9 @@ from parbench.bench.execute.progress import Progress
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.run_record import RunRecord, Status
 from parbench.bench.store.store import Store
+
+# Returns the further runs that a record leads to.
+FollowUp = Callable[[RunRecord], Sequence[PlannedRun]]
 
 
 @dataclass(frozen=True)
@@ -47,15 +50,28 @@ class Executor(Protocol):
     def options(self) -> RunOptions:
         """How each run is executed."""
 
-    def execute(self, runs: Sequence[PlannedRun], store: Store, progress: Progress) -> Iterator[RunRecord]:
+    def execute(
+        self, runs: Sequence[PlannedRun], store: Store, progress: Progress, follow_up: FollowUp = ...
+    ) -> Iterator[RunRecord]:
         """Yield the record of each run when it is written, in any order.
 
         A run that another command is executing on the same store is not done twice: its record is waited for.
+
+        Args:
+            runs: to execute, with or without an earlier record.
+            store: where records go.
+            progress: shows how far they are.
+            follow_up: returns the further runs that a record leads to, which are executed too; default: none.
 
         Raises:
             UserError: the store cannot be written to, or data is missing.
             KeyboardInterrupt: the user has asked to stop; interrupted runs resume from their checkpoints next time.
         """
+
+
+def no_follow_up(record: RunRecord) -> Sequence[PlannedRun]:
+    """Return no further runs."""
+    return ()
 
 
 def failed(record: RunRecord) -> bool:

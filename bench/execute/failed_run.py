@@ -1,4 +1,4 @@
-"""The record of a run whose process is gone: whoever looked after it writes it."""
+"""The record of a run whose process is gone, written by its runner."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def record_failure(
 ) -> RunRecord:
     """Write the record of a run that has failed without writing one itself.
 
-    Its checkpoints stay: a run that was given up for its time goes on from them when it is given more.
+    Its checkpoints stay: a run that has timed out resumes from them when it is given more time.
 
     Args:
         started: when the last try began, ISO 8601.
-        hardware: what it ran on, as far as known.
+        hardware: that it ran on, as far as known.
         printed: what its process has printed.
 
     Raises:
@@ -41,7 +41,7 @@ def record_failure(
         # What a process that was killed has left here belongs to no record.
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir()
-        (output / ERROR).write_text(f"{reason}\n\n{printed}", encoding="utf-8")
+        (output / ERROR).write_text(f"{reason}\n\n{printed}", encoding="utf-8", errors="backslashreplace")
         with logged(workspace / LOG):
             event("given up", reason, logging.ERROR)
     return store.commit(empty_record(run, status, reason, started, hardware), output)

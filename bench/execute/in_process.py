@@ -1,18 +1,17 @@
-"""One run after the other, in this process: nothing is isolated, and nothing is loaded twice."""
+"""One run after the other, in this process: without isolation, and without loading data twice."""
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 
-from parbench.bench.execute.executor import RunOptions, failed
+from parbench.bench.execute.executor import FollowUp, RunOptions, failed, no_follow_up
 from parbench.bench.execute.interrupt import Interrupt
 from parbench.bench.execute.progress import Progress
-from parbench.bench.execute.queue import LOOK_SECONDS, Queue
+from parbench.bench.execute.queue import Queue
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.failures import TransientError
 from parbench.bench.record.run_record import RunRecord
@@ -25,7 +24,7 @@ from parbench.bench.train.train import StoppedError
 
 @dataclass(frozen=True)
 class InProcessExecutor:
-    """Does runs in the order given, on one device; the data it has read is kept for the next call.
+    """Executes runs in the order given, on one device; the data it has read is kept for the next call.
 
     Of the options it follows ``retries``, ``fail_fast`` and ``trackers`` only: a process cannot end itself for taking
     too long, and what holds for the whole process is left to its owner.
@@ -35,30 +34,42 @@ class InProcessExecutor:
     options: RunOptions = field(default_factory=RunOptions)
     inputs: DataCache = field(default_factory=DataCache)
 
-    def execute(self, runs: Sequence[PlannedRun], store: Store, progress: Progress) -> Iterator[RunRecord]:
+    def execute(
+        self, runs: Sequence[PlannedRun], store: Store, progress: Progress, follow_up: FollowUp = no_follow_up
+    ) -> Iterator[RunRecord]:
         """Yield the record of each run when it is written."""
-        # Every task's data is read before anything is trained: a wrong folder is found out in seconds, not after hours.
+        # Every task's data is read before any training: a wrong folder is found in seconds, not after hours.
         for planned in runs:
             self.inputs.of(planned)
         queue = Queue(runs, store)
-        with Interrupt(progress.note) as interrupt:
+        in_progress: list[PlannedRun] = []
+        with Interrupt(progress.note, lambda: bool(in_progress)) as interrupt:
             while queue:
+                if interrupt.asked:
+                    raise KeyboardInterrupt
                 run = queue.take()
-                yield from queue.completed_elsewhere()
+                for found in queue.completed_elsewhere():
+                    progress.end(found)
+                    queue.add(follow_up(found))
+                    yield found
                 if run is None:
-                    time.sleep(LOOK_SECONDS)
+                    if queue:
+                        queue.wait(progress.note)
                     continue
+                in_progress.append(run)
                 try:
                     record = self._one(run, store, progress, queue, interrupt)
                 except StoppedError:
                     raise KeyboardInterrupt from None
                 finally:
+                    in_progress.clear()
                     queue.claims.release(run.spec.run_id)
+                queue.add(follow_up(record))
                 yield record
-                if interrupt.asked:
-                    raise KeyboardInterrupt
                 if self.options.fail_fast and failed(record):
                     return
+            if interrupt.asked:
+                raise KeyboardInterrupt
 
     def _one(self, run: PlannedRun, store: Store, progress: Progress, queue: Queue, interrupt: Interrupt) -> RunRecord:
         progress.begin(run.spec)
@@ -67,7 +78,7 @@ class InProcessExecutor:
             queue.claims.renew()
             progress.step(run.spec, done, total, loss)
 
-        watch = RunHooks(
+        hooks = RunHooks(
             on_step,
             on_batch=lambda rows: queue.claims.renew(),
             stop=lambda: interrupt.asked,
@@ -76,11 +87,11 @@ class InProcessExecutor:
         with run_log(store.workspace(run.spec.run_id), run.spec, self.device):
             for _ in range(self.options.retries):
                 try:
-                    record = execute_run(run, store, self.inputs, self.device, replace(watch, may_retry=True))
+                    record = execute_run(run, store, self.inputs, self.device, replace(hooks, may_retry=True))
                     break
                 except TransientError as failure:
                     event("again", str(failure), logging.WARNING)
             else:
-                record = execute_run(run, store, self.inputs, self.device, watch)
+                record = execute_run(run, store, self.inputs, self.device, hooks)
         progress.end(record)
         return record

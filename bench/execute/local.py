@@ -13,10 +13,10 @@ from typing import Any
 import psutil
 
 from parbench.bench.execute.cpu_slots import DEVICE, CpuSlots, estimated_peak, own_cores, usable_memory
-from parbench.bench.execute.executor import RunOptions, check_data
+from parbench.bench.execute.executor import FollowUp, RunOptions, check_data, no_follow_up
 from parbench.bench.execute.failed_run import record_failure
 from parbench.bench.execute.gpu_packing import Packing, accelerator_name, packed_memory, visible_outside
-from parbench.bench.execute.interrupt import until_interrupted
+from parbench.bench.execute.interrupt import suspending, until_interrupted
 from parbench.bench.execute.local_limits import KernelKills, cause_of_death, over_limit, was_killed_from_outside
 from parbench.bench.execute.memory_history import PeakMemoryHistory
 from parbench.bench.execute.progress import Progress
@@ -33,6 +33,7 @@ from parbench.bench.util.secrets import redact_file
 
 # How often limits are checked and leases renewed.
 _TICK_SECONDS = 0.5
+_LONGEST_TICK_SECONDS = 2.0
 # Kept of a worker's output, from its beginning and from its end: pages of module names follow the trace of a crash.
 _KEPT_CHARACTERS = 8000
 
@@ -50,15 +51,20 @@ class LocalExecutor:
     devices: tuple[str, ...]
     options: RunOptions = field(default_factory=RunOptions)
 
-    def execute(self, runs: Sequence[PlannedRun], store: Store, progress: Progress) -> Iterator[RunRecord]:
+    def execute(
+        self, runs: Sequence[PlannedRun], store: Store, progress: Progress, follow_up: FollowUp = no_follow_up
+    ) -> Iterator[RunRecord]:
         """Yield the record of each run when it is written."""
         check_data(runs)
-        yield from self.work_off(Queue(runs, store), store, progress)
+        yield from self.work_off(Queue(runs, store), store, progress, follow_up)
 
-    def work_off(self, queue: Queue, store: Store, progress: Progress) -> Iterator[RunRecord]:
+    def work_off(
+        self, queue: Queue, store: Store, progress: Progress, follow_up: FollowUp = no_follow_up
+    ) -> Iterator[RunRecord]:
         """Execute the runs of a queue, whose data was checked before."""
-        session = _Session(self, queue, store, progress)
-        yield from until_interrupted(progress.note, session.records, session.kill_all)
+        session = _Session(self, queue, store, progress, follow_up)
+        with suspending(session.process_groups):
+            yield from until_interrupted(progress.note, session.is_busy, session.records, session.kill_all)
 
 
 @dataclass
@@ -70,8 +76,9 @@ class _Job:
     device: str
     # The stamp of the run's record before it began.
     before: tuple[int, int] | None
-    began: float = field(default_factory=time.monotonic)
-    heard: float = field(default_factory=time.monotonic)
+    # Watched, and since the last sign of progress. The time in which either process was stopped does not count.
+    seconds: float = 0.0
+    silent_seconds: float = 0.0
     started: str = field(default_factory=environment.now)
     hardware: dict[str, str] = field(default_factory=dict)
     last: WorkerMessage | None = None
@@ -91,11 +98,13 @@ class _Session(Session):
     queue: Queue
     store: Store
     progress: Progress
+    follow_up: FollowUp = no_follow_up
     jobs: list[_Job] = field(default_factory=list)
     tries: Counter[str] = field(default_factory=Counter)
     # Runs that had no room beside others, and now get a device for themselves.
     alone: set[str] = field(default_factory=set)
     kernel_kills: KernelKills = field(default_factory=KernelKills)
+    watched: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.options = self.executor.options
@@ -126,16 +135,15 @@ class _Session(Session):
         while len(self.jobs) < self.packing.workers and (run := self.queue.take(self._has_place)) is not None:
             self._begin(run)
 
-    def note_completed(self, found: RunRecord) -> bool:
+    def note_completed(self, found: RunRecord) -> None:
         """See `Session`."""
         self._learn(found)
-        return found.run_id in self.tries
 
     def ended(self) -> Iterator[RunRecord]:
         """See `Session`."""
         self._listen()
         self.queue.claims.renew()
-        for job in [job for job in self.jobs if not job.worker.process.is_alive()]:
+        for job in [job for job in self.jobs if not job.worker.started.is_alive()]:
             self._read(job)
             self.jobs.remove(job)
             self.packing.leave(job.run_id)
@@ -143,6 +151,10 @@ class _Session(Session):
             if record is not None:
                 self._learn(record)
                 yield record
+
+    def process_groups(self) -> list[int]:
+        """Return the process groups of the workers."""
+        return [job.worker.pid for job in self.jobs]
 
     def kill_all(self) -> None:
         """End the runs in progress without waiting for them."""
@@ -200,7 +212,7 @@ class _Session(Session):
     def _listen(self) -> None:
         """Read the workers' messages until one of them ends, for a tick at most; end those that are over a limit."""
         until = time.monotonic() + _TICK_SECONDS
-        ends = {job.worker.process.sentinel for job in self.jobs}
+        ends = {sentinel for job in self.jobs if (sentinel := job.worker.sentinel) is not None}
         ready: set[Any] = set()
         # All their messages in between: the rest of a tick should not be repeated at every step of theirs.
         while ends.isdisjoint(ready) and (left := until - time.monotonic()) > 0:
@@ -208,9 +220,14 @@ class _Session(Session):
             for job in self.jobs:
                 self._read(job)
         now = time.monotonic()
+        # Of a long time without a look at the workers, this process was stopped, as by Ctrl-Z.
+        passed, self.watched = min(now - self.watched, _LONGEST_TICK_SECONDS), now
         for job in self.jobs:
-            verdict = over_limit(self.options, now - job.began, now - job.heard, job.worker.pid)
-            if verdict is not None and job.worker.process.is_alive():
+            if not job.worker.started.is_suspended():
+                job.seconds += passed
+                job.silent_seconds += passed
+            verdict = over_limit(self.options, job.seconds, job.silent_seconds, job.worker.pid)
+            if verdict is not None and job.worker.started.is_alive():
                 job.verdict = verdict
                 job.worker.kill()
 
@@ -218,7 +235,7 @@ class _Session(Session):
         try:
             while job.worker.connection.poll():
                 message: WorkerMessage = job.worker.connection.recv()
-                job.heard, job.last = time.monotonic(), message
+                job.silent_seconds, job.last = 0.0, message
                 if message.kind == "began":
                     job.hardware = dict(line.split("=", 1) for line in message.text.splitlines())
                 elif message.step is not None:
@@ -228,7 +245,7 @@ class _Session(Session):
 
     def _end(self, job: _Job) -> RunRecord | None:
         """Return the record of a run whose worker has ended, or ``None`` where it was stopped or is tried again."""
-        job.worker.process.join()
+        job.worker.started.process.join()
         redact_file(self.store.work / job.run_id / PRINTED)
         kind = job.last.kind if job.last else None
         record = self.store.load(job.run_id)
@@ -245,7 +262,7 @@ class _Session(Session):
             self.queue.requeue(job.run)
             return None
         verdict = job.verdict or self._cause_of_death(job)
-        from_outside = job.verdict is None and was_killed_from_outside(job.worker.process.exitcode)
+        from_outside = job.verdict is None and was_killed_from_outside(job.worker.started.exit_code)
         if (kind == "retry" or verdict[0] is Status.TIMEOUT or from_outside) and self._may_retry(job.run_id):
             self.queue.requeue(job.run)
             return None
@@ -257,7 +274,7 @@ class _Session(Session):
     def _cause_of_death(self, job: _Job) -> tuple[Status, str]:
         if job.last and job.last.kind == "crowded":
             return Status.OUT_OF_MEMORY, job.last.text
-        return cause_of_death(job.worker.process.exitcode or 0, self._output(job), self.kernel_kills)
+        return cause_of_death(job.worker.started.exit_code, self._output(job), self.kernel_kills)
 
     def _output(self, job: _Job) -> str:
         path = self.store.work / job.run_id / PRINTED

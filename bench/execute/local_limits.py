@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 
 import psutil
 
 from parbench.bench.execute.executor import RunOptions
 from parbench.bench.record.run_record import Status
+from parbench.bench.util.memory_limits import oom_kills
 
-_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)
+# ``None``: the exit code was lost with the server that forks workers.
+_FROM_OUTSIDE = (None, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)
 
 
 def over_limit(options: RunOptions, seconds: float, silent_seconds: float, pid: int) -> tuple[Status, str] | None:
     """Return status and reason for a run that is over one of its limits, ``None`` for one that is not.
 
     Args:
-        seconds: since the run began.
+        seconds: that the run has taken.
         silent_seconds: since its last sign of progress.
         pid: of its process.
     """
@@ -32,30 +33,32 @@ def over_limit(options: RunOptions, seconds: float, silent_seconds: float, pid: 
 
 
 class KernelKills:
-    """Counts the processes of this control group that the kernel has ended for lack of memory."""
+    """Notices that the kernel has ended processes for lack of memory."""
 
     def __init__(self) -> None:
-        self._seen = _count()
+        self._seen = oom_kills()
 
     def happened(self) -> bool:
         """Return whether there was one since the last call that returned true, or since the start."""
-        now = _count()
+        now = oom_kills()
         if now <= self._seen:
             return False
         self._seen = now
         return True
 
 
-def cause_of_death(code: int, printed: str, kernel_kills: KernelKills) -> tuple[Status, str]:
+def cause_of_death(code: int | None, printed: str, kernel_kills: KernelKills) -> tuple[Status, str]:
     """Return status and reason for a run whose process has ended without a record.
 
     Args:
-        code: the exit code; negative for a signal.
+        code: the exit code; negative for a signal, ``None`` where it was lost with the server that forks workers.
         printed: what the process has printed.
         kernel_kills: since the runs began.
     """
-    if code == -signal.SIGKILL and kernel_kills.happened():
+    if code in (None, -signal.SIGKILL) and kernel_kills.happened():
         return Status.OUT_OF_MEMORY, "the kernel ended the process, because the machine was out of memory"
+    if code is None:
+        return Status.ERROR, "the process and the server that starts processes were ended from outside"
     if code < 0:
         return Status.ERROR, f"the process was ended by {signal.Signals(-code).name}"
     last = (printed.strip().splitlines() or [""])[-1]
@@ -72,11 +75,3 @@ def _resident_bytes(pid: int) -> int:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
         return 0
-
-
-def _count() -> int:
-    path = Path("/sys/fs/cgroup/memory.events")
-    if not path.is_file():
-        return 0
-    counts = dict(line.split() for line in path.read_text().splitlines())
-    return int(counts.get("oom_kill", 0))

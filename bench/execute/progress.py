@@ -16,7 +16,7 @@ from parbench.bench.record.run_spec import RunSpec
 
 
 class Progress(Protocol):
-    """Is told what happens. A context manager: what it draws is gone after the block."""
+    """Shows what happens. A context manager: what it draws is gone after the block."""
 
     def begin(self, spec: RunSpec) -> None:
         """A run begins."""
@@ -25,7 +25,7 @@ class Progress(Protocol):
         """An optimiser step of a run is done; ``loss`` is the newest logged one, if there is a new one."""
 
     def end(self, record: RunRecord) -> None:
-        """A run has ended, one way or another."""
+        """A run has ended, one way or another, here or in another process."""
 
     def note(self, text: str) -> None:
         """Something that the user should know now."""
@@ -43,19 +43,19 @@ def make_progress(console: Console, runs: int) -> Progress:
 
 
 class SilentProgress:
-    """Says nothing of anything; for those to build on that care for some of it only."""
+    """Shows nothing; a base for classes that show some of it."""
 
     def begin(self, spec: RunSpec) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
     def step(self, spec: RunSpec, done: int, total: int, loss: float | None) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
     def end(self, record: RunRecord) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
     def note(self, text: str) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -67,7 +67,7 @@ class SilentProgress:
 
 
 class LineProgress(SilentProgress):
-    """One line a run, and none a step: a log file wants no steps."""
+    """One line per run and none per step, for log files."""
 
     def __init__(self, console: Console, runs: int) -> None:
         self._console = console
@@ -80,23 +80,24 @@ class LineProgress(SilentProgress):
         self._started[spec.run_id] = time.perf_counter()
 
     def end(self, record: RunRecord) -> None:
-        """Say how the run ended."""
+        """Print how the run ended."""
         self._ended += 1
-        seconds = time.perf_counter() - self._started.pop(record.run_id)
+        started = self._started.pop(record.run_id, None)
+        how = "by another process" if started is None else f"{time.perf_counter() - started:.0f} s"
         self._console.print(
-            f"[{self._ended}/{self._runs}] {record.run_id} {record.spec}: {summary(record)} ({seconds:.0f} s)",
+            f"[{self._ended}/{self._runs}] {record.run_id} {record.spec}: {summary(record)} ({how})",
             markup=False,
             highlight=False,
             soft_wrap=True,
         )
 
     def note(self, text: str) -> None:
-        """Say it."""
+        """Print it."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class TerminalProgress:
-    """A bar over the runs, one over the steps of each run at work, and a line for each run that has ended."""
+    """A bar over the runs, one over the steps of each run in progress, and a line for each run that has ended."""
 
     def __init__(self, console: Console, runs: int) -> None:
         self._bars = Bars(
@@ -125,13 +126,14 @@ class TerminalProgress:
             self._bars.update(bar, loss=f"loss {loss:.3f}")
 
     def end(self, record: RunRecord) -> None:
-        """Say how the run ended, and move the bar over all runs."""
+        """Print how the run ended, and move the bar over all runs."""
         self._lines.end(record)
         self._bars.advance(self._all)
-        self._bars.remove_task(self._run.pop(record.run_id))
+        if (bar := self._run.pop(record.run_id, None)) is not None:
+            self._bars.remove_task(bar)
 
     def note(self, text: str) -> None:
-        """Say it above the bars."""
+        """Print it above the bars."""
         self._lines.note(text)
 
     def __enter__(self) -> Self:

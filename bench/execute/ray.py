@@ -1,8 +1,8 @@
 """Runs on a Ray cluster: this machine, or any number of them.
 
-A Ray task is a `bench.execute.local.LocalExecutor` of one run: on its node the run has a process of its own, with all
-limits and retries, as it would have here. What is left to do here is to hand out as many runs as the cluster has room
-for, to hold their claims, and to try again what a lost node took along. All nodes must share the store's file system.
+A Ray task is a `parbench.bench.execute.local.LocalExecutor` of one run: on its node the run has a process of its own,
+with all limits and retries. This module starts as many runs as the cluster has room for, holds their leases, and
+retries the runs of a lost node. All nodes must share the store's file system.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from parbench.bench.execute.executor import RunOptions, check_data
+from parbench.bench.execute.executor import FollowUp, RunOptions, check_data, no_follow_up
 from parbench.bench.execute.failed_run import record_failure
 from parbench.bench.execute.interrupt import until_interrupted
 from parbench.bench.execute.local import LocalExecutor
@@ -33,7 +33,7 @@ from parbench.bench.util import environment
 from parbench.bench.util.errors import UserError
 
 _TICK_SECONDS = 0.5
-# Nothing but orders and news goes through Ray's own store of objects; Ray takes no less than about this.
+# Only jobs and messages go through Ray's object store; this is about the least that Ray accepts.
 _OBJECT_STORE_BYTES = 100 * 2**20
 # A network file system shows what other machines have written after a while, commonly within a minute.
 _SHARING_SECONDS = 90.0
@@ -44,7 +44,7 @@ _SECONDS_BETWEEN_NEWS = 0.5
 
 @dataclass(frozen=True)
 class RayExecutor:
-    """Does runs as tasks of Ray.
+    """Executes runs as tasks of Ray.
 
     Attributes:
         address: of the cluster, as ``ray.init`` takes it; ``None`` starts one on this machine, reachable from this
@@ -68,12 +68,14 @@ class RayExecutor:
         if self.cpus < 1:
             raise UserError(f"a run cannot have {self.cpus} CPUs; give at least 1")
 
-    def execute(self, runs: Sequence[PlannedRun], store: Store, progress: Progress) -> Iterator[RunRecord]:
+    def execute(
+        self, runs: Sequence[PlannedRun], store: Store, progress: Progress, follow_up: FollowUp = no_follow_up
+    ) -> Iterator[RunRecord]:
         """Yield the record of each run when it is written."""
         check_data(runs)
         with _connected(self):
-            session = _Session(self, _gpus(self), Queue(runs, store), store, progress)
-            yield from until_interrupted(progress.note, session.records, session.cancel_all)
+            session = _Session(self, _gpus(self), Queue(runs, store), store, progress, follow_up)
+            yield from until_interrupted(progress.note, session.is_busy, session.records, session.cancel_all)
 
 
 @dataclass
@@ -95,6 +97,7 @@ class _Session(Session):
     queue: Queue
     store: Store
     progress: Progress
+    follow_up: FollowUp
     jobs: dict[Any, _Job] = field(default_factory=dict)
     lost: Counter[str] = field(default_factory=Counter)
 
@@ -121,9 +124,8 @@ class _Session(Session):
         while len(self.jobs) < self._room() and (run := self.queue.take()) is not None:
             self._begin(run)
 
-    def note_completed(self, found: RunRecord) -> bool:
-        """See `Session`."""
-        return bool(self.lost[found.run_id])
+    def note_completed(self, found: RunRecord) -> None:
+        """See `Session`: nothing is learned from it."""
 
     def ended(self) -> Iterator[RunRecord]:
         """See `Session`."""
@@ -138,7 +140,7 @@ class _Session(Session):
                 yield record
 
     def cancel_all(self) -> None:
-        """End the runs at work without waiting for them, and the news of them."""
+        """End the runs in progress, and their messages, without waiting for them."""
         import ray
 
         for reference in self.jobs:
@@ -158,7 +160,7 @@ class _Session(Session):
             room = min(room, int(have.get("GPU", 0)) * int(1 / self.gpus + 1e-9))
         if executor.workers is not None:
             room = min(room, executor.workers)
-        # One is always handed out: a cluster that grows on demand grows for it.
+        # At least one is started: a cluster that grows on demand grows for it.
         return max(1, room)
 
     def _begin(self, run: PlannedRun) -> None:
@@ -184,7 +186,7 @@ class _Session(Session):
         self.jobs[task.options(name=str(run.spec)).remote(order, self.mailbox)] = _Job(run, before)
 
     def _hear(self) -> None:
-        """Pass on how far the runs are."""
+        """Show how far the runs are."""
         runs = {job.run.spec.run_id: job.run.spec for job in self.jobs.values()}
         for run_id, *step in self.mailbox.get_nowait_batch(self.mailbox.qsize()):
             if run_id in runs:
@@ -202,7 +204,7 @@ class _Session(Session):
         except ray.exceptions.TaskCancelledError:
             stopping = True
         except ray.exceptions.RayTaskError as error:
-            # The node's own words, such as that the store cannot be written to.
+            # An error of the node, such as that the store cannot be written to.
             reason = f"{type(error.cause).__name__}: {' '.join(str(error.cause).split())}"
         except ray.exceptions.RayError as error:
             reason = f"its worker or node was lost ({type(error).__name__})"
@@ -246,7 +248,7 @@ class _Order:
 
 
 def _work(order: _Order, mailbox: Any) -> bool:
-    """Do one run on the node that this is called on; tell whether it has left a record."""
+    """Execute one run on the node that this is called on; return whether it has left a record."""
     run, store = PlannedRun.from_json(order.run), Store(Path(order.store))
     if not store.runs.is_dir():
         raise UserError(f'a node does not see the store "{store.root}"; put it on a file system that all nodes share')
@@ -256,7 +258,7 @@ def _work(order: _Order, mailbox: Any) -> bool:
 
 
 class _News(SilentProgress):
-    """Tells the driver how far the run is; it knows of the beginning and finds the record itself."""
+    """Sends steps to the driver, which knows of the beginning and finds the record itself."""
 
     def __init__(self, mailbox: Any) -> None:
         self._mailbox = mailbox
@@ -266,7 +268,7 @@ class _News(SilentProgress):
         """Send it, now and then."""
         if done == total or time.monotonic() - self._last > _SECONDS_BETWEEN_NEWS:
             self._last = time.monotonic()
-            # Nobody waits for the answer: a driver that is gone needs none.
+            # Without waiting for an answer: the driver may be gone.
             self._mailbox.actor.put_nowait.remote((spec.run_id, done, total, loss))
 
 
@@ -282,7 +284,7 @@ def _check_reachable(address: str) -> None:
     """Find out in seconds what Ray finds out in minutes.
 
     Raises:
-        UserError: nobody answers at the address.
+        UserError: there is no answer from the address.
     """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdecimal():  # "auto", or what Ray knows and we do not
@@ -295,7 +297,7 @@ def _check_reachable(address: str) -> None:
 
 @contextmanager
 def _connected(executor: RayExecutor) -> Iterator[None]:
-    # Ray reports its use to its makers unless told not to, before it is imported.
+    # Ray reports usage to its makers unless this is set before it is imported.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
         import ray

@@ -1,31 +1,32 @@
-"""What one call of an executor does over and over: hand out runs, wait for those at work, and heed Ctrl-C."""
+"""The loop of an executor's call: hand out runs, wait for those in progress, and follow Ctrl-C."""
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
-from parbench.bench.execute.executor import RunOptions, failed
+from parbench.bench.execute.executor import FollowUp, RunOptions, failed
 from parbench.bench.execute.interrupt import Interrupt
 from parbench.bench.execute.progress import Progress
-from parbench.bench.execute.queue import LOOK_SECONDS, Queue
+from parbench.bench.execute.queue import Queue
 from parbench.bench.record.run_record import RunRecord
 
 
 class Session(ABC):
-    """One call of an executor that has several runs at work.
+    """One call of an executor that has several runs in progress.
 
     Attributes:
         queue: what is left to do.
-        progress: is told of the end of every run that it was told the beginning of.
+        progress: receives the end of every run.
         options: of the runs.
-        stopping: whether the user has asked for it: the runs at work save their present step, and no other begins.
+        follow_up: returns the runs that a record leads to.
+        stopping: whether the user has asked to stop: the runs in progress save their present step, and no other begins.
     """
 
     queue: Queue
     progress: Progress
     options: RunOptions
+    follow_up: FollowUp
     stopping: bool = False
 
     def records(self, interrupt: Interrupt) -> Iterator[RunRecord]:
@@ -36,35 +37,39 @@ class Session(ABC):
                 self.queue.give_up()
                 self.stop_all()
             self.start_runs()
-            for found in self.queue.completed_elsewhere():
-                if self.note_completed(found):  # it had begun, and was put back here
-                    self.progress.end(found)
-                yield found
+            for record in self.queue.completed_elsewhere():
+                self.note_completed(record)
+                yield self._ended(record)
             if not self.is_busy():
-                time.sleep(LOOK_SECONDS)
+                if self.queue:
+                    self.queue.wait(self.progress.note)
                 continue
             for record in self.ended():
-                self.progress.end(record)
-                yield record
+                yield self._ended(record)
                 if self.options.fail_fast and failed(record):
                     return
 
+    def _ended(self, record: RunRecord) -> RunRecord:
+        self.progress.end(record)
+        self.queue.add(self.follow_up(record))
+        return record
+
     @abstractmethod
     def is_busy(self) -> bool:
-        """Tell whether any run is at work."""
+        """Return whether any run is in progress."""
 
     @abstractmethod
     def stop_all(self) -> None:
-        """Ask the runs at work to save their present step and end."""
+        """Ask the runs in progress to save their present step and end."""
 
     @abstractmethod
     def start_runs(self) -> None:
-        """Set as many runs to work as there is room for."""
+        """Start as many runs as there is room for."""
 
     @abstractmethod
-    def note_completed(self, found: RunRecord) -> bool:
-        """Take note of what somebody else has done, and tell whether it had begun here before."""
+    def note_completed(self, found: RunRecord) -> None:
+        """Take note of the record of a run that another process has executed."""
 
     @abstractmethod
     def ended(self) -> Iterator[RunRecord]:
-        """Wait for a tick at most, renew the claims, and yield the records of the runs that have ended by then."""
+        """Wait for a tick at most, renew the leases, and yield the records of the runs that have ended by then."""

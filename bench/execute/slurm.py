@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from parbench.bench.execute.executor import RunOptions, check_data, failed
+from parbench.bench.execute.executor import FollowUp, RunOptions, check_data, failed, no_follow_up
 from parbench.bench.execute.failed_run import record_failure
 from parbench.bench.execute.interrupt import Interrupt, until_interrupted
 from parbench.bench.execute.progress import Progress
@@ -35,7 +35,7 @@ _PRINTED_CHARACTERS = 8000
 
 @dataclass(frozen=True)
 class SlurmExecutor:
-    """Does runs as jobs of Slurm.
+    """Executes runs as jobs of Slurm.
 
     Attributes:
         job: what each job asks for.
@@ -55,18 +55,20 @@ class SlurmExecutor:
     cluster: Literal["slurm", "local", "debug"] = "slurm"
     options: RunOptions = field(default_factory=RunOptions)
 
-    def execute(self, runs: Sequence[PlannedRun], store: Store, progress: Progress) -> Iterator[RunRecord]:
+    def execute(
+        self, runs: Sequence[PlannedRun], store: Store, progress: Progress, follow_up: FollowUp = no_follow_up
+    ) -> Iterator[RunRecord]:
         """Yield the record of each run when it is written."""
         if self.cluster == "slurm" and shutil.which("sbatch") is None:
             raise UserError("there is no Slurm here (no command sbatch); call bench on a node that submits jobs")
         check_data(runs)
-        session = _Session(self, store, progress)
+        session = _Session(self, store, progress, follow_up)
 
         def records(interrupt: Interrupt) -> Iterator[RunRecord]:
             session.submit(runs)
             yield from session.records(interrupt)
 
-        yield from until_interrupted(progress.note, records, session.cancel_all)
+        yield from until_interrupted(progress.note, lambda: bool(session.jobs), records, session.cancel_all)
 
 
 @dataclass
@@ -84,6 +86,7 @@ class _Session:
     executor: SlurmExecutor
     store: Store
     progress: Progress
+    follow_up: FollowUp
     jobs: list[_Submitted] = field(default_factory=list)
     # Runs whose job has ended without a record of theirs, with what the job has printed.
     orphans: list[tuple[PlannedRun, str]] = field(default_factory=list)
@@ -116,6 +119,8 @@ class _Session:
                 return
             for record in [*self._look(), *self._adopt(interrupt.asked)]:
                 self.progress.end(record)
+                if not interrupt.asked:
+                    self.submit(self.follow_up(record))
                 yield record
                 if self.executor.options.fail_fast and failed(record):
                     return
@@ -176,7 +181,7 @@ class _Session:
                 self.orphans += [(run, printed) for run in submitted.waiting]
 
     def _adopt(self, stopping: bool) -> Iterator[RunRecord]:
-        """See to the runs that were left without a record: another command does them, or they are tried again."""
+        """Handle the runs that were left without a record: another command executes them, or they are tried again."""
         claims, again = Leases(self.store.root), []
         orphans, self.orphans = self.orphans, []
         for run, printed in orphans:
@@ -198,7 +203,7 @@ class _Session:
         self.submit(again)
 
     def _show(self, run: PlannedRun, over: bool) -> None:
-        """Say once that a run has begun, when its workspace is there."""
+        """Show once that a run has begun, when its workspace exists."""
         run_id = run.spec.run_id
         if run_id not in self.begun and (over or (self.store.work / run_id).is_dir()):
             self.begun.add(run_id)

@@ -15,7 +15,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +33,7 @@ from parbench.bench.util.environment import hardware, use_deterministic_algorith
 from parbench.bench.util.process_environment import fork_server
 from parbench.bench.util.search_path import leave_current_folder
 from parbench.bench.util.secrets import redact_file
+from parbench.bench.util.started_process import Started, start_process
 
 # Steps of a tiny model come by the thousand per second, too many to show.
 _SECONDS_BETWEEN_MESSAGES = 0.1
@@ -77,13 +77,18 @@ class WorkerMessage:
 class Worker:
     """A worker's process, and the connection to it."""
 
-    process: BaseProcess
+    started: Started
     connection: Connection
 
     @property
     def pid(self) -> int:
         """Its process id."""
-        return int(self.process.pid or 0)
+        return int(self.started.process.pid or 0)
+
+    @property
+    def sentinel(self) -> int | None:
+        """What becomes ready when it ends; ``None`` where only the end of its connection shows it."""
+        return None if self.started.is_unobserved else self.started.process.sentinel
 
     def stop(self) -> None:
         """Ask it to save and stop."""
@@ -101,20 +106,23 @@ class Worker:
         """End it now, with all processes that it has started."""
         with suppress(ProcessLookupError):  # not yet a session of its own, or ended just now
             os.killpg(self.pid, signal.SIGKILL)
-        self.process.kill()
-        self.process.join()
+        self.started.kill()
 
 
 def start(order: WorkerJob) -> Worker:
-    """Start a worker."""
+    """Start a worker.
+
+    Raises:
+        UserError: the machine has no room for a process.
+    """
     # Read by OpenMP when the fork server loads torch: threads that wait for others must not keep the cores busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     context = fork_server()
     ours, theirs = context.Pipe()
     process = context.Process(target=_main, args=(order, theirs))
-    process.start()
+    started = start_process(process)
     theirs.close()
-    return Worker(process, ours)
+    return Worker(started, ours)
 
 
 def _main(order: WorkerJob, connection: Connection) -> None:
@@ -208,6 +216,9 @@ def _print_to(path: Path) -> None:
     sys.stderr.flush()
     os.dup2(file.fileno(), 1)
     os.dup2(file.fileno(), 2)
+    for stream in (sys.stdout, sys.stderr):
+        # What a library prints must not end a run where the terminal's encoding lacks a character.
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     faulthandler.enable()
 
 

@@ -32,6 +32,7 @@ from parbench.bench.record.run_spec import digest
 from parbench.bench.store.store import Store
 from parbench.bench.train.protocol import Protocol, Purpose
 from parbench.bench.util.errors import UserError
+from parbench.bench.util.memory_limits import total_memory
 
 _CHECKPOINTS = 2
 
@@ -164,8 +165,6 @@ def _estimate(run: PlannedRun, found: Calibration | str, sizes: dict[str, int]) 
 
 def _obstacles(found: Forecast, store: Store, machine: Machine) -> list[str]:
     """Return why it cannot be done, a sentence each."""
-    import psutil
-
     obstacles = [
         f"{method} on {task} does not fit into memory ({failure})"
         for task, method, failure in dict.fromkeys(
@@ -174,7 +173,7 @@ def _obstacles(found: Forecast, store: Store, machine: Machine) -> list[str]:
             if estimate.failure.startswith("out of memory")
         )
     ]
-    host = psutil.virtual_memory().total
+    host = total_memory()
     if found.process_bytes > host:
         obstacles.append(
             f"{machine.workers} runs at a time need {_gib(found.process_bytes)} of memory, and the machine has "

@@ -9,7 +9,7 @@ import threading
 import time
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
@@ -18,9 +18,7 @@ from parbench.bench.profile.workload import MeasurementJob
 from parbench.bench.record.run_record import Status
 from parbench.bench.util.process_environment import fork_server
 from parbench.bench.util.search_path import leave_current_folder
-
-if TYPE_CHECKING:
-    from multiprocessing.process import BaseProcess
+from parbench.bench.util.started_process import Started, start_process
 
 # Reading another process's memory takes some 20 microseconds: 0.2 % of one core.
 SAMPLE_SECONDS = 0.01
@@ -38,20 +36,19 @@ def measure_in_subprocess(order: MeasurementJob) -> Measurement:
     with tempfile.NamedTemporaryFile(prefix="parbench-", suffix=".log") as log:
         process = context.Process(target=_main, args=(order.as_json(), theirs, log.name), daemon=True)
         start = time.monotonic()
-        process.start()
+        started = start_process(process)
         theirs.close()
         limit = order.limit_bytes if order.workload.device == "cpu" else None
         sampler = Sampler(int(process.pid or 0), limit)
         try:
-            visit = _hear(process, ours)
+            visit = _hear(started, ours)
             process.join(END_SECONDS)
         finally:
-            process.kill()
-            process.join()
+            started.kill()
             sampler.stop()
             ours.close()
         if visit is None:
-            visit = Measurement(order, *_death(process, sampler, Path(log.name)))
+            visit = Measurement(order, *_death(started, sampler, Path(log.name)))
     visit.wall = time.monotonic() - start
     resident = [resident for _, resident in sampler.samples] + [span.resident for span in visit.spans]
     visit.peak_process = max(resident, default=0)
@@ -102,20 +99,24 @@ class Sampler(threading.Thread):
         return max((resident for at, resident in self.samples if begin <= at <= end), default=0)
 
 
-def _hear(process: BaseProcess, line: Connection) -> Measurement | None:
-    """Return the process's last word, ``None`` if it ends without one."""
-    wait([line, process.sentinel])
+def _hear(started: Started, line: Connection) -> Measurement | None:
+    """Return the process's last message, ``None`` if it ends without one."""
+    wait([line, started.process.sentinel])
+    if not line.poll() and started.is_alive():
+        wait([line])  # only the server that has forked it has ended
     try:
         return line.recv() if line.poll() else None
     except (EOFError, OSError):
         return None
 
 
-def _death(process: BaseProcess, sampler: Sampler, log: Path) -> tuple[Status, str]:
+def _death(started: Started, sampler: Sampler, log: Path) -> tuple[Status, str]:
     if sampler.over is not None and sampler.limit is not None:
         used, allowed = sampler.over / 2**30, sampler.limit / 2**30
         return Status.OUT_OF_MEMORY, f"the process used {used:.2f} GiB, more than the {allowed:.2f} allowed"
-    code = process.exitcode or 0
+    code = started.exit_code
+    if code is None:
+        return Status.ERROR, "the process and the server that starts processes were ended from outside"
     if code == -signal.SIGKILL:
         return Status.OUT_OF_MEMORY, "the process was killed from outside, as a machine does that is out of memory"
     said = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"])[-1]

@@ -115,7 +115,9 @@ def _failed(error: Exception, hooks: RunHooks, output: Path) -> tuple[Status, st
         raise SharedDeviceOutOfMemoryError(reason) from error
     event("failed", reason, logging.ERROR)
     with explained(output):
-        (output / ERROR).write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        (output / ERROR).write_text(
+            "".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace"
+        )
     return status, reason
 
 

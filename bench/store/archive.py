@@ -1,7 +1,7 @@
-"""Takes records from one store into another, as a file or from folder to folder; nothing is lost on the way.
+"""Exports and imports records, as a file or from folder to folder, without loss.
 
-A file is a gzipped tar of ``runs/RUN_ID/...`` with nothing in it but files and folders. What comes in was written by
-others: every record and every file beside it is checked, and a link, or a path that leads elsewhere, refuses the whole.
+An archive is a gzipped tar of ``runs/RUN_ID/...`` that contains only files and folders. Imports are not trusted: every
+record and every file beside it is checked, and a link, or a path out of the folder, refuses the whole archive.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Exported:
 
 @dataclass
 class Imported:
-    """What became of the records that came, by run id or in words.
+    """What became of imported records, by run id or in words.
 
     Attributes:
         new: taken.
@@ -130,7 +130,7 @@ def _add(archive: tarfile.TarFile, folder: Path, adapters: bool) -> None:
 
 
 def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Leave out who the files belong to here."""
+    """Remove the owner of a file."""
     entry.uid = entry.gid = 0
     entry.uname = entry.gname = ""
     entry.mode = 0o644

@@ -1,4 +1,4 @@
-"""Finds and removes what a store does not need: never a record, nor anything that was moved aside."""
+"""Finds and removes what a store no longer needs: never a record, nor anything that was moved aside."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Garbage:
 
     Attributes:
         path: a file or a folder.
-        why: nobody needs it.
+        why: the reason, in words.
         size: in bytes, of all files in it.
-        run_id: whose it is: it is removed only while nobody else is at the run.
+        run_id: of the run that it belongs to, if any; it is removed only while no process executes that run.
     """
 
     path: Path
@@ -46,8 +46,8 @@ def find_garbage(store: Store, unfinished: bool = False) -> Iterator[Garbage]:
     """Yield what can be removed.
 
     Args:
-        unfinished: also the checkpoints of runs that were cut off, or given up for their time, and that nobody is at;
-            they would begin anew.
+        unfinished: also the checkpoints of runs that were interrupted or timed out and that no process executes; such
+            runs would start from the beginning.
     """
     claims = Leases(store.root)
     yield from _workspaces(store, claims, unfinished)
@@ -68,10 +68,10 @@ def find_garbage(store: Store, unfinished: bool = False) -> Iterator[Garbage]:
 
 
 def remove(waste: Garbage, store: Store) -> bool:
-    """Remove what was found; tell whether it is gone: what somebody has begun to use since stays.
+    """Remove what was found; return whether it is gone: what another process has begun to use since stays.
 
     Raises:
-        UserError: the store does not let it.
+        UserError: the store cannot be written to.
     """
     claims = Leases(store.root)
     with explained(waste.path):
@@ -91,7 +91,7 @@ def remove(waste: Garbage, store: Store) -> bool:
 
 def _workspaces(store: Store, claims: Leases, unfinished: bool) -> Iterator[Garbage]:
     for folder in _entries(store.work):
-        # Of what is not ours nothing is known.
+        # Folders that are not ours are left alone.
         if not _RUN_ID.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
             continue
         done = store.is_done(folder.name)
@@ -106,7 +106,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _is_old(path: Path) -> bool:
-    """Tell whether nobody can be writing a file any more, whatever the clocks of several machines say."""
+    """Return whether a file is too old to be still written, even if the clocks of several machines differ."""
     return time.time() - path.lstat().st_mtime > _OLD_SECONDS
 
 

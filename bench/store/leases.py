@@ -1,9 +1,9 @@
-"""Who does which run: so that several commands on one store never do the same one, and none waits for a dead one.
+"""Leases: which process executes which run, so that commands on one store never repeat a run nor wait for a dead one.
 
-A claim is a small file in the store that names the processes at work. It is read and written under a lock of the
-operating system, held for an instant, which also works on network file systems and ends with its process. A claim is
-stale when none of its processes lives any more; of another machine's processes that is not known here, and its claim is
-stale when nobody has renewed it for `STALE_SECONDS` by the file system's own clock.
+A lease is a small file in the store that names its processes. It is read and written under a lock of the operating
+system, held for an instant, which also works on network file systems and ends with its process. A lease is stale when
+none of its processes lives any more. Processes of another machine, or of another PID namespace (a container) of this
+one, cannot be seen: their lease is stale when it was not renewed for `STALE_SECONDS` by the file system's own clock.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -26,22 +28,30 @@ from parbench.bench.util.files import explained, write_atomically
 
 RENEW_SECONDS = 15.0
 STALE_SECONDS = 300.0
+_BEAT_SECONDS = 1.0
+# What Linux draws at each boot; unlike the time of the boot it does not change when the clock is set.
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_NAMESPACE = Path("/proc/self/ns/pid")
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process for all time: a number is used again, but not with the same start."""
+    """A process, by its id and start: an id is used again, but not with the same start."""
 
     pid: int
     started: float
 
     @classmethod
     def of(cls, pid: int) -> Process:
-        """Return what is known of a living process."""
+        """Return a living process.
+
+        Raises:
+            psutil.NoSuchProcess: it has ended.
+        """
         return cls(pid, psutil.Process(pid).create_time())
 
     def lives(self) -> bool:
-        """Tell whether it is still there; one that has ended and was not yet waited for is not."""
+        """Return whether it still runs; a zombie does not."""
         try:
             found = psutil.Process(self.pid)
             return abs(found.create_time() - self.started) < 1.0 and found.status() != psutil.STATUS_ZOMBIE
@@ -51,12 +61,12 @@ class Process:
 
 @dataclass(frozen=True)
 class Lease:
-    """What a claim's file says.
+    """The content of a lease's file.
 
     Attributes:
-        token: tells claims of one run apart.
-        host: name of the machine, and what tells its starts apart.
-        processes: at work there.
+        token: distinguishes leases of one run.
+        host: name of the machine, and what distinguishes its boots and its PID namespaces.
+        processes: that execute the run there.
     """
 
     token: str
@@ -64,9 +74,15 @@ class Lease:
     processes: tuple[Process, ...]
 
     @property
-    def since(self) -> datetime:
-        """When the newest of its processes started, which for a run in a process of its own is the run's beginning."""
-        return datetime.fromtimestamp(max(process.started for process in self.processes), UTC)
+    def holder(self) -> str:
+        """Its processes and machine, and since when.
+
+        The newest process of a run in a process of its own started with the run.
+        """
+        pids = ", ".join(str(process.pid) for process in self.processes)
+        host = (self.host.split() or ["?"])[0]
+        since = datetime.fromtimestamp(max(process.started for process in self.processes), UTC)
+        return f"process {pids} on {host} since {since:%Y-%m-%d %H:%M:%S} UTC"
 
     def to_json(self) -> str:
         """Return the file's text."""
@@ -78,22 +94,24 @@ class Lease:
         """Read a file's text.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is not a lease.
         """
         try:
             content = json.loads(text)
             processes = tuple(Process(int(found["pid"]), float(found["started"])) for found in content["processes"])
             claim = cls(str(content["token"]), str(content["host"]), processes)
         except (KeyError, TypeError, RecursionError, OverflowError) as error:
-            raise ValueError("is no claim") from error
-        # What no system gives out would not be understood when it is asked for.
+            raise ValueError("is not a lease") from error
+        # No system gives out such ids, and asking for one raises other errors.
         if not processes or not all(0 < one.pid < 2**31 and 0 <= one.started < 2**40 for one in processes):
             raise ValueError("names no process")
         return claim
 
 
 class Leases:
-    """The claims on the runs of one store.
+    """The leases on the runs of one store.
+
+    Those of this process are renewed by a thread as long as any is held, whatever the process is doing.
 
     Args:
         root: the store's folder.
@@ -103,9 +121,11 @@ class Leases:
         self._folder = root / CLAIMS
         self._held: dict[str, Lease] = {}
         self._renewed = time.monotonic()
+        self._beating = threading.Lock()
+        self._has_heart = False
 
     def take(self, run_id: str) -> bool:
-        """Lease a run for this process, if nobody else has it.
+        """Lease a run for this process; return whether no other process has it.
 
         Raises:
             UserError: the store cannot be written to, or its file system has no locks.
@@ -117,15 +137,19 @@ class Leases:
                     return False
                 claim = Lease(uuid.uuid4().hex, _host(), (Process.of(os.getpid()),))
                 write_atomically(self.path(run_id), claim.to_json())
-        self._held[run_id] = claim
+        with self._beating:
+            self._held[run_id] = claim
+            if not self._has_heart:
+                self._has_heart = True
+                threading.Thread(target=self._beat, daemon=True, name="leases").start()
         return True
 
     def token(self, run_id: str) -> str:
-        """Return what shows another process that a run is claimed here, see `DelegatedLease`."""
+        """Return what proves to another process that a run is leased here, see `DelegatedLease`."""
         return self._held[run_id].token
 
     def add_process(self, run_id: str, pid: int) -> None:
-        """Name another process that works on a claimed run: it may outlive this one."""
+        """Add a process that works on a leased run: it may outlive this one."""
         claim = self._held[run_id]
         claim = Lease(claim.token, claim.host, (*claim.processes[:1], Process.of(pid)))
         with explained(self._folder), file_lock(self._folder / LOCK):
@@ -133,7 +157,7 @@ class Leases:
         self._held[run_id] = claim
 
     def release(self, run_id: str) -> None:
-        """Give a run back."""
+        """Release a run."""
         claim = self._held.pop(run_id)
         with explained(self._folder), file_lock(self._folder / LOCK):
             found = self._read(run_id)
@@ -141,42 +165,42 @@ class Leases:
                 self.path(run_id).unlink()
 
     def release_all(self) -> None:
-        """Give back whatever is still held."""
+        """Release all runs that are still held."""
         for run_id in list(self._held):
             self.release(run_id)
 
     def renew(self) -> None:
-        """Show that the claims are still meant; to be called often, it does something now and then."""
+        """Renew the leases that are held, at most every `RENEW_SECONDS`."""
         if time.monotonic() - self._renewed < RENEW_SECONDS:
             return
         self._renewed = time.monotonic()
-        for run_id in self._held:
-            # It is gone if someone thought us dead: what they do is the same run, and the later record wins.
+        for run_id in list(self._held):
+            # It is gone if it was stale for another process: that executes the same run, and the later record wins.
             with suppress(FileNotFoundError):
                 os.utime(self.path(run_id))
 
     def holder(self, run_id: str) -> Lease | None:
-        """Return the living claim on a run, whoever's it is."""
+        """Return the living lease on a run, of this or another process."""
         if not self._folder.is_dir():
             return None
         return self._living(run_id)
 
     def living(self) -> dict[str, Lease]:
-        """Return all living claims by run."""
+        """Return all living leases by run."""
         if not self._folder.is_dir():
             return {}
         names = (path.stem for path in sorted(self._folder.glob("*.json")))
         return {name: claim for name in names if (claim := self._living(name)) is not None}
 
     def stale(self) -> list[str]:
-        """Return the runs whose claims are nobody's any more, or are none."""
+        """Return the runs whose leases are stale, or unreadable."""
         if not self._folder.is_dir():
             return []
         names = (path.stem for path in sorted(self._folder.glob("*.json")))
         return [name for name in names if self._living(name) is None]
 
     def drop_stale(self, run_id: str) -> bool:
-        """Delete a run's claim if it is stale; tell whether it was."""
+        """Delete a run's lease if it is stale; return whether it was."""
         with explained(self._folder), file_lock(self._folder / LOCK):
             if self._living(run_id) is not None:
                 return False
@@ -200,11 +224,21 @@ class Leases:
             return Lease.from_json(self.path(run_id).read_text(encoding="utf-8"))
         except (FileNotFoundError, IsADirectoryError):
             return None
-        except ValueError:  # half of one, or something else: nobody's
+        except ValueError:  # half of one, or something else
             return None
 
+    def _beat(self) -> None:
+        while True:
+            time.sleep(_BEAT_SECONDS)
+            with suppress(OSError):  # a file system that does not answer now may answer the next time
+                self.renew()
+            with self._beating:
+                if not self._held:
+                    self._has_heart = False
+                    return
+
     def path(self, run_id: str) -> Path:
-        """Return where a run's claim is, if there is one."""
+        """Return the file of a run's lease, which may not exist."""
         return self._folder / f"{run_id}.json"
 
     def _now(self) -> float:
@@ -213,7 +247,7 @@ class Leases:
         try:
             probe.touch()
             return probe.stat().st_mtime
-        except OSError:  # who only looks at a store may not be allowed to write
+        except OSError:  # of a store that may only be read
             return time.time()
         finally:
             with suppress(OSError):
@@ -221,11 +255,11 @@ class Leases:
 
 
 class DelegatedLease(Leases):
-    """A claim that another process has taken, renews and gives back, perhaps of another machine; this one works for it.
+    """A lease held and renewed by another process, perhaps of another machine; this process works on its behalf.
 
     Args:
         root: the store's folder.
-        token: of the claim.
+        token: of the lease.
     """
 
     def __init__(self, root: Path, token: str) -> None:
@@ -233,12 +267,12 @@ class DelegatedLease(Leases):
         self._token = token
 
     def take(self, run_id: str) -> bool:
-        """Tell whether the claim is still the one that was entrusted."""
+        """Return whether the lease is still the one that was delegated."""
         found = self._read(run_id)
         return found is not None and found.token == self._token
 
     def add_process(self, run_id: str, pid: int) -> None:
-        """Name a process that works on the run, if it is on the claim's machine: it may outlive whoever claimed it."""
+        """Add a process that works on the run, if it is on the lease's machine: it may outlive the holder."""
         with explained(self._folder), file_lock(self._folder / LOCK):
             claim = self._read(run_id)
             if claim is not None and claim.token == self._token and claim.host == _host():
@@ -246,11 +280,20 @@ class DelegatedLease(Leases):
                 write_atomically(self.path(run_id), claim.to_json())
 
     def release(self, run_id: str) -> None:
-        """Leave it to who has taken it."""
+        """Leave it to the holder."""
 
     def renew(self) -> None:
-        """Leave it to who has taken it."""
+        """Leave it to the holder."""
 
 
 def _host() -> str:
-    return f"{socket.gethostname()} {psutil.boot_time():.0f}"
+    """Return what processes that can see each other have in common: the machine, its boot and the PID namespace."""
+    return " ".join((socket.gethostname(), *_boot_and_namespace()))
+
+
+@cache
+def _boot_and_namespace() -> tuple[str, ...]:
+    try:
+        return _BOOT.read_text(encoding="ascii").strip(), os.readlink(_NAMESPACE)
+    except OSError:  # not Linux, which alone has PID namespaces
+        return (f"{psutil.boot_time():.0f}",)

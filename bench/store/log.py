@@ -1,8 +1,8 @@
-"""The log of a run: what happened when, one JSON object a line.
+"""The log of a run: what happened when, one JSON object per line.
 
-A line has ``time`` (UTC, ISO 8601), ``level``, ``event``, ``message``, and what else belongs to the event. Whatever
-Python's `logging` is told while a run is at work gets in, from parbench at level INFO and from others at WARNING; the
-log of an interrupted run goes on when the run does. It is kept in the run's workspace, and beside its record once there
+A line has ``time`` (UTC, ISO 8601), ``level``, ``event``, ``message``, and what else belongs to the event. It holds
+whatever goes to Python's `logging` during a run, from parbench at level INFO and from others at WARNING; the log of an
+interrupted run continues when the run resumes. It is kept in the run's workspace, and beside its record once there
 is one.
 """
 
@@ -31,7 +31,7 @@ _log = logging.getLogger("parbench.bench.run.execute_run")
 
 
 def event(name: str, message: str, level: int = logging.INFO, **facts: Any) -> None:
-    """Log that something has happened in the run that is at work.
+    """Log that something has happened in the current run.
 
     Args:
         name: one word or two, always the same for the same thing: ``began``, ``data ready``, ``resumed``, ...
@@ -98,7 +98,7 @@ def close_log(workspace: Path, output: Path, record: RunRecord) -> None:
     level = "INFO" if record.status in ("ok", "skipped") else "ERROR"
     facts = {"status": record.status.value, "metrics": record.metrics}
     last = _line(datetime.now(UTC), level, "ended", record.reason or "all done", facts)
-    (output / LOG).write_bytes(text + last.encode())
+    (output / LOG).write_bytes(text + last.encode("utf-8", "backslashreplace"))
 
 
 class _Lines(logging.Handler):
@@ -106,7 +106,7 @@ class _Lines(logging.Handler):
 
     def __init__(self, path: Path) -> None:
         super().__init__(logging.INFO)
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
         if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
             self._file.write("\n")
 

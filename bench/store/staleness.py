@@ -1,4 +1,4 @@
-"""Which records the present source would not make again, and which have a newer one beside them.
+"""Which records the present source would not reproduce, and which are superseded by newer ones.
 
 A run's id is the hash of all that determines its result, its code among it: after a change the same command plans a new
 run, and the record of the old one stays, to be told apart here.
@@ -25,7 +25,7 @@ _REVISIONS = ("data_revision", "model_revision")
 
 
 def stale_reasons(spec: RunSpec) -> tuple[str, ...]:
-    """Return why the present source would not make this run again: what has changed since, or is there no more."""
+    """Return why the present source would not reproduce this run: what has changed or was removed since."""
     method, task = _method_now(spec.method), _task_now(spec.task, canonical(spec.definition))
     reasons = []
     if method is None:
@@ -63,7 +63,7 @@ def _task_now(name: str, definition: str) -> str | None:
 class Newest:
     """The newest record of every run, where runs count as the same that differ only in code and revisions.
 
-    It keeps some hundred bytes a record, and never the records themselves.
+    It keeps some hundred bytes per record, and never the records themselves.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Newest:
         self._older: dict[str, str] = {}
 
     def add(self, record: RunRecord) -> None:
-        """Count a record; one that failed is in nobody's way."""
+        """Add a record. Failed records never supersede others."""
         if record.status is not Status.OK:
             return
         key, entry = _identity(record.spec), (record.provenance.finished, record.run_id)
@@ -96,7 +96,7 @@ class Superseding:
     """Moves aside what a new record supersedes: what ``--overwrite stale`` asks for.
 
     Args:
-        store: its records are looked through once.
+        store: its records are scanned once.
     """
 
     def __init__(self, store: Store) -> None:

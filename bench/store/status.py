@@ -1,4 +1,4 @@
-"""How a store stands: what is done, at work, cut off, failed, stale or in nobody's way."""
+"""Status of a store: completed, running, interrupted, failed, stale and superseded runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXAMPLES = 20
 
 @dataclass
 class RunList:
-    """Runs of one kind: how many there are, and the first of them in words."""
+    """Runs of one kind: their number, and a line about each of the first."""
 
     count: int = 0
     examples: list[str] = field(default_factory=list)
@@ -36,11 +36,11 @@ class StoreStatus:
 
     Attributes:
         statuses: number of records by status.
-        at_work: runs that a living process is at.
-        unfinished: runs that were cut off, with their step.
-        failed: records that say why.
-        stale: records that the present source would not make again, with why.
-        superseded: records that a newer one differs from in code or revisions only.
+        at_work: runs that a living process is executing.
+        unfinished: interrupted runs, with their step.
+        failed: failed runs, with the reason.
+        stale: records that the present source would not reproduce, with the reason.
+        superseded: records with a newer one that differs in code or revisions only.
         unreadable: what is in the store and cannot be read.
     """
 
@@ -54,10 +54,10 @@ class StoreStatus:
 
 
 def store_status(store: Store, kept: int = EXAMPLES) -> StoreStatus:
-    """Look through a store once.
+    """Scan a store once.
 
     Args:
-        kept: of each kind, so many are kept in words; all are counted. Memory grows by some hundred bytes a record.
+        kept: number of lines kept of each kind; all runs are counted. Memory grows by some hundred bytes per record.
     """
     found, newest = StoreStatus(), Newest()
     for record in store.scan():
@@ -75,7 +75,7 @@ def store_status(store: Store, kept: int = EXAMPLES) -> StoreStatus:
         found.superseded.add(f"{run_id} by {newer}", kept)
     claims = Leases(store.root).living()
     for run_id, claim in claims.items():
-        found.at_work.add(f"{run_id}{_called(store, run_id)}: {_who(claim)}", kept)
+        found.at_work.add(f"{run_id}{_called(store, run_id)}: {claim.holder}", kept)
     for run_id in _cut_off(store, claims):
         found.unfinished.add(f"{run_id}{_called(store, run_id)}: {_how_far(store, run_id)}", kept)
     return found
@@ -90,15 +90,9 @@ def _cut_off(store: Store, claims: dict[str, Lease]) -> Iterator[str]:
 
 
 def _called(store: Store, run_id: str) -> str:
-    """Return what a run without a record is called, as far as its log knows."""
+    """Return the description of a run without a record, if its log has one."""
     began = next((entry for entry in read_log(store.work / run_id / LOG) if entry.get("event") == "began"), None)
     return f" {began['message']}" if began else ""
-
-
-def _who(claim: Lease) -> str:
-    pids = ", ".join(str(process.pid) for process in claim.processes)
-    host = claim.host.split()[0] if claim.host.split() else "?"
-    return f"process {pids} on {host} since {claim.since:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _how_far(store: Store, run_id: str) -> str:

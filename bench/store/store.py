@@ -29,7 +29,7 @@ _MOST_NAMED = 12
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A folder in the store that should hold a run and does not."""
+    """A folder in the store that should contain a run and does not."""
 
     path: Path
     reason: str
@@ -39,16 +39,21 @@ class Unreadable:
 
 
 class Store:
-    """Reads and writes the records under one folder."""
+    """Reads and writes the records under one folder.
+
+    Raises:
+        UserError: the folder's name is not text in UTF-8, which the formats of its files need.
+    """
 
     def __init__(self, root: Path) -> None:
+        _check_name(root)
         self.root = root
         self.runs = root / RUNS
         self.work = root / WORK
         self.lock_file = root / REVISIONS
 
     def prepare(self) -> None:
-        """Make the folder ready to be written to.
+        """Create the folders, and check that they can be written to.
 
         Raises:
             UserError: it is a file, is read-only, or the disk is full.
@@ -61,7 +66,7 @@ class Store:
             probe.unlink()
 
     def require(self) -> None:
-        """Check that there is something to read.
+        """Check that the store has runs.
 
         Raises:
             UserError: the folder does not exist or holds no runs.
@@ -75,10 +80,10 @@ class Store:
             raise UserError(f'there are no runs in "{self.root}"; name the folder that was given to bench run --out')
 
     def require_folder(self) -> None:
-        """Check that there is a store, be it one without records.
+        """Check that there is a store, possibly without records.
 
         Raises:
-            UserError: there is none.
+            UserError: there is not.
         """
         if not self.runs.is_dir():
             raise UserError(f'"{self.root}" is no store; name the folder that was given to bench run --out')
@@ -109,7 +114,7 @@ class Store:
         return record
 
     def stamp(self, run_id: str) -> tuple[int, int] | None:
-        """Return what changes whenever the record of a run is written, ``None`` where there is none."""
+        """Return a value that changes whenever the record of a run is written, ``None`` where there is none."""
         try:
             found = (self.runs / run_id / RECORD).stat()
             return found.st_ino, found.st_mtime_ns
@@ -117,11 +122,11 @@ class Store:
             return None
 
     def has_record(self, run_id: str) -> bool:
-        """Tell whether a run has a whole record, whatever became of it."""
+        """Return whether a run has a complete record, of whatever status."""
         return isinstance(self.load(run_id), RunRecord)
 
     def is_done(self, run_id: str) -> bool:
-        """Tell whether a run has a whole record and needs no other try; a failed or unreadable one does."""
+        """Return whether a run has a complete record and needs no other try, as a failed or unreadable one does."""
         found = self.load(run_id)
         return isinstance(found, RunRecord) and found.status in (Status.OK, Status.SKIPPED)
 
@@ -163,14 +168,14 @@ class Store:
         return folder
 
     def discard_workspace(self, run_id: str) -> None:
-        """Delete the checkpoints of a run that is finished or starts anew."""
+        """Delete the checkpoints of a run that is finished or starts from the beginning."""
         shutil.rmtree(self.work / run_id, ignore_errors=True)
 
     def commit(self, record: RunRecord, output: Path) -> RunRecord:
         """Make ``output``, a folder under `workspace`, the run's folder, its record written last; all or nothing.
 
         An earlier record of the same run (a failed one, an unreadable one) is moved aside, never deleted. The log of
-        the workspace comes along, and secrets of this process's environment are taken out of every text.
+        the workspace is included, and secrets of this process's environment are removed from every text.
 
         Returns:
             The record with the checksums of its files.
@@ -200,6 +205,19 @@ class Store:
             os.replace(folder, aside / f"{folder.name}-{uuid.uuid4().hex[:8]}")
 
 
+def _check_name(root: Path) -> None:
+    name = os.fsencode(root.absolute())
+    try:
+        is_text = str(root.absolute()).encode() == name
+    except UnicodeEncodeError:
+        is_text = False
+    if not is_text:
+        raise UserError(
+            f'the folder "{name.decode("utf-8", "backslashreplace")}" of the records has a name that is not text in '
+            "UTF-8; rename it, or give another --out"
+        )
+
+
 def checksums(folder: Path) -> dict[str, str]:
     """Return the sha256 of every file of a run's folder but its record, by its path in the folder."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / RECORD)
@@ -208,6 +226,11 @@ def checksums(folder: Path) -> dict[str, str]:
 
 def _without_secrets(record: RunRecord) -> RunRecord:
     made = record.provenance
-    made = dataclasses.replace(made, command=redacted(made.command), notes=tuple(map(redacted, made.notes)))
-    reason = None if record.reason is None else redacted(record.reason)
+    made = dataclasses.replace(made, command=_clean(made.command), notes=tuple(map(_clean, made.notes)))
+    reason = None if record.reason is None else _clean(record.reason)
     return dataclasses.replace(record, reason=reason, provenance=made)
+
+
+def _clean(text: str) -> str:
+    """Return a text without secrets, and with bytes that are not UTF-8 (of a file's name, say) written as escapes."""
+    return redacted(text).encode("utf-8", "backslashreplace").decode()

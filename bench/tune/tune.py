@@ -1,13 +1,13 @@
 """Chooses hyper-parameters: the same number of trials, steps and seeds for every method, on the selection split alone.
 
-A trial is a few runs like any other, of purpose ``selection``: they see neither the reported split nor the seeds that
-are reported later. The sampler is seeded and asked one trial at a time, so the sequence of trials follows from the
-records alone: an interrupted tuning is asked anew, finds what it has done in the store, and goes on. That needs no
-database beside the records, which could contradict them. Methods and tasks are independent of each other: several
-processes may tune different ones in one store at once.
+A trial is a few runs like any other, of purpose ``selection``: they use neither the reported split nor the seeds that
+are reported later. The sampler is seeded and asked for one trial at a time, so the trials of a study follow from the
+records alone: an interrupted tuning asks again from the start, finds its earlier trials in the store, and continues.
+That needs no database beside the records, which could contradict them. Studies are independent of each other: they run
+side by side, in one process or several, and find the same for any number of workers.
 
-All methods start from the same points of the unit cube (same seed, same first dimensions): what one method gains by a
-lucky draw the others gain too.
+All methods start from the same points of the unit cube (same seed, same first dimensions), so that no method gains by a
+lucky draw that the others do not have.
 """
 
 from __future__ import annotations
@@ -24,44 +24,109 @@ from parbench.bench.record.run_record import RunRecord, Status
 from parbench.bench.store.store import Store
 from parbench.bench.tune.study import Study, StudyResult, Trial, TuningBudget, make_sampler
 
-# Does the runs that are not done, and returns the records of all, in their order.
-DoRuns = Callable[[Sequence[PlannedRun]], list[RunRecord]]
+# Executes runs, and those that their records lead to.
+Execute = Callable[[Sequence[PlannedRun], Callable[[RunRecord], Sequence[PlannedRun]]], Iterable[RunRecord]]
 
 
-def tune(study: Study, effort: TuningBudget, do_runs: DoRuns) -> StudyResult:
-    """Try settings one after the other, each chosen by what those before it came to."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = {dimension.field: FloatDistribution(dimension.low, dimension.high, log=True) for dimension in study.space}
-    chooser = optuna.create_study(direction="maximize", sampler=make_sampler(effort.sampler))
-    trials: list[Trial] = []
-    for number in range(effort.trials):
-        asked = chooser.ask(space)  # type: ignore[arg-type]  # a dictionary of one kind of distribution
-        changes = study.changes(asked.params)
-        score, reason = _objective(do_runs(study.trial_runs(changes)))
-        trials.append(Trial(number, dict(asked.params), changes, score, reason))
-        # A failed trial is told as pruned: the sampler then holds it for worse than all with a score, and learns from
-        # it. Told as failed it would be forgotten, and its neighbourhood tried again.
-        chooser.tell(asked, score, state=TrialState.PRUNED if score is None else TrialState.COMPLETE)
-    return StudyResult(study, tuple(trials))
+class Search:
+    """One study in progress: asks for a trial's runs, and learns from their records.
 
-
-def cached_trials(store: Store, execute: Callable[[Sequence[PlannedRun]], Iterable[RunRecord]]) -> DoRuns:
-    """Return a function that takes the records of runs from the store, and has those made that are not there.
-
-    A run that diverged is not done again, unlike in a report: a learning rate too large is what a trial finds out.
+    Args:
+        study: what is tuned.
+        effort: the number of trials, and how they are drawn.
     """
 
-    def recorded(run: PlannedRun) -> RunRecord | None:
-        found = store.load(run.spec.run_id)
-        return found if isinstance(found, RunRecord) and found.status in (Status.OK, Status.DIVERGED) else None
+    def __init__(self, study: Study, effort: TuningBudget) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._study = study
+        self._effort = effort
+        self._space = {axis.field: FloatDistribution(axis.low, axis.high, log=True) for axis in study.space}
+        self._chooser = optuna.create_study(direction="maximize", sampler=make_sampler(effort.sampler))
+        self._asked: optuna.Trial | None = None
+        self._trials: list[Trial] = []
 
-    def do_runs(runs: Sequence[PlannedRun]) -> list[RunRecord]:
-        known = {run.spec.run_id: record for run in runs if (record := recorded(run))}
-        waiting = [run for run in runs if run.spec.run_id not in known]
-        known.update((record.run_id, record) for record in execute(waiting))
-        return [known[run.spec.run_id] for run in runs]
+    @property
+    def result(self) -> StudyResult:
+        """The trials so far."""
+        return StudyResult(self._study, tuple(self._trials))
 
-    return do_runs
+    def ask(self) -> list[PlannedRun]:
+        """Return the runs of the next trial, one per seed; none where all trials are done."""
+        if len(self._trials) == self._effort.trials:
+            return []
+        self._asked = self._chooser.ask(self._space)  # type: ignore[arg-type]  # a dictionary of one distribution
+        return self._study.trial_runs(self._study.changes(self._asked.params))
+
+    def tell(self, records: Sequence[RunRecord]) -> None:
+        """Learn the records of the trial that was asked for last, in the order of its runs."""
+        asked = self._asked
+        if asked is None:
+            raise RuntimeError("no trial was asked for")
+        self._asked = None
+        score, reason = _objective(records)
+        changes = self._study.changes(asked.params)
+        self._trials.append(Trial(len(self._trials), dict(asked.params), changes, score, reason))
+        # A failed trial counts as pruned: the sampler ranks it below all with a score, and learns from it. As "failed"
+        # it would be forgotten, and its neighbourhood tried again.
+        self._chooser.tell(asked, score, state=TrialState.PRUNED if score is None else TrialState.COMPLETE)
+
+
+def tune(studies: Sequence[Study], effort: TuningBudget, store: Store, execute: Execute) -> list[StudyResult]:
+    """Run all studies side by side, one trial of each at a time.
+
+    A diverged run is not repeated, unlike in a report: that a learning rate is too large is what a trial finds out.
+
+    Args:
+        studies: what to tune.
+        effort: what each of them gets.
+        store: whose records are not made again.
+        execute: executes runs and, as `parbench.bench.execute.executor.Executor` does, those that records lead to.
+    """
+    searches = [Search(study, effort) for study in studies]
+    waiting: dict[str, _Waiting] = {}
+
+    def advance(search: Search) -> list[PlannedRun]:
+        """Ask for trials until one has runs without a record; return those."""
+        while runs := search.ask():
+            records = {run.spec.run_id: record for run in runs if (record := _recorded(store, run))}
+            missing = [run for run in runs if run.spec.run_id not in records]
+            if missing:
+                trial = _Waiting(search, runs, records)
+                waiting.update((run.spec.run_id, trial) for run in missing)
+                return missing
+            search.tell([records[run.spec.run_id] for run in runs])
+        return []
+
+    def follow_up(record: RunRecord) -> list[PlannedRun]:
+        trial = waiting.pop(record.run_id)
+        trial.records[record.run_id] = record
+        if not trial.is_complete:
+            return []
+        trial.search.tell([trial.records[run.spec.run_id] for run in trial.runs])
+        return advance(trial.search)
+
+    first = [run for search in searches for run in advance(search)]
+    for _ in execute(first, follow_up):
+        pass
+    return [search.result for search in searches]
+
+
+class _Waiting:
+    """A trial whose runs are not all done."""
+
+    def __init__(self, search: Search, runs: Sequence[PlannedRun], records: dict[str, RunRecord]) -> None:
+        self.search = search
+        self.runs = runs
+        self.records = records
+
+    @property
+    def is_complete(self) -> bool:
+        return all(run.spec.run_id in self.records for run in self.runs)
+
+
+def _recorded(store: Store, run: PlannedRun) -> RunRecord | None:
+    found = store.load(run.spec.run_id)
+    return found if isinstance(found, RunRecord) and found.status in (Status.OK, Status.DIVERGED) else None
 
 
 def _objective(records: Sequence[RunRecord]) -> tuple[float | None, str]:

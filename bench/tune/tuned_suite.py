@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from parbench.bench.plan.overrides import Overrides
-from parbench.bench.plan.suite import Suite, TaskLayer, Tuning
+from parbench.bench.plan.suite import Suite, TaskLayer, Tuning, load_suite, suite_text
+from parbench.bench.store.layout import LOCK
 from parbench.bench.tune.study import SAMPLER_SEED, StudyResult, TuningBudget
+from parbench.bench.util.file_lock import file_lock
+from parbench.bench.util.files import explained, write_atomically
 
 
 def tuned_suite(suite: Suite, overrides: Overrides, effort: TuningBudget, found: Iterable[StudyResult]) -> Suite:
     """Return the suite with the best settings laid over its own, task by task, and how they were found."""
     by_task = dict(suite.by_task)
-    # What the command line says goes before what the suite says of a task, also when the tuned suite is run later.
+    # The command line goes before what the suite sets for a task, also when the tuned suite is run later.
     overridden = {
         name: None for name in ("base_model", "seeds", "limit", "evaluation_limit") if getattr(overrides, name)
     }
@@ -52,8 +56,26 @@ def tuned_suite(suite: Suite, overrides: Overrides, effort: TuningBudget, found:
     return suite.model_copy(update=changes)
 
 
+def write_tuned(suite: Suite, path: Path) -> tuple[Suite, bool | None]:
+    """Write a tuned suite, merged with the one that is there; several processes may do so at once.
+
+    Returns:
+        What was written, and whether it was merged: ``None`` where there was nothing, ``False`` where the earlier one
+        was tuned under other conditions and is replaced.
+
+    Raises:
+        UserError: the file is damaged, or cannot be written.
+    """
+    with explained(path), file_lock(path.with_name(LOCK)):
+        earlier = load_suite(str(path)) if path.exists() else None
+        both = merged(earlier, suite) if earlier else None
+        written = both or suite
+        write_atomically(path, suite_text(written))
+    return written, None if earlier is None else both is not None
+
+
 def merged(earlier: Suite, new: Suite) -> Suite | None:
-    """Return what two tunings found, the new one's going before; ``None`` where they were not done alike."""
+    """Return what two tunings found, the new one first; ``None`` where their conditions differ."""
 
     def conditions(suite: Suite) -> dict[str, Any]:
         what = {"methods", "tasks", "seeds", "protocol", "by_task"}

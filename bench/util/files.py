@@ -20,11 +20,15 @@ def sha256_of_file(path: Path) -> str:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that readers see the old or the new content and never a part; text is written as UTF-8."""
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    with temporary.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        # Nothing is left of it where it could not be written.
+        temporary.unlink(missing_ok=True)
     sync(path.parent)
 
 

@@ -18,6 +18,7 @@ from multiprocessing.context import ForkServerContext
 
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.search_path import search_path_variables, without_current_folder
+from parbench.bench.util.socket_folder import shorten_socket_paths
 
 # Read when a training begins: by accelerate, torch.distributed, torchrun, MPI, Slurm, SageMaker and XLA.
 _LAUNCH_NAMES = frozenset(
@@ -119,6 +120,7 @@ def fork_server() -> ForkServerContext:
 
     The server imports the heavy libraries once; processes forked from it take milliseconds to start.
     """
+    shorten_socket_paths()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["parbench.bench.execute.preload"])
     path = list(sys.path)

@@ -73,8 +73,7 @@ def resolve(kind: Literal["dataset", "model"], repository: str, lock: RevisionLo
         raise UserError(_unreachable(repository, error)) from error
     if info.sha is None:
         raise UserError(f'the hub names no commit of "{repository}"; pin a revision')
-    lock.put(kind, repository, info.sha)
-    return info.sha
+    return lock.put(kind, repository, info.sha)
 
 
 def obstacle(repository: str) -> str | None:

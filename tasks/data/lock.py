@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.file_errors import reading, writing
+from parbench.bench.util.file_lock import file_lock
+from parbench.bench.util.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -29,22 +29,21 @@ class RevisionLock:
         """
         return self._read().get(f"{kind}:{repository}")
 
-    def put(self, kind: str, repository: str, revision: str) -> None:
-        """Lock a repository to a commit; written atomically.
+    def put(self, kind: str, repository: str, revision: str) -> str:
+        """Lock a repository to a commit; return the commit that it is locked to.
+
+        Where another process has locked it in the meantime, that is the other's. Several processes may lock at once.
 
         Raises:
             UserError: the lock file is damaged, or cannot be written.
         """
-        locked = {**self._read(), f"{kind}:{repository}": revision}
-        temporary = self.path.with_name(f".{self.path.name}-{uuid.uuid4().hex}")
+        name = f"{kind}:{repository}"
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                temporary.write_text(json.dumps(locked, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-                os.replace(temporary, self.path)
-            finally:
-                # Nothing is left of it, unless it could not be written.
-                temporary.unlink(missing_ok=True)
+            with file_lock(self.path.with_name(f".{self.path.name}.lock")):
+                locked = {name: revision, **self._read()}
+                write_atomically(self.path, json.dumps(locked, indent=1, sort_keys=True) + "\n")
+        return locked[name]
 
     def _read(self) -> dict[str, str]:
         with reading(self.path):

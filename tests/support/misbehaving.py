@@ -19,7 +19,7 @@ class _At(TrainerCallback):
         self._do = do
 
     def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self._step:
+        if self._step in (None, state.global_step):
             self._do(kwargs["model"])
 
 
@@ -82,3 +82,4 @@ EXITS = Misbehaving("exits", _exit)
 KILLED_ONCE = Misbehaving("killed_once", _once(lambda model: os.kill(os.getpid(), signal.SIGKILL)))
 LOST_ONCE = Misbehaving("lost_once", _once(_raise(ConnectionResetError("the line is dead"))))
 SLOW = Misbehaving("slow", lambda model: time.sleep(2), step=5)
+CRAWLS = Misbehaving("crawls", lambda model: time.sleep(0.1), step=None)

@@ -25,6 +25,7 @@ from parbench.bench.run.execute_run import RunHooks, SharedDeviceOutOfMemoryErro
 from parbench.bench.run.inputs import DataCache
 from parbench.bench.store.layout import LOG
 from parbench.bench.store.log import read_log, run_log
+from parbench.bench.util.started_process import Started
 from parbench.reports.caveats import warnings
 from parbench.reports.frame import read_frame
 from parbench.tasks.data.lock import RevisionLock
@@ -102,7 +103,7 @@ def test_a_worker_hears_that_it_is_joined_and_that_it_is_to_stop(monkeypatch):
     ours, theirs = Pipe()
     line = worker._RunnerLink(theirs, may_retry=False)
     threading.Thread(target=line.listen, daemon=True).start()
-    at_work = Worker(None, ours)
+    at_work = Worker(Started(None), ours)
     at_work.share()
     assert line.shared.wait(10)
     assert not line.stop.is_set()

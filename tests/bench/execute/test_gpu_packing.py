@@ -25,6 +25,7 @@ from parbench.bench.plan.names import AskedNames
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.run_record import Status
 from parbench.bench.store.store import Store
+from parbench.bench.util.started_process import Started
 from parbench.tasks.data.location import DataLocation
 from tests.support.records import RECORD, with_spec
 
@@ -186,7 +187,7 @@ class FakeDevices:
         ours, theirs = Pipe()
         process = FakeProcess(self, self.pid, order, theirs)
         process.start()
-        return Worker(process, ours)
+        return Worker(Started(process), ours)
 
     def work(self, order, line: Connection):
         run = PlannedRun.from_json(order.run)

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from parbench.bench.store import leases as module
+from parbench.bench.store.garbage import find_garbage
 from parbench.bench.store.leases import STALE_SECONDS, DelegatedLease, Leases, Process
+from parbench.bench.store.store import Store
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.file_lock import file_lock
 from tests.support.paths import SOURCE
@@ -82,6 +84,73 @@ def test_the_claim_of_another_machine_is_judged_by_its_age(store, age, stale):
     os.utime(path, (time.time() - age,) * 2)
     assert (Leases(store).holder(RUN) is None) == stale
     assert Leases(store).take(RUN) == stale
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from parbench.bench.store.leases import Leases
+from parbench.bench.store.store import Store
+store = Store(Path(sys.argv[1]))
+store.prepare()
+assert Leases(store.root).take(sys.argv[2])
+(store.workspace(sys.argv[2]) / "checkpoint-1").mkdir()
+print("held", flush=True)
+input()
+"""
+
+
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True, check=False).returncode != 0,
+    reason="needs the right to make a PID namespace",
+)
+def test_a_process_of_another_pid_namespace_lives_by_its_heartbeat(store):
+    """As of a container with the host's network, hence its name: its ids mean other processes here, or none."""
+    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    holder = subprocess.Popen(
+        [*command, sys.executable, "-c", HOLD, store, RUN],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout.readline() == "held\n"
+    found = Leases(store).holder(RUN)
+    assert found is not None
+    assert found.processes[0].pid < 10
+    assert not Leases(store).take(RUN)
+    assert not list(find_garbage(Store(store), unfinished=True))
+    holder.communicate("\n", timeout=60)
+    # Of its end nothing is known here but that the heartbeat ceases.
+    assert not Leases(store).take(RUN)
+    path = store / "claims" / f"{RUN}.json"
+    os.utime(path, (time.time() - STALE_SECONDS - 60,) * 2)
+    assert {garbage.run_id for garbage in find_garbage(Store(store), unfinished=True)} == {RUN}
+    assert Leases(store).take(RUN)
+
+
+def test_a_lease_is_renewed_whatever_its_process_is_doing(store, monkeypatch):
+    monkeypatch.setattr(module, "RENEW_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_BEAT_SECONDS", 0.01)
+    ours = Leases(store)
+    ours.take(RUN)
+    path = store / "claims" / f"{RUN}.json"
+    os.utime(path, (1, 1))
+    end = time.monotonic() + 60
+    while path.stat().st_mtime == 1:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    ours.release(RUN)
+    while ours._has_heart:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    # One that is taken later has a heartbeat again.
+    ours.take(RUN)
+    os.utime(path, (1, 1))
+    while path.stat().st_mtime == 1:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    ours.release_all()
 
 
 def test_a_claim_is_renewed_now_and_then(store, monkeypatch):

@@ -1,6 +1,7 @@
 import math
 import re
 import shutil
+import threading
 from dataclasses import replace
 
 import pytest
@@ -10,8 +11,9 @@ from parbench.bench.plan.suite import load_suite
 from parbench.bench.record.run_record import Status
 from parbench.bench.store.store import Store
 from parbench.bench.tune.study import HEAD, Study, TuningBudget, adapted_shapes, make_studies, mean_atom_norm
-from parbench.bench.tune.tune import tune
-from parbench.bench.tune.tuned_suite import merged, tuned_suite
+from parbench.bench.tune.tune import Search
+from parbench.bench.tune.tune import tune as tune_all
+from parbench.bench.tune.tuned_suite import merged, tuned_suite, write_tuned
 from parbench.bench.util.errors import UserError
 from parbench.methods import METHODS
 from parbench.methods.base import Dimension
@@ -46,6 +48,14 @@ def planted(score):
         return found
 
     return do_runs
+
+
+def tune(study, effort, do_runs):
+    """Run one study."""
+    search = Search(study, effort)
+    while runs := search.ask():
+        search.tell(do_runs(runs))
+    return search.result
 
 
 def hill(setting):
@@ -121,6 +131,46 @@ def test_what_diverges_counts_as_worst_and_never_wins(studies):
     # Learned from: after the random start, fewer fail.
     later = [trial.score is None for trial in tuned.trials[10:]]
     assert sum(later) / len(later) < sum(trial.score is None for trial in tuned.trials[:10]) / 10
+
+
+@pytest.mark.parametrize("workers", [1, 3, 100])
+def test_studies_run_side_by_side_and_find_the_same_for_any_number_of_workers(studies, store, workers):
+    """The next trial of a study begins when its last ends; those of the others do not wait for it."""
+    made = studies("lora", "loca", "linear_probe", effort=TuningBudget(4))
+    most = 0
+
+    def execute(runs, follow_up):
+        nonlocal most
+        waiting = list(runs)
+        while waiting:
+            at_once, waiting = waiting[:workers], waiting[workers:]
+            most = max(most, len(at_once))
+            # Later ones may end first.
+            for run in reversed(at_once):
+                (record,) = planted(hill)([run])
+                record = replace(record, spec=run.spec)
+                yield record
+                waiting += follow_up(record)
+
+    found = tune_all(made, TuningBudget(4), store, execute)
+    assert most == min(workers, 6)  # studies times seeds
+    assert [result.trials for result in found] == [tune(study, TuningBudget(4), planted(hill)).trials for study in made]
+
+
+def test_tunings_that_end_at_the_same_time_keep_the_results_of_both(studies, tmp_path, tiny_model):
+    overrides = Overrides(base_model=str(tiny_model))
+    path = tmp_path / "tuned.yaml"
+    suites = []
+    for method in ("lora", "loca", "linear_probe"):
+        (study,) = studies(method)
+        result = tune(study, THREE, planted(hill))
+        suites.append(tuned_suite(load_suite("mini"), replace(overrides, methods=(method,)), THREE, [result]))
+    threads = [threading.Thread(target=write_tuned, args=(suite, path)) for suite in suites for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(load_suite(str(path)).tuning.found["glue/sst2"]) == {"lora", "loca", "linear_probe"}
 
 
 def test_where_all_diverge_there_is_no_best(studies):
@@ -340,6 +390,16 @@ def test_a_dry_run_tells_the_space_and_writes_nothing(bench_tune, tmp_path):
     assert result.code == 0
     assert "2 trials (tpe) of seeds 1001, 1002 each: 8 runs" in result.out
     assert "update_step 0.0002 to 0.1, head_learning_rate 0.0001 to 0.1" in result.out
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_dry_run_with_trials_announces_the_trials_and_the_reported_runs(bench_tune, tmp_path):
+    result = bench_tune("--dry-run", command="run", seeds="7,8")
+    assert result.code == 0, result.err
+    assert "2 trials (tpe) of seeds 1001, 1002 each: 4 runs" in result.out
+    _, reported = result.out.split("then the reported runs, with the settings that the trials find:")
+    rows = [line.split("│") for line in reported.splitlines() if "to do" in line and "│" in line]
+    assert [row[6].strip() for row in rows] == ["7", "8"]
     assert not (tmp_path / "store").exists()
 
 

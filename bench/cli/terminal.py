@@ -1,0 +1,67 @@
+"""What the command line needs of its arguments and of the terminal's encoding."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import sys
+from collections.abc import Iterable
+
+from parbench.bench.util.errors import UserError
+
+# What is printed and not in ASCII, for terminals that lack it.
+_PLAIN = {
+    "\u2014": "-",  # em dash
+    "\u2013": "-",  # en dash
+    "\u2212": "-",  # minus
+    "\u2026": "...",  # ellipsis
+    "\u00b1": "+/-",  # plus-minus
+    "\u00d7": "x",  # times
+    "\u00b7": ".",  # middle dot
+    "\u2264": "<=",  # at most
+    "\u2265": ">=",  # at least
+    "\u2248": "~",  # about
+    "\u2192": "->",  # arrow
+    "\u2022": "*",  # bullet
+    "\u201c": '"',  # quotes
+    "\u201d": '"',
+    "\u2018": "'",
+    "\u2019": "'",
+    "\u00b5": "u",  # micro
+    "\u0394": "delta ",  # delta
+    "\u03c3": "sigma ",  # sigma
+}
+_ERRORS = "parbench-plain"
+
+
+def print_anything() -> None:
+    """Have standard output and error take every character: what their encoding lacks is written in another way."""
+    codecs.register_error(_ERRORS, _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_ERRORS)
+
+
+def check_arguments(arguments: Iterable[str]) -> None:
+    """Make sure that every name on the command line can be written into records, which are UTF-8.
+
+    Raises:
+        UserError: one is not text in UTF-8.
+    """
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            shown = argument.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            raise UserError(f'"{shown}" is not text in UTF-8, as names in records are; rename it') from None
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(letter) or _escaped(letter) for letter in lacking), error.end
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("ascii", "backslashreplace").decode("ascii")
