@@ -58,6 +58,8 @@ _DECLARED = frozenset(
         *("MKL_INTERFACE_LAYER", "MKL_SERVICE_FORCE_INTEL", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS"),
     )
 )
+# What the server imports that processes are forked from.
+PRELOAD = "parbench.bench.execute.preload"
 # What `use_deterministic_algorithms` sets.
 DETERMINISTIC_CUBLAS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
@@ -122,7 +124,7 @@ def fork_server() -> ForkServerContext:
     """
     shorten_socket_paths()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["parbench.bench.execute.preload"])
+    context.set_forkserver_preload([PRELOAD])
     path = list(sys.path)
     removed = {name: os.environ.pop(name) for name in undeclared(os.environ)}
     replaced = {name: os.environ.get(name) for name in search_path_variables()}

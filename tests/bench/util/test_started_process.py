@@ -13,9 +13,11 @@ from parbench.bench.util.started_process import start_process
 from tests.support.paths import SOURCE
 
 CODE = """
+from parbench.bench.util import process_environment
 from parbench.bench.util.process_environment import fork_server
 from parbench.bench.util.started_process import start_process
 import os, tempfile
+process_environment.PRELOAD = "json"
 process = fork_server().Process(target=print, args=("it runs",))
 start_process(process)
 process.join()
@@ -72,9 +74,11 @@ def test_the_longest_folder_is_what_the_names_of_sockets_leave():
 
 
 UNOBSERVED = """
+from parbench.bench.util import process_environment
 from parbench.bench.util.process_environment import fork_server
 from parbench.bench.util.started_process import start_process
 import time
+process_environment.PRELOAD = "json"
 ours, theirs = fork_server().Pipe()
 process = fork_server().Process(target=theirs.recv)
 started = start_process(process)
