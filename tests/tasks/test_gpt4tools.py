@@ -127,7 +127,7 @@ def test_the_official_files_are_read_where_they_are(data):
     assert SEEN.splits(data).sizes["reported"] == 4
     assert UNSEEN.describe(data) == "local folder gpt4tools"
     (data.root / "gpt4tools" / "gpt4tools_test_unseen.json").unlink()
-    assert 'called "gpt4tools_test_unseen"' in UNSEEN.missing(data)
+    assert "there is no gpt4tools_test_unseen file" in UNSEEN.missing(data)
     assert SEEN.missing(data) is None
 
 
