@@ -109,6 +109,7 @@ class Selection:
             UserError: a name, an index or a pattern matches no adapted module.
         """
         chosen = next((indices for indices in self.layers.values() if indices), ())
+        excludes = bool(self.present.get("exclude_modules") or self.expressions.get("exclude_modules"))
         for option, names in self.modules.items():
             for name in names:
                 if matches(name, adapted):
@@ -116,6 +117,8 @@ class Selection:
                 reason = "no module of that name can be adapted"
                 if not set(head).isdisjoint(name.split(".")):
                     reason = "that is the task head, which is trained whole anyway"
+                elif excludes:  # a target may be excluded on purpose
+                    continue
                 elif chosen:
                     reason = f"no module of that name is on the layers {_listed(chosen)}"
                 raise UserError(f'{option} has "{name}", but {reason}; leave it out')

@@ -154,6 +154,8 @@ class Tuner(BaseTuner):
         if by_default and isinstance(config.target_modules, set | list):
             # Defaults list the names of all versions of an architecture; only those of this model are written.
             adapted = self.targeted_module_names
+            if not config.inference_mode:
+                selection.check_adapted(adapted)
             config.target_modules = {name for name in config.target_modules if matches(name, adapted)}
 
     def _expected_targets(self, model: nn.Module, config: Any) -> list[str]:
