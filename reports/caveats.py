@@ -1,4 +1,4 @@
-"""What a leaderboard was held to, and what should have been held fixed in it and was not."""
+"""What is fixed within a leaderboard, and what should have been fixed and was not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from parbench.reports.tables import distinct, is_counted
 
 
 def facts(runs: pd.DataFrame) -> Iterator[str]:
-    """Yield a sentence for everything that the runs of one leaderboard share.
+    """Yield a sentence for each thing that the runs of one leaderboard share.
 
     Args:
         runs: the frame's runs of one leaderboard.

@@ -10,14 +10,17 @@ import pandas as pd
 
 from parbench.bench.store.store import Store, Unreadable
 from parbench.bench.util.errors import UserError, did_you_mean
+from parbench.reports.constant import DID_NOT_LEARN, has_learnt
 from parbench.reports.examples import Known
 from parbench.reports.frame import Frame, read_frame
-from parbench.reports.ranking import LEVEL, Scored, compare_pair, corrected, score_column
+from parbench.reports.leaderboard import leaderboards
 from parbench.reports.repeats import floors, repeats
 from parbench.reports.rows import BOARD, COLUMN, at_same, column_labels
+from parbench.reports.scored import LEVEL, Scored, compare_pair, corrected, score_column
 from parbench.reports.spec_differences import Difference, spec_differences
-from parbench.reports.statistics import Comparison
-from parbench.reports.tables import MINI_LABEL, NOTHING, Table, boards, distinct, is_counted, percent, scale, title
+from parbench.reports.statistics import Comparison, estimate
+from parbench.reports.tables import MINI_LABEL, NOTHING, Table, boards, distinct, is_counted, percent, title, unit_of
+from parbench.tasks.metrics.units import Unit
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,11 @@ class Contrast:
         task: its name.
         metric: the primary one.
         share: of the training split; contrasts of one share are corrected as one family.
+        rows: of the leaderboard that the two sides are.
         method: the row that is compared, where one store is compared with another; ``None`` else.
         mean_a: mean score of the first side.
         mean_b: of the second.
-        factor: what scores are multiplied by when shown.
+        unit: of the metric.
         comparison: their difference, first minus second, corrected.
     """
 
@@ -42,10 +46,11 @@ class Contrast:
     task: str
     metric: str
     share: float
+    rows: tuple[str, str]
     method: str | None
     mean_a: float
     mean_b: float
-    factor: int
+    unit: Unit
     comparison: Comparison
 
 
@@ -85,20 +90,18 @@ class Contrasts:
 
     @staticmethod
     def _line(contrast: Contrast) -> tuple[str, ...]:
-        found, factor = contrast.comparison, contrast.factor
-        places = 1 if factor == 100 else 2
+        found, unit = contrast.comparison, contrast.unit
         interval = p_value = NOTHING
         if found.interval:
-            low, high = (factor * end for end in (found.interval.low, found.interval.high))
-            interval = f"[{low:+.{places}f}, {high:+.{places}f}]"
+            interval = f"[{unit.text(found.interval.low, sign=True)}, {unit.text(found.interval.high, sign=True)}]"
         if found.adjusted_p_value is not None:
             p_value = f"{found.adjusted_p_value:.3g}"
         return (
-            f"{contrast.task} ({contrast.metric})",
+            f"{contrast.task} ({contrast.metric}{unit.mark})",
             contrast.method or NOTHING,
-            f"{factor * contrast.mean_a:z.{places}f} (n={found.n_a})",
-            f"{factor * contrast.mean_b:z.{places}f} (n={found.n_b})",
-            f"{factor * found.difference:+z.{places}f}",
+            f"{unit.text(contrast.mean_a)} (n={found.n_a})",
+            f"{unit.text(contrast.mean_b)} (n={found.n_b})",
+            unit.text(found.difference, sign=True),
             interval,
             p_value,
             found.better(1 - LEVEL) or _undecided(found),
@@ -158,7 +161,7 @@ def contrast_stores(a: Store, b: Store, method: str | None = None) -> Contrasts:
 
 
 def _named_alike(frames: Sequence[Frame]) -> list[Frame]:
-    """Return the frames with the same names for the same columns: each alone tells only its own options apart."""
+    """Return the frames with the same names for the same columns; alone, each distinguishes only its own options."""
     every = pd.concat([runs for frame in frames for runs in (frame.runs, frame.aside)], ignore_index=True)
     labels = dict(zip(every["run_id"], column_labels(every), strict=True))
 
@@ -188,11 +191,12 @@ def _contrasts(a: _Side, b: _Side, by_method: bool) -> Contrasts:
             f"{a.name} and {b.name} have no score on a common task with the same base model, protocol, limit and "
             "budget; see what there is with bench report"
         )
-    found = tuple(_corrected(contrasts))
+    found = tuple(_corrected(contrasts) if by_method else _as_on_leaderboards(contrasts, a.frame))
     notes += sorted({f"{one.task}: {one.comparison.reason}." for one in found if one.comparison.reason})
     notes.append(
         f"Difference: {a.name} minus {b.name}, paired by example and, where the seeds are the same, by seed, with its "
-        f"{LEVEL:.0%} interval; p-values are corrected by Holm for all {_families(found)}."
+        f"{LEVEL:.0%} interval; p-values are corrected by Holm for "
+        f"{f'all {_families(found)}' if by_method else 'all pairs of methods on a task, as on the leaderboard'}."
     )
     if any(one.comparison.noise_floor is not None for one in found):
         notes.append(
@@ -212,12 +216,30 @@ def _corrected(contrasts: Sequence[Contrast]) -> Iterator[Contrast]:
         yield from (replace(one, comparison=pair) for one, pair in zip(family, adjusted, strict=True))
 
 
+def _as_on_leaderboards(contrasts: Sequence[Contrast], frame: Frame) -> Iterator[Contrast]:
+    """Yield contrasts with the p-values of the leaderboards: a pair of methods has one verdict everywhere."""
+    adjusted = {
+        (_where(board.cells), *key, frozenset((pair.a, pair.b))): pair.adjusted_p_value
+        for board in leaderboards(frame)
+        for key, column in board.ranking.columns.items()
+        for pair in column.comparisons
+    }
+    for one in contrasts:
+        p_value = adjusted.get((one.board, one.task, one.metric, frozenset(one.rows)))
+        yield replace(one, comparison=replace(one.comparison, adjusted_p_value=p_value))
+
+
+def _where(rows: pd.DataFrame) -> str:
+    first = rows.iloc[0]
+    return title(first) + (" (mini suite)" if first["small"] else "")
+
+
 def _families(contrasts: Sequence[Contrast]) -> str:
     counts = Counter(contrast.share for contrast in contrasts)
     if len(counts) == 1:
         return f"{len(contrasts)} contrasts"
-    told = ", ".join(f"{count} with {percent(share)}" for share, count in counts.items())
-    return f"contrasts of a share of the training split ({told})"
+    listed = ", ".join(f"{count} with {percent(share)}" for share, count in counts.items())
+    return f"contrasts of a share of the training split ({listed})"
 
 
 # A cell of a leaderboard: title, task, metric, and the row where rows are compared with themselves.
@@ -232,7 +254,7 @@ def _cells(runs: pd.DataFrame, by_method: bool) -> dict[_Key, pd.DataFrame]:
     """
     found: dict[_Key, pd.DataFrame] = {}
     for board in boards(runs[is_counted(runs)]):
-        where = title(board.iloc[0]) + (" (mini suite)" if board["small"].iloc[0] else "")
+        where = _where(board)
         for (column, metric, row), part in board.groupby([*COLUMN, "row"]):
             key = (where, str(column), str(metric), str(row) if by_method else None)
             if key in found:
@@ -246,12 +268,28 @@ def _contrast(key: _Key, sides: tuple[_Side, _Side], parts: Sequence[pd.DataFram
     board, task, metric, method = key
     first, second = (_scored(part, side) for side, part in zip(sides, parts, strict=True))
     same = repeated[at_same(repeated, parts[0].iloc[0], [*BOARD, *COLUMN])]
-    pair = compare_pair(first, second, floors(same).get((task, metric)))
+    unit = unit_of(parts[0])
+    pair = compare_pair(first, second, floors(same).get((task, metric)), unit)
+    if method is None:
+        pair = _gated(pair, first, second, unit)
     means = [float(one.scores.by_seed.mean()) for one in (first, second)]
     label = MINI_LABEL if parts[0]["small"].iloc[0] else None
-    factor = scale(pd.concat([part["score"] for part in parts]))
     share = float(parts[0]["train_fraction"].iloc[0])
-    return Contrast(board, label, task, metric, share, method, means[0], means[1], factor, pair)
+    rows = (str(parts[0]["row"].iloc[0]), str(parts[1]["row"].iloc[0]))
+    return Contrast(board, label, task, metric, share, rows, method, means[0], means[1], unit, pair)
+
+
+def _gated(pair: Comparison, a: Scored, b: Scored, unit: Unit) -> Comparison:
+    """Return the comparison of two methods without a test where one did not learn, as on the leaderboard.
+
+    Two stores are compared all the same: a method that no longer learns is what their comparison must show.
+    """
+    estimates = {side.scores.method: estimate(side.scores, LEVEL, (unit.low, unit.high)) for side in (a, b)}
+    failed = [side.scores.method for side in (a, b) if not has_learnt(estimates[side.scores.method], side.constant)]
+    if not failed:
+        return pair
+    reason = f"{' and '.join(failed)} {DID_NOT_LEARN}: not better with confidence than a constant prediction"
+    return replace(pair, p_value=None, interval=None, reason=reason)
 
 
 def _scored(runs: pd.DataFrame, side: _Side) -> Scored:

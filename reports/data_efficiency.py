@@ -1,4 +1,4 @@
-"""Data efficiency: how a method's score depends on the share of the training split that it saw."""
+"""Data efficiency: how a method's score depends on its share of the training split."""
 
 from __future__ import annotations
 
@@ -8,11 +8,24 @@ from typing import Any
 
 import pandas as pd
 
+from parbench.reports.constant import DID_NOT_LEARN
 from parbench.reports.rows import BOARD, COLUMN, CURVE
-from parbench.reports.tables import MINI_LABEL, NOT_RUN, Table, board_key, percent, row_key, scale, title
+from parbench.reports.tables import (
+    MINI_LABEL,
+    NOT_RUN,
+    Table,
+    board_key,
+    percent,
+    row_key,
+    title,
+    unit_of,
+    with_interval,
+)
+from parbench.tasks.metrics.units import Unit
 
 NOTE = (
-    "Mean ± half of its 95 % interval, where it has one, over n runs, by share of the training split. The share is "
+    "Mean ± the distance to the ends of its 95 % interval, or -a/+b where they differ, over n runs, by share of the "
+    "training split. The share is "
     "drawn by the seed; all else is as on the leaderboard of the largest share."
 )
 
@@ -48,7 +61,7 @@ def in_full(table: pd.DataFrame, score: str = "mean") -> pd.Series[bool]:
     """Return which rows are of leaderboards to be shown in full.
 
     Of those that differ in the share of the training split alone it is the one of the largest share, and any that has
-    a score which is no point of a curve: what is on the curves is told by them.
+    a score which is no point of a curve: points of a curve are shown by the curve.
 
     Args:
         table: the summary, or with ``score`` the frame's runs.
@@ -87,13 +100,13 @@ def curve_title(row: Any) -> str:
 
 def _efficiency(points: pd.DataFrame) -> EfficiencyTable:
     first = points.iloc[0]
-    factor = scale(points["mean"])
+    unit = unit_of(points)
     shares = sorted(points["train_fraction"].unique())
     rows = []
     for row in _rows(points):
-        by_share = {cell["train_fraction"]: _score(cell, factor) for _, cell in row.iterrows()}
+        by_share = {cell["train_fraction"]: _score(cell, unit) for _, cell in row.iterrows()}
         rows.append((str(row["row"].iloc[0]), *(by_share.get(share, NOT_RUN) for share in shares)))
-    caption = f"{first['column']} ({first['metric']}{'' if factor == 100 else ', as is'})"
+    caption = f"{first['column']} ({first['metric']}{unit.mark})"
     table = Table(("method", *map(percent, shares)), tuple(rows), caption=caption)
     return EfficiencyTable(curve_title(first), MINI_LABEL if first["small"] else None, table)
 
@@ -103,9 +116,7 @@ def _rows(points: pd.DataFrame) -> Iterator[pd.DataFrame]:
     yield from sorted(parts, key=lambda part: row_key(part.iloc[0]))
 
 
-def _score(cell: Any, factor: int) -> str:
-    places = 1 if factor == 100 else 2
-    text = f"{factor * cell['mean']:z.{places}f}"
-    if pd.notna(cell["high"]):
-        text += f" ± {factor * (cell['high'] - cell['mean']):.{places}f}"
-    return f"{text} (n={cell['n_ok']})"
+def _score(cell: Any, unit: Unit) -> str:
+    learnt = cell.get("learnt")
+    mark = "" if learnt is None or pd.isna(learnt) or learnt else f", {DID_NOT_LEARN}"
+    return f"{with_interval(unit, cell['mean'], cell['low'], cell['high'])} (n={cell['n_ok']}{mark})"

@@ -1,4 +1,4 @@
-"""What runs were scored on: the same examples are one object, by which it is known that two runs can be compared."""
+"""What runs were scored on. The same examples are one object, which is how two runs are known to be comparable."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Layout:
     examples: Examples
 
 
-# By task, what runs were scored on: given to the checkers of two stores, it tells that theirs are the same examples.
+# By task, what runs were scored on: given to the checkers of two stores, it identifies the examples that they share.
 Known = dict[str, list[Layout]]
 
 
@@ -77,7 +77,7 @@ def layout_of(known: Known, task: str, table: pa.Table) -> Layout | None:
 
 
 def is_numbers(column: pa.ChunkedArray) -> bool:
-    """Tell whether a column holds a number for every example."""
+    """Return whether a column holds a number for every example."""
     return not column.null_count and (pa.types.is_integer(column.type) or pa.types.is_floating(column.type))
 
 

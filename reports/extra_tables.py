@@ -1,4 +1,4 @@
-"""What some tasks and runs have beside one score: scores of subsets, and what is forgotten of general text."""
+"""Tables beside the primary score: subsets, other metrics, and what is forgotten of general text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from parbench.reports.rows import BOARD, COLUMN
-from parbench.reports.tables import NOTHING, Table, is_counted, row_key, scale
+from parbench.reports.tables import NOTHING, Table, is_counted, row_key, unit_of
+from parbench.tasks.metrics.units import Unit
 
 SUBSETS_NOTE = "Subsets: mean ± standard deviation over the runs."
 OTHER_METRICS_NOTE = (
@@ -55,14 +56,13 @@ def subset_tables(scores: pd.DataFrame) -> Iterator[Table]:
         scores: of `subset_scores`, of one leaderboard.
     """
     for (column, metric), part in scores.groupby(COLUMN):
-        factor = scale(part["mean"])
+        unit = unit_of(part)
         subsets = sorted(part["subset"].unique())
         rows = []
         for _, row in sorted(part.groupby(["method", "row"]), key=lambda entry: row_key(entry[1].iloc[0])):
-            known = {one["subset"]: _score(one["mean"], one["std"], factor) for _, one in row.iterrows()}
+            known = {one["subset"]: _score(one["mean"], one["std"], unit) for _, one in row.iterrows()}
             rows.append((str(row["row"].iloc[0]), *(known.get(subset, NOTHING) for subset in subsets)))
-        unit = "" if factor == 100 else ", as is"
-        yield Table(("method", *subsets), tuple(rows), caption=f"{column} ({metric}{unit})")
+        yield Table(("method", *subsets), tuple(rows), caption=f"{column} ({metric}{unit.mark})")
 
 
 def other_metrics(runs: pd.DataFrame) -> Iterator[Table]:
@@ -76,16 +76,16 @@ def other_metrics(runs: pd.DataFrame) -> Iterator[Table]:
     counted = runs[is_counted(runs)]
     for (column, metric), part in counted.groupby(COLUMN):
         names = _other_names(part, str(metric))
-        factors = {name: scale(part[f"metric/{name}"]) for name in names}
+        units = {name: unit_of(part, name) for name in names}
         rows = []
         for _, row in sorted(part.groupby(["method", "row"]), key=lambda entry: row_key(entry[1].iloc[0])):
             scores = [row[f"metric/{name}"].dropna().astype("float64") for name in names]
             texts = [
-                _score(found.mean(), found.std(), factors[name]) if len(found) else NOTHING
+                _score(found.mean(), found.std(), units[name]) if len(found) else NOTHING
                 for name, found in zip(names, scores, strict=True)
             ]
             rows.append((str(row["row"].iloc[0]), *texts))
-        heads = (name if factors[name] == 100 else f"{name} (as is)" for name in names)
+        heads = (name if units[name].factor == 100 else f"{name} (as is)" for name in names)
         if names:
             yield Table(("method", *heads), tuple(rows), caption=str(column))
 
@@ -128,7 +128,5 @@ def _retained(cell: Any) -> tuple[str, str, str]:
     return f"{cell['retention_before']:.3f}", f"{cell['retention_after']:.3f}", change
 
 
-def _score(mean: float, std: float, factor: int) -> str:
-    places = 1 if factor == 100 else 2
-    text = f"{factor * mean:z.{places}f}"
-    return text if pd.isna(std) else f"{text} ± {factor * std:.{places}f}"
+def _score(mean: float, std: float, unit: Unit) -> str:
+    return unit.text(mean) if pd.isna(std) else f"{unit.text(mean)} ± {unit.text(std)}"

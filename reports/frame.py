@@ -1,4 +1,4 @@
-"""The store as a tidy pandas frame: one row a run, nothing averaged, and nothing left out but what is listed."""
+"""The store as a tidy pandas frame: one row per run, nothing averaged, and nothing omitted but what is listed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ from parbench.bench.record.run_record import Cost, ParameterCounts, RunRecord, S
 from parbench.bench.record.run_spec import Json, RunSpec, digest
 from parbench.bench.store.store import Store, Unreadable
 from parbench.bench.util.errors import UserError
+from parbench.reports.attempt import NotComputed, attempt
 from parbench.reports.examples import Known
 from parbench.reports.integrity import Checked, Checker
 from parbench.reports.jackknife import LeftOut
@@ -95,10 +97,14 @@ def read_frame(store: Store, known: Known | None = None) -> Frame:
     found = list(_checked(store, {} if known is None else known))
     if not found:
         raise UserError(f'there are no runs in "{store.root}" yet; start some with bench run --out "{store.root}"')
-    kept = [entry for entry in found if isinstance(entry, Checked)]
     unreadable = tuple(entry for entry in found if isinstance(entry, Unreadable))
+    kept = [entry for entry in found if isinstance(entry, Checked)]
+    rows = attempt(lambda: _rows(kept))
+    if isinstance(rows, NotComputed):  # a record that fits into no table must not cost the others
+        kept, unfit = _fitting(store, kept)
+        unreadable += unfit
+        rows = _rows(kept)
     left_out = {entry.run_id: entry.left_out for entry in kept if entry.left_out is not None}
-    rows = _rows(kept)
     reported = pd.Series([entry.is_reported for entry in kept], index=rows.index, dtype="bool")
     return Frame(_tidy(rows[reported]), unreadable, left_out, _tidy(rows[~reported]))
 
@@ -112,6 +118,17 @@ def _checked(store: Store, known: Known) -> Iterator[Checked | Unreadable]:
     checker = Checker(store, known)
     for entry in store.scan():
         yield entry if isinstance(entry, Unreadable) else checker.check(entry)
+
+
+def _fitting(store: Store, kept: list[Checked]) -> tuple[list[Checked], tuple[Unreadable, ...]]:
+    """Return the records that make a row of a table, and those that do not, with the reason."""
+    alone = {entry.run_id: attempt(partial(_rows, [entry])) for entry in kept}
+    unfit = tuple(
+        Unreadable(store.runs / run_id, f"does not fit into a table ({rows.reason})")
+        for run_id, rows in alone.items()
+        if isinstance(rows, NotComputed)
+    )
+    return [entry for entry in kept if not isinstance(alone[entry.run_id], NotComputed)], unfit
 
 
 def _rows(kept: list[Checked]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Whether the per-example rows of a run bear its record out: the same file, and the same metrics when recomputed."""
+"""Check a record against its per-example rows: the same file, and the same metrics when recomputed."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from parbench.bench.record.run_spec import RunSpec, canonical
 from parbench.bench.store.layout import PREDICTIONS
 from parbench.bench.store.store import Store, Unreadable
 from parbench.bench.util.errors import UserError
+from parbench.reports.attempt import NotComputed, attempt
 from parbench.reports.examples import Known, layout_of
 from parbench.reports.jackknife import TOLERANCE, LeftOut, leave_out, to_frame
 from parbench.tasks import TASKS, find_task, task_code
@@ -27,7 +28,7 @@ _NAMES = ("example", "subset")
 
 @dataclass(frozen=True)
 class Checked:
-    """A record that its rows do not contradict.
+    """A record that agrees with its rows.
 
     Attributes:
         run_id: the record's.
@@ -71,6 +72,13 @@ class Checker:
     _scorers: dict[str, _Scorer] = field(default_factory=dict)
 
     def check(self, record: RunRecord) -> Checked | Unreadable:
+        """Return the record with its rows, or why it must not count; see `_check`."""
+        found = attempt(lambda: self._check(record))
+        if isinstance(found, NotComputed):
+            return Unreadable(self.store.runs / record.run_id, f"cannot be checked ({found.reason})")
+        return found
+
+    def _check(self, record: RunRecord) -> Checked | Unreadable:
         """Return the record with its rows, or why it must not count.
 
         Of runs that are ok, the file of rows must have the hash that the record holds, and every metric of the record
@@ -152,14 +160,15 @@ class Checker:
 
 
 def is_reported(spec: RunSpec) -> bool:
-    """Tell whether tables count a run."""
+    """Return whether tables count a run."""
     return spec.purpose == "report" and spec.repeat == 0
 
 
 def _columns(schema: pa.Schema) -> Iterator[list[str]]:
     """Yield which columns to read, fewest first: numbers and the examples' names; lists of numbers, too; all.
 
-    Texts and logits are most of a file, and most metrics need neither. No task says what it needs: it is tried.
+    Texts and logits are most of a file, and most metrics need neither. Tasks do not declare what they need, so the
+    narrowest choice is tried first.
     """
     numbers = [field.name for field in schema if field.name in _NAMES or _is_number(field.type)]
     lists = [field.name for field in schema if field.name in numbers or _is_numbers(field.type)]
@@ -187,7 +196,7 @@ def _score(task: Task, record: RunRecord, table: pa.Table) -> dict[str, float] |
 
 
 def _settles(record: RunRecord, found: dict[str, float] | Exception) -> bool:
-    """Tell whether no more columns can change what is to be said of a record."""
+    """Return whether reading more columns cannot change the verdict on a record."""
     if isinstance(found, Exception):
         return isinstance(found, ImportError)
     return all(name in found and _equal(value, found[name]) for name, value in record.metrics.items())

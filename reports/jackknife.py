@@ -1,7 +1,7 @@
-"""How a score varies with its examples: what it is without each of them in turn.
+"""How a score varies with its examples: its value without each of them in turn.
 
-The usual metrics are had in closed form, which gives what `reports.statistics.score_runs` gives, and much sooner; of
-any other the task itself is asked. A report takes every run of a store through here, and keeps a byte an example.
+The usual metrics have a closed form, which gives the same as `reports.statistics.score_runs`, much faster; any other is
+computed by its task. A report takes every run of a store through here, and keeps one byte per example.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _by_task(task: Task, table: pa.Table, layout: Layout, metric: str, score: fl
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
     """Return rows as a frame."""
-    # What a file says of how pandas should read it is not asked: the columns tell enough, and in half the time.
+    # The metadata that pandas left in a file are ignored: the columns suffice, in half the time.
     return table.to_pandas(ignore_metadata=True, use_threads=False)
 
 

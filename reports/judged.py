@@ -22,8 +22,8 @@ from parbench.bench.store.store import Store
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.files import explained, write_atomically
 from parbench.reports.pairing import Answered, Pairing
-from parbench.reports.ranking import LEVEL
 from parbench.reports.render import escape, markdown_table
+from parbench.reports.scored import LEVEL
 from parbench.reports.statistics import Estimate, Interval, Scores, estimate
 from parbench.reports.tables import NOTHING, Table
 from parbench.tasks.judge import PairSummary, summarise_pairs

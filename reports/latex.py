@@ -41,12 +41,12 @@ _ACCENTS = {
 
 
 def escape(text: str) -> str:
-    """Return text that every LaTeX sets as it is; characters that its fonts may lack are named by their code point."""
+    """Return text that every LaTeX prints unchanged; characters that its fonts may lack become their code point."""
     return "".join(_letter(character) for character in one_line(text))
 
 
 def latex(boards: Iterable[Leaderboard]) -> str:
-    """Return one ``table`` a leaderboard; protocol, budget, n and the label of small suites stand in its caption."""
+    """Return one ``table`` per leaderboard; protocol, budget, n and the label of small suites are in its caption."""
     return PREAMBLE + "".join(f"\n{_table(number, board)}" for number, board in enumerate(boards, start=1))
 
 
@@ -79,7 +79,13 @@ def _lines(table: Table) -> list[str]:
 def _cell(text: str, bold: bool) -> str:
     # A number's minus is as long as its plus, and no hyphen.
     minus, text = ("$-$", text[1:]) if re.match(r"-\d", text) else ("", text)
-    written = minus + escape(text)
+    # Unequal distances to the ends of an interval stand below and above the line, as is usual.
+    ends = re.search(r" -([\d.]+)/\+([\d.]+)", text)
+    if ends:
+        below, above = ends.groups()
+        written = f"{minus}{escape(text[: ends.start()])} $_{{-{below}}}^{{+{above}}}${escape(text[ends.end() :])}"
+    else:
+        written = minus + escape(text)
     return f"\\textbf{{{written}}}" if bold else written
 
 

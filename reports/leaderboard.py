@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 
+from parbench.reports.attempt import NotComputed, attempt
 from parbench.reports.caveats import facts, warnings
 from parbench.reports.costs_table import costs_table
 from parbench.reports.data_efficiency import in_full
@@ -19,6 +21,7 @@ from parbench.reports.ranking import Ranking, rank_board
 from parbench.reports.repeats import floors, noise_notes, noise_table, repeats
 from parbench.reports.rows import BOARD, at_same, flatten
 from parbench.reports.scores_table import ScoresTable
+from parbench.reports.statistics import no_ranking, win_tie_loss
 from parbench.reports.tables import MINI_LABEL, Table, boards, row_key, summarise, title
 
 
@@ -36,7 +39,7 @@ class Leaderboard:
         subsets: for each task with subsets, methods against them.
         other_metrics: for each task with metrics beside the one that ranks, methods against them.
         costs: methods against parameter counts, time and memory.
-        over_tasks: methods against what is said of all tasks together.
+        over_tasks: methods against averages and mean ranks over all tasks.
         over_tasks_notes: how to read that, or why there is nothing to read.
         wins: methods against methods, on how many tasks the one is better.
         noise: what repeated runs scored; without rows where nothing was repeated.
@@ -76,10 +79,38 @@ def leaderboards(frame: Frame) -> list[Leaderboard]:
     repeated = repeats(frame)
     every = summarise(frame.runs)
     pairs = zip(boards(frame.runs), boards(every.assign(in_full=in_full(every))), strict=True)
-    return [
-        _leaderboard(runs, cells, frame.left_out, repeated[at_same(repeated, cells.iloc[0], BOARD)])
-        for runs, cells in pairs
-    ]
+    found = []
+    for runs, cells in pairs:
+        again = repeated[at_same(repeated, cells.iloc[0], BOARD)]
+        board = attempt(partial(_leaderboard, runs, cells, frame.left_out, again))
+        found.append(_not_computed(cells, board.reason) if isinstance(board, NotComputed) else board)
+    return found
+
+
+def _not_computed(cells: pd.DataFrame, reason: str) -> Leaderboard:
+    """Return a leaderboard that holds its summary and the reason why there is nothing else."""
+    first, nothing = cells.iloc[0], Table(("method",), ())
+    ranking = Ranking({}, None, reason, no_ranking(reason), (), (), win_tie_loss({}), {}, {}, ())
+    return Leaderboard(
+        title=title(first),
+        label=MINI_LABEL if first["small"] else None,
+        facts=(),
+        warnings=(f"{reason}.",),
+        scores=nothing,
+        notes=(),
+        subsets=(),
+        other_metrics=(),
+        costs=nothing,
+        over_tasks=nothing,
+        over_tasks_notes=(),
+        wins=nothing,
+        noise=nothing,
+        noise_notes=(),
+        retention=nothing,
+        cells=cells.drop(columns="in_full"),
+        ranking=ranking,
+        in_full=bool(first["in_full"]),
+    )
 
 
 def _leaderboard(
@@ -92,6 +123,8 @@ def _leaderboard(
     rows.sort(key=lambda row: row_key(row.iloc[0]))
     names = [str(row["row"].iloc[0]) for row in rows]
     scores = ScoresTable(cells, ranking)
+    several = len(ranking.columns) > 1 or bool(ranking.named)  # of one task its column is all there is
+    nothing = Table(("method",), ())
     return Leaderboard(
         title=title(first),
         label=MINI_LABEL if first["small"] else None,
@@ -102,8 +135,8 @@ def _leaderboard(
         subsets=tuple(subset_tables(subset_scores(runs))),
         other_metrics=tuple(other_metrics(runs)),
         costs=costs_table(rows, budgeted=bool(pd.notna(first["budget"]))),
-        over_tasks=over_tasks_table(names, ranking),
-        over_tasks_notes=tuple(over_tasks_notes(ranking)),
+        over_tasks=over_tasks_table(names, ranking) if several else nothing,
+        over_tasks_notes=tuple(over_tasks_notes(ranking)) if several else (),
         wins=wins_table(names, ranking.wins),
         noise=noise_table(repeated),
         noise_notes=tuple(noise_notes(repeated, noise, cells)),

@@ -49,9 +49,10 @@ def markdown(board: Leaderboard) -> str:
         parts.append(f"### Noise floor (protocol {protocol})\n")
         parts.append(markdown_table(board.noise))
         parts.append(_bullets(board.noise_notes))
-    parts.append(f"### Over all tasks (protocol {protocol})\n")
-    parts.append(markdown_table(board.over_tasks))
-    parts.append(_bullets(board.over_tasks_notes))
+    if board.over_tasks.rows:
+        parts.append(f"### Over all tasks (protocol {protocol})\n")
+        parts.append(markdown_table(board.over_tasks))
+        parts.append(_bullets(board.over_tasks_notes))
     if len(board.wins.rows) > 1:
         parts.append(f"### Wins/ties/losses of each method against each other (protocol {protocol})\n")
         parts.append(markdown_table(board.wins))

@@ -43,6 +43,7 @@ def _head(page: Page) -> Iterator[str]:
         yield f"**{MINI_LABEL}**{'' if runs['small'].all() else ' (where so marked)'}\n"
     scored, unreadable = int(is_counted(runs).sum()), len(frame.unreadable)
     yield f"Runs: {len(runs)}, of which {scored} have a score. Refused records: {unreadable}.\n"
+    yield from (f"**Missing**: {escape(text)}\n" for text in page.not_computed)
     if len(frame.aside):
         yield f"Runs that chose hyper-parameters or repeat others, and count in no table: {len(frame.aside)}.\n"
 

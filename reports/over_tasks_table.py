@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import pandas as pd
 
-from parbench.reports.ranking import LEVEL, Ranking
+from parbench.reports.constant import DID_NOT_LEARN
+from parbench.reports.ranking import Ranking
+from parbench.reports.scored import LEVEL
 from parbench.reports.scores_table import averages_of
 from parbench.reports.tables import NOTHING, Table
 
@@ -42,6 +44,9 @@ def over_tasks_notes(ranking: Ranking) -> Iterator[str]:
     over = ranking.over_tasks
     if ranking.incomplete:
         yield f"Not ranked over tasks, for want of a score on some of them: {', '.join(ranking.incomplete)}."
+    if ranking.unlearnt:
+        rows = ", ".join(ranking.unlearnt)
+        yield f"In no average and no rank over tasks, because they {DID_NOT_LEARN} on some task: {rows}."
     if over.reason is None and over.critical_difference is not None:
         yield (
             f"Friedman's test over {len(over.tasks)} tasks: chi-squared {over.statistic:.2f}, p = {over.p_value:.3g}. "

@@ -22,7 +22,7 @@ from parbench.tasks.data.location import DataLocation
 from parbench.tasks.judge import QuestionSet
 from parbench.tasks.mt_bench import JudgedAnswers
 
-# What must be the same for all runs of a side, and is told where the two sides differ in it.
+# What must be the same for all runs of a side; differences between the sides are listed.
 _SAME = [*BOARD, "model_revision", "answer_options"]
 
 

@@ -1,4 +1,4 @@
-"""Runs that were done again with the same seed: what chance alone changes, and what may not be read for it."""
+"""Runs repeated with the same seed: how far chance alone moves a score, and which differences it explains."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import pandas as pd
 
 from parbench.reports.frame import Frame
-from parbench.reports.rows import COLUMN, at_same
+from parbench.reports.rows import COLUMN
 from parbench.reports.statistics import NoiseFloor, floor_of_mean, noise_floor
-from parbench.reports.tables import Table, is_counted, scale
+from parbench.reports.tables import Table, is_counted, unit_of
 
 # By task and metric, as `parbench.reports.rows.COLUMN` has them.
 Floors = Mapping[tuple[str, str], NoiseFloor]
@@ -50,7 +50,7 @@ def average_floor(
     Args:
         found: by task.
         columns: the tasks.
-        weights: of each of them in the average; all alike by default.
+        weights: of each of them in the average; equal by default.
     """
     keys = list(columns)
     return floor_of_mean([found[key] for key in keys], weights) if keys and all(key in found for key in keys) else None
@@ -60,15 +60,15 @@ def noise_table(repeated: pd.DataFrame) -> Table:
     """Return what the repeated runs of one leaderboard scored."""
     rows = []
     for (column, metric, _), runs in repeated.groupby([*COLUMN, "repeat_of"], sort=False):
-        factor = scale(repeated.loc[at_same(repeated, runs.iloc[0], COLUMN), "score"])
+        unit = unit_of(runs)
         floor = noise_floor([runs["score"].tolist()])
         rows.append(
             (
                 str(runs["row"].iloc[0]),
-                f"{column} ({metric}{'' if factor == 100 else ', as is'})",
+                f"{column} ({metric}{unit.mark})",
                 str(runs["seed"].iloc[0]),
-                *(str(len(runs)), _digits(factor * float(runs["score"].mean()))),
-                *(_digits(factor * number) for number in (floor.sd or 0.0, floor.max_difference or 0.0)),
+                *(str(len(runs)), _digits(unit.factor * float(runs["score"].mean()))),
+                *(_digits(unit.factor * number) for number in (floor.sd or 0.0, floor.max_difference or 0.0)),
             )
         )
     head = ("method", "task", "seed", "runs", "mean", "standard deviation", "largest difference")
@@ -88,7 +88,7 @@ def noise_notes(repeated: pd.DataFrame, found: Floors, cells: pd.DataFrame) -> I
     level = next(iter(found.values())).level
     for (column, metric), floor in found.items():
         same = (cells["column"] == column) & (cells["metric"] == metric)
-        factor = scale(repeated.loc[(repeated["column"] == column) & (repeated["metric"] == metric), "score"])
+        factor = unit_of(cells[same]).factor
         counts = sorted({1, *(int(n) for n in cells.loc[same & (cells["n_ok"] > 0), "n_ok"])})
         limits = ", ".join(
             f"{_digits(factor * (floor.smallest_difference(n) or 0.0))} between "

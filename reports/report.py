@@ -12,6 +12,8 @@ import pandas as pd
 from parbench.bench.profile.result import Profile
 from parbench.bench.store.store import Store
 from parbench.bench.util.files import explained, write_atomically
+from parbench.reports.attempt import NotComputed, T, attempt
+from parbench.reports.csv_files import csv_text
 from parbench.reports.data_efficiency import efficiency_tables, in_full
 from parbench.reports.figures import Picture, all_figures, pictured, read_histories
 from parbench.reports.frame import Frame, read_frame
@@ -88,18 +90,26 @@ def _page_of(
     store: Store, frame: Frame, boards: Sequence[Leaderboard], cells: pd.DataFrame, profiles: Sequence[Profile]
 ) -> Page:
     histories = read_histories(store, frame.runs["run_id"])
-    profiled = match_profiles(cells[in_full(cells)], profiles) if profiles else None
+    profiled = attempt(lambda: match_profiles(cells[in_full(cells)], profiles) if profiles else None)
+    reproduced = attempt(lambda: reproduction(frame.runs, cells))
+    efficiency = attempt(lambda: efficiency_tables(cells))
+    parts = {"profiled costs": profiled, "published numbers": reproduced, "data efficiency": efficiency}
     return Page(
         frame=frame,
         boards=[board for board in boards if board.in_full],
-        pictures=pictured(all_figures(frame, cells, histories, profiled)),
-        reproduced=reproduction(frame.runs, cells),
+        pictures=pictured(all_figures(frame, cells, histories, _or(profiled, None))),
+        reproduced=_or(reproduced, ()),
         histories=histories,
         store=store,
-        data_efficiency=efficiency_tables(cells),
+        data_efficiency=_or(efficiency, ()),
         smaller=[board for board in boards if not board.in_full],
-        profiled=profiled,
+        profiled=_or(profiled, None),
+        not_computed=tuple(f"{name}: {part.reason}" for name, part in parts.items() if isinstance(part, NotComputed)),
     )
+
+
+def _or(part: T | NotComputed, default: T) -> T:
+    return default if isinstance(part, NotComputed) else part
 
 
 def _contents(page: Page, boards: Sequence[Leaderboard], cells: pd.DataFrame) -> Mapping[str, bytes | None]:
@@ -107,13 +117,13 @@ def _contents(page: Page, boards: Sequence[Leaderboard], cells: pd.DataFrame) ->
     drawn = {name: picture for name, picture in page.pictures.items() if isinstance(picture, Picture)}
     return {
         "leaderboard.md": markdown_page(page).encode(),
-        "leaderboard.csv": _csv(cells),
+        "leaderboard.csv": csv_text(cells).encode(),
         "leaderboard.tex": latex(page.boards).encode(),
         "leaderboard.parquet": _parquet(cells),
-        "subsets.csv": _csv(subsets_frame(page.frame.runs)),
-        "over_tasks.csv": _csv(over_tasks_frame(boards)),
-        "comparisons.csv": _csv(comparisons_frame(boards)),
-        "runs.csv": _csv(_labelled(page.frame)),
+        "subsets.csv": csv_text(subsets_frame(page.frame.runs)).encode(),
+        "over_tasks.csv": csv_text(over_tasks_frame(boards)).encode(),
+        "comparisons.csv": csv_text(comparisons_frame(boards)).encode(),
+        "runs.csv": csv_text(_labelled(page.frame)).encode(),
         **{
             f"{FIGURES}/{name}.{kind}": getattr(drawn[name], kind) if name in drawn else None
             for name in page.pictures
@@ -126,10 +136,6 @@ def _labelled(frame: Frame) -> pd.DataFrame:
     runs = pd.concat([frame.runs, frame.aside], ignore_index=True) if len(frame.aside) else frame.runs
     labels = runs["small"].map({True: MINI_LABEL, False: None})
     return pd.concat([labels.rename("label"), runs], axis="columns")
-
-
-def _csv(table: pd.DataFrame) -> bytes:
-    return table.to_csv(index=False, lineterminator="\n").encode()
 
 
 def _parquet(table: pd.DataFrame) -> bytes:

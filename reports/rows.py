@@ -26,7 +26,7 @@ Flat = Mapping[str, str]
 
 
 def at_same(table: pd.DataFrame, row: Any, names: Iterable[str]) -> pd.Series[bool]:
-    """Return which rows of a table are alike to one in these columns; what is missing is alike to what is missing."""
+    """Return which rows of a table equal one row in these columns; missing values equal each other."""
     same = pd.Series(True, index=table.index)
     for name in names:
         same &= table[name].isna() if pd.isna(row[name]) else (table[name] == row[name]).fillna(False)
@@ -40,10 +40,9 @@ def flatten(setting: Json, training: Json) -> dict[str, str]:
 
 
 def column_labels(runs: pd.DataFrame) -> pd.Series[str]:
-    """Return the label of each run's column: the task, and what tells it from the task's other columns.
+    """Return the label of each run's column: the task, and what distinguishes it from the task's other columns.
 
-    Runs of a task share a column only if the task's options are the same, and what defines it, if it is no task of the
-    registry.
+    Runs of a task share a column only if the task's options are the same, and its definition, if it is not registered.
 
     Args:
         runs: one row a run, with ``task`` and, as JSON or missing, ``options`` and ``definition``.
@@ -65,7 +64,7 @@ def column_labels(runs: pd.DataFrame) -> pd.Series[str]:
 
 def _flat_form(options: str, definition: str) -> dict[str, str]:
     flat = {name: canonical(value) for name, value in json.loads(options).items()}
-    # A definition says too much to be told in a label.
+    # A definition is too long for a label.
     return flat if definition == "{}" else {**flat, "definition": digest(json.loads(definition))[:8]}
 
 
@@ -74,7 +73,7 @@ def _told(values: Flat, names: list[str]) -> str:
 
 
 def row_labels(runs: pd.DataFrame) -> pd.Series[str]:
-    """Return the label of each run's row: the method, and what tells it from the method's other rows.
+    """Return the label of each run's row: the method, and what distinguishes it from the method's other rows.
 
     Args:
         runs: one row a run, with the columns of `BOARD` and `COLUMN`, ``method``, ``setting_id``, and as JSON

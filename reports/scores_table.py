@@ -8,10 +8,14 @@ from typing import Any
 
 import pandas as pd
 
+from parbench.reports.columns import Column, Standing
+from parbench.reports.constant import DID_NOT_LEARN
 from parbench.reports.costs_table import count_range
-from parbench.reports.ranking import LEVEL, Column, Ranking, Standing
+from parbench.reports.ranking import Ranking
 from parbench.reports.rows import COLUMN
-from parbench.reports.tables import NOT_RUN, NOTHING, Table, scale
+from parbench.reports.scored import LEVEL
+from parbench.reports.tables import NOT_RUN, NOTHING, Table, unit_of, with_interval
+from parbench.tasks.metrics.units import Unit
 
 
 class ScoresTable:
@@ -20,27 +24,22 @@ class ScoresTable:
     def __init__(self, cells: pd.DataFrame, ranking: Ranking) -> None:
         self._ranking = ranking
         self._averages = averages_of(ranking)
-        self._factors: dict[tuple[str, str], int] = {
-            (str(task), str(metric)): scale(part["mean"]) for (task, metric), part in cells.groupby(COLUMN)
-        }
+        self._units = {(str(task), str(metric)): unit_of(part) for (task, metric), part in cells.groupby(COLUMN)}
 
     def table(self, rows: list[pd.DataFrame]) -> Table:
         """Return the table; ``rows`` are the cells of each of its rows."""
-        heads = [
-            f"{task} ({metric})" if factor == 100 else f"{task} ({metric}, as is)"
-            for (task, metric), factor in self._factors.items()
-        ]
+        heads = [f"{task} ({metric}{unit.mark})" for (task, metric), unit in self._units.items()]
         body, bold = [], set()
         for number, row in enumerate(rows):
             name = str(row["row"].iloc[0])
             by_column = {(cell["column"], cell["metric"]): cell for _, cell in row.iterrows()}
             texts = [name, count_range(row["ledger/reported"])]
-            for key, factor in self._factors.items():
+            for key, unit in self._units.items():
                 column = self._ranking.columns.get(key)
                 standing = column.standings.get(name) if column else None
                 if standing and standing.best:
                     bold.add((number, len(texts)))
-                texts.append(_score(by_column[key], factor, standing) if key in by_column else NOT_RUN)
+                texts.append(_score(by_column[key], unit, standing) if key in by_column else NOT_RUN)
             for average in self._averages.values():
                 if average.is_best(name):
                     bold.add((number, len(texts)))
@@ -50,12 +49,16 @@ class ScoresTable:
 
     def notes(self) -> Iterator[str]:
         """Yield how to read the table."""
-        fractions = {*self._factors.values(), *(average.factor for average in self._averages.values())} == {100}
+        units = [*self._units.values(), *(average.column.unit for average in self._averages.values())]
+        fractions = {unit.factor for unit in units} == {100}
         columns = [*self._ranking.columns.values(), *(average.column for average in self._averages.values())]
         standings = [standing for column in columns for standing in column.standings.values()]
         half = ""
         if any(standing.estimate.interval is not None for standing in standings):
-            half = f" ± half of its {LEVEL:.0%} interval, which covers seeds and examples,"
+            half = (
+                f" ± the distance to the ends of its {LEVEL:.0%} interval (-a/+b where they differ), which covers "
+                "seeds and examples,"
+            )
         yield (
             f"Scores are x100{'' if fractions else ', but for those marked as is'}: mean{half} over n runs, which "
             "differ in their seed."
@@ -70,9 +73,9 @@ class ScoresTable:
         if self._ranking.average:
             yield (
                 f"The average is over all {len(self._ranking.columns)} tasks of this table; "
-                f"{NOTHING} where a row lacks a score on any of them."
+                f"{NOTHING} where a row lacks a score on any of them or did not learn on it."
             )
-        elif len(self._factors) > 1 and self._ranking.no_average:
+        elif len(self._units) > 1 and self._ranking.no_average:
             yield self._ranking.no_average
         if self._ranking.named:
             names = ", ".join(name for name in self._averages if name != "average")
@@ -81,6 +84,7 @@ class ScoresTable:
                 "lacks a score on any of them."
             )
         yield from self._ranking.no_named
+        yield from _unlearnt(self._ranking)
         yield from _no_intervals(self._ranking)
         for (task, _), column in self._ranking.columns.items():
             if column.reason is not None and len(column.standings) > 1:
@@ -89,10 +93,9 @@ class ScoresTable:
 
 @dataclass(frozen=True)
 class Average:
-    """A column of averages, and what its numbers are shown times."""
+    """A column of averages."""
 
     column: Column
-    factor: int
 
     def is_best(self, name: str) -> bool:
         """Return whether a row is set in bold."""
@@ -101,19 +104,26 @@ class Average:
     def text(self, name: str) -> str:
         """Return a row's average as text."""
         standing = self.column.standings.get(name)
-        return _mean(standing, self.factor) if standing else NOTHING
+        return _mean(standing, self.column.unit) if standing else NOTHING
 
 
 def averages_of(ranking: Ranking) -> dict[str, Average]:
     """Return the averages of a leaderboard by the heads of their columns."""
     columns = {"average": ranking.average} if ranking.average else {}
     columns |= {f"{family}: {name}": column for (family, name), column in ranking.named.items()}
-    found = {}
-    for head, column in columns.items():
-        means = [standing.estimate.mean for standing in column.standings.values()]
-        factor = scale(pd.Series(means, dtype="float64"))
-        found[head if factor == 100 else f"{head} (as is)"] = Average(column, factor)
-    return found
+    return {
+        head if column.unit.factor == 100 else f"{head} (as is)": Average(column) for head, column in columns.items()
+    }
+
+
+def _unlearnt(ranking: Ranking) -> Iterator[str]:
+    for (task, _), column in ranking.columns.items():
+        rows = [row for row, standing in column.standings.items() if not standing.learnt]
+        if rows and column.constant is not None:
+            yield (
+                f"On {task} a constant prediction scores {column.unit.text(column.constant)}. Not better with "
+                f"confidence, so marked as {DID_NOT_LEARN} and in no rank, comparison or average: {', '.join(rows)}."
+            )
 
 
 def _no_intervals(ranking: Ranking) -> Iterator[str]:
@@ -129,18 +139,18 @@ def _no_intervals(ranking: Ranking) -> Iterator[str]:
         yield f"No interval of {listed}: {reason}."
 
 
-def _score(cell: Any, factor: int, standing: Standing | None) -> str:
+def _score(cell: Any, unit: Unit, standing: Standing | None) -> str:
     if standing is None:
         failed, count = str(cell["failed"]), cell["n_failed"]
         # What no seed can change is not counted.
         return failed.removeprefix(f"{count} ") if count == 1 or failed == f"{count} skipped" else failed
-    return f"{_mean(standing, factor)} (n={cell['n_ok']}{', ' if cell['failed'] else ''}{cell['failed']})"
+    remarks = [f"n={cell['n_ok']}", *([cell["failed"]] if cell["failed"] else [])]
+    remarks += [] if standing.learnt else [DID_NOT_LEARN]
+    return f"{_mean(standing, unit)} ({', '.join(remarks)})"
 
 
-def _mean(standing: Standing, factor: int) -> str:
-    places = 1 if factor == 100 else 2
+def _mean(standing: Standing, unit: Unit) -> str:
     found = standing.estimate
-    text = f"{factor * found.mean:z.{places}f}"
-    if found.interval is not None:
-        text += f" ± {factor * (found.interval.high - found.mean):.{places}f}"
+    ends = (found.interval.low, found.interval.high) if found.interval else (None, None)
+    text = with_interval(unit, found.mean, *ends)
     return text if standing.ranks is None else f"{text} [{standing.ranks}]"

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from parbench.reports.frame import LEDGER
 from parbench.reports.rows import BOARD, COLUMN
+from parbench.tasks import metric_unit
+from parbench.tasks.metrics.units import Unit
 
 MINI_LABEL = "MINI SUITE: small model, small data, few steps; not comparable with published numbers"
 NOTHING = "—"
@@ -57,7 +58,7 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
 
     ``mean`` and ``std`` (the sample's, divisor n - 1; missing for one run) are of the primary metric, as the
     record has it, over the runs that are ok and have a score, ``n_ok`` of them; ``n_failed`` counts the
-    others, and ``failed`` says how they ended. Times are means over those ``n_ok`` runs, in seconds; memory
+    others, and ``failed`` gives how they ended. Times are means over those ``n_ok`` runs, in seconds; memory
     is their largest peak, in bytes. Parameter counts are the largest over all runs of the cell, and ``of_budget``
     is the share of the budget that they use. ``retention_before`` and ``retention_after`` are the mean log-likelihood
     of a token of general text, ``retention_change`` their difference and ``retention_std`` its deviation over the
@@ -129,10 +130,19 @@ def row_key(row: Any) -> tuple[Any, ...]:
     return (row["method"], [float(part) if i % 2 else part for i, part in enumerate(parts)])
 
 
-def scale(scores: pd.Series[float]) -> int:
-    """Return what `bench.record.run_record.scale` does, for a column with gaps, and in a fraction of the time."""
-    numbers = scores.to_numpy(dtype="float64", na_value=np.nan)
-    return 1 if (np.abs(numbers) > 1).any() else 100
+def unit_of(rows: pd.DataFrame, metric: str | None = None) -> Unit:
+    """Return the unit of a metric, by default the primary one, of runs or cells of one task."""
+    first = rows.iloc[0]
+    return metric_unit(str(first["task"]), str(first["metric"]) if metric is None else metric)
+
+
+def with_interval(unit: Unit, mean: float, low: float | None, high: float | None) -> str:
+    """Return a mean with its interval: ``70.0 ± 2.1``, or ``99.2 -3.1/+0.7`` where the ends are not equally far."""
+    text = unit.text(mean)
+    if low is None or high is None or pd.isna(low) or pd.isna(high):
+        return text
+    below, above = unit.text(mean - low), unit.text(high - mean)
+    return f"{text} ± {above}" if below == above else f"{text} -{below}/+{above}"
 
 
 def title(row: Any) -> str:
@@ -153,7 +163,7 @@ def distinct(values: pd.Series[Any]) -> list[str]:
 
 
 def how_ended(runs: pd.DataFrame) -> pd.Series[str]:
-    """Return in words how each run ended; ``ok`` is said only of those that enter a mean."""
+    """Return in words how each run ended; ``ok`` only for those that enter a mean."""
     ended = runs["status"].str.replace("_", " ")
     return ended.mask((ended == "ok") & ~is_counted(runs), "ok without a score")
 

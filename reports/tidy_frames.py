@@ -7,16 +7,23 @@ from typing import Any
 
 import pandas as pd
 
+from parbench.reports.columns import Standing
 from parbench.reports.extra_tables import subset_scores
 from parbench.reports.leaderboard import Leaderboard
-from parbench.reports.ranking import Ranking, Standing
+from parbench.reports.ranking import Ranking
 from parbench.reports.rows import BOARD, COLUMN
 from parbench.reports.statistics import Interval
 from parbench.reports.tables import MINI_LABEL, summarise
+from parbench.tasks import metric_unit
 
 _BOARD = ["label", "suites", *BOARD]
-_STANDING = ["low", "high", "level", "rank_best", "rank_worst", "best_group", "no_interval"]
-_OVER_TASKS = ["average", *(f"average_{name}" for name in _STANDING), "interquartile_mean", "interquartile_low"]
+_STANDING = ["low", "high", "level", "rank_best", "rank_worst", "best_group", "no_interval", "learnt"]
+_OVER_TASKS = [
+    "average",
+    *(f"average_{name}" for name in _STANDING if name != "learnt"),
+    "interquartile_mean",
+    "interquartile_low",
+]
 _OVER_TASKS += ["interquartile_high", "mean_rank"]
 _NAMED = ("", " low", " high")
 _PAIR = ["a", "b", "difference", "low", "high", "level", "paired", "p_value", "adjusted_p_value", "noise_floor"]
@@ -37,6 +44,7 @@ def cells_frame(runs: pd.DataFrame, boards: Sequence[Leaderboard]) -> pd.DataFra
         for name, metric, row in board.cells[["column", "metric", "row"]].itertuples(index=False)
     ]
     numbers = pd.DataFrame(standings, columns=_STANDING, index=cells.index)
+    cells.insert(list(cells.columns).index("metric") + 1, "unit", _units(cells))
     return _typed(pd.concat([cells, numbers], axis="columns"), _STANDING)
 
 
@@ -44,7 +52,7 @@ def over_tasks_frame(boards: Sequence[Leaderboard]) -> pd.DataFrame:
     """Return a row for each row of each leaderboard: its average, interquartile mean and mean rank over tasks.
 
     And, where a leaderboard has them, the averages that families of tasks are known by, ``FAMILY: NAME``, with the ends
-    of their intervals. Who is better by them is told by `comparisons_frame`, as by the plain average.
+    of their intervals. Comparisons by these averages are in `comparisons_frame`, as those by the plain average are.
     """
     rows = []
     named = dict.fromkeys(key for board in boards for key in board.ranking.named)
@@ -60,11 +68,11 @@ def over_tasks_frame(boards: Sequence[Leaderboard]) -> pd.DataFrame:
                 {
                     **{column: cell[column] for column in (*_BOARD, "method", "row")},
                     "average": standing.estimate.mean if standing else None,
-                    **{f"average_{key}": value for key, value in _standing(standing).items()},
+                    **{f"average_{key}": value for key, value in _standing(standing).items() if key != "learnt"},
                     "interquartile_mean": middle.value if middle else None,
                     "interquartile_low": low,
                     "interquartile_high": high,
-                    "mean_rank": ranking.over_tasks.mean_ranks.get(name),
+                    "mean_rank": ranking.over_tasks.mean_ranks.get(name) if len(ranking.columns) > 1 else None,
                     **_named_averages(ranking, str(name)),
                 }
             )
@@ -86,8 +94,8 @@ def comparisons_frame(boards: Sequence[Leaderboard]) -> pd.DataFrame:
                 low, high, level = _ends(pair.interval)
                 known = {key: getattr(pair, key) for key in _PAIR if key not in ("low", "high", "level")}
                 ends = {"low": low, "high": high, "level": level}
-                rows.append({**first, "column": name, "metric": metric, **known, **ends})
-    return pd.DataFrame(rows, columns=[*_BOARD, *COLUMN, *_PAIR])
+                rows.append({**first, "column": name, "metric": metric, "unit": column.unit.name, **known, **ends})
+    return pd.DataFrame(rows, columns=[*_BOARD, *COLUMN, "unit", *_PAIR])
 
 
 def subsets_frame(runs: pd.DataFrame) -> pd.DataFrame:
@@ -97,8 +105,15 @@ def subsets_frame(runs: pd.DataFrame) -> pd.DataFrame:
         runs: the frame's runs.
     """
     scores = subset_scores(runs)
+    scores.insert(list(scores.columns).index("metric") + 1, "unit", _units(scores))
     scores.insert(0, "label", scores["small"].map({True: MINI_LABEL, False: None}).astype("object"))
     return scores
+
+
+def _units(table: pd.DataFrame) -> list[str]:
+    """Return the unit of the metric of each row; values in files are in this unit, not scaled."""
+    pairs = table[["task", "metric"]].itertuples(index=False, name=None)
+    return [metric_unit(str(task), str(metric)).name for task, metric in pairs]
 
 
 def _named_averages(ranking: Ranking, row: str) -> dict[str, float | None]:
@@ -121,6 +136,7 @@ def _standing(standing: Standing | None) -> dict[str, Any]:
         ranks.worst if ranks else None,
         standing.best,
         standing.estimate.reason,
+        standing.learnt,
     )
     return dict(zip(_STANDING, numbers, strict=True))
 
@@ -131,5 +147,11 @@ def _ends(interval: Interval | None) -> tuple[float, float, float] | tuple[None,
 
 def _typed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Give each column the type it has whatever the store holds, so that a file of one report is like the next."""
-    kinds = {"rank_best": "Int64", "rank_worst": "Int64", "best_group": "boolean", "no_interval": "string"}
+    kinds = {
+        "rank_best": "Int64",
+        "rank_worst": "Int64",
+        "best_group": "boolean",
+        "learnt": "boolean",
+        "no_interval": "string",
+    }
     return table.astype({name: kinds.get(name.removeprefix("average_"), "float64") for name in columns})

@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parbench.bench.util.errors import UserError
 from parbench.bench.util.registry import Registry
 from parbench.bench.util.source_hash import source_hash
 
 if TYPE_CHECKING:
     from parbench.tasks.base import Task
+    from parbench.tasks.metrics.units import Unit
 
 TASKS: Registry[Task] = Registry("task", entry_point_group="parbench.tasks", base="parbench.tasks.base:Task")
 for _name, _attribute, _summary in (
@@ -140,3 +142,16 @@ def task_code(task: Task) -> str:
     if task.definition is not None:
         return source_hash("parbench.tasks.from_yaml")
     return source_hash(TASKS.entry(task.name).module)
+
+
+def metric_unit(task: str, metric: str) -> Unit:
+    """Return the unit of a metric of a task.
+
+    A record may be of a task that this installation lacks or cannot load; the unit is then that of the metric's name.
+    """
+    from parbench.tasks.metrics.units import RAW, UNITS, unit_among
+
+    try:
+        return TASKS[task].unit(metric)
+    except UserError:  # not registered, or its package cannot be imported
+        return unit_among(UNITS, metric) or RAW

@@ -8,7 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
@@ -17,6 +18,7 @@ from parbench.tasks.data.findings import class_findings
 from parbench.tasks.data.folder import FolderSource
 from parbench.tasks.data.source import DataRef, Reads, Source
 from parbench.tasks.data.split import Cut, capped, cut_splits
+from parbench.tasks.metrics.units import RAW, UNITS, Unit, unit_among
 from parbench.tasks.options import NoOptions, TaskOptions
 
 if TYPE_CHECKING:
@@ -121,6 +123,8 @@ class Task(ABC):
         data: where its data is, in every kind of source.
         head: the model head it needs.
         primary: the metric that ranks; larger is better.
+        units: of its metrics, where they are not among `parbench.tasks.metrics.units.UNITS`; undeclared metrics are
+            shown as they are.
         modality: the kind of its model's inputs.
         options: its options.
         own_source: where the task's data comes from unless the user names a folder: for data that is generated, or
@@ -134,6 +138,7 @@ class Task(ABC):
     data: DataRef
     head: Head
     primary: str
+    units: ClassVar[Mapping[str, Unit]] = MappingProxyType({})
     modality: Modality = Modality.TEXT
     options: TaskOptions = NoOptions()
     own_source: Source | None = None
@@ -261,6 +266,10 @@ class Task(ABC):
     @abstractmethod
     def score(self, predictions: pd.DataFrame) -> Mapping[str, float]:
         """Return every metric, from the per-example rows alone."""
+
+    def unit(self, metric: str) -> Unit:
+        """Return the unit of a metric of this task, a subset's included."""
+        return unit_among({**UNITS, **self.units}, metric) or RAW
 
     def leave_one_out(self, predictions: pd.DataFrame, metric: str) -> np.ndarray | None:
         """Return ``metric`` without each of the examples in turn, of shape (examples,), or ``None`` if not known.

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -49,6 +49,7 @@ from parbench.tasks.judge.question_rows import as_rows, questions_of
 from parbench.tasks.judge.questions import MT_BENCH_PACKAGE, OFFICIAL_HASHES
 from parbench.tasks.judge.rows import by_question, by_turn, turn_columns
 from parbench.tasks.kinds.language_model import LogLikelihood
+from parbench.tasks.metrics.units import FRACTION, POSITIVE, RATING, Unit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,6 +112,12 @@ class JudgedAnswers(Instruct):
     questions: str
     options: JudgedOptions = field(default_factory=JudgedOptions)
     primary: str = "rating"
+    units: ClassVar[Mapping[str, Unit]] = {
+        "rating": RATING,
+        "unparsable": FRACTION,
+        "failed": FRACTION,
+        "judge_spread": POSITIVE,
+    }
 
     def missing(self, source: Source) -> str | None:
         """Return why it cannot run: no judge, no data, no questions; or ``None`` if it can."""

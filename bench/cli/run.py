@@ -207,7 +207,7 @@ def _print_counts(records: list[RunRecord], store: Store, console: Console) -> N
 
 
 def _print_noise(plan: Plan, store: Store, console: Console) -> None:
-    from parbench.bench.record.run_record import RunRecord, scale
+    from parbench.bench.record.run_record import RunRecord
     from parbench.reports.statistics import noise_floor
 
     found = [store.load(planned.spec.run_id) for planned in plan.runs]
@@ -217,10 +217,11 @@ def _print_noise(plan: Plan, store: Store, console: Console) -> None:
     if floor.sd is None or floor.max_difference is None:
         say(f"{what}: not known, {floor.reason}", console)
         return
-    times = scale(scores)
+    task = plan.runs[0].task
+    times = task.unit(task.primary).factor
     shown = ", ".join(f"{times * score:.2f}" for score in scores)
     say(
-        f"{what}: {plan.runs[0].task.primary} {shown}; standard deviation {times * floor.sd:.2f}, "
+        f"{what}: {task.primary} {shown}; standard deviation {times * floor.sd:.2f}, "
         f"largest difference {times * floor.max_difference:.2f}",
         console,
     )

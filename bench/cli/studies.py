@@ -107,15 +107,13 @@ def _studies_table(studies: list[Study], effort: TuningBudget) -> Table:
 def _print_found(found: list[StudyResult], console: Console) -> None:
     from rich.table import Table
 
-    from parbench.bench.record.run_record import scale
-
     trials = Table("task", "method", "trial", "point", "selection score", "")
     for tuned in found:
-        # All of one study alike: a likelihood of -0.9 is no other kind of number than one of -1.1.
-        factor = scale(trial.score for trial in tuned.trials if trial.score is not None)
+        task = tuned.study.runs[0].task
+        unit = task.unit(task.selected_by.primary)
         for trial in tuned.trials:
             point = ", ".join(f"{name} {value:.3g}" for name, value in trial.point.items())
-            score = trial.reason if trial.score is None else f"{factor * trial.score:.{1 if factor > 1 else 2}f}"
+            score = trial.reason if trial.score is None else unit.text(trial.score)
             mark = "best" if trial is tuned.best else ""
             trials.add_row(tuned.study.task, tuned.study.method.name, str(trial.number), point, score, mark)
     console.print(trials, markup=False)

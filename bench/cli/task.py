@@ -71,10 +71,9 @@ def check(
 
 def _print_scores(console: Console, found: Task, splits: Splits) -> None:
     from parbench.bench.cli.task_check import constant, reference_scores
-    from parbench.bench.execute.progress import shown
 
     def listed(scores: Mapping[str, float]) -> str:
-        return ", ".join(f"{metric} {shown(value, digits=2)}" for metric, value in scores.items())
+        return ", ".join(f"{metric} {found.unit(metric).text(value)}" for metric, value in scores.items())
 
     perfect = reference_scores(found, splits)
     if perfect is None:

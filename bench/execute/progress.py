@@ -11,8 +11,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from parbench.bench.record.run_record import RunRecord, Status, scale
+from parbench.bench.record.run_record import RunRecord, Status
 from parbench.bench.record.run_spec import RunSpec
+from parbench.tasks import metric_unit
 
 
 class Progress(Protocol):
@@ -146,16 +147,11 @@ class TerminalProgress:
         self._bars.stop()
 
 
-def shown(score: float, digits: int = 1) -> str:
-    """Return a score as tables have it: times 100, if it could be a fraction; a rating, say, as it is."""
-    times = scale([score])
-    return f"{times * score:.{digits if times > 1 else digits + 1}f}"
-
-
 def summary(record: RunRecord) -> str:
     """Return a record's outcome in a few words."""
     if record.status is Status.OK and record.score is not None:
-        return f"{record.primary} {shown(record.score)}"
+        return f"{record.primary} {metric_unit(record.spec.task, record.primary).text(record.score)}"
     if record.status is Status.OK and record.selection_score is not None:
-        return f"{record.selection_primary or record.primary} {shown(record.selection_score)} on the selection split"
+        metric = record.selection_primary or record.primary
+        return f"{metric} {metric_unit(record.spec.task, metric).text(record.selection_score)} on the selection split"
     return f"{record.status.replace('_', ' ')}, {record.reason}"

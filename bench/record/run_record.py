@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -143,8 +142,3 @@ class RunRecord:
     def selection_score(self) -> float | None:
         """The metric that ranks on the selection split, if the run has one."""
         return self.selection_metrics.get(self.selection_primary or self.primary)
-
-
-def scale(scores: Iterable[float]) -> int:
-    """Return the factor by which scores are shown: 100 if all of them may be fractions, else 1."""
-    return 100 if all(abs(score) <= 1 for score in scores) else 1

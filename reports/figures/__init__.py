@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+import parbench.reports.figures.plotting  # noqa: F401  # isort: skip - before anything that imports matplotlib
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -12,7 +14,7 @@ from parbench.reports.figures.curves import History, read_histories, training_cu
 from parbench.reports.figures.data_efficiency import data_efficiency
 from parbench.reports.figures.heat import heat_map
 from parbench.reports.figures.ranks import critical_differences
-from parbench.reports.figures.style import Picture, Reason, pictured, to_bytes
+from parbench.reports.figures.style import Picture, Reason, drawn_or_reason, pictured, to_bytes
 from parbench.reports.figures.tradeoff import (
     is_drawn,
     score_vs_memory,
@@ -85,15 +87,16 @@ def all_figures(
     """
     every = summarise(frame.runs) if cells is None else cells
     runs, cells = frame.runs[in_full(frame.runs, "score")], every[in_full(every)]
-    return {
-        "score_vs_parameters": score_vs_parameters(runs, cells),
-        "score_vs_memory": score_vs_memory(runs, cells),
-        "score_vs_step_time": score_vs_step_time(runs, cells),
-        "score_vs_profiled_step": score_vs_profiled_step(runs, profiled),
-        "score_vs_profiled_memory": score_vs_profiled_memory(runs, profiled),
-        "heat_map": heat_map(cells, baseline),
-        "critical_differences": critical_differences(cells),
-        "data_efficiency": data_efficiency(every),
-        "training_curves": training_curves(runs, histories or {}),
-        "score_vs_trials": score_vs_trials(frame.aside),
+    drawings: dict[str, Callable[[], Figure | Reason]] = {
+        "score_vs_parameters": lambda: score_vs_parameters(runs, cells),
+        "score_vs_memory": lambda: score_vs_memory(runs, cells),
+        "score_vs_step_time": lambda: score_vs_step_time(runs, cells),
+        "score_vs_profiled_step": lambda: score_vs_profiled_step(runs, profiled),
+        "score_vs_profiled_memory": lambda: score_vs_profiled_memory(runs, profiled),
+        "heat_map": lambda: heat_map(cells, baseline),
+        "critical_differences": lambda: critical_differences(cells),
+        "data_efficiency": lambda: data_efficiency(every),
+        "training_curves": lambda: training_curves(runs, histories or {}),
+        "score_vs_trials": lambda: score_vs_trials(frame.aside),
     }
+    return {name: drawn_or_reason(draw) for name, draw in drawings.items()}

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from parbench.bench.store.layout import HISTORY
 from parbench.bench.store.store import Store
+from parbench.reports.attempt import attempt
 from parbench.reports.figures.style import (
     MARKERS,
     Look,
@@ -54,11 +56,9 @@ def read_histories(store: Store, run_ids: pd.Series[str]) -> dict[str, History]:
     found = {}
     for run_id in run_ids:
         path = store.runs / run_id / HISTORY
-        try:
-            history = _history(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # a curve is an extra; the run's record and rows are checked elsewhere
-            continue
-        if history.steps:
+        history = attempt(partial(_read_history, path))
+        # A curve is an extra; the run's record and rows are checked elsewhere.
+        if isinstance(history, History) and history.steps:
             found[str(run_id)] = history
     return found
 
@@ -87,6 +87,10 @@ def training_curves(runs: pd.DataFrame, histories: Mapping[str, History]) -> Fig
     ]
     caption = "thin: one run; thick, with marks: mean over the runs of a setting at the steps that all of them logged"
     return page(sections, looks, caption, width)
+
+
+def _read_history(path: Path) -> History:
+    return _history(path.read_text(encoding="utf-8"))
 
 
 def _history(text: str) -> History:

@@ -29,7 +29,7 @@ from parbench.reports.figures.style import (
     width_of,
 )
 from parbench.reports.rows import COLUMN
-from parbench.reports.tables import percent, scale
+from parbench.reports.tables import percent, unit_of
 
 PANEL_HEIGHT = 2.1  # inches
 GAP = 0.012  # between methods at one share, as a part of the axis
@@ -70,7 +70,7 @@ def _board(area: SubFigure, points: pd.DataFrame, looks: dict[str, Look]) -> Non
 
 
 def _panel(axes: Axes, points: pd.DataFrame, looks: dict[str, Look]) -> None:
-    factor = scale(points["mean"])
+    factor = unit_of(points).factor
     shares = np.log10(np.sort(points["train_fraction"].unique()))
     length = shares[-1] - shares[0]
     rows = [part.sort_values("train_fraction") for _, part in points.groupby(["method", "row"])]

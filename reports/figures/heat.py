@@ -1,4 +1,4 @@
-"""By how much each method is above or below a baseline, task by task."""
+"""Differences to a baseline by method and task."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 
 from parbench.reports.figures.style import COLUMN_WIDTH, PAGE_WIDTH, Reason, Section, fit, page, section_title
 from parbench.reports.rows import COLUMN
-from parbench.reports.tables import boards, row_key, scale
+from parbench.reports.tables import boards, row_key, unit_of
 
 ROW_HEIGHT, HEAD_HEIGHT = 0.2, 1.0  # inches
 CELL_WIDTH, NAME_WIDTH = 0.45, 1.15  # inches
@@ -77,21 +77,21 @@ def _map(area: SubFigure, cells: pd.DataFrame, baseline: str) -> None:
     rows = sorted((row for _, row in cells.drop_duplicates("row").iterrows()), key=row_key)
     names = [str(row["row"]) for row in rows]
     columns = sorted(cells[COLUMN].drop_duplicates().itertuples(index=False, name=None))
-    values, limits, heads = np.full((len(names), len(columns)), np.nan), [], []
+    values, limits, heads, fractions = np.full((len(names), len(columns)), np.nan), [], [], []
     for place, (task, metric) in enumerate(columns):
         part = cells[(cells["column"] == task) & (cells["metric"] == metric)]
-        factor = scale(part["mean"])
+        factor = unit_of(part).factor
+        fractions.append(factor == 100)
         means = part.set_index("row")["mean"].reindex(names)
         values[:, place] = factor * (means - means[baseline]).to_numpy(dtype="float64")
         heads.append(_head(task) + ("" if factor == 100 else "\n(as is)"))
         limits.append(_largest(values[:, place]))
     # One scale for all scores that are fractions would be drowned by one that is not.
-    fractions = [scale(cells.loc[(cells["column"] == t) & (cells["metric"] == m), "mean"]) == 100 for t, m in columns]
     shared = max((limit for limit, same in zip(limits, fractions, strict=True) if same), default=1.0)
     scales = np.array([shared if same else limit for limit, same in zip(limits, fractions, strict=True)])
     axes = area.subplots()
     seaborn.heatmap(
-        # The root, so that one row far off does not make the others look alike.
+        # The root, so that one row far off does not hide differences between the others.
         np.sign(values) * np.sqrt(np.abs(values) / np.where(scales > 0, scales, 1.0)),
         vmin=-1.0,
         vmax=1.0,

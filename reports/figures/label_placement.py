@@ -1,4 +1,4 @@
-"""Where adapters stand on an axis of sizes, so that marks of nearly the same size can be told spread_labels."""
+"""Where adapters stand on an axis of sizes, so that marks of nearly the same size stay apart."""
 
 from __future__ import annotations
 

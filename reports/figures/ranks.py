@@ -28,7 +28,8 @@ def critical_differences(cells: pd.DataFrame) -> Figure | Reason:
     for board in boards(cells):
         # A pivot table would have a line for every pair of a task and a metric.
         means = board.set_index([*COLUMN, "row"])["mean"].unstack("row")  # noqa: PD010
-        ranking = rank_over_tasks(means.dropna(axis="columns"))
+        unlearnt = set(board.loc[board["learnt"].eq(False), "row"]) if "learnt" in board else set()
+        ranking = rank_over_tasks(means.drop(columns=list(unlearnt)).dropna(axis="columns"))
         if ranking.reason is None:
             drawn.append((board, ranking))
         else:
@@ -45,7 +46,7 @@ def critical_differences(cells: pd.DataFrame) -> Figure | Reason:
         for board, ranking in drawn
     ]
     caption = (
-        "mean rank over the tasks, 1 being best, of the rows with a score on each; rows under one thick line are not "
+        "mean rank over the tasks, 1 being best, of the rows that learnt on each; rows under one thick line are not "
         "told apart by Nemenyi's test at 5 %; CD: critical difference of two mean ranks"
     )
     return page(sections, {}, caption, COLUMN_WIDTH)

@@ -7,8 +7,9 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib.style
 import pandas as pd
@@ -19,8 +20,11 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 
+from parbench.reports.attempt import NotComputed, attempt
 from parbench.reports.render import one_line
 from parbench.reports.tables import MINI_LABEL, title
+
+T = TypeVar("T")
 
 COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0  # inches, of a two-column page
 LINE_HEIGHT, SMALL_LINE_HEIGHT = 0.15, 0.1  # inches, of titles and legends, and of the caption
@@ -28,7 +32,7 @@ FONT_SIZE = 7  # points
 FONT = "DejaVu Sans"  # comes with matplotlib, so that every machine draws the same
 BOLD_PER_INCH, SMALL_PER_INCH = 16, 21  # characters of titles and of the caption
 LEFT, ABOVE, BELOW = 0.5, 0.17, 0.22  # inches, of a panel's label and ticks, its title, and its ticks
-MOST_HEIGHT = 16  # inches of a figure, legend and caption aside: what is longer nobody reads, and it takes long to draw
+MOST_HEIGHT = 16  # inches of a figure, legend and caption aside: longer figures are unreadable and slow to draw
 DOTS_PER_INCH = 300
 MOST_PIXELS = 60_000  # a side; what the renderer can do, rounded down
 
@@ -136,7 +140,7 @@ def page(sections: Sequence[Section], looks: dict[str, Look], caption: str, widt
     lines = caption.count("\n") + 1
     heights.append(LINE_HEIGHT * (-(-len(labels) // across) + 1) + SMALL_LINE_HEIGHT * lines)
     is_placed = all(section.is_placed for section in drawn)
-    with _style():
+    with figure_style():
         figure = Figure(figsize=(width, sum(heights)), layout=None if is_placed else "constrained")
         FigureCanvasAgg(figure)
         *areas, foot = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
@@ -150,7 +154,7 @@ def page(sections: Sequence[Section], looks: dict[str, Look], caption: str, widt
         foot.supxlabel(caption, fontsize=FONT_SIZE - 1, color="0.3")
         if not is_placed:
             figure.draw_without_rendering()  # what is laid out when drawn, is laid out in this style
-            figure.set_layout_engine("none")  # and is not laid out anew for every file
+            figure.set_layout_engine("none")  # and is not laid out again for every file
     return figure
 
 
@@ -208,11 +212,19 @@ class Picture:
 def pictured(figures: Mapping[str, Figure | Reason]) -> dict[str, Picture | Reason]:
     """Return figures as files."""
     return {
-        name: figure
-        if isinstance(figure, Reason)
-        else Picture(to_bytes(figure, "png"), to_bytes(figure, "svg"), figure.get_figwidth())
+        name: figure if isinstance(figure, Reason) else drawn_or_reason(partial(_picture, figure))
         for name, figure in figures.items()
     }
+
+
+def drawn_or_reason(draw: Callable[[], T]) -> T | Reason:
+    """Return what is drawn, or in its place why it could not be."""
+    found = attempt(draw)
+    return Reason(f"It was {found.reason}.") if isinstance(found, NotComputed) else found
+
+
+def _picture(figure: Figure) -> Picture:
+    return Picture(to_bytes(figure, "png"), to_bytes(figure, "svg"), figure.get_figwidth())
 
 
 def to_bytes(figure: Figure, kind: str) -> bytes:
@@ -223,7 +235,7 @@ def to_bytes(figure: Figure, kind: str) -> bytes:
     """
     undated = {"png": {"Software": None}, "svg": {"Date": None}}[kind]
     buffer = io.BytesIO()
-    with _style():
+    with figure_style():
         dots = min(DOTS_PER_INCH, MOST_PIXELS / figure.get_figheight())
         figure.savefig(buffer, format=kind, dpi=dots, metadata=undated)
     return buffer.getvalue()
@@ -268,7 +280,7 @@ def bars_in_words(cells: pd.DataFrame) -> str:
 
 
 def has_intervals(cells: pd.DataFrame) -> bool:
-    """Tell whether the summary has an interval for any cell."""
+    """Return whether the summary has an interval for any cell."""
     return {"low", "high"} <= set(cells.columns) and bool(cells["low"].notna().any())
 
 
@@ -286,7 +298,7 @@ def _printable(text: str) -> str:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def figure_style() -> Iterator[None]:
     """Draw in our style, whatever the user's is, and leave the user's as it was."""
     with matplotlib.style.context(["default", _STYLE]):
         yield

@@ -31,7 +31,7 @@ from parbench.reports.figures.style import (
 )
 from parbench.reports.profile.costs import MEMORY, STEP, Profiled
 from parbench.reports.rows import BOARD, COLUMN, at_same
-from parbench.reports.tables import boards, is_counted, scale, summarise
+from parbench.reports.tables import boards, is_counted, summarise, unit_of
 
 PANEL_HEIGHT = 2.2  # inches
 MOST_CAPTION = 2000  # characters: of hundreds of methods that a profile lacks not all can be named
@@ -221,7 +221,7 @@ def cells_of(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
 
 def _panel(axes: Axes, runs: pd.DataFrame, cells: pd.DataFrame, looks: dict[str, Look], panel: Panel) -> None:
     """Draw one task."""
-    factor = scale(cells["mean"])
+    factor = unit_of(cells).factor
     first = cells.iloc[0]
     axes.set_title(fit(first["column"], 32))
     panel(
@@ -266,7 +266,7 @@ def _marks(axes: Axes, runs: pd.DataFrame, cells: pd.DataFrame, looks: dict[str,
     Everything of one method is one artist, and all bars are: a store of thousands of runs has many.
     """
     for method, (places, scores) in _by_method(runs, "place", "score"):
-        axes.plot(places, scale(runs["score"]) * scores, **looks[method].run)
+        axes.plot(places, unit_of(runs).factor * scores, **looks[method].run)
     ends = cells[["place", "low", "high", "method"]].dropna()
     lines = [[(at, low), (at, high)] for at, low, high in ends[["place", "low", "high"]].to_numpy("float64")]
     methods = ends["method"].tolist()

@@ -69,7 +69,8 @@ class Page:
         store: where the runs' per-example rows are, of which each panel shows some; ``None`` shows none.
         data_efficiency: scores by share of the training split.
         smaller: leaderboards of smaller shares, which are folded up.
-        profiled: what a profile says that rows cost, if there is one.
+        profiled: costs of the rows from a profile, if there is one.
+        not_computed: the parts that are missing because they could not be computed, with the reason.
     """
 
     frame: Frame
@@ -81,6 +82,7 @@ class Page:
     data_efficiency: Sequence[EfficiencyTable] = ()
     smaller: Sequence[Leaderboard] = ()
     profiled: Profiled | None = None
+    not_computed: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,7 @@ def render_page(page: Page) -> str:
             profile_note=PROFILE_NOTE,
             reproduction=_reproduction(page.reproduced),
             pictures=[_shown(name, picture) for name, picture in page.pictures.items()],
+            not_computed=page.not_computed,
             warnings=_warnings(runs),
             failures=_failures(runs),
             unreadable=[f"{entry.path.name} {entry.reason}" for entry in page.frame.unreadable],

@@ -1,4 +1,4 @@
-"""The runs of a page: what its list and its panels show, as JSON that is small and that nothing can break out of."""
+"""The runs of a page: what its list and its panels show, as compact JSON that no content can break out of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What profiles say that the rows of the leaderboards cost; see `parbench.bench.profile`.
+"""Costs of the rows of the leaderboards, from profiles; see `parbench.bench.profile`.
 
 A profile is made apart from the scored runs, on batches of its own. What it measured belongs to a row of a leaderboard
 where base model, method and size are the same: other hyper-parameters may differ, and are named then.
@@ -206,7 +206,7 @@ def _other_size(row: Row, setting: Json, reported: Any) -> str:
 
 
 def _is_as_large(row: Row, setting: Json, reported: Any) -> bool:
-    """Tell whether a row of a profile is of a setting's size: in the method's own unit, and as it is counted."""
+    """Return whether a row of a profile has a setting's size, in the method's own unit and as counted."""
     name, _, size = row.size.partition("=")
     same = not name or str(setting.get(name)) == size
     return same and row.ledger is not None and (bool(pd.isna(reported)) or row.ledger.reported == reported)

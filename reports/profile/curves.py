@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
 from pathlib import Path
 
-import seaborn
+import parbench.reports.figures.plotting  # noqa: F401  # isort: skip - before anything that imports matplotlib
+
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 from parbench.bench.profile.measurement import STEP
 from parbench.bench.profile.result import Profile
-from parbench.bench.util.files import explained
+from parbench.bench.util.files import explained, write_atomically
+from parbench.reports.figures.style import PAGE_WIDTH, figure_style, fit, looks_of
 from parbench.reports.profile.summary import Row, rows_of
 
 
@@ -21,26 +25,33 @@ def write_curves(profile: Profile, path: Path) -> None:
         UserError: the file cannot be written.
     """
     rows = [row for row in rows_of(profile) if row.seconds(STEP) is not None]
-    names = list(dict.fromkeys(row.method for row in rows))
-    colours = dict(zip(names, seaborn.color_palette("husl", len(names)), strict=True))
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    with figure_style():
+        figure = _figure(rows, profile.batches)
+        content = io.BytesIO()
+        figure.savefig(content, format="png", dpi=150)
+    with explained(path):
+        write_atomically(path, content.getvalue())
+
+
+def _figure(rows: Sequence[Row], batches: Sequence[int]) -> Figure:
+    looks = looks_of(row.method for row in rows)
+    figure = Figure(figsize=(PAGE_WIDTH, 3), layout="constrained")
     time, memory = figure.subplots(1, 2)
-    for name in names:
+    for name, look in looks.items():
         own = sorted((row for row in rows if row.method == name), key=lambda row: row.batch)
-        batches = [row.batch for row in own]
-        time.plot(batches, [row.timings[STEP].median for row in own], marker="o", color=colours[name], label=name)
+        sizes = [row.batch for row in own]
+        time.plot(sizes, [row.timings[STEP].median for row in own], label=fit(name, 28), **look.mean)
         low, high = ([getattr(row.timings[STEP], end) for row in own] for end in ("p5", "p95"))
-        time.fill_between(batches, low, high, color=colours[name], alpha=0.15, linewidth=0)
-        memory.plot(batches, [peak_gib(row) for row in own], marker="o", color=colours[name])
+        time.fill_between(sizes, low, high, color=look.colour, alpha=0.15, linewidth=0)
+        memory.plot(sizes, [peak_gib(row) for row in own], **look.mean)
     for axes, label in ((time, "training step (s), 5th to 95th percentile"), (memory, _memory_label(rows))):
         axes.set_xscale("log", base=2)
-        axes.set_xticks(list(profile.batches), labels=[str(batch) for batch in profile.batches], minor=False)
+        axes.set_xticks(list(batches), labels=[str(batch) for batch in batches], minor=False)
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.set_xlabel("batch")
         axes.set_ylabel(label)
-    figure.legend(loc="outside right upper", fontsize=7)
-    with explained(path):
-        figure.savefig(path, dpi=150)
+    figure.legend(loc="outside right upper")
+    return figure
 
 
 def peak_gib(row: Row) -> float:
@@ -49,6 +60,6 @@ def peak_gib(row: Row) -> float:
     return (peak or 0) / 2**30
 
 
-def _memory_label(rows: list[Row]) -> str:
+def _memory_label(rows: Sequence[Row]) -> str:
     on_device = any(row.peak_device is not None for row in rows)
     return "peak memory of the accelerator (GiB)" if on_device else "peak memory of the process (GiB)"

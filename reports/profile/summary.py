@@ -1,4 +1,4 @@
-"""From the visits to one row a subject and batch: medians, percentiles, ratios within rounds."""
+"""From the measurements to one row per subject and batch: medians, percentiles, ratios within rounds."""
 
 from __future__ import annotations
 

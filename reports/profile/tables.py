@@ -24,6 +24,7 @@ from parbench.bench.profile.measurement import (
 from parbench.bench.profile.result import PROFILE, Profile
 from parbench.bench.record.run_record import Status
 from parbench.bench.util.files import explained, write_atomically
+from parbench.reports.csv_files import csv_text
 from parbench.reports.profile.summary import REFERENCE, Row, Spread, Timing, costs_of, rows_of
 from parbench.reports.render import escape, markdown_table
 from parbench.reports.tables import NOTHING, Table
@@ -37,7 +38,7 @@ def profile_tables(profile: Profile) -> list[Table]:
     measured = [row for row in rows if row.timings]
     several = len(profile.batches) > 1
     found = [_table(caption, columns, measured, several) for caption, columns in _TABLES]
-    # A column that nothing was measured for says nothing.
+    # A column without any measurement is left out.
     found = [_without_empty_columns(table) for table in found]
     if profile.largest:
         found.append(
@@ -113,7 +114,7 @@ def write_profile(profile: Profile, folder: Path) -> None:
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / PROFILE, profile.to_json())
-        write_atomically(folder / "profile.csv", costs_of(folder / PROFILE).to_csv(index=False))
+        write_atomically(folder / "profile.csv", csv_text(costs_of(folder / PROFILE)))
         parts = [heading(profile), *(_markdown(table) for table in profile_tables(profile))]
         parts += ["\n".join(f"- {remark}" for remark in remarks(profile))]
         write_atomically(folder / "profile.md", "\n\n".join(parts) + "\n")

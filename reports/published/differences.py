@@ -15,7 +15,7 @@ from parbench.reports.tables import percent
 
 
 def differences(runs: pd.DataFrame, printed: Published) -> Iterator[str]:
-    """Yield every switch of the protocol that is known to be set otherwise, or not known to be set alike.
+    """Yield every switch of the protocol that is known to differ, or is not known to be the same.
 
     Args:
         runs: the runs behind the measured row, which all have one setting.
@@ -56,7 +56,7 @@ def differences(runs: pd.DataFrame, printed: Published) -> Iterator[str]:
 
 
 def names_it(method: str, printed: Published) -> bool:
-    """Tell whether a measured method is the printed one, or that but for the authors' own grouping."""
+    """Return whether a measured method is the printed one, with or without the authors' own grouping."""
     return method in (printed.method, _without_strict(printed.method))
 
 

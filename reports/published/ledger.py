@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +13,7 @@ from parbench.reports.published.differences import differences, names_it
 from parbench.reports.published.sources import UNAVAILABLE, Published, published
 from parbench.reports.rows import BOARD, COLUMN, at_same
 from parbench.reports.tables import MINI_LABEL, NOTHING, Table, is_counted
+from parbench.tasks import metric_unit
 
 PAPER_VALUE_UNAVAILABLE = "paper value unavailable"
 NOT_COMPARED = "not compared"
@@ -65,7 +65,7 @@ class Reproduced:
         """
         if self.printed is None or self.printed.base_model != self.base_model:
             return None
-        if self.printed.unit == "percent" and abs(self.mean) > 1:
+        if self.printed.unit == "percent" and metric_unit(self.task, self.metric).factor != 100:
             return None
         return self.printed.factor * self.mean - self.printed.value
 
@@ -157,8 +157,8 @@ def _key(row: Reproduced) -> tuple[object, ...]:
 
 def _texts(row: Reproduced) -> tuple[str, ...]:
     printed, difference = row.printed, row.difference
-    factor = printed.factor if printed else 100 if math.fabs(row.mean) <= 1 else 1
-    places = printed.decimals if printed else 1 if factor == 100 else 2
+    unit = metric_unit(row.task, row.metric)
+    factor, places = (printed.factor, printed.decimals) if printed else (unit.factor, unit.places)
     measured = f"{factor * row.mean:z.{places}f}"
     if row.sd is not None:
         measured += f" ± {factor * row.sd:.{places}f}"

@@ -1,4 +1,4 @@
-"""The printed numbers: a CSV file a paper, and ``sources.yaml``, which says where they stand and how they were made."""
+"""The printed numbers: one CSV file per paper, and ``sources.yaml``, which gives their origin and protocol."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What may be said of scores: intervals, paired tests, tie groups, ranks over tasks, the noise floor, equal tuning.
+"""Statistics of scores: intervals, paired tests, tie groups, ranks over tasks, the noise floor, equal tuning.
 
-Pure functions over arrays and frames; nothing here reads a store. Where a number cannot be had honestly it is ``None``
-and ``reason`` says why in a sentence; no result holds a NaN.
+Pure functions over arrays and frames; nothing here reads a store. A number that cannot be computed
+soundly is ``None``, with a sentence in ``reason``; no result holds a NaN.
 
 The usual order, for one task::
 
@@ -15,7 +15,13 @@ The usual order, for one task::
 from parbench.reports.statistics.comparisons import Comparison, McNemar, compare_all, compare_scores, holm, mcnemar
 from parbench.reports.statistics.estimates import MIN_SEEDS, Estimate, Interval, estimate
 from parbench.reports.statistics.noise import NoiseFloor, floor_of_mean, noise_floor
-from parbench.reports.statistics.over_tasks import InterquartileMean, TaskRanking, interquartile_mean, rank_over_tasks
+from parbench.reports.statistics.over_tasks import (
+    InterquartileMean,
+    TaskRanking,
+    interquartile_mean,
+    no_ranking,
+    rank_over_tasks,
+)
 from parbench.reports.statistics.ranks import RankRange, rank_ranges, win_tie_loss
 from parbench.reports.statistics.scores import Predictions, Scores, leave_one_out, score_runs
 from parbench.reports.statistics.trials import expected_best, rank_by_trials
@@ -41,6 +47,7 @@ __all__ = [
     "interquartile_mean",
     "leave_one_out",
     "mcnemar",
+    "no_ranking",
     "noise_floor",
     "rank_by_trials",
     "rank_over_tasks",

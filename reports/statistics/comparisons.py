@@ -83,17 +83,20 @@ class McNemar:
     reason: str | None
 
 
-def compare_scores(a: Scores, b: Scores, level: float = 0.95) -> Comparison:
+def compare_scores(
+    a: Scores, b: Scores, level: float = 0.95, bounds: tuple[float, float] = (-math.inf, math.inf)
+) -> Comparison:
     """Test whether two methods differ in their mean over seeds and examples.
 
     A t test on the difference whose variance comes from the same draws of examples for both methods, and from the
     seeds: of the differences run by run if the seeds are the same (a seed fixes head, data order and dropout, so that
-    runs of the same seed may be alike), else of each method by itself. See `estimates.Spread` for the quantiles.
+    runs of the same seed may be correlated), else of each method by itself. See `estimates.Spread` for the quantiles.
 
     Args:
         a: of one call of `score_runs`.
         b: of the same call.
         level: nominal coverage of the interval.
+        bounds: least and greatest value of the metric: a difference is at most as large as they are apart.
 
     Raises:
         ValueError: the two are not of the same call.
@@ -106,19 +109,19 @@ def compare_scores(a: Scores, b: Scores, level: float = 0.95) -> Comparison:
     reason = too_few(min(len(a.seeds), len(b.seeds))) or a.reason or b.reason
     if reason is not None:
         return replace(untested, reason=reason)
+    values = np.concatenate([a.by_seed, b.by_seed])
     if paired:
         gap = Scores("", a.seeds, a.by_seed - b.by_seed, a.deviations - b.deviations, min(a.degrees, b.degrees))
-        spread = spread_of([(1, gap)])
+        spread = spread_of([(1, gap)], size=float(np.abs(values).max()))
     else:
         spread = spread_of([(1, a), (-1, b)])
-    values = np.concatenate([a.by_seed, b.by_seed])
     if is_zero(spread, values):
         if math.isclose(difference, 0.0, abs_tol=1e-12 * max(1.0, float(np.abs(values).max()))):
             same = "both score the same in every run, on whatever examples"
             return replace(untested, difference=0.0, p_value=1.0, reason=same)
         return replace(untested, reason="all runs differ by the same: there is no variation to judge by")
-    half = spread.half_width(level)
-    interval = Interval(difference - half, difference + half, level)
+    half, most = spread.half_width(level), bounds[1] - bounds[0]
+    interval = Interval(max(difference - half, -most), min(difference + half, most), level)
     return replace(untested, interval=interval, p_value=spread.p_value(difference))
 
 
@@ -169,7 +172,7 @@ def mcnemar(a: Predictions, b: Predictions, kind: Literal["mid-p", "exact"] = "m
 
     This is about these models, not about the methods: it knows nothing of how other seeds would have turned out, so
     that no tie group is made from it. Each seed has a test of its own. Pooling the seeds' examples would count every
-    example once a seed, and a majority vote would test ensembles that nobody trained; so the seeds' p-values, which
+    example once a seed, and a majority vote would test ensembles that were never trained; so the seeds' p-values, which
     depend on each other through the examples, are merged by twice their mean, valid under any dependence (Vovk and
     Wang, "Combining p-values via averaging", Biometrika 2020). One seed keeps its own.
 

@@ -1,4 +1,4 @@
-"""The noise floor: what a score moves by when nothing that matters is changed."""
+"""The noise floor: how far a score moves when the same run is repeated."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def floor_of_mean(floors: Sequence[NoiseFloor], weights: Sequence[float] | None 
 
     Args:
         floors: of each score, one or more.
-        weights: of each score in the mean; all alike by default.
+        weights: of each score in the mean; equal by default.
     """
     degrees, groups, level = min(one.degrees for one in floors), sum(one.groups for one in floors), floors[0].level
     reason = next((one.reason for one in floors if one.reason is not None), None)

@@ -25,7 +25,7 @@ class TaskRanking:
         left_out: by task that does not count, the methods that lack a score.
         mean_ranks: by method, 1 being best and ties sharing the mean of their ranks; empty if no task counts.
         statistic: Friedman's chi-squared, corrected for ties; ``None`` where ``reason`` says why.
-        p_value: of all methods being alike.
+        p_value: of the hypothesis that all methods are equal.
         critical_difference: of mean ranks, after Nemenyi.
         nemenyi: p-values of all pairs, methods by methods, corrected for their number.
         alpha: level of the critical difference.
@@ -91,7 +91,7 @@ def rank_over_tasks(scores: pd.DataFrame, alpha: float = 0.05) -> TaskRanking:
     if reason is not None:
         return TaskRanking(tasks, left_out, mean_ranks, None, None, None, None, alpha, reason)
     statistic, p_value = friedmanchisquare(*ranks.T)
-    # Of the difference of two mean ranks if all methods are alike; Nemenyi's q is a studentized range over sqrt(2).
+    # Of the difference of two mean ranks if all methods are equal; Nemenyi's q is a studentized range over sqrt(2).
     error = math.sqrt(n_methods * (n_methods + 1) / (6 * n_tasks))
     critical = studentized_range.isf(alpha, n_methods, np.inf) / math.sqrt(2) * error
     distances = np.abs(means[:, None] - means[None, :]) / error
@@ -101,6 +101,11 @@ def rank_over_tasks(scores: pd.DataFrame, alpha: float = 0.05) -> TaskRanking:
     return TaskRanking(
         tasks, left_out, mean_ranks, float(statistic), float(p_value), float(critical), nemenyi, alpha, None
     )
+
+
+def no_ranking(reason: str, alpha: float = 0.05) -> TaskRanking:
+    """Return a ranking of nothing, with the reason."""
+    return TaskRanking((), {}, {}, None, None, None, None, alpha, reason)
 
 
 def _no_friedman(ranks: np.ndarray) -> str | None:
@@ -155,7 +160,7 @@ def interquartile_mean(
     reason = too_few(n)
     if reason is None and tasks < 2:
         reason = "1 task: see the estimate on it"
-    elif reason is None and np.ptp(matrix, axis=0).max() == 0:
+    elif reason is None and np.ptp(matrix, axis=0).max() <= 10.0**-_DECIMALS * max(1.0, float(np.abs(matrix).max())):
         reason = "all seeds score the same: there is no variation to judge by"
     if reason is not None:
         return InterquartileMean(value, tasks, n, None, reason)

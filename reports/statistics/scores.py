@@ -1,4 +1,4 @@
-"""What the runs of a method on one task scored, and how those scores would vary with the examples."""
+"""Scores of the runs of a method on one task, and their covariance from the draw of the examples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from parbench.tasks.metrics.classification import Metric
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a method's runs on one task said, run by run and example by example.
+    """Predictions of a method's runs on one task, by run and example.
 
     Attributes:
         seeds: seed of each run, ascending.

@@ -15,7 +15,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import PositiveInt
 
@@ -28,6 +28,7 @@ from parbench.tasks.gpt4tools.metrics import Scores, check_wanted, scores
 from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
 from parbench.tasks.kinds.text_generation import check_room, generated
 from parbench.tasks.metrics.subsets import over_subsets
+from parbench.tasks.metrics.units import FRACTION, Unit
 from parbench.tasks.options import TaskOptions
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Gpt4Tools(LanguageModelTask):
     data: DataRef
     reference: Reference = REFERENCE
     primary: str = "average"
+    units: ClassVar[Mapping[str, Unit]] = dict.fromkeys(METRICS, FRACTION)
     options: ToolOptions = field(default_factory=ToolOptions)
 
     def missing(self, source: Source) -> str | None:

@@ -16,6 +16,7 @@ from parbench.reports.latex import latex
 from parbench.reports.leaderboard import Leaderboard, leaderboards
 from parbench.reports.leaderboard_render import markdown
 from parbench.reports.report import write_report
+from parbench.reports.statistics import estimate
 from parbench.reports.tables import NOTHING
 from parbench.reports.tidy_frames import comparisons_frame, over_tasks_frame
 from parbench.tasks import vtab
@@ -28,11 +29,15 @@ N = 50
 
 
 def rows(score: float, turn: int = 0) -> pd.DataFrame:
-    right = np.roll(np.arange(N) < round(N * score), turn).astype(int)
+    return of_right(np.roll(np.arange(N) < round(N * score), turn))
+
+
+def of_right(right: np.ndarray) -> pd.DataFrame:
+    """Return rows of ten classes, right where given."""
+    labels = np.arange(N) % 10
+    table = {"label": labels, "prediction": np.where(right, labels, (labels + 1) % 10)}
     names = [f"test:{n}" for n in range(N)]
-    return pd.DataFrame(
-        {"example": names, "subset": "", "label": 1, "prediction": right, "accuracy": right.astype(float)}
-    )
+    return pd.DataFrame({"example": names, "subset": "", **table, "accuracy": right.astype(float)})
 
 
 def plant(planter: Any, tasks: dict[str, float], method: str = "lora", seeds: int = 1, **spec: Any) -> None:
@@ -145,7 +150,7 @@ def test_intervals_of_a_named_average_are_those_of_the_plain_one(planter: Any) -
         for seed in range(3):
             for number, task in enumerate(VTAB):
                 right = draw.random(N) < 0.6 + shift + 0.01 * (number % 5)
-                table = rows(0.5).assign(prediction=right.astype(int), accuracy=right.astype(float))
+                table = of_right(right)
                 known = {"task": task, "task_code": task, "metric": "accuracy", "method": method, "method_code": method}
                 planter.run(float(right.mean()), rows=table, seed=seed, **known)
     board = board_of(planter)
@@ -190,14 +195,16 @@ def half_by_hand(right: dict[str, np.ndarray], slopes: np.ndarray, averages: np.
     return float(quantile * np.sqrt(between + examples))
 
 
-def test_intervals_and_the_noise_floor_by_hand(planter: Any) -> None:
+def test_intervals_and_the_noise_floor_by_hand(planter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without the bounds of an accuracy, within which the intervals would not be symmetric.
+    monkeypatch.setattr("parbench.reports.columns.estimate", lambda scores, level, bounds: estimate(scores, level))
     draw = np.random.default_rng(5)
     single = [f"commonsense_single/{part.name}" for part in SETS]
     right: dict[tuple[str, int, int], np.ndarray] = {}
     for (number, task), seed, repeat in product(enumerate([*VTAB, *single]), range(3), range(2)):
         drawn = (draw.random(N) < 0.5 + 0.02 * number % 0.4).astype(int)
         right[task, seed, repeat] = drawn
-        table = rows(0.5).assign(prediction=drawn, accuracy=drawn.astype(float))
+        table = of_right(drawn)
         model = "gpt2" if task in single else "roberta-base"
         known = {"task": task, "task_code": task, "metric": "accuracy", "base_model": model}
         planter.run(float(drawn.mean()), rows=table, seed=seed, repeat=repeat, **known)

@@ -53,11 +53,11 @@ def test_cells_of_the_planted_store(planted: Any) -> None:
         "average",
     )
     lora, vera = board.scores.rows
-    assert re.fullmatch(r"60\.0 ± \d+\.\d \[1-2\] \(n=3\)", lora[2])
+    assert re.fullmatch(r"60\.0 -\d+\.\d/\+\d+\.\d \(n=3\)", lora[2])
     assert lora[:2] + lora[3:4] == ("lora", "294,912", "75.0 (n=2, 1 diverged)")
-    assert re.fullmatch(r"90\.0 ± \d+\.\d \(n=3\)", lora[4])
+    assert re.fullmatch(r"90\.0 -\d+\.\d/\+\d+\.\d \(n=3\)", lora[4])
     assert lora[5] == "75.0"  # the average of 60, 75 and 90
-    assert re.fullmatch(r"60\.0 ± \d+\.\d \[1-2\] \(n=3\)", vera[2])
+    assert re.fullmatch(r"60\.0 -\d+\.\d/\+\d+\.\d \(n=3, did not learn\)", vera[2])
     assert vera[:2] + vera[3:] == ("vera", "18,432", "out of memory", "not run", "—")
     assert board.scores.bold == frozenset()
     assert any("average is over all 3 tasks" in note for note in board.notes)
@@ -274,7 +274,10 @@ def test_scores_that_are_no_fractions_are_shown_as_they_are(planter: Any) -> Non
 def test_negative_correlations_are_fractions_too(planter: Any) -> None:
     planter.seeds([-0.25, -0.25])
     planter.run(-0.0001, method="vera")
-    assert [row[2] for row in board_of(planter).scores.rows] == ["-25.0 (n=2)", "0.0 (n=1)"]
+    assert [row[2] for row in board_of(planter).scores.rows] == [
+        "-25.0 (n=2, did not learn)",
+        "0.0 (n=1, did not learn)",
+    ]
 
 
 def test_one_task_with_two_primary_metrics_is_two_columns_and_no_average(planter: Any) -> None:

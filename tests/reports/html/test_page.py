@@ -209,7 +209,7 @@ def test_a_sample_that_cannot_be_read_is_left_out(planter: Any) -> None:
 
 def test_hostile_texts_are_only_ever_text(hostile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     averages = {text.partition("/")[0]: (Average(text, (text,), fmean),) for text in HOSTILE}
-    monkeypatch.setattr("parbench.reports.ranking.AVERAGES", averages)
+    monkeypatch.setattr("parbench.reports.averages.AVERAGES", averages)
     cells = summarise(read_frame(hostile.store).runs)
     profiled = match_profiles(cells, [profile_of(subject(text, {"rank": text}), model=text) for text in HOSTILE[::2]])
     assert len(profiled.tables) == len(HOSTILE[::2])

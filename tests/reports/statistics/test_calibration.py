@@ -103,6 +103,35 @@ def test_intervals_cover_the_truth_everywhere(seeds: int, skill: float, examples
     assert ours >= 0.91
 
 
+def bounded_coverage(seeds: int, examples: int, expected: float, skill: float, studies: int) -> float:
+    """Return how often the interval of an accuracy, which ends at 0 and 1, held the truth."""
+    rng = np.random.default_rng(6)
+    mean = float(norm.ppf(expected)) * np.sqrt(2 + skill**2)
+    covered = 0
+    for _ in range(studies):
+        runs = study(rng, seeds, examples, skill, (mean,))
+        interval = estimate(score_runs(runs, accuracy)["m0"], bounds=(0.0, 1.0)).interval
+        assert interval is not None
+        assert 0 <= interval.low <= interval.high <= 1
+        covered += interval.low <= expected <= interval.high
+    return covered / studies
+
+
+# Mean ± half width covers 0.91 and less here. 600 studies tell 95 % to within 1.8 points (two standard errors).
+@pytest.mark.parametrize("examples", [50, 100])
+def test_intervals_near_a_bound_cover_the_truth(examples: int) -> None:
+    assert bounded_coverage(5, examples, 0.983, 0.1, 600) >= 0.94
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("examples", [50, 200, 2000])
+@pytest.mark.parametrize("expected", [0.5, 0.8, 0.95, 0.983, 0.995])
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_bounded_intervals_cover_the_truth_everywhere(seeds: int, expected: float, examples: int) -> None:
+    # Two and a half standard errors of 500 studies below 94 %, because there are 45 settings.
+    assert bounded_coverage(seeds, examples, expected, 0.1, 500) >= 0.94 - 0.026
+
+
 @pytest.mark.slow
 def test_intervals_of_a_corpus_metric_cover_the_truth() -> None:
     rng = np.random.default_rng(0)
