@@ -34,7 +34,10 @@ class Started:
     @property
     def is_unobserved(self) -> bool:
         """Whether its server is gone, so that its exit code will not be known."""
-        return self.process.exitcode == _SERVER_LOST and self.server is not None and not _runs(self.server)
+        if self.process.exitcode != _SERVER_LOST:
+            return False
+        # The server reaps a process before it reports the exit code; while it dies, it may still seem to run.
+        return (self.own is not None and _runs(self.own)) or (self.server is not None and not _runs(self.server))
 
     @property
     def exit_code(self) -> int | None:

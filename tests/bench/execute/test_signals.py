@@ -16,7 +16,7 @@ from parbench.bench.store.leases import Leases
 from parbench.bench.store.store import Store
 
 
-def until(holds, process=None, seconds=200):
+def until(holds, process=None, seconds=400):
     end = time.monotonic() + seconds
     while not (found := holds()):
         assert process is None or process.poll() is None, process.communicate()[0]
@@ -58,6 +58,7 @@ def worker_of(store):
     return None
 
 
+@pytest.mark.timeout(900)
 def test_a_run_survives_its_terminal_its_fork_server_and_a_pause(begin, tmp_path):
     """One run, since starting is what takes long: each of these alone would once have ended it without a trace."""
     store = Store(tmp_path / "store")
@@ -88,14 +89,14 @@ def test_a_run_survives_its_terminal_its_fork_server_and_a_pause(begin, tmp_path
         rf"waiting for another process to finish \w+ crawls .* \(process {first.pid}, {worker.pid} on ", line
     )
     second.send_signal(signal.SIGINT)
-    said = second.communicate(timeout=60)[0]
+    said = second.communicate(timeout=200)[0]
     assert second.returncode == 130
     assert "stopping; no run is in progress here" in said
     assert "finishing and saving" not in said
 
     assert first.poll() is None
     first.send_signal(signal.SIGHUP)
-    said = first.communicate(timeout=60)[0]
+    said = first.communicate(timeout=200)[0]
     assert first.returncode == 130, said
     assert "finishing and saving the present step" in said
     assert "Traceback" not in said
@@ -105,6 +106,8 @@ def test_a_run_survives_its_terminal_its_fork_server_and_a_pause(begin, tmp_path
     assert not Leases(store.root).living()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_pause_does_not_count_towards_the_time_limit(begin, tmp_path):
     store = Store(tmp_path / "store")
     process = begin("hang", "--time-limit", 0.25, steps=8)
@@ -116,7 +119,7 @@ def test_the_pause_does_not_count_towards_the_time_limit(begin, tmp_path):
         os.kill(stopped, signal.SIGCONT)
         time.sleep(1)
         assert not list(store.scan())
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     assert [record.status for record in store.scan()] == [Status.TIMEOUT]
 
 
