@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from parbench.bench.budget import BudgetMode, MeasuredLimit
 from parbench.bench.cli.available_model import find_available_model
-from parbench.bench.cli.console import open_console, say
+from parbench.bench.cli.console import announce, announce_loading, open_console, say
+from parbench.bench.cli.grid import Grid
 from parbench.bench.cli.parsing import read_names, read_positive
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def budget(
     device: Annotated[str | None, typer.Option(help="Where to measure: cpu, cuda or cuda:N.")] = None,
 ) -> None:
     """Show the size at which each method meets a budget; with parameters, nothing is loaded or trained."""
+    announce_loading()
     from parbench.bench.budget.budget import parse_budgets
     from parbench.bench.budget.count import Architecture
     from parbench.bench.budget.fit import fit
@@ -71,7 +72,7 @@ def budget(
         fits: dict[str, Fit] = {}
         for number, (expression, choice) in enumerate(zip(expressions, chosen, strict=True), 1):
             # A large model takes a second per size, a method with a decomposition several.
-            typer.echo(f"counting {expression} ({number} of {len(chosen)})", err=True)
+            announce(f"counting {expression} ({number} of {len(chosen)})")
             fits[expression] = fit(
                 choice.method,
                 default_setting(choice),
@@ -87,17 +88,16 @@ def _print_fits(console: Console, model: str, target: Budget, fits: Mapping[str,
     """Print one row per method expression."""
     title = f"{model}, {target.text}: at most {target.parameters:,} reported parameters"
     say(title, console)
-    table = Table("method", "size", "reported", "trainable", "optimised", "bytes", "share", "next size", box=None)
-    for column in table.columns[2:7]:
-        column.justify, column.no_wrap = "right", True
+    titles = ("method", "size", "reported", "trainable", "optimised", "bytes", "share", "next size")
+    rows = []
     for expression, found in fits.items():
         counts = found.counts
         numbers = (counts.reported, counts.trainable, counts.optimised, counts.stored_bytes) if counts else ()
         cells = [f"{number:,}" for number in numbers] or ["—"] * 4
         share = f"{found.achieved:.1%}" if found.achieved is not None else "—"
         larger = f"{found.larger.size}: {found.larger.reported:,}" if found.larger else "—"
-        table.add_row(expression, found.size or "—", *cells, share, larger)
-    console.print(table, markup=False)
+        rows.append((expression, found.size or "—", *cells, share, larger))
+    console.print(Grid(titles, rows, names=2, numbers=frozenset(titles[2:7])))
     heads = {f"{found.counts.head:,}" for found in fits.values() if found.counts}
     notes = [f"The task head, {' or '.join(sorted(heads))} parameters, is never counted."] if heads else []
     for note in (*notes, *(f"{expression}: {found.note}" for expression, found in fits.items() if found.note)):
@@ -117,11 +117,12 @@ def _print_matches(
     title = f"{workload.base_model}, {budget}: at most {limit * factor:,.1f} {unit} of {currency} a training step"
     detail = f"batch {workload.batch_size} x {workload.length} tokens on {workload.device}, random weights; measured"
     say(f"{title} ({detail})", console)
-    table = Table("method", "size", f"reached ({unit})", "of budget", f"tried ({unit})", box=None)
+    titles = ("method", "size", f"reached ({unit})", "of budget", f"tried ({unit})")
+    rows = []
     for expression, choice in chosen.items():
         found = fit_measured(choice, limit, currency, measure)
         size = found.size or "fixed"
         tried = ", ".join(f"{name or 'fixed'} {amount * factor:,.1f}" for name, amount in found.tried)
         share = f"{found.reached / limit:.1%}{'' if found.within else ', over'}"
-        table.add_row(expression, size, f"{found.reached * factor:,.1f}", share, tried)
-    console.print(table, markup=False)
+        rows.append((expression, size, f"{found.reached * factor:,.1f}", share, tried))
+    console.print(Grid(titles, rows, names=2, sentences=frozenset(titles[4:]), numbers=frozenset(titles[2:4])))

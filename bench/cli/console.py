@@ -7,11 +7,13 @@ import sys
 
 from rich.console import Console
 
+_UNBOUNDED = 100_000
+
 
 def open_console() -> Console:
     """Return the console on which results are printed."""
-    # A pipe or a file has no width of its own; rich's 80 columns would cut tables that nobody looks at in a terminal.
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
+    # A pipe or a log file has no width of its own: nothing is wrapped or split for rich's default of 80 columns.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _UNBOUNDED
     # Identifiers contain colons, and rich would draw a tram for the middle of "boolq:train:0".
     return Console(width=width, emoji=False)
 
@@ -19,6 +21,17 @@ def open_console() -> Console:
 def say(text: str, on: Console | None = None) -> None:
     """Print a sentence unchanged: no markup, and no line break in the middle of a path."""
     (on or open_console()).print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def announce(text: str) -> None:
+    """Print what a command is doing, before it has anything to show; to standard error, so that results stay alone."""
+    Console(stderr=True, emoji=False).print(f"bench: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def announce_loading() -> None:
+    """Announce the import of the large libraries, which takes seconds, unless it is done."""
+    if "transformers" not in sys.modules:
+        announce("loading torch and transformers")
 
 
 def counted(number: int, what: str) -> str:

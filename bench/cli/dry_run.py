@@ -4,29 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from parbench.bench.cli.grid import Grid
+
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
-
-    from rich.table import Table
 
     from parbench.bench.plan.planned_run import PlannedRun
     from parbench.bench.record.run_spec import RunSpec
     from parbench.bench.store.store import Store
 
 
-def plan_table(runs: Sequence[PlannedRun], store: Store, is_tuned: bool = True) -> Table:
+def plan_table(runs: Sequence[PlannedRun], store: Store, is_tuned: bool = True) -> Grid:
     """Return the runs, what distinguishes those of one method, and whether each is done already.
 
     Args:
         is_tuned: whether their settings are final; otherwise their ids, and which are done, are not known yet.
     """
-    from rich.table import Table
-
     told = differences([planned.spec for planned in runs])
     titles = ["run", "task", "base model", "method", "budget", "seed", "record"]
     if any(told):
         titles.insert(4, "differs by")
-    table = Table(*titles)
+    rows = []
     for planned, difference in zip(runs, told, strict=True):
         spec = planned.spec
         is_done = is_tuned and store.is_done(spec.run_id)
@@ -36,8 +34,8 @@ def plan_table(runs: Sequence[PlannedRun], store: Store, is_tuned: bool = True) 
         cells = [run_id, spec.task, spec.base_model, spec.method, budget, str(spec.seed), state]
         if any(told):
             cells.insert(4, difference or "—")
-        table.add_row(*cells)
-    return table
+        rows.append(cells)
+    return Grid(tuple(titles), rows, sentences=frozenset({"differs by", "record"}))
 
 
 def differences(specs: Sequence[RunSpec]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from parbench.bench.cli.console import counted, say
 from parbench.bench.cli.dry_run import differences
+from parbench.bench.cli.grid import Grid
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,11 +85,8 @@ def _print(found: Forecast, console: Console) -> None:
 
 
 def _print_table(found: Forecast, console: Console) -> None:
-    from rich.table import Table
-
-    table = Table("task", "method", "runs", "steps", "step (ms)", "a run", "memory (MiB)", box=None)
-    for column in table.columns[2:]:
-        column.justify, column.no_wrap = "right", True
+    titles = ("task", "method", "runs", "steps", "step (ms)", "one run", "memory (MiB)")
+    rows = []
     specs = [estimate.run.spec for estimate in found.estimates]
     groups: dict[tuple[str, str], list[Estimate]] = {}
     for estimate, spec, difference in zip(found.estimates, specs, differences(specs), strict=True):
@@ -102,9 +100,9 @@ def _print_table(found: Forecast, console: Console) -> None:
             memory = cost.process_bytes if cost.device_bytes is None else cost.device_bytes
             mean = sum(estimate.seconds for estimate in of_group) / len(of_group)
             cells = [f"{first.steps:,}", f"{1e3 * cost.step_seconds:,.1f}", duration(mean), f"{memory / 2**20:,.0f}"]
-        table.add_row(task, method, str(len(of_group)), *cells)
+        rows.append((task, method, str(len(of_group)), *cells))
     if groups:
-        console.print(table, markup=False)
+        console.print(Grid(titles, rows, names=2, numbers=frozenset(titles[2:])))
     failed = ((one.run.spec, one.failure) for one in found.estimates if one.failure)
     for failure in dict.fromkeys(f"{spec.method} on {spec.task}: {reason}" for spec, reason in failed):
         say(f"cannot be estimated: {failure}", console)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from parbench.bench.cli.console import open_console, say
+from parbench.bench.cli.grid import Grid
 from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,12 +44,10 @@ def list_names(
     else:
         registry = _registry(what)
         rows = [(name, registry.entry(name).summary) for name in registry]
-    open_console().print(_two_columns(what.value, rows), markup=False)
+    open_console().print(Grid((what.value.rstrip("s"), "summary"), rows, sentences=frozenset({"summary"})))
 
 
 def _print_capabilities() -> None:
-    from rich.table import Table
-
     from parbench.bench.util.environment import quiet_libraries
     from parbench.methods import METHODS
     from parbench.methods.probe import capability_rows
@@ -59,13 +58,14 @@ def _print_capabilities() -> None:
     rows = capability_rows(METHODS)
     models = {"bert": "encoder", "gpt2": "GPT-2 (Conv1D)", "llama": "Llama (grouped queries)", "vit": "ViT"}
     columns = [models.get(name, name) for name in TINY_MODELS]
-    table = Table("method", *columns, "starts at base", "merges", "size", "reported", "file bytes", box=None)
+    titles = ("method", *columns, "starts at base", "merges", "size", "reported", "file bytes")
+    cells = []
     for row in rows:
         counts = row.counts
         numbers = (counts.size or "fixed", f"{counts.reported:,}", f"{counts.file_bytes:,}") if counts else ("—",) * 3
         abilities = (*(row.models.get(name) for name in TINY_MODELS), row.starts_at_base, row.merges)
-        table.add_row(row.method, *map(_yes_or_no, abilities), *numbers)
-    console.print(table, markup=False)
+        cells.append((row.method, *map(_yes_or_no, abilities), *numbers))
+    console.print(Grid(titles, cells, numbers=frozenset(titles[-2:])))
     say("Found by trying, on tiny models of random weights; sizes are on the first of them that works.", console)
     for row in rows:
         reasons = dict.fromkeys(filter(None, (row.reason, *(ability.reason for ability in row.models.values()))))
@@ -89,12 +89,3 @@ def _registry(what: Listing) -> Registry[Any]:
     from parbench.bench.models import MODELS
 
     return MODELS
-
-
-def _two_columns(title: str, rows: list[tuple[str, str]]) -> Any:
-    from rich.table import Table
-
-    table = Table(title.rstrip("s"), "", box=None, pad_edge=False)
-    for name, summary in rows:
-        table.add_row(name, summary)
-    return table

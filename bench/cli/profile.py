@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from parbench.bench.cli.available_model import find_available_model
-from parbench.bench.cli.console import open_console, say
+from parbench.bench.cli.console import announce_loading, open_console, say
 from parbench.bench.cli.options import takes
 from parbench.bench.cli.parsing import (
     read_bytes,
@@ -166,9 +166,13 @@ def profile(
 
     LoRA and the frozen model are measured, too, as references.
     """
+<<<<<<< HEAD
     from parbench.reports.plotting import import_matplotlib
 
     import_matplotlib()
+=======
+    announce_loading()
+>>>>>>> 11e52a6 (README for a newcomer, with tests of what it shows; tables of every command fit or are split; progress from the start)
     from parbench.bench.profile.runner import Request, run_profile
     from parbench.bench.profile.workload import Repetitions, check_length
     from parbench.bench.util.environment import choose_device, quiet_libraries

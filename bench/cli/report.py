@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from parbench.bench.cli.console import counted, open_console, say
+from parbench.bench.cli.console import announce, counted, open_console, say
 from parbench.bench.cli.options import DEFAULT_STORE, Out
 from parbench.bench.util.errors import UserError
 
@@ -34,9 +34,13 @@ def report(
     bench report --out results/mine
     bench report --out results/mine --profile results/roberta --profile results/llama
     """
+<<<<<<< HEAD
     from parbench.reports.plotting import import_matplotlib
 
     import_matplotlib()
+=======
+    announce(f"reading {out} and writing its report")
+>>>>>>> 11e52a6 (README for a newcomer, with tests of what it shows; tables of every command fit or are split; progress from the start)
     from parbench.bench.store.store import Store
     from parbench.reports.leaderboard_render import TerminalLeaderboard
     from parbench.reports.profile.costs import read_profiles

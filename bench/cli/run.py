@@ -158,7 +158,7 @@ def _tuned_suite(out: Path) -> str:
 
 
 def _print_plan(plan: Plan, session: Session, rerun: RerunOptions) -> None:
-    session.console.print(plan_table(plan.runs, session.store, is_tuned=rerun.trials is None), markup=False)
+    session.console.print(plan_table(plan.runs, session.store, is_tuned=rerun.trials is None))
     to_do = partial(_is_to_do, store=session.store, overwrite=rerun.overwrite)
     print_known_forecast(plan.runs, session.store, session.executor, session.console, to_do)
 

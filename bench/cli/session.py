@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parbench.bench.cli.console import open_console, say
+from parbench.bench.cli.console import announce, announce_loading, open_console, say
 from parbench.bench.cli.execution import make_executor
 from parbench.bench.cli.options import ClusterOptions, ComparisonOptions, WorkerOptions
 
@@ -51,7 +51,7 @@ class Session:
         from parbench.bench.plan.planner import make_plan
         from parbench.bench.util.environment import emulates_bfloat16
 
-        plan = make_plan(self.suite, self.overrides, self.lock)
+        plan = make_plan(self.suite, self.overrides, self.lock, announce)
         for note in plan.notes:
             say(note, self.console)
         in_16_bits = any(run.training.precision == "bfloat16" for run in plan.runs)
@@ -79,6 +79,7 @@ def open_session(
     Raises:
         UserError: there is no such suite, device or engine.
     """
+    announce_loading()
     from parbench.bench.plan.planner import choose_suite_for
     from parbench.bench.store.store import Store
     from parbench.bench.util.environment import quiet_libraries

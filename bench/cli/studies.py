@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from parbench.bench.cli.console import say
 from parbench.bench.cli.forecast_table import print_known_forecast
+from parbench.bench.cli.grid import Grid
 from parbench.bench.cli.session import Session
 from parbench.bench.store.layout import TUNED
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
-    from rich.table import Table
 
     from parbench.bench.plan.suite import Suite
     from parbench.bench.tune.study import Study, StudyResult, TuningBudget
@@ -73,7 +73,7 @@ def print_dry_studies(session: Session, effort: TuningBudget) -> None:
     from parbench.bench.tune.study import make_studies
 
     studies = make_studies(session.suite, session.overrides, effort, session.lock)
-    session.console.print(_studies_table(studies, effort), markup=False)
+    session.console.print(_studies_table(studies, effort))
     # Of what a trial is like, its start tells all but the score; which are done is known when they are drawn.
     every = [run for study in studies for run in study.runs * effort.trials]
     print_known_forecast(every, session.store, session.executor, session.console, lambda run: True)
@@ -91,23 +91,21 @@ def _write(suite: Suite, out: Path, console: Console) -> Suite:
     return written
 
 
-def _studies_table(studies: list[Study], effort: TuningBudget) -> Table:
-    from rich.table import Table
-
+def _studies_table(studies: list[Study], effort: TuningBudget) -> Grid:
     seeds = ", ".join(map(str, effort.seeds))
     runs = len(studies) * effort.trials * len(effort.seeds)
     title = f"{effort.trials} trials ({effort.sampler}) of seeds {seeds} each: {runs} runs"
-    table = Table("task", "method", "searched, evenly on a logarithmic scale", title=title)
+    searched = "searched, evenly on a logarithmic scale"
+    rows = []
     for study in studies:
         space = ", ".join(f"{axis.field} {axis.low:g} to {axis.high:g}" for axis in study.space)
-        table.add_row(study.task, study.method.name, space)
-    return table
+        rows.append((study.task, study.method.name, space))
+    return Grid(("task", "method", searched), rows, title, names=2, sentences=frozenset({searched}))
 
 
 def _print_found(found: list[StudyResult], console: Console) -> None:
-    from rich.table import Table
-
-    trials = Table("task", "method", "trial", "point", "selection score", "")
+    titles = ("task", "method", "trial", "point", "selection score", "")
+    rows = []
     for tuned in found:
         task = tuned.study.runs[0].task
         unit = task.unit(task.selected_by.primary)
@@ -115,8 +113,8 @@ def _print_found(found: list[StudyResult], console: Console) -> None:
             point = ", ".join(f"{name} {value:.3g}" for name, value in trial.point.items())
             score = trial.reason if trial.score is None else unit.text(trial.score)
             mark = "best" if trial is tuned.best else ""
-            trials.add_row(tuned.study.task, tuned.study.method.name, str(trial.number), point, score, mark)
-    console.print(trials, markup=False)
+            rows.append((tuned.study.task, tuned.study.method.name, str(trial.number), point, score, mark))
+    console.print(Grid(titles, rows, names=3, sentences=frozenset({"point", "selection score"})))
     for tuned in found:
         for edge in tuned.at_bounds:
             say(f"{tuned.study.method.name} on {tuned.study.task}: {edge}; the best may lie beyond", console)

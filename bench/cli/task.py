@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from parbench.bench.cli.console import open_console, say
+from parbench.bench.cli.grid import Grid
 from parbench.bench.cli.options import DEFAULT_STORE, DataRoot, Out
 from parbench.bench.cli.parsing import read_positive
 from parbench.bench.util.errors import UserError
@@ -109,16 +110,10 @@ def _print_findings(console: Console, found: Task, splits: Splits, source: Sourc
 
 
 def _print_counts(console: Console, splits: Splits, labels: dict[str, dict[str, int]]) -> None:
-    from rich.table import Table
-
     sizes = splits.sizes
-    table = Table("examples", *sizes, box=None)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    table.add_row("all", *(f"{size:,}" for size in sizes.values()))
-    for label, counts in labels.items():
-        table.add_row(label, *(f"{counts[split]:,}" for split in sizes))
-    console.print(table, markup=False, highlight=False)
+    rows = [("all", *(f"{size:,}" for size in sizes.values()))]
+    rows += [(label, *(f"{counts[split]:,}" for split in sizes)) for label, counts in labels.items()]
+    console.print(Grid(("examples", *sizes), rows, numbers=frozenset(sizes)))
 
 
 def _print_examples(

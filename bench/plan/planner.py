@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from parbench.bench.models.catalogue import find_model
@@ -31,13 +31,18 @@ class Plan:
     notes: list[str] = field(default_factory=list)
 
 
-def make_plan(suite: Suite, overrides: Overrides, lock: RevisionLock) -> Plan:
+def make_plan(
+    suite: Suite, overrides: Overrides, lock: RevisionLock, announce: Callable[[str], None] | None = None
+) -> Plan:
     """Resolve every name, setting and revision; nothing is trained and no weights are loaded.
+
+    Args:
+        announce: called with a line of text before each step that can take seconds.
 
     Raises:
         UserError: a name, a setting or a value is wrong, or the data of a task asked for by name is missing.
     """
-    resolver = Resolver(suite, overrides, lock)
+    resolver = Resolver(suite, overrides, lock, announce)
     tasks, notes = resolver.tasks()
     refuse_unknown_names(suite, [task.name for task in resolver.asked_tasks.values()])
     if suite.tuning:

@@ -46,11 +46,13 @@ class Resolver:
         suite: the suite.
         overrides: what the command line changes of it.
         lock: revisions that were resolved at their first use.
+        announce: called with a line of text before each step that can take seconds.
     """
 
     suite: Suite
     overrides: Overrides
     lock: RevisionLock
+    announce: Callable[[str], None] | None = None
 
     def tasks(self) -> tuple[list[Task], list[str]]:
         """Return the tasks to run. Of a group, those that the source has; a task asked for by name must be there."""
@@ -213,10 +215,14 @@ class Resolver:
         setting = self.setting(choice, task)
         return self.once(
             ("fit", choice.method.name, setting.model_dump_json(), tuple(choice.values), task.name, budget),
-            lambda: fit(
-                choice.method, setting, budget, self.architecture(task), self.overrides.budget_mode, choice.values
-            ),
+            lambda: self._fit(choice, setting, task, budget),
         )
+
+    def _fit(self, choice: ResolvedMethod, setting: Setting, task: Task, budget: Budget) -> Fit:
+        if self.announce:
+            self.announce(f"fitting {choice.method.name} to {budget.text} on {task.name}")
+        mode = self.overrides.budget_mode
+        return fit(choice.method, setting, budget, self.architecture(task), mode, choice.values)
 
     def architecture(self, task: Task) -> Architecture:
         """Return the base model under the head of a task, for counting parameters."""

