@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from parbench.bench.cli.console import counted, say
+from parbench.bench.cli.console import announce_loading, counted, say
 from parbench.bench.cli.dry_run import plan_table
 from parbench.bench.cli.forecast_table import print_known_forecast
 from parbench.bench.cli.options import (
@@ -120,6 +120,7 @@ def run_comparison(request: RunRequest) -> Outcome:
         UserError: an option cannot be used, or the store cannot be written to.
         KeyboardInterrupt: the user asked to stop; the same request resumes.
     """
+    announce_loading()
     suite, rerun = request.suite(), request.rerun
     overrides = read_overrides(request.comparison, request.scoring, rerun.judge_repeats)
     session = open_session(request.comparison, overrides, request.execution, request.cluster, suite)

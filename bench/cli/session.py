@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parbench.bench.cli.console import announce, announce_loading, open_console, say
+from parbench.bench.cli.console import announce, open_console, say
 from parbench.bench.cli.execution import make_executor
 from parbench.bench.cli.options import ClusterOptions, ComparisonOptions, WorkerOptions
 
@@ -79,7 +79,6 @@ def open_session(
     Raises:
         UserError: there is no such suite, device or engine.
     """
-    announce_loading()
     from parbench.bench.plan.planner import choose_suite_for
     from parbench.bench.store.store import Store
     from parbench.bench.util.environment import quiet_libraries
