@@ -166,13 +166,10 @@ def profile(
 
     LoRA and the frozen model are measured, too, as references.
     """
-<<<<<<< HEAD
+    announce_loading()
     from parbench.reports.plotting import import_matplotlib
 
     import_matplotlib()
-=======
-    announce_loading()
->>>>>>> 11e52a6 (README for a newcomer, with tests of what it shows; tables of every command fit or are split; progress from the start)
     from parbench.bench.profile.runner import Request, run_profile
     from parbench.bench.profile.workload import Repetitions, check_length
     from parbench.bench.util.environment import choose_device, quiet_libraries

@@ -34,13 +34,10 @@ def report(
     bench report --out results/mine
     bench report --out results/mine --profile results/roberta --profile results/llama
     """
-<<<<<<< HEAD
+    announce(f"reading {out} and writing its report")
     from parbench.reports.plotting import import_matplotlib
 
     import_matplotlib()
-=======
-    announce(f"reading {out} and writing its report")
->>>>>>> 11e52a6 (README for a newcomer, with tests of what it shows; tables of every command fit or are split; progress from the start)
     from parbench.bench.store.store import Store
     from parbench.reports.leaderboard_render import TerminalLeaderboard
     from parbench.reports.profile.costs import read_profiles
