@@ -182,7 +182,7 @@ def test_time_and_memory_agree_with_what_is_seen_from_outside(tiny_model):
 def test_a_profile_s_mistakes_are_sentences(bench_profile):
     for arguments, warning in (
         (["--batch", "0"], "--batch is 0; give a number of at least 1"),
-        (["--batches", "2,x"], '"--batches 2,x" are not whole numbers'),
+        (["--batches", "2,x"], '"--batches 2,x" are not comma-separated whole numbers'),
         (["--batches", "0,2"], "has a 0"),
         (["--system-prompt-tokens", "0"], "--system-prompt-tokens is 0; give a number of at least 1"),
         (["--padding", "0.7"], "--padding is 0.7; give a share from 0 to 0.5"),

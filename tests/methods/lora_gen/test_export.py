@@ -25,9 +25,11 @@ STRANGER = """
 import sys
 class Block:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"parbench"}:
+        if name.partition(".")[0] == "parbench":
             raise ImportError(f"{name} is blocked")
 sys.meta_path.insert(0, Block())
+# A torchvision of another build than torch cannot be imported, and is not needed.
+sys.modules["torchvision"] = None
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
@@ -37,7 +39,7 @@ model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(edge), ad
 with torch.no_grad():
     save_file({"logits": model.eval()(input_ids=load_file(tokens)["tokens"]).logits.contiguous()}, out)
 try:
-    import methods
+    import parbench
 except ImportError:
     pass
 else:
