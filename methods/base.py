@@ -6,12 +6,12 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast
-
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from parbench.bench.util.reference import Reference
 from parbench.methods.selection import Selection, adapted_modules
+from parbench.methods.setting import Names as Names
+from parbench.methods.setting import Setting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,33 +22,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
     from parbench.methods.architecture import ModuleNames
-
-
-Names = Annotated[tuple[str, ...], Field(min_length=1)]
-"""Names of modules, at least one: an empty list would adapt what none does."""
-
-
-class Setting(BaseModel):
-    """The hyper-parameters of one method; each method adds its own, its size knob among them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    learning_rate: PositiveFloat = Field(description="peak learning rate of the adapter")
-    head_learning_rate: PositiveFloat = Field(description="peak learning rate of the task head")
-    target_modules: Names | None = Field(
-        default=None, description="last parts of the adapted modules' names; default: query and value projections"
-    )
-    layers: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] | None = Field(
-        default=None, description="indices of the adapted layers; default: all"
-    )
-    larger_layers: tuple[NonNegativeInt, ...] = Field(
-        default=(), description="indices of layers whose size is one step larger, where the method can"
-    )
-
-    def larger_pattern(self, size: int) -> dict[str, int]:
-        """Return ``larger_layers`` as peft's patterns of module names, each with the size after ``size``."""
-        return {rf".*\.{layer}\..*": size + 1 for layer in self.larger_layers}
-
 
 S = TypeVar("S", bound=Setting)
 
@@ -221,14 +194,14 @@ class Method(ABC, Generic[S]):
 
     def adapter_state(self, model: nn.Module, names: ModuleNames) -> dict[str, torch.Tensor]:
         """Return the tensors of the adapter file, without those of the task head."""
-        from parbench.methods.from_peft.adapter_files import adapter_tensors
+        from parbench.methods.adapter_files import adapter_tensors
 
         state = adapter_tensors(cast("PeftModel", model))
         return {name: tensor.contiguous() for name, tensor in state.items() if not names.in_head(name)}
 
     def save(self, model: nn.Module, folder: Path) -> None:
         """Write adapter and head as safetensors, in the form that peft loads onto the base model."""
-        from parbench.methods.from_peft.adapter_files import save_adapter
+        from parbench.methods.adapter_files import save_adapter
 
         save_adapter(cast("PeftModel", model), folder)
 

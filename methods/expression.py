@@ -21,11 +21,13 @@ from typing import Any
 
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.bench.util.reference import Reference
+from parbench.bench.util.validation import validated
 from parbench.bench.util.yaml import read_yaml
 from parbench.methods import METHODS
 from parbench.methods.base import Method
 from parbench.methods.declaration import check_declaration
 from parbench.methods.modifiers import LoraOption, LoraPlus, QvRatio, RankStabilised
+from parbench.methods.setting import Setting
 
 
 @dataclass(frozen=True)
@@ -201,3 +203,12 @@ MODIFIERS: dict[str, Apply] = {
 }
 
 _EXCLUSIVE = {frozenset({"olora", "pissa"}): "both are the start of the same factors"}
+
+
+def default_setting(choice: ResolvedMethod) -> Setting:
+    """Return the defaults of a method under what its expression fixes.
+
+    Raises:
+        UserError: a value is wrong.
+    """
+    return validated(choice.method.setting_type, choice.values, f"the setting of {choice.method.name}")

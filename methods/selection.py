@@ -16,7 +16,7 @@ from parbench.bench.util.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from torch import nn
 
-    from parbench.methods.base import Setting
+    from parbench.methods.setting import Setting
 
 MODULES = "target_modules"
 ALL_LINEAR = "all-linear"

@@ -1,20 +1,32 @@
-"""The defaults of a method's hyper-parameters."""
+"""The hyper-parameters that every method has."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Annotated
 
-from parbench.bench.util.validation import validated
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
-if TYPE_CHECKING:
-    from parbench.methods.base import Setting
-    from parbench.methods.expression import ResolvedMethod
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+"""Names of modules, at least one: an empty list would adapt what none does."""
 
 
-def default_setting(choice: ResolvedMethod) -> Setting:
-    """Return the defaults of a method under what its expression fixes.
+class Setting(BaseModel):
+    """The hyper-parameters of one method; each method adds its own, its size knob among them."""
 
-    Raises:
-        UserError: a value is wrong.
-    """
-    return validated(choice.method.setting_type, choice.values, f"the setting of {choice.method.name}")
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    learning_rate: PositiveFloat = Field(description="peak learning rate of the adapter")
+    head_learning_rate: PositiveFloat = Field(description="peak learning rate of the task head")
+    target_modules: Names | None = Field(
+        default=None, description="last parts of the adapted modules' names; default: query and value projections"
+    )
+    layers: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] | None = Field(
+        default=None, description="indices of the adapted layers; default: all"
+    )
+    larger_layers: tuple[NonNegativeInt, ...] = Field(
+        default=(), description="indices of layers whose size is one step larger, where the method can"
+    )
+
+    def larger_pattern(self, size: int) -> dict[str, int]:
+        """Return ``larger_layers`` as peft's patterns of module names, each with the size after ``size``."""
+        return {rf".*\.{layer}\..*": size + 1 for layer in self.larger_layers}

@@ -19,8 +19,7 @@ from parbench.bench.record.run_record import Status
 from parbench.bench.util.errors import UserError
 from parbench.methods import find_method
 from parbench.methods.base import Method, Setting
-from parbench.methods.expression import ResolvedMethod
-from parbench.methods.setting import default_setting
+from parbench.methods.expression import ResolvedMethod, default_setting
 
 # Doubling from the smallest size: more tries than this are larger than any adapter worth the name.
 MOST_TRIES = 12

@@ -48,7 +48,7 @@ def budget(
     from parbench.bench.profile.workload import Workload, check_length
     from parbench.bench.util.environment import choose_device, quiet_libraries
     from parbench.methods import METHODS, find_method
-    from parbench.methods.setting import default_setting
+    from parbench.methods.expression import default_setting
 
     quiet_libraries()
     expressions = list(METHODS) if methods == "all" else read_names(methods, "--methods") or ()

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from parbench.bench.util.errors import UserError
-
-if TYPE_CHECKING:
-    from parbench.bench.cli.options import ComparisonOptions, ScoringOptions
-    from parbench.bench.plan.overrides import Overrides
 
 
 def read_folder(given: str | Path) -> Path:
@@ -117,40 +112,3 @@ def read_share(value: float, most: float, option: str) -> float:
     if not 0.0 <= value <= most:
         raise UserError(f"{option} is {value:g}; give a share from 0 to {most:g}")
     return value
-
-
-def read_overrides(
-    options: ComparisonOptions, scoring: ScoringOptions | None = None, judge_repeats: int | None = None
-) -> Overrides:
-    """Return what options change of a suite.
-
-    Args:
-        scoring: options of the reported runs; trials of a tuning have none.
-        judge_repeats: judgments per answer.
-
-    Raises:
-        UserError: an option cannot be read.
-    """
-    from parbench.bench.plan.overrides import Overrides
-
-    if options.model == "":
-        raise UserError("--model is empty; leave it out, or give a name, a hub id or a local folder")
-    if options.budget is None and options.budget_mode != "uniform":
-        raise UserError(f"--budget-mode {options.budget_mode} needs a budget to fill; give --budget as well")
-    judge = {"judge": scoring.judge if scoring else None, "judge_repeats": judge_repeats}
-    return Overrides(
-        methods=read_names(options.methods, "--methods"),
-        tasks=read_names(options.tasks, "--tasks"),
-        base_model=options.model,
-        seeds=read_seeds(options.seeds),
-        limit=read_positive(options.limit, "--limit"),
-        evaluation_limit=read_positive(options.evaluation_limit, "--evaluation-limit"),
-        sets=tuple(options.sets or ()),
-        data_root=options.data_root,
-        budgets=options.budget,
-        budget_mode=options.budget_mode,
-        protocol=scoring.protocol if scoring else None,
-        options={name: value for name, value in judge.items() if value is not None},
-        train_fractions=read_fractions(scoring.train_fraction if scoring else None),
-        retention=scoring.retention if scoring else False,
-    )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from parbench.bench.cli.console import announce_loading
 from parbench.bench.cli.forecast_table import print_forecast
 from parbench.bench.cli.options import ComparisonOptions, ScoringOptions, WorkerOptions, takes
-from parbench.bench.cli.parsing import read_overrides
-from parbench.bench.cli.session import open_session
+from parbench.bench.cli.session import open_session, read_overrides
 
 
 @takes(ComparisonOptions, ScoringOptions, WorkerOptions)

@@ -214,7 +214,7 @@ def _print_profile(found: Profile, console: Console) -> None:
 
 def _write(found: Profile, folder: Path, curves: bool) -> None:
     from parbench.bench.profile.kept import KeptMeasurements
-    from parbench.reports.profile.curves import write_curves
+    from parbench.reports.figures.profile_curves import write_curves
     from parbench.reports.profile.tables import write_profile
 
     write_profile(found, folder)
@@ -231,7 +231,7 @@ def _subjects(methods: str, budget: str | None, work: Workload) -> tuple[Candida
     from parbench.bench.models.catalogue import find_model
     from parbench.bench.profile.workload import FROZEN_FLOOR, Candidate
     from parbench.methods import METHODS, find_method
-    from parbench.methods.setting import default_setting
+    from parbench.methods.expression import default_setting
     from parbench.reports.profile.summary import REFERENCE
 
     expressions = list(METHODS) if methods == "all" else read_names(methods, "--methods") or ()

@@ -23,8 +23,8 @@ from parbench.bench.cli.options import (
     ScoringOptions,
     takes,
 )
-from parbench.bench.cli.parsing import read_overrides, read_positive
-from parbench.bench.cli.session import Session, open_session
+from parbench.bench.cli.parsing import read_positive
+from parbench.bench.cli.session import Session, open_session, read_overrides
 from parbench.bench.cli.studies import print_dry_studies, run_studies
 from parbench.bench.record.run_record import Status
 from parbench.bench.store.layout import TUNED

@@ -8,8 +8,8 @@ import typer
 
 from parbench.bench.cli.console import announce_loading, say
 from parbench.bench.cli.options import ComparisonOptions, DryRun, ProcessOptions, takes
-from parbench.bench.cli.parsing import read_overrides, read_positive, read_seeds
-from parbench.bench.cli.session import open_session
+from parbench.bench.cli.parsing import read_positive, read_seeds
+from parbench.bench.cli.session import open_session, read_overrides
 from parbench.bench.cli.studies import print_dry_studies, run_studies
 from parbench.bench.tune import Sampler
 

@@ -15,7 +15,7 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_adapters_t
 from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 
-from parbench.methods.from_peft.adapter_files import sorted_sets, write_card
+from parbench.methods.adapter_files import sorted_sets, write_card
 from parbench.methods.selection import Selection, matches
 
 MERGEABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from parbench.methods.from_peft.adapter_files import save_config
+from parbench.methods.adapter_files import save_config
 from parbench.methods.from_peft.tuner import check_mergeable
 
 from .config import LoraGenConfig

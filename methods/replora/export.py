@@ -10,7 +10,7 @@ from peft.utils import SAFETENSORS_WEIGHTS_NAME, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
-from parbench.methods.from_peft.adapter_files import save_config
+from parbench.methods.adapter_files import save_config
 
 from .config import RepLoraConfig
 from .layer import RepLoraLayer

@@ -14,8 +14,8 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
 from parbench.methods import find_method
+from parbench.methods.adapter_files import save_adapter
 from parbench.methods.architecture import module_names
-from parbench.methods.from_peft.adapter_files import save_adapter
 from parbench.methods.loca import LocaConfig
 from parbench.methods.testing.models import TINY_MODELS
 from tests.support.paths import ROOT

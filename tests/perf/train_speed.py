@@ -30,7 +30,7 @@ from parbench.bench.train.length_groups import MOST_GROUPS, split_by_length
 from parbench.bench.util import environment
 from parbench.methods import find_method
 from parbench.methods.architecture import module_names
-from parbench.methods.setting import default_setting
+from parbench.methods.expression import default_setting
 from parbench.tasks import find_task
 from parbench.tasks.data.package_source import PackageSource
 

@@ -12,7 +12,7 @@ from parbench.bench.profile.runner import Request, in_turn, largest_batch, run_p
 from parbench.bench.profile.workload import FROZEN_FLOOR, Candidate, Repetitions, Workload
 from parbench.bench.record.run_record import ParameterCounts, Status
 from parbench.bench.util.errors import UserError
-from parbench.reports.profile.curves import write_curves
+from parbench.reports.figures.profile_curves import write_curves
 from parbench.reports.profile.summary import costs_of, rows_of, timing
 from parbench.reports.profile.tables import noise, profile_tables, remarks, write_profile
 
