@@ -10,7 +10,7 @@ from parbench.bench.plan.names import refuse_unknown_names
 from parbench.bench.plan.overrides import Overrides
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.plan.resolve import Resolver
-from parbench.bench.plan.suite import Choice, Suite, choose_suite
+from parbench.bench.plan.suite import Choice, Suite, Tuning, choose_suite
 from parbench.bench.util.errors import UserError
 from parbench.tasks.data.hub import obstacle
 from parbench.tasks.data.lock import RevisionLock
@@ -47,7 +47,7 @@ def make_plan(
     refuse_unknown_names(suite, [task.name for task in resolver.asked_tasks.values()])
     if suite.tuning:
         refuse_shared_seeds(suite.tuning.selection_seeds, overrides.seeds or suite.seeds)
-        notes += resolver.tuned_otherwise(suite.tuning)
+        notes += _differences_from_tuning(suite, suite.tuning, overrides)
     runs = [
         run
         for task in tasks
@@ -90,3 +90,28 @@ def choose_suite_for(name: str, overrides: Overrides) -> Choice:
         return next((reason for name in repositories if (reason := obstacle(name))), None)
 
     return choose_suite(name, unreachable)
+
+
+def _differences_from_tuning(suite: Suite, tuning: Tuning, overrides: Overrides) -> list[str]:
+    """Return what differs from how the suite's settings were tuned.
+
+    Raises:
+        UserError: they were tuned on another base model.
+    """
+    asked = overrides.base_model or suite.base_model
+    if asked != tuning.base_model:
+        raise UserError(
+            f'the suite "{suite.name}" was tuned on {tuning.base_model}, not on {asked}; tune it again, '
+            "or leave --model out"
+        )
+    compared = [("--budget", tuning.budget, overrides.budgets), ("--set", tuning.sets, overrides.sets)]
+    return [
+        f"tuned with {option} {_words(before)}, and run with {_words(now)}"
+        for option, before, now in compared
+        if before != now
+    ]
+
+
+def _words(value: str | tuple[str, ...] | None) -> str:
+    """Return an option's value as text."""
+    return value if isinstance(value, str) else " ".join(value or ()) or "none"

@@ -16,7 +16,7 @@ from parbench.bench.plan.model_checks import check_model, refusal
 from parbench.bench.plan.names import AskedNames, expand_tasks
 from parbench.bench.plan.overrides import TRAINING, Overrides, read_sets
 from parbench.bench.plan.planned_run import PlannedRun
-from parbench.bench.plan.suite import Suite, Tuning
+from parbench.bench.plan.suite import Suite
 from parbench.bench.record.code_hashes import harness_code, method_code
 from parbench.bench.record.run_spec import RunSpec
 from parbench.bench.train.input_checks import check_length
@@ -78,25 +78,6 @@ class Resolver:
             reasons = "; ".join(dict.fromkeys(left_out.values()))
             raise UserError(f"none of the tasks {', '.join(asked)} can run: {reasons}")
         return found, [f"left out {name}: {reason}" for name, reason in left_out.items()]
-
-    def tuned_otherwise(self, tuning: Tuning) -> list[str]:
-        """Return what differs from how the suite's settings were tuned.
-
-        Raises:
-            UserError: they were tuned on another base model.
-        """
-        asked = self.overrides.base_model or self.suite.base_model
-        if asked != tuning.base_model:
-            raise UserError(
-                f'the suite "{self.suite.name}" was tuned on {tuning.base_model}, not on {asked}; tune it anew, '
-                "or leave --model out"
-            )
-        compared = [("--budget", tuning.budget, self.overrides.budgets), ("--set", tuning.sets, self.overrides.sets)]
-        return [
-            f"tuned with {option} {_words(before)}, and run with {_words(now)}"
-            for option, before, now in compared
-            if before != now
-        ]
 
     @cached_property
     def methods(self) -> dict[str, ResolvedMethod]:
@@ -333,11 +314,6 @@ class Resolver:
         for task in self.asked_tasks.values():
             names += [task.name.partition("/")[0], task.name]
         return read_sets(self.overrides.sets, dict.fromkeys(names))
-
-
-def _words(value: str | tuple[str, ...] | None) -> str:
-    """Return an option's value as text."""
-    return value if isinstance(value, str) else " ".join(value or ()) or "none"
 
 
 # Pairs of settings of which a later layer's one replaces an earlier layer's other.

@@ -337,7 +337,7 @@ def test_tuning_from_the_command_line_and_reporting_with_fresh_seeds(bench_tune,
         assert "would both choose the settings and be reported" in refused.err
     other = bench_tune("--tuned", "--model", "bert-tiny", command="run", trials=None)
     assert other.code == 2
-    assert "not on bert-tiny; tune it anew" in " ".join(other.err.split())
+    assert "not on bert-tiny; tune it again" in " ".join(other.err.split())
 
 
 def test_an_interrupted_tuning_goes_on_and_ends_as_an_uninterrupted_one(bench_tune, tmp_path):
