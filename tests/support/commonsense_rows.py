@@ -8,7 +8,7 @@ from typing import Any
 
 from parbench.tasks.commonsense.questions import Asked
 from parbench.tasks.commonsense.sets import SETS
-from tests.conftest import write_jsonl
+from tests.support.data import write_jsonl
 
 WORDS = ("red", "blue", "old", "new", "long", "flat", "warm", "cold")
 

@@ -8,10 +8,12 @@ import json
 
 import pandas as pd
 import pyarrow as pa
+import pytest
 import yaml
 from PIL import Image
 from pyarrow import parquet
 
+from parbench.bench.util.errors import UserError
 from parbench.tasks.from_yaml import task_of_file
 
 REFERENCE = {"title": "Reviews", "year": 2026, "venue": "own data"}
@@ -87,6 +89,14 @@ def both(folder, rows, ending=".jsonl"):
 def loaded(path):
     task = task_of_file(path)
     return task, task.splits(task.own_source)
+
+
+def unusable(path):
+    """Return what is said of a task file whose data cannot be used."""
+    with pytest.raises(UserError) as error:
+        loaded(path)
+    assert "\n" not in str(error.value)
+    return str(error.value)
 
 
 def png(colour):

@@ -14,7 +14,7 @@ from parbench.tasks.data.package_source import PackageSource
 from parbench.tasks.data.wheels import VALIDATION_SPLITS
 from parbench.tasks.inference import IGNORED
 from parbench.tasks.instruct import INSTRUCT, INSTRUCT_MINI, alpaca_prompt
-from tests.conftest import fetched, write_jsonl
+from tests.support.data import fetched, write_jsonl
 from tests.support.tiny_llama import byte_tokenizer, predictor_of
 
 CHAT = (

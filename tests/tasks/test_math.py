@@ -12,7 +12,7 @@ from parbench.bench.util.errors import UserError
 from parbench.tasks.arithmetic import KINDS, REPORTED, TRAINING, GeneratedProblems
 from parbench.tasks.data.folder import FolderSource
 from parbench.tasks.math_reasoning import MATH, MATH_GENERATED, found_letter, found_number
-from tests.conftest import write_jsonl
+from tests.support.data import write_jsonl
 from tests.support.tiny_llama import Scripted, byte_tokenizer, predictor_of
 
 SETS = ("AddSub", "AQuA", "gsm8k", "MultiArith", "SVAMP", "SingleEq")

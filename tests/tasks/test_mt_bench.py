@@ -26,7 +26,7 @@ from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.data.package_source import PackageSource
 from parbench.tasks.judge.questions import MT_BENCH_PACKAGE
 from parbench.tasks.mt_bench import MT_BENCH_MINI, MT_BENCH_TASK, VICUNA_BENCH_TASK
-from tests.conftest import fetched, write_jsonl
+from tests.support.data import fetched, write_jsonl
 from tests.support.judge_files import judge_prompts
 from tests.support.judge_stub import Answer, chat, endpoint, failing, text_of
 from tests.support.tiny_llama import SPECIAL, byte_tokenizer, tiny_llama, tiny_model_folder

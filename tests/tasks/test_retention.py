@@ -24,7 +24,7 @@ from parbench.tasks.retention import (
     general_text,
     measure,
 )
-from tests.conftest import fetched
+from tests.support.data import fetched
 
 CPU = torch.device("cpu")
 WORDS = [f"w{number}" for number in range(60)]

@@ -20,7 +20,7 @@ from parbench.reports.judged import JUDGMENTS, Judged, Line
 from parbench.reports.pairing import pair_answers
 from parbench.reports.statistics import Interval
 from parbench.tasks.judge import PairSummary
-from tests.conftest import write_jsonl
+from tests.support.data import write_jsonl
 from tests.support.judge_files import judge_prompts
 from tests.support.judge_stub import chat, endpoint, failing, text_of
 from tests.support.records import RECORD, with_spec

@@ -10,7 +10,7 @@ from parbench.bench.cli.studies import _print_found
 from parbench.bench.cli.task_check import Constant
 from parbench.bench.tune.study import StudyResult, Trial
 from tests.bench.cli.test_task_check import FILMS, task_file
-from tests.conftest import sentences
+from tests.support.data import sentences
 
 STUDY = SimpleNamespace(task="mt_bench", method=SimpleNamespace(name="lora"), space=())
 

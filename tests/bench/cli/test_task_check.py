@@ -10,7 +10,7 @@ from parbench.bench.cli.task_check import constant, leaks, reference_scores, sho
 from parbench.bench.store.store import Store
 from parbench.tasks import find_task
 from parbench.tasks.kinds.language_model import LanguageModelTask
-from tests.conftest import sentences, write_jsonl
+from tests.support.data import sentences, write_jsonl
 
 REFERENCE = {"title": "Films", "year": 2026, "venue": "own data"}
 COMMON = {"name": "my/films", "reference": REFERENCE, "data": {"train": "train", "reported": "test"}}

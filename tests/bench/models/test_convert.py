@@ -14,7 +14,7 @@ from parbench.methods.lora import LORA
 from parbench.tasks.base import Head
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.data.package import Package
-from tests.conftest import fetched
+from tests.support.data import fetched
 
 HEADS, KEY_VALUE_HEADS, HEAD_SIZE = 4, 2, 8
 

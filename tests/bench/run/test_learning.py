@@ -4,7 +4,7 @@ import pytest
 
 from parbench.bench.models.catalogue import MINILM_L6
 from parbench.bench.store.store import Store
-from tests.conftest import fetched
+from tests.support.data import fetched
 
 MAJORITY = 0.509  # of SST-2's validation split
 

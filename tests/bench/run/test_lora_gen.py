@@ -39,8 +39,8 @@ from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.inference import Predictor
 from parbench.tasks.kinds.system_prompt import IDS, MASK, split_system_prompt
 from parbench.tasks.retention import NEUTRAL_SYSTEM_PROMPT, general_text_at
-from tests.conftest import fetched
 from tests.support.commonsense_rows import write_sets
+from tests.support.data import fetched
 from tests.support.tiny_llama import byte_tokenizer, tiny_llama, tiny_model_folder
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from parbench.bench.run.inputs import DataCache
 from parbench.bench.util.errors import UserError
 from parbench.methods.lora import Lora
 from parbench.tasks.data.lock import RevisionLock
-from tests.conftest import sentences, write_jsonl
+from tests.support.data import sentences, write_jsonl
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ from parbench.bench.util.errors import UserError
 from parbench.bench.util.file_errors import reading, writing
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.from_yaml import task_of_file
-from tests.support.yaml_files import DATA, IMAGES, TEXTS, task_file
-from tests.tasks.from_yaml.test_from_yaml import unusable
+from tests.support.yaml_files import DATA, IMAGES, TEXTS, task_file, unusable
 
 LONG = "long" * 200
 

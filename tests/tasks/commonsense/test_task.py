@@ -19,7 +19,7 @@ from parbench.tasks.data.folder import FolderSource
 from parbench.tasks.data.hub import HubSource
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.data.wheels import VALIDATION_SPLITS
-from tests.conftest import fetched, write_jsonl
+from tests.support.data import fetched, write_jsonl
 from tests.support.tiny_llama import Scripted, byte_tokenizer, predictor_of, tiny_llama
 
 BY_NAME = {part.name: part for part in SETS}

