@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
+from types import ModuleType
 
 import psutil
 
@@ -74,7 +77,8 @@ def start_process(process: ForkServerProcess) -> Started:
         try:
             # A server that has died is started again here, in the declared environment.
             fork_server()
-            process.start()
+            with _without_main():
+                process.start()
             break
         except (EOFError, OSError) as error:  # the server died in between, or the system has no room for a process
             if not tries_left:
@@ -89,6 +93,20 @@ def start_process(process: ForkServerProcess) -> Started:
         return Started(process, own, own.parent())
     except psutil.NoSuchProcess:  # it has ended already
         return Started(process)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Keep multiprocessing from importing the user's script in the new process, where it would run once more.
+
+    Our processes call functions of our own modules, which they import by name.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _runs(process: psutil.Process) -> bool:
