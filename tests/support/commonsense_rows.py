@@ -10,6 +10,7 @@ from parbench.tasks.commonsense.questions import Asked
 from parbench.tasks.commonsense.sets import SETS
 from tests.support.data import write_jsonl
 
+BY_NAME = {part.name: part for part in SETS}
 WORDS = ("red", "blue", "old", "new", "long", "flat", "warm", "cold")
 
 
@@ -38,3 +39,22 @@ def write_sets(root: Path) -> Path:
         for split in ref.reported.values():
             write_jsonl(root / ref.folder / f"{split}.jsonl", rows(part.name, 3, seed=1))
     return root
+
+
+def piqa_rows(count: int, first: int = 0) -> list[dict[str, Any]]:
+    """Return generated questions of PIQA in the hub's columns."""
+    return [
+        {"goal": f"do thing {n}", "sol1": f"by way {n}", "sol2": f"by path {n}", "label": n % 2}
+        for n in range(first, first + count)
+    ]
+
+
+def piqa_instructions(count: int, first: int = 0) -> list[dict[str, Any]]:
+    """Return the same questions in LLM-Adapters' form."""
+    part = BY_NAME["piqa"]
+    found = []
+    for row in piqa_rows(count, first):
+        asked = part.asked(row)
+        answer = part.wording.names(2)[asked.label]
+        found.append({"instruction": part.wording.instruction(asked), "input": "", "output": "", "answer": answer})
+    return found

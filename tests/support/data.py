@@ -39,6 +39,14 @@ def sentences(count: int, seed: int) -> list[dict[str, object]]:
     return rows
 
 
+def pairs(count: int) -> list[dict[str, object]]:
+    """Return instructions with their answers in Alpaca's columns, every other one with an input."""
+    return [
+        {"instruction": f"Do thing {n}.", "input": f"input {n}" if n % 2 else "", "output": f"Done: {n}."}
+        for n in range(count)
+    ]
+
+
 def write_jsonl(path: Path, rows: list[dict[str, object]]) -> None:
     """Write rows as (gzipped) JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)

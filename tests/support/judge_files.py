@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from parbench.tasks.judge.prompts import prompt_name
+
+
+def write_lines(path: Path, rows: list[dict]) -> None:
+    """Write rows as JSON lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def judge_prompts(opening: str = "") -> list[dict[str, object]]:

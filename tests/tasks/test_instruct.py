@@ -14,20 +14,13 @@ from parbench.tasks.data.package_source import PackageSource
 from parbench.tasks.data.wheels import VALIDATION_SPLITS
 from parbench.tasks.inference import IGNORED
 from parbench.tasks.instruct import INSTRUCT, INSTRUCT_MINI, alpaca_prompt
-from tests.support.data import fetched, write_jsonl
+from tests.support.data import fetched, pairs, write_jsonl
 from tests.support.tiny_llama import byte_tokenizer, predictor_of
 
 CHAT = (
     "{{ bos_token }}{% for message in messages %}<{{ message.role }}>{{ message.content }}{{ eos_token }}{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
-
-
-def pairs(count):
-    return [
-        {"instruction": f"Do thing {n}.", "input": f"input {n}" if n % 2 else "", "output": f"Done: {n}."}
-        for n in range(count)
-    ]
 
 
 @pytest.fixture

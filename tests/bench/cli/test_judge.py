@@ -5,9 +5,7 @@ import re
 import pytest
 import torch
 
-from tests.support.judge_stub import chat, endpoint, failing
-
-KEY = "sk-planted-4f9c2e7718aa03bd"
+from tests.support.judge_stub import KEY, chat, endpoint, failing
 
 
 @pytest.fixture(autouse=True)

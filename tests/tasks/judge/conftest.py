@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 import types
 from pathlib import Path
@@ -11,9 +10,7 @@ from pathlib import Path
 import pytest
 
 from parbench.tasks.judge import ClientSettings, JudgeClient, JudgeSpec, QuestionSet, Retries, from_folder
-from tests.support.judge_files import judge_prompts
-
-KEY = "sk-planted-4f9c2e7718aa03bd"
+from tests.support.judge_files import judge_prompts, write_lines
 
 
 @pytest.fixture(autouse=True)
@@ -47,11 +44,6 @@ def connect(waits):
     yield make
     for client in clients:
         client.close()
-
-
-def write_lines(path: Path, rows: list[dict]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 @pytest.fixture

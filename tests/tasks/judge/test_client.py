@@ -10,8 +10,7 @@ import pytest
 from parbench.bench.util.errors import UserError
 from parbench.tasks.judge import ClientSettings, Failure, FailureKind, JudgeClient, JudgeSpec, Reply, Retries, Sampling
 from parbench.tasks.judge.completion import retry_after
-from tests.support.judge_stub import Answer, chat, endpoint, failing
-from tests.tasks.judge.conftest import KEY
+from tests.support.judge_stub import KEY, Answer, chat, endpoint, failing
 
 ASKED = ({"role": "system", "content": "be fair"}, {"role": "user", "content": "rate this: naïve ☃"})
 

@@ -13,7 +13,7 @@ from parbench.tasks.judge.judging import single_inquiries
 from parbench.tasks.judge.prompts import NEED_REFERENCE, JudgePrompt, pair_fields, prompt_name, read_prompts
 from parbench.tasks.judge.questions import MT_BENCH_PACKAGE, check_answers, read_answers
 from tests.support.data import fetched
-from tests.tasks.judge.conftest import write_lines
+from tests.support.judge_files import write_lines
 
 
 @pytest.fixture(scope="module")

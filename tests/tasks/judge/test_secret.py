@@ -11,8 +11,7 @@ import pytest
 
 from parbench.bench.util.errors import UserError
 from parbench.tasks.judge import JudgeSettings, Retries, Sampling, judge_answers, judge_identity
-from tests.support.judge_stub import Answer, chat, endpoint, failing
-from tests.tasks.judge.conftest import KEY
+from tests.support.judge_stub import KEY, Answer, chat, endpoint, failing
 
 ASKED = ({"role": "user", "content": "rate"},)
 # What a message may hold of a key at the very most.

@@ -7,7 +7,7 @@ import pytest
 
 from parbench.bench.util.errors import UserError
 from parbench.tasks.judge import ApiKey, JudgeSpec
-from tests.tasks.judge.conftest import KEY
+from tests.support.judge_stub import KEY
 
 
 @pytest.mark.parametrize(
