@@ -158,6 +158,11 @@ def judging_llama():
         for parameter in model.parameters():
             parameter.zero_()
         model.model.norm.weight.fill_(1)
+        # Too little to change what follows what, and enough for adapters on the attention to get a gradient.
+        layer = model.model.layers[0]
+        layer.input_layernorm.weight.fill_(1)
+        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+            getattr(layer.self_attn, name).weight.normal_(std=1e-3)
         for token in range(size):
             model.model.embed_tokens.weight[token, token] = 1
             model.lm_head.weight[follows.get(token, end), token] = 10
