@@ -32,9 +32,9 @@ from parbench.tasks.judge import InProcessJudge, Sampling
 from parbench.tasks.judge.answering import answer
 from parbench.tasks.judge.conversation import Prompt
 from parbench.tasks.judge.questions import Question
-from tests.bench.train.test_train import bert, interrupt_at, job, texts
 from tests.support.commonsense_rows import write_sets
 from tests.support.tiny_llama import byte_tokenizer, predictor_of, tiny_llama, tiny_model_folder
+from tests.support.training import bert, interrupt_at, job, texts
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

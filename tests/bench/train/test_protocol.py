@@ -19,7 +19,7 @@ from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.glue import SST2
 from parbench.tasks.inference import Predictor
 from parbench.tasks.kinds.text_classification import TextClassification
-from tests.bench.train.test_train import bert, interrupt_at, job, texts
+from tests.support.training import bert, interrupt_at, job, texts
 
 CPU = torch.device("cpu")
 TRAINED = Trained(steps=1, seconds=1.0, trainable=1, history=[])
