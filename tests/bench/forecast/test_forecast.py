@@ -1,3 +1,5 @@
+"""Forecasts from calibrations: what costs alike, what is kept, how estimates add up, and what a real run takes."""
+
 import json
 import shutil
 from dataclasses import replace
@@ -7,79 +9,17 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from parbench.bench.cli.forecast_table import duration, machine_of
-from parbench.bench.execute.executor import RunOptions
 from parbench.bench.execute.local import LocalExecutor
 from parbench.bench.forecast import calibration as module
-from parbench.bench.forecast.calibration import STEPS, Calibration, Machine, shortened, uncalibrated
+from parbench.bench.forecast.calibration import STEPS, Machine, shortened, uncalibrated
 from parbench.bench.forecast.forecast import forecast
-from parbench.bench.plan.overrides import Overrides
-from parbench.bench.plan.planner import make_plan
-from parbench.bench.plan.suite import load_suite
 from parbench.bench.record.cost_key import cost_key
 from parbench.bench.run.memory import overhead_share
-from parbench.bench.store.store import Store
 from parbench.bench.util.errors import UserError
-from parbench.tasks.data.lock import RevisionLock
+from tests.support.forecasts import COST
 from tests.support.records import RECORD
 
 CPU = Machine("cpu")
-COST = Calibration(
-    step_seconds=0.5,
-    row_seconds=0.25,
-    fixed_seconds=10.0,
-    selection_rows=16,
-    process_bytes=1 << 30,
-    device_bytes=None,
-    disk_bytes=1000,
-    row_bytes=10.0,
-    checkpoint_bytes=5000,
-    made="2026-01-01T00:00:00+00:00",
-)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("PARBENCH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "forecast"
-
-
-@pytest.fixture
-def planned(tiny_model, tiny_data, tmp_path):
-    """Return the runs of a comparison on the tiny model and data."""
-
-    def call(*sets, methods=("lora",), seeds=(1,), **changes):
-        sets = ("train.max_length=32", *sets)
-        overrides = Overrides(
-            methods=methods,
-            tasks=("glue/sst2",),
-            base_model=str(tiny_model),
-            seeds=seeds,
-            sets=sets,
-            data_root=tiny_data,
-            **changes,
-        )
-        return make_plan(load_suite("mini"), overrides, RevisionLock(tmp_path / "lock.json")).runs
-
-    return call
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
-def calibrated(monkeypatch):
-    """Put a made-up calibration in place of the real one; it holds the runs that were asked for."""
-    asked = []
-
-    def calibrate(run, machine):
-        asked.append(run)
-        return COST
-
-    monkeypatch.setattr(module, "calibrate", calibrate)
-    return asked
 
 
 def test_runs_that_differ_in_seed_length_and_rate_alone_cost_alike(planned):
@@ -201,15 +141,6 @@ def test_what_is_done_takes_nothing(planned, store, calibrated, monkeypatch):
     assert (len(found.estimates), found.done) == (1, 1)
 
 
-def test_the_machine_is_that_of_the_executor():
-    found = machine_of(LocalExecutor(("cuda:0", "cuda:1", "cuda:0"), RunOptions(threads=2)))
-    assert found == Machine("cuda:0", workers=3, threads=2)
-
-
-def test_durations_in_words():
-    assert [duration(seconds) for seconds in (12.4, 600, 36000)] == ["12 s", "10 min", "10.0 h"]
-
-
 def test_what_is_not_calibrated_yet_is_known_without_doing_it(planned, store, calibrated, monkeypatch):
     runs = planned(methods=("lora", "bitfit"), seeds=(1, 2))
     forecast(planned(), store, CPU)
@@ -219,102 +150,6 @@ def test_what_is_not_calibrated_yet_is_known_without_doing_it(planned, store, ca
     assert uncalibrated(runs, store, CPU) == []
     assert len(uncalibrated(runs, store, CPU, lambda run: True)) == 1
     assert len(calibrated) == 1
-
-
-SUM = "about 2 min; at least 1.00 GiB of memory; 0.0 MiB of disk"
-
-
-def test_the_command_prints_the_sum(bench, calibrated):
-    text = bench("plan", "--seeds", "1,2")
-    assert "2 runs to do" in text
-    assert SUM in text
-
-
-def test_a_dry_run_tells_what_is_known_and_trains_nothing(bench, calibrated):
-    text = bench("run", "--seeds", "1,2", "--dry-run")
-    assert "2 runs; what that takes is not measured yet (lora on glue/sst2): bench plan measures a few steps" in text
-    assert calibrated == []
-    bench("plan")
-    text = bench("run", "--seeds", "1,2", "--dry-run")
-    assert "2 runs to do" in text
-    assert SUM in text
-    assert len(calibrated) == 1
-
-
-def test_a_dry_run_names_few_of_many_kinds(bench, calibrated):
-    text = bench("run", "--seeds", "1", "--methods", "lora,bitfit,dora,vera,full", "--dry-run")
-    assert "5 runs; " in text
-    assert "(lora on glue/sst2, bitfit on glue/sst2, dora on glue/sst2, vera on glue/sst2, ...)" in text
-
-
-def test_a_dry_run_counts_what_would_be_done_again(bench, calibrated, monkeypatch):
-    bench("plan")
-    monkeypatch.setattr(Store, "is_done", lambda self, run_id: True)
-    text = bench("run", "--seeds", "1,2", "--dry-run")
-    assert "0 runs to do; 2 done already" in text
-    text = bench("run", "--seeds", "1,2", "--dry-run", "--overwrite", "always")
-    assert "2 runs to do" in text
-    assert SUM in text
-
-
-def test_a_dry_run_of_a_tuning_tells_of_all_trials(bench, calibrated):
-    arguments = ("--trials", "3", "--selection-seeds", "11,12", "--dry-run")
-    assert "6 runs; what that takes is not measured yet" in bench("tune", *arguments)
-    bench("plan")
-    text = bench("tune", *arguments)
-    assert "6 runs to do" in text
-    # 100 steps, and no reported rows.
-    assert "about 6 min" in text
-    assert "about 6 min" in bench("run", "--trials", "3", "--dry-run")
-    assert len(calibrated) == 1
-
-
-def test_a_dry_run_of_what_cannot_fit_is_refused(bench, calibrated, monkeypatch):
-    bench("plan")
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=1 << 29))
-    for command in (("run",), ("tune", "--trials", "2")):
-        # Other memory is other hardware, and calibrated anew.
-        bench("plan", complaint="cannot be done here")
-        bench(*command, "--dry-run", complaint="1 runs at a time need 1.00 GiB of memory")
-
-
-def test_of_a_cluster_nothing_is_foretold(planned, store):
-    from rich.console import Console
-
-    from parbench.bench.cli.forecast_table import print_known_forecast
-
-    console = Console(width=160, record=True)
-    print_known_forecast(planned(seeds=(1, 2)), store, object(), console)
-    assert "2 runs; what that takes on the cluster is not known here" in console.export_text()
-
-
-@pytest.fixture
-def bench(tiny_model, tiny_data, tmp_path, monkeypatch):
-    import typer
-    from typer.testing import CliRunner
-
-    from parbench.bench.cli.plan import plan
-    from parbench.bench.cli.run import run
-    from parbench.bench.cli.tune import tune
-
-    monkeypatch.setenv("COLUMNS", "160")
-    app = typer.Typer()
-    for command in (plan, run, tune):
-        app.command()(command)
-
-    def call(command, *arguments, complaint=None):
-        common = ["--suite", "mini", "--tasks", "glue/sst2", "--model", str(tiny_model), "--device", "cpu"]
-        common += ["--data-root", str(tiny_data), "--set", "train.max_length=32", "--out", str(tmp_path / "store")]
-        common += [] if "--methods" in arguments else ["--methods", "lora"]
-        result = CliRunner().invoke(app, [command, *common, *arguments])
-        if complaint is None:
-            assert result.exit_code == 0, (result.output, result.exception)
-        else:
-            assert isinstance(result.exception, UserError)
-            assert complaint in str(result.exception)
-        return result.output
-
-    return call
 
 
 @pytest.mark.slow

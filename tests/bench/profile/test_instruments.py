@@ -1,4 +1,4 @@
-"""The parts of the profiler, without a process of their own."""
+"""What the profiler feeds, counts and reads: inputs, operations, bytes, clocks, energy and who else is at work."""
 
 import time
 from dataclasses import replace
@@ -9,7 +9,6 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from parbench.bench.models.catalogue import find_model
 from parbench.bench.profile import energy
 from parbench.bench.profile import machine_load as surroundings
 from parbench.bench.profile.build import Adapted
@@ -18,74 +17,17 @@ from parbench.bench.profile.energy import Meter, other_processes
 from parbench.bench.profile.flops import breakdown, count_flops, saved_tensors
 from parbench.bench.profile.inputs import checksum, make_batches
 from parbench.bench.profile.machine_load import MachineLoad
-from parbench.bench.profile.measure import _cause, measure
-from parbench.bench.profile.measurement import (
-    BACKWARD,
-    DECODE,
-    FORWARD,
-    INFERENCE,
-    MERGE,
-    MERGED,
-    OPTIMISER,
-    PREFILL,
-    STEP,
-)
 from parbench.bench.profile.process import Sampler
 from parbench.bench.profile.workload import (
-    FROZEN_FLOOR,
-    Candidate,
     Kind,
-    MeasurementJob,
-    Repetitions,
     Workload,
-    check_length,
-    kind_of,
-    positions,
 )
-from parbench.bench.record.run_record import Status
-from parbench.bench.util.errors import UserError
-from parbench.methods import find_method
 from parbench.methods.base import ParameterGroup
 from parbench.tasks.inference import IGNORED
 
 CPU = torch.device("cpu")
 TEXT = Kind("AutoModelForSequenceClassification", "text", generates=False)
 CAUSAL = Kind("AutoModelForCausalLM", "text", generates=True)
-
-
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory):
-    """Tiny models of random weights, one for each kind of use."""
-    from transformers import (
-        GPT2Config,
-        GPT2LMHeadModel,
-        LlamaConfig,
-        LlamaForCausalLM,
-        ViTConfig,
-        ViTForImageClassification,
-    )
-
-    root = tmp_path_factory.mktemp("profiled")
-    small = {"num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64}
-    models = {
-        "gpt2": GPT2LMHeadModel(
-            GPT2Config(vocab_size=200, n_embd=32, n_layer=2, n_head=2, n_positions=64, bos_token_id=0, eos_token_id=1)
-        ),
-        "llama": LlamaForCausalLM(LlamaConfig(vocab_size=200, num_attention_heads=4, num_key_value_heads=2, **small)),
-        "vit": ViTForImageClassification(ViTConfig(image_size=32, patch_size=16, num_attention_heads=2, **small)),
-    }
-    for name, model in models.items():
-        model.save_pretrained(root / name)
-    return root
-
-
-def order_for(model, expression="lora", **changes):
-    choice = find_method(expression) if expression else None
-    setting = choice.method.setting_type(**choice.values) if choice else None
-    subject = Candidate.of(expression, choice.method, setting) if choice else FROZEN_FLOOR
-    return MeasurementJob(
-        subject, Workload(str(model), 3, 16, "cpu"), Repetitions(steps=2, warm_up=1, new_tokens=4), **changes
-    )
 
 
 class TestInputs:
@@ -170,100 +112,6 @@ class TestCounts:
         # Two moments of each number, and a step count of each tensor.
         assert found.optimiser == 2 * 4 * numbers + 2 * 4
         assert found.head == 0
-
-
-class TestVisits:
-    def test_every_phase_of_a_language_model(self, folders):
-        visit = measure(order_for(folders / "gpt2"), CPU)
-        assert (visit.status, visit.reason, visit.notes) == (Status.OK, None, [])
-        assert {FORWARD, BACKWARD, OPTIMISER, STEP, INFERENCE, PREFILL, DECODE, MERGE, MERGED} <= visit.seconds.keys()
-        assert len(visit.seconds[STEP]) == 2
-        assert len(visit.seconds[DECODE]) == 3
-        parts = zip(*(visit.seconds[phase] for phase in (FORWARD, BACKWARD, OPTIMISER)), strict=True)
-        assert [sum(of_step) for of_step in parts] == pytest.approx(visit.seconds[STEP])
-        assert visit.prompt_tokens == 16
-        assert visit.ledger.reported == 2048
-        assert visit.breakdown.adapter == 4 * 2048
-        assert visit.flops[STEP] == visit.flops[FORWARD] + visit.flops[BACKWARD]
-
-    def test_the_frozen_floor_trains_nothing_and_sends_gradients_back(self, folders):
-        floor = measure(order_for(folders / "gpt2", None), CPU)
-        assert floor.status is Status.OK
-        assert floor.ledger is None
-        assert (floor.breakdown.adapter, floor.breakdown.gradients, floor.breakdown.optimiser) == (0, 0, 0)
-        # The gradients of the inputs of all products, which are as many as the products; attention recomputes some.
-        assert floor.flops[FORWARD] <= floor.flops[BACKWARD] <= 1.3 * floor.flops[FORWARD]
-
-    def test_full_fine_tuning_is_twice_as_much_backward_as_forward(self, folders):
-        full = measure(order_for(folders / "llama", "full"), CPU)
-        assert full.flops[BACKWARD] == pytest.approx(2 * full.flops[FORWARD], rel=0.1)
-        assert full.breakdown.gradients == full.breakdown.adapter + full.breakdown.head
-        assert "cannot be merged" in full.notes
-
-    @pytest.mark.parametrize("method", ["bitfit", "lora"])
-    def test_images(self, folders, method):
-        visit = measure(order_for(folders / "vit", method), CPU)
-        assert visit.status is Status.OK, visit.reason
-        assert PREFILL not in visit.seconds
-
-    def test_half_the_bytes_in_bfloat16(self, folders):
-        order = order_for(folders / "llama")
-        half = replace(order, workload=replace(order.workload, dtype="bfloat16"))
-        whole, halved = (measure(one, CPU).breakdown for one in (order, half))
-        assert halved.weights == pytest.approx(whole.weights / 2, rel=0.01)
-        # peft keeps adapters in float32.
-        assert halved.adapter == whole.adapter
-
-    def test_the_method_s_own_steps_are_taken_where_the_training_is(self, tiny_model):
-        order = order_for(tiny_model, "loca(n_frequency=50)")
-        early = replace(order, workload=replace(order.workload, at=0.05))
-        late = replace(order, workload=replace(order.workload, at=0.5))
-        # Step 50 of 1000 trains the two coordinates of each location, step 500 its coefficient.
-        trained = [measure(one, CPU).breakdown.gradients for one in (early, late)]
-        assert trained[0] > trained[1]
-
-    def test_a_trace_is_written(self, tiny_model, tmp_path):
-        measure(order_for(tiny_model, trace=str(tmp_path / "trace.json")), CPU)
-        assert "traceEvents" in (tmp_path / "trace.json").read_text()
-
-    def test_what_cannot_be_is_a_reason(self, tiny_model):
-        order = order_for(tiny_model)
-        visit = measure(replace(order, subject=replace(order.subject, setting={"target_modules": ["nothing"]})), CPU)
-        assert visit.status is Status.ERROR
-        assert visit.reason
-
-    def test_an_order_is_the_same_in_another_process(self, tiny_model):
-        import json
-
-        order = order_for(tiny_model, limit_bytes=5)
-        again = MeasurementJob.of_json(json.loads(json.dumps(order.as_json())))
-        assert replace(again, effort=order.effort) == order
-        assert list(again.effort.parts) == list(order.effort.parts)
-
-
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), Status.OUT_OF_MEMORY),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), Status.OUT_OF_MEMORY),
-        (MemoryError(), Status.OUT_OF_MEMORY),
-        (UserError("no such model"), Status.ERROR),
-        (RuntimeError("something else"), Status.ERROR),
-    ],
-)
-def test_want_of_memory_is_told_from_other_faults(error, status):
-    assert _cause(error)[0] is status
-
-
-def test_kinds_and_lengths(folders, tiny_model):
-    kinds = {name: kind_of(find_model(str(folders / name))) for name in ("gpt2", "llama", "vit")}
-    assert [kind.generates for kind in kinds.values()] == [True, True, False]
-    assert kinds["vit"].modality == "image"
-    assert not kind_of(find_model(str(tiny_model))).generates
-    assert positions(find_model("roberta-base").skeleton().config) == 512
-    with pytest.raises(UserError, match="--seq is 513, and roberta-base takes at most 512 tokens"):
-        check_length(Workload("roberta-base", 1, 513, "cpu"))
-    check_length(Workload(str(folders / "vit"), 1, 10**6, "cpu"))
 
 
 def test_a_sampler_sees_what_a_process_holds_and_ends_it_beyond_the_limit():
@@ -370,15 +218,3 @@ def test_who_disturbs_is_named(monkeypatch):
     monkeypatch.setattr(surroundings, "LOOK_SECONDS", 0.01)
     assert surroundings.sample_machine_load(torch.device("cuda")).others == (77,)
     assert surroundings.sample_machine_load(CPU).others is None
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_gpu(folders):
-    order = order_for(folders / "llama")
-    visit = measure(replace(order, workload=replace(order.workload, device="cuda")), torch.device("cuda"))
-    assert visit.status is Status.OK, visit.reason
-    peaks = {span.phase: span.allocated for span in visit.spans}
-    assert peaks[BACKWARD] >= visit.breakdown.weights + visit.breakdown.adapter
-    assert all(span.reserved >= span.allocated for span in visit.spans)
-    assert len(visit.seconds[STEP]) == 2
