@@ -11,10 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from parbench.methods import find_method
-from parbench.methods.architecture import module_names
 from parbench.methods.lora_gen.adapted import AdaptedEdge
-from parbench.methods.testing.models import WIDER_MODELS
+from tests.support.adapted_models import EXPRESSIONS, PROMPT, adapted
 
 CASTS: dict[str, Callable[[Any], Any]] = {
     "bfloat16": lambda model: model.bfloat16(),
@@ -26,26 +24,6 @@ CASTS: dict[str, Callable[[Any], Any]] = {
     "copied": lambda model: copy.deepcopy(model).bfloat16(),
     "pickled": lambda model: pickle.loads(pickle.dumps(model)).half(),  # noqa: S301 - our own bytes
 }
-EXPRESSIONS = {
-    "loca": "bert",
-    "loca(n_frequency=30)": "gpt2",
-    "fourierft_fast(n_frequency=200)": "bert",
-    "replora(hidden=8)": "llama",
-}
-PROMPT = [5, 6, 7]
-
-
-def adapted(expression: str, model: str) -> Any:
-    """A model with an adapter whose numbers are random; 1 % of dW is far below what bfloat16 locations change."""
-    base = WIDER_MODELS[model].build()
-    found = find_method(expression)
-    torch.manual_seed(0)
-    result = found.method.adapt(base, module_names(base), found.method.setting_type(**found.values))
-    with torch.no_grad():
-        for name, parameter in result.named_parameters():
-            if parameter.requires_grad and "locations" not in name:
-                parameter.add_(0.1 * torch.randn_like(parameter))
-    return result.eval()
 
 
 def updates(model: nn.Module) -> list[Tensor]:

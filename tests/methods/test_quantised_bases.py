@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from parbench.methods.from_peft.tuner import check_mergeable
-from tests.methods.test_casts import EXPRESSIONS, PROMPT, adapted
+from tests.support.adapted_models import EXPRESSIONS, PROMPT, adapted
 
 REFUSED = "quantized base weight"
 

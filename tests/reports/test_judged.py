@@ -16,7 +16,7 @@ from parbench.reports.judged import Judged, check_judged, write_judged
 from parbench.reports.pairing import Answered, Pairing
 from parbench.reports.render import one_line
 from parbench.tasks.judge.questions import Question, QuestionSet
-from tests.reports.test_render import HOSTILE, parsed_tables
+from tests.support.markdown import HOSTILE, parsed_tables
 
 POINTS = {"a": 1.0, "tie": 0.5, "b": 0.0}
 

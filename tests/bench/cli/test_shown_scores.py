@@ -9,8 +9,8 @@ from rich.console import Console
 from parbench.bench.cli.studies import _print_found
 from parbench.bench.cli.task_check import Constant
 from parbench.bench.tune.study import StudyResult, Trial
-from tests.bench.cli.test_task_check import FILMS, task_file
 from tests.support.data import sentences
+from tests.support.films import FILMS, task_file
 
 STUDY = SimpleNamespace(task="mt_bench", method=SimpleNamespace(name="lora"), space=())
 

@@ -11,10 +11,8 @@ from parbench.bench.store.store import Store
 from parbench.tasks import find_task
 from parbench.tasks.kinds.language_model import LanguageModelTask
 from tests.support.data import sentences, write_jsonl
+from tests.support.films import COMMON, FILMS, task_file
 
-REFERENCE = {"title": "Films", "year": 2026, "venue": "own data"}
-COMMON = {"name": "my/films", "reference": REFERENCE, "data": {"train": "train", "reported": "test"}}
-FILMS = {**COMMON, "kind": "classification", "texts": ["sentence"], "labels": ["negative", "positive"]}
 ASKED = {
     **COMMON,
     "kind": "text_generation",
@@ -23,14 +21,6 @@ ASKED = {
     "metrics": ["exact_match", "rouge_l"],
 }
 RANKED = {**COMMON, "kind": "multiple_choice", "prompt": "{question}", "choices": "options"}
-
-
-def task_file(folder, fields, rows, reported=None):
-    write_jsonl(folder / "train.jsonl", rows)
-    write_jsonl(folder / "test.jsonl", rows[:4] if reported is None else reported)
-    path = folder / "task.yaml"
-    path.write_text(yaml.safe_dump(fields), encoding="utf-8")
-    return path
 
 
 def of(path):
