@@ -168,8 +168,14 @@ def test_what_is_wrong_is_one_sentence_and_code_2(bench_run, arguments, complain
     ("text", "complaint"),
     [
         ("text,label\na,1\nb,0\n", "the train split of glue/sst2 has no column sentence; it has text, label"),
-        ("sentence,label\na,1\nb,7\n", "the train split of glue/sst2, column label, has the unknown label '7' in row 2"),
-        ("sentence,label\na,happy\nb,sad\n", "unknown label 'happy' in row 1; it may be negative, positive, or a number from 0 to 1"),
+        (
+            "sentence,label\na,1\nb,7\n",
+            "train split of glue/sst2, column label, has the unknown label '7' in row 2",
+        ),
+        (
+            "sentence,label\na,happy\nb,sad\n",
+            "unknown label 'happy' in row 1; it may be negative",
+        ),
         ("sentence,label\n", "the train split of glue/sst2 is empty"),
         ("sentence,label\n1,1\n2,0\n", "(2 examples) is too small to cut a selection split from"),
         ("sentence,label\na,1\nb\n", "cannot be read as .csv"),

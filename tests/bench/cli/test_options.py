@@ -182,7 +182,7 @@ def told(*estimates):
 
 
 def estimate(spec, **changes):
-    run = PlannedRun(spec, None)
+    run = PlannedRun(spec, None, None)
     return Estimate(run, **{"steps": 6, "seconds": 90.0, "calibration": COST, **changes})
 
 

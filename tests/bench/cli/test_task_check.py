@@ -53,10 +53,10 @@ def test_a_file_as_a_model_sees_it(bench, tiny_model, tmp_path):
     assert "  6 tokens: '[CLS]' '[UNK]' '[UNK]' '[UNK]' 'good' '[SEP]'" in lines
     assert any(line.startswith("longer than 6 tokens, and so truncated: ") for line in lines)
     assert any(line.startswith("leaks: 2 of 4 reported examples (50.0%) are in train or selection") for line in lines)
-    assert "the references against themselves: accuracy 100.00, f1 100.00" in lines
+    assert "the references against themselves: accuracy 100.0, f1 100.0" in lines
     [said] = [line for line in lines if line.startswith("a constant prediction")]
     assert "(negative always, as is most frequent in train)" in said
-    assert said.endswith("f1 0.00; accuracy ranks")
+    assert said.endswith("f1 0.0; accuracy ranks")
 
 
 def test_the_share_that_is_truncated_counts_the_whole_examples(bench, tiny_model, tmp_path):
@@ -121,7 +121,7 @@ def test_images_are_told_by_their_size_and_compared_by_their_bytes(bench, tmp_pa
     assert "image: PNG of 5 x 4 pixels, RGB" in result.out
     assert "my/films reads images" in result.out
     assert "leaks: 1 of 2" in result.out
-    assert "accuracy 50.00" in result.out
+    assert "accuracy 50.0" in result.out
 
 
 def test_a_constant_that_is_not_known_is_not_invented(tmp_path):
@@ -204,7 +204,7 @@ def test_reported_examples_are_shown_with_their_references(bench, tmp_path):
     assert result.code == 0, result.err
     reported = result.out.split("examples of the reported split:")[1]
     assert '  prompt: "what is 0\\nAnswer:"\n  response: " a 0"\n  references: [" a 0"]\n' in reported
-    assert "the references against themselves: exact_match 100.00, rouge_l 100.00\n" in result.out
+    assert "the references against themselves: exact_match 100.0, rouge_l 100.0\n" in result.out
 
 
 @pytest.mark.parametrize(

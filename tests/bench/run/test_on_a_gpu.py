@@ -15,9 +15,9 @@ from parbench.bench.plan.overrides import Overrides
 from parbench.bench.plan.planner import make_plan
 from parbench.bench.plan.suite import load_suite
 from parbench.bench.profile.measurement import BACKWARD, DECODE_MERGED, EVALUATION, FORWARD, MERGED, OPTIMISER, STEP
-from parbench.bench.profile.process import measure_apart
+from parbench.bench.profile.process import measure_in_subprocess
 from parbench.bench.profile.runner import Request, largest_batch, run_profile
-from parbench.bench.profile.workload import FROZEN_FLOOR, Effort, Order, Subject, Workload
+from parbench.bench.profile.workload import FROZEN_FLOOR, Candidate, MeasurementJob, Repetitions, Workload
 from parbench.bench.record.run_record import Status
 from parbench.bench.run.execute_run import RunHooks, execute_run
 from parbench.bench.run.inputs import DataCache
@@ -218,14 +218,14 @@ def test_a_worker_killed_for_time_leaves_the_device_to_the_next(planned, store):
 def subject(expression):
     method = find_method(expression).method
     size = {"n_frequency": 50} if expression == "loca" else {}
-    return Subject.of(expression, method, method.setting_type(**size))
+    return Candidate.of(expression, method, method.setting_type(**size))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_profile_of_two_methods(llama, tmp_path, dtype):
     work = Workload(str(llama), 2, 64, "cuda:0", dtype)
     subjects = (FROZEN_FLOOR, subject("lora"), subject("loca"))
-    request = Request(subjects, work, Effort(steps=3, warm_up=1, new_tokens=4), (2,), rounds=2, traces=tmp_path)
+    request = Request(subjects, work, Repetitions(steps=3, warm_up=1, new_tokens=4), (2,), rounds=2, traces=tmp_path)
     found = run_profile(request, lambda text: None)
     assert [(visit.status, visit.reason) for visit in found.visits] == [(Status.OK, None)] * 6
     assert torch.cuda.get_device_name() in found.hardware["accelerator"]
@@ -248,14 +248,16 @@ def test_a_profile_of_two_methods(llama, tmp_path, dtype):
 
 def test_the_largest_batch_is_found_and_the_device_is_left_free(llama):
     limit = 512 << 20
-    request = Request((subject("lora"),), Workload(str(llama), 1, 512, "cuda:0"), Effort(), (1,), 1, limit_bytes=limit)
-    found = largest_batch(request, subject("lora"), measure_apart, most=4096)
+    request = Request(
+        (subject("lora"),), Workload(str(llama), 1, 512, "cuda:0"), Repetitions(), (1,), 1, limit_bytes=limit
+    )
+    found = largest_batch(request, subject("lora"), measure_in_subprocess, most=4096)
     assert found.batch > 0
     assert found.failed is not None
     assert "out of memory" in found.reason
     work = replace(request.workload, batch_size=found.batch)
-    effort = Effort(steps=1, warm_up=1, parts=("training",))
-    again = measure_apart(Order(subject("lora"), work, effort, counts=False, limit_bytes=limit))
+    effort = Repetitions(steps=1, warm_up=1, parts=("training",))
+    again = measure_in_subprocess(MeasurementJob(subject("lora"), work, effort, counts=False, limit_bytes=limit))
     assert again.status is Status.OK, again.reason
     assert again.memory[STEP].reserved <= limit
 
