@@ -82,6 +82,9 @@ case "${1:-run}" in
         .venv/bin/ruff check .
         .venv/bin/ruff format --check .
         .venv/bin/mypy
+        # Layers, and no circle of imports; then the lengths of files and functions.
+        PYTHONPATH=.src .venv/bin/lint-imports --no-cache
+        .venv/bin/python .ci/lengths.py
         ;;
     *)
         fail "\"$1\" is none of run, test, check"
