@@ -75,7 +75,9 @@ case "${1:-run}" in
             if [ "$argument" = --slow ]; then arguments+=(-m "slow or not slow"); else arguments+=("$argument"); fi
         done
         # One thread a worker: two spinning thread pools on two cores are many times slower than none.
-        OMP_NUM_THREADS=1 exec .venv/bin/python -m pytest --numprocesses auto --cov --cov-report=term:skip-covered "${arguments[@]}"
+        # Coverage takes time, and is looked at in CI.
+        if [ -n "${CI:-}" ]; then arguments+=(--cov --cov-report=term:skip-covered); fi
+        OMP_NUM_THREADS=1 exec .venv/bin/python -m pytest --numprocesses auto "${arguments[@]}"
         ;;
     check)
         setup "[dev]"
