@@ -120,7 +120,7 @@ def test_the_generator_on_disk_makes_the_same_adapters(
 def test_a_task_without_a_system_prompt_says_so(plan_lora_gen: Callable[..., PlannedRun], store: Store) -> None:
     record = execute_run(plan_lora_gen(task="math_generated"), store, DataCache(), CPU)
     assert record.status == "error"
-    assert record.reason.endswith("has no system prompt, which the method reads; use commonsense, say")
+    assert record.reason.endswith("has no system prompt, which the method reads; use another task, such as commonsense")
 
 
 def test_a_budget_is_matched_by_what_the_edge_gets(plan_lora_gen: Callable[..., PlannedRun]) -> None:

@@ -142,7 +142,7 @@ def test_the_edge_gets_the_bare_question_and_the_cloud_the_examples(
     tokenizer = byte_tokenizer()
     inputs = DataCache()
     runs = [
-        plan_lora_gen(method, train__max_steps=1, commonsense__select_by="log_likelihood")
+        plan_lora_gen(method, train__max_steps=1, train__length_groups=1, commonsense__select_by="log_likelihood")
         for method in ("lora", "lora_gen")
     ]
     lora, lora_gen = map(inputs.of, runs)

@@ -25,8 +25,9 @@ THREE = TuningBudget(3)
 
 @pytest.fixture
 def studies(tmp_path, tiny_data, tiny_model):
-    def make(*methods, effort=THREE, **overrides):
+    def make(*methods, effort=THREE, sets=(), **overrides):
         values = {"base_model": str(tiny_model), "data_root": tiny_data, "tasks": ("glue/sst2",), **overrides}
+        values["sets"] = ("train.max_length=64", *sets)
         lock = RevisionLock(tmp_path / "lock.json")
         return make_studies(load_suite("mini"), Overrides(methods=methods, **values), effort, lock)
 

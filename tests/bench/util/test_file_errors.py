@@ -47,7 +47,7 @@ def test_a_link_that_leads_to_itself_is_no_folder(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     assert 'there is no folder "loop"' in unusable(task_file(tmp_path, TEXTS, data={**DATA, "folder": "loop"}))
     (tmp_path / "train.csv").symlink_to(tmp_path / "train.csv")
-    assert 'called "train.csv"' in unusable(task_file(tmp_path, TEXTS, data={**DATA, "train": "train.csv"}))
+    assert "there is no train.csv file" in unusable(task_file(tmp_path, TEXTS, data={**DATA, "train": "train.csv"}))
 
 
 def test_a_lock_that_cannot_be_written(tmp_path, monkeypatch):
@@ -56,18 +56,18 @@ def test_a_lock_that_cannot_be_written(tmp_path, monkeypatch):
         RevisionLock(tmp_path / "file" / "lock.json").put("model", "a/b", "c" * 40)
     lock = RevisionLock(tmp_path / "store" / "lock.json")
     lock.put("model", "a/b", "c" * 40)
-    whole = Path.write_text
 
-    def full(path, text, **rest):
-        whole(path, text[:5], **rest)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    def full(descriptor):
+        os.ftruncate(descriptor, 5)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "write_text", full)
+    # What a disk has no room for fails at the latest when it is flushed.
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match="No space left on device"):
         lock.put("model", "d/e", "f" * 40)
     # What was locked before still is, and nothing half is left.
     assert json.loads(lock.path.read_text()) == {"model:a/b": "c" * 40}
-    assert [path.name for path in lock.path.parent.iterdir()] == ["lock.json"]
+    assert [path.name for path in sorted(lock.path.parent.iterdir())] == [".lock.json.lock", "lock.json"]
 
 
 def test_a_lock_under_a_name_that_is_too_long():
