@@ -51,9 +51,13 @@ class Selection:
 
     @classmethod
     def of_config(cls, config: Any) -> Selection:
-        """Return what a peft configuration selects, without the heads that peft adds by its ``task_type``."""
+        """Return what a peft configuration selects, without the heads that peft adds to it.
+
+        peft adds them by the ``task_type`` of the configuration, or of the model that it is a further adapter of.
+        """
         values = dict(vars(config))
-        if config.task_type is not None:
+        ends_with_heads = list(config.modules_to_save or ())[-2:] == ["classifier", "score"]
+        if config.task_type is not None or ends_with_heads:
             values["modules_to_save"] = [name for name in config.modules_to_save or () if name not in HEADS_OF_PEFT]
         return cls._of(values)
 
