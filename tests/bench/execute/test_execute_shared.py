@@ -120,7 +120,8 @@ def test_the_mark_gets_into_the_records_of_real_processes(planned, store, monkey
     monkeypatch.setattr(local, "accelerator_name", lambda name: "Made-up")
     monkeypatch.setattr(PeakMemoryHistory, "of", lambda peaks, spec: GIB)
     runs = [replace(planned, spec=replace(planned.spec, seed=seed)) for seed in (1, 2)]
-    records = list(LocalExecutor(("cpu", "cpu"), RunOptions(threads=1)).execute(runs, store, SilentProgress()))
+    # By this name it is not taken for the CPU, whose workers get cores and share no device.
+    records = list(LocalExecutor(("cpu:0", "cpu:0"), RunOptions(threads=1)).execute(runs, store, SilentProgress()))
     # The first was alone when it began.
     assert [(record.status, record.cost.shared_device) for record in records] == [(Status.OK, True)] * 2
 
