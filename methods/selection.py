@@ -50,14 +50,15 @@ class Selection:
         return cls._of({name: getattr(setting, name) for name in type(setting).model_fields})
 
     @classmethod
-    def of_config(cls, config: Any) -> Selection:
-        """Return what a peft configuration selects, without the heads that peft adds to it.
+    def of_config(cls, config: Any, heads_by_peft: bool) -> Selection:
+        """Return what a peft configuration selects.
 
-        peft adds them by the ``task_type`` of the configuration, or of the model that it is a further adapter of.
+        Args:
+            config: the configuration.
+            heads_by_peft: whether peft may have added the heads of a task, which are then not the user's selection.
         """
         values = dict(vars(config))
-        ends_with_heads = list(config.modules_to_save or ())[-2:] == ["classifier", "score"]
-        if config.task_type is not None or ends_with_heads:
+        if heads_by_peft:
             values["modules_to_save"] = [name for name in config.modules_to_save or () if name not in HEADS_OF_PEFT]
         return cls._of(values)
 

@@ -134,7 +134,14 @@ class AddedUpdateLayer(BaseTunerLayer):
 
 
 class Tuner(BaseTuner):
-    """Base class of tuners: merges all layers or none, and unloads task heads of several layers."""
+    """Base class of tuners: merges all layers or none, and unloads task heads of several layers.
+
+    Attributes:
+        heads_by_peft: whether peft adds the heads of a task to ``modules_to_save``. It does so for all adapters of a
+            model whose first adapter has a ``task_type``, also for those without one and after the first is deleted.
+    """
+
+    heads_by_peft: bool = False
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Add the adapter to the target modules.
@@ -144,7 +151,8 @@ class Tuner(BaseTuner):
                 inference, as that of a loaded adapter.
         """
         config: Any = self.peft_config[adapter_name]
-        selection, by_default = Selection.of_config(config), config.target_modules is None
+        self.heads_by_peft = self.heads_by_peft or config.task_type is not None
+        selection, by_default = Selection.of_config(config, self.heads_by_peft), config.target_modules is None
         if not config.inference_mode:
             selection.check_names(model)
             expected = self._expected_targets(model, config)

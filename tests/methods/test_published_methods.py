@@ -133,13 +133,13 @@ def test_replora_ships_a_lora(tmp_path):
     assert config.r == setting.r
 
 
-def test_the_settings_of_replora_reach_its_configuration():
+@pytest.mark.parametrize("generator", [{"depth": 1}, {"depth": 2, "hidden": 5}])
+def test_the_settings_of_replora_reach_its_configuration(generator):
     method = METHODS["replora"]
     names = module_names(TINY_MODELS["bert"].build())
     options = {
+        **generator,
         "r": 3,
-        "hidden": 5,
-        "depth": 1,
         "activation": "silu",
         "seed": "full",
         "share_first_layer": False,

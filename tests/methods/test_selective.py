@@ -63,7 +63,7 @@ def test_the_linear_probe_trains_the_head_alone():
         (
             "full",
             "bert",
-            {"target_modules": ("q_proj",)},
+            {"target_modules": ("pooler",), "layers": (1,)},
             "no parameter belongs to the given target_modules and layers",
         ),
     ],

@@ -103,7 +103,7 @@ def test_warnings_of_runs_are_listed(planter: Any) -> None:
         planter.run(0.5, seed=seed, provenance=replace(planter.provenance, notes=("Beware | of it; always.",)))
     planter.run(0.5, seed=2)
     page = write_report(planter.store).files[0].read_text(encoding="utf-8")
-    assert "## Warnings that runs gave\n\n- 2 x Beware \\| of it; always.\n" in page
+    assert "## Warnings from runs\n\n- 2 x Beware \\| of it; always.\n" in page
 
 
 def test_scores_that_cannot_be_drawn_are_counted(planter: Any) -> None:

@@ -166,6 +166,9 @@ def test_a_second_adapter_may_target_other_modules(
     assert not any(layer.in_training("third") for layer in layers(model))
     model.delete_adapter("default")
     assert torch.equal(logits(model, input_ids), expected)
+    model.add_adapter("fourth", LocaConfig(n_frequency=5, target_modules=["key"]))
+    with pytest.raises(ValueError, match='modules_to_save has "classifer"'):
+        model.add_adapter("fifth", LocaConfig(n_frequency=5, target_modules=["key"], modules_to_save=["classifer"]))
 
 
 def test_merge_and_unmerge(adapted: Build, input_ids: Tensor) -> None:

@@ -80,7 +80,7 @@ def test_a_key_is_never_written():
     assert KEY not in f"{key!r} {key} {[key]}"
     assert not hasattr(key, "__dict__")
     for write in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError, match="never written"):
+        with pytest.raises(TypeError, match="never stored"):
             write(key)
 
 
