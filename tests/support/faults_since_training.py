@@ -53,7 +53,8 @@ class CountsItsOwnSteps(Lora):
     def callbacks(self, setting):
         def reset_once(model, step):
             if step == 5:
-                lora_layers(model)[0].lora_B["default"].weight.zero_()
+                linear = next(layer for layer in lora_layers(model) if "default" in layer.lora_B)  # no embedding
+                linear.lora_B["default"].weight.zero_()
 
         return [Doing(reset_once)]
 
