@@ -17,6 +17,8 @@ import torch
 PASS_COST = 48
 # The most passes of a batch on a CPU. On a GPU a pass costs the same for few tokens as for many: one, unless asked.
 MOST_GROUPS = {"cpu": 4}
+# The tensors with a column per token of the input. Others may have as many columns by chance: a system prompt, say.
+_PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "labels")
 
 Batch = dict[str, torch.Tensor]
 
@@ -32,7 +34,7 @@ def split_by_length(batch: Batch, most: int) -> Iterator[Batch]:
     Only padding behind the tokens is cut off, as the attention mask shows it: what comes before them moves positions.
 
     Args:
-        batch: tensors of shape (rows, ...); of those of shape (rows, tokens) the columns are cut as well.
+        batch: tensors of shape (rows, ...); the columns of `_PER_TOKEN` are cut as well.
         most: number of groups at most.
     """
     mask = batch.get("attention_mask")
@@ -50,13 +52,14 @@ def split_by_length(batch: Batch, most: int) -> Iterator[Batch]:
         longest = int(lengths[rows].max())
         # In the order of the batch, which some kernels read faster and every reader expects.
         index = torch.as_tensor(np.sort(rows), device=mask.device)
-        yield {name: _rows(tensor, index, width, longest) for name, tensor in batch.items()}
+        yield {name: _rows(name, tensor[index], width, longest) for name, tensor in batch.items()}
 
 
-def _rows(tensor: torch.Tensor, index: torch.Tensor, width: int, longest: int) -> torch.Tensor:
-    """Return rows of a tensor, without the columns behind ``longest`` where its columns are the batch's tokens."""
-    of_tokens = tensor.dim() == 2 and tensor.shape[1] == width and not tensor.is_floating_point()
-    return tensor[index, :longest] if of_tokens else tensor[index]
+def _rows(name: str, rows: torch.Tensor, width: int, longest: int) -> torch.Tensor:
+    """Return the rows of a group, without the columns behind ``longest`` where its columns are the input's tokens."""
+    # Labels may be one per row, or one number per class.
+    per_token = name in _PER_TOKEN and rows.dim() == 2 and rows.shape[1] == width and not rows.is_floating_point()
+    return rows[:, :longest] if per_token else rows
 
 
 def group_sizes(lengths: Sequence[int], most: int) -> list[int]:

@@ -198,6 +198,19 @@ def test_groups_have_all_rows_and_never_more_tokens_than_the_batch():
     assert counted == int((batch["labels"] != IGNORED).sum())
 
 
+def test_what_is_as_wide_as_the_batch_by_chance_stays_whole():
+    batch = collate(list(rows("classes")))
+    # Each row of the prompts holds its number, and ends in what a cut would lose.
+    prompts = torch.arange(ROWS)[:, None].repeat(1, batch["input_ids"].shape[1])
+    groups = list(split_by_length({**batch, "system_prompt_ids": prompts}, 4))
+    assert len(groups) > 1
+    for group in groups:
+        assert group["system_prompt_ids"].shape == (len(group["labels"]), prompts.shape[1])
+        for ids, prompt in zip(group["input_ids"], group["system_prompt_ids"], strict=True):
+            whole = batch["input_ids"][prompt[0]]
+            assert ids[ids > 0].tolist() == whole[whole > 0].tolist()
+
+
 def test_what_is_padded_in_front_stays_whole():
     batch = collate(list(rows("classes")))
     turned = {**batch, "input_ids": batch["input_ids"].flip(1), "attention_mask": batch["attention_mask"].flip(1)}
