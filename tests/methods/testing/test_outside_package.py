@@ -57,10 +57,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def python(site: Path, *arguments: str) -> str:
-    """Run Python with the package on its path."""
+    """Run Python with the package on its path, in another folder: nothing is imported from the current one."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(SOURCE)]), "COLUMNS": "120"}
     command = [sys.executable, *arguments]
-    done = subprocess.run(command, env=environment, cwd=site, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment, cwd=site.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
