@@ -52,7 +52,7 @@ def test_a_dry_run_counts_what_would_be_done_again(bench, calibrated, monkeypatc
     bench("plan")
     monkeypatch.setattr(Store, "is_done", lambda self, run_id: True)
     text = bench("run", "--seeds", "1,2", "--dry-run")
-    assert "0 runs to do; 2 done already" in text
+    assert "0 runs to do; 2 done already or to be skipped" in text
     text = bench("run", "--seeds", "1,2", "--dry-run", "--overwrite", "always")
     assert "2 runs to do" in text
     assert SUM in text
@@ -107,6 +107,8 @@ def bench(tiny_model, tiny_data, tmp_path, monkeypatch):
         common = ["--suite", "mini", "--tasks", "glue/sst2", "--model", str(tiny_model), "--device", "cpu"]
         common += ["--data-root", str(tiny_data), "--set", "train.max_length=32", "--out", str(tmp_path / "store")]
         common += [] if "--methods" in arguments else ["--methods", "lora"]
+        # The default is the machine's cores.
+        common += ["--workers", "1"]
         result = CliRunner().invoke(app, [command, *common, *arguments])
         if complaint is None:
             assert result.exit_code == 0, (result.output, result.exception)
