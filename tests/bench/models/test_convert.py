@@ -152,7 +152,7 @@ def test_a_broken_source_is_a_sentence(tiny, converter, keep):
     source = tiny.package.fetch() / tiny.file
     source.write_bytes(source.read_bytes()[:keep])
     with pytest.raises(
-        UserError, match=r'cannot be converted; if it is damaged, delete the folder ".*" and it is fetched anew \('
+        UserError, match=r'cannot be converted; if it is damaged, delete the folder ".*" and it is downloaded again \('
     ):
         replace(tiny, converter=converter).folder()
 
