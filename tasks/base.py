@@ -153,7 +153,7 @@ class Task(ABC):
         if not options:
             return self
         values = {**self.options.model_dump(), **options}
-        changed = validated(type(self.options), values, f"the options of {self.name}")
+        changed = validated(type(self.options), values, f"an option of {self.name}")
         return dataclasses.replace(self, options=changed)  # type: ignore[type-var]
 
     @property

@@ -93,7 +93,7 @@ def test_unknown_names_and_halves_are_no_labels():
 def test_wrong_options_are_refused():
     assert CIFAR10.configured({"image_size": 96, "augmentation": "flip"}).options.image_size == 96
     for options in ({"image_size": 0}, {"augmentation": "mixup"}, {"interpolation": "sinc"}, {"size": 3}):
-        with pytest.raises(UserError, match="the options of vision/cifar10"):
+        with pytest.raises(UserError, match="an option of vision/cifar10"):
             CIFAR10.configured(options)
 
 

@@ -90,8 +90,8 @@ def test_unseen_sets_are_reported_and_no_more(data: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"unseen": ("hellaswag", "obqa")}, 'unseen names "obqa", which is no set; the sets are boolq, piqa'),
-        ({"unseen": tuple(part.name for part in SETS)}, "all sets of commonsense are named as unseen"),
+        ({"unseen": ("hellaswag", "obqa")}, 'unseen names "obqa", which is not a set; the sets are boolq, piqa'),
+        ({"unseen": tuple(part.name for part in SETS)}, "all sets of commonsense are unseen; leave one to train on"),
         ({"system_shots": 50}, "system_shots=50 needs more than 50 training examples of boolq, and there are 18"),
     ],
 )
