@@ -50,7 +50,7 @@ def test_a_java_that_hangs_is_ended_with_all_it_has_started(tmp_path, monkeypatc
     replace_java(tmp_path, monkeypatch, f"sleep 600 &\necho $! > {tmp_path}/child\nwait")
     monkeypatch.setattr(java, "START_SECONDS", 1.0)
     monkeypatch.setattr(java, "LINE_SECONDS", 0.0)
-    with pytest.raises(UserError, match=r"stanford-corenlp-3.4.1.jar gave no answer within 1 seconds; see whether"):
+    with pytest.raises(UserError, match=r"stanford-corenlp-3.4.1.jar gave no answer within 1 seconds; check "):
         captioning.ptb_tokenized(OUTPUTS)
     child = int((tmp_path / "child").read_text())
     assert ended(child)
