@@ -13,6 +13,7 @@ from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers import StoppingCriteria, StoppingCriteriaList
 
+from parbench.bench.models.kind import positions
 from parbench.bench.profile.build import Adapted
 from parbench.bench.profile.flops import count_flops
 from parbench.bench.profile.inputs import Batch, on_device, system_prompts, token_ids
@@ -27,7 +28,7 @@ from parbench.bench.profile.measurement import (
     PREFILL_MERGED,
     SPECIALISE,
 )
-from parbench.bench.profile.workload import MeasurementJob, positions
+from parbench.bench.profile.workload import MeasurementJob
 from parbench.tasks.inference import Predictor, autocast
 
 if TYPE_CHECKING:

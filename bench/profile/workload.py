@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from parbench.bench.models.base_model import BaseModel
-from parbench.bench.models.catalogue import find_model
-from parbench.bench.models.kind import positions
 from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
+    from parbench.bench.models.base_model import BaseModel
     from parbench.methods.base import Method, Setting
 
 Dtype = Literal["float32", "bfloat16"]
@@ -168,6 +166,10 @@ def check_length(workload: Workload) -> None:
     Raises:
         UserError: it does not.
     """
+    # Here, since reports read workloads without torch.
+    from parbench.bench.models.catalogue import find_model
+    from parbench.bench.models.kind import positions
+
     base_model = find_model(workload.base_model)
     most = positions(configuration(base_model)) if kind_of(base_model).modality == "text" else None
     if most is not None and workload.length > most:
