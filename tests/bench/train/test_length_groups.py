@@ -7,70 +7,31 @@ from dataclasses import replace
 import pytest
 import torch
 from datasets import Dataset
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    GPT2Config,
-    GPT2ForSequenceClassification,
-    LlamaConfig,
-    LlamaForCausalLM,
-    TrainerCallback,
-)
 
 from parbench.bench.train import length_groups
 from parbench.bench.train.length_groups import group_sizes, most_groups, split_by_length
-from parbench.bench.train.settings import TrainingSettings
-from parbench.bench.train.train import Job, train
-from parbench.methods.base import ParameterGroup
+from parbench.bench.train.train import train
 from parbench.methods.loca import LocaCallback, LocaConfig
 from parbench.tasks import find_task
 from parbench.tasks.inference import IGNORED
-
-CPU = torch.device("cpu")
-ROWS = 16
+from tests.support.training import (
+    CPU,
+    ROWS,
+    FirstGradient,
+    answers_to,
+    assert_same_gradient,
+    bert,
+    collate,
+    gpt2,
+    job,
+    llama,
+)
 
 
 @pytest.fixture(autouse=True)
 def free_passes(monkeypatch):
     """Passes cost nothing, so that every batch of rows of several lengths is split."""
     monkeypatch.setattr(length_groups, "PASS_COST", 0)
-
-
-def bert(labels=2):
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=50,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        num_labels=labels,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )
-    return BertForSequenceClassification(config)
-
-
-def gpt2():
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=50, n_embd=16, n_layer=2, n_head=2, pad_token_id=0, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0
-    )
-    return GPT2ForSequenceClassification(config)
-
-
-def llama():
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=50,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        pad_token_id=0,
-        eos_token_id=1,
-    )
-    return LlamaForCausalLM(config)
 
 
 def rows(kind):
@@ -81,52 +42,17 @@ def rows(kind):
         "classes": [row % 2 for row in range(ROWS)],
         "numbers": [draw.uniform(0, 5) for _ in range(ROWS)],
         # Of a sequence only the second half is an answer.
-        "tokens": [[IGNORED] * (len(row) // 2) + row[len(row) // 2 :] for row in ids],
+        "tokens": answers_to(ids),
     }[kind]
     return Dataset.from_dict({"input_ids": ids, "labels": labels})
 
 
-def collate(batch):
-    width = max(len(row["input_ids"]) for row in batch)
-
-    def padded(values, fill):
-        return torch.tensor([row + [fill] * (width - len(row)) for row in values])
-
-    ids = padded([row["input_ids"] for row in batch], 0)
-    labels = [row["labels"] for row in batch]
-    return {
-        "input_ids": ids,
-        "attention_mask": (ids > 0).long(),
-        "labels": padded(labels, IGNORED) if isinstance(labels[0], list) else torch.tensor(labels),
-    }
-
-
-class Gradient(TrainerCallback):
-    """Keeps the gradient of the first optimiser step."""
-
-    def __init__(self):
-        self.found = None
-
-    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        if self.found is None:
-            self.found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
-
-
-def job(folder, model, data, task, callbacks=(), **settings):
-    values = {"max_steps": 1, "batch_size": ROWS, "warmup_ratio": 0.0, "max_gradient_norm": 0.0, **settings}
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return Job(
-        model=model,
-        groups=[ParameterGroup("adapter", trained, 1e-3)],
-        callbacks=list(callbacks),
-        task=task,
-        data=data,
-        collate=collate,
-        settings=TrainingSettings(**values),
-        seed=1,
-        device=CPU,
-        workspace=folder,
-    )
+def whole_step(folder, model, kind, task, callbacks=(), **settings):
+    """A training whose batch has all rows."""
+    values = {"max_steps": 1, "batch_size": ROWS, "max_gradient_norm": 0.0, **settings}
+    work = job(folder, model, rows(kind), task=find_task(task), **values)
+    work.callbacks = list(callbacks)
+    return work
 
 
 CASES = {
@@ -148,11 +74,10 @@ def test_the_gradient_is_that_of_the_whole_batch(tmp_path, case, changes):
     found, losses, passes = [], [], []
     for groups in (1, 4):
         model = make().double()
-        gradient, counted = Gradient(), []
+        gradient, counted = FirstGradient(), []
         model.register_forward_pre_hook(lambda module, args, kwargs, to=counted: to.append(1), with_kwargs=True)
-        done = train(
-            job(tmp_path / str(groups), model, rows(kind), find_task(task), [gradient], length_groups=groups, **changes)
-        )
+        settings = {"length_groups": groups, **changes}
+        done = train(whole_step(tmp_path / str(groups), model, kind, task, [gradient], **settings))
         found.append(gradient.found)
         losses.append(done.history[0]["loss"])
         passes.append(len(counted))
@@ -160,10 +85,7 @@ def test_the_gradient_is_that_of_the_whole_batch(tmp_path, case, changes):
     assert passes[0] == accumulated
     assert passes[0] < passes[1] <= 4 * accumulated
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
-    assert found[0].keys() == found[1].keys()
-    scale = max(float(gradient.abs().max()) for gradient in found[0].values())
-    for name, gradient in found[0].items():
-        torch.testing.assert_close(found[1][name], gradient, rtol=0, atol=1e-10 * scale)
+    assert_same_gradient(found[1], found[0])
 
 
 def test_schedules_count_optimiser_steps(tmp_path):
@@ -176,7 +98,7 @@ def test_schedules_count_optimiser_steps(tmp_path):
         model = get_peft_model(bert(), config)
         callback = LocaCallback(location_until=6, coefficient_steps=2, location_steps=1)
         changes = {"max_steps": 8, "length_groups": groups}
-        train(job(tmp_path / str(groups), model, rows("classes"), find_task("glue/sst2"), [callback], **changes))
+        train(whole_step(tmp_path / str(groups), model, "classes", "glue/sst2", [callback], **changes))
         adapters.append({name: p.detach().clone() for name, p in model.named_parameters() if "loca" in name})
     assert adapters[0]
     for name, values in adapters[0].items():
@@ -221,8 +143,8 @@ def test_a_group_without_labels_has_no_share(tmp_path):
     """An answer of one token that nothing precedes has no label that counts: its mean would be no number."""
     data = rows("tokens").to_list()
     data[0] = {"input_ids": [7], "labels": [7]}
-    model = llama()
-    done = train(job(tmp_path, model, Dataset.from_list(data), find_task("instruct"), length_groups=16))
+    work = whole_step(tmp_path, llama(), "tokens", "instruct", length_groups=16)
+    done = train(replace(work, data=Dataset.from_list(data)))
     assert 0 < done.history[0]["loss"] < 10
 
 
@@ -234,10 +156,8 @@ def test_images_stay_whole():
 def test_methods_that_look_across_rows_are_left_whole(tmp_path):
     model, passes = bert(), []
     model.register_forward_pre_hook(lambda module, args: passes.append(1))
-    whole = replace(
-        job(tmp_path, model, rows("classes"), find_task("glue/sst2"), length_groups=4), rows_are_independent=False
-    )
-    train(whole)
+    work = whole_step(tmp_path, model, "classes", "glue/sst2", length_groups=4)
+    train(replace(work, rows_are_independent=False))
     assert len(passes) == 1
 
 

@@ -4,31 +4,16 @@ import pytest
 import torch
 from datasets import Dataset
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, TrainerCallback
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from parbench.bench.train.packing import check_packing, pack, rows_of
-from parbench.bench.train.settings import TrainingSettings
-from parbench.bench.train.train import Job, train
+from parbench.bench.train.train import train
 from parbench.bench.util.errors import UserError
-from parbench.methods.base import ParameterGroup
 from parbench.tasks import find_task
 from parbench.tasks.inference import IGNORED
+from tests.support.training import FirstGradient, answers_to, assert_same_gradient, collate, job, llama
 
 LENGTHS = (20, 3, 9, 2, 5, 11, 7, 2)
-
-
-def llama():
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=50,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        pad_token_id=0,
-        eos_token_id=1,
-    )
-    return LlamaForCausalLM(config)
 
 
 def gpt2():
@@ -41,45 +26,14 @@ def gpt2():
 def rows():
     draw = torch.Generator().manual_seed(0)
     ids = [torch.randint(2, 50, (length,), generator=draw).tolist() for length in LENGTHS]
-    labels = [[IGNORED] * (len(row) // 2) + row[len(row) // 2 :] for row in ids]
-    return Dataset.from_dict({"input_ids": ids, "labels": labels})
-
-
-def collate(batch):
-    width = max(len(row["input_ids"]) for row in batch)
-
-    def padded(name, fill):
-        return torch.tensor([row[name] + [fill] * (width - len(row[name])) for row in batch])
-
-    ids = padded("input_ids", 0)
-    return {"input_ids": ids, "attention_mask": (ids > 0).long(), "labels": padded("labels", IGNORED)}
-
-
-class Gradient(TrainerCallback):
-    found = None
-
-    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        self.found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return Dataset.from_dict({"input_ids": ids, "labels": answers_to(ids)})
 
 
 def trained(folder, model, **settings):
-    gradient = Gradient()
     values = {"max_steps": 1, "batch_size": len(LENGTHS), "max_gradient_norm": 0.0, "length_groups": 1, **settings}
-    done = train(
-        Job(
-            model=model,
-            groups=[ParameterGroup("adapter", list(model.parameters()), 1e-3)],
-            callbacks=[gradient],
-            task=find_task("instruct"),
-            data=rows(),
-            collate=collate,
-            settings=TrainingSettings(**values),
-            seed=1,
-            device=torch.device("cpu"),
-            workspace=folder,
-        )
-    )
-    return done.history[0]["loss"], gradient.found
+    work, gradient = job(folder, model, rows(), task=find_task("instruct"), **values), FirstGradient()
+    work.callbacks = [gradient]
+    return train(work).history[0]["loss"], gradient.found
 
 
 @pytest.mark.parametrize("make", [llama, gpt2])
@@ -87,10 +41,7 @@ def test_loss_and_gradient_are_those_of_padded_texts(tmp_path, make):
     wanted, expected = trained(tmp_path / "padded", make().double())
     loss, found = trained(tmp_path / "packed", make().double(), packing=True)
     assert loss == pytest.approx(wanted, rel=1e-6)
-    scale = max(float(gradient.abs().max()) for gradient in expected.values())
-    assert found.keys() == expected.keys()
-    for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-10 * scale)
+    assert_same_gradient(found, expected)
 
 
 def test_rows_are_no_longer_than_the_longest_text():

@@ -6,38 +6,15 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from transformers import (
-    GPT2Config,
-    GPT2ForSequenceClassification,
-    LlamaConfig,
-    LlamaForCausalLM,
-    ViTConfig,
-    ViTForImageClassification,
-)
 from transformers import Trainer as PlainTrainer
+from transformers import ViTConfig, ViTForImageClassification
 
 from parbench.bench.train.train import train
 from parbench.bench.util.errors import DivergedError
 from parbench.tasks.glue import STSB
 from parbench.tasks.inference import Predictor
 from parbench.tasks.kinds.language_model import LanguageModelTask
-from tests.support.training import CPU, ROWS, bert, collate, job, texts
-
-
-def gpt2():
-    torch.manual_seed(0)
-    return GPT2ForSequenceClassification(
-        GPT2Config(
-            vocab_size=50,
-            n_embd=16,
-            n_layer=2,
-            n_head=2,
-            pad_token_id=0,
-            resid_pdrop=0.0,
-            embd_pdrop=0.0,
-            attn_pdrop=0.0,
-        )
-    )
+from tests.support.training import CPU, ROWS, bert, collate, gpt2, job, llama, texts
 
 
 def vit():
@@ -75,20 +52,6 @@ def test_gradient_accumulation_changes_neither_loss_nor_gradient(tmp_path, make,
     assert found[2] == pytest.approx(found[0], rel=1e-4)
 
 
-def llama():
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=20,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        pad_token_id=0,
-        eos_token_id=1,
-    )
-    return LlamaForCausalLM(config)
-
-
 class _Echo(LanguageModelTask):
     """A language-model task of which only the loss and the batches are asked."""
 
@@ -109,12 +72,12 @@ def test_accumulation_weighs_every_token_of_a_language_model_alike(tmp_path):
     task = _Echo()
     for parts in (1, 2, 8):
         settings = {"max_steps": 1, "batch_size": ROWS // parts, "gradient_accumulation": parts, "max_gradient_norm": 0}
-        work = job(tmp_path / str(parts), llama(), answers(), rate=1e-12, task=task, **settings)
+        work = job(tmp_path / str(parts), llama(20), answers(), rate=1e-12, task=task, **settings)
         work.collate = task.collate(SimpleNamespace(pad_token_id=0))
         done = train(work)
         found.append((done.history[0]["loss"], done.history[0]["grad_norm"]))
     batch = task.collate(SimpleNamespace(pad_token_id=0))(list(answers()))
-    assert found[0][0] == pytest.approx(llama()(**batch).loss.item(), rel=1e-4)
+    assert found[0][0] == pytest.approx(llama(20)(**batch).loss.item(), rel=1e-4)
     assert found[1] == pytest.approx(found[0], rel=1e-4)
     assert found[2] == pytest.approx(found[0], rel=1e-4)
 
