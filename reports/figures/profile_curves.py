@@ -6,8 +6,6 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import parbench.reports.figures.plotting  # noqa: F401  # isort: skip - before anything that imports matplotlib
-
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 

@@ -44,3 +44,6 @@ def test_what_the_user_has_set_for_matplotlib_neither_breaks_nor_changes_figures
     done = python(CODE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.lower() == "agg 100.0 false\n"
+    # A script that draws without the command line.
+    done = python("import parbench.reports.figures")
+    assert done.returncode == 0, done.stderr
