@@ -14,7 +14,6 @@ from pathlib import Path
 
 from parbench.bench.execute.gpu_packing import MARGIN, SLACK
 from parbench.bench.plan.planned_run import PlannedRun
-from parbench.bench.util.memory_limits import available_memory
 
 DEVICE = "cpu"
 # Of a run's process before it has a model, and of its activations, until a run of the same configuration was measured.
@@ -92,8 +91,3 @@ class CpuSlots:
 
     def _needed(self, peak: int | None) -> int:
         return self.memory_bytes if peak is None else round(SLACK * peak)
-
-
-def usable_memory() -> int:
-    """Return the bytes of memory that are free for runs."""
-    return available_memory()

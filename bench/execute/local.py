@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from parbench.bench.execute.cpu_slots import DEVICE, CpuSlots, estimated_peak, own_cores, usable_memory
+from parbench.bench.execute.cpu_slots import DEVICE, CpuSlots, estimated_peak, own_cores
 from parbench.bench.execute.executor import FollowUp, RunOptions, check_data, no_follow_up
 from parbench.bench.execute.failed_run import record_failure
 from parbench.bench.execute.gpu_packing import Packing, accelerator_name, packed_memory, visible_outside
@@ -29,6 +29,7 @@ from parbench.bench.store.layout import PRINTED
 from parbench.bench.store.store import Store
 from parbench.bench.util import environment
 from parbench.bench.util.errors import UserError
+from parbench.bench.util.memory_limits import available_memory
 from parbench.bench.util.secrets import redact_file
 
 # How often limits are checked and leases renewed.
@@ -114,7 +115,7 @@ class _Session(Session):
         if set(devices) == {DEVICE}:
             # A run that is alone gets all cores.
             workers = min(len(devices), len(self.queue))
-            self.packing = CpuSlots(own_cores(), workers, usable_memory())
+            self.packing = CpuSlots(own_cores(), workers, available_memory())
             self.peaks = PeakMemoryHistory(self.store, accelerators=None)
             return
         self.packing = Packing(packed_memory(devices), len(devices))

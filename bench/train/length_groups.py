@@ -50,7 +50,7 @@ def split_by_length(batch: Batch, most: int) -> Iterator[Batch]:
         return
     for rows in np.split(order, np.cumsum(sizes)[:-1]):
         longest = int(lengths[rows].max())
-        # In the order of the batch, which some kernels read faster and every reader expects.
+        # Within a group the rows keep the order of the batch.
         index = torch.as_tensor(np.sort(rows), device=mask.device)
         yield {name: _rows(name, tensor[index], width, longest) for name, tensor in batch.items()}
 
