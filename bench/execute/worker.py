@@ -30,7 +30,7 @@ from parbench.bench.store.log import run_log
 from parbench.bench.store.store import Store
 from parbench.bench.train.train import StoppedError
 from parbench.bench.util.environment import hardware, use_deterministic_algorithms
-from parbench.bench.util.process_environment import fork_server
+from parbench.bench.util.process_environment import fork_server, ignore_interrupts
 from parbench.bench.util.search_path import leave_current_folder
 from parbench.bench.util.secrets import redact_file
 from parbench.bench.util.started_process import Started, start_process
@@ -129,7 +129,7 @@ def _main(order: WorkerJob, connection: Connection) -> None:
     # A session of its own: the terminal's Ctrl-C goes to the runner, which decides what is to be done.
     os.setsid()
     leave_current_folder()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_interrupts()
     link = _RunnerLink(connection, order.may_retry)
     if order.shared:
         link.shared.set()

@@ -16,7 +16,7 @@ import psutil
 from parbench.bench.profile.measurement import Measurement, PhaseMemory
 from parbench.bench.profile.workload import MeasurementJob
 from parbench.bench.record.run_record import Status
-from parbench.bench.util.process_environment import fork_server
+from parbench.bench.util.process_environment import fork_server, ignore_interrupts
 from parbench.bench.util.search_path import leave_current_folder
 from parbench.bench.util.started_process import Started, start_process
 
@@ -143,7 +143,7 @@ def _larger(one: int | None, other: int | None) -> int | None:
 def _main(order: dict[str, Any], line: Connection, log: str) -> None:
     leave_current_folder()
     # Ctrl-C is for the command, which ends its visit.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_interrupts()
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
     for output in (1, 2):
         os.dup2(descriptor, output)

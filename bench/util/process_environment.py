@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
 
 from parbench.bench.util.errors import UserError
@@ -117,6 +118,28 @@ def declared_environment() -> Iterator[None]:
         os.environ.update(before)
 
 
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Return a context whose new processes are not reached by Ctrl-C, which a terminal sends to all of a command.
+
+    The server would die of it while it imports, and the command, which decides what to do, could start no process. A
+    process that is forked from the server ends this with `ignore_interrupts`.
+    """
+    # Before: starting it lets interrupts through again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore_interrupts() -> None:
+    """Leave Ctrl-C to the command that has started this process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 def fork_server() -> ForkServerContext:
     """Return a multiprocessing context whose server has the declared environment and search path.
 
@@ -132,7 +155,8 @@ def fork_server() -> ForkServerContext:
         os.environ.update(search_path_variables())
         # On some versions of Python the server takes over the search path of this process.
         sys.path[:] = without_current_folder(path)
-        forkserver.ensure_running()
+        with _interrupts_held_back():
+            forkserver.ensure_running()
     finally:
         sys.path[:] = path
         for name, value in replaced.items():

@@ -29,7 +29,7 @@ def until(holds, process=None, seconds=400):
 def begin(command):
     started = []
 
-    def start(*arguments, environment=None, **options):
+    def start(*arguments, environment=None, own_group=False, **options):
         process = subprocess.Popen(
             command(*arguments, **options),
             env={**command.environment, **(environment or {})},
@@ -37,6 +37,7 @@ def begin(command):
             stderr=subprocess.STDOUT,
             text=True,
             encoding="latin-1",
+            process_group=0 if own_group else None,
         )
         started.append(process)
         return process
@@ -104,6 +105,30 @@ def test_a_run_survives_its_terminal_its_fork_server_and_a_pause(begin, tmp_path
     assert max(int(path.name.split("-")[1]) for path in work.glob("checkpoint-*")) > 2
     assert not list(store.scan())
     assert not Leases(store.root).living()
+
+
+def server_of(process):
+    """Return the fork server of a command, once it has started."""
+    children = psutil.Process(process.pid).children()
+    return next((child for child in children if "multiprocessing.forkserver" in " ".join(child.cmdline())), None)
+
+
+@pytest.mark.timeout(900)
+def test_ctrl_c_while_the_server_starts_ends_the_command_and_nothing_else(begin, tmp_path):
+    """A terminal sends it to all processes of a command; the server is then importing its libraries."""
+    process = begin("lora", own_group=True, steps=400)
+    server = until(lambda: server_of(process), process)
+    until(lambda: any("libtorch" in entry.path for entry in server.memory_maps()), process)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=400)[0]
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert "cannot be started" not in said
+    assert not list(Store(tmp_path / "store").scan())
+    # It is left as it was: the same command does the run.
+    again = begin("lora", steps=4)
+    said = again.communicate(timeout=400)[0]
+    assert again.returncode == 0, said
 
 
 @pytest.mark.slow
