@@ -21,7 +21,7 @@ COST_NOTE = (
 
 WINS_NOTE = (
     "Tasks on which the row's method is significantly better than the column's, not known to differ from it, and "
-    "significantly worse; untested where either has too few runs."
+    "significantly worse; untested where either has too few runs or did not learn."
 )
 
 
