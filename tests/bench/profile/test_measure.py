@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from parbench.bench.models.catalogue import find_model
+from parbench.bench.models.kind import positions
 from parbench.bench.profile.measure import _cause, measure
 from parbench.bench.profile.measurement import (
     BACKWARD,
@@ -26,7 +27,6 @@ from parbench.bench.profile.workload import (
     Workload,
     check_length,
     kind_of,
-    positions,
 )
 from parbench.bench.record.run_record import Status
 from parbench.bench.util.errors import UserError
