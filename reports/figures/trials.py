@@ -13,7 +13,8 @@ from parbench.reports.figures.curves import DASHES
 from parbench.reports.figures.style import MARKERS, Look, Reason, Section, fit, looks_of, page, section_title, width_of
 from parbench.reports.rows import COLUMN
 from parbench.reports.statistics import expected_best, rank_by_trials
-from parbench.reports.tables import boards
+from parbench.reports.tables import boards, unit_of
+from parbench.tasks.metrics.units import Unit
 
 PANEL_HEIGHT = 2.0  # inches
 
@@ -38,7 +39,7 @@ def score_vs_trials(aside: pd.DataFrame) -> Figure | Reason:
         Section(
             f"{section_title(part.iloc[0], width)}\n{fit(str(part['column'].iloc[0]), 60)}",
             PANEL_HEIGHT,
-            partial(_task, trials=trials_of(part), looks=looks),
+            partial(_task, trials=trials_of(part), looks=looks, metric=str(part["metric"].iloc[0]), unit=unit_of(part)),
         )
         for board in boards(runs)
         for _, part in board.groupby(COLUMN)
@@ -68,7 +69,7 @@ def trials_of(runs: pd.DataFrame) -> Trials:
     }
 
 
-def _task(area: SubFigure, trials: Trials, looks: dict[str, Look]) -> None:
+def _task(area: SubFigure, trials: Trials, looks: dict[str, Look], metric: str, unit: Unit) -> None:
     left, right = area.subplots(1, 2)
     seen = [score for scores in trials.values() for score in scores if score is not None]
     if not seen:
@@ -77,13 +78,13 @@ def _task(area: SubFigure, trials: Trials, looks: dict[str, Look]) -> None:
         left.set_title("every trial failed")
         return
     for method, scores in trials.items():
-        curve = expected_best(scores, failed=min(seen))
+        curve = unit.factor * expected_best(scores, failed=min(seen))
         _line(left, curve["expected"], looks[method])
         low, high = curve["expected"] - curve["sd"], curve["expected"] + curve["sd"]
         left.fill_between(curve.index, low, high, color=looks[method].colour, alpha=0.15, linewidth=0)
     for name, ranks in rank_by_trials(trials, failed=min(seen)).items():
         _line(right, ranks, looks[str(name)])
-    left.set_ylabel("expected best score")
+    left.set_ylabel("expected best\n" + fit(metric, 30) + (" x100" if unit.factor == 100 else ""))
     right.set_ylabel("rank")
     right.invert_yaxis()
     right.locator_params(axis="y", integer=True)

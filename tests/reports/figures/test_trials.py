@@ -47,8 +47,9 @@ def test_what_is_drawn_is_the_expected_best_of_k(aside: pd.DataFrame) -> None:
     left, right = figure.subfigs[0].axes
     drawn = [line.get_ydata().tolist() for line in left.lines]
     # The failed trial counts as the worst score seen on the task.
-    assert pytest.approx(expected_best([0.25, 0.5, 0.75])["expected"].tolist()) in drawn
-    assert pytest.approx(expected_best([0.25, 0.5, 0.625])["expected"].tolist()) in drawn
+    assert pytest.approx((100 * expected_best([0.25, 0.5, 0.75])["expected"]).tolist()) in drawn
+    assert pytest.approx((100 * expected_best([0.25, 0.5, 0.625])["expected"]).tolist()) in drawn
+    assert left.get_ylabel() == "expected best\nmatthews_correlation x100"
     assert [line.get_ydata().tolist() for line in right.lines] == [[1, 1, 1], [2, 2, 2]]
 
 
