@@ -243,25 +243,29 @@ class Method(ABC, Generic[S]):
         """
 
 
+def excess_rank(method: Method[Any], setting: Setting, adapted: nn.Module) -> str | None:
+    """Return a sentence on a rank that exceeds the shorter side of an adapted weight: the rest adds no freedom."""
+    rank = method.rank_of(setting)
+    if rank is None:
+        return None
+    for name in adapted_modules(adapted):
+        weight = adapted.get_submodule(f"base_model.model.{name}").get_base_layer().weight  # type: ignore[operator]
+        if weight.ndim == 2 and rank > min(weight.shape):
+            return (
+                f'"{method.name}" has rank {rank}, but an update of {name}, a weight of {weight.shape[0]} x '
+                f"{weight.shape[1]}, has rank {min(weight.shape)} at most: the parameters beyond add nothing"
+            )
+    return None
+
+
 def warn_of_excess(method: Method[Any], setting: Setting, adapted: nn.Module) -> None:
-    """Warn of a rank that exceeds the shorter side of an adapted weight: the rest of it adds no freedom.
+    """Warn of a rank that an adapted weight cannot use.
 
     Trial sizes on the meta device, as a budget is matched, are not warned of.
     """
-    rank = method.rank_of(setting)
-    if rank is None:
-        return
-    for name in adapted_modules(adapted):
-        weight = adapted.get_submodule(f"base_model.model.{name}").get_base_layer().weight  # type: ignore[operator]
-        if weight.is_meta:
-            return
-        if weight.ndim == 2 and rank > min(weight.shape):
-            warnings.warn(
-                f'"{method.name}" has rank {rank}, but an update of {name}, a weight of {weight.shape[0]} x '
-                f"{weight.shape[1]}, has rank {min(weight.shape)} at most: the parameters beyond add nothing",
-                stacklevel=3,
-            )
-            return
+    on_meta = any(parameter.is_meta for parameter in adapted.parameters())
+    if not on_meta and (excess := excess_rank(method, setting, adapted)):
+        warnings.warn(excess, stacklevel=3)
 
 
 def adapter_parameters(model: nn.Module, names: ModuleNames) -> Iterator[nn.Parameter]:

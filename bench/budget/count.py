@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from parbench.bench.models.base_model import BaseModel
 from parbench.methods.architecture import module_names
-from parbench.methods.base import Method, Setting
+from parbench.methods.base import Method, Setting, excess_rank
 from parbench.methods.from_peft.shapes_only import shapes_only
 from parbench.tasks.base import Head
 
@@ -36,6 +36,7 @@ class Counts:
         stored_bytes: of the adapter file without the head.
         head: numbers of the task head; never part of a budget.
         adapted: numbers of the weights that are adapted; 0 where the method adapts no weights of modules.
+        excess: a sentence where the rank is larger than an adapted weight can use; else empty.
     """
 
     reported: int
@@ -44,6 +45,7 @@ class Counts:
     stored_bytes: int
     head: int
     adapted: int
+    excess: str = ""
 
 
 class NeedsWeightsError(ValueError):
@@ -89,14 +91,20 @@ class Architecture:
         # Most methods can be made on the meta device. Some compute with their own new tensors while they are made
         # (BOFT's permutations): those are small and may be real. What else needs the base model's weights must have
         # real ones, which only small models can afford.
+        unclear: Exception | None = None
         for base_device, adapter_device in (("meta", "meta"), ("meta", "cpu"), ("cpu", "cpu")):
             if base_device == "cpu" and self.base_parameters > MOST_REAL_PARAMETERS:
                 break
             try:
                 return self._count_on(base_device, adapter_device, method, setting)
-            except (RuntimeError, ValueError) as error:
+            except (RuntimeError, ValueError, TypeError) as error:
                 if "meta" not in str(error).lower():
                     raise ValueError(str(error)) from error
+            except (LookupError, AttributeError, AssertionError, ArithmeticError) as error:
+                # A method's own fault, or its way to find that there are no weights.
+                unclear = error if base_device == "cpu" else None
+        if unclear is not None:
+            raise ValueError(f"{type(unclear).__name__}: {unclear}") from unclear
         raise NeedsWeightsError(
             f"{method.name} needs the base model's weights to be made, and {self.base_model.name} is too large"
         )
@@ -122,6 +130,7 @@ class Architecture:
             stored_bytes=sum(tensor.numel() * tensor.element_size() for tensor in state.values()),
             head=head,
             adapted=sum(weight.numel() for weight in _adapted_weights(adapted)),
+            excess=excess_rank(method, setting, adapted) or "",
         )
 
 

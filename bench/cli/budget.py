@@ -100,7 +100,10 @@ def _print_fits(console: Console, model: str, target: Budget, fits: Mapping[str,
     console.print(Grid(titles, rows, names=2, numbers=frozenset(titles[2:7])))
     heads = {f"{found.counts.head:,}" for found in fits.values() if found.counts}
     notes = [f"The task head, {' or '.join(sorted(heads))} parameters, is never counted."] if heads else []
-    for note in (*notes, *(f"{expression}: {found.note}" for expression, found in fits.items() if found.note)):
+    for expression, found in fits.items():
+        remarks = filter(None, (found.note, found.counts.excess if found.counts else ""))
+        notes += [f"{expression}: {remark}" for remark in remarks]
+    for note in notes:
         say(note, console)
     console.print()
 

@@ -40,7 +40,8 @@ def make_plan(
         announce: called with a line of text before each step that can take seconds.
 
     Raises:
-        UserError: a name, a setting or a value is wrong, or the data of a task asked for by name is missing.
+        UserError: a name, a setting or a value is wrong, the data of a task asked for by name is missing, or no method
+            can be put on its base model.
     """
     resolver = Resolver(suite, overrides, lock, announce)
     tasks, notes = resolver.tasks()
@@ -57,8 +58,16 @@ def make_plan(
         for seed in overrides.seeds or suite.on(task, "seeds")
         for run in (resolver.run(method, task, seed, budget, fraction) for method in resolver.methods)
     ]
+    if overrides.budgets is None:
+        _refuse_if_none_can_run(runs)
     # One method under two names, or one to which several budgets give the same size, is one run.
     return Plan(suite, list({run.spec.run_id: run for run in runs}.values()), notes)
+
+
+def _refuse_if_none_can_run(runs: Iterable[PlannedRun]) -> None:
+    reasons = {f"{run.spec.method} on {run.spec.base_model}: {run.skip}" if run.skip else "" for run in runs}
+    if "" not in reasons:
+        raise UserError(f"there is nothing to run: {'; '.join(sorted(reasons))}")
 
 
 def repeated(plan: Plan, times: int) -> Plan:

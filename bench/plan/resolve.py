@@ -104,7 +104,7 @@ class Resolver:
         skip: str | None = None
         notes: tuple[str, ...] = ()
         if budget is None:
-            skip = self.once(("refusal", expression, task.name), lambda: self.refusal(choice, setting, task))
+            skip = self.refusal(choice, setting, task)
         else:
             fitted = self.fitted(choice, task, budget)
             skip = None if fitted.setting else fitted.note
@@ -152,12 +152,21 @@ class Resolver:
             check_length(training.max_length, limit, choice.method.virtual_tokens(setting), model.name)
 
     def refusal(self, choice: ResolvedMethod, setting: Setting, task: Task) -> str | None:
-        """Return why a method cannot be put on the base model, as far as is known without weights."""
+        """Return why a method cannot be put on the base model, as far as is known without weights.
+
+        It is tried once for all tasks of one auto class: the labels of a head do not matter.
+        """
+        model = self.base_model(task)
         names = (choice.registered, choice.method.name)
         chosen = bool(choice.values) or any(self.sets.get(name) for name in names)
-        if not chosen and not choice.method.virtual_tokens(setting):
-            return None
-        return refusal(choice.method, setting, self.architecture(task), chosen)
+
+        def find() -> str | None:
+            if self.announce:
+                self.announce(f"checking {choice.method.name} on {model.name}")
+            return refusal(choice.method, setting, self.architecture(task), chosen)
+
+        method = (choice.method.name, setting.model_dump_json(), chosen)
+        return self.once(("refusal", *method, model.name, task.head.auto_class), find)
 
     def asked(self, expression: str, task: Task) -> AskedNames:
         """Return the names that the command uses for a run of a method on a task."""

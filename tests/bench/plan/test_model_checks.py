@@ -4,6 +4,7 @@ import pytest
 from transformers import (
     BertForSequenceClassification,
     DebertaV2ForSequenceClassification,
+    LlamaForCausalLM,
     ViTForImageClassification,
     ViTImageProcessor,
 )
@@ -18,7 +19,8 @@ from parbench.bench.util.errors import UserError
 from parbench.methods import METHODS
 from parbench.tasks.base import Head
 from parbench.tasks.data.lock import RevisionLock
-from tests.support.tiny_checkpoints import BERT, DEBERTA, VIT, saved
+from tests.support.tiny_checkpoints import BERT, DEBERTA, LLAMA, VIT, saved
+from tests.support.tiny_llama import byte_tokenizer
 
 SHORT = ("train.max_length=32",)
 
@@ -104,3 +106,39 @@ def test_a_prefix_is_refused_where_the_model_takes_no_past_keys_and_values(tmp_p
     with pytest.raises(UserError, match="prefix_tuning on deberta: "):
         refusal(prefix, prefix.setting_type(), deberta, chosen=True)
     assert refusal(prompt, prompt.setting_type(), deberta, chosen=False) is None
+
+
+@pytest.fixture
+def llama(tmp_path):
+    """A model without any bias."""
+    byte_tokenizer().save_pretrained(tmp_path / "llama")
+    return saved(tmp_path / "llama", LlamaForCausalLM(LLAMA))
+
+
+NO_BIAS = '"bitfit" finds nothing to train in this llama: none of its modules has a bias'
+
+
+def test_a_method_of_which_nothing_is_set_and_that_cannot_be_put_on_the_model_is_not_planned(plan, llama, bench):
+    with pytest.raises(UserError) as error:
+        plan(tasks=("glue/sst2",), methods=("bitfit",), base_model=llama, sets=SHORT)
+    assert str(error.value) == f"there is nothing to run: bitfit on llama: {NO_BIAS}"
+    arguments = ("--suite", "mini", "--tasks", "glue/sst2", "--methods", "bitfit", "--model", llama)
+    result = bench("run", *arguments, "--set=train.max_length=32", "--dry-run")
+    assert result.code == 2
+    assert NO_BIAS in result.err
+
+
+def test_beside_methods_that_can_be_put_on_the_model_it_is_a_skipped_row(plan, llama):
+    runs = plan(tasks=("glue/sst2",), methods=("lora", "bitfit"), base_model=llama, sets=SHORT).runs
+    assert {run.spec.method: run.skip for run in runs} == {"lora": None, "bitfit": NO_BIAS}
+
+
+def test_a_fault_of_a_methods_own_is_found_when_planning(llama, monkeypatch):
+    architecture = Architecture(find_model(llama))
+    lora = METHODS["lora"]
+
+    def fails(*arguments):
+        raise AttributeError("no such attribute")
+
+    monkeypatch.setattr(type(lora), "adapt", fails)
+    assert refusal(lora, lora.setting_type(), architecture, chosen=False) == "AttributeError: no such attribute"
