@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from parbench.bench.plan.suite import Suite
 from parbench.bench.record.run_record import Cost, ParameterCounts, RunRecord, Status
 from parbench.bench.record.run_spec import Json, RunSpec, digest
 from parbench.bench.store.store import Store, Unreadable
@@ -20,6 +21,7 @@ from parbench.reports.examples import Known
 from parbench.reports.integrity import Checked, Checker
 from parbench.reports.jackknife import LeftOut
 from parbench.reports.rows import BOARD, COLUMN, canonical, column_labels, row_labels
+from parbench.reports.suites import read_suites
 
 # Libraries whose version can change a score.
 LIBRARIES = ("torch", "transformers", "peft")
@@ -75,12 +77,14 @@ class Frame:
             per-example rows do not bear it out.
         left_out: by run id, the score without each of its examples in turn, or in words why it is not known.
         aside: like ``runs``, those that no table may count: made to choose hyper-parameters, and repeats.
+        suites: what is known of the runs' suites, see `parbench.reports.suites`.
     """
 
     runs: pd.DataFrame
     unreadable: tuple[Unreadable, ...]
     left_out: Mapping[str, LeftOut | str] = field(default_factory=dict)
     aside: pd.DataFrame = field(default_factory=pd.DataFrame)
+    suites: Mapping[str, Suite] = field(default_factory=dict)
 
 
 def read_frame(store: Store, known: Known | None = None) -> Frame:
@@ -106,7 +110,8 @@ def read_frame(store: Store, known: Known | None = None) -> Frame:
         rows = _rows(kept)
     left_out = {entry.run_id: entry.left_out for entry in kept if entry.left_out is not None}
     reported = pd.Series([entry.is_reported for entry in kept], index=rows.index, dtype="bool")
-    return Frame(_tidy(rows[reported]), unreadable, left_out, _tidy(rows[~reported]))
+    suites = read_suites(sorted(rows["suite"].unique()), store.root)
+    return Frame(_tidy(rows[reported]), unreadable, left_out, _tidy(rows[~reported]), suites)
 
 
 def budget_text(budget: Json | None) -> str | None:

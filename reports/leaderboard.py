@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,18 +11,20 @@ import pandas as pd
 
 from parbench.reports.attempt import NotComputed, attempt
 from parbench.reports.caveats import facts, warnings
+from parbench.reports.cost_ratios import baseline_row, check_baseline
 from parbench.reports.costs_table import costs_table
 from parbench.reports.data_efficiency import in_full
 from parbench.reports.extra_tables import other_metrics, retention_table, subset_scores, subset_tables
 from parbench.reports.frame import Frame
-from parbench.reports.jackknife import LeftOut
 from parbench.reports.over_tasks_table import over_tasks_notes, over_tasks_table, wins_table
 from parbench.reports.ranking import Ranking, rank_board
 from parbench.reports.repeats import floors, noise_notes, noise_table, repeats
 from parbench.reports.rows import BOARD, at_same, flatten
 from parbench.reports.scores_table import ScoresTable
 from parbench.reports.statistics import no_ranking, win_tie_loss
-from parbench.reports.tables import MINI_LABEL, Table, boards, row_key, summarise, title
+from parbench.reports.suites import limits_of
+from parbench.reports.tables import MINI_LABEL, Table, boards, distinct, row_key, summarise, title
+from parbench.reports.verdict import verdict
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Leaderboard:
     Attributes:
         title: what it is of; names the protocol and the budget.
         label: a sentence that must stand wherever the numbers stand, or ``None``.
+        verdict: the result in a few sentences, see `parbench.reports.verdict`.
         facts: what was held fixed, with its revisions.
         warnings: what was not and should have been.
         scores: methods against tasks.
@@ -53,6 +56,7 @@ class Leaderboard:
 
     title: str
     label: str | None
+    verdict: tuple[str, ...]
     facts: tuple[str, ...]
     warnings: tuple[str, ...]
     scores: Table
@@ -71,18 +75,27 @@ class Leaderboard:
     in_full: bool = True
 
 
-def leaderboards(frame: Frame) -> list[Leaderboard]:
+def leaderboards(frame: Frame, baseline: str | None = None) -> list[Leaderboard]:
     """Lay out one leaderboard for each base model, protocol, limit, budget and share of the training split.
 
     Those of small suites stand by themselves.
+
+    Args:
+        frame: the runs.
+        baseline: the row or method that the others are compared with; see `parbench.reports.cost_ratios.baseline_row`.
+
+    Raises:
+        UserError: there is no score of the baseline.
     """
     repeated = repeats(frame)
     every = summarise(frame.runs)
+    if baseline is not None:
+        check_baseline(every, baseline)
     pairs = zip(boards(frame.runs), boards(every.assign(in_full=in_full(every))), strict=True)
     found = []
     for runs, cells in pairs:
         again = repeated[at_same(repeated, cells.iloc[0], BOARD)]
-        board = attempt(partial(_leaderboard, runs, cells, frame.left_out, again))
+        board = attempt(partial(_leaderboard, runs, cells, frame, again, baseline))
         found.append(_not_computed(cells, board.reason) if isinstance(board, NotComputed) else board)
     return found
 
@@ -94,6 +107,7 @@ def _not_computed(cells: pd.DataFrame, reason: str) -> Leaderboard:
     return Leaderboard(
         title=title(first),
         label=MINI_LABEL if first["small"] else None,
+        verdict=(),
         facts=(),
         warnings=(f"{reason}.",),
         scores=nothing,
@@ -114,10 +128,10 @@ def _not_computed(cells: pd.DataFrame, reason: str) -> Leaderboard:
 
 
 def _leaderboard(
-    runs: pd.DataFrame, cells: pd.DataFrame, left_out: Mapping[str, LeftOut | str], repeated: pd.DataFrame
+    runs: pd.DataFrame, cells: pd.DataFrame, frame: Frame, repeated: pd.DataFrame, baseline: str | None
 ) -> Leaderboard:
     noise = floors(repeated)
-    ranking = rank_board(runs, left_out, noise)
+    ranking = rank_board(runs, frame.left_out, noise)
     first = cells.iloc[0]
     rows = [row for _, row in cells.groupby(["method", "row"], sort=False)]
     rows.sort(key=lambda row: row_key(row.iloc[0]))
@@ -125,9 +139,11 @@ def _leaderboard(
     scores = ScoresTable(cells, ranking)
     several = len(ranking.columns) > 1 or bool(ranking.named)  # of one task its column is all there is
     nothing = Table(("method",), ())
+    limits = limits_of(distinct(runs["suite"]), frame.suites)
     return Leaderboard(
         title=title(first),
         label=MINI_LABEL if first["small"] else None,
+        verdict=verdict(cells, ranking, baseline_row(cells, baseline), limits),
         facts=tuple(facts(runs)),
         warnings=tuple(warnings(runs)),
         scores=scores.table(rows),

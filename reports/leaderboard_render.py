@@ -31,6 +31,7 @@ def markdown(board: Leaderboard) -> str:
     parts = [f"## {escape(board.title)}\n"]
     if board.label:
         parts.append(f"**{escape(board.label)}**\n")
+    parts += [f"{escape(sentence)}\n" for sentence in board.verdict]
     warnings = [f"- **Warning**: {escape(warning)}\n" for warning in board.warnings]
     parts.append(_bullets(board.facts) + "".join(warnings))
     parts.append(markdown_table(board.scores))
@@ -82,6 +83,8 @@ class TerminalLeaderboard:
         yield Text(one_line(board.title), style="bold")
         if board.label:
             yield Text(one_line(board.label), style="bold yellow")
+        for sentence in board.verdict:
+            yield Text(f"• {one_line(sentence)}")
         for fact in board.facts:
             yield Text(one_line(fact), style="dim")
         for warning in board.warnings:

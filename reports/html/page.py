@@ -52,7 +52,7 @@ _AFTER = {
     "subsets": SUBSETS_NOTE,
     "other_metrics": OTHER_METRICS_NOTE,
 }
-_OWN_PLACE = {"title", "label"}
+_OWN_PLACE = {"title", "label", "verdict"}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,189 @@
+"""The verdict: every kind of sentence on stores whose truth is known."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from parbench.bench.cli.report import report
+from parbench.bench.plan.suite import load_suite, suite_text
+from parbench.bench.record.run_record import Status
+from parbench.bench.util.errors import UserError
+from parbench.reports.cost_ratios import baseline_row, cost_ratios
+from parbench.reports.frame import read_frame
+from parbench.reports.leaderboard import leaderboards
+from parbench.reports.report import write_report
+from parbench.reports.tables import summarise
+from parbench.reports.verdict import UNLIMITED
+from tests.support.shares import CONSTANT, plant_shares
+
+TASKS = ("glue/rte", "glue/sst2")
+TIE = {"lora": 0.2, "loca": 0.2, "vera": 0.2}
+GAP = r"([+-]\d+\.\d) points \[([+-]\d+\.\d), ([+-]\d+\.\d)\]"
+
+
+def verdict_of(planter: Any, baseline: str | None = None) -> tuple[str, ...]:
+    (board,) = leaderboards(read_frame(planter.store), baseline)
+    assert 3 <= len(board.verdict) <= 6
+    return board.verdict
+
+
+def test_a_true_tie_is_called_one(planter: Any) -> None:
+    means = plant_shares(planter, TIE, TASKS)
+    tie, costs, limits = verdict_of(planter)
+    assert tie.startswith("Cannot be told apart: lora, loca and vera on glue/rte (largest difference: lora minus vera")
+    assert " and glue/sst2 (largest difference: lora minus vera" in tie
+    for task, (difference, low, high) in zip(TASKS, re.findall(GAP, tie), strict=True):
+        assert float(difference) == pytest.approx(100 * (means[task, "lora"] - means[task, "vera"]), abs=0.051)
+        assert float(low) < 0 < float(high)
+    assert "better" not in tie + costs + limits
+
+
+def test_a_true_winner_is_named_with_its_lead(planter: Any) -> None:
+    means = plant_shares(planter, {"lora": 0.25, "loca": 0.1, "vera": 0.3})
+    winner, against, *_ = verdict_of(planter)
+    lead = 100 * (means["glue/rte", "loca"] - means["glue/rte", "lora"])
+    assert winner.startswith(
+        "On glue/rte, loca is better than each of the 2 other methods, and than the next of them, "
+    )
+    assert f" them, lora, by {lead:+.1f} points [" in winner
+    ((_, low, high),) = re.findall(GAP, winner)
+    assert 0 < float(low) < lead < float(high)
+    behind = 100 * (means["glue/rte", "vera"] - means["glue/rte", "lora"])
+    assert against.startswith(f"Against lora, better: loca on glue/rte ({lead:+.1f} points [")
+    assert f"worse: vera on glue/rte ({behind:+.1f} points [" in against
+
+
+def test_of_two_methods_the_winner_is_named_once(planter: Any) -> None:
+    plant_shares(planter, {"lora": 0.25, "loca": 0.1})
+    winner, costs, _ = verdict_of(planter)
+    assert winner.startswith("On glue/rte, loca is better than lora by +")
+    assert costs.startswith("Cost as a multiple of lora's: loca 1.00x time")
+
+
+def test_methods_that_lead_together_are_not_ordered(planter: Any) -> None:
+    plant_shares(planter, {"lora": 0.1, "loca": 0.1, "vera": 0.3})
+    order, *_ = verdict_of(planter)
+    assert re.match(
+        r"On glue/rte, no method is shown to be better than (lora and loca|loca and lora), and vera is worse", order
+    )
+
+
+def test_a_method_that_did_not_learn_is_named_and_compared_with_nothing(planter: Any) -> None:
+    plant_shares(planter, {"lora": 0.25, "loca": 0.1, "vera": CONSTANT})
+    sentences = verdict_of(planter)
+    (unlearnt,) = (one for one in sentences if "did not learn" in one)
+    assert unlearnt == (
+        "On glue/rte, vera did not learn (not better with confidence than a constant prediction, 60.0)."
+    )
+    assert all("vera" not in one for one in sentences if one != unlearnt and not one.startswith("Cost"))
+
+
+def test_one_seed_decides_nothing(planter: Any) -> None:
+    plant_shares(planter, {"lora": 0.25, "loca": 0.1}, seeds=[1])
+    untested, *_ = verdict_of(planter)
+    assert untested == (
+        "No difference could be tested on glue/rte (n = 1: the spread over seeds needs 3 seeds or more)."
+    )
+
+
+def test_forty_methods_are_counted_where_they_cannot_be_listed(planter: Any) -> None:
+    plant_shares(planter, {f"m{number:02}": 0.1 + 0.005 * number for number in range(40)}, TASKS, seeds=[1, 2, 3])
+    sentences = verdict_of(planter, "m00")
+    assert sum(map(len, sentences)) < 2_000
+    order, against, costs, _ = sentences
+    (listed, more) = re.findall(r"glue/rte, no method is shown to be better than (.*?) and (\d+) more", order)[0]
+    (board,) = leaderboards(read_frame(planter.store))
+    column = board.ranking.columns["glue/rte", "accuracy"]
+    unbeaten = {row for row, standing in column.standings.items() if standing.ranks and standing.ranks.best == 1}
+    assert set(listed.split(", ")) < unbeaten
+    assert len(unbeaten) == len(listed.split(", ")) + int(more)
+    assert against.startswith("Against m00, worse: m")
+    assert costs.startswith("Cost as a multiple of m00's: time per training step 1.00x of each; ")
+
+
+def test_a_single_method_is_compared_with_nothing(planter: Any) -> None:
+    plant_shares(planter, {"lora": 0.2})
+    untested, costs, _ = verdict_of(planter)
+    assert untested == "No difference could be tested on glue/rte (fewer than two methods have a score)."
+    assert costs == "Only lora has a score, so its cost is compared with nothing."
+
+
+def test_costs_are_geometric_means_over_the_tasks(planter: Any) -> None:
+    plant_shares(planter, {"lora": 0.2, "loca": 0.2}, costs={"lora": (10, 2**30, 1_000), "loca": (20, 2**31, 500)})
+    slow = {"lora": (10.0, 2.0**30, 1_000), "loca": (80.0, 2.0**30, 500)}
+    plant_shares(planter, {"lora": 0.2, "loca": 0.2}, TASKS[1:], costs=slow)
+    cells = summarise(read_frame(planter.store).runs)
+    ratio = cost_ratios(cells, "lora")["loca"]
+    assert (ratio.time, ratio.memory, ratio.parameters) == pytest.approx((np.sqrt(2 * 8), np.sqrt(2 * 1), 0.5))
+    assert "loca 4.00x time per training step, 1.41x peak process memory, 0.50x parameters" in verdict_of(planter)[1]
+
+
+def test_a_cost_that_was_not_measured_is_left_out(planter: Any) -> None:
+    for method in ("lora", "loca"):
+        for seed in range(3):
+            planter.run(0.5, method=method, method_code=method, seed=seed, cost=None, ledger=None)
+    assert verdict_of(planter)[1] == "Costs were not measured."
+
+
+def test_a_run_without_a_score_is_named(planter: Any) -> None:
+    plant_shares(planter, {"lora": 0.2, "loca": 0.2})
+    planter.run(status=Status.DIVERGED, reason="It is.", method="vera", task="glue/rte", task_code="glue/rte")
+    assert "There is no score of vera on glue/rte." in verdict_of(planter)
+
+
+def test_the_baseline_is_lora_or_the_one_asked_for(planter: Any) -> None:
+    plant_shares(planter, {"loca": 0.3, "vera": 0.1, "bitfit": 0.2})
+    cells = summarise(read_frame(planter.store).runs)
+    assert baseline_row(cells) == "bitfit"
+    assert any(one.startswith("Against vera, worse: ") for one in verdict_of(planter, "vera"))
+    plant_shares(planter, {"lora": 0.2})
+    assert baseline_row(summarise(read_frame(planter.store).runs)) == "lora"
+    with pytest.raises(UserError, match='there is no score of the baseline "vero"; did you mean "vera"'):
+        verdict_of(planter, "vero")
+
+
+def test_the_limits_are_those_of_the_suite(planter: Any) -> None:
+    plant_shares(planter, TIE, suite="unheard-of")
+    assert verdict_of(planter)[-1] == f"What this cannot show: {UNLIMITED}."
+
+
+@pytest.mark.parametrize("suite", ["mini", "mini-tuned"])
+def test_the_limits_of_a_shipped_suite_are_its_own_words(planter: Any, suite: str) -> None:
+    plant_shares(planter, TIE, suite=suite, small=True)
+    words = " ".join(load_suite("mini").cannot_show.split()).rstrip(".")
+    assert verdict_of(planter)[-1] == f"What this cannot show: {words}."
+
+
+def test_the_limits_of_a_tuned_suite_are_in_the_store(planter: Any) -> None:
+    plant_shares(planter, TIE, suite="own-tuned")
+    suite = load_suite("mini").model_copy(update={"name": "own-tuned", "cannot_show": "anything at all"})
+    (planter.store.root / "tuned.yaml").write_text(suite_text(suite), encoding="utf-8")
+    assert verdict_of(planter)[-1] == "What this cannot show: anything at all."
+    (planter.store.root / "tuned.yaml").write_text("name: [", encoding="utf-8")
+    assert verdict_of(planter)[-1] == f"What this cannot show: {UNLIMITED}."
+
+
+@pytest.mark.usefixtures("_no_figures")
+def test_the_verdict_comes_first_everywhere(planter: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    plant_shares(planter, {"lora": 0.25, "loca": 0.1, "<b>vera</b>": 0.3})
+    sentences = verdict_of(planter)
+    files = {
+        path.name: path.read_text(encoding="utf-8")
+        for path in write_report(planter.store).files
+        if path.suffix in (".md", ".html")
+    }
+    report(out=planter.store.root, profile=None)
+    shown = " ".join(capsys.readouterr().out.split())
+    places = [shown.index(sentence) for sentence in sentences]
+    assert places == sorted(places)
+    assert places[-1] < shown.index("(accuracy)")
+    page = files["index.html"]
+    assert page.index("loca is better than each of the 2 other methods") < page.index("<table")
+    assert "&lt;b&gt;vera&lt;/b&gt; on glue/rte" in page
+    assert "<b>vera" not in page
+    markdown = files["leaderboard.md"]
+    assert markdown.index("loca is better than each") < markdown.index("| method |")
