@@ -17,7 +17,7 @@ from parbench.methods.testing.before_training import starting_change
 from parbench.methods.testing.check import RULES, make_subject, quiet_workspace, run_rules
 from parbench.methods.testing.findings import EQUAL, FaultError
 from parbench.methods.testing.models import TINY_MODELS, WIDER_MODELS
-from parbench.methods.testing.report import Outcome
+from parbench.methods.testing.report import CheckOutcome
 from parbench.methods.testing.subject import Subject, first_line
 
 # The checks that a method must pass to work on a model; merging and start are reported separately.
@@ -38,7 +38,7 @@ class Ability:
 
 
 @dataclass(frozen=True)
-class Counts:
+class AdapterSize:
     """The size of an adapter on a tiny model.
 
     Attributes:
@@ -75,7 +75,7 @@ class Capabilities:
     models: Mapping[str, Ability] = field(default_factory=dict)
     starts_at_base: Ability | None = None
     merges: Ability | None = None
-    counts: Counts | None = None
+    counts: AdapterSize | None = None
     reason: str = ""
 
 
@@ -135,7 +135,7 @@ def _works(subject: Subject) -> Ability:
     if subject.obstacle is not None:
         return Ability(False, shortened(first_line(subject.obstacle)))
     for check in run_rules(WORKING, subject):
-        if check.outcome is not Outcome.PASSED:
+        if check.outcome is not CheckOutcome.PASSED:
             return Ability(False, shortened(str(check)))
     return Ability(True)
 
@@ -153,10 +153,10 @@ def _merge(subject: Subject) -> Ability:
     return Ability(True)
 
 
-def _counts(subject: Subject) -> Counts:
+def _counts(subject: Subject) -> AdapterSize:
     method, adapted = subject.method, subject.fresh
     knob = method.size_knob
-    return Counts(
+    return AdapterSize(
         model=subject.tiny.name,
         width=subject.tiny.build().config.hidden_size,
         size=f"{knob.field}={getattr(subject.setting, knob.field)}" if knob else "",

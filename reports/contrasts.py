@@ -11,7 +11,7 @@ import pandas as pd
 from parbench.bench.store.store import Store, Unreadable
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.reports.constant import DID_NOT_LEARN, has_learnt
-from parbench.reports.examples import Known
+from parbench.reports.examples import KnownLayouts
 from parbench.reports.frame import Frame, read_frame
 from parbench.reports.leaderboard import leaderboards
 from parbench.reports.repeats import floors, repeats
@@ -150,7 +150,7 @@ def contrast_stores(a: Store, b: Store, method: str | None = None) -> Contrasts:
     Raises:
         UserError: a store holds nothing, there is no such method, or there is nothing in common.
     """
-    known: Known = {}
+    known: KnownLayouts = {}
     frames = _named_alike([read_frame(store, known) for store in (a, b)])
     names = _names_of(a, b)
     first, second = (

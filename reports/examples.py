@@ -52,10 +52,10 @@ class Layout:
 
 
 # By task, what runs were scored on: given to the checkers of two stores, it identifies the examples that they share.
-Known = dict[str, list[Layout]]
+KnownLayouts = dict[str, list[Layout]]
 
 
-def layout_of(known: Known, task: str, table: pa.Table) -> Layout | None:
+def layout_of(known: KnownLayouts, task: str, table: pa.Table) -> Layout | None:
     """Return the order of a run's rows, or ``None`` where they do not name their examples.
 
     Two runs have the same examples where names, subsets and, if they are numbers, labels are the same.

@@ -17,7 +17,7 @@ from parbench.bench.record.run_spec import Json, RunSpec, digest
 from parbench.bench.store.store import Store, Unreadable
 from parbench.bench.util.errors import UserError
 from parbench.reports.attempt import NotComputed, attempt
-from parbench.reports.examples import Known
+from parbench.reports.examples import KnownLayouts
 from parbench.reports.integrity import Checked, Checker
 from parbench.reports.jackknife import LeftOut
 from parbench.reports.rows import BOARD, COLUMN, canonical, column_labels, row_labels
@@ -87,7 +87,7 @@ class Frame:
     suites: Mapping[str, Suite] = field(default_factory=dict)
 
 
-def read_frame(store: Store, known: Known | None = None) -> Frame:
+def read_frame(store: Store, known: KnownLayouts | None = None) -> Frame:
     """Read every record of a store and check it against its per-example rows, see `parbench.reports.integrity`.
 
     Args:
@@ -119,7 +119,7 @@ def budget_text(budget: Json | None) -> str | None:
     return f"{budget['asked']}: at most {budget['parameters']:,} ({budget['mode']})" if budget else None
 
 
-def _checked(store: Store, known: Known) -> Iterator[Checked | Unreadable]:
+def _checked(store: Store, known: KnownLayouts) -> Iterator[Checked | Unreadable]:
     checker = Checker(store, known)
     for entry in store.scan():
         yield entry if isinstance(entry, Unreadable) else checker.check(entry)

@@ -18,7 +18,7 @@ from parbench.bench.store.layout import PREDICTIONS
 from parbench.bench.store.store import Store, Unreadable
 from parbench.bench.util.errors import UserError
 from parbench.reports.attempt import NotComputed, attempt
-from parbench.reports.examples import Known, layout_of
+from parbench.reports.examples import KnownLayouts, layout_of
 from parbench.reports.jackknife import TOLERANCE, LeftOut, leave_out, to_frame
 from parbench.tasks import TASKS, find_task, task_code
 from parbench.tasks.base import Task
@@ -68,7 +68,7 @@ class Checker:
     """Checks the runs of one store, keeping what they share."""
 
     store: Store
-    known: Known = field(default_factory=dict)
+    known: KnownLayouts = field(default_factory=dict)
     _scorers: dict[str, _Scorer] = field(default_factory=dict)
 
     def check(self, record: RunRecord) -> Checked | Unreadable:

@@ -92,7 +92,7 @@ class ScoresTable:
 
 
 @dataclass(frozen=True)
-class Average:
+class AverageColumn:
     """A column of averages."""
 
     column: Column
@@ -107,12 +107,13 @@ class Average:
         return _mean(standing, self.column.unit) if standing else NOTHING
 
 
-def averages_of(ranking: Ranking) -> dict[str, Average]:
+def averages_of(ranking: Ranking) -> dict[str, AverageColumn]:
     """Return the averages of a leaderboard by the heads of their columns."""
     columns = {"average": ranking.average} if ranking.average else {}
     columns |= {f"{family}: {name}": column for (family, name), column in ranking.named.items()}
     return {
-        head if column.unit.factor == 100 else f"{head} (as is)": Average(column) for head, column in columns.items()
+        head if column.unit.factor == 100 else f"{head} (as is)": AverageColumn(column)
+        for head, column in columns.items()
     }
 
 

@@ -16,8 +16,8 @@ from parbench.bench.util.reference import Reference
 from parbench.bench.util.validation import validated
 from parbench.tasks.data.findings import class_findings
 from parbench.tasks.data.folder import FolderSource
-from parbench.tasks.data.source import DataRef, Reads, Source
-from parbench.tasks.data.split import Cut, capped, cut_splits
+from parbench.tasks.data.source import DataRef, DataSource, Reads
+from parbench.tasks.data.split import CutSplits, capped, cut_splits
 from parbench.tasks.metrics.units import RAW, UNITS, Unit, unit_among
 from parbench.tasks.options import NoOptions, TaskOptions
 
@@ -141,7 +141,7 @@ class Task(ABC):
     units: ClassVar[Mapping[str, Unit]] = MappingProxyType({})
     modality: Modality = Modality.TEXT
     options: TaskOptions = NoOptions()
-    own_source: Source | None = None
+    own_source: DataSource | None = None
     definition: Mapping[str, Any] | None = None
 
     def configured(self, options: Mapping[str, Any]) -> Self:
@@ -173,15 +173,15 @@ class Task(ABC):
         """All the data it reads, where that is more than ``data``."""
         return (self.data,)
 
-    def missing(self, source: Source) -> str | None:
+    def missing(self, source: DataSource) -> str | None:
         """Return why the data cannot be had from ``source``, or ``None`` if it can, without downloading it."""
         return next((reason for ref in self.refs if (reason := source.missing(ref))), None)
 
-    def describe(self, source: Source) -> str:
+    def describe(self, source: DataSource) -> str:
         """Return where the data comes from, in words for a table."""
         return "; ".join(dict.fromkeys(source.describe(ref) for ref in self.refs))
 
-    def revision(self, source: Source) -> str:
+    def revision(self, source: DataSource) -> str:
         """Return the commit or content hash that fixes the data.
 
         Raises:
@@ -190,7 +190,7 @@ class Task(ABC):
         found = list(dict.fromkeys(source.revision(ref) for ref in self.refs))
         return found[0] if len(found) == 1 else f"sha256:{hashlib.sha256(' '.join(found).encode()).hexdigest()}"
 
-    def splits(self, source: Source, limit: int | None = None) -> Splits:
+    def splits(self, source: DataSource, limit: int | None = None) -> Splits:
         """Load the data and cut it; with ``limit``, at most so many examples of each split, always the same ones.
 
         Raises:
@@ -198,7 +198,7 @@ class Task(ABC):
         """
         raw = load_checked(source, dataclasses.replace(self.data, reads=self.reads), self.check)
         cut = cut_splits(raw, self.data, limit, stratify=bool(self.head.labels))
-        return Splits(**{name: getattr(cut, name) for name in Cut._fields})
+        return Splits(**{name: getattr(cut, name) for name in CutSplits._fields})
 
     def findings(self, splits: Splits) -> list[str]:
         """Return in words what is suspicious about the data and does not prevent its use, such as absent classes."""
@@ -288,7 +288,7 @@ class Task(ABC):
         return self
 
 
-def load_checked(source: Source, data: DataRef, check: Callable[[Dataset, str], Dataset]) -> dict[str, Dataset]:
+def load_checked(source: DataSource, data: DataRef, check: Callable[[Dataset, str], Dataset]) -> dict[str, Dataset]:
     """Return the official splits of ``data`` as ``check`` leaves them; it is given a split's rows and its name.
 
     Raises:

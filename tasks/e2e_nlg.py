@@ -22,7 +22,7 @@ from parbench.bench.util.reference import Reference
 from parbench.tasks.base import Evaluation
 from parbench.tasks.data.e2e import grouped, linearised, pairs
 from parbench.tasks.data.restaurants import RestaurantSource
-from parbench.tasks.data.source import DataRef, HubDataset, Source
+from parbench.tasks.data.source import DataRef, DataSource, HubDataset
 from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
 from parbench.tasks.kinds.special_tokens import beginning
 from parbench.tasks.kinds.text_generation import check_room
@@ -101,7 +101,7 @@ class E2eNlg(LanguageModelTask):
     name: str
     data: DataRef
     reference: Reference
-    own_source: Source | None = None
+    own_source: DataSource | None = None
     options: E2eOptions = field(default_factory=E2eOptions)
     primary: str = "bleu"
 

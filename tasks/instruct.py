@@ -11,15 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.bench.util.reference import Reference
 from parbench.tasks.base import Splits
 from parbench.tasks.data.folder import FolderSource
 from parbench.tasks.data.pairs import COLUMNS, PackagedPairs
-from parbench.tasks.data.source import DataRef, HubDataset, Source
-from parbench.tasks.data.split import CUT_SEED, SELECTION_MOST, SELECTION_SHARE, capped
+from parbench.tasks.data.source import DataRef, DataSource, HubDataset
+from parbench.tasks.data.split import CUT_SEED, SELECTION_MOST, SELECTION_SHARE, CutSplits, capped
 from parbench.tasks.data.values import check_columns
 from parbench.tasks.judge.conversation import TOKENIZER, Prompt, conversation_prompt, template_names
 from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
@@ -66,11 +66,11 @@ class Instruct(LanguageModelTask):
     data: DataRef
     files: tuple[str, ...]
     reference: Reference
-    own_source: Source | None = None
+    own_source: DataSource | None = None
     options: InstructOptions = field(default_factory=InstructOptions)
     primary: str = "log_likelihood"
 
-    def missing(self, source: Source) -> str | None:
+    def missing(self, source: DataSource) -> str | None:
         """Return why it cannot run with the data of ``source`` and its options, or ``None`` if it can."""
         template = self.options.template
         if template not in (ALPACA, TOKENIZER) and template not in (known := template_names()):
@@ -78,22 +78,22 @@ class Instruct(LanguageModelTask):
         files, data = self._found(source)
         return files.missing(data)
 
-    def describe(self, source: Source) -> str:
+    def describe(self, source: DataSource) -> str:
         """Return where the data comes from, for a table."""
         files, data = self._found(source)
         return f"{files.describe(data)} (cut anew)"
 
-    def revision(self, source: Source) -> str:
+    def revision(self, source: DataSource) -> str:
         """Return the commit or content hash that fixes the data."""
         files, data = self._found(source)
         return files.revision(data)
 
-    def splits(self, source: Source, limit: int | None = None) -> Splits:
+    def splits(self, source: DataSource, limit: int | None = None) -> Splits:
         """Load the pairs and hold some back; with ``limit``, at most so many of each split, always the same ones."""
         cut = self.cut(source)
         return Splits(*(capped(rows, limit) for rows in cut))
 
-    def cut(self, source: Source) -> Cut:
+    def cut(self, source: DataSource) -> CutSplits:
         """Return all pairs, cut in three; none is trained or selected on whose prompt is in the reported ones."""
         import numpy as np
 
@@ -109,7 +109,7 @@ class Instruct(LanguageModelTask):
         prompts = list(zip(rows["instruction"][:], rows["input"][:], strict=True))
         known = {prompts[row] for row in drawn[:reported]}
         fresh = [row for row in drawn[reported:] if prompts[row] not in known]
-        return Cut(
+        return CutSplits(
             train=rows.select(sorted(fresh[selection:])),
             selection=rows.select(sorted(fresh[:selection])),
             reported=rows.select(sorted(drawn[:reported])),
@@ -174,20 +174,12 @@ class Instruct(LanguageModelTask):
             return super().prompt_ids(example, tokenizer)
         return self.conversation([self.prompt(example)], (), tokenizer).open_ids(tokenizer)
 
-    def _found(self, source: Source) -> tuple[Source, DataRef]:
+    def _found(self, source: DataSource) -> tuple[DataSource, DataRef]:
         """Return what reads the data from ``source``, and by which name of its file; a folder may have any of them."""
         if not isinstance(source, FolderSource):
             return source, self.data
         named = [replace(self.data, train=name) for name in self.files]
         return source, next((data for data in named if source.missing(data) is None), named[0])
-
-
-class Cut(NamedTuple):
-    """Pairs that are trained on, that settings are chosen on, and that are reported on."""
-
-    train: Dataset
-    selection: Dataset
-    reported: Dataset
 
 
 def alpaca_prompt(instruction: str, given: str = "") -> str:

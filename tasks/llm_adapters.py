@@ -18,8 +18,8 @@ from pydantic import Field
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
 from parbench.tasks.base import Splits
-from parbench.tasks.data.source import DataRef, Source
-from parbench.tasks.data.split import CUT_SEED, SELECTION_MOST, Cut
+from parbench.tasks.data.source import DataRef, DataSource
+from parbench.tasks.data.split import CUT_SEED, SELECTION_MOST, CutSplits
 from parbench.tasks.options import TaskOptions
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def generated(predictor: Predictor, inputs: Rows, options: InstructionOptions) -
     return [str(predictor.processor.decode(written, skip_special_tokens=True)).strip() for written in tokens]
 
 
-class Part(NamedTuple):
+class MixedSet(NamedTuple):
     """The splits of one set among those that are mixed.
 
     Attributes:
@@ -96,10 +96,10 @@ class Part(NamedTuple):
     """
 
     subset: str
-    cut: Cut
+    cut: CutSplits
 
 
-def available(refs: Sequence[DataRef], source: Source) -> DataRef | None:
+def available(refs: Sequence[DataRef], source: DataSource) -> DataRef | None:
     """Return the first of several forms of the same data that ``source`` has."""
     return next((ref for ref in refs if source.missing(ref) is None), None)
 
@@ -115,7 +115,7 @@ def three_ways(ref: DataRef, raw: Mapping[str, Dataset]) -> DataRef:
     return replace(ref, reported={"": split}, selection=None)
 
 
-def mixed(parts: Sequence[Part], limit: int | None, worded: Callable[[str, Dataset], Dataset]) -> Splits:
+def mixed(parts: Sequence[MixedSet], limit: int | None, worded: Callable[[str, Dataset], Dataset]) -> Splits:
     """Return the sets as one task.
 
     Training and selection examples are those of all sets, as many of each as it has; with ``limit`` a fixed draw from

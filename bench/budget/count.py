@@ -26,7 +26,7 @@ MOST_REAL_PARAMETERS = 500_000_000
 
 
 @dataclass(frozen=True)
-class Counts:
+class PredictedCounts:
     """Parameters of an adapted model.
 
     Attributes:
@@ -58,9 +58,9 @@ class Architecture:
     def __init__(self, base_model: BaseModel, head: Head | None = None) -> None:
         self.base_model = base_model
         self._head = head
-        self._kept: dict[tuple[str, str], Counts] = {}
+        self._kept: dict[tuple[str, str], PredictedCounts] = {}
 
-    def count(self, method: Method[Any], setting: Setting) -> Counts:
+    def count(self, method: Method[Any], setting: Setting) -> PredictedCounts:
         """Return the counts of ``method`` with ``setting``.
 
         Raises:
@@ -87,7 +87,7 @@ class Architecture:
     def _skeleton(self) -> PreTrainedModel:
         return self.base_model.skeleton(self._head)
 
-    def _count(self, method: Method[Any], setting: Setting) -> Counts:
+    def _count(self, method: Method[Any], setting: Setting) -> PredictedCounts:
         # Most methods can be made on the meta device. Some compute with their own new tensors while they are made
         # (BOFT's permutations): those are small and may be real. What else needs the base model's weights must have
         # real ones, which only small models can afford.
@@ -109,7 +109,7 @@ class Architecture:
             f"{method.name} needs the base model's weights to be made, and {self.base_model.name} is too large"
         )
 
-    def _count_on(self, base: str, adapter: str, method: Method[Any], setting: Setting) -> Counts:
+    def _count_on(self, base: str, adapter: str, method: Method[Any], setting: Setting) -> PredictedCounts:
         without_data = shapes_only() if base == "meta" else nullcontext()
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             # What peft warns of (a corrected fan_in_fan_out, say) it warns of again in the run itself.
@@ -123,7 +123,7 @@ class Architecture:
                 state = method.adapter_state(adapted, names)
         refuse_shared(state)
         head = sum(group.numbers for group in groups if group.is_head)
-        return Counts(
+        return PredictedCounts(
             reported=reported,
             trainable=sum(p.numel() for p in adapted.parameters() if p.requires_grad) - head,
             optimised=sum(group.numbers for group in groups if not group.is_head),

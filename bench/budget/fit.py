@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from parbench.bench.budget import BudgetMode
 from parbench.bench.budget.budget import Budget
-from parbench.bench.budget.count import Architecture, Counts
+from parbench.bench.budget.count import Architecture, PredictedCounts
 from parbench.bench.util.validation import explain
 from parbench.methods.base import Method, Setting
 
@@ -30,7 +30,7 @@ class Sized:
 
     setting: Setting
     size: str
-    counts: Counts
+    counts: PredictedCounts
 
     @property
     def reported(self) -> int:
@@ -56,7 +56,7 @@ class Fit:
     method: str
     setting: Setting | None = None
     size: str = ""
-    counts: Counts | None = None
+    counts: PredictedCounts | None = None
     larger: Sized | None = None
     note: str = ""
 
@@ -138,7 +138,7 @@ class _Sizes:
         chosen = self.setting.layers
         return tuple(range(self._architecture.layers)) if chosen is None else tuple(sorted(chosen))
 
-    def count(self, setting: Setting) -> Counts | None:
+    def count(self, setting: Setting) -> PredictedCounts | None:
         """Return the counts of a setting, or ``None`` where the architecture refuses it; `refusal` then says why."""
         try:
             return self._architecture.count(self.method, setting)
@@ -252,7 +252,7 @@ def _replaced(field: str, setting: Setting, found: Sized, given: Collection[str]
     return f"{found.size} in place of {field}={chosen}, as the budget has it"
 
 
-def _oversized(counts: Counts) -> str:
+def _oversized(counts: PredictedCounts) -> str:
     """Return a note where an adapter is larger than what it adapts."""
     if not counts.adapted or counts.reported <= counts.adapted:
         return ""
@@ -267,7 +267,7 @@ def _bisect(low: int, high: int, holds: Callable[[int], bool]) -> int:
     return low
 
 
-def _of_fixed_size(counts: Counts, budget: Budget) -> str:
+def _of_fixed_size(counts: PredictedCounts, budget: Budget) -> str:
     ratio = counts.reported / budget.parameters
     return (
         f"of fixed size: {ratio:.1%} of the budget"
@@ -276,7 +276,7 @@ def _of_fixed_size(counts: Counts, budget: Budget) -> str:
     )
 
 
-def _shortfall(counts: Counts, budget: Budget, larger: Sized | None) -> str:
+def _shortfall(counts: PredictedCounts, budget: Budget, larger: Sized | None) -> str:
     achieved = counts.reported / budget.parameters
     if achieved >= 1 - TOLERANCE:
         return ""

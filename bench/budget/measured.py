@@ -66,10 +66,10 @@ class Match:
     tried: tuple[tuple[str, float], ...]
 
 
-Measure = Callable[[Method[Any], Setting], Measured]
+MeasureSetting = Callable[[Method[Any], Setting], Measured]
 
 
-def fit_measured(choice: ResolvedMethod, limit: float, currency: MeasuredLimit, measure: Measure) -> Match:
+def fit_measured(choice: ResolvedMethod, limit: float, currency: MeasuredLimit, measure: MeasureSetting) -> Match:
     """Try sizes of a method, doubling from the smallest, and keep the largest within the limit."""
     method = choice.method
     start = default_setting(choice)
@@ -87,7 +87,7 @@ def fit_measured(choice: ResolvedMethod, limit: float, currency: MeasuredLimit, 
     return Match(method.name, size_name, setting, reached, limit, bool(within), amounts)
 
 
-def read_limit(text: str, currency: MeasuredLimit, measure: Measure) -> float:
+def read_limit(text: str, currency: MeasuredLimit, measure: MeasureSetting) -> float:
     """Read ``match:lora(r=8)``, or ``250ms``, ``0.3s``, ``2GiB``, ``900MiB``; return seconds or bytes.
 
     Raises:
@@ -105,7 +105,7 @@ def read_limit(text: str, currency: MeasuredLimit, measure: Measure) -> float:
     raise UserError(f'"--budget {text}" is no {currency}: give match:lora(r=8), {examples}')
 
 
-def in_fresh_process(workload: Workload) -> Measure:
+def in_fresh_process(workload: Workload) -> MeasureSetting:
     """Return a function that measures in a new process: nothing of one candidate is left when the next is measured."""
     kept: dict[tuple[str, str], Measured] = {}
 

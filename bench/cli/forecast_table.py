@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from parbench.bench.cli.console import counted, say
@@ -13,12 +13,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from parbench.bench.execute.executor import Executor
-    from parbench.bench.forecast.calibration import Machine
-    from parbench.bench.forecast.forecast import Estimate, Forecast
+    from parbench.bench.forecast.calibration import IsToDo, Machine
+    from parbench.bench.forecast.forecast import Forecast, RunForecast
     from parbench.bench.plan.planned_run import PlannedRun
     from parbench.bench.store.store import Store
 
-IsToDo = Callable[["PlannedRun"], bool]
 # Kinds of runs that are named where they are not measured yet.
 MOST_NAMED = 4
 
@@ -88,7 +87,7 @@ def _print_table(found: Forecast, console: Console) -> None:
     titles = ("task", "method", "runs", "steps", "step (ms)", "one run", "memory (MiB)")
     rows = []
     specs = [estimate.run.spec for estimate in found.estimates]
-    groups: dict[tuple[str, str], list[Estimate]] = {}
+    groups: dict[tuple[str, str], list[RunForecast]] = {}
     for estimate, spec, difference in zip(found.estimates, specs, differences(specs), strict=True):
         budget = f" within {spec.budget['asked']}" if spec.budget else ""
         told = f" ({difference})" if difference else ""

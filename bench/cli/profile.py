@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from parbench.bench.profile.workload import Candidate, Workload
 
 
-Dtype = Literal["float32", "bf16"]
+DtypeOption = Literal["float32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class WorkloadOptions:
         typer.Option(help="Several batch sizes, for the curves of memory and time.", metavar="1,2,4"),
     ] = None
     seq: Annotated[int, typer.Option(help="Tokens per example.")] = 128
-    dtype: Annotated[Dtype, typer.Option(help="Of the base weights; bf16 runs under autocast.")] = "float32"
+    dtype: Annotated[DtypeOption, typer.Option(help="Of the base weights; bf16 runs under autocast.")] = "float32"
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Build the architecture only; nothing is downloaded.")
     ] = False
@@ -170,7 +170,7 @@ def profile(
     from parbench.reports.plotting import import_matplotlib
 
     import_matplotlib()
-    from parbench.bench.profile.runner import Request, run_profile
+    from parbench.bench.profile.runner import ProfileRequest, run_profile
     from parbench.bench.profile.workload import Repetitions, check_length
     from parbench.bench.util.environment import choose_device, quiet_libraries
 
@@ -183,7 +183,7 @@ def profile(
     find_available_model(shape.model, weights=not shape.random_weights)
     check_length(work)
     traces = measurement.prepared_folder()
-    request = Request(
+    request = ProfileRequest(
         subjects=_subjects(methods, budget, work),
         workload=work,
         effort=Repetitions(measurement.steps, measurement.warm_up, shape.new_tokens),

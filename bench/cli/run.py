@@ -24,7 +24,7 @@ from parbench.bench.cli.options import (
     takes,
 )
 from parbench.bench.cli.parsing import read_positive
-from parbench.bench.cli.session import Session, open_session, read_overrides
+from parbench.bench.cli.session import CommandSession, open_session, read_overrides
 from parbench.bench.cli.studies import print_dry_studies, run_studies
 from parbench.bench.record.run_record import Status
 from parbench.bench.store.layout import TUNED
@@ -94,7 +94,7 @@ class RunRequest:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ComparisonOutcome:
     """What came of a comparison.
 
     Attributes:
@@ -113,7 +113,7 @@ class Outcome:
         return bool(self.untuned) or any(record.status not in (Status.OK, Status.SKIPPED) for record in self.records)
 
 
-def run_comparison(request: RunRequest) -> Outcome:
+def run_comparison(request: RunRequest) -> ComparisonOutcome:
     """Do what `bench run` does.
 
     Raises:
@@ -134,7 +134,7 @@ def run_comparison(request: RunRequest) -> Outcome:
         else:
             tuned = run_studies(session, effort)
             if tuned.failures:
-                return Outcome(untuned=tuned.failures)
+                return ComparisonOutcome(untuned=tuned.failures)
             session = replace(session, suite=tuned.suite)
     plan = session.plan()
     if rerun.noise_floor is not None:
@@ -143,12 +143,12 @@ def run_comparison(request: RunRequest) -> Outcome:
         plan = repeated(plan, rerun.noise_floor)
     if rerun.dry_run:
         _print_plan(plan, session, rerun)
-        return Outcome()
+        return ComparisonOutcome()
     session.store.prepare()
     records = _execute(plan, session, rerun.overwrite)
     if rerun.noise_floor is not None:
         _print_noise(plan, session.store, session.console)
-    return Outcome(tuple(records), tuple(planned.spec.run_id for planned in plan.runs))
+    return ComparisonOutcome(tuple(records), tuple(planned.spec.run_id for planned in plan.runs))
 
 
 def _tuned_suite(out: Path) -> str:
@@ -158,13 +158,13 @@ def _tuned_suite(out: Path) -> str:
     return str(path)
 
 
-def _print_plan(plan: Plan, session: Session, rerun: RerunOptions) -> None:
+def _print_plan(plan: Plan, session: CommandSession, rerun: RerunOptions) -> None:
     session.console.print(plan_table(plan.runs, session.store, is_tuned=rerun.trials is None))
     to_do = partial(_is_to_do, store=session.store, overwrite=rerun.overwrite)
     print_known_forecast(plan.runs, session.store, session.executor, session.console, to_do)
 
 
-def _execute(plan: Plan, session: Session, overwrite: Overwrite) -> list[RunRecord]:
+def _execute(plan: Plan, session: CommandSession, overwrite: Overwrite) -> list[RunRecord]:
     from parbench.bench.execute.progress import make_progress
     from parbench.bench.run.memory import overhead_share
     from parbench.bench.store.staleness import Superseding

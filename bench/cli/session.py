@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Session:
+class CommandSession:
     """The resolved options of one command.
 
     Attributes:
@@ -72,7 +72,7 @@ def open_session(
     workers: WorkerOptions,
     cluster: ClusterOptions | None = None,
     suite: str | None = None,
-) -> Session:
+) -> CommandSession:
     """Resolve the suite, the store and the executor, and print which suite was chosen.
 
     Args:
@@ -92,7 +92,7 @@ def open_session(
         say(f"a miniature: it cannot show {choice.suite.cannot_show}", console)
     executor = make_executor(workers, cluster)
     quiet_libraries()
-    return Session(choice.suite, overrides, Store(options.out), executor, console)
+    return CommandSession(choice.suite, overrides, Store(options.out), executor, console)
 
 
 def read_overrides(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from parbench.bench.cli.console import say
 from parbench.bench.cli.forecast_table import print_known_forecast
 from parbench.bench.cli.grid import Grid
-from parbench.bench.cli.session import Session
+from parbench.bench.cli.session import CommandSession
 from parbench.bench.store.layout import TUNED
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Studies:
     failures: tuple[str, ...]
 
 
-def run_studies(session: Session, effort: TuningBudget) -> Studies:
+def run_studies(session: CommandSession, effort: TuningBudget) -> Studies:
     """Tune every method on every task, and write the suite of the best settings into the store.
 
     Raises:
@@ -64,7 +64,7 @@ def run_studies(session: Session, effort: TuningBudget) -> Studies:
     return Studies(written, failures)
 
 
-def print_dry_studies(session: Session, effort: TuningBudget) -> None:
+def print_dry_studies(session: CommandSession, effort: TuningBudget) -> None:
     """Print the studies, and what they will take if that was measured before.
 
     Raises:

@@ -16,7 +16,7 @@ from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
     from parbench.tasks.base import Splits, Task
-    from parbench.tasks.data.source import Source
+    from parbench.tasks.data.source import DataSource
 
 task = typer.Typer(name="task", help="Inspect a task before anything is trained.", no_args_is_help=True)
 
@@ -91,7 +91,7 @@ def _print_scores(console: Console, found: Task, splits: Splits) -> None:
         )
 
 
-def _print_findings(console: Console, found: Task, splits: Splits, source: Source) -> None:
+def _print_findings(console: Console, found: Task, splits: Splits, source: DataSource) -> None:
     from parbench.bench.cli.task_check import leaks
     from parbench.tasks.data.folder import FolderSource
 

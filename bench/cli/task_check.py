@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from parbench.bench.util.errors import UserError
 from parbench.tasks import TASKS, is_task_file
 from parbench.tasks.data.location import DataLocation
-from parbench.tasks.data.source import Source
+from parbench.tasks.data.source import DataSource
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +59,7 @@ def task_to_check(name: str) -> Task:
     return task_of_file(Path(name))
 
 
-def source_to_check(task: Task, location: DataLocation) -> Source:
+def source_to_check(task: Task, location: DataLocation) -> DataSource:
     """Return the source of a task's data.
 
     Raises:

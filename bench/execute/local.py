@@ -21,7 +21,7 @@ from parbench.bench.execute.local_limits import KernelKills, cause_of_death, ove
 from parbench.bench.execute.memory_history import PeakMemoryHistory
 from parbench.bench.execute.progress import Progress
 from parbench.bench.execute.queue import Queue
-from parbench.bench.execute.session import Session
+from parbench.bench.execute.session import ExecutorSession
 from parbench.bench.execute.worker import Worker, WorkerJob, WorkerMessage, start
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.run_record import RunRecord, Status
@@ -63,7 +63,7 @@ class LocalExecutor:
         self, queue: Queue, store: Store, progress: Progress, follow_up: FollowUp = no_follow_up
     ) -> Iterator[RunRecord]:
         """Execute the runs of a queue, whose data was checked before."""
-        session = _Session(self, queue, store, progress, follow_up)
+        session = _LocalSession(self, queue, store, progress, follow_up)
         with suspending(session.process_groups):
             yield from until_interrupted(progress.note, session.is_busy, session.records, session.kill_all)
 
@@ -92,7 +92,7 @@ class _Job:
 
 
 @dataclass
-class _Session(Session):
+class _LocalSession(ExecutorSession):
     """One call of the executor."""
 
     executor: LocalExecutor
@@ -123,25 +123,25 @@ class _Session(Session):
         self.peaks = PeakMemoryHistory(self.store, accelerators) if accelerators else None
 
     def is_busy(self) -> bool:
-        """See `Session`."""
+        """See `ExecutorSession`."""
         return bool(self.jobs)
 
     def stop_all(self) -> None:
-        """See `Session`."""
+        """See `ExecutorSession`."""
         for job in self.jobs:
             job.worker.stop()
 
     def start_runs(self) -> None:
-        """See `Session`."""
+        """See `ExecutorSession`."""
         while len(self.jobs) < self.packing.workers and (run := self.queue.take(self._has_place)) is not None:
             self._begin(run)
 
     def note_completed(self, found: RunRecord) -> None:
-        """See `Session`."""
+        """See `ExecutorSession`."""
         self._learn(found)
 
     def ended(self) -> Iterator[RunRecord]:
-        """See `Session`."""
+        """See `ExecutorSession`."""
         self._listen()
         self.queue.claims.renew()
         for job in [job for job in self.jobs if not job.worker.started.is_alive()]:

@@ -23,7 +23,7 @@ from parbench.bench.execute.interrupt import until_interrupted
 from parbench.bench.execute.local import LocalExecutor
 from parbench.bench.execute.progress import Progress, SilentProgress
 from parbench.bench.execute.queue import Queue
-from parbench.bench.execute.session import Session
+from parbench.bench.execute.session import ExecutorSession
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.run_record import RunRecord, Status
 from parbench.bench.record.run_spec import RunSpec
@@ -74,7 +74,7 @@ class RayExecutor:
         """Yield the record of each run when it is written."""
         check_data(runs)
         with _connected(self):
-            session = _Session(self, _gpus(self), Queue(runs, store), store, progress, follow_up)
+            session = _RaySession(self, _gpus(self), Queue(runs, store), store, progress, follow_up)
             yield from until_interrupted(progress.note, session.is_busy, session.records, session.cancel_all)
 
 
@@ -89,7 +89,7 @@ class _Job:
 
 
 @dataclass
-class _Session(Session):
+class _RaySession(ExecutorSession):
     """One call of the executor."""
 
     executor: RayExecutor
@@ -108,11 +108,11 @@ class _Session(Session):
         self.mailbox = Mailbox(actor_options={"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1})
 
     def is_busy(self) -> bool:
-        """See `Session`."""
+        """See `ExecutorSession`."""
         return bool(self.jobs)
 
     def stop_all(self) -> None:
-        """See `Session`."""
+        """See `ExecutorSession`."""
         import ray
 
         for reference in self.jobs:
@@ -120,15 +120,15 @@ class _Session(Session):
             ray.cancel(reference)
 
     def start_runs(self) -> None:
-        """See `Session`."""
+        """See `ExecutorSession`."""
         while len(self.jobs) < self._room() and (run := self.queue.take()) is not None:
             self._begin(run)
 
     def note_completed(self, found: RunRecord) -> None:
-        """See `Session`: nothing is learned from it."""
+        """See `ExecutorSession`: nothing is learned from it."""
 
     def ended(self) -> Iterator[RunRecord]:
-        """See `Session`."""
+        """See `ExecutorSession`."""
         import ray
 
         ended, _ = ray.wait(list(self.jobs), timeout=_TICK_SECONDS)

@@ -12,7 +12,7 @@ from parbench.bench.execute.queue import Queue
 from parbench.bench.record.run_record import RunRecord
 
 
-class Session(ABC):
+class ExecutorSession(ABC):
     """One call of an executor that has several runs in progress.
 
     Attributes:

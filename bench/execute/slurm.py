@@ -62,7 +62,7 @@ class SlurmExecutor:
         if self.cluster == "slurm" and shutil.which("sbatch") is None:
             raise UserError("there is no Slurm here (no command sbatch); call bench on a node that submits jobs")
         check_data(runs)
-        session = _Session(self, store, progress, follow_up)
+        session = _SlurmSession(self, store, progress, follow_up)
 
         def records(interrupt: Interrupt) -> Iterator[RunRecord]:
             session.submit(runs)
@@ -80,7 +80,7 @@ class _Submitted:
 
 
 @dataclass
-class _Session:
+class _SlurmSession:
     """One call of the executor."""
 
     executor: SlurmExecutor

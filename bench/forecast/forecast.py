@@ -38,7 +38,7 @@ _CHECKPOINTS = 2
 
 
 @dataclass(frozen=True)
-class Estimate:
+class RunForecast:
     """What one run will take.
 
     Attributes:
@@ -67,7 +67,7 @@ class Forecast:
         notes: what the estimate leaves out.
     """
 
-    estimates: list[Estimate]
+    estimates: list[RunForecast]
     done: int
     workers: int
     obstacles: list[str] = field(default_factory=list)
@@ -142,9 +142,9 @@ def forecast(
     return replace(found, obstacles=_obstacles(found, store, machine))
 
 
-def _estimate(run: PlannedRun, found: Calibration | str, sizes: dict[str, int]) -> Estimate:
+def _estimate(run: PlannedRun, found: Calibration | str, sizes: dict[str, int]) -> RunForecast:
     if isinstance(found, str):
-        return Estimate(run, failure=found)
+        return RunForecast(run, failure=found)
     training = run.training
     per_epoch = -(-max(1, round(sizes["train"] * run.spec.train_fraction)) // _step_rows(training))
     steps = training.max_steps or max(1, round((training.epochs or 0.0) * per_epoch))
@@ -160,7 +160,7 @@ def _estimate(run: PlannedRun, found: Calibration | str, sizes: dict[str, int]) 
     elif training.select_epoch:
         seconds += epochs * sizes["selection"] * selection_row
     rows = sizes["reported"] if reports else sizes["selection"]
-    return Estimate(run, steps, seconds, found, disk_bytes=found.disk_bytes + round(rows * found.row_bytes))
+    return RunForecast(run, steps, seconds, found, disk_bytes=found.disk_bytes + round(rows * found.row_bytes))
 
 
 def _obstacles(found: Forecast, store: Store, machine: Machine) -> list[str]:

@@ -25,7 +25,7 @@ from parbench.methods.expression import ResolvedMethod
 from parbench.tasks import find_task, task_code
 from parbench.tasks.base import Task
 from parbench.tasks.data.location import DataLocation
-from parbench.tasks.data.source import Source
+from parbench.tasks.data.source import DataSource
 from parbench.tasks.retention import GeneralText, general_text_at
 
 
@@ -84,7 +84,7 @@ class PlannedRun:
         return _task(self.asked.task).configured({**self.spec.options, **self.not_deciding.get("options", {})})
 
     @cached_property
-    def source(self) -> Source:
+    def source(self) -> DataSource:
         """Where the data of the task is read from."""
         return self.location.source(self.task)
 

@@ -10,7 +10,7 @@ from parbench.bench.plan.names import refuse_unknown_names
 from parbench.bench.plan.overrides import Overrides
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.plan.resolve import Resolver
-from parbench.bench.plan.suite import Choice, Suite, Tuning, choose_suite
+from parbench.bench.plan.suite import Suite, SuiteChoice, Tuning, choose_suite
 from parbench.bench.util.errors import UserError
 from parbench.tasks.data.hub import obstacle
 from parbench.tasks.data.lock import RevisionLock
@@ -90,7 +90,7 @@ def refuse_shared_seeds(selection: Iterable[int], reporting: Iterable[int]) -> N
         )
 
 
-def choose_suite_for(name: str, overrides: Overrides) -> Choice:
+def choose_suite_for(name: str, overrides: Overrides) -> SuiteChoice:
     """Return the suite called ``name``; for ``auto`` the full suite if this machine can run it, else the miniature."""
 
     def unreachable(suite: Suite) -> str | None:

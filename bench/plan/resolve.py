@@ -32,7 +32,7 @@ from parbench.tasks import find_task, task_code
 from parbench.tasks.base import Modality, Task
 from parbench.tasks.data.location import DataLocation
 from parbench.tasks.data.lock import RevisionLock
-from parbench.tasks.data.source import Source
+from parbench.tasks.data.source import DataSource
 from parbench.tasks.retention import check_measurable, general_text_at
 
 T = TypeVar("T")
@@ -269,7 +269,7 @@ class Resolver:
         found = find_preset(choice.registered, self.base_model(task).name, task.name) if self.suite.presets else None
         return found.on(task.name) if found else None
 
-    def source(self, task: Task) -> Source:
+    def source(self, task: Task) -> DataSource:
         """Return where the data of a task comes from."""
         return self.once(("source", task.name), lambda: self.location.source(task))
 

@@ -122,7 +122,7 @@ class Suite(Layer):
 
 
 @dataclass(frozen=True)
-class Choice:
+class SuiteChoice:
     """A suite, and the reason for its choice."""
 
     suite: Suite
@@ -172,7 +172,7 @@ def suite_text(suite: Suite) -> str:
     return yaml.safe_dump(suite.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
 
 
-def choose_suite(name: str, unreachable: Callable[[Suite], str | None]) -> Choice:
+def choose_suite(name: str, unreachable: Callable[[Suite], str | None]) -> SuiteChoice:
     """Return the named suite; for ``auto`` the full suite if this machine can run it, else the miniature.
 
     Args:
@@ -180,12 +180,12 @@ def choose_suite(name: str, unreachable: Callable[[Suite], str | None]) -> Choic
         unreachable: returns why a suite's model or data are not available, or ``None`` if they are.
     """
     if name != AUTO:
-        return Choice(load_suite(name), "chosen by name")
+        return SuiteChoice(load_suite(name), "chosen by name")
     full = load_suite(FULL)
     obstacle = lacking(full.requires) or unreachable(full)
     if obstacle is None:
-        return Choice(full, "chosen by auto: this machine can carry it")
-    return Choice(load_suite(MINI), f"chosen by auto: {FULL} cannot run here, {obstacle}")
+        return SuiteChoice(full, "chosen by auto: this machine can carry it")
+    return SuiteChoice(load_suite(MINI), f"chosen by auto: {FULL} cannot run here, {obstacle}")
 
 
 def lacking(requirements: Requirements) -> str | None:

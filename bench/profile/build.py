@@ -14,7 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from parbench.bench.models.catalogue import find_model
 from parbench.bench.models.parameter_counts import Inventory, count_parameters
-from parbench.bench.profile.workload import Kind, MeasurementJob, Workload, kind_of
+from parbench.bench.profile.workload import MeasurementJob, ModelUse, Workload, kind_of
 from parbench.bench.record.run_record import ParameterCounts
 from parbench.methods import find_method
 from parbench.methods.architecture import ModuleNames, module_names
@@ -32,7 +32,7 @@ WHOLE_TRAINING = 1000
 
 
 @dataclass
-class Adapted:
+class BuiltCandidate:
     """A subject ready to be measured.
 
     Attributes:
@@ -46,7 +46,7 @@ class Adapted:
 
     model: nn.Module
     config: Any
-    kind: Kind
+    kind: ModelUse
     groups: Sequence[ParameterGroup]
     callbacks: Sequence[TrainerCallback]
     ledger: ParameterCounts | None
@@ -73,7 +73,7 @@ class Adapted:
         return torch.optim.AdamW(groups, weight_decay=0.0) if groups else None
 
 
-def build(order: MeasurementJob, device: torch.device) -> Adapted:
+def build(order: MeasurementJob, device: torch.device) -> BuiltCandidate:
     """Return the subject of an order on ``device``, random where the workload says so.
 
     Raises:
@@ -86,7 +86,7 @@ def build(order: MeasurementJob, device: torch.device) -> Adapted:
     if order.subject.expression is None:
         base.requires_grad_(False)
         _let_gradient_through(base)
-        return Adapted(base, base.config, kind, [], [], None, mergeable=False)
+        return BuiltCandidate(base, base.config, kind, [], [], None, mergeable=False)
     method: Method[Any] = find_method(order.subject.expression).method
     setting = method.setting_type.model_validate(order.subject.setting)
     config = base.config
@@ -96,10 +96,10 @@ def build(order: MeasurementJob, device: torch.device) -> Adapted:
     _optimise_in_float32(model, groups)
     counted = _ledger(model, method, names, groups, inventory)
     callbacks = method.callbacks(setting)
-    return Adapted(model, config, kind, groups, callbacks, counted, method.mergeable, method.reads_system_prompt)
+    return BuiltCandidate(model, config, kind, groups, callbacks, counted, method.mergeable, method.reads_system_prompt)
 
 
-def _base(workload: Workload, device: torch.device) -> tuple[PreTrainedModel, Kind]:
+def _base(workload: Workload, device: torch.device) -> tuple[PreTrainedModel, ModelUse]:
     base_model = find_model(workload.base_model)
     kind = kind_of(base_model)
     head = LANGUAGE_MODEL if kind.generates else Head(kind.auto_class, ("0", "1"))
@@ -161,10 +161,12 @@ def _ledger(
     return count_parameters(model, method, names, groups, trainable, inventory)
 
 
-class Steps:
+class CallbackDriver:
     """Calls a method's callbacks as the trainer would, in a training that has come to the share `Workload.at`."""
 
-    def __init__(self, adapted: Adapted, optimiser: torch.optim.Optimizer | None, at: float, folder: Path) -> None:
+    def __init__(
+        self, adapted: BuiltCandidate, optimiser: torch.optim.Optimizer | None, at: float, folder: Path
+    ) -> None:
         self._callbacks = adapted.callbacks
         self._objects = {"model": adapted.model, "optimizer": optimiser}
         on_cpu = next(adapted.model.parameters()).device.type == "cpu"

@@ -13,7 +13,7 @@ from torch import nn
 from parbench.bench.profile.measurement import Breakdown
 
 if TYPE_CHECKING:
-    from parbench.bench.profile.build import Adapted
+    from parbench.bench.profile.build import BuiltCandidate
 
 
 def count_flops(work: Callable[[], object]) -> int:
@@ -61,7 +61,7 @@ def saved_tensors(model: nn.Module) -> Iterator[Kept]:
         yield kept
 
 
-def breakdown(adapted: Adapted, optimiser: torch.optim.Optimizer | None, activations: int | None) -> Breakdown:
+def breakdown(adapted: BuiltCandidate, optimiser: torch.optim.Optimizer | None, activations: int | None) -> Breakdown:
     """Count the tensors of a model in training; to be called after a backward pass, when there are gradients."""
     adapter = [p for group in adapted.groups if not group.is_head for p in group.parameters]
     head = [p for group in adapted.groups if group.is_head for p in group.parameters]

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from parbench.bench.models.kind import positions
-from parbench.bench.profile.build import Adapted
+from parbench.bench.profile.build import BuiltCandidate
 from parbench.bench.profile.flops import count_flops
 from parbench.bench.profile.inputs import Batch, on_device, system_prompts, token_ids
 from parbench.bench.profile.measurement import (
@@ -42,7 +42,7 @@ class _Rows(list[dict[str, Any]]):
         return _Rows(self[index] for index in indices)
 
 
-def measure_evaluation(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, order: MeasurementJob) -> None:
+def measure_evaluation(adapted: BuiltCandidate, batches: Sequence[Batch], rec: Recorder, order: MeasurementJob) -> None:
     """Time what a run does to score rows: batches made and sent to the device, the forward pass, outputs fetched."""
     effort, dtype = order.effort, order.workload.dtype
     predictor = Predictor(adapted.model, None, _collate, len(batches[0]["labels"]), rec.device, dtype)
@@ -108,7 +108,7 @@ class _Marks(StoppingCriteria):
 
 @torch.no_grad()
 def measure_generation(
-    model: nn.Module, adapted: Adapted, rec: Recorder, order: MeasurementJob, merged: bool = False
+    model: nn.Module, adapted: BuiltCandidate, rec: Recorder, order: MeasurementJob, merged: bool = False
 ) -> None:
     """Time greedy generation: up to the first token of a batch of prompts, and each token from then on."""
     workload, effort = order.workload, order.effort
@@ -155,13 +155,13 @@ def prompt_length(config: Any, order: MeasurementJob) -> int:
     return length
 
 
-def specialised(adapted: Adapted, order: MeasurementJob) -> AbstractContextManager[None]:
+def specialised(adapted: BuiltCandidate, order: MeasurementJob) -> AbstractContextManager[None]:
     """Return the context in which an adapted model is asked: one system prompt for all, if it reads any."""
     return adapted.reader.specialised(_prompt(adapted, order)) if adapted.reads_system_prompt else nullcontext()
 
 
 @torch.no_grad()
-def measure_specialising(adapted: Adapted, rec: Recorder, order: MeasurementJob) -> None:
+def measure_specialising(adapted: BuiltCandidate, rec: Recorder, order: MeasurementJob) -> None:
     """Time how a system prompt becomes what the model is asked under, one after the other, on the device to the end."""
     effort, marks = order.effort, []
     prompts = system_prompts(adapted.reader.reader_config, order.workload, effort.warm_up + effort.steps).tolist()
@@ -175,7 +175,7 @@ def measure_specialising(adapted: Adapted, rec: Recorder, order: MeasurementJob)
         rec.add(SPECIALISE, rec.clock.between(pair))
 
 
-def count_specialising(adapted: Adapted, order: MeasurementJob) -> int:
+def count_specialising(adapted: BuiltCandidate, order: MeasurementJob) -> int:
     """Count the operations by which one system prompt becomes what the model is asked under."""
 
     def work() -> None:
@@ -185,7 +185,7 @@ def count_specialising(adapted: Adapted, order: MeasurementJob) -> int:
     return count_flops(work)
 
 
-def merge(adapted: Adapted, rec: Recorder, order: MeasurementJob) -> nn.Module:
+def merge(adapted: BuiltCandidate, rec: Recorder, order: MeasurementJob) -> nn.Module:
     """Fold the adapter into the base weights and return the plain model; its time is noted.
 
     What reads a system prompt reads it for that, and the time is in that of merging.
@@ -212,7 +212,7 @@ def _unwrap_heads(model: nn.Module) -> None:
             setattr(model.get_submodule(parent), own, module.modules_to_save[module.active_adapters[0]])
 
 
-def measure_merged(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, order: MeasurementJob) -> None:
+def measure_merged(adapted: BuiltCandidate, batches: Sequence[Batch], rec: Recorder, order: MeasurementJob) -> None:
     """Merge, and time the merged model; the adapted one is gone then."""
     merged = merge(adapted, rec, order)
     measure_inference(merged, batches, rec, order, MERGED)
@@ -220,7 +220,7 @@ def measure_merged(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, or
         measure_generation(merged, adapted, rec, order, merged=True)
 
 
-def measure_unmerged(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, order: MeasurementJob) -> None:
+def measure_unmerged(adapted: BuiltCandidate, batches: Sequence[Batch], rec: Recorder, order: MeasurementJob) -> None:
     """Time the adapted model in use, as far as the order asks."""
     parts = order.effort.parts
     inputs = without_labels(batches)
@@ -231,7 +231,7 @@ def measure_unmerged(adapted: Adapted, batches: Sequence[Batch], rec: Recorder, 
         measure_generation(adapted.model, adapted, rec, order)
 
 
-def _prompt(adapted: Adapted, order: MeasurementJob) -> list[int]:
+def _prompt(adapted: BuiltCandidate, order: MeasurementJob) -> list[int]:
     """Return the system prompt that all is asked under."""
     prompts: list[list[int]] = system_prompts(adapted.reader.reader_config, order.workload, 1).tolist()
     return prompts[0]

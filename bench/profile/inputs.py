@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from parbench.bench.profile.workload import Kind, Workload
+from parbench.bench.profile.workload import ModelUse, Workload
 from parbench.tasks.inference import IGNORED
 from parbench.tasks.kinds.system_prompt import IDS, MASK
 
@@ -24,7 +24,7 @@ Batch = dict[str, "torch.Tensor"]
 _MANDELBROT_SHIFT = 2.7
 
 
-def make_batches(config: Any, kind: Kind, workload: Workload, count: int) -> list[Batch]:
+def make_batches(config: Any, kind: ModelUse, workload: Workload, count: int) -> list[Batch]:
     """Return so many batches on the CPU, with ``labels``.
 
     Texts are ``input_ids`` and ``attention_mask`` of shape (batch, length); images are ``pixel_values`` of shape
@@ -83,7 +83,7 @@ def on_device(batches: Sequence[Batch], device: torch.device) -> list[Batch]:
     return [{name: tensor.to(device) for name, tensor in batch.items()} for batch in batches]
 
 
-def _texts(config: Any, kind: Kind, workload: Workload, draw: np.random.Generator) -> Batch:
+def _texts(config: Any, kind: ModelUse, workload: Workload, draw: np.random.Generator) -> Batch:
     import torch
 
     shape = (workload.batch_size, workload.length)
@@ -99,7 +99,7 @@ def _texts(config: Any, kind: Kind, workload: Workload, draw: np.random.Generato
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
 
-def _images(config: Any, kind: Kind, workload: Workload, draw: np.random.Generator) -> Batch:
+def _images(config: Any, kind: ModelUse, workload: Workload, draw: np.random.Generator) -> Batch:
     import torch
 
     side, channels = config.image_size, config.num_channels

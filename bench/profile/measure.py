@@ -18,7 +18,7 @@ from parbench.bench.util.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-    from parbench.bench.profile.build import Adapted
+    from parbench.bench.profile.build import BuiltCandidate
     from parbench.bench.profile.clock import Recorder
 
 # Different batches; more of them would only take memory.
@@ -46,7 +46,7 @@ def _measure(visit: Measurement, recorder: Recorder, folder: Path) -> None:
     import torch
 
     from parbench.bench.profile import inference as serving
-    from parbench.bench.profile.build import Steps, build
+    from parbench.bench.profile.build import CallbackDriver, build
     from parbench.bench.profile.energy import obstacle
     from parbench.bench.profile.inputs import checksum, make_batches, with_system_prompts
     from parbench.bench.profile.training import Stepper, count_training, measure_training, trace_training
@@ -70,7 +70,7 @@ def _measure(visit: Measurement, recorder: Recorder, folder: Path) -> None:
         )
     if "training" in effort.parts:
         optimiser = adapted.optimiser()
-        stepper = Stepper(adapted, optimiser, Steps(adapted, optimiser, workload.at, folder), workload.dtype)
+        stepper = Stepper(adapted, optimiser, CallbackDriver(adapted, optimiser, workload.at, folder), workload.dtype)
         visit.joules = measure_training(stepper, trained, recorder, order)
         if (why := obstacle(device)) is not None:
             visit.notes.append(why)
@@ -98,7 +98,9 @@ def _measure(visit: Measurement, recorder: Recorder, folder: Path) -> None:
         _merge(visit, adapted, inputs, recorder)
 
 
-def _merge(visit: Measurement, adapted: Adapted, inputs: list[dict[str, torch.Tensor]], recorder: Recorder) -> None:
+def _merge(
+    visit: Measurement, adapted: BuiltCandidate, inputs: list[dict[str, torch.Tensor]], recorder: Recorder
+) -> None:
     from parbench.bench.profile.inference import measure_merged
 
     if not adapted.mergeable:

@@ -39,7 +39,7 @@ def measure_in_subprocess(order: MeasurementJob) -> Measurement:
         started = start_process(process)
         theirs.close()
         limit = order.limit_bytes if order.workload.device == "cpu" else None
-        sampler = Sampler(int(process.pid or 0), limit)
+        sampler = MemorySampler(int(process.pid or 0), limit)
         try:
             visit = _hear(started, ours)
             process.join(END_SECONDS)
@@ -57,7 +57,7 @@ def measure_in_subprocess(order: MeasurementJob) -> Measurement:
     return visit
 
 
-class Sampler(threading.Thread):
+class MemorySampler(threading.Thread):
     """Samples the resident memory of a process from outside it, so that nothing of the process is disturbed.
 
     Attributes:
@@ -110,7 +110,7 @@ def _hear(started: Started, line: Connection) -> Measurement | None:
         return None
 
 
-def _death(started: Started, sampler: Sampler, log: Path) -> tuple[Status, str]:
+def _death(started: Started, sampler: MemorySampler, log: Path) -> tuple[Status, str]:
     if sampler.over is not None and sampler.limit is not None:
         used, allowed = sampler.over / 2**30, sampler.limit / 2**30
         return Status.OUT_OF_MEMORY, f"the process used {used:.2f} GiB, more than the {allowed:.2f} allowed"
@@ -123,7 +123,7 @@ def _death(started: Started, sampler: Sampler, log: Path) -> tuple[Status, str]:
     return Status.ERROR, f"the process ended with code {code}: {said}"
 
 
-def _by_phase(visit: Measurement, sampler: Sampler) -> dict[str, PhaseMemory]:
+def _by_phase(visit: Measurement, sampler: MemorySampler) -> dict[str, PhaseMemory]:
     found: dict[str, PhaseMemory] = {}
     for span in visit.spans:
         before = found.get(span.phase, PhaseMemory(0))

@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Request:
+class ProfileRequest:
     """What is to be profiled.
 
     Attributes:
@@ -50,7 +50,7 @@ class Request:
 
 
 def run_profile(
-    request: Request, say: Say, measure: Measure = measure_in_subprocess, find_largest: bool = False
+    request: ProfileRequest, say: Say, measure: Measure = measure_in_subprocess, find_largest: bool = False
 ) -> Profile:
     """Measurement every subject in every round.
 
@@ -103,7 +103,7 @@ def run_profile(
     )
 
 
-def _visits(request: Request, say: Say, measure: Measure, looks: list[MachineLoad]) -> Iterator[Measurement]:
+def _visits(request: ProfileRequest, say: Say, measure: Measure, looks: list[MachineLoad]) -> Iterator[Measurement]:
     seen: dict[int, str] = {}
     for batch in request.batches:
         failed: set[str] = set()
@@ -126,7 +126,7 @@ def in_turn(subjects: Sequence[Candidate], number: int) -> list[Candidate]:
     return list(subjects if number % 2 == 0 else reversed(subjects))
 
 
-def _visit(request: Request, subject: Candidate, batch: int, number: int, measure: Measure) -> Measurement:
+def _visit(request: ProfileRequest, subject: Candidate, batch: int, number: int, measure: Measure) -> Measurement:
     trace = None
     if request.traces is not None and number == 0 and batch == request.batches[0]:
         trace = str(request.traces / f"{_file_name(subject.name)}.json")
@@ -145,7 +145,7 @@ def _visit(request: Request, subject: Candidate, batch: int, number: int, measur
 
 
 def largest_batch(
-    request: Request, subject: Candidate, measure: Measure = measure_in_subprocess, most: int = MOST_EXAMPLES
+    request: ProfileRequest, subject: Candidate, measure: Measure = measure_in_subprocess, most: int = MOST_EXAMPLES
 ) -> Largest:
     """Find the largest batch of which a training step fits, by doubling and bisection, each try in a fresh process.
 
@@ -185,7 +185,7 @@ def _tries(tried: dict[int, Measurement]) -> tuple[tuple[int, bool], ...]:
     return tuple((batch, visit.status is Status.OK) for batch, visit in tried.items())
 
 
-def _look(request: Request, say: Say, looks: list[MachineLoad]) -> None:
+def _look(request: ProfileRequest, say: Say, looks: list[MachineLoad]) -> None:
     look = sample_machine_load(torch.device(request.workload.device))
     looks.append(look)
     if look.others and not request.force:

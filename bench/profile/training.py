@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from parbench.bench.profile.build import Adapted, Steps
+from parbench.bench.profile.build import BuiltCandidate, CallbackDriver
 from parbench.bench.profile.energy import Meter, obstacle
 from parbench.bench.profile.flops import breakdown, count_flops, saved_tensors
 from parbench.bench.profile.inputs import Batch, on_device
@@ -36,9 +36,9 @@ CLIPPED_TO = TrainingSettings.model_fields["max_gradient_norm"].default
 class Stepper:
     """Takes training steps."""
 
-    adapted: Adapted
+    adapted: BuiltCandidate
     optimiser: torch.optim.Optimizer | None
-    steps: Steps
+    steps: CallbackDriver
     dtype: str
 
     def forward(self, batch: Batch) -> torch.Tensor:

@@ -131,7 +131,7 @@ class MeasurementJob:
 
 
 @dataclass(frozen=True)
-class Kind:
+class ModelUse:
     """What a base model is used for.
 
     Attributes:
@@ -145,10 +145,10 @@ class Kind:
     generates: bool
 
 
-def kind_of(base_model: BaseModel) -> Kind:
+def kind_of(base_model: BaseModel) -> ModelUse:
     """Return what a base model is used for, by the head that it has by itself."""
     auto_class = base_model.auto_class
-    return Kind(auto_class, "image" if "Image" in auto_class else "text", "CausalLM" in auto_class)
+    return ModelUse(auto_class, "image" if "Image" in auto_class else "text", "CausalLM" in auto_class)
 
 
 def configuration(base_model: BaseModel) -> Any:

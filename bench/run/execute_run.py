@@ -29,7 +29,7 @@ from parbench.bench.store.store import Store
 from parbench.bench.train.best_epoch import BestEpoch
 from parbench.bench.train.build import AdaptedModel, adapt, load_base
 from parbench.bench.train.checkpoints import last_checkpoint
-from parbench.bench.train.evaluate import Scorer, Scores, best_epoch, evaluate, save_adapter
+from parbench.bench.train.evaluate import EvaluationScores, Scorer, best_epoch, evaluate, save_adapter
 from parbench.bench.train.movement import Movement
 from parbench.bench.train.prepare import PreparedData
 from parbench.bench.train.protocol import Purpose
@@ -44,7 +44,7 @@ _NOT_OF_A_RUN = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, R
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CompletedRun:
     """The results of a completed run, named as the fields of `RunRecord`."""
 
     metrics: dict[str, float]
@@ -75,7 +75,7 @@ def execute_run(
     with explained(output):
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir()
-    outcome: Outcome | None = None
+    outcome: CompletedRun | None = None
     status, reason = (Status.SKIPPED, run.skip) if run.skip else (Status.OK, None)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -158,7 +158,7 @@ def empty_record(
 
 def _train_and_evaluate(
     run: PlannedRun, data: PreparedData, store: Store, output: Path, device: torch.device, hooks: RunHooks
-) -> Outcome:
+) -> CompletedRun:
     clock = time.perf_counter()
     base = load_base(run)
     inventory = Inventory.of(base)
@@ -184,7 +184,7 @@ def _train_and_evaluate(
     examples = {**data.sizes, "train": len(adapted.inputs)}
     if run.spec.purpose == Purpose.SELECTION:
         del examples["reported"]
-    return Outcome(
+    return CompletedRun(
         retention=retention,
         metrics=scores.metrics,
         selection_metrics=scores.selection_metrics,
@@ -246,7 +246,7 @@ def _log_epoch(split: str, primary: str, scores: Mapping[str, float]) -> None:
     event("epoch scored", f"{primary} {scores[primary]:.4f} on the {split} split", scores=dict(scores))
 
 
-def _write(run: PlannedRun, adapted: AdaptedModel, scores: Scores, output: Path) -> None:
+def _write(run: PlannedRun, adapted: AdaptedModel, scores: EvaluationScores, output: Path) -> None:
     """Write the per-example rows and the adapter."""
     if run.spec.purpose == Purpose.SELECTION:
         # No adapter: trials are many, and those of full fine-tuning would fill the disk.

@@ -46,7 +46,7 @@ class Scorer:
 
 
 @dataclass(frozen=True)
-class Scores:
+class EvaluationScores:
     """The metrics of a run.
 
     Attributes:
@@ -111,15 +111,17 @@ def best_epoch(
     )
 
 
-def evaluate(run: ResolvedRun, scorer: Scorer, data: PreparedData, reported: ReportedSplit, trained: Trained) -> Scores:
+def evaluate(
+    run: ResolvedRun, scorer: Scorer, data: PreparedData, reported: ReportedSplit, trained: Trained
+) -> EvaluationScores:
     """Score the trained model on the selection split and, unless the run chooses settings, on the reported split."""
     task = scorer.adapted.task
     predictions, seconds = _timed(scorer, task.selected_by, data.selection)
     selection_metrics = dict(task.selected_by.score(predictions))
     if run.spec.purpose == Purpose.SELECTION:
-        return Scores(predictions, {}, selection_metrics, seconds)
+        return EvaluationScores(predictions, {}, selection_metrics, seconds)
     predictions, seconds = _timed(scorer, task, reported.after(trained))
-    return Scores(predictions, dict(task.score(predictions)), selection_metrics, seconds)
+    return EvaluationScores(predictions, dict(task.score(predictions)), selection_metrics, seconds)
 
 
 def _timed(scorer: Scorer, by: Evaluation, split: SplitData) -> tuple[pd.DataFrame, float]:

@@ -10,7 +10,7 @@ from parbench.bench.record.run_spec import RunSpec
 from parbench.bench.train.settings import TrainingSettings
 from parbench.methods.base import Method, Setting
 from parbench.tasks.base import Head, Modality, Task
-from parbench.tasks.data.source import Source
+from parbench.tasks.data.source import DataSource
 from parbench.tasks.retention import GeneralText
 
 
@@ -51,7 +51,7 @@ class ResolvedRun(Protocol):
         """The task under the options of the run."""
 
     @property
-    def source(self) -> Source:
+    def source(self) -> DataSource:
         """Where the data of the task is read from."""
 
     @property

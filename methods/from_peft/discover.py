@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.registry import Entry
 from parbench.methods.from_peft.catalogue import KNOWN
-from parbench.methods.from_peft.known import Known
+from parbench.methods.from_peft.known import KnownTuner
 
 if TYPE_CHECKING:
     from parbench.methods.base import Method
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def discovered() -> Iterator[Entry[Method[Any]]]:
     """Yield an entry for every tuner of the installed peft, in peft's order."""
     for name in tuner_names():
-        known = KNOWN.get(name, Known())
+        known = KNOWN.get(name, KnownTuner())
         title = known.reference.title if known.reference else "peft's own"
         summary = f"{title} (peft; {'cannot be compared' if known.refused else 'untuned'})"
         yield Entry(name, summary, __name__, partial(_load, name))
@@ -52,4 +52,4 @@ def tuner_names() -> list[str]:
 def _load(name: str) -> Method[Any]:
     from parbench.methods.from_peft.method import PeftMethod
 
-    return PeftMethod(name, KNOWN.get(name, Known()))
+    return PeftMethod(name, KNOWN.get(name, KnownTuner()))

@@ -12,7 +12,7 @@ Targets = Literal["query_value", "value", "of_peft", "none"]
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownTuner:
     """Facts about a tuner of peft that its configuration class does not have.
 
     Attributes:

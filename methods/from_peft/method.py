@@ -18,7 +18,7 @@ from torch import nn
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
 from parbench.methods.base import Dimension, Method, Setting, adapter_parameters, head_parameters, warn_of_excess
-from parbench.methods.from_peft.known import Known
+from parbench.methods.from_peft.known import KnownTuner
 from parbench.methods.selection import Selection, adapted_modules, matches
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class PeftMethod(Method[Setting]):
         known: facts that the configuration class does not have.
     """
 
-    def __init__(self, name: str, known: Known) -> None:
+    def __init__(self, name: str, known: KnownTuner) -> None:
         self.name = name
         self.reference = known.reference or PEFT
         self.size_knob = known.knob

@@ -85,6 +85,6 @@ A run writes the generator and, below ``delivered``, the LoRA of each evaluated 
 
 from .config import LoraGenConfig
 from .export import GeneratedAdapter
-from .model import LoraGen, LoraGenOutput, ParameterCounts
+from .model import LoraGen, LoraGenOutput, LoraGenParameterCounts
 
-__all__ = ["GeneratedAdapter", "LoraGen", "LoraGenConfig", "LoraGenOutput", "ParameterCounts"]
+__all__ = ["GeneratedAdapter", "LoraGen", "LoraGenConfig", "LoraGenOutput", "LoraGenParameterCounts"]

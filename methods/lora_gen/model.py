@@ -48,7 +48,7 @@ class LoraGenOutput(ModelOutput):
 
 
 @dataclass(frozen=True)
-class ParameterCounts:
+class LoraGenParameterCounts:
     """Number of parameters of each part.
 
     Attributes:
@@ -280,11 +280,11 @@ class LoraGen(nn.Module):
         model.load_trainable_state(load_file(folder / WEIGHTS_FILE))
         return model.eval()
 
-    def parameter_counts(self) -> ParameterCounts:
+    def parameter_counts(self) -> LoraGenParameterCounts:
         """Count the parameters of each part."""
         state = get_peft_model_state_dict(self.encoder.cloud)
         rank = self.config.delivered_rank
-        return ParameterCounts(
+        return LoraGenParameterCounts(
             cloud_lora=sum(tensor.numel() for tensor in state.values()),
             meta_embedding=self.encoder.meta_embedding.numel(),
             routers=_numbers(self.generator.routers),

@@ -87,7 +87,7 @@ def _unequal(projection: str, known: object, new: object) -> str:
     )
 
 
-class Seed(nn.Module):
+class GeneratorSeed(nn.Module):
     """A seed S, the (r, r) input of a generator: diagonal, full, or frozen at the identity (no parameter)."""
 
     entries: nn.Parameter | None
@@ -130,7 +130,7 @@ class Generator(nn.Module):
                 nn.init.zeros_(self.first_layer.bias)
         self.output_layers = nn.ModuleDict()
 
-    def add_projection(self, projection: str, width: int, seed: Seed, start: Start) -> None:
+    def add_projection(self, projection: str, width: int, seed: GeneratorSeed, start: Start) -> None:
         """Give `projection` an output layer, unless it has one because generators are shared across layers.
 
         Args:
@@ -164,7 +164,7 @@ class Generator(nn.Module):
             nn.init.uniform_(output.bias, -bound, bound)
 
     @torch.no_grad()
-    def _match_lora(self, output: nn.Linear, seed: Seed) -> None:
+    def _match_lora(self, output: nn.Linear, seed: GeneratorSeed) -> None:
         """Draw P_k such that the factor's entries have variance 1 / (3 width), as LoRA's A at its start.
 
         The scale of A is then that of LoRA for any seed, hidden width and activation.
@@ -176,7 +176,7 @@ class Generator(nn.Module):
     def _output_input(self, seed: Tensor) -> Tensor:
         return seed if self.first_layer is None else self.activation(self.first_layer(seed))
 
-    def forward(self, seed: Seed, projection: str) -> Tensor:
+    def forward(self, seed: GeneratorSeed, projection: str) -> Tensor:
         """Return the factor (r, width) of `projection`."""
         output = self.output_layers[_output_key(projection)]
         factor = output(self._output_input(seed(output.weight)))
@@ -193,8 +193,8 @@ class SeedPair(nn.Module):
 
     def __init__(self, config: RepLoraConfig) -> None:
         super().__init__()
-        self.seed_a = Seed(config)
-        self.seed_b = Seed(config)
+        self.seed_a = GeneratorSeed(config)
+        self.seed_b = GeneratorSeed(config)
 
 
 class GeneratorPair(nn.Module):

@@ -12,14 +12,14 @@ The checks do not need a download or an accelerator: they use tiny models with r
 
 from parbench.methods.testing.check import check_method
 from parbench.methods.testing.models import TINY_MODELS, TinyModel
-from parbench.methods.testing.report import Check, ConformanceError, ConformanceReport, Outcome
+from parbench.methods.testing.report import Check, CheckOutcome, ConformanceError, ConformanceReport
 
 __all__ = [
     "TINY_MODELS",
     "Check",
+    "CheckOutcome",
     "ConformanceError",
     "ConformanceReport",
-    "Outcome",
     "TinyModel",
     "check_method",
 ]

@@ -29,7 +29,7 @@ from parbench.methods.testing.subject import (
     INTERRUPTED_AFTER,
     REFUSALS,
     STEPS,
-    Adapted,
+    AdaptedTinyModel,
     Subject,
     first_line,
 )
@@ -164,13 +164,13 @@ def check_disable(subject: Subject) -> None:
         raise FaultError(f"disabling the adapter and enabling it again changes the outputs by {change:.2g}")
 
 
-def _in_place(adapted: Adapted) -> bool:
+def _in_place(adapted: AdaptedTinyModel) -> bool:
     """Return whether the method trains parameters of the base model only."""
     own = {id(p) for name, p in adapted.model.named_parameters() if name in adapted.of_base}
     return all(id(p) in own for p in adapted.adapter)
 
 
-def _not_stored(subject: Subject, trained: Adapted) -> list[str]:
+def _not_stored(subject: Subject, trained: AdaptedTinyModel) -> list[str]:
     """Return the trained weights of the base model that are missing in the adapter's file."""
     stored = list(subject.method.adapter_state(trained.model, trained.names).values())
     return [

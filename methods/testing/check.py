@@ -18,7 +18,7 @@ from parbench.methods.declaration import declaration_fault
 from parbench.methods.testing import after_training, before_training, robustness
 from parbench.methods.testing.findings import FaultError, NotApplicableError
 from parbench.methods.testing.models import TINY_MODELS, WIDER_MODELS, TinyModel
-from parbench.methods.testing.report import Check, ConformanceReport, Outcome
+from parbench.methods.testing.report import Check, CheckOutcome, ConformanceReport
 from parbench.methods.testing.subject import REFUSALS, Subject, first_line, size_candidates, with_size
 
 
@@ -81,7 +81,7 @@ def check_method(
     """
     if declared := declaration_fault(method):
         name = getattr(method, "name", None) or getattr(method, "__name__", type(method).__name__)
-        return ConformanceReport(str(name), "no model", (Check("declaration", Outcome.FAILED, declared),))
+        return ConformanceReport(str(name), "no model", (Check("declaration", CheckOutcome.FAILED, declared),))
     with quiet_workspace() as workspace:
         models = [[model]] if model is not None else [[TINY_MODELS[name], WIDER_MODELS[name]] for name in TINY_MODELS]
         subjects = [make_subject(method, setting, widths, workspace) for widths in models]
@@ -89,7 +89,7 @@ def check_method(
         if main is None:
             reasons = "; ".join(f"{s.tiny.name}: {first_line(s.obstacle)}" for s in subjects if s.obstacle)
             refused = f"the method can be applied to no tiny model ({reasons})"
-            fault = Check("adapt", Outcome.FAILED, refused, subjects[0].obstacle)
+            fault = Check("adapt", CheckOutcome.FAILED, refused, subjects[0].obstacle)
             return ConformanceReport(method.name, " or ".join(s.tiny.name for s in subjects), (fault,))
         checks = [*run_rules(RULES, main), *(check_elsewhere(subject) for subject in subjects if subject is not main)]
     return ConformanceReport(method.name, main.tiny.name, tuple(checks))
@@ -141,7 +141,7 @@ def run_rules(rules: tuple[Rule, ...], subject: Subject) -> Iterator[Check]:
     passed: set[str] = set()
     for rule in rules:
         check = _run(rule, subject, [name for name in rule.needs if name not in passed])
-        if check.outcome is Outcome.PASSED:
+        if check.outcome is CheckOutcome.PASSED:
             passed.add(rule.name)
         yield check
 
@@ -150,22 +150,22 @@ def check_elsewhere(subject: Subject) -> Check:
     """Run the checks for every tiny model, as one check with the model's name."""
     checks = list(run_rules(ON_EVERY_MODEL, subject))
     adapt = checks[0]
-    faults = [check for check in checks if check.outcome is Outcome.FAILED]
+    faults = [check for check in checks if check.outcome is CheckOutcome.FAILED]
     if faults:
         reason = "; ".join(str(fault) for fault in faults)
-        return Check(subject.tiny.name, Outcome.FAILED, reason, faults[0].cause)
+        return Check(subject.tiny.name, CheckOutcome.FAILED, reason, faults[0].cause)
     return Check(subject.tiny.name, adapt.outcome, adapt.reason)
 
 
 def _run(rule: Rule, subject: Subject, not_passed: list[str]) -> Check:
     if not_passed:
-        return Check(rule.name, Outcome.NOT_APPLICABLE, f"not done, since {not_passed[0]} did not pass")
+        return Check(rule.name, CheckOutcome.NOT_APPLICABLE, f"not done, since {not_passed[0]} did not pass")
     try:
         rule.run(subject)
     except NotApplicableError as reason:
-        return Check(rule.name, Outcome.NOT_APPLICABLE, str(reason))
+        return Check(rule.name, CheckOutcome.NOT_APPLICABLE, str(reason))
     except FaultError as fault:
-        return Check(rule.name, Outcome.FAILED, str(fault), fault)
+        return Check(rule.name, CheckOutcome.FAILED, str(fault), fault)
     except Exception as error:  # any error of a method is a finding, and the other checks continue
-        return Check(rule.name, Outcome.FAILED, f"raises {type(error).__name__} ({first_line(error)})", error)
-    return Check(rule.name, Outcome.PASSED)
+        return Check(rule.name, CheckOutcome.FAILED, f"raises {type(error).__name__} ({first_line(error)})", error)
+    return Check(rule.name, CheckOutcome.PASSED)

@@ -33,7 +33,7 @@ VOCABULARY = 96
 # queries has almost no effect.
 STD = 0.1
 
-Row = dict[str, Tensor]
+TensorRow = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class TinyModel:
         """Return a new copy of the model, with the same weights at every call."""
         return copy.deepcopy(_template(self)).to(device=device, dtype=dtype)
 
-    def rows(self, count: int) -> list[Row]:
+    def rows(self, count: int) -> list[TensorRow]:
         """Return training examples, the same at every call: inputs and ``labels``, without a batch dimension."""
         model = self.build().eval()
         generator = torch.Generator().manual_seed(1)
@@ -78,7 +78,7 @@ def _template(tiny: TinyModel) -> Any:
     return model
 
 
-def as_batch(rows: list[Row]) -> Row:
+def as_batch(rows: list[TensorRow]) -> TensorRow:
     """Stack rows."""
     return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
@@ -96,7 +96,7 @@ def loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def outputs(model: nn.Module, rows: list[Row]) -> Tensor:
+def outputs(model: nn.Module, rows: list[TensorRow]) -> Tensor:
     """Return the logits in evaluation mode: shape (batch, classes), or (batch, tokens, vocabulary)."""
     batch = as_batch(rows)
     labels = batch.pop("labels")
@@ -104,7 +104,7 @@ def outputs(model: nn.Module, rows: list[Row]) -> Tensor:
     return logits[:, -labels.shape[1] :] if labels.ndim == 2 else logits
 
 
-def _inputs(model: PreTrainedModel, generator: torch.Generator) -> Row:
+def _inputs(model: PreTrainedModel, generator: torch.Generator) -> TensorRow:
     config = model.config
     if model.main_input_name == "pixel_values":
         size = (config.num_channels, config.image_size, config.image_size)

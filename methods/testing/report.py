@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
-class Outcome(StrEnum):
+class CheckOutcome(StrEnum):
     """Result of one check."""
 
     PASSED = "passed"
@@ -25,7 +25,7 @@ class Check:
     """
 
     name: str
-    outcome: Outcome
+    outcome: CheckOutcome
     reason: str = ""
     cause: Exception | None = field(default=None, compare=False, repr=False)
 
@@ -53,7 +53,7 @@ class ConformanceReport:
     @property
     def failures(self) -> tuple[Check, ...]:
         """The checks that failed."""
-        return tuple(check for check in self.checks if check.outcome is Outcome.FAILED)
+        return tuple(check for check in self.checks if check.outcome is CheckOutcome.FAILED)
 
     def __getitem__(self, name: str) -> Check:
         """Return the check called ``name``.

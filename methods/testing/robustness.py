@@ -25,7 +25,7 @@ from parbench.methods.testing.findings import (
     stored_tensors,
 )
 from parbench.methods.testing.models import TIED_MODEL, loss
-from parbench.methods.testing.subject import REFUSALS, SEED, Adapted, Subject, first_line
+from parbench.methods.testing.subject import REFUSALS, SEED, AdaptedTinyModel, Subject, first_line
 
 # Relative to the change of the outputs by training; rounding to bfloat16 is far below.
 EQUAL_CAST = 0.1
@@ -137,7 +137,7 @@ def check_vocabulary(subject: Subject) -> None:
         raise NotApplicableError(f"the method does not adapt vocabulary matrices ({refusals[0]})")
 
 
-def raise_for_frozen(adapted: Adapted, stored: dict[str, Tensor], where: str = "") -> None:
+def raise_for_frozen(adapted: AdaptedTinyModel, stored: dict[str, Tensor], where: str = "") -> None:
     """Raise where a file holds a matrix of the base model that is not trained."""
     frozen = [
         tensor

@@ -26,7 +26,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from parbench.methods.architecture import ModuleNames, module_names
 from parbench.methods.base import Method, ParameterGroup, Setting
-from parbench.methods.testing.models import Row, TinyModel, as_batch, loss, outputs
+from parbench.methods.testing.models import TensorRow, TinyModel, as_batch, loss, outputs
 
 SEED = 11
 OTHER_SEED = 12
@@ -48,7 +48,7 @@ State = dict[str, Tensor]
 
 
 @dataclass
-class Adapted:
+class AdaptedTinyModel:
     """A base model that a method has adapted.
 
     Attributes:
@@ -109,7 +109,7 @@ class Subject:
     after_schedule: State = field(default_factory=dict, init=False)
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[TensorRow]:
         """The examples of all steps."""
         return _rows(self.tiny)
 
@@ -119,7 +119,7 @@ class Subject:
         seed: int = SEED,
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
-    ) -> Adapted:
+    ) -> AdaptedTinyModel:
         """Adapt a fresh base model."""
         setting = setting or self.setting
         base = self.tiny.build(dtype, device)
@@ -129,7 +129,7 @@ class Subject:
         set_seed(seed)
         with torch.device(device):
             model = self.method.adapt(base, names, setting)
-        adapted = Adapted(model, names, self.method.parameter_groups(model, names, setting))
+        adapted = AdaptedTinyModel(model, names, self.method.parameter_groups(model, names, setting))
         adapted.of_base = frozenset(name for name, tensor in adapted.tensors() if id(tensor) in own)
         adapted.start = adapted.state()
         return adapted
@@ -153,12 +153,12 @@ class Subject:
         return None
 
     @cached_property
-    def fresh(self) -> Adapted:
+    def fresh(self) -> AdaptedTinyModel:
         """The adapted model before the first step; must not be changed."""
         return self.adapt()
 
     @cached_property
-    def trained(self) -> Adapted:
+    def trained(self) -> AdaptedTinyModel:
         """The adapted model after all steps; must not be changed."""
         adapted = self.adapt()
         first = max(1, ceil(self.method.schedule_share(self.setting) * STEPS))
@@ -170,13 +170,13 @@ class Subject:
         return adapted
 
     @cached_property
-    def trained_again(self) -> Adapted:
+    def trained_again(self) -> AdaptedTinyModel:
         """A second training with a checkpoint half way; must not be changed."""
         adapted = self.adapt()
         self._train(adapted, self.workspace / "trained again", save=True)
         return adapted
 
-    def resume(self) -> Adapted:
+    def resume(self) -> AdaptedTinyModel:
         """Repeat the second half of the training from the checkpoint, as in a new process."""
         _ = self.trained_again
         # As after an interruption: the folder has the checkpoint and nothing later.
@@ -186,21 +186,21 @@ class Subject:
         self._train(adapted, folder, resume_from=folder / checkpoint)
         return adapted
 
-    def step(self, adapted: Adapted, batch: Row, optimiser: torch.optim.Optimizer) -> None:
+    def step(self, adapted: AdaptedTinyModel, batch: TensorRow, optimiser: torch.optim.Optimizer) -> None:
         """Take one optimiser step without the method's callbacks; the gradients are kept."""
         optimiser.zero_grad()
         inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
         loss(adapted.model.train()(**inputs).logits, batch["labels"]).backward()
         optimiser.step()
 
-    def batches(self, count: int) -> Iterator[Row]:
+    def batches(self, count: int) -> Iterator[TensorRow]:
         """Yield the first ``count`` batches."""
         for number in range(count):
             yield as_batch(self.rows[BATCH * number : BATCH * (number + 1)])
 
     def _train(
         self,
-        adapted: Adapted,
+        adapted: AdaptedTinyModel,
         folder: Path,
         save: bool = False,
         resume_from: Path | None = None,
@@ -265,7 +265,7 @@ def with_size(method: Method[Any], setting: Setting, value: int) -> Setting:
 
 
 @cache
-def _rows(tiny: TinyModel) -> list[Row]:
+def _rows(tiny: TinyModel) -> list[TensorRow]:
     return tiny.rows(STEPS * BATCH)
 
 
@@ -287,7 +287,7 @@ class _Trainer(Trainer):
     def compute_loss(
         self,
         model: nn.Module,
-        inputs: Row,
+        inputs: TensorRow,
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:

@@ -13,7 +13,7 @@ from parbench.bench.profile.measurement import STEP
 from parbench.bench.profile.result import Profile
 from parbench.bench.util.files import explained, write_atomically
 from parbench.reports.figures.style import PAGE_WIDTH, figure_style, fit, looks_of
-from parbench.reports.profile.summary import Row, rows_of
+from parbench.reports.profile.summary import CandidateRow, rows_of
 
 
 def write_curves(profile: Profile, path: Path) -> None:
@@ -31,7 +31,7 @@ def write_curves(profile: Profile, path: Path) -> None:
         write_atomically(path, content.getvalue())
 
 
-def _figure(rows: Sequence[Row], batches: Sequence[int]) -> Figure:
+def _figure(rows: Sequence[CandidateRow], batches: Sequence[int]) -> Figure:
     looks = looks_of(row.method for row in rows)
     figure = Figure(figsize=(PAGE_WIDTH, 3), layout="constrained")
     time, memory = figure.subplots(1, 2)
@@ -52,12 +52,12 @@ def _figure(rows: Sequence[Row], batches: Sequence[int]) -> Figure:
     return figure
 
 
-def peak_gib(row: Row) -> float:
+def peak_gib(row: CandidateRow) -> float:
     """Return a row's peak memory in GiB: the accelerator's where there is one, else the process's."""
     peak = row.peak_process if row.peak_device is None else row.peak_device
     return (peak or 0) / 2**30
 
 
-def _memory_label(rows: Sequence[Row]) -> str:
+def _memory_label(rows: Sequence[CandidateRow]) -> str:
     on_device = any(row.peak_device is not None for row in rows)
     return "peak memory of the accelerator (GiB)" if on_device else "peak memory of the process (GiB)"

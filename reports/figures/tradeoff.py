@@ -42,7 +42,7 @@ Panel = Callable[[Axes, pd.DataFrame, pd.DataFrame, dict[str, Look]], None]
 
 
 @dataclass(frozen=True)
-class Cost:
+class CostAxis:
     """What a score is bought with.
 
     Attributes:
@@ -85,9 +85,9 @@ def score_vs_memory(runs: pd.DataFrame, cells: pd.DataFrame | None = None) -> Fi
     """
     scored = runs[is_counted(runs)]
     if len(scored) and bool(scored["cost/peak_device_bytes"].notna().all()):
-        cost = Cost("peak accelerator memory while training (GiB)", _device, "")
+        cost = CostAxis("peak accelerator memory while training (GiB)", _device, "")
     else:
-        cost = Cost(
+        cost = CostAxis(
             "peak process memory while training (GiB)", _process, "No run has both a score and a measured peak memory."
         )
     return _against(runs, cells, cost)
@@ -101,7 +101,7 @@ def score_vs_step_time(runs: pd.DataFrame, cells: pd.DataFrame | None = None) ->
         cells: as for `score_vs_parameters`.
     """
     return _against(
-        runs, cells, Cost("time of a training step (s)", _step, "No run has both a score and a measured step time.")
+        runs, cells, CostAxis("time of a training step (s)", _step, "No run has both a score and a measured step time.")
     )
 
 
@@ -137,7 +137,7 @@ def pareto(costs: list[float], scores: list[float]) -> list[int]:
     return front
 
 
-def _against(runs: pd.DataFrame, cells: pd.DataFrame | None, cost: Cost) -> Figure | Reason:
+def _against(runs: pd.DataFrame, cells: pd.DataFrame | None, cost: CostAxis) -> Figure | Reason:
     costs = cost.of(runs)
     drawn = runs.assign(cost=costs)[is_counted(runs) & costs.notna()]
     if drawn.empty:

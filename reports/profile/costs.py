@@ -20,7 +20,7 @@ from parbench.bench.record.run_spec import Json
 from parbench.bench.store.layout import PROFILE as PROFILE_FOLDER
 from parbench.bench.store.store import Store
 from parbench.bench.util.errors import UserError
-from parbench.reports.profile.summary import Row, Spread, reference_of, rows_of
+from parbench.reports.profile.summary import CandidateRow, Spread, reference_of, rows_of
 from parbench.reports.profile.tables import conditions
 from parbench.reports.tables import NOTHING, Table
 
@@ -96,7 +96,7 @@ class _Part:
     batch: int
     trained: tuple[int, ...]
     cells: pd.DataFrame
-    rows: list[Row]
+    rows: list[CandidateRow]
     lacking: dict[str, list[str]]
 
     @classmethod
@@ -106,11 +106,11 @@ class _Part:
         batch = next((size for size in profile.batches if size in trained), profile.batches[0])
         choices = [row for row in rows_of(profile) if row.batch == batch and row.subject.method is not None]
         places: list[int] = []
-        rows: list[Row] = []
+        rows: list[CandidateRow] = []
         lacking: dict[str, list[str]] = {}
         for place, (_, cell) in enumerate(cells.iterrows()):
             found = _row_of(cell, choices)
-            if isinstance(found, Row):
+            if isinstance(found, CandidateRow):
                 places.append(place)
                 rows.append(found)
             elif found.label not in lacking.setdefault(found.reason, []):
@@ -178,7 +178,7 @@ class _Lack:
     label: str
 
 
-def _row_of(cell: Any, choices: Iterable[Row]) -> Row | _Lack:
+def _row_of(cell: Any, choices: Iterable[CandidateRow]) -> CandidateRow | _Lack:
     """Return the row of a profile that is of a cell's method and size, or why there is none."""
     of_method = [row for row in choices if row.subject.method == cell["method"]]
     if not of_method:
@@ -197,7 +197,7 @@ def _row_of(cell: Any, choices: Iterable[Row]) -> Row | _Lack:
     return measured[0]
 
 
-def _other_size(row: Row, setting: Json, reported: Any) -> str:
+def _other_size(row: CandidateRow, setting: Json, reported: Any) -> str:
     name, _, size = row.size.partition("=")
     ran = str(setting.get(name))
     if name and ran != size:
@@ -205,7 +205,7 @@ def _other_size(row: Row, setting: Json, reported: Any) -> str:
     return f"{row.ledger.reported:,} parameters, and not {reported:,}" if row.ledger else "of unknown size"
 
 
-def _is_as_large(row: Row, setting: Json, reported: Any) -> bool:
+def _is_as_large(row: CandidateRow, setting: Json, reported: Any) -> bool:
     """Return whether a row of a profile has a setting's size, in the method's own unit and as counted."""
     name, _, size = row.size.partition("=")
     same = not name or str(setting.get(name)) == size
@@ -217,7 +217,7 @@ def _costly(setting: Json) -> Json:
     return {name: value for name, value in setting.items() if "learning_rate" not in name}
 
 
-def _costed(cells: pd.DataFrame, rows: Sequence[Row]) -> pd.DataFrame:
+def _costed(cells: pd.DataFrame, rows: Sequence[CandidateRow]) -> pd.DataFrame:
     spreads = {STEP: [row.to_reference for row in rows], MEMORY: [row.training_peak for row in rows]}
     return cells.assign(
         **{

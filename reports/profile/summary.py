@@ -66,7 +66,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Row:
+class CandidateRow:
     """A subject at one batch size.
 
     Attributes:
@@ -116,7 +116,7 @@ class Row:
         return max((m.reserved for m in self.memory.values() if m.reserved is not None), default=None)
 
 
-def rows_of(profile: Profile) -> list[Row]:
+def rows_of(profile: Profile) -> list[CandidateRow]:
     """Return a row for every subject and batch."""
     rows = []
     reference = reference_of(profile)
@@ -140,11 +140,11 @@ def _row(
     visits: Sequence[Measurement],
     references: tuple[Sequence[Measurement], Sequence[Measurement]],
     tokens: int,
-) -> Row:
+) -> CandidateRow:
     ended = next((visit for visit in visits if visit.status is not Status.OK), visits[0])
     timings = {phase: timing([visit.seconds.get(phase, []) for visit in visits]) for phase in _phases(visits)}
     lora, floor = references
-    return Row(
+    return CandidateRow(
         subject=visits[0].order.subject,
         batch=batch,
         status=ended.status,

@@ -25,11 +25,11 @@ from parbench.bench.profile.result import PROFILE, Profile
 from parbench.bench.record.run_record import Status
 from parbench.bench.util.files import explained, write_atomically
 from parbench.reports.csv_files import csv_text
-from parbench.reports.profile.summary import REFERENCE, Row, Spread, Timing, costs_of, rows_of
+from parbench.reports.profile.summary import REFERENCE, CandidateRow, Spread, Timing, costs_of, rows_of
 from parbench.reports.render import escape, markdown_table
 from parbench.reports.tables import NOTHING, Table
 
-Cell = Callable[[Row], str]
+Cell = Callable[[CandidateRow], str]
 
 
 def profile_tables(profile: Profile) -> list[Table]:
@@ -124,7 +124,7 @@ def _markdown(table: Table) -> str:
     return f"**{escape(table.caption)}**\n\n{markdown_table(table)}"
 
 
-def _table(caption: str, columns: Sequence[tuple[str, Cell]], rows: Sequence[Row], several: bool) -> Table:
+def _table(caption: str, columns: Sequence[tuple[str, Cell]], rows: Sequence[CandidateRow], several: bool) -> Table:
     batch = [("batch", lambda row: str(row.batch))] if several else []
     every: list[tuple[str, Cell]] = [("method", lambda row: row.method), ("size", lambda row: row.size), *batch]
     every += columns
@@ -146,7 +146,7 @@ def _without_empty_columns(table: Table) -> Table:
 
 
 def _milliseconds(phase: str) -> Cell:
-    def cell(row: Row) -> str:
+    def cell(row: CandidateRow) -> str:
         seconds = row.seconds(phase)
         return "" if seconds is None else f"{1e3 * seconds:,.1f}"
 
@@ -177,20 +177,20 @@ def _peak(phase: str, kind: str) -> Cell:
 
 
 def _part(name: str) -> Cell:
-    def cell(row: Row) -> str:
+    def cell(row: CandidateRow) -> str:
         value = getattr(row.breakdown, name) if row.breakdown else None
         return "" if value is None else f"{value / 2**20:,.3f}"
 
     return cell
 
 
-def _largest_allocated(row: Row) -> str:
+def _largest_allocated(row: CandidateRow) -> str:
     phases = [row.memory[phase].allocated for phase in (FORWARD, BACKWARD, OPTIMISER) if phase in row.memory]
     return _mebibytes(max((peak for peak in phases if peak is not None), default=None))
 
 
 def _on_device(phase: str) -> Cell:
-    def cell(row: Row) -> str:
+    def cell(row: CandidateRow) -> str:
         found = row.memory.get(phase)
         if found is None or found.allocated is None:
             return ""

@@ -1,6 +1,6 @@
 """Numbers printed in papers, with their source, and what was measured set beside them."""
 
 from parbench.reports.published.ledger import Reproduced, reproduction, reproduction_table
-from parbench.reports.published.sources import Published, Source, published
+from parbench.reports.published.sources import PublishedNumber, PublishedTable, published
 
-__all__ = ["Published", "Reproduced", "Source", "published", "reproduction", "reproduction_table"]
+__all__ = ["PublishedNumber", "PublishedTable", "Reproduced", "published", "reproduction", "reproduction_table"]

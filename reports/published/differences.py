@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 
 from parbench.methods.presets import Preset, presets_of
-from parbench.reports.published.sources import Published
+from parbench.reports.published.sources import PublishedNumber
 from parbench.reports.tables import percent
 
 
-def differences(runs: pd.DataFrame, printed: Published) -> Iterator[str]:
+def differences(runs: pd.DataFrame, printed: PublishedNumber) -> Iterator[str]:
     """Yield every switch of the protocol that is known to differ, or is not known to be the same.
 
     Args:
@@ -55,7 +55,7 @@ def differences(runs: pd.DataFrame, printed: Published) -> Iterator[str]:
         yield printed.note
 
 
-def names_it(method: str, printed: Published) -> bool:
+def names_it(method: str, printed: PublishedNumber) -> bool:
     """Return whether a measured method is the printed one, with or without the authors' own grouping."""
     return method in (printed.method, _without_strict(printed.method))
 
@@ -64,7 +64,7 @@ def _without_strict(method: str) -> str:
     return method.replace(",strict)", ")")
 
 
-def _seeds(runs: pd.DataFrame, printed: Published) -> Iterator[str]:
+def _seeds(runs: pd.DataFrame, printed: PublishedNumber) -> Iterator[str]:
     there = printed.source.seeds
     here = f"the mean of {runs['seed'].nunique()}"
     statistic = printed.source.statistic
@@ -74,7 +74,7 @@ def _seeds(runs: pd.DataFrame, printed: Published) -> Iterator[str]:
         yield f"{statistic or 'statistic not stated'} of {there} seeds; here {here}"
 
 
-def _settings(run: Any, printed: Published) -> Iterator[str]:
+def _settings(run: Any, printed: PublishedNumber) -> Iterator[str]:
     """Yield the hyper-parameters that are printed and are others here."""
     preset = _preset(printed)
     on_task = preset.on(printed.task) if preset else None
@@ -93,7 +93,7 @@ def _settings(run: Any, printed: Published) -> Iterator[str]:
         yield f"open in the paper: {' '.join(preset.not_published.split())}"
 
 
-def _preset(printed: Published) -> Preset | None:
+def _preset(printed: PublishedNumber) -> Preset | None:
     """Return the paper's own settings for what is printed, where they are printed too and kept as a preset."""
     arxiv = re.search(r"arXiv [\d.]+\d", printed.source.paper)
     found = [

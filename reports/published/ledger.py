@@ -10,7 +10,7 @@ import pandas as pd
 
 from parbench.reports.data_efficiency import in_full
 from parbench.reports.published.differences import differences, names_it
-from parbench.reports.published.sources import UNAVAILABLE, Published, published
+from parbench.reports.published.sources import UNAVAILABLE, PublishedNumber, published
 from parbench.reports.rows import BOARD, COLUMN, at_same
 from parbench.reports.tables import MINI_LABEL, NOTHING, Table, is_counted
 from parbench.tasks import metric_unit
@@ -52,7 +52,7 @@ class Reproduced:
     n: int
     interval: tuple[float, float] | None
     parameters: int | None
-    printed: Published | None
+    printed: PublishedNumber | None
     unavailable: str | None
     small: bool
     differences: tuple[str, ...]
@@ -95,8 +95,8 @@ def reproduction_table(rows: Sequence[Reproduced]) -> Table:
 
 
 @cache
-def _by_task() -> Mapping[str, Sequence[Published]]:
-    found: dict[str, list[Published]] = {}
+def _by_task() -> Mapping[str, Sequence[PublishedNumber]]:
+    found: dict[str, list[PublishedNumber]] = {}
     for number in published():
         found.setdefault(number.task, []).append(number)
     return found
@@ -119,7 +119,11 @@ def _beside(runs: pd.DataFrame, cells: pd.DataFrame | None) -> Iterator[Reproduc
 
 
 def _reproduced(
-    runs: pd.DataFrame, metric: str, cells: pd.DataFrame | None, printed: Published | None, unavailable: str | None
+    runs: pd.DataFrame,
+    metric: str,
+    cells: pd.DataFrame | None,
+    printed: PublishedNumber | None,
+    unavailable: str | None,
 ) -> Reproduced:
     run, values = runs.iloc[0], runs[f"metric/{metric}"].astype("float64")
     counts = runs["ledger/reported"].dropna()

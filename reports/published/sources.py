@@ -19,7 +19,7 @@ UNAVAILABLE = {
 }
 
 
-class Source(BaseModel):
+class PublishedTable(BaseModel):
     """A table of a paper, or the part of it that was made in one way.
 
     Attributes:
@@ -57,7 +57,7 @@ class Source(BaseModel):
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedNumber:
     """One printed number.
 
     Attributes:
@@ -85,7 +85,7 @@ class Published:
     decimals: int
     parameters: str
     setting: dict[str, Any]
-    source: Source
+    source: PublishedTable
     note: str
 
     @property
@@ -95,11 +95,11 @@ class Published:
 
 
 @cache
-def published() -> tuple[Published, ...]:
+def published() -> tuple[PublishedNumber, ...]:
     """Return every printed number that is kept here, by paper and in the order of its tables."""
     folder = files("parbench.reports.published")
     blocks = yaml.safe_load((folder / "sources.yaml").read_text(encoding="utf-8"))
-    sources = TypeAdapter(dict[str, Source]).validate_python(blocks)
+    sources = TypeAdapter(dict[str, PublishedTable]).validate_python(blocks)
     tables = sorted((file for file in folder.iterdir() if file.name.endswith(".csv")), key=lambda file: file.name)
     return tuple(
         _number(row, sources[row["source"]])
@@ -108,10 +108,10 @@ def published() -> tuple[Published, ...]:
     )
 
 
-def _number(row: dict[str, str], source: Source) -> Published:
+def _number(row: dict[str, str], source: PublishedTable) -> PublishedNumber:
     pairs = (pair.split("=") for pair in row["setting"].split())
     unit: Literal["percent", "as is"] = "percent" if row["unit"] == "percent" else "as is"
-    return Published(
+    return PublishedNumber(
         method=row["method"],
         base_model=row["base_model"],
         task=row["task"],

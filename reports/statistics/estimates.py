@@ -60,7 +60,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Spread:
+class VarianceComponents:
     """The variance of a mean over seeds, or of the difference of two, in independent parts.
 
     The sum of estimated variances with different degrees of freedom has no exact t distribution (the Behrens-Fisher
@@ -192,7 +192,7 @@ def _least_variance(scores: Scores, mean: float, bounds: tuple[float, float]) ->
     return run * min(1.0, _FEW / max(rarer, _ROUNDING))
 
 
-def spread_of(groups: Sequence[tuple[int, Scores]], size: float | None = None) -> Spread:
+def spread_of(groups: Sequence[tuple[int, Scores]], size: float | None = None) -> VarianceComponents:
     """Return the variance of a signed sum of means over seeds.
 
     A score has a part of its own seed, a part of the examples that it shares with all runs, and a part of the two
@@ -225,10 +225,10 @@ def spread_of(groups: Sequence[tuple[int, Scores]], size: float | None = None) -
         shared = shared + sign * mean
         counted += min(between, max(own, 0.0))
     examples = max(0.0, float(np.square(shared).sum()) - counted)
-    return Spread((*seeds, (examples, min(scores.degrees for _, scores in groups))))
+    return VarianceComponents((*seeds, (examples, min(scores.degrees for _, scores in groups))))
 
 
-def is_zero(spread: Spread, values: np.ndarray) -> bool:
+def is_zero(spread: VarianceComponents, values: np.ndarray) -> bool:
     """Return whether there is no variance but for rounding, given scores for their size."""
     return math.sqrt(spread.variance) <= _ROUNDING * max(1.0, float(np.abs(values).max()))
 

@@ -140,7 +140,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class QuestionSet:
+class CommonsenseSet:
     """One of the eight sets.
 
     Attributes:

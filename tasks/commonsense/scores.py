@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from parbench.bench.util.errors import UserError
-from parbench.tasks.commonsense.questions import QuestionSet
+from parbench.tasks.commonsense.questions import CommonsenseSet
 from parbench.tasks.llm_adapters import InstructionOptions, generated
 from parbench.tasks.lm_eval_bridge import Documents, evaluated
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from parbench.tasks.inference import Predictor, Rows
 
 
-def asked_of(sets: Mapping[str, QuestionSet], examples: Dataset) -> dict[str, Documents]:
+def asked_of(sets: Mapping[str, CommonsenseSet], examples: Dataset) -> dict[str, Documents]:
     """Return the documents of each set, in the order of ``examples``, for lm-eval.
 
     Raises:
@@ -46,7 +46,7 @@ def asked_of(sets: Mapping[str, QuestionSet], examples: Dataset) -> dict[str, Do
     return found
 
 
-def by_likelihood(predictor: Predictor, sets: Mapping[str, QuestionSet], examples: Dataset) -> pd.DataFrame:
+def by_likelihood(predictor: Predictor, sets: Mapping[str, CommonsenseSet], examples: Dataset) -> pd.DataFrame:
     """Return lm-eval's results: the most likely choice, ``accuracy`` (its acc) and ``acc_norm``.
 
     ``acc_norm``, of likelihoods divided by the choices' lengths, is present where lm-eval has it for the set.
@@ -71,7 +71,7 @@ def by_likelihood(predictor: Predictor, sets: Mapping[str, QuestionSet], example
 
 def by_generation(
     predictor: Predictor,
-    sets: Mapping[str, QuestionSet],
+    sets: Mapping[str, CommonsenseSet],
     examples: Dataset,
     inputs: Rows,
     options: InstructionOptions,

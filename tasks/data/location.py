@@ -11,17 +11,17 @@ from parbench.tasks.data.folder import FolderSource
 from parbench.tasks.data.hub import HubSource
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.data.package_source import PackageSource
-from parbench.tasks.data.source import Source
+from parbench.tasks.data.source import DataSource
 
 
 class HasData(Protocol):
     """What is asked of a task to find its data, see `parbench.tasks.base.Task`."""
 
     @property
-    def own_source(self) -> Source | None:
+    def own_source(self) -> DataSource | None:
         """Where the data is, if the task brings it along."""
 
-    def missing(self, source: Source) -> str | None:
+    def missing(self, source: DataSource) -> str | None:
         """Return what a source lacks of the task's data, or ``None``."""
 
 
@@ -45,7 +45,7 @@ class DataLocation:
         root = None if self.root is None else str(Path(self.root).absolute())
         return replace(self, lock_file=str(Path(self.lock_file).absolute()), root=root)
 
-    def source(self, task: HasData) -> Source:
+    def source(self, task: HasData) -> DataSource:
         """Return where the data of a task comes from: the root, the task's own source, or the remote one.
 
         A task with a source of its own (generated data, for example) is read from the root only if the root has it.

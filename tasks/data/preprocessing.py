@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Augmentation = Literal["none", "flip", "crop_flip"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
-Fit = Literal["model", "squash", "crop"]
+ImageFit = Literal["model", "squash", "crop"]
 
 # Of the resized image, what the usual crop keeps: 224 of 256 pixels.
 USUAL_CROP = 0.875
@@ -83,9 +83,9 @@ class Preprocessing:
             crop_mode=config["crop_mode"],
         )
 
-    def changed(self, image_size: int | None, interpolation: Interpolation | None, fit: Fit) -> Preprocessing:
+    def changed(self, image_size: int | None, interpolation: Interpolation | None, fit: ImageFit) -> Preprocessing:
         """Return it with what a task's options change."""
-        fits: dict[Fit, dict[str, Any]] = {
+        fits: dict[ImageFit, dict[str, Any]] = {
             "model": {},
             "squash": {"crop_pct": 1.0, "crop_mode": "squash"},
             "crop": {"crop_pct": USUAL_CROP, "crop_mode": "center"},

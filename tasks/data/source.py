@@ -85,7 +85,7 @@ class DataRef:
         return (self.train, *((self.selection,) if self.selection else ()), *self.reported.values())
 
 
-class Source(Protocol):
+class DataSource(Protocol):
     """A place that data is read from."""
 
     def missing(self, data: DataRef) -> str | None:

@@ -22,7 +22,7 @@ SELECTION_SHARE, SELECTION_MOST = 0.1, 1000
 THREE_WAY = {"train": 0.45, "selection": 0.15, "reported": 0.40}
 
 
-class Cut(NamedTuple):
+class CutSplits(NamedTuple):
     """The three splits of a protocol that selects and reports on different examples."""
 
     train: Dataset
@@ -30,7 +30,7 @@ class Cut(NamedTuple):
     reported: Dataset
 
 
-def cut_splits(raw: dict[str, Dataset], data: DataRef, limit: int | None, stratify: bool) -> Cut:
+def cut_splits(raw: dict[str, Dataset], data: DataRef, limit: int | None, stratify: bool) -> CutSplits:
     """Cut the official splits ``raw``; each example is named after its official split and row.
 
     Where the official training split is there, the official labelled splits are reported, and the selection split is
@@ -58,7 +58,7 @@ def cut_splits(raw: dict[str, Dataset], data: DataRef, limit: int | None, strati
         rest, last = _cut(pool, round(THREE_WAY["reported"] * len(pool)), data, stratify)
         train, selection = _cut(rest, round(THREE_WAY["selection"] * len(pool)), data, stratify)
         reported = [last]
-    return Cut(
+    return CutSplits(
         _limited(train, limit),
         _limited(selection, limit),
         concatenate_datasets([_limited(part, limit) for part in reported]),

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
 from parbench.tasks.base import Task
-from parbench.tasks.data.source import DataRef, HubDataset, Source
+from parbench.tasks.data.source import DataRef, DataSource, HubDataset
 from parbench.tasks.from_yaml import schema
 from parbench.tasks.kinds.image_classification import ImageClassification
 from parbench.tasks.kinds.multiple_choice import MultipleChoice
 from parbench.tasks.kinds.text_classification import TextClassification
 from parbench.tasks.kinds.text_generation import Template, TextGeneration
-from parbench.tasks.metrics.tokens import Tokens
+from parbench.tasks.metrics.tokens import TokenizerNames
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class FromFile(Task):
     """What a task of a YAML file has beside the attributes of its kind."""
 
-    own_source: Source | None = None
+    own_source: DataSource | None = None
     definition: Mapping[str, Any] | None = field(default=None, hash=False)
 
 
@@ -55,7 +55,7 @@ class FileChoice(FromFile, MultipleChoice):
     """A multiple choice."""
 
 
-def made(definition: schema.Definition, own_source: Source | None) -> Task:
+def made(definition: schema.Definition, own_source: DataSource | None) -> Task:
     """Return the task that a definition is of."""
     common: dict[str, Any] = {
         "name": definition.name,
@@ -112,7 +112,7 @@ def _generation(definition: Any, common: dict[str, Any]) -> Task:
         response_template=Template(definition.response),
         references=definition.references,
         metrics=definition.metrics,
-        tokens=Tokens(definition.tokens.bleu, definition.tokens.rouge_l),
+        tokens=TokenizerNames(definition.tokens.bleu, definition.tokens.rouge_l),
         options=definition.options,
     )
 

@@ -22,7 +22,7 @@ from parbench.bench.util.errors import UserError
 from parbench.tasks import is_task_file
 from parbench.tasks.kinds.image_classification import ImageOptions
 from parbench.tasks.kinds.text_generation import GenerationOptions, Template
-from parbench.tasks.metrics.tokens import BleuTokens, RougeTokens, Tokens
+from parbench.tasks.metrics.tokens import BleuTokens, RougeTokens, TokenizerNames
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?$"
 TEXT_METRICS = Literal["exact_match", "bleu", "chrf", "rouge_l"]
@@ -55,7 +55,7 @@ def _template(text: str) -> str:
 
 Inside = Annotated[StrictStr, AfterValidator(_inside)]
 TemplateText = Annotated[StrictStr, AfterValidator(_template)]
-Column = Annotated[StrictStr, Field(min_length=1), BeforeValidator(_quoted)]
+ColumnName = Annotated[StrictStr, Field(min_length=1), BeforeValidator(_quoted)]
 LabelName = Annotated[StrictStr | StrictInt, BeforeValidator(_quoted)]
 
 
@@ -63,7 +63,7 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Published(_Model):
+class Publication(_Model):
     """Where the task comes from: a publication, or its author."""
 
     title: StrictStr
@@ -112,7 +112,7 @@ class Definition(_Model):
 
     name: StrictStr = Field(pattern=_NAME)
     kind: StrictStr
-    reference: Published
+    reference: Publication
     licence: StrictStr | None = None
     data: Data
 
@@ -125,7 +125,7 @@ class Definition(_Model):
 
 
 class _Labelled(Definition):
-    label: Column = "label"
+    label: ColumnName = "label"
     labels: tuple[LabelName, ...] = Field(min_length=2)
 
     @field_validator("labels")
@@ -140,7 +140,7 @@ class Classification(_Labelled):
     """One of several classes for a text or a pair of texts."""
 
     kind: Literal["classification"]
-    texts: tuple[Column, ...] = Field(min_length=1, max_length=2)
+    texts: tuple[ColumnName, ...] = Field(min_length=1, max_length=2)
     metrics: tuple[Literal["accuracy", "f1", "matthews_correlation"], ...] = Field(default=("accuracy",), min_length=1)
 
     @model_validator(mode="after")
@@ -154,8 +154,8 @@ class Regression(Definition):
     """A number for a text or a pair of texts."""
 
     kind: Literal["regression"]
-    texts: tuple[Column, ...] = Field(min_length=1, max_length=2)
-    label: Column = "label"
+    texts: tuple[ColumnName, ...] = Field(min_length=1, max_length=2)
+    label: ColumnName = "label"
     metrics: tuple[Literal["pearson", "spearman"], ...] = Field(default=("pearson", "spearman"), min_length=1)
 
 
@@ -163,7 +163,7 @@ class Images(_Labelled):
     """One of several classes for an image."""
 
     kind: Literal["image_classification"]
-    image: Column = "image"
+    image: ColumnName = "image"
     metrics: tuple[Literal["accuracy", "mean_per_class_accuracy"], ...] = Field(default=("accuracy",), min_length=1)
     options: ImageOptions = Field(default_factory=ImageOptions)
 
@@ -171,8 +171,8 @@ class Images(_Labelled):
 class TextTokens(_Model):
     """The tokens of metrics: of BLEU by sacrebleu's names, of ROUGE-L words of any script or of ASCII."""
 
-    bleu: BleuTokens = Tokens.bleu
-    rouge_l: RougeTokens = Tokens.rouge_l
+    bleu: BleuTokens = TokenizerNames.bleu
+    rouge_l: RougeTokens = TokenizerNames.rouge_l
 
 
 class Generation(Definition):
@@ -181,19 +181,19 @@ class Generation(Definition):
     kind: Literal["text_generation"]
     prompt: TemplateText
     response: TemplateText
-    references: Column | None = None
+    references: ColumnName | None = None
     metrics: tuple[TEXT_METRICS, ...] = Field(min_length=1)
     tokens: TextTokens = Field(default_factory=TextTokens)
     options: GenerationOptions = Field(default_factory=GenerationOptions)
 
 
-class Choice(Definition):
+class MultipleChoiceDefinition(Definition):
     """One of several answers, by their likelihood."""
 
     kind: Literal["multiple_choice"]
     prompt: TemplateText
-    choices: Column | tuple[Column, ...] = Field(min_length=1)
-    label: Column = "label"
+    choices: ColumnName | tuple[ColumnName, ...] = Field(min_length=1)
+    label: ColumnName = "label"
     metrics: tuple[Literal["accuracy", "acc_norm"], ...] = Field(default=("accuracy", "acc_norm"), min_length=1)
 
 
@@ -202,5 +202,5 @@ KINDS: dict[str, type[Definition]] = {
     "regression": Regression,
     "image_classification": Images,
     "text_generation": Generation,
-    "multiple_choice": Choice,
+    "multiple_choice": MultipleChoiceDefinition,
 }

@@ -22,9 +22,9 @@ from pydantic import PositiveInt
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
 from parbench.tasks.base import Evaluation
-from parbench.tasks.data.source import DataRef, Reads, Source
+from parbench.tasks.data.source import DataRef, DataSource, Reads
 from parbench.tasks.data.values import check_columns
-from parbench.tasks.gpt4tools.metrics import Scores, check_wanted, scores
+from parbench.tasks.gpt4tools.metrics import TraceScores, check_wanted, scores
 from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
 from parbench.tasks.kinds.text_generation import check_room, generated
 from parbench.tasks.metrics.subsets import over_subsets
@@ -43,7 +43,7 @@ REFERENCE = Reference(
 )
 # Where the system prompt with its tools ends and the conversation begins.
 CONVERSATION = "Previous conversation:"
-METRICS = (*Scores._fields, "average")
+METRICS = (*TraceScores._fields, "average")
 
 
 class ToolOptions(TaskOptions):
@@ -70,7 +70,7 @@ class Gpt4Tools(LanguageModelTask):
     units: ClassVar[Mapping[str, Unit]] = dict.fromkeys(METRICS, FRACTION)
     options: ToolOptions = field(default_factory=ToolOptions)
 
-    def missing(self, source: Source) -> str | None:
+    def missing(self, source: DataSource) -> str | None:
         """Return why it cannot run with what ``source`` and this installation have."""
         if importlib.util.find_spec("pycocoevalcap") is None:
             return "its score needs the package pycocoevalcap, which is not installed (pip install pycocoevalcap)"
@@ -125,7 +125,7 @@ class Gpt4Tools(LanguageModelTask):
         import pandas as pd
 
         found = [scores(text, wanted) for text, wanted in zip(texts, examples["output"][:], strict=True)]
-        frame = pd.DataFrame(found, columns=list(Scores._fields))
+        frame = pd.DataFrame(found, columns=list(TraceScores._fields))
         frame["average"] = frame.mean(axis=1)
         named = pd.DataFrame({"example": examples["example"][:], "subset": examples["subset"][:], "text": list(texts)})
         return pd.concat([named, frame], axis=1)

@@ -32,7 +32,7 @@ NO = "No"
 ENOUGH = 0.5
 
 
-class Scores(NamedTuple):
+class TraceScores(NamedTuple):
     """Scores of one text, 0 to 1: its thoughts, actions and arguments, whether all succeeded, and their overlap."""
 
     sr_thought: float
@@ -43,7 +43,7 @@ class Scores(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Steps:
+class AgentTrace:
     """The thoughts, actions and arguments of a text in order, and whether it has an answer."""
 
     thoughts: list[str]
@@ -52,7 +52,7 @@ class Steps:
     answers: bool
 
     @classmethod
-    def of(cls, text: str) -> Steps:
+    def of(cls, text: str) -> AgentTrace:
         """Read a text."""
         thoughts, actions, arguments = (
             [found.strip() for found in pattern.findall(text)] for pattern in (THOUGHT, ACTION, ARGUMENTS)
@@ -71,20 +71,20 @@ def check_wanted(wanted: str) -> None:
     Raises:
         UserError: it has no thought, or not as many arguments as actions.
     """
-    steps = Steps.of(wanted)
+    steps = AgentTrace.of(wanted)
     if not steps.thoughts:
         raise UserError('the output has no line "Thought: Do I need to use a tool? ..."')
     if uses_tools(wanted) and (not steps.actions or len(steps.actions) != len(steps.arguments)):
         raise UserError(f"the output has {len(steps.actions)} actions, and inputs for {len(steps.arguments)}")
 
 
-def scores(text: str, wanted: str) -> Scores:
+def scores(text: str, wanted: str) -> TraceScores:
     """Return the scores of a generated text against a reference that `check_wanted` has passed."""
-    written, right = Steps.of(text.strip()), Steps.of(wanted)
+    written, right = AgentTrace.of(text.strip()), AgentTrace.of(wanted)
     return _with_tools(written, right) if uses_tools(wanted) else _without(written, right)
 
 
-def _with_tools(written: Steps, right: Steps) -> Scores:
+def _with_tools(written: AgentTrace, right: AgentTrace) -> TraceScores:
     thoughts = written.thoughts
     if len(thoughts) == len(written.actions) + 1 and thoughts[-1] == NO:
         # A last thought that no further tool is needed is not a mistake.
@@ -97,15 +97,15 @@ def _with_tools(written: Steps, right: Steps) -> Scores:
     thought, action, arguments = (float(found.mean()) for found, _ in by_part)
     success = thought >= 1 and action >= 1 and arguments >= ENOUGH
     found, asked = (np.concatenate(parts) for parts in zip(*by_part, strict=True))
-    return Scores(thought, action, arguments, float(success), _overlap(found, asked))
+    return TraceScores(thought, action, arguments, float(success), _overlap(found, asked))
 
 
-def _without(written: Steps, right: Steps) -> Scores:
+def _without(written: AgentTrace, right: AgentTrace) -> TraceScores:
     found, asked = _matches(written.thoughts, right.thoughts)
     refrained = bool(written.thoughts) and written.thoughts[0] == NO and written.answers
     thought = float(found.mean()) if refrained else 0.0
     success = float(thought >= 1)
-    return Scores(thought, success, success, success, _overlap(found, asked))
+    return TraceScores(thought, success, success, success, _overlap(found, asked))
 
 
 def _matches(written: Sequence[str], right: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

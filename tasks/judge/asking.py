@@ -13,7 +13,7 @@ from parbench.tasks.judge.cache import JudgmentCache
 from parbench.tasks.judge.outcome import Failure, FailureKind, Inquiry, Judge, Reply, Sampling
 
 # Called with the number of judgments so far, and of all.
-Progress = Callable[[int, int], None]
+JudgmentProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def ask_all(
     judge: Judge,
     settings: JudgeSettings,
     cache: JudgmentCache,
-    progress: Progress | None = None,
+    progress: JudgmentProgress | None = None,
 ) -> list[Reply | Failure]:
     """Return the outcome of each inquiry, from the cache where it is there; every new reply is kept at once.
 
@@ -88,7 +88,7 @@ def _ask(
     settings: JudgeSettings,
     cache: JudgmentCache,
     outcomes: dict[str, Reply | Failure],
-    progress: Progress | None,
+    progress: JudgmentProgress | None,
 ) -> None:
     watch = _Watch(settings.give_up_after, kept=len(outcomes))
     total = len(outcomes) + len(open_inquiries)

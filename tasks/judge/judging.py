@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from parbench.bench.util.errors import UserError
-from parbench.tasks.judge.asking import JudgeSettings, Progress, ask_all
+from parbench.tasks.judge.asking import JudgeSettings, JudgmentProgress, ask_all
 from parbench.tasks.judge.cache import JudgmentCache
 from parbench.tasks.judge.outcome import Failure, FailureKind, Inquiry, Judge, Reply
 from parbench.tasks.judge.prompts import prompt_name, single_fields
@@ -33,7 +33,7 @@ def judge_answers(
     judge: Judge,
     settings: JudgeSettings,
     cache_folder: Path,
-    progress: Progress | None = None,
+    progress: JudgmentProgress | None = None,
 ) -> pd.DataFrame:
     """Have each answer rated.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parbench.tasks.judge.asking import JudgeSettings, Progress, ask_all
+from parbench.tasks.judge.asking import JudgeSettings, JudgmentProgress, ask_all
 from parbench.tasks.judge.cache import JudgmentCache
 from parbench.tasks.judge.outcome import Failure, Inquiry, Judge, Message, Reply
 from parbench.tasks.judge.prompts import pair_fields, prompt_name
@@ -29,7 +29,7 @@ def compare_answers(
     judge: Judge,
     settings: JudgeSettings,
     cache_folder: Path,
-    progress: Progress | None = None,
+    progress: JudgmentProgress | None = None,
 ) -> pd.DataFrame:
     """Have the answers of two models compared; parameters as for `judge_answers`.
 

@@ -15,7 +15,7 @@ from parbench.tasks.judge.outcome import Message
 # Categories that are graded against a reference answer: `NEED_REF_CATS` of fastchat.llm_judge.common 0.2.36.
 NEED_REFERENCE = frozenset({"math", "reasoning", "coding", "arena-hard-200"})
 
-Kind = Literal["single", "pairwise"]
+PromptType = Literal["single", "pairwise"]
 
 _REFERENCE = {1: {"ref_answer_1"}, 2: {"ref_answer_1", "ref_answer_2"}}
 _QUESTION = {1: {"question"}, 2: {"question_1", "question_2"}}
@@ -40,7 +40,7 @@ class JudgePrompt:
     """
 
     name: str
-    kind: Kind
+    kind: PromptType
     system: str
     template: str
     output_format: str
@@ -51,7 +51,7 @@ class JudgePrompt:
         return (*system, {"role": "user", "content": self.template.format(**fields)})
 
 
-def prompt_name(kind: Kind, turn: int, with_reference: bool) -> str:
+def prompt_name(kind: PromptType, turn: int, with_reference: bool) -> str:
     """Return the name of the one of FastChat's eight prompts that judges a turn (1 or 2)."""
     stem = {("single", False): "single-v1", ("single", True): "single-math-v1"}
     stem |= {("pairwise", False): "pair-v2", ("pairwise", True): "pair-math-v1"}

@@ -13,8 +13,8 @@ from parbench.bench.util.reference import Reference
 from parbench.tasks.base import Collate, Head, Modality, Task
 from parbench.tasks.data.image_rows import AugmentedRows, ImageRows
 from parbench.tasks.data.images import checked_images
-from parbench.tasks.data.preprocessing import Augmentation, Fit, Interpolation, Preprocessing
-from parbench.tasks.data.source import DataRef, Reads, Source
+from parbench.tasks.data.preprocessing import Augmentation, ImageFit, Interpolation, Preprocessing
+from parbench.tasks.data.source import DataRef, DataSource, Reads
 from parbench.tasks.data.values import class_ids
 from parbench.tasks.metrics.classification import METRICS
 from parbench.tasks.metrics.subsets import over_subsets
@@ -42,7 +42,7 @@ class ImageOptions(TaskOptions):
     interpolation: Interpolation | None = Field(
         default=None, description="of the resizing; the model's own if not given"
     )
-    fit: Fit = Field(
+    fit: ImageFit = Field(
         default="model",
         description="how an oblong image becomes square: as the model has it; squash: resized as a whole; crop: the "
         "middle 7/8 of it, resized by its shorter side",
@@ -73,7 +73,7 @@ class ImageClassification(Task):
     label_columns: tuple[str, ...] = ("label",)
     metrics: tuple[str, ...] = ("accuracy", MEAN_PER_CLASS)
     options: ImageOptions = field(default_factory=ImageOptions)
-    own_source: Source | None = None
+    own_source: DataSource | None = None
     modality = Modality.IMAGE
 
     @property

@@ -13,12 +13,12 @@ from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
 from parbench.tasks.base import Evaluation, Splits
 from parbench.tasks.data.findings import empty_texts
-from parbench.tasks.data.source import DataRef, Reads, Source
+from parbench.tasks.data.source import DataRef, DataSource, Reads
 from parbench.tasks.data.values import check_columns, text_lists_of, texts_of
 from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
 from parbench.tasks.metrics.subsets import over_subsets
 from parbench.tasks.metrics.texts import METRICS, described, unfair
-from parbench.tasks.metrics.tokens import Tokens
+from parbench.tasks.metrics.tokens import TokenizerNames
 from parbench.tasks.options import TaskOptions
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class TextGeneration(LanguageModelTask):
     response_template: Template
     references: str | None = None
     metrics: tuple[str, ...]
-    tokens: Tokens = field(default_factory=Tokens)
+    tokens: TokenizerNames = field(default_factory=TokenizerNames)
     options: GenerationOptions = field(default_factory=GenerationOptions)
 
     @property
@@ -103,7 +103,7 @@ class TextGeneration(LanguageModelTask):
         """The first of the metrics."""
         return self.metrics[0]
 
-    def describe(self, source: Source) -> str:
+    def describe(self, source: DataSource) -> str:
         """Return where the data comes from, and the tokens of the metrics, for a table."""
         return "; ".join(filter(None, (super().describe(source), described(self.metrics, self.tokens))))
 

@@ -24,7 +24,7 @@ from parbench.tasks.metrics import captioning, java, ngrams
 if TYPE_CHECKING:
     import pandas as pd
 
-Table = Sequence[Sequence[float]] | Sequence[float]
+StatisticsTable = Sequence[Sequence[float]] | Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class CorpusMetric:
     title: str
     column: str
     width: int
-    statistics: Callable[[Sequence[str], Sequence[Sequence[str]]], Table]
+    statistics: Callable[[Sequence[str], Sequence[Sequence[str]]], StatisticsTable]
     score: Callable[[np.ndarray, int], np.ndarray]
     in_java: bool = True
 

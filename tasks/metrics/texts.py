@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from parbench.tasks.metrics.tokens import Tokens, UnicodeTokenizer, sacrebleu_metric, unspaced_share
+from parbench.tasks.metrics.tokens import TokenizerNames, UnicodeTokenizer, sacrebleu_metric, unspaced_share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ class TextMetric:
     """
 
     column: str
-    statistics: Callable[[str, Sequence[str], Tokens], float | list[int]]
+    statistics: Callable[[str, Sequence[str], TokenizerNames], float | list[int]]
     score: Callable[[np.ndarray, int], float]
 
     def of(self, predictions: pd.DataFrame) -> float:
@@ -65,7 +65,7 @@ def _mean(sums: np.ndarray, examples: int) -> float:
     return float(sums[0] / examples)
 
 
-def _exact_match(text: str, references: Sequence[str], tokens: Tokens) -> float:
+def _exact_match(text: str, references: Sequence[str], tokens: TokenizerNames) -> float:
     return float(text.strip() in {reference.strip() for reference in references})
 
 
@@ -76,13 +76,13 @@ def _rouge(tokens: str) -> Any:
     return RougeScorer(["rougeL"], use_stemmer=False, tokenizer=UnicodeTokenizer() if tokens == "unicode" else None)
 
 
-def _rouge_l(text: str, references: Sequence[str], tokens: Tokens) -> float:
+def _rouge_l(text: str, references: Sequence[str], tokens: TokenizerNames) -> float:
     scorer = _rouge(tokens.rouge_l)
     return max(float(scorer.score(reference, text)["rougeL"].fmeasure) for reference in references)
 
 
 def _corpus_metric(name: str) -> TextMetric:
-    def statistics(text: str, references: Sequence[str], tokens: Tokens) -> list[int]:
+    def statistics(text: str, references: Sequence[str], tokens: TokenizerNames) -> list[int]:
         metric = sacrebleu_metric(name, tokens.bleu)
         # The statistics that sacrebleu itself sums; it has no public function for them.
         (found,) = metric._extract_corpus_statistics([text], [[reference] for reference in references])
@@ -90,7 +90,7 @@ def _corpus_metric(name: str) -> TextMetric:
 
     def score(sums: np.ndarray, examples: int) -> float:
         # Of the statistics alone: no text is tokenized here.
-        metric = sacrebleu_metric(name, Tokens.bleu)
+        metric = sacrebleu_metric(name, TokenizerNames.bleu)
         return float(metric._compute_score_from_stats([int(value) for value in sums]).score) / 100
 
     return TextMetric(f"{name}_statistics", statistics, score)
@@ -104,13 +104,15 @@ METRICS: dict[str, TextMetric] = {
 }
 
 
-def described(metrics: Sequence[str], tokens: Tokens) -> str:
+def described(metrics: Sequence[str], tokens: TokenizerNames) -> str:
     """Return the tokens of those metrics that have any, for a table; empty where none has."""
     named = {"bleu": f"BLEU on {tokens.bleu} tokens", "rouge_l": f"ROUGE-L on {tokens.rouge_l} words"}
     return ", ".join(named[metric] for metric in metrics if metric in named)
 
 
-def reference_scores(references: Sequence[Sequence[str]], metrics: Sequence[str], tokens: Tokens) -> dict[str, float]:
+def reference_scores(
+    references: Sequence[Sequence[str]], metrics: Sequence[str], tokens: TokenizerNames
+) -> dict[str, float]:
     """Return what each metric gives the references against themselves; 1 where it can tell what is right.
 
     Args:
@@ -126,7 +128,7 @@ def reference_scores(references: Sequence[Sequence[str]], metrics: Sequence[str]
     return found
 
 
-def unfair(references: Sequence[Sequence[str]], metrics: Sequence[str], tokens: Tokens) -> dict[str, str]:
+def unfair(references: Sequence[Sequence[str]], metrics: Sequence[str], tokens: TokenizerNames) -> dict[str, str]:
     """Return the metrics that cannot tell right texts from wrong ones in these references, each with the reason."""
     scores = reference_scores(references, metrics, tokens)
     reasons = {

@@ -29,7 +29,7 @@ _UNSPACED_LETTER = regex.compile(rf"(?=\p{{L}})[{_UNSPACED}]")
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TokenizerNames:
     """The tokens of the metrics that count words.
 
     Attributes:

@@ -11,7 +11,7 @@ from parbench.methods import METHODS
 from parbench.methods.base import Method
 from parbench.methods.from_peft.catalogue import KNOWN
 from parbench.methods.from_peft.discover import tuner_names
-from parbench.methods.from_peft.known import Known
+from parbench.methods.from_peft.known import KnownTuner
 from parbench.methods.from_peft.method import PeftMethod
 
 OURS = ["lora", "dora", "adalora", "fourierft", "fourierft_fast", "vera", "loca", "replora", "lora_gen"]
@@ -74,7 +74,7 @@ def test_without_peft_nothing_is_discovered(monkeypatch):
 
 
 def test_a_tuner_that_nothing_is_known_of_is_still_a_method():
-    method = PeftMethod("loha", Known())
+    method = PeftMethod("loha", KnownTuner())
     assert method.reference.title.startswith("PEFT")
     assert method.size_knob is None
     assert method.setting_type().r == 8

@@ -10,7 +10,7 @@ from parbench.bench.models import MODELS
 from parbench.methods import METHODS, find_method
 from parbench.methods.presets import presets_of
 from parbench.reports.frame import read_frame
-from parbench.reports.published import Published, Reproduced, published, reproduction, reproduction_table
+from parbench.reports.published import PublishedNumber, Reproduced, published, reproduction, reproduction_table
 from parbench.reports.published.ledger import HEAD, PAPER_VALUE_UNAVAILABLE
 from parbench.reports.tables import MINI_LABEL
 
@@ -18,7 +18,7 @@ LORA_ON_COLA = {"r": 8, "alpha": 8.0, "learning_rate": 4e-4, "head_learning_rate
 TRAINING = {"batch_size": 32, "epochs": 80, "warmup_ratio": 0.06, "max_length": 512, "max_steps": None}
 
 
-def printed(method: str, base_model: str, task: str, metric: str, paper: str) -> list[Published]:
+def printed(method: str, base_model: str, task: str, metric: str, paper: str) -> list[PublishedNumber]:
     wanted = (method, base_model, task, metric)
     return [
         number

@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from parbench.bench.util.errors import UserError
 from parbench.tasks.data.folder import FolderSource
 from parbench.tasks.gpt4tools import SEEN, UNSEEN, divided
-from parbench.tasks.gpt4tools.metrics import Steps, bleu_1, check_wanted, scores
+from parbench.tasks.gpt4tools.metrics import AgentTrace, bleu_1, check_wanted, scores
 from parbench.tasks.inference import Predictor
 
 ASK = "Thought: Do I need to use a tool? "
@@ -27,12 +27,12 @@ NONE = f"{ASK}No\nAI: It is a hat.\n"
 
 
 def test_what_a_text_says_is_read_line_by_line():
-    steps = Steps.of(f"{TWICE}{ASK} No \nAI: done")
+    steps = AgentTrace.of(f"{TWICE}{ASK} No \nAI: done")
     assert steps.thoughts == ["Yes", "Yes", "No"]
     assert steps.actions == ["Edit Image", "Detect"]
     assert steps.arguments == ["a.png, make the hat red", "b.png, a dog"]
     assert steps.answers
-    assert Steps.of("Thought: Do I need to use a tool?\nAction:x") == Steps([], [], [], False)
+    assert AgentTrace.of("Thought: Do I need to use a tool?\nAction:x") == AgentTrace([], [], [], False)
 
 
 # By hand, from the rules of the official evaluation; the fourth of the five is the success rate.

@@ -20,7 +20,7 @@ from parbench.bench.cli.execution import make_executor
 from parbench.bench.cli.forecast_table import _print
 from parbench.bench.cli.options import ClusterOptions, ExecutionOptions, ProcessOptions
 from parbench.bench.forecast.calibration import Calibration
-from parbench.bench.forecast.forecast import Estimate, Forecast
+from parbench.bench.forecast.forecast import Forecast, RunForecast
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.run_spec import RunSpec
 from parbench.bench.util.errors import UserError
@@ -183,7 +183,7 @@ def told(*estimates):
 
 def estimate(spec, **changes):
     run = PlannedRun(spec, None, None)
-    return Estimate(run, **{"steps": 6, "seconds": 90.0, "calibration": COST, **changes})
+    return RunForecast(run, **{"steps": 6, "seconds": 90.0, "calibration": COST, **changes})
 
 
 def test_a_forecast_has_a_row_for_each_size():

@@ -11,23 +11,23 @@ from torch import nn
 
 from parbench.bench.profile import energy
 from parbench.bench.profile import machine_load as surroundings
-from parbench.bench.profile.build import Adapted
+from parbench.bench.profile.build import BuiltCandidate
 from parbench.bench.profile.clock import Clock, Recorder
 from parbench.bench.profile.energy import Meter, other_processes
 from parbench.bench.profile.flops import breakdown, count_flops, saved_tensors
 from parbench.bench.profile.inputs import checksum, make_batches
 from parbench.bench.profile.machine_load import MachineLoad
-from parbench.bench.profile.process import Sampler
+from parbench.bench.profile.process import MemorySampler
 from parbench.bench.profile.workload import (
-    Kind,
+    ModelUse,
     Workload,
 )
 from parbench.methods.base import ParameterGroup
 from parbench.tasks.inference import IGNORED
 
 CPU = torch.device("cpu")
-TEXT = Kind("AutoModelForSequenceClassification", "text", generates=False)
-CAUSAL = Kind("AutoModelForCausalLM", "text", generates=True)
+TEXT = ModelUse("AutoModelForSequenceClassification", "text", generates=False)
+CAUSAL = ModelUse("AutoModelForCausalLM", "text", generates=True)
 
 
 class TestInputs:
@@ -58,7 +58,7 @@ class TestInputs:
 
     def test_images_fill_the_range_of_normalised_ones(self):
         config = type("Config", (), {"image_size": 8, "num_channels": 3, "num_labels": 2})
-        (batch,) = make_batches(config, Kind("", "image", generates=False), self.work, 1)
+        (batch,) = make_batches(config, ModelUse("", "image", generates=False), self.work, 1)
         assert batch["pixel_values"].shape == (16, 3, 8, 8)
         assert -1 <= batch["pixel_values"].min() < -0.9
         assert 0.9 < batch["pixel_values"].max() <= 1
@@ -104,7 +104,9 @@ class TestCounts:
         for _ in range(2):
             layer(x).sum().backward()
             optimiser.step()
-        adapted = Adapted(layer, None, TEXT, [ParameterGroup("adapter", optimised, 1e-3)], [], None, mergeable=True)
+        adapted = BuiltCandidate(
+            layer, None, TEXT, [ParameterGroup("adapter", optimised, 1e-3)], [], None, mergeable=True
+        )
         found = breakdown(adapted, optimiser, activations=None)
         numbers = self.r * (self.inputs + self.out)
         assert found.weights == 4 * self.inputs * self.out
@@ -120,7 +122,7 @@ def test_a_sampler_sees_what_a_process_holds_and_ends_it_beyond_the_limit():
 
     code = "import time; block = bytearray(200 << 20); time.sleep(30)"
     process = subprocess.Popen([sys.executable, "-c", code])
-    sampler = Sampler(process.pid, limit=100 << 20)
+    sampler = MemorySampler(process.pid, limit=100 << 20)
     process.wait(timeout=30)
     sampler.stop()
     assert process.returncode == -9

@@ -7,7 +7,7 @@ from parbench.bench.profile import runner
 from parbench.bench.profile.kept import FILE, KeptMeasurements
 from parbench.bench.profile.machine_load import MachineLoad
 from parbench.bench.profile.measurement import STEP, Measurement, PhaseMemory
-from parbench.bench.profile.runner import Request, run_profile
+from parbench.bench.profile.runner import ProfileRequest, run_profile
 from parbench.bench.profile.workload import FROZEN_FLOOR, Candidate, MeasurementJob, Repetitions, Workload
 from parbench.bench.record.run_record import ParameterCounts, Status
 
@@ -22,7 +22,7 @@ def _idle(monkeypatch):
 def request(model, folder, **changes):
     work = Workload(str(model), 4, 16, "cpu")
     values = {"batches": (4,), "rounds": 3, "kept": folder, **changes}
-    return Request((FROZEN_FLOOR, LORA), work, Repetitions(steps=4), **values)
+    return ProfileRequest((FROZEN_FLOOR, LORA), work, Repetitions(steps=4), **values)
 
 
 class Machine:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from parbench.bench.profile.measurement import STEP
-from parbench.bench.profile.process import Sampler, measure_in_subprocess
+from parbench.bench.profile.process import MemorySampler, measure_in_subprocess
 from parbench.bench.profile.result import read_profile
 from parbench.bench.profile.workload import Candidate, MeasurementJob, Repetitions, Workload
 from parbench.bench.record.run_record import Status
@@ -149,7 +149,7 @@ class Outside:
 def watch(order):
     began = time.monotonic()
     process = subprocess.Popen([sys.executable, "-c", _ALONE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    sampler = Sampler(process.pid)
+    sampler = MemorySampler(process.pid)
     process.stdin.write(json.dumps(order.as_json()))
     process.stdin.close()
     told = json.loads(process.stdout.read())

@@ -8,7 +8,7 @@ from parbench.bench.profile import runner as session
 from parbench.bench.profile.machine_load import MachineLoad
 from parbench.bench.profile.measurement import BACKWARD, FORWARD, INFERENCE, OPTIMISER, STEP, Measurement, PhaseMemory
 from parbench.bench.profile.result import read_profile
-from parbench.bench.profile.runner import Request, in_turn, largest_batch, run_profile
+from parbench.bench.profile.runner import ProfileRequest, in_turn, largest_batch, run_profile
 from parbench.bench.profile.workload import FROZEN_FLOOR, Candidate, Repetitions, Workload
 from parbench.bench.record.run_record import ParameterCounts, Status
 from parbench.bench.util.errors import UserError
@@ -32,7 +32,7 @@ def looks(monkeypatch):
 def request_for(tiny_model, *subjects, **changes):
     work = Workload(str(tiny_model), 4, 16, "cpu")
     values = {"batches": (4,), "rounds": 3, **changes}
-    return Request((FROZEN_FLOOR, LORA, *subjects), work, Repetitions(steps=4), **values)
+    return ProfileRequest((FROZEN_FLOOR, LORA, *subjects), work, Repetitions(steps=4), **values)
 
 
 def drifting(order, drift=0.5):

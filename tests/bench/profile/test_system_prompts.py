@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from parbench.bench.profile.build import Steps, build
+from parbench.bench.profile.build import CallbackDriver, build
 from parbench.bench.profile.inputs import checksum, make_batches, with_system_prompts
 from parbench.bench.profile.measure import measure
 from parbench.bench.profile.measurement import DECODE, FORWARD, INFERENCE, MERGE, MERGED, PREFILL, SPECIALISE, STEP
@@ -97,6 +97,6 @@ def test_what_a_method_adds_to_the_loss_is_in_it(folders):
         (batch,) = make_batches(adapted.config, adapted.kind, Workload("", 3, 16, "cpu"), 1)
         (batch,) = with_system_prompts([batch], adapted.reader.reader_config, Workload("", 3, 16, "cpu"))
         adapted.model.eval()
-        steps = Steps(adapted, None, 0.4, folders)
+        steps = CallbackDriver(adapted, None, 0.4, folders)
         losses.append(Stepper(adapted, None, steps, "float32").forward(batch).item())
     assert losses[1] > losses[0] + 1

@@ -16,7 +16,7 @@ from parbench.bench.plan.planner import make_plan
 from parbench.bench.plan.suite import load_suite
 from parbench.bench.profile.measurement import BACKWARD, DECODE_MERGED, EVALUATION, FORWARD, MERGED, OPTIMISER, STEP
 from parbench.bench.profile.process import measure_in_subprocess
-from parbench.bench.profile.runner import Request, largest_batch, run_profile
+from parbench.bench.profile.runner import ProfileRequest, largest_batch, run_profile
 from parbench.bench.profile.workload import FROZEN_FLOOR, Candidate, MeasurementJob, Repetitions, Workload
 from parbench.bench.record.run_record import Status
 from parbench.bench.run.execute_run import RunHooks, execute_run
@@ -225,7 +225,9 @@ def subject(expression):
 def test_a_profile_of_two_methods(llama, tmp_path, dtype):
     work = Workload(str(llama), 2, 64, "cuda:0", dtype)
     subjects = (FROZEN_FLOOR, subject("lora"), subject("loca"))
-    request = Request(subjects, work, Repetitions(steps=3, warm_up=1, new_tokens=4), (2,), rounds=2, traces=tmp_path)
+    request = ProfileRequest(
+        subjects, work, Repetitions(steps=3, warm_up=1, new_tokens=4), (2,), rounds=2, traces=tmp_path
+    )
     found = run_profile(request, lambda text: None)
     assert [(visit.status, visit.reason) for visit in found.visits] == [(Status.OK, None)] * 6
     assert torch.cuda.get_device_name() in found.hardware["accelerator"]
@@ -248,7 +250,7 @@ def test_a_profile_of_two_methods(llama, tmp_path, dtype):
 
 def test_the_largest_batch_is_found_and_the_device_is_left_free(llama):
     limit = 512 << 20
-    request = Request(
+    request = ProfileRequest(
         (subject("lora"),), Workload(str(llama), 1, 512, "cuda:0"), Repetitions(), (1,), 1, limit_bytes=limit
     )
     found = largest_batch(request, subject("lora"), measure_in_subprocess, most=4096)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from parbench.bench.profile import clock, training
-from parbench.bench.profile.build import Steps, build
+from parbench.bench.profile.build import CallbackDriver, build
 from parbench.bench.profile.clock import Recorder
 from parbench.bench.profile.inputs import make_batches
 from parbench.bench.profile.measure import measure
@@ -142,7 +142,7 @@ def test_steps_are_timed_by_events_alone_and_peaks_are_of_each_phase(monkeypatch
     order = order_for(tiny_model)
     adapted = build(order, CPU)
     optimiser = adapted.optimiser()
-    stepper = training.Stepper(adapted, optimiser, Steps(adapted, optimiser, 0.4, tmp_path), "float32")
+    stepper = training.Stepper(adapted, optimiser, CallbackDriver(adapted, optimiser, 0.4, tmp_path), "float32")
     recorder = Recorder(torch.device("cuda"))
     batches = make_batches(adapted.config, adapted.kind, order.workload, 2)
     assert training.measure_training(stepper, batches, recorder, order) is None

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM, PreTrainedModel
 
-from parbench.methods.lora_gen import LoraGen, LoraGenConfig, ParameterCounts
+from parbench.methods.lora_gen import LoraGen, LoraGenConfig, LoraGenParameterCounts
 
 LLAMA3_8B = LlamaConfig(
     vocab_size=128256,
@@ -117,7 +117,7 @@ def test_published_sizes(layers: int, width: int, ffn: int, heads: int, pool: fl
         model = LoraGen(LlamaForCausalLM(LLAMA3_8B), LlamaForCausalLM(edge_config))
     h, n, d = model.config.router_hidden, 8, 4096
     counts = model.parameter_counts()
-    assert counts == ParameterCounts(
+    assert counts == LoraGenParameterCounts(
         cloud_lora=32 * 16 * ((4096 + 4096) + (4096 + 1024)),
         meta_embedding=4096,
         routers=layers * (d * h + h + h * n + n + 2 * n),
@@ -134,7 +134,7 @@ def test_published_sizes(layers: int, width: int, ffn: int, heads: int, pool: fl
 def test_sizes_of_the_options() -> None:
     opt = OPTConfig(hidden_size=2560, ffn_dim=10240, num_hidden_layers=32, num_attention_heads=32)
 
-    def counts(**options: object) -> ParameterCounts:
+    def counts(**options: object) -> LoraGenParameterCounts:
         with torch.device("meta"):
             return LoraGen(
                 LlamaForCausalLM(LLAMA3_8B), OPTForCausalLM(opt), LoraGenConfig(**options)

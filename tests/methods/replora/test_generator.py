@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from parbench.methods.replora import RepLoraConfig, RepLoraLayer, parameter_count
-from parbench.methods.replora.generator import Generator, GeneratorPair, Seed, SeedPair, locate
+from parbench.methods.replora.generator import Generator, GeneratorPair, GeneratorSeed, SeedPair, locate
 
 BLOCK = "encoder.layer.3.attention.self"
 
@@ -96,7 +96,7 @@ def test_start_is_loras(depth: int, activation: str, seed: str, seed_start: str)
 
 def test_dead_units_do_not_make_infinite_weights() -> None:
     config = RepLoraConfig(r=1, hidden=1, activation="relu")
-    seed, generator = Seed(config), Generator(config)
+    seed, generator = GeneratorSeed(config), Generator(config)
     with torch.no_grad():
         generator.first_layer.weight.fill_(-1.0)
         seed.entries.fill_(1.0)

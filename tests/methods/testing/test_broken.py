@@ -3,7 +3,7 @@
 import pytest
 
 from parbench.methods.lora import Lora
-from parbench.methods.testing import TINY_MODELS, ConformanceError, Outcome, check_method
+from parbench.methods.testing import TINY_MODELS, CheckOutcome, ConformanceError, check_method
 from tests.support.faults_before_training import CASES as BEFORE
 from tests.support.faults_since_training import CASES as SINCE
 from tests.support.faults_since_training import MovesABaseWeight
@@ -43,5 +43,5 @@ def test_every_check_has_a_fault_that_it_finds():
 
 def test_checks_that_would_blame_something_else_are_left_out():
     report = check_method(MovesABaseWeight(), model=BERT)
-    assert report["merge"].outcome is Outcome.NOT_APPLICABLE
+    assert report["merge"].outcome is CheckOutcome.NOT_APPLICABLE
     assert report["merge"].reason == "not done, since training did not pass"

@@ -15,9 +15,9 @@ from parbench.methods.lora import Lora, LoraSetting
 from parbench.methods.testing import (
     TINY_MODELS,
     Check,
+    CheckOutcome,
     ConformanceError,
     ConformanceReport,
-    Outcome,
     TinyModel,
     check_method,
 )
@@ -103,7 +103,7 @@ def test_a_size_is_found_for_a_model_that_is_too_small_for_the_default():
 
     report = check_method(OfFewRanks(), model=TINY_MODELS["bert"])
     assert not report.failures
-    assert report["size"].outcome is Outcome.PASSED
+    assert report["size"].outcome is CheckOutcome.PASSED
 
 
 def test_blocks_that_are_wider_than_the_tiny_models_are_checked_on_wider_ones():
@@ -116,7 +116,7 @@ def test_blocks_that_are_wider_than_the_tiny_models_are_checked_on_wider_ones():
     report = check_method(OfWideBlocks())
     assert report.model == "bert"
     assert not report.failures
-    assert report["vit"].outcome is Outcome.PASSED
+    assert report["vit"].outcome is CheckOutcome.PASSED
 
 
 def test_a_model_of_ones_own():
@@ -151,10 +151,10 @@ def test_report():
         "mine",
         "bert",
         (
-            Check("start", Outcome.PASSED),
-            Check("merge", Outcome.NOT_APPLICABLE, "nothing to merge"),
-            Check("save", Outcome.FAILED, "the file is empty", broken),
-            Check("size", Outcome.FAILED, "it does not grow"),
+            Check("start", CheckOutcome.PASSED),
+            Check("merge", CheckOutcome.NOT_APPLICABLE, "nothing to merge"),
+            Check("save", CheckOutcome.FAILED, "the file is empty", broken),
+            Check("size", CheckOutcome.FAILED, "it does not grow"),
         ),
     )
     assert [check.name for check in report.failures] == ["save", "size"]

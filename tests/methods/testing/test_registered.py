@@ -5,9 +5,9 @@ import pytest
 from parbench.bench.util.errors import UserError
 from parbench.methods import METHODS, find_method
 from parbench.methods.from_peft.catalogue import KNOWN
-from parbench.methods.from_peft.known import Known
+from parbench.methods.from_peft.known import KnownTuner
 
-REFUSED = [name for name in METHODS if KNOWN.get(name, Known()).refused]
+REFUSED = [name for name in METHODS if KNOWN.get(name, KnownTuner()).refused]
 
 PROMPTS = "peft's disable_adapter wants the model to have prepare_inputs_for_generation, which a classifier does not"
 START_IN_WEIGHTS = "peft moves the start of the factors into the base weights, and does not take it out to disable them"

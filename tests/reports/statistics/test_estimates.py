@@ -12,7 +12,7 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
 from parbench.reports.statistics import Predictions, compare_scores, estimate, score_runs
-from parbench.reports.statistics.estimates import Spread, spread_of
+from parbench.reports.statistics.estimates import VarianceComponents, spread_of
 from parbench.tasks.metrics.classification import METRICS, accuracy
 from tests.support.scores import bare, runs
 
@@ -87,7 +87,7 @@ def test_intervals_end_at_the_bounds_of_their_metric(low: float, high: float) ->
 
 
 def test_the_residue_of_rounding_is_no_variance() -> None:
-    spread = Spread(((1.4123486258839729e-33, 2), (0.00028782104969290925, 398)))
+    spread = VarianceComponents(((1.4123486258839729e-33, 2), (0.00028782104969290925, 398)))
     distance = 0.1349999999999999
     expected = 2 * stats.t.sf(distance / math.sqrt(0.00028782104969290925), 398)
     assert expected == pytest.approx(1.8e-14, rel=0.05)
@@ -97,7 +97,7 @@ def test_the_residue_of_rounding_is_no_variance() -> None:
 @pytest.mark.parametrize("tiny", [1e-40, 1e-33, 1e-26, 1e-20, 0.0])
 @pytest.mark.parametrize("distance", [1e-9, 0.01, 0.135, 0.9, 50.0])
 def test_a_p_value_is_always_found(tiny: float, distance: float) -> None:
-    p_value = Spread(((tiny, 2), (3e-4, 398), (tiny, 4))).p_value(distance)
+    p_value = VarianceComponents(((tiny, 2), (3e-4, 398), (tiny, 4))).p_value(distance)
     assert 0 < p_value <= 1
     assert p_value == pytest.approx(max(2 * stats.t.sf(distance / math.sqrt(3e-4), 398), 1e-300), rel=1e-6)
 
@@ -148,11 +148,11 @@ def test_all_right_has_no_interval() -> None:
 
 
 def test_one_part_has_students_p_value_and_the_p_value_inverts_the_quantile() -> None:
-    assert Spread(((4.0, 7),)).p_value(3.0) == pytest.approx(2 * stats.t.sf(1.5, 7))
-    spread = Spread(((1.0, 2), (3.0, 200), (0.0, 1)))
+    assert VarianceComponents(((4.0, 7),)).p_value(3.0) == pytest.approx(2 * stats.t.sf(1.5, 7))
+    spread = VarianceComponents(((1.0, 2), (3.0, 200), (0.0, 1)))
     for level in (0.5, 0.9, 0.95, 0.999, 1 - 1e-8):
         by_hand = (stats.t.isf((1 - level) / 2, 2) + 3 * stats.t.isf((1 - level) / 2, 200)) / 4
         assert spread.half_width(level) == pytest.approx(2 * by_hand)
         assert spread.p_value(-2 * by_hand) == pytest.approx(1 - level)
     assert spread.p_value(0.0) == 1.0
-    assert 0 < Spread(((1.0, 500),)).p_value(1e9) <= 1e-300
+    assert 0 < VarianceComponents(((1.0, 500),)).p_value(1e9) <= 1e-300

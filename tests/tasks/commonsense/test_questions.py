@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from parbench.tasks.commonsense.questions import QuestionSet
+from parbench.tasks.commonsense.questions import CommonsenseSet
 from parbench.tasks.commonsense.sets import SETS
 from parbench.tasks.lm_eval_bridge import Documents, right_answers
 
@@ -25,7 +25,7 @@ def rows(path: Path, most: int | None = None) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("part", SETS, ids=lambda part: part.name)
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_every_real_instruction_is_read_and_written_back(part: QuestionSet, split: str, real_data: Path) -> None:
+def test_every_real_instruction_is_read_and_written_back(part: CommonsenseSet, split: str, real_data: Path) -> None:
     for row in rows(real_data / part.data[0].folder / f"{split}.jsonl.gz", most=1500):
         asked = part.asked(row)
 

@@ -17,7 +17,7 @@ from parbench.bench.util.errors import UserError
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.from_yaml import task_of_file
 from parbench.tasks.metrics.texts import METRICS, reference_scores, unfair
-from parbench.tasks.metrics.tokens import Tokens, UnicodeTokenizer
+from parbench.tasks.metrics.tokens import TokenizerNames, UnicodeTokenizer
 from tests.support.tiny_llama import tiny_llama, tiny_model_folder
 from tests.support.yaml_files import ASKED, QUESTIONS, both, loaded, task_file
 
@@ -41,7 +41,7 @@ UNSPACED = {"chinese": "zh", "japanese": "char", "thai": "char", "khmer": "char"
 @pytest.mark.parametrize("language", TEXTS)
 def test_references_get_full_marks_in_every_script(language):
     references = [[text] for text in TEXTS[language]]
-    tokens = Tokens(bleu=UNSPACED.get(language, "13a"))
+    tokens = TokenizerNames(bleu=UNSPACED.get(language, "13a"))
     assert reference_scores(references, list(METRICS), tokens) == pytest.approx(dict.fromkeys(METRICS, 1.0))
     assert unfair(references, list(METRICS), tokens) == {}
 
@@ -50,20 +50,20 @@ def test_references_get_full_marks_in_every_script(language):
 @pytest.mark.parametrize("tokens", ["13a", "intl"])
 def test_sentences_without_spaces_are_no_words_for_bleu(language, tokens):
     references = [[text] for text in TEXTS[language]]
-    assert list(unfair(references, list(METRICS), Tokens(bleu=tokens))) == ["bleu"]
+    assert list(unfair(references, list(METRICS), TokenizerNames(bleu=tokens))) == ["bleu"]
     # Nor are they where a few have spaces, and so full marks.
     spaced = [[" ".join(TEXTS[language] * 4)]]
-    assert reference_scores(spaced, ["bleu"], Tokens(bleu=tokens))["bleu"] == pytest.approx(1)
-    assert "without spaces" in unfair(spaced, ["bleu"], Tokens(bleu=tokens))["bleu"]
+    assert reference_scores(spaced, ["bleu"], TokenizerNames(bleu=tokens))["bleu"] == pytest.approx(1)
+    assert "without spaces" in unfair(spaced, ["bleu"], TokenizerNames(bleu=tokens))["bleu"]
 
 
 def test_answers_under_four_tokens_have_no_bleu():
-    assert list(unfair([["a b c"], ["yes"]], list(METRICS), Tokens())) == ["bleu"]
-    assert unfair([["a b c d"], ["yes"]], list(METRICS), Tokens()) == {}
+    assert list(unfair([["a b c"], ["yes"]], list(METRICS), TokenizerNames())) == ["bleu"]
+    assert unfair([["a b c d"], ["yes"]], list(METRICS), TokenizerNames()) == {}
 
 
 def rouge(text, reference, **tokens):
-    return METRICS["rouge_l"].statistics(text, [reference], Tokens(**tokens))
+    return METRICS["rouge_l"].statistics(text, [reference], TokenizerNames(**tokens))
 
 
 def test_rouge_l_sees_the_letters_of_every_script():
@@ -92,20 +92,20 @@ def test_bleu_is_sacrebleus_with_the_same_tokens(tokens):
     texts = [text[:-2] + text[-1] for text in references]
     expected = sacrebleu.corpus_bleu(texts, [references], tokenize=tokens).score / 100
     pairs = zip(texts, references, strict=True)
-    rows = [METRICS["bleu"].statistics(text, [reference], Tokens(bleu=tokens)) for text, reference in pairs]
+    rows = [METRICS["bleu"].statistics(text, [reference], TokenizerNames(bleu=tokens)) for text, reference in pairs]
     assert METRICS["bleu"].score(np.sum(rows, axis=0), len(rows)) == pytest.approx(expected)
 
 
 def test_japanese_words_are_mecabs():
     pytest.importorskip("MeCab")
     text = TEXTS["japanese"][0]
-    assert reference_scores([[text]], ["bleu"], Tokens(bleu="ja-mecab"))["bleu"] == pytest.approx(1)
+    assert reference_scores([[text]], ["bleu"], TokenizerNames(bleu="ja-mecab"))["bleu"] == pytest.approx(1)
 
 
 def test_tokens_that_are_not_installed_are_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "mecab_ko", None)
     with pytest.raises(UserError, match=r"the tokens ko-mecab of BLEU are not available: .*install"):
-        reference_scores([["고양이"]], ["bleu"], Tokens(bleu="ko-mecab"))
+        reference_scores([["고양이"]], ["bleu"], TokenizerNames(bleu="ko-mecab"))
 
 
 def test_a_task_file_chooses_tokens_and_a_table_states_them(tmp_path):
