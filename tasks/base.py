@@ -174,7 +174,7 @@ class Task(ABC):
         return (self.data,)
 
     def missing(self, source: DataSource) -> str | None:
-        """Return why the data cannot be had from ``source``, or ``None`` if it can, without downloading it."""
+        """Return why the data is not available from ``source``, or ``None`` if it is, without downloading it."""
         return next((reason for ref in self.refs if (reason := source.missing(ref))), None)
 
     def describe(self, source: DataSource) -> str:
@@ -213,7 +213,7 @@ class Task(ABC):
         """
 
     def check_metrics(self, reported: Dataset) -> None:  # noqa: B027  (most metrics need no check)
-        """Check, before a run, that the metrics can tell right predictions from wrong ones on the reported split.
+        """Check, before a run, that the metrics can distinguish right from wrong predictions on the reported split.
 
         Raises:
             UserError: one cannot.

@@ -1,7 +1,7 @@
 """E2E NLG: a text on a restaurant, given its attributes; and the same task on restaurants that are made up here.
 
 Novikova, Dušek and Rieser (2017). LoRA, and after it VeRA, FourierFT and LoCA, report it for GPT-2. Prompt, separator
-and decoding are those of LoRA: Table 11 of its paper (Hu et al., 2021), and where that says nothing its code
+and decoding are those of LoRA: Table 11 of its paper (Hu et al., 2021), and otherwise its code
 (microsoft/LoRA, commit c4593f0, ``examples/NLG``). Two differences remain: the code's command for E2E has a length
 penalty of 0.8 where the table has 0.9, which is taken here; and its data files have blanks before punctuation, while
 here the references are as published.
@@ -61,7 +61,7 @@ class E2eOptions(TaskOptions):
 
     Attributes:
         decoding: a search by name, see `DECODINGS`.
-        num_beams: in place of what ``decoding`` says; likewise ``length_penalty`` and ``no_repeat_ngram_size``.
+        num_beams: overrides the value of ``decoding``; likewise ``length_penalty`` and ``no_repeat_ngram_size``.
         max_new_tokens: after which a text ends; that of LoRA's code.
         loss_on: the tokens that training counts; LoRA's code counts the response's.
         mr: how a meaning is given to the model: see `parbench.tasks.data.e2e.linearised`, or as it is in the files.

@@ -81,7 +81,7 @@ class Instruct(LanguageModelTask):
     def describe(self, source: DataSource) -> str:
         """Return where the data comes from, for a table."""
         files, data = self._found(source)
-        return f"{files.describe(data)} (cut anew)"
+        return f"{files.describe(data)} (re-split)"
 
     def revision(self, source: DataSource) -> str:
         """Return the commit or content hash that fixes the data."""
@@ -124,7 +124,7 @@ class Instruct(LanguageModelTask):
         for name, texts in kept.items():
             wrong = next((row for row, text in enumerate(texts, start=1) if not isinstance(text, str)), None)
             if wrong:
-                raise UserError(f"{where} has no text in column {name}, row {wrong}; mend or remove the row")
+                raise UserError(f"{where} has no text in column {name}, row {wrong}; fix or remove the row")
         return type(dataset).from_dict({name: kept[name] for name in COLUMNS})
 
     def prompt(self, example: Mapping[str, Any]) -> str:

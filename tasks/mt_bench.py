@@ -1,4 +1,4 @@
-"""MT-Bench and Vicuna-bench after instruction tuning: a judge rates what the tuned model answers, from 1 to 10.
+"""MT-Bench and Vicuna-bench after instruction tuning: a judge rates the tuned model's answers from 1 to 10.
 
 The model is tuned on the pairs of `tasks.instruct`, of which only the selection split is held back; settings are chosen
 by the likelihood of its responses, since judgments are expensive. The 80 questions are answered with FastChat's
@@ -6,9 +6,9 @@ temperatures and judged with its prompts (Zheng et al., 2023), by a judge that t
 `parbench.tasks.judge`).
 
 The score is FastChat's: the mean rating over all turns of all questions. The unit of its interval is the question: the
-two turns of one are a single conversation. A judgment without a rating is in no mean; their number is in the metrics
-and in a note. A judgment that is missing for a reason that may pass fails the run; the others are kept and are not
-asked for again.
+two turns of one are a single conversation. Judgments without a rating are left out of the means; metrics and a note
+have their number. A judgment that is missing for a temporary reason fails the run; the others are kept and are not
+requested again.
 """
 
 from __future__ import annotations
@@ -316,5 +316,5 @@ VICUNA_BENCH_TASK = _after(
     VICUNA_BENCH,
     Reference("Vicuna: An Open-Source Chatbot Impressing GPT-4 with 90%* ChatGPT Quality", 2023, "LMSYS blog"),
 )
-# The questions are MT-Bench's; what the model is tuned on is not Alpaca, and the name says so.
+# The questions are MT-Bench's; the model is not tuned on Alpaca, which the name shows.
 MT_BENCH_MINI = _after(INSTRUCT_MINI, "mt_bench_mini", MT_BENCH)

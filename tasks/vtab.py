@@ -1,7 +1,7 @@
 """VTAB-1k: nineteen tasks of 1,000 training images each (Zhai et al., 2019), 800 to train on and 200 to choose by.
 
 Which 1,000 is part of the benchmark, so a local copy must have the published selection. It is distributed as a folder
-``vtab-1k`` with one folder a task (``cifar``, ``caltech101``, ... `FOLDERS`), each with its images and with the lists
+``vtab-1k`` with one folder per task (``cifar``, ``caltech101``, ... `FOLDERS`), each with its images and with the lists
 ``train800.txt``, ``val200.txt``, ``train800val200.txt`` and ``test.txt``; that folder goes below the data root as it
 is. No copy on the hub with that selection could be verified.
 

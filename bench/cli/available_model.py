@@ -1,4 +1,4 @@
-"""Finds out in seconds that a base model cannot be had."""
+"""Checks, before anything is loaded, that a base model is available."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def find_available_model(name: str, weights: bool) -> BaseModel:
-    """Return a base model that is here, or that the hub has.
+    """Return a base model that is available locally or on the hub.
 
     Args:
-        weights: whether more than its shape is needed, which is known of some without their files.
+        weights: whether the weights are needed; without, a model whose shape is registered needs no files.
 
     Raises:
-        UserError: there is no such model, or it cannot be had.
+        UserError: the model does not exist or is not available.
     """
     from parbench.bench.models.catalogue import find_model
     from parbench.tasks.data.hub import obstacle
@@ -26,5 +26,5 @@ def find_available_model(name: str, weights: bool) -> BaseModel:
     if found.weights.on_hub and (weights or found.shape is None):
         reason = obstacle(found.weights.location())
         if reason is not None:
-            raise UserError(f"{reason}; mend the name, connect to the network, or give a local folder to --model")
+            raise UserError(f"{reason}; correct the name, connect to the network, or give a local folder to --model")
     return found

@@ -1,4 +1,4 @@
-"""`bench compare`."""
+"""`bench compare`: paired differences between two methods or two stores."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from parbench.bench.util.errors import UserError
 
 def compare(
     a: Annotated[str, typer.Argument(help="A method, or the folder of a store.", metavar="A")],
-    b: Annotated[str, typer.Argument(help="Another of the same kind.", metavar="B")],
+    b: Annotated[str, typer.Argument(help="A second method or store.", metavar="B")],
     out: Out = DEFAULT_STORE,
-    method: Annotated[str | None, typer.Option(help="Of two stores, compare this method only.")] = None,
+    method: Annotated[str | None, typer.Option(help="With two stores: compare this method only.")] = None,
 ) -> None:
-    """Compare two methods of one store, or two stores: paired differences, and what differs in their specs."""
+    """Compare two methods of one store, or two stores: paired differences, and differences between their specs."""
     from parbench.reports.plotting import import_matplotlib
 
     import_matplotlib()
@@ -26,16 +26,16 @@ def compare(
     from parbench.reports.contrasts import contrast_methods, contrast_stores
     from parbench.reports.contrasts_render import TerminalContrasts
 
-    # A folder of a method's name that holds no records is not meant.
+    # A folder that has the name of a method but no records is not a store.
     stores = [Store(Path(name)) for name in (a, b) if Store(Path(name)).runs.is_dir()]
     if a == b or (len(stores) == 2 and stores[0].root.samefile(stores[1].root)):
         raise UserError(f'"{a}" and "{b}" are the same; give two that differ')
     if len(stores) == 2:
         compared = contrast_stores(stores[0], stores[1], method)
     elif stores:
-        raise UserError(f'"{a}" and "{b}" are not of one kind; give two methods, or the folders of two stores')
+        raise UserError(f'"{a}" and "{b}" are a store and a method; give two methods, or the folders of two stores')
     elif method is not None:
-        raise UserError("--method goes with two stores, not with two methods")
+        raise UserError("--method applies to two stores, not to two methods")
     else:
         compared = contrast_methods(Store(out), a, b)
     open_console().print(TerminalContrasts(compared))

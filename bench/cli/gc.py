@@ -1,4 +1,4 @@
-"""`bench gc`."""
+"""`bench gc`: removes files that no run needs any more."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from parbench.bench.cli.options import DEFAULT_STORE, Out
 def gc(
     out: Out = DEFAULT_STORE,
     unfinished: Annotated[
-        bool, typer.Option("--unfinished", help="Also the checkpoints of cut-off runs nobody is at: they begin anew.")
+        bool, typer.Option("--unfinished", help="Also remove checkpoints of interrupted runs; these restart.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Name what would be removed, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be removed, without removing it.")
+    ] = False,
 ) -> None:
-    """Remove checkpoints, claims and files that nobody needs; never a record."""
+    """Remove unused checkpoints, expired leases and temporary files; records are never removed."""
     from parbench.bench.store.garbage import find_garbage, remove
     from parbench.bench.store.store import Store
 

@@ -1,4 +1,4 @@
-"""`bench status`."""
+"""`bench status`: the state of the runs of a store."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from parbench.bench.cli.options import DEFAULT_STORE, Out
 
 def status(
     out: Out = DEFAULT_STORE,
-    everything: Annotated[bool, typer.Option("--all", help="Name every run, not the first of each kind.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List every run; default: the first few of each kind.")
+    ] = False,
 ) -> None:
-    """Say what is done, at work, cut off, failed and stale."""
+    """Show which runs are completed, running, interrupted, failed, stale and superseded."""
     from parbench.bench.store.status import EXAMPLES, store_status
     from parbench.bench.store.store import Store
 
@@ -25,11 +27,11 @@ def status(
     counts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in sorted(found.statuses.items()))
     say(f"{counted(found.statuses.total(), 'record')} in {store.root}{f': {counts}' if counts else ''}", console)
     for title, runs in (
-        ("at work", found.at_work),
-        ("cut off; the command that began them goes on with them", found.unfinished),
-        ("failed; bench run does them again", found.failed),
-        ("stale; bench run would make new runs in their place", found.stale),
-        ("superseded by a newer record that differs in code or revisions only", found.superseded),
+        ("running", found.running),
+        ("interrupted; the same command resumes them", found.interrupted),
+        ("failed; bench run repeats them", found.failed),
+        ("stale; bench run replaces them by new runs", found.stale),
+        ("superseded by a newer record that differs only in code or revisions", found.superseded),
         ("not readable", found.unreadable),
     ):
         if not runs.count:
@@ -38,6 +40,6 @@ def status(
         for text in runs.examples:
             say(f"  {text}", console)
         if runs.count > len(runs.examples):
-            say(f"  and {runs.count - len(runs.examples)} more; name them all with --all", console)
+            say(f"  and {runs.count - len(runs.examples)} more; list them with --all", console)
     if found.unreadable.count:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""`bench export` and `bench import`."""
+"""`bench export` and `bench import`: copy records between stores and machines."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from parbench.bench.store.archive import Take
 
 
 def export(
-    file: Annotated[Path, typer.Argument(metavar="FILE.tar.gz", help="To be written.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.tar.gz", help="The file to write.")],
     out: Out = DEFAULT_STORE,
-    adapters: Annotated[bool, typer.Option(help="The trained adapters too; without, the file is small.")] = True,
+    adapters: Annotated[
+        bool, typer.Option(help="Include the trained adapters, which make up most of the file.")
+    ] = True,
 ) -> None:
-    """Write the records of a store into a file, for another machine."""
+    """Write the records of a store into an archive, for example for another machine."""
     from parbench.bench.store import archive as transfer
     from parbench.bench.store.store import Store
 
@@ -31,11 +33,13 @@ def export(
 
 
 def import_(
-    source: Annotated[Path, typer.Argument(help="A file of bench export, or another store.")],
+    source: Annotated[Path, typer.Argument(help="An archive written by bench export, or the folder of another store.")],
     out: Out = DEFAULT_STORE,
-    take: Annotated[Take | None, typer.Option(help="Which of two records of one run is kept.")] = None,
+    take: Annotated[
+        Take | None, typer.Option(help="Which record to keep where both stores have one of the same run.")
+    ] = None,
 ) -> None:
-    """Take the records of another store into this one."""
+    """Copy the records of another store into this one."""
     from parbench.bench.store import archive as transfer
     from parbench.bench.store.store import Store
 
@@ -44,9 +48,9 @@ def import_(
     for text in done.refused:
         say(f"refused: {text}", console)
     for text in done.conflicts:
-        say(f"left alone: {text}; keep one of them with --take ours or --take theirs", console)
-    replaced = f", {len(done.replaced)} in place of ours, which are in aside/" if done.replaced else ""
-    kept = f", {len(done.kept)} left for ours" if done.kept else ""
-    say(f"{counted(len(done.new), 'record')} taken, {len(done.same)} there already{replaced}{kept}", console)
+        say(f"not imported: {text}; keep one of them with --take ours or --take theirs", console)
+    replaced = f", {len(done.replaced)} replaced (the previous ones are in aside/)" if done.replaced else ""
+    kept = f", {len(done.kept)} not taken because ours are kept" if done.kept else ""
+    say(f"{counted(len(done.new), 'record')} imported, {len(done.same)} already present{replaced}{kept}", console)
     if done.refused or done.conflicts:
         raise typer.Exit(1)

@@ -43,15 +43,14 @@ class BaseModel:
 
     @property
     def auto_class(self) -> str:
-        """The auto class of the head that the model has by itself."""
+        """The auto class of the head that the model was saved with."""
         return self.shape.auto_class if self.shape else own_auto_class(self.config())
 
     def skeleton(self, head: Head | None = None, device: str = "meta") -> PreTrainedModel:
         """Return the architecture under ``head``, or the model's own; its weights are random, or empty on ``meta``.
 
         Raises:
-            UserError: the shape is not known here and the configuration cannot be had; or the checkpoint does not fit
-                its configuration.
+            UserError: neither shape nor configuration is available, or the checkpoint does not fit its configuration.
         """
         auto_class = getattr(transformers, head.auto_class if head else self.auto_class)
         config = self.config(num_labels=head.num_labels if head else 2)
@@ -115,7 +114,7 @@ class BaseModel:
         pads with its tokenizer's padding token: by it a classifier finds the last token of a text.
 
         Raises:
-            UserError: the files cannot be had or read, or do not fit their configuration.
+            UserError: the files are not available or not readable, or do not fit their configuration.
         """
         auto_class = getattr(transformers, head.auto_class)
         kind = "single_label_classification" if head.labels else "regression"

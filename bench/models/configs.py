@@ -19,7 +19,7 @@ class Shape:
 
     Attributes:
         model_type: transformers' name of the architecture.
-        auto_class: auto class of the head that the model has by itself.
+        auto_class: auto class of the head that the model was saved with.
         sizes: values that differ from the architecture's defaults.
     """
 

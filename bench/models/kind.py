@@ -22,7 +22,7 @@ _FIXED_IMAGE_SIZE = {"vit"}
 
 
 def own_auto_class(config: PreTrainedConfig) -> str:
-    """Return the auto class of the head that a model has by itself.
+    """Return the auto class of a model's own head.
 
     That is the head that it was saved with. A bare backbone gets the one that its architecture is made for.
     """

@@ -97,7 +97,7 @@ def _workspaces(store: Store, claims: Leases, unfinished: bool) -> Iterator[Garb
         done = store.is_done(folder.name)
         if not (done or unfinished) or claims.holder(folder.name) is not None:
             continue
-        why = "its run is done" if done else "its run was cut off and nobody is at it"
+        why = "its run is done" if done else "its run was interrupted and no process has a lease on it"
         yield Garbage(folder, f"checkpoints; {why}", _size(folder), folder.name)
 
 

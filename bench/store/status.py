@@ -36,8 +36,8 @@ class StoreStatus:
 
     Attributes:
         statuses: number of records by status.
-        at_work: runs that a living process is executing.
-        unfinished: interrupted runs, with their step.
+        running: runs that a living process is executing.
+        interrupted: interrupted runs, with their step.
         failed: failed runs, with the reason.
         stale: records that the present source would not reproduce, with the reason.
         superseded: records with a newer one that differs in code or revisions only.
@@ -45,8 +45,8 @@ class StoreStatus:
     """
 
     statuses: Counter[Status] = field(default_factory=Counter)
-    at_work: RunList = field(default_factory=RunList)
-    unfinished: RunList = field(default_factory=RunList)
+    running: RunList = field(default_factory=RunList)
+    interrupted: RunList = field(default_factory=RunList)
     failed: RunList = field(default_factory=RunList)
     stale: RunList = field(default_factory=RunList)
     superseded: RunList = field(default_factory=RunList)
@@ -75,9 +75,9 @@ def store_status(store: Store, kept: int = EXAMPLES) -> StoreStatus:
         found.superseded.add(f"{run_id} by {newer}", kept)
     claims = Leases(store.root).living()
     for run_id, claim in claims.items():
-        found.at_work.add(f"{run_id}{_called(store, run_id)}: {claim.holder}", kept)
+        found.running.add(f"{run_id}{_called(store, run_id)}: {claim.holder}", kept)
     for run_id in _cut_off(store, claims):
-        found.unfinished.add(f"{run_id}{_called(store, run_id)}: {_how_far(store, run_id)}", kept)
+        found.interrupted.add(f"{run_id}{_called(store, run_id)}: {_how_far(store, run_id)}", kept)
     return found
 
 

@@ -46,10 +46,10 @@ class BestEpoch:
         model: what is trained.
         parameters: all that the optimiser may change. Buffers, such as BatchNorm's statistics, are kept with them.
         folder: where the best is kept.
-        schedule_share: share of all steps that the method's own schedule takes, see
+        schedule_share: share of all steps taken by the method's own schedule, see
             `parbench.methods.base.Method.schedule_share`. An epoch that ends before is scored, but never chosen.
-        patience: training is over after so many epochs in a row that were not better than all before them; ``None``
-            goes on. What is counted is the curve alone, so that a resumed training stops where one in one go does.
+        patience: stop after this many epochs in a row without a new best score; ``None`` never stops early. Computed
+            from the curve alone, so that a resumed training stops where an uninterrupted one does.
     """
 
     split: str

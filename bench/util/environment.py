@@ -116,7 +116,7 @@ def choose_device(wanted: str | None) -> torch.device:
     try:
         device = torch.device(wanted)
     except RuntimeError as error:
-        raise UserError(f'"{wanted}" is no device; use cpu, cuda or cuda:N') from error
+        raise UserError(f'"{wanted}" is not a device; use cpu, cuda or cuda:N') from error
     if device.type not in ("cpu", "cuda"):
         raise UserError(f'the device "{wanted}" is not supported; use cpu, cuda or cuda:N')
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():

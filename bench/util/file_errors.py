@@ -24,7 +24,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         what = f'"{_named(error, path)}" cannot be read ({_why(error)})'
-        raise UserError(f"{what}; mend the name, or allow it") from error
+        raise UserError(f"{what}; correct the name, or allow it") from error
 
 
 @contextmanager

@@ -89,7 +89,7 @@ def _limit(folder: Path, version: int) -> int | None:
 
 
 def _used(folder: Path, version: int) -> int:
-    """Return the bytes in use that cannot be had back by dropping files from the page cache."""
+    """Return the bytes in use that dropping files from the page cache would not release."""
     text = _text(folder / ("memory.current" if version == 2 else "memory.usage_in_bytes"))
     cached = _entry(folder / "memory.stat", "inactive_file" if version == 2 else "total_inactive_file")
     return max(0, int(text or 0) - (cached or 0))

@@ -165,7 +165,7 @@ class Commonsense(LanguageModelTask):
     def _worded(self, subset: str, rows: Dataset, pool: Dataset) -> Dataset:
         """Return rows with what is trained on, ``prompt`` and ``response``, and the ``shots`` that lm-eval shows.
 
-        Told apart, the shots are in the ``system_prompt``.
+        With a separate system prompt, the shots are in the column ``system_prompt``.
 
         Args:
             subset: the set.

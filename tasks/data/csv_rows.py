@@ -1,4 +1,4 @@
-"""Reads comma-separated values as text: the characters of every cell are kept, none is taken for a number or a date."""
+"""Reads comma-separated values as text: every cell keeps its characters, nothing is parsed as a number or a date."""
 
 from __future__ import annotations
 

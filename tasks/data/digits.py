@@ -30,7 +30,7 @@ class DigitsSource:
 
     def describe(self, data: DataRef) -> str:
         """Return where the images are."""
-        return "scikit-learn's digits (UCI), cut anew"
+        return "scikit-learn's digits (UCI), re-split"
 
     def revision(self, data: DataRef) -> str:
         """Return the hash of pixels and labels, which does not depend on how they are encoded."""

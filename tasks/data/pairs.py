@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COLUMNS = ("instruction", "input", "output")
 Pair = tuple[str, str, str]
 
-# A shorter goal of PIQA is a thing to be used, and no instruction.
+# A shorter goal of PIQA names an object and is not an instruction.
 _FEWEST_WORDS = 3
 
 

@@ -138,7 +138,7 @@ class RestaurantSource:
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
     def load(self, data: DataRef) -> dict[str, Dataset]:
-        """Return the splits in the columns of E2E's files, ``mr`` and ``ref``, one row a pair."""
+        """Return the splits in the columns of E2E's files, ``mr`` and ``ref``, one row per pair."""
         from datasets import Dataset
 
         wrong = self.missing(data)

@@ -89,7 +89,7 @@ class DataSource(Protocol):
     """A place that data is read from."""
 
     def missing(self, data: DataRef) -> str | None:
-        """Return why the data cannot be had here, or ``None`` if it can, without downloading it."""
+        """Return why the data is not available here, or ``None`` if it is, without downloading it."""
 
     def describe(self, data: DataRef) -> str:
         """Return where the data comes from, for a table."""

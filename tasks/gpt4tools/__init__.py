@@ -1,7 +1,7 @@
 """GPT4Tools: when to call which tool with what, from a conversation about images.
 
-The data is the official one in its official files, which its authors offer for download and no source here has:
-``gpt4tools_71k.json``, ``gpt4tools_test_unseen.json`` (with tools that the training has not) and
+The data must be given in the official files, which the authors offer for download and no source here provides:
+``gpt4tools_71k.json``, ``gpt4tools_test_unseen.json`` (with tools that are not in the training data) and
 ``gpt4tools_val_seen.json``, in a folder ``gpt4tools`` under ``--data-root``. Of a row ``instruction`` and ``output``
 are read, as the official training does.
 
@@ -102,7 +102,7 @@ class Gpt4Tools(LanguageModelTask):
         kept = dataset.select_columns(["instruction", "output"])
         for row, example in enumerate(kept, start=1):
             if not all(isinstance(text, str) and text.strip() for text in example.values()):
-                raise UserError(f"{where} has no text as instruction or output, row {row}; mend or remove the row")
+                raise UserError(f"{where} has no text as instruction or output, row {row}; fix or remove the row")
             try:
                 check_wanted(example["output"])
                 divided(example["instruction"])

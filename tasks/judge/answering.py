@@ -1,7 +1,7 @@
-"""Has a model answer questions turn by turn, as ``fastchat.llm_judge.gen_model_answer`` does.
+"""Generates a model's answers to multi-turn questions, as ``fastchat.llm_judge.gen_model_answer`` does.
 
-FastChat samples most categories. Here every question and turn has random numbers of its own, the same for every model:
-its answer depends on the model alone, not on what else is in the batch, and models are compared on the same luck.
+FastChat samples the answers to most categories. Here each question and turn has its own random seed, the same for all
+models: an answer depends on the model alone and not on the rest of the batch, and models are compared on equal draws.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
     from parbench.tasks.inference import Predictor
 
-# Makes the prompt of a conversation: the turns so far, and the answers to all but the last.
+# Builds the prompt from the turns so far and the answers to all of them but the last.
 Conversation = Callable[[Sequence[str], Sequence[str]], Prompt]
 
-# FastChat leaves this to transformers, where it is the default of sampling.
+# transformers' default for sampling, which FastChat does not override.
 TOP_K = 50
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model has answered.
+    """The answers of a model.
 
     Attributes:
-        texts: by question id, one text a turn.
-        cramped: answers for which the model's context had less room than they might have taken.
+        texts: by question id, one text per turn.
+        cramped: number of answers whose maximum length was reduced to fit the model's context.
     """
 
     texts: Mapping[int, tuple[str, ...]]
@@ -44,12 +44,12 @@ class Answers:
 
 
 class RowSampling(LogitsProcessor):
-    """Makes greedy search a draw, of each row by itself: the largest score plus Gumbel noise is a sample.
+    """Turns greedy search into sampling with a separate generator per row, by the Gumbel-max trick.
 
     Args:
-        temperatures: of each row; 0 leaves a row greedy.
-        seeds: of each row. The noise is drawn on the CPU, so that it is the same on every device.
-        top_k: only so many of the likeliest tokens are drawn from.
+        temperatures: one per row; 0 keeps a row greedy.
+        seeds: one per row. The noise is drawn on the CPU, so that it is the same on every device.
+        top_k: number of most likely tokens to sample from.
     """
 
     def __init__(self, temperatures: Sequence[float], seeds: Sequence[int], top_k: int = TOP_K) -> None:
@@ -58,17 +58,17 @@ class RowSampling(LogitsProcessor):
         self._top_k = top_k
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Return the scores whose largest is the token drawn, of shape (rows, vocabulary).
+        """Return scores of shape (rows, vocabulary) whose argmax is the sampled token.
 
         Args:
-            input_ids: prompt and written text, of shape (rows, tokens).
+            input_ids: prompt and generated text, of shape (rows, tokens).
             scores: of the next token, of shape (rows, vocabulary).
         """
         drawn = scores.to(torch.float32, copy=True)
         for row, (temperature, generator) in enumerate(zip(self._temperatures, self._generators, strict=True)):
             if temperature > 0:
                 values, tokens = drawn[row].topk(min(self._top_k, drawn.shape[1]))
-                # Minus the logarithm of an exponential number is a Gumbel one.
+                # Minus the logarithm of an exponential variable has a Gumbel distribution.
                 noise = torch.empty(drawn.shape[1]).exponential_(generator=generator).to(scores.device)
                 row_scores = torch.full_like(drawn[row], -torch.inf)
                 row_scores[tokens] = values / temperature - noise[tokens].log()
@@ -81,8 +81,8 @@ def answer(
 ) -> Answers:
     """Return a model's answers; each turn sees the model's own answers to those before it.
 
-    An answer has at most ``max_new_tokens`` tokens, and fewer, but one, where the model's context has no room for as
-    many; a conversation that is longer than the context loses its beginning.
+    An answer has at most ``max_new_tokens`` tokens, or fewer if the model's context has less room, but always room for
+    one. A conversation longer than the context is truncated at its beginning.
     """
     texts: dict[int, tuple[str, ...]] = {question.question_id: () for question in questions}
     cramped = 0
@@ -101,14 +101,14 @@ def answer(
 
 @dataclass(frozen=True)
 class _Asked:
-    """A question whose next turn is asked.
+    """The next turn of a question.
 
     Attributes:
-        question: which.
-        turn: from 0.
+        question: the question.
+        turn: index of the turn, from 0.
         prompt: the conversation so far.
         ids: its tokens.
-        limit: tokens that the answer may have.
+        limit: maximum number of tokens of the answer.
     """
 
     question: Question
@@ -127,7 +127,7 @@ class _Asked:
         max_new_tokens: int,
     ) -> _Asked:
         prompt = conversation(question.turns[: len(answers) + 1], answers)
-        # An answer read again may have more tokens than were written, if it is no proper text: then the beginning goes.
+        # A decoded answer may have more tokens than were generated, so the conversation may have to be truncated.
         ids = shortened(prompt.open_ids(tokenizer), tokenizer.model_max_length - 1, tokenizer)
         return cls(question, len(answers), prompt, ids, min(max_new_tokens, tokenizer.model_max_length - len(ids)))
 
@@ -138,7 +138,7 @@ class _Asked:
 
 
 def _batches(asked: Iterable[_Asked], limit: int, size: int) -> Iterator[list[_Asked]]:
-    """Yield questions to be answered together, longest first; a cramped one alone, as its batch ends where it must."""
+    """Yield batches, longest prompts first; an answer with a reduced limit is a batch by itself."""
     batch: list[_Asked] = []
     for one in sorted(asked, key=lambda one: -len(one.ids)):
         if one.limit < limit:
@@ -153,7 +153,7 @@ def _batches(asked: Iterable[_Asked], limit: int, size: int) -> Iterator[list[_A
 
 
 def _written(predictor: Predictor, batch: Sequence[_Asked]) -> list[str]:
-    """Return the answers of a batch that is in the order that the predictor keeps: longest first."""
+    """Return the answers to a batch whose prompts are sorted as the predictor does it, longest first."""
     tokenizer: PreTrainedTokenizerBase = predictor.processor
     ends = {tokenizer.eos_token_id, *(token for one in batch for token in one.prompt.stop_token_ids)}
     sampling = RowSampling([one.question.temperature for one in batch], [one.seed for one in batch])
@@ -164,7 +164,7 @@ def _written(predictor: Predictor, batch: Sequence[_Asked]) -> list[str]:
         eos_token_id=sorted(ends),
         num_beams=1,
         do_sample=False,
-        # A base model may bring its own for sampling, and transformers complains of them where nothing is sampled.
+        # A base model's generation config may set these, and transformers warns about them when nothing is sampled.
         temperature=None,
         top_p=None,
         top_k=None,

@@ -1,4 +1,4 @@
-"""Turns a conversation into the text that a language model continues: its own chat template, or one of FastChat's."""
+"""Formats a conversation as a prompt, with the tokenizer's chat template or one of FastChat's templates."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from parbench.tasks.kinds.special_tokens import open_ids
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# The template's name for the chat template that a tokenizer brings.
+# The name that selects the tokenizer's own chat template.
 TOKENIZER = "tokenizer"
 
-# For a base model, which has no chat template: the form of the data it is usually instructed with.
+# For base models without a chat template: the format of the most common instruction data.
 DEFAULT_TEMPLATE = "alpaca"
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A conversation up to the point where the model speaks.
+    """A conversation up to the model's next answer.
 
     Attributes:
-        text: what the model is to continue.
+        text: the text that the model continues.
         template: ``tokenizer``, or the name of FastChat's template.
         stops: texts that end an answer, besides the tokenizer's end of text.
-        stop_token_ids: tokens that end it.
-        add_special_tokens: whether the tokenizer must still add its own beginning; a chat template has written it.
+        stop_token_ids: tokens that end an answer.
+        add_special_tokens: whether the tokenizer adds special tokens; a chat template already contains them.
     """
 
     text: str
@@ -62,15 +62,15 @@ def conversation_prompt(
     """Return the prompt for the next answer of a conversation.
 
     Args:
-        turns: what the user has said so far; at least the first turn.
-        answers: what the model has answered to all turns but the last.
-        tokenizer: the model's.
+        turns: the user's messages so far; at least one.
+        answers: the model's answers to all turns but the last.
+        tokenizer: the model's tokenizer.
         template: ``tokenizer`` or the name of one of FastChat's templates; by default the tokenizer's chat template,
             or `DEFAULT_TEMPLATE` where it has none.
 
     Raises:
         UserError: the template is unknown or cannot express the conversation.
-        ValueError: the numbers of turns and answers do not fit.
+        ValueError: there is not exactly one answer to every turn but the last.
     """
     if not turns or len(answers) != len(turns) - 1:
         raise ValueError(f"{len(turns)} turns need {max(len(turns) - 1, 0)} earlier answers, not {len(answers)}")
@@ -83,8 +83,8 @@ def conversation_prompt(
 def messages_prompt(
     messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, template: str | None = None
 ) -> Prompt:
-    """Return the prompt for the next answer to a chat: an optional ``system`` message, then ``user`` and ``assistant``
-    in turn, a ``user`` last.
+    """Return the prompt for the next answer of a chat: an optional ``system`` message, then alternating ``user`` and
+    ``assistant`` messages, ending with ``user``.
 
     Raises:
         UserError: the chat is in another order, or the template is unknown or cannot express it.
@@ -98,7 +98,7 @@ def messages_prompt(
 
 
 def template_names() -> list[str]:
-    """Return FastChat's templates that can be named here."""
+    """Return the names of FastChat's templates."""
     return sorted(_conversations().conv_templates)
 
 
@@ -128,8 +128,10 @@ def _fastchat(messages: Sequence[Message], name: str) -> Prompt:
     conversation.append_message(conversation.roles[1], None)
     try:
         text = conversation.get_prompt()
-    except (ValueError, TypeError) as error:  # a template of a model that is reached by an API only
-        raise UserError(f'FastChat\'s template "{name}" makes no text for a local model; name another') from error
+    except (ValueError, TypeError) as error:  # a template for a model that is only available through an API
+        raise UserError(
+            f'FastChat\'s template "{name}" is for models behind an API, not for a local model; name another'
+        ) from error
     stops: str | Iterable[str] = conversation.stop_str or ()
     return Prompt(
         text,

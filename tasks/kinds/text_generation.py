@@ -220,7 +220,7 @@ def generated(predictor: Predictor, inputs: Rows, stop: Sequence[str] = (), **de
     Args:
         predictor: the model.
         inputs: rows with ``prompt``, as `LanguageModelTask.prepare` makes them.
-        stop: texts that end it; they are no part of it.
+        stop: texts that end the generated text; they are not part of it.
         decoding: arguments of transformers' ``generate``.
     """
     prompts = [inputs[row]["prompt"] for row in range(len(inputs))]

@@ -142,7 +142,9 @@ def leave_one_out(table: pd.DataFrame, metric: str) -> np.ndarray:
         UserError: the metric is unknown or not in the table, or there are fewer than two rows.
     """
     if _known(metric).column not in table:
-        raise UserError(f"the rows hold no statistics of {METRICS[metric].title}; evaluate again where it can be had")
+        raise UserError(
+            f"the rows hold no statistics of {METRICS[metric].title}; evaluate again where it can be computed"
+        )
     if len(table) < 2:
         raise UserError(f"{METRICS[metric].title} without one of its examples takes two examples, not {len(table)}")
     rows = _rows(table, metric)

@@ -113,7 +113,7 @@ def described(metrics: Sequence[str], tokens: TokenizerNames) -> str:
 def reference_scores(
     references: Sequence[Sequence[str]], metrics: Sequence[str], tokens: TokenizerNames
 ) -> dict[str, float]:
-    """Return what each metric gives the references against themselves; 1 where it can tell what is right.
+    """Return what each metric gives the references against themselves; 1 where the metric recognises a right text.
 
     Args:
         references: the texts of each example; of the first `CHECKED` examples, each text is scored against itself.
@@ -129,7 +129,7 @@ def reference_scores(
 
 
 def unfair(references: Sequence[Sequence[str]], metrics: Sequence[str], tokens: TokenizerNames) -> dict[str, str]:
-    """Return the metrics that cannot tell right texts from wrong ones in these references, each with the reason."""
+    """Return the metrics that cannot distinguish right texts from wrong ones in these references, with the reasons."""
     scores = reference_scores(references, metrics, tokens)
     reasons = {
         name: f"{name} gives the references {100 * score:.2f} of 100 against themselves"

@@ -110,7 +110,7 @@ def test_a_prompt_that_is_reported_is_not_trained_on(tmp_path):
 
 def test_where_the_data_is(source, tmp_path):
     assert INSTRUCT.missing(source) is None
-    assert INSTRUCT.describe(source) == "local folder alpaca (cut anew)"
+    assert INSTRUCT.describe(source) == "local folder alpaca (re-split)"
     before = INSTRUCT.revision(source)
     # The official file, an array, goes before a copy.
     (tmp_path / "alpaca" / "alpaca_data.json").write_text(json.dumps(pairs(20)))
@@ -121,7 +121,7 @@ def test_where_the_data_is(source, tmp_path):
     assert INSTRUCT.missing(PackageSource()) == "no package carries the data of alpaca"
     hub = HubSource(RevisionLock(tmp_path / "lock.json"))
     assert INSTRUCT.missing(hub) is None
-    assert INSTRUCT.describe(hub) == "hub tatsu-lab/alpaca (cut anew)"
+    assert INSTRUCT.describe(hub) == "hub tatsu-lab/alpaca (re-split)"
     assert INSTRUCT.revision(hub) == "dce01c9b08f87459cf36a430d809084718273017"
 
 

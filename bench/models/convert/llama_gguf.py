@@ -1,8 +1,8 @@
-"""A Llama in a GGUF file, quantised, into float32 weights, configuration and tokenizer.
+"""Converts a quantised Llama in a GGUF file to the transformers format, with float32 weights.
 
-transformers reads the file too (``gguf_file=``) and gives the configuration and the tokenizer here; its model stays
-marked as quantised, so it can be neither saved nor adapted as an ordinary one. The tensors' names and the order of the
-query's and key's rows are those of llama.cpp's converter from transformers.
+Configuration and tokenizer are read by transformers (``gguf_file=``). The weights are not, because transformers marks
+such a model as quantised, so that it can be neither saved nor adapted like an ordinary one. Tensor names and the row
+order of queries and keys follow llama.cpp's converter from transformers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def convert(source: Path, folder: Path) -> None:
     """Write a `LlamaForCausalLM` and its tokenizer into ``folder``.
 
     Raises:
-        ValueError: the file is not a GGUF file, or of a kind that is not known here.
+        ValueError: the file is not a GGUF file, or its tokenizer is of an unsupported kind.
     """
     from gguf import GGUFReader
     from transformers import AutoConfig, GenerationConfig, LlamaForCausalLM
@@ -69,10 +69,10 @@ def _tensors(reader: GGUFReader, config: LlamaConfig) -> Iterator[tuple[str, np.
 
 
 def _half_by_half(rows: np.ndarray, heads: int) -> np.ndarray:
-    """Undo llama.cpp's order of a projection's output features, (heads * size, inputs).
+    """Return the rows of a projection (heads * size, inputs) in transformers' order instead of llama.cpp's.
 
-    Rotary embeddings turn pairs of features. llama.cpp keeps a pair side by side (0, 1), (2, 3), ...; transformers has
-    the first of all pairs in a head's first half and the second in its second.
+    Rotary embeddings rotate pairs of features. llama.cpp stores each pair in adjacent rows (0, 1), (2, 3), ...;
+    transformers stores the first features of all pairs in the first half of a head and the second ones in the other.
     """
     by_pair = rows.reshape(heads, -1, 2, rows.shape[1])
     return by_pair.swapaxes(1, 2).reshape(rows.shape)
@@ -84,10 +84,10 @@ def _save_tokenizer(reader: GGUFReader, source: Path, max_length: int, folder: P
 
     kind = _text(reader, "tokenizer.ggml.pre")
     if kind != "smollm":
-        raise ValueError(f'the tokenizer is of the kind "{kind}", and only "smollm" is known')
+        raise ValueError(f'the tokenizer is of the kind "{kind}", but only "smollm" is supported')
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name, model_max_length=max_length)
-    # transformers does not look at the kind and splits text as GPT-2 does. In llama.cpp "smollm" is each digit by
-    # itself, then GPT-2's pattern on what lies between: a line break before a number is another token otherwise.
+    # transformers ignores the kind and splits text as GPT-2 does. In llama.cpp, "smollm" first splits off each digit
+    # and then applies GPT-2's pattern to the rest; without it, a line break before a number becomes another token.
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )

@@ -1,4 +1,4 @@
-"""Named tensors into a model folder, and the checksum of a folder's tensors."""
+"""Writes named tensors as a model folder, and computes the checksum of a folder's tensors."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def save_model(
     """Write ``config.json`` and the tensors as float32.
 
     Args:
-        model_class: the architecture, whose own parameter names ``tensors`` has.
+        model_class: the architecture; ``tensors`` uses its parameter names.
         config: its configuration.
-        tensors: every parameter once; of tied ones only the first.
-        folder: where to.
+        tensors: every parameter once; of tied parameters only the first.
+        folder: the folder to write to.
 
     Raises:
-        ValueError: the tensors are not the architecture's, by name or by shape.
+        ValueError: a name or shape differs from the architecture's.
     """
     import numpy as np
     import torch
@@ -51,7 +51,7 @@ def save_model(
 def checksum(folder: Path) -> str:
     """Return the SHA-256 of all tensors, each with its name, type and shape.
 
-    Unlike the file's own hash it does not depend on the version of safetensors that wrote the file.
+    Unlike the hash of the file, it does not depend on the version of safetensors that wrote the file.
     """
     total = hashlib.sha256()
     for name, array in _tensors(folder / WEIGHTS):

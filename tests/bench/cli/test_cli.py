@@ -147,8 +147,8 @@ def test_a_half_written_record_is_made_again_and_kept_aside(bench, bench_run, tm
         (["--set", "lora.r=-3"], "greater than 0 (it is -3)"),
         (["--set", "train.batch_size=0"], 'field "batch_size"'),
         (["--device", "meta"], 'the device "meta" is not supported'),
-        (["--device", "tpu"], '"tpu" is no device; use cpu, cuda or cuda:N'),
-        (["--device", "banana"], '"banana" is no device'),
+        (["--device", "tpu"], '"tpu" is not a device; use cpu, cuda or cuda:N'),
+        (["--device", "banana"], '"banana" is not a device'),
         (["--device", "cuda:99"], 'there is no device "cuda:99" here'),
         (["--data-root", "/no/such/folder"], "is not a folder"),
         (["--set", "train.max_length=100"], "max_length 100 is more than tiny-bert has room for: it takes 64 tokens"),
@@ -282,8 +282,8 @@ def test_methods_and_stores_are_compared(bench, bench_run, tmp_path, monkeypatch
     for arguments, complaint in (
         (["lora", "lora", "--out", store], "are the same"),
         ([store, tmp_path / "copy" / ".." / "store"], "are the same"),
-        (["lora", store, "--out", store], "are not of one kind"),
-        (["lora", "loca", "--method", "lora", "--out", store], "--method goes with two stores"),
+        (["lora", store, "--out", store], "are a store and a method"),
+        (["lora", "loca", "--method", "lora", "--out", store], "--method applies to two stores"),
         (["lora", "dora", "--out", store], "dora"),
     ):
         wrong = bench("compare", *arguments)

@@ -148,7 +148,7 @@ def test_a_hub_that_cannot_be_reached_is_said_at_once(bench, monkeypatch, comman
     unreachable(monkeypatch)
     result = bench(*command, "--model", "nobody/has-this", "--methods", "lora")
     assert result.code == 2
-    assert "nobody/has-this is not in the local cache and the hub cannot be reached; mend the name" in result.err
+    assert "nobody/has-this is not in the local cache and the hub cannot be reached; correct the name" in result.err
 
 
 def test_a_shape_that_is_known_needs_no_hub(monkeypatch):

@@ -159,7 +159,7 @@ def test_a_broken_source_is_a_sentence(tiny, converter, keep):
 
 def test_a_tokenizer_of_an_unknown_kind_is_refused(tiny, tiny_llama):
     write_gguf(tiny_llama, tiny.package.fetch() / tiny.file, kind="tekken")
-    with pytest.raises(UserError, match='of the kind "tekken", and only "smollm" is known'):
+    with pytest.raises(UserError, match='of the kind "tekken", but only "smollm" is supported'):
         tiny.folder()
 
 

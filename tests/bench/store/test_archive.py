@@ -54,9 +54,9 @@ def test_what_is_exported_arrives_whole(ours, theirs, bring):
     put(theirs, replace(with_spec(seed=3), status=Status.ERROR, reason="it rained", metrics={}))
     put(ours, seed=4)
     before = content(ours)
-    assert bring() == (0, "3 records taken, 0 there already\n")
+    assert bring() == (0, "3 records imported, 0 already present\n")
     assert content(ours) == content(theirs) | before
-    assert bring() == (0, "0 records taken, 3 there already\n")
+    assert bring() == (0, "0 records imported, 3 already present\n")
     assert not [path for path in ours.root.iterdir() if path.name.startswith(".import")]
 
 
@@ -69,7 +69,7 @@ def test_two_records_of_one_run_are_shown_and_left_alone_or_one_is_taken(ours, t
     aside = list((ours.root / "aside").iterdir()) if (ours.root / "aside").exists() else []
     assert len(aside) == (take == "theirs")
     if take is None:
-        assert f"left alone: {RECORD.run_id}" in said
+        assert f"not imported: {RECORD.run_id}" in said
         assert "ours accuracy 0.8125 of 2026-01-01T00:01:00+00:00, theirs accuracy 0.8125" in said
 
 
@@ -84,7 +84,7 @@ def test_adapters_may_be_left_out_and_come_later(ours, theirs, tmp_path):
     assert not adapter.exists()
     assert call(import_, whole, "--out", ours.root)[0] == 0
     assert adapter.read_bytes() == b"weights"
-    assert call(import_, small, "--out", ours.root)[1] == "0 records taken, 1 there already\n"
+    assert call(import_, small, "--out", ours.root)[1] == "0 records imported, 1 already present\n"
 
 
 def test_a_record_of_ours_that_cannot_be_read_is_replaced_and_kept_aside(ours, theirs, bring):

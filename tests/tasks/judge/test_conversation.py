@@ -95,7 +95,7 @@ def test_what_cannot_be_expressed_is_refused(tokenizer, chatty):
         conversation_prompt(TURNS[:1], (), tokenizer, "vicuna_v1.l")
     with pytest.raises(UserError, match="no system role"):
         messages_prompt([{"role": "system", "content": "s"}, {"role": "user", "content": "u"}], chatty)
-    with pytest.raises(UserError, match="makes no text for a local model"):
+    with pytest.raises(UserError, match="is for models behind an API"):
         conversation_prompt(TURNS[:1], (), tokenizer, "chatgpt")
     with pytest.raises(ValueError, match="2 turns need 1 earlier answers, not 0"):
         conversation_prompt(TURNS, (), tokenizer)
