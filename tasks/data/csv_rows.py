@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
-def csv_table(path: Path, reads: Reads | None) -> pa.Table:
+def csv_table(path: Path, reads: Reads | None, separator: str = ",") -> pa.Table:
     """Return the columns that ``reads`` names as text; all of them if it is ``None`` or names one that is absent.
 
     Line breaks inside quotes are text; empty lines are skipped.
@@ -30,7 +30,7 @@ def csv_table(path: Path, reads: Reads | None) -> pa.Table:
     """
     import pyarrow as pa
 
-    rows = _rows(path, read_text(path))
+    rows = _rows(path, read_text(path), separator)
     header = next(rows, None)
     if header is None:
         raise unreadable(path, "it is empty: it has no line with the names of the columns")
@@ -59,8 +59,8 @@ def wanted_columns(names: Sequence[str], reads: Reads | None, path: Path) -> lis
     return [listed.index(name) for name in (dict.fromkeys(listed) if wanted is None else wanted)]
 
 
-def _rows(path: Path, text: str) -> Iterator[list[str]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def _rows(path: Path, text: str, separator: str) -> Iterator[list[str]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     with _any_length():
         try:
             rows = [row for row in reader if row]

@@ -33,16 +33,26 @@ class HubSource:
         return dataset.revision or resolve("dataset", dataset.repository, self.lock)
 
     def load(self, data: DataRef) -> dict[str, Dataset]:
-        """Download the splits, or take them from the local cache."""
+        """Download the splits, or take them from the local cache; text files are read as local ones are.
+
+        Raises:
+            UserError: they cannot be had or read.
+        """
         from datasets import load_dataset
+
+        from parbench.tasks.data.hub_files import find_hub_files
 
         dataset = self._dataset(data)
         revision = self.revision(data)
         refused: tuple[type[Exception], ...] = (*_refusals(), KeyError, RuntimeError)
         try:
+            if files := find_hub_files(dataset, revision):
+                return {split: files.load(split, data.reads) for split in data.split_names}
             found = load_dataset(dataset.repository, dataset.config, revision=revision)
             return {split: found[split] for split in data.split_names}
         except refused as error:
+            if isinstance(error, UserError):
+                raise
             raise UserError(_unreachable(_named(dataset), error)) from error
 
     def _dataset(self, data: DataRef) -> HubDataset:

@@ -39,7 +39,7 @@ def json_table(path: Path, reads: Reads | None) -> pa.Table:
     import pyarrow as pa
 
     text = read_text(path)
-    is_list = path.name.endswith((".json", ".json.gz")) and text.lstrip().startswith("[")
+    is_list = not path.name.endswith((".jsonl", ".jsonl.gz")) and text.lstrip().startswith("[")
     rows = _of_list(path, text) if is_list else list(_of_lines(path, text))
     names = list(dict.fromkeys(chain.from_iterable(rows)))
     texts = () if reads is None else reads.texts

@@ -65,8 +65,11 @@ class _Handler(BaseHTTPRequestHandler):
         repository, rest = "/".join(parts[2:4]), parts[4:]
         commit = rest[1] if len(rest) > 1 and len(rest[1]) == 40 else self.hub.head
         if rest[:1] == ["tree"]:
-            inside = sorted(self.folder.joinpath(*rest[2:]).iterdir())
-            self._json([_entry(path, self.folder) for path in inside])
+            folder = self.folder.joinpath(*rest[2:])
+            if not folder.is_dir():
+                self._send(404, b"{}", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
+                return
+            self._json([_entry(path, self.folder) for path in sorted(folder.iterdir())])
         else:
             files = sorted(path for path in self.folder.rglob("*") if path.is_file())
             siblings = [{"rfilename": path.relative_to(self.folder).as_posix()} for path in files]

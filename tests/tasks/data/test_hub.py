@@ -51,7 +51,7 @@ def hub(tmp_path):
         yield stand_in
 
 
-def load(hub, tmp_path, pinned="pinned", **environment):
+def load(hub, tmp_path, pinned="pinned", script=LOAD, **environment):
     variables = {
         **os.environ,
         "HF_ENDPOINT": hub.url,
@@ -61,7 +61,7 @@ def load(hub, tmp_path, pinned="pinned", **environment):
         "HF_HUB_DISABLE_TELEMETRY": "1",
         **environment,
     }
-    command = [sys.executable, "-c", LOAD, str(tmp_path / "lock.json"), pinned]
+    command = [sys.executable, "-c", script, str(tmp_path / "lock.json"), pinned]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -136,3 +136,89 @@ def test_a_lock_keeps_what_it_has(tmp_path):
     lock.put("dataset", "a/b", LATER)
     assert lock.get("model", "a/b") == HEAD
     assert lock.get("dataset", "a/b") == LATER
+
+
+LOAD_TEXT = """
+import json, sys
+from parbench.bench.util.errors import UserError
+from parbench.tasks.data.hub import HubSource
+from parbench.tasks.data.lock import RevisionLock
+from parbench.tasks.data.source import DataRef, HubDataset
+data = DataRef("mine", "train", {"": "test"}, HubDataset("a/b", revision="a" * 40))
+try:
+    splits = HubSource(RevisionLock(sys.argv[1])).load(data)
+    names = {name: getattr(one, "names", None) for name, one in splits["train"].features.items()}
+    print(json.dumps({"rows": {split: rows[:] for split, rows in splits.items()}, "names": names}))
+except UserError as error:
+    print(json.dumps({"error": str(error)}))
+"""
+# What a guess of types would change or drop.
+TEXTS = ["02116", "1.50", "NA", "null", "true", "2024-01-31", "12345678901234567890", "43", "+49", ""]
+LABELS = (
+    "dataset_info:\n  features:\n  - {name: text, dtype: string}\n  - name: label\n    dtype: {class_label: {names: "
+)
+LABELS += "{'0': neg, '1': pos}}}\n"
+
+
+def write(folder, kind, head="", **files):
+    folder.mkdir()
+    configs = "configs:\n- config_name: default\n  data_files:\n"
+    configs += "".join(f"  - {{split: {split.partition('_')[0]}, path: '{split}*'}}\n" for split in files)
+    (folder / "README.md").write_text(f"---\n{configs}{head}---\n")
+    for split, texts in files.items():
+        rows = [(text, number % 2) for number, text in enumerate(texts)]
+        if kind == "csv":
+            lines = ["text,label", *(f'"{text}",{label}' for text, label in rows)]
+        elif kind == "tsv":
+            lines = ["text\tlabel", *(f"{text}\t{label}" for text, label in rows)]
+        else:
+            lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
+        (folder / f"{split}.{kind}").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
+def test_text_files_keep_their_characters(tmp_path, kind):
+    write(tmp_path / "repository", kind, train=TEXTS, test=TEXTS[:4])
+    with serving(tmp_path / "repository", HEAD) as hub:
+        found = load(hub, tmp_path, script=LOAD_TEXT)["rows"]
+        assert {split: rows["text"] for split, rows in found.items()} == {"train": TEXTS, "test": TEXTS[:4]}
+        offline = load(hub, tmp_path, script=LOAD_TEXT, HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_OFFLINE="1")
+    assert offline["rows"] == found
+
+
+def test_declared_class_names_of_text_files_are_kept(tmp_path):
+    write(tmp_path / "repository", "csv", LABELS, train=TEXTS, test=TEXTS[:1])
+    with serving(tmp_path / "repository", HEAD) as hub:
+        found = load(hub, tmp_path, script=LOAD_TEXT)
+    assert found["names"] == {"text": None, "label": ["neg", "pos"]}
+    assert found["rows"]["train"]["label"] == [0, 1] * 5
+
+
+def test_several_files_are_one_split(tmp_path):
+    folder = tmp_path / "repository"
+    write(folder, "csv", train=TEXTS[:3], test=TEXTS[:1])
+    (folder / "train_2.csv").write_text("text,label\n7.0,1\n")
+    with serving(folder, HEAD) as hub:
+        found = load(hub, tmp_path, script=LOAD_TEXT)["rows"]
+    assert found["train"] == {"text": [*TEXTS[:3], "7.0"], "label": ["0", "1", "0", "1"]}
+
+
+def test_files_that_are_to_be_read_in_another_way_are_refused(tmp_path):
+    folder = tmp_path / "repository"
+    write(folder, "csv", train=TEXTS, test=TEXTS)
+    readme = (folder / "README.md").read_text()
+    (folder / "README.md").write_text(
+        readme.replace("- config_name: default\n", "- config_name: default\n  skiprows: 1\n")
+    )
+    with serving(folder, HEAD) as hub:
+        error = load(hub, tmp_path, script=LOAD_TEXT)["error"]
+    assert "a/b has its files read with skiprows=1, which is not supported" in error
+
+
+def test_a_cached_copy_with_guessed_types_is_refused(tmp_path):
+    write(tmp_path / "repository", "csv", train=TEXTS, test=TEXTS)
+    guessed = 'from datasets import load_dataset; load_dataset("a/b", revision="a" * 40); print("{}")'
+    with serving(tmp_path / "repository", HEAD) as hub:
+        load(hub, tmp_path, script=guessed)
+        error = load(hub, tmp_path, script=LOAD_TEXT, HF_HUB_OFFLINE="1")["error"]
+    assert "the local cache has only a copy in which the types of columns are guessed" in error
