@@ -26,7 +26,7 @@ from parbench.tasks.data.source import DataRef, DataSource, HubDataset
 from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
 from parbench.tasks.kinds.special_tokens import beginning
 from parbench.tasks.kinds.text_generation import check_room
-from parbench.tasks.metrics import generation
+from parbench.tasks.metrics import generation, ngrams
 from parbench.tasks.options import TaskOptions
 
 if TYPE_CHECKING:
@@ -173,6 +173,10 @@ class E2eNlg(LanguageModelTask):
         frame["text"] = list(texts)
         frame["references_hash"] = [_hash(several) for several in references]
         return pd.concat([frame, generation.example_statistics(texts, references)], axis=1)
+
+    def as_scored(self, text: str) -> dict[str, str]:
+        """Return a text as BLEU and NIST compare it; the tokens of the other metrics are made by a Java program."""
+        return {"bleu and nist": " ".join(ngrams.tokens(text))}
 
     def score(self, predictions: pd.DataFrame) -> Mapping[str, float]:
         """Return ``bleu``, ``nist``, ``meteor``, ``rouge_l`` and ``cider``, as far as the rows have their statistics.

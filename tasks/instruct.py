@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.bench.util.reference import Reference
-from parbench.tasks.base import Splits
+from parbench.tasks.base import Splits, load_checked
 from parbench.tasks.data.folder import FolderSource
 from parbench.tasks.data.pairs import COLUMNS, PackagedPairs
-from parbench.tasks.data.source import DataRef, DataSource, HubDataset
+from parbench.tasks.data.source import DataRef, DataSource, HubDataset, Reads
 from parbench.tasks.data.split import CUT_SEED, SELECTION_MOST, SELECTION_SHARE, CutSplits, capped
-from parbench.tasks.data.values import check_columns
+from parbench.tasks.data.values import check_columns, texts_of
 from parbench.tasks.judge.conversation import TOKENIZER, Prompt, conversation_prompt, template_names
 from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
 from parbench.tasks.options import TaskOptions
@@ -98,7 +98,7 @@ class Instruct(LanguageModelTask):
         import numpy as np
 
         files, data = self._found(source)
-        rows = self.check(files.load(data)[data.train], data.train)
+        rows = load_checked(files, data, self.check)[data.train]
         rows = rows.add_column("example", [f"train:{row}" for row in range(len(rows))])
         rows = rows.add_column("subset", [""] * len(rows))
         reported = min(REPORTED_MOST, round(REPORTED_SHARE * len(rows)))
@@ -119,12 +119,9 @@ class Instruct(LanguageModelTask):
         """Return ``instruction``, ``input`` (empty where there is none) and ``output``."""
         where = f"the {split} split of {self.name}"
         check_columns(dataset, ("instruction", "output"), where)
-        kept = {name: dataset[name][:] for name in COLUMNS if name in dataset.column_names}
-        kept["input"] = [text or "" for text in kept.get("input", [""] * len(dataset))]
-        for name, texts in kept.items():
-            wrong = next((row for row, text in enumerate(texts, start=1) if not isinstance(text, str)), None)
-            if wrong:
-                raise UserError(f"{where} has no text in column {name}, row {wrong}; fix or remove the row")
+        kept = {name: texts_of(dataset, name, where) for name in ("instruction", "output")}
+        has_input = "input" in dataset.column_names
+        kept["input"] = texts_of(dataset, "input", where, missing="") if has_input else [""] * len(dataset)
         return type(dataset).from_dict({name: kept[name] for name in COLUMNS})
 
     def prompt(self, example: Mapping[str, Any]) -> str:
@@ -213,6 +210,7 @@ INSTRUCT = Instruct(
         "alpaca",
         train="train",
         reported={},
+        reads=Reads(COLUMNS),
         # The commit that many public projects pin.
         hub=HubDataset("tatsu-lab/alpaca", revision="dce01c9b08f87459cf36a430d809084718273017"),
     ),
@@ -224,7 +222,7 @@ INSTRUCT = Instruct(
 # By a name of its own, so that no score on other pairs is ever taken for one on Alpaca.
 INSTRUCT_MINI = Instruct(
     name="instruct_mini",
-    data=DataRef("instruct-mini", train="train", reported={}),
+    data=DataRef("instruct-mini", train="train", reported={}, reads=Reads(COLUMNS)),
     files=("train",),
     reference=Reference("Instructions made by this project of rows of other data sets", 2026, "not published"),
     own_source=PackagedPairs(),

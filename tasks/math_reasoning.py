@@ -18,9 +18,10 @@ from pydantic import Field
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
 from parbench.tasks.arithmetic import KINDS, GeneratedProblems
-from parbench.tasks.base import Evaluation, Splits
-from parbench.tasks.data.source import DataRef, DataSource
+from parbench.tasks.base import Evaluation, Splits, load_checked
+from parbench.tasks.data.source import DataRef, DataSource, Reads
 from parbench.tasks.data.split import CutSplits, cut_splits
+from parbench.tasks.data.values import texts_of
 from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
 from parbench.tasks.llm_adapters import (
     REFERENCE,
@@ -106,7 +107,7 @@ class MathReasoning(LanguageModelTask):
         test sets. Where test sets are cut in three, only solutions that come to the right answer are trained on.
         """
         form = self._form(source)
-        raw = {name: self.check(rows, name) for name, rows in source.load(form).items()}
+        raw = load_checked(source, form, self.check)
         if _has_no_training_split(form):
             bare = replace(form, train="")
             parts = [
@@ -134,13 +135,12 @@ class MathReasoning(LanguageModelTask):
         lettered = split == self.data.reported.get(LETTERED)
         # Only what is reported needs an answer that can be compared with.
         checked = split in self.data.reported.values()
-        for number, row in enumerate(dataset, start=1):
-            if not all(isinstance(row[column], str) for column in ("instruction", "output")):
-                raise UserError(f"{where}, row {number}, has no text for an instruction or an output; fix the row")
-            if checked and not math.isfinite(_value(str(row["answer"]), lettered)):
+        kept = {column: texts_of(dataset, column, where) for column in ("instruction", "output")}
+        kept["answer"] = texts_of(dataset, "answer", where, missing=None if checked else "")
+        for number, answer in enumerate(kept["answer"] if checked else (), start=1):
+            if not math.isfinite(_value(answer, lettered)):
                 wanted = "one of the letters A to E" if lettered else "a number"
-                raise UserError(f"{where}, row {number}, has the answer {row['answer']!r}; it must be {wanted}")
-        kept = {column: [str(text) for text in dataset[column][:]] for column in _COLUMNS}
+                raise UserError(f"{where}, row {number}, has the answer {answer!r}; it must be {wanted}")
         return type(dataset).from_dict(kept)
 
     def prompt(self, example: Mapping[str, Any]) -> str:
@@ -244,7 +244,7 @@ def _worded(subset: str, rows: Dataset) -> Dataset:
 
 def _adapters(sets: Sequence[str]) -> tuple[DataRef, ...]:
     reported = {name.lower(): f"{name}_test" for name in sets}
-    whole = DataRef("math-llm-adapters", train="math_10k", reported=reported)
+    whole = DataRef("math-llm-adapters", train="math_10k", reported=reported, reads=Reads(_COLUMNS))
     return (whole, replace(whole, train=f"{sets[0]}_test"))
 
 
@@ -252,7 +252,7 @@ MATH = MathReasoning(name="math", forms=_adapters(("AddSub", "AQuA", "gsm8k", "M
 
 MATH_GENERATED = MathReasoning(
     name="math_generated",
-    forms=(DataRef("math-generated", train="train", reported={kind: kind for kind in KINDS}),),
+    forms=(DataRef("math-generated", train="train", reported={kind: kind for kind in KINDS}, reads=Reads(_COLUMNS)),),
     own_source=GeneratedProblems(),
     options=MathOptions(num_beams=1, max_new_tokens=48),
     reference=Reference("Arithmetic word problems written by this project's generator", 2026, "not published"),

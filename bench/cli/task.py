@@ -71,12 +71,12 @@ def check(
 
 
 def _print_scores(console: Console, found: Task, splits: Splits) -> None:
-    from parbench.bench.cli.task_check import constant, reference_scores
+    from parbench.bench.cli.task_check import constant, perfect_scores
 
     def listed(scores: Mapping[str, float]) -> str:
         return ", ".join(f"{metric} {found.unit(metric).text(value)}" for metric, value in scores.items())
 
-    perfect = reference_scores(found, splits)
+    perfect = perfect_scores(found, splits)
     if perfect is None:
         say("the references against themselves: not known for this kind of task", console)
     else:

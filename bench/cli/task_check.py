@@ -93,13 +93,18 @@ def shown(task: Task, example: Mapping[str, Any]) -> dict[str, str]:
 
     Line breaks and control characters are written as JSON writes them, so that they are seen and do nothing.
     """
+    from parbench.tasks.e2e_nlg import E2eNlg
     from parbench.tasks.kinds.language_model import LanguageModelTask
+    from parbench.tasks.kinds.text_generation import TextGeneration
 
     if isinstance(task, LanguageModelTask):
         parts: dict[str, Any] = {"prompt": task.prompt(example), "response": task.response(example)}
         parts |= {name: example[name] for name in ("choices", "references") if name in example}
         if "choices" in example:
             parts["right choice"] = example["label"]
+        if "references" in example and isinstance(task, TextGeneration | E2eNlg):
+            seen = task.as_scored(example["references"][0])
+            parts |= {f"first reference to {metric}": text for metric, text in seen.items()}
     else:
         parts = {name: value for name, value in example.items() if name not in _ADDED}
         if task.head.labels:
@@ -190,7 +195,7 @@ def constant(task: Task, splits: Splits) -> Constant | None:
     return Constant(f"{says}, as is {'most frequent' if task.head.labels else 'the mean'} in train", task.score(frame))
 
 
-def reference_scores(task: Task, splits: Splits) -> Mapping[str, float] | None:
+def perfect_scores(task: Task, splits: Splits) -> Mapping[str, float] | None:
     """Return what each metric gives where every prediction is the reference itself, or ``None`` where not known.
 
     A metric that gives less than full marks there cannot measure a right answer.
@@ -201,9 +206,13 @@ def reference_scores(task: Task, splits: Splits) -> Mapping[str, float] | None:
     from parbench.tasks.gpt4tools import Gpt4Tools
     from parbench.tasks.kinds.multiple_choice import MultipleChoice
     from parbench.tasks.kinds.text_generation import TextGeneration
+    from parbench.tasks.metrics.texts import reference_scores
 
     reported = splits.reported
-    if isinstance(task, TextGeneration | E2eNlg):
+    if isinstance(task, TextGeneration):
+        # By the same function that a run is refused by.
+        return reference_scores(reported["references"][:], task.metrics, task.tokens)
+    if isinstance(task, E2eNlg):
         return task.score(task.predictions(reported, [texts[0] for texts in reported["references"][:]]))
     if isinstance(task, Gpt4Tools):
         return task.score(task.predictions(reported, [task.response(example) for example in reported]))

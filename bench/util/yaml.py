@@ -7,9 +7,11 @@ from typing import Any
 
 import yaml
 
+from parbench.bench.util.surrogates import lone_surrogate
+
 
 class UniqueKeysLoader(yaml.SafeLoader):
-    """The safe loader, which refuses duplicate keys."""
+    """The safe loader, which refuses duplicate keys and halves of characters."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Refuse a duplicate key."""
@@ -20,6 +22,14 @@ class UniqueKeysLoader(yaml.SafeLoader):
                     raise yaml.constructor.ConstructorError(None, None, f'"{key.value}" is given twice', key.start_mark)
                 given.add(key.value)
         return super().construct_mapping(node, deep)
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        """Refuse half a character, which could not be written into a record."""
+        found = super().construct_scalar(node)
+        if half := lone_surrogate(found):
+            problem = f"a text has half a character ({half}); write the whole character"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return found
 
 
 def read_yaml(text: str, loader: type[yaml.SafeLoader] = UniqueKeysLoader) -> Any:

@@ -6,13 +6,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
 from parbench.tasks.averages import Average
-from parbench.tasks.base import Evaluation, Splits
+from parbench.tasks.base import Evaluation, Splits, load_checked
 from parbench.tasks.commonsense.options import CommonsenseOptions
 from parbench.tasks.commonsense.questions import CommonsenseSet
 from parbench.tasks.commonsense.scores import asked_of, by_generation, by_likelihood, harmonic_mean, scores
@@ -95,9 +96,7 @@ class Commonsense(LanguageModelTask):
             raise UserError(f"all sets of {self.name} are unseen; leave one to train on")
         parts = []
         for part, ref in zip(self.sets, self._found(source), strict=True):
-            raw = {
-                name: _read(rows, part, f"the {name} split of {part.name}") for name, rows in source.load(ref).items()
-            }
+            raw = load_checked(source, ref, partial(_read_split, part=part))
             cut = cut_splits(raw, ref if ref.train in raw else three_ways(ref, raw), None, stratify=False)
             parts.append(MixedSet(part.name, cut))
         reported = {text.strip() for part in parts for text in part.cut.reported["instruction"][:]}
@@ -107,7 +106,7 @@ class Commonsense(LanguageModelTask):
 
     def check(self, dataset: Dataset, split: str) -> Dataset:
         """Return the rows of a task of one set; `splits` reads the sets of a mixture one by one."""
-        return _read(dataset, self.sets[0], f"the {split} split of {self.sets[0].name}")
+        return _read_split(dataset, split, self.sets[0])
 
     def prompt(self, example: Mapping[str, Any]) -> str:
         """Return the instruction in LLM-Adapters' frame, or the question as lm-eval asks it."""
@@ -241,6 +240,10 @@ def _drawn(names: Sequence[str], pool: Dataset, wanted: int, option: str, subset
     for name in names:
         draw = np.random.default_rng([CUT_SEED, *name.encode()]).choice(len(pool), size=wanted + 1, replace=False)
         yield [row for row in draw.tolist() if known[row] != name][:wanted]
+
+
+def _read_split(dataset: Dataset, split: str, part: CommonsenseSet) -> Dataset:
+    return _read(dataset, part, f"the {split} split of {part.name}")
 
 
 def _read(dataset: Dataset, part: CommonsenseSet, where: str) -> Dataset:

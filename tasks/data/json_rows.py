@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parbench.bench.util.errors import UserError
+from parbench.bench.util.surrogates import lone_surrogate
 from parbench.tasks.data.csv_rows import wanted_columns
 from parbench.tasks.data.source import Reads
 from parbench.tasks.data.text_files import read_text, unreadable
@@ -50,9 +51,25 @@ def json_table(path: Path, reads: Reads | None) -> pa.Table:
             for name in kept
             for values in ([row.get(name) for row in rows],)
         }
-    except (UnicodeEncodeError, pa.ArrowException) as error:
-        raise unreadable(path, f"a text has characters that are not Unicode: {error}") from error
-    return pa.table(columns)
+        return pa.table(columns)
+    except UnicodeEncodeError as error:
+        raise _halved(path, rows, kept) from error
+    except pa.ArrowException as error:
+        raise unreadable(path, str(error).splitlines()[0]) from error
+
+
+def _halved(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> UserError:
+    """Return the error of a text that ends or begins within a character."""
+    for name in columns:
+        if half := lone_surrogate(name):
+            return UserError(f'"{path}" has half a character ({half}) in the name of a column; write a whole one')
+        for number, row in enumerate(rows, start=1):
+            if half := lone_surrogate(row.get(name)):
+                return UserError(
+                    f'"{path}" has half a character ({half}) in row {number}, column {name}; write the whole character '
+                    "or remove it"
+                )
+    return unreadable(path, "a text is not Unicode")
 
 
 def _of_list(path: Path, text: str) -> list[Row]:

@@ -57,13 +57,14 @@ def check_columns(dataset: Dataset, columns: Sequence[str], where: str) -> None:
         raise UserError(f"{where} has no column {', '.join(absent)}; it has {', '.join(dataset.column_names)}")
 
 
-def texts_of(dataset: Dataset, column: str, where: str) -> list[str]:
+def texts_of(dataset: Dataset, column: str, where: str, missing: str | None = None) -> list[str]:
     """Return a column as texts; numbers of a file that has types are written by `shortest`.
 
     Args:
         dataset: a split as a source has it.
         column: its column.
         where: the split in words, for an error.
+        missing: the text of a row that has no value, where it may have none.
 
     Raises:
         UserError: a row has neither a text nor a number.
@@ -71,7 +72,7 @@ def texts_of(dataset: Dataset, column: str, where: str) -> list[str]:
     single = _is_single(dataset, column)
     texts = []
     for row, value in enumerate(_values(dataset, column), start=1):
-        text = _text(value, single)
+        text = missing if value is None else _text(value, single)
         if text is None:
             raise UserError(
                 f"{where} has no text in column {column}, row {row} ({_described(value)}); fix or remove the row"

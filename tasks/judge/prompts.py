@@ -10,6 +10,7 @@ from string import Formatter
 from typing import Any, Literal
 
 from parbench.bench.util.errors import UserError
+from parbench.bench.util.surrogates import lone_surrogate
 from parbench.tasks.judge.outcome import Message
 
 # Categories that are graded against a reference answer: `NEED_REF_CATS` of fastchat.llm_judge.common 0.2.36.
@@ -119,6 +120,12 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             raise UserError(f'line {number} of "{path}" is not JSON ({error}); replace the file') from error
         if not isinstance(row, dict):
             raise UserError(f'line {number} of "{path}" is not a JSON object; replace the file')
+        for name, value in row.items():
+            if half := lone_surrogate([name, value]):
+                raise UserError(
+                    f'line {number} of "{path}" has half a character ({half}) in {name!r}; write the whole character '
+                    "or remove it"
+                )
         yield number, row
 
 

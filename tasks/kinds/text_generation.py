@@ -203,6 +203,10 @@ class TextGeneration(LanguageModelTask):
             frame[metric.column] = pd.Series(found)
         return frame
 
+    def as_scored(self, text: str) -> dict[str, str]:
+        """Return a text as each metric compares it; see `parbench.tasks.metrics.texts.TextMetric`."""
+        return {name: METRICS[name].seen(text, self.tokens) for name in self.metrics}
+
     def score(self, predictions: pd.DataFrame) -> Mapping[str, float]:
         """Return each metric; over subsets its unweighted mean, and each subset's own as ``metric_subset``."""
         return over_subsets(predictions, lambda rows: {name: METRICS[name].of(rows) for name in self.metrics})

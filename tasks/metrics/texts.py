@@ -41,11 +41,13 @@ class TextMetric:
         column: where per-example rows have its statistics: a number, or a list of numbers.
         statistics: of a text and its references, with given tokens.
         score: of the statistics' sums over a number of examples.
+        seen: what it compares of a text: its tokens with a blank between two, or its characters.
     """
 
     column: str
     statistics: Callable[[str, Sequence[str], TokenizerNames], float | list[int]]
     score: Callable[[np.ndarray, int], float]
+    seen: Callable[[str, TokenizerNames], str]
 
     def of(self, predictions: pd.DataFrame) -> float:
         """Return the score of per-example rows."""
@@ -81,7 +83,11 @@ def _rouge_l(text: str, references: Sequence[str], tokens: TokenizerNames) -> fl
     return max(float(scorer.score(reference, text)["rougeL"].fmeasure) for reference in references)
 
 
-def _corpus_metric(name: str) -> TextMetric:
+def _rouge_words(text: str, tokens: TokenizerNames) -> str:
+    return " ".join(_rouge(tokens.rouge_l)._tokenizer.tokenize(text))
+
+
+def _corpus_metric(name: str, seen: Callable[[str, TokenizerNames], str]) -> TextMetric:
     def statistics(text: str, references: Sequence[str], tokens: TokenizerNames) -> list[int]:
         metric = sacrebleu_metric(name, tokens.bleu)
         # The statistics that sacrebleu itself sums; it has no public function for them.
@@ -93,14 +99,18 @@ def _corpus_metric(name: str) -> TextMetric:
         metric = sacrebleu_metric(name, TokenizerNames.bleu)
         return float(metric._compute_score_from_stats([int(value) for value in sums]).score) / 100
 
-    return TextMetric(f"{name}_statistics", statistics, score)
+    return TextMetric(f"{name}_statistics", statistics, score, seen)
+
+
+def _bleu_tokens(text: str, tokens: TokenizerNames) -> str:
+    return " ".join(sacrebleu_metric("bleu", tokens.bleu)._preprocess_segment(text).split())
 
 
 METRICS: dict[str, TextMetric] = {
-    "exact_match": TextMetric("exact_match", _exact_match, _mean),
-    "bleu": _corpus_metric("bleu"),
-    "chrf": _corpus_metric("chrf"),
-    "rouge_l": TextMetric("rouge_l", _rouge_l, _mean),
+    "exact_match": TextMetric("exact_match", _exact_match, _mean, lambda text, tokens: text.strip()),
+    "bleu": _corpus_metric("bleu", _bleu_tokens),
+    "chrf": _corpus_metric("chrf", lambda text, tokens: "".join(text.split())),
+    "rouge_l": TextMetric("rouge_l", _rouge_l, _mean, _rouge_words),
 }
 
 

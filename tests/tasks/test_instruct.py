@@ -134,7 +134,7 @@ def test_an_unknown_template_is_refused_before_anything_is_trained(source):
     ("row", "said"),
     [
         ({"instruction": "Do."}, "no column output"),
-        ({"instruction": "Do.", "output": 3}, "no text in column output, row 1"),
+        ({"instruction": "Do.", "output": None}, "no text in column output, row 1"),
         ({"instruction": None, "output": "Done."}, "no text in column instruction, row 1"),
     ],
 )
@@ -194,3 +194,33 @@ def test_real_alpaca(real_data, tmp_path):
     assert splits.sizes["reported"] == 100
     assert sum(splits.sizes.values()) > 990
     assert INSTRUCT.missing(FolderSource(real_data)) is None
+
+
+def test_numbers_keep_their_characters(tmp_path):
+    rows = [{"instruction": f"add {n}", "input": n, "output": n / 2} for n in range(20)]
+    texts = [json.dumps(row) for row in rows]
+    texts[3] = '{"instruction": 4, "input": null, "output": 1.50}'
+    texts[4] = '{"instruction": "five", "output": true, "of no use": "\\ud83d"}'
+    (tmp_path / "alpaca").mkdir()
+    (tmp_path / "alpaca" / "train.jsonl").write_text("\n".join(texts))
+    splits = INSTRUCT.splits(FolderSource(tmp_path))
+    found = {
+        example["instruction"]: (example["input"], example["output"])
+        for part in (splits.train, splits.selection, splits.reported)
+        for example in part
+    }
+    assert len(found) == 20
+    assert (found["4"], found["five"], found["add 9"]) == (("", "1.50"), ("", "true"), ("9", "4.5"))
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"), [("null", "has no text in column output, row 2"), ('"\\ud83d"', "row 2")]
+)
+def test_what_is_wrong_with_a_file_names_it_and_the_row(tmp_path, value, problem):
+    (tmp_path / "alpaca").mkdir()
+    (tmp_path / "alpaca" / "train.jsonl").write_text(
+        f'{{"instruction": "a", "output": "b"}}\n{{"instruction": "a", "output": {value}}}\n'
+    )
+    with pytest.raises(UserError, match=problem) as error:
+        INSTRUCT.splits(FolderSource(tmp_path))
+    assert f'"{tmp_path / "alpaca" / "train.jsonl"}"' in str(error.value)

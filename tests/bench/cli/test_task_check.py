@@ -6,7 +6,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from parbench.bench.cli.task_check import constant, leaks, reference_scores, shown, task_to_check
+from parbench.bench.cli.task_check import constant, leaks, perfect_scores, shown, task_to_check
 from parbench.bench.store.store import Store
 from parbench.tasks import find_task
 from parbench.tasks.kinds.language_model import LanguageModelTask
@@ -91,6 +91,8 @@ def test_what_a_language_model_is_shown(bench, tmp_path):
         "prompt": r'"what is 0\nAnswer:"',
         "response": r'" a\tb"',
         "references": r'[" a\tb"]',
+        "first reference to exact_match": r'"a\tb"',
+        "first reference to rouge_l": '"a b"',
     }
     assert leaks(task, splits).reported == 3
     ranked = [{"question": f"q {n}", "options": ["x", "yy"], "label": 1} for n in range(20)]
@@ -204,6 +206,7 @@ def test_reported_examples_are_shown_with_their_references(bench, tmp_path):
     assert result.code == 0, result.err
     reported = result.out.split("examples of the reported split:")[1]
     assert '  prompt: "what is 0\\nAnswer:"\n  response: " a 0"\n  references: [" a 0"]\n' in reported
+    assert '  first reference to exact_match: "a 0"\n  first reference to rouge_l: "a 0"\n' in reported
     assert "the references against themselves: exact_match 100.0, rouge_l 100.0\n" in result.out
 
 
@@ -225,7 +228,7 @@ def test_reported_examples_are_shown_with_their_references(bench, tmp_path):
     ],
 )
 def test_the_references_have_full_marks(tmp_path, fields, rows, expected):
-    assert reference_scores(*of(task_file(tmp_path, fields, rows))) == pytest.approx(expected)
+    assert perfect_scores(*of(task_file(tmp_path, fields, rows))) == pytest.approx(expected)
 
 
 def test_many_classes_are_summarised(bench, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,8 @@ def test_a_row_that_cannot_be_read_is_named(tmp_path: Path, changes: dict[str, s
     write_jsonl(tmp_path / "commonsense/piqa/train.jsonl", [{**made[0], **changes}, *made[1:]])
     write_jsonl(tmp_path / "commonsense/piqa/test.jsonl", piqa_instructions(5, first=50))
 
-    with pytest.raises(UserError, match=f"the train split of piqa, {message}"):
+    file = re.escape(str(tmp_path / "commonsense/piqa/train.jsonl"))
+    with pytest.raises(UserError, match=f'in "{file}", the train split of piqa, {message}'):
         PIQA.splits(FolderSource(tmp_path))
 
 

@@ -110,7 +110,9 @@ def test_categories_of_pandas_are_read_by_their_names(tmp_path):
         ('{"text": "a", "text": "b"}\n', 'line 1: an object has "text" twice'),
         ('{"text": "a"}\n{"text": "b"\n', "line 2, column 13"),
         ('{"text": "a"}\n["b"]\n', "line 2 does not begin with an object"),
-        ('{"text": "\\ud800"}\n', "characters that are not Unicode"),
+        ('{"text": "\\ud800"}\n', r"half a character \(\\ud800\) in row 1, column text"),
+        ('{"text": ["a"]}\n{"text": ["a", "b\\udc00"]}\n', r"half a character \(\\udc00\) in row 2, column text"),
+        ('{"t\\ud83d": "a"}\n', r"half a character \(\\ud83d\) in the name of a column"),
     ],
 )
 def test_lines_of_json_that_are_none(tmp_path, lines, said):

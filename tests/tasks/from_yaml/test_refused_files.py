@@ -39,6 +39,10 @@ def refused(path):
         ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n", "aliases"),
         ("a: {<<: &x {b: 1}, c: 2}\nd: {<<: *x}", "aliases"),
         ("name: a\nname: b\n", '"name" is given twice'),
+        (
+            'name: a\nprompt: "\\uD83D {question}"\n',
+            r"half a character (\ud83d); write the whole character (line 2)",
+        ),
         ("a: 1\n--- \nb: 2\n", "not plain YAML"),
         ("a: [1, 2\n", "not plain YAML"),
         ("a: \x07\n", "not plain YAML"),

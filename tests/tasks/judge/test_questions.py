@@ -10,7 +10,14 @@ import pytest
 from parbench.bench.util.errors import UserError
 from parbench.tasks.judge import MT_BENCH, VICUNA_BENCH, JudgeSettings, answer_temperature, from_folder, from_package
 from parbench.tasks.judge.judging import single_inquiries
-from parbench.tasks.judge.prompts import NEED_REFERENCE, JudgePrompt, pair_fields, prompt_name, read_prompts
+from parbench.tasks.judge.prompts import (
+    NEED_REFERENCE,
+    JudgePrompt,
+    pair_fields,
+    prompt_name,
+    read_json_lines,
+    read_prompts,
+)
 from parbench.tasks.judge.questions import MT_BENCH_PACKAGE, check_answers, read_answers
 from tests.support.data import fetched
 from tests.support.judge_files import write_lines
@@ -231,3 +238,13 @@ def test_a_byte_order_mark_is_read_over(tmp_path):
     answer = {"question_id": 81, "choices": [{"turns": ["a", "b"]}]}
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(answer).encode())
     assert read_answers(path) == {81: ("a", "b")}
+
+
+def test_half_a_character_is_found_before_anything_is_asked(tmp_path):
+    path = tmp_path / "question.jsonl"
+    path.write_text('{"question_id": 1}\n{"question_id": 2, "turns": ["a \\ud83d"]}\n')
+    with pytest.raises(UserError) as error:
+        list(read_json_lines(path))
+    assert str(error.value) == (
+        f"line 2 of \"{path}\" has half a character (\\ud83d) in 'turns'; write the whole character or remove it"
+    )

@@ -17,7 +17,7 @@ from parbench.bench.util.errors import UserError
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.from_yaml import task_of_file
 from parbench.tasks.metrics.texts import METRICS, reference_scores, unfair
-from parbench.tasks.metrics.tokens import TokenizerNames, UnicodeTokenizer
+from parbench.tasks.metrics.tokens import TokenizerNames, UnicodeTokenizer, sacrebleu_metric
 from tests.support.tiny_llama import tiny_llama, tiny_model_folder
 from tests.support.yaml_files import ASKED, QUESTIONS, both, loaded, task_file
 
@@ -98,14 +98,41 @@ def test_bleu_is_sacrebleus_with_the_same_tokens(tokens):
 
 def test_japanese_words_are_mecabs():
     pytest.importorskip("MeCab")
-    text = TEXTS["japanese"][0]
-    assert reference_scores([[text]], ["bleu"], TokenizerNames(bleu="ja-mecab"))["bleu"] == pytest.approx(1)
+    tokens, text = TokenizerNames(bleu="ja-mecab"), TEXTS["japanese"][0]
+    assert METRICS["bleu"].seen(text, tokens) == "猫 は 昨日 マット に 座っ た 。"
+    assert reference_scores([[text]], ["bleu"], tokens)["bleu"] == pytest.approx(1)
+    # Of the eight words the third differs: 7 of 8 words are there, and 5 of 7, 3 of 6 and 2 of 5 n-grams.
+    other = text.replace("昨日", "今日")
+    statistics = METRICS["bleu"].statistics(other, [text], tokens)
+    assert METRICS["bleu"].score(np.array(statistics), 1) == pytest.approx((7 / 8 * 5 / 7 * 3 / 6 * 2 / 5) ** 0.25)
 
 
-def test_tokens_that_are_not_installed_are_one_sentence(monkeypatch):
-    monkeypatch.setitem(sys.modules, "mecab_ko", None)
-    with pytest.raises(UserError, match=r"the tokens ko-mecab of BLEU are not available: .*install"):
-        reference_scores([["고양이"]], ["bleu"], TokenizerNames(bleu="ko-mecab"))
+@pytest.mark.parametrize(
+    ("tokens", "package", "language"), [("ja-mecab", "MeCab", "ja"), ("ko-mecab", "mecab_ko", "ko")]
+)
+def test_tokens_that_are_not_installed_are_one_sentence(monkeypatch, tokens, package, language):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"sacrebleu.tokenizers.tokenizer_{language}_mecab", raising=False)
+    sacrebleu_metric.cache_clear()
+    with pytest.raises(UserError) as error:
+        reference_scores([["猫"]], ["bleu"], TokenizerNames(bleu=tokens))
+    assert str(error.value).startswith(f"the tokens {tokens} of BLEU are not available: ")
+    assert f'install it with pip install "sacrebleu[{language}]"' in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("metric", "tokens", "seen"),
+    [
+        ("exact_match", TokenizerNames(), "The cat's größe, 猫だ."),
+        ("chrf", TokenizerNames(), "Thecat'sgröße,猫だ."),
+        ("bleu", TokenizerNames(), "The cat's größe , 猫だ ."),
+        ("bleu", TokenizerNames(bleu="char"), "T h e c a t ' s g r ö ß e , 猫 だ ."),
+        ("rouge_l", TokenizerNames(), "the cat s größe 猫 だ"),
+        ("rouge_l", TokenizerNames(rouge_l="ascii"), "the cat s gr e"),
+    ],
+)
+def test_a_text_is_shown_as_a_metric_compares_it(metric, tokens, seen):
+    assert METRICS[metric].seen(" The cat's größe, 猫だ.\n", tokens) == seen
 
 
 def test_a_task_file_chooses_tokens_and_a_table_states_them(tmp_path):
