@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from parbench.bench.util.errors import DivergedError
+from parbench.tasks import shared_prompts
+from parbench.tasks.shared_prompts import Context, Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -71,49 +73,51 @@ class Predictor:
     def log_likelihoods(self, rows: Rows) -> np.ndarray:
         """Return the likelihood of the labelled tokens of each row under a causal language model.
 
+        What rows share before these tokens is computed once, if it is worth it; see `parbench.tasks.shared_prompts`.
+
         Returns:
-            float32 array of shape (rows, 2): sum of the tokens' natural log-likelihoods, and number of tokens.
+            array of shape (rows, 2): sum of the tokens' natural log-likelihoods, and number of tokens; float32, or
+            float64 for a model of float64.
 
         Raises:
             DivergedError: a logit is not finite.
         """
-
-        def scored(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
-            logits, targets = outputs.logits[:, :-1].float(), labels[:, 1:].to(outputs.logits.device)
-            # As one long row of tokens: with their dimension behind the vocabulary's torch copies all logits once more.
-            losses = nn.functional.cross_entropy(
-                logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
-            ).view_as(targets)
-            return torch.stack([-losses.sum(dim=1), (targets != IGNORED).sum(dim=1)], dim=1)
-
-        return self._by_row(rows, scored)
+        if shared_prompts.shares_prompts(self.model) and (prompts := _prompts(rows)) is not None:
+            return self._by_prompt(prompts, len(rows))
+        return self._by_row(rows, lambda outputs, labels: _likelihoods(outputs.logits[:, :-1], labels[:, 1:]))
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[Sequence[int]], **decoding: Any) -> list[list[int]]:
         """Return the tokens that a causal language model writes after each prompt, up to its end of text.
 
         Args:
-            prompts: token ids, padded here on the left.
+            prompts: token ids, padded here on the left, or behind what all of them share; that is computed once.
             decoding: arguments of transformers' ``generate``, such as ``num_beams`` and ``max_new_tokens``.
         """
         self.model.eval()
         tokenizer: PreTrainedTokenizerBase = self.processor
         end = decoding.pop("eos_token_id", tokenizer.eos_token_id)
         written: list[list[int]] = [[] for _ in prompts]
+        shared = shared_prompts.common_head(prompts) if shared_prompts.shares_prompts(self.model) else []
+        with self._context():
+            head = Context.of(self.model, shared, self.device)
         for places in _batches([len(prompt) for prompt in prompts], self.batch_size):
             longest = max(len(prompts[place]) for place in places)
             ids = torch.full((len(places), longest), int(tokenizer.pad_token_id))
             mask = torch.zeros_like(ids)
             for row, place in enumerate(places):
-                start = longest - len(prompts[place])
-                ids[row, start:] = torch.tensor(list(prompts[place]), dtype=ids.dtype)
-                mask[row, start:] = 1
+                tail = prompts[place][len(shared) :]
+                for tokens in (slice(len(shared)), slice(longest - len(tail), None)):
+                    ids[row, tokens] = torch.tensor(list(shared if tokens.start is None else tail), dtype=ids.dtype)
+                    mask[row, tokens] = 1
+            past = {"past_key_values": head.copies(len(places) * decoding.get("num_beams", 1)).cache} if shared else {}
             with self._context():
                 generated = cast(Any, self.model).generate(
                     input_ids=ids.to(self.device),
                     attention_mask=mask.to(self.device),
                     pad_token_id=tokenizer.pad_token_id,
                     eos_token_id=end,
+                    **past,
                     **decoding,
                 )
             ends = set(end) if isinstance(end, list) else {end}
@@ -131,12 +135,24 @@ class Predictor:
             labels = batch.pop("labels")
             with self._context():
                 outputs = self.model(**{name: tensor.to(self.device) for name, tensor in batch.items()})
-            found.update(zip(places, scored(outputs, labels).float().cpu().numpy(), strict=True))
+            found.update(zip(places, scored(outputs, labels).cpu().numpy(), strict=True))
             self.on_batch(len(places))
-        values = np.stack([found[place] for place in range(len(rows))])
-        if not np.isfinite(values).all():
-            raise DivergedError("the trained model's outputs are not finite")
-        return values
+        return _finite([found[place] for place in range(len(rows))])
+
+    def _by_prompt(self, prompts: Sequence[Prompt], rows: int) -> np.ndarray:
+        self.model.eval()
+        found: dict[int, np.ndarray] = {}
+        with self._context():
+            head = Context.of(self.model, shared_prompts.common_head([prompt.ids for prompt in prompts]), self.device)
+        for batch in shared_prompts.batches(prompts, self.batch_size):
+            continuations = [one for prompt in batch for one in prompt.continuations]
+            with self._context():
+                logits = shared_prompts.read_batch(head, batch)
+            labels, _ = shared_prompts.padded([one.labels for one in continuations], logits.device, IGNORED)
+            values = _likelihoods(logits, labels).cpu().numpy()
+            found.update(zip((one.place for one in continuations), values, strict=True))
+            self.on_batch(len(continuations))
+        return _finite([found[place] for place in range(rows)])
 
     def _context(self) -> AbstractContextManager[Any]:
         return autocast(self.device, self.precision)
@@ -150,6 +166,37 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 def at_least_float32(logits: torch.Tensor) -> torch.Tensor:
     """Return logits in float32, or as they are where they are float64: 16 bits are too few for a loss."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _likelihoods(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the sum of log-likelihoods, and the number of targets that count, of each row.
+
+    Args:
+        logits: (rows, tokens, vocabulary).
+        targets: (rows, tokens).
+    """
+    logits, targets = at_least_float32(logits), targets.to(logits.device)
+    # As one long row of tokens: with their dimension behind the vocabulary's torch copies all logits once more.
+    losses = nn.functional.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
+    ).view_as(targets)
+    return torch.stack([-losses.sum(dim=1), (targets != IGNORED).sum(dim=1)], dim=1)
+
+
+def _prompts(rows: Rows) -> list[Prompt] | None:
+    """Return the rows by what they share, or ``None`` where that is too little, or not known from tokens alone."""
+    dataset: Any = rows
+    if not {"input_ids", "labels"} <= set(getattr(dataset, "column_names", ())):
+        return None
+    pairs = zip(dataset["input_ids"][:], dataset["labels"][:], strict=True)
+    return shared_prompts.by_prompt(list(pairs), IGNORED)
+
+
+def _finite(values: Sequence[np.ndarray]) -> np.ndarray:
+    stacked = np.stack(values)
+    if not np.isfinite(stacked).all():
+        raise DivergedError("the trained model's outputs are not finite")
+    return stacked
 
 
 def _lengths(rows: Rows) -> list[int]:
