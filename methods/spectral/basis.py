@@ -39,6 +39,15 @@ class Basis(ABC):
     def forward(self, values: Tensor) -> Tensor:
         """The inner products of `values` ``(..., size)`` with all basis vectors, by FFT; shape ``(..., slots)``."""
 
+    def adjoint(self, values: Tensor) -> Tensor:
+        """The sums of the basis vectors times `values` ``(..., slots)``, by inverse FFT; shape ``(..., size)``."""
+        # The waves of a real and of the imaginary part behind it differ by a factor of i.
+        weights = self.constant("weights of pairs", values.dtype, values.device, self._make_weights_of_pairs)
+        pairs = torch.view_as_complex(values.unflatten(-1, (-1, 2)))
+        sums = torch.fft.irfft(pairs * weights, n=self.size, norm="forward")
+        order = self.order(values.device)
+        return sums if order is None else sums.index_select(-1, order)
+
     @abstractmethod
     def order(self, device: torch.device) -> Tensor | None:
         """The position of each entry of a vector in the order of the waves, int64 ``(size,)``; ``None`` if the same."""
@@ -65,6 +74,9 @@ class Basis(ABC):
     def _make_one_sided_waves(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         is_real = 2 * torch.arange(self.slots // 2, device=device) % self.size == 0
         return self._make_waves(dtype, device) * (1 + is_real.repeat_interleave(2))
+
+    def _make_weights_of_pairs(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        return self._make_one_sided_waves(dtype, device)[::2].contiguous()
 
     @abstractmethod
     def _factors(self) -> tuple[Tensor, Tensor]:

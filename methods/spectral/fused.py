@@ -4,6 +4,9 @@
 weight, and not a product of its own. The update computes its gradients from `x` and ``dL/dy`` and need not form
 ``dL/d(dW)`` (see `parbench.methods.spectral.spectrum`).
 
+Where tokens are few, building ``dW`` twice per step takes longer than transforming them: then the product with the
+update is one of its own, too. See `parbench.methods.spectral.token_transforms`.
+
 Memory: the sum ``W + dW`` exists only during a product and is computed again in the backward pass. ``dW`` is either
 built again as well or cached, which takes a tensor of the size of the weight per adapted layer; see `DeltaCache`.
 
@@ -44,6 +47,9 @@ class Update(FactoredUpdate, Protocol):
         Args:
             onto: shape ``(p, q)``; if given, the sum of it and the update is returned, and it is not changed.
         """
+
+    def multiply(self, x: Tensor, *parameters: Tensor) -> Tensor | None:
+        """``x dW^T`` in the dtype of `x` by transforms of the tokens; ``None`` where building ``dW`` is cheaper."""
 
 
 def total_delta(updates: Sequence[Update], parameters: Sequence[Tensor], onto: Tensor | None = None) -> Tensor:
@@ -135,6 +141,8 @@ def fused_linear(
     weight: Any = base.weight.T if isinstance(base, Conv1D) else base.weight
     if _autocasts(x):
         x = x.to(torch.get_autocast_dtype(x.device.type))
+    if kept is None and (product := _by_tokens(x, updates, parameters)) is not None:
+        return F.linear(x, weight, base.bias) + product
     return _UpdatedLinear.apply(x, weight, base.bias, _delta(updates, parameters, kept), updates, *parameters)
 
 
@@ -145,7 +153,20 @@ def update_linear(
     pairs = _shares(updates, parameters)
     if all(update.multiplies_by_rows(*own) for update, own in pairs):
         return reduce(torch.add, (factored_linear(x, update, own) for update, own in pairs))
+    if kept is None and (product := _by_tokens(x, updates, parameters)) is not None:
+        return product
     return _UpdatedLinear.apply(x, None, None, _delta(updates, parameters, kept), updates, *parameters)
+
+
+def _by_tokens(x: Tensor, updates: Sequence[Update], parameters: Sequence[Tensor]) -> Tensor | None:
+    """``x dW^T`` by transforms of the tokens, or ``None`` where building ``dW`` is cheaper."""
+    total: Tensor | None = None
+    for update, own in _shares(updates, parameters):
+        product = update.multiply(x, *own)
+        if product is None:
+            return None
+        total = product if total is None else total + product
+    return total
 
 
 def _delta(updates: Sequence[Update], parameters: Sequence[Tensor], kept: DeltaCache | None) -> Tensor | None:

@@ -20,6 +20,10 @@ permutation and twiddle factors), or gathering two numbers and accumulating thei
 
 * Multiplying by an update that is not added to the weight: `multiplies_by_rows`, which takes ``T E (p + q)``, if that
   is less than the ``T p q`` of a product with the update, which has to be built first.
+* A training step with an update that is not cached builds it twice, ``4 p q STEP``, and projects ``x`` and ``grad_y``
+  for the gradient of its entries, ``T (p + q) STEP``. On a CPU `transforms_tokens` moves the transforms to the tokens
+  instead where these are few: ``x``, ``y``, ``grad_y``, ``x`` again and ``grad_x`` take ``T (2 p + 3 q) STEP``, and the
+  products with ``S`` in between next to nothing. Nothing has the size of the weight then.
 
 Both constants were measured on x86 CPUs (see methods/loca/PERFORMANCE.md). On accelerators they are assumptions, which
 can make a step slower but not wrong. A traced graph (torch.compile) always forms ``G``, because the other algorithm
@@ -33,6 +37,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from parbench.methods.spectral.basis import Basis, shared
@@ -63,6 +68,33 @@ class Waves:
     weights: Tensor
 
 
+@dataclass(frozen=True)
+class Compressed:
+    """The places of a sparse matrix's entries, row by row; made by `compressed`.
+
+    Attributes:
+        order: int64 ``(E,)``, the entries in the order of their rows.
+        cols: int64 ``(E,)``, their columns in that order.
+        starts: int64 ``(rows,)``, where the entries of each row begin.
+    """
+
+    order: Tensor
+    cols: Tensor
+    starts: Tensor
+
+    def product(self, values: Tensor, dense: Tensor) -> Tensor:
+        """The product of the matrix with these `values` ``(E,)`` and `dense` ``(cols, T)``: ``(rows, T)``."""
+        # A bag per row. Of torch's sparse products this is the one that needs no beta features.
+        return F.embedding_bag(self.cols, dense, self.starts, mode="sum", per_sample_weights=values[self.order])
+
+
+def compressed(rows: Tensor, cols: Tensor, height: int) -> Compressed:
+    """The entries at `rows` and `cols` of a matrix with so many rows."""
+    order = rows.argsort(stable=True)
+    starts = torch.searchsorted(rows[order], torch.arange(height, device=rows.device))
+    return Compressed(order, cols[order], starts)
+
+
 @dataclass
 class Cells:
     """The entries of a spectrum that are not zero; made by `SparseSpectrum.cells`.
@@ -73,6 +105,8 @@ class Cells:
         row_slots: their positions in the output of an FFT; ``None`` where so few entries make FFTs more expensive.
         col_slots: the same for columns.
         waves: the input of an inverse FFT, computed at its first use.
+        by_row: the matrix of row slots and column slots, computed at its first use.
+        by_col: its transpose.
     """
 
     rows: Tensor
@@ -80,6 +114,8 @@ class Cells:
     row_slots: Tensor | None
     col_slots: Tensor | None
     waves: Waves | None = None
+    by_row: Compressed | None = None
+    by_col: Compressed | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -155,6 +191,40 @@ class SparseSpectrum:
         p, q = self.shape
         return entries * (p + q) < p * q
 
+    def transforms_tokens(self, tokens: int, entries: int, device: torch.device) -> bool:
+        """Whether to multiply by so many entries by transforms of the tokens: the rule at the top of this module."""
+        if device.type != "cpu" or torch.compiler.is_compiling() or entries <= STEP:
+            return False
+        p, q = self.shape
+        return 0 < tokens * (p + 2 * q) < 4 * p * q
+
+    def multiply(self, values: Tensor, cells: Cells, x: Tensor) -> Tensor:
+        """``x dW^T`` of shape ``(T, p)`` for `x` ``(T, q)``, by transforms of `x` and of the result."""
+        if cells.by_row is None:
+            cells.by_row = compressed(*self._slots(cells), self._row_basis.slots)
+        found = cells.by_row.product(values, _transformed(self._col_basis, x))
+        return self._row_basis.adjoint(found.T.contiguous())
+
+    def multiply_back(
+        self, values: Tensor, cells: Cells, grad_y: Tensor, x: Tensor | None, needs_x: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The gradients of `multiply`: of `x` ``(T, q)`` if needed, and of `values` ``(E,)`` if `x` is given."""
+        row_slots, col_slots = self._slots(cells)
+        transformed = _transformed(self._row_basis, grad_y)
+        grad_x = grad_values = None
+        if x is not None:
+            grad_values = row_products(transformed, _transformed(self._col_basis, x), row_slots, col_slots)
+        if needs_x:
+            if cells.by_col is None:
+                cells.by_col = compressed(col_slots, row_slots, self._col_basis.slots)
+            grad_x = self._col_basis.adjoint(cells.by_col.product(values, transformed).T.contiguous())
+        return grad_x, grad_values
+
+    def _slots(self, cells: Cells) -> tuple[Tensor, Tensor]:
+        if cells.row_slots is None or cells.col_slots is None:
+            return self._row_basis.slot(cells.rows), self._col_basis.slot(cells.cols)
+        return cells.row_slots, cells.col_slots
+
     def entries(self, grad: Tensor, cells: Cells) -> Tensor:
         """The `cells` of ``K`` for ``G`` `grad` ``(p, q)``; shape ``(E,)``."""
         row_basis, col_basis = self._row_basis, self._col_basis
@@ -187,6 +257,18 @@ class SparseSpectrum:
         formed = product + p * q * min(entries, 2 * STEP)
         avoided = tokens * (p + q) * min(entries, STEP) + tokens * entries * STEP
         return formed <= avoided
+
+
+def _transformed(basis: Basis, values: Tensor) -> Tensor:
+    """`Basis.forward` of `values` ``(T, N)`` in at least float32, transposed: ``(slots, T)``."""
+    return basis.forward(at_least_float32(values)).T.contiguous()
+
+
+def row_products(left: Tensor, right: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+    """The inner products of ``left[rows]`` and ``right[cols]``, shape ``(E,)``, without gathering either, on a CPU."""
+    # The gradient of the weights of a bag sum. Autograd calls it, too, but behind a sum that is not needed here.
+    no_padding, unused = -1, rows[:0]
+    return torch.ops.aten._embedding_bag_per_sample_weights_backward(left, right, cols, unused, rows, 0, no_padding)
 
 
 def _projection(basis: Basis, index: Tensor, slots: Tensor | None, like: Tensor) -> Callable[[Tensor], Tensor]:

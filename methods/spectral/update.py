@@ -12,6 +12,7 @@ from torch import Tensor
 from parbench.methods.spectral.outer_products import OuterProducts
 from parbench.methods.spectral.spectrum import Cells, SparseSpectrum
 from parbench.methods.spectral.tensor_cache import TensorCache
+from parbench.methods.spectral.token_transforms import transformed_linear
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,18 @@ class SpectralUpdate(ABC):
     def multiplies_by_rows(self, *parameters: Tensor) -> bool:
         """See `parbench.methods.spectral.outer_products.FactoredUpdate`."""
         return self.spectrum.multiplies_by_rows(self.cells_of_each * len(parameters[0]))
+
+    def multiply(self, x: Tensor, *parameters: Tensor) -> Tensor | None:
+        """See `parbench.methods.spectral.fused.Update`; ``None`` while the places are trained as well."""
+        coefficients, places = parameters
+        tokens, entries = x.shape[:-1].numel(), self.cells_of_each * len(coefficients)
+        if places.requires_grad or not self.spectrum.transforms_tokens(tokens, entries, x.device):
+            return None
+        return transformed_linear(x, self, coefficients, places)
+
+    @abstractmethod
+    def first_gradient(self, entries: Tensor, *parameters: Tensor) -> Tensor:
+        """See `parbench.methods.spectral.outer_products.FactoredUpdate`."""
 
     def outer_products(self, dtype: torch.dtype, *parameters: Tensor) -> OuterProducts:
         """One for each entry; see `parbench.methods.spectral.outer_products.FactoredUpdate`."""

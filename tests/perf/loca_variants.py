@@ -11,15 +11,15 @@ from functools import partial
 import torch
 from peft import FourierFTConfig, LoraConfig, get_peft_model
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaModel, RobertaConfig, RobertaModel
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, RobertaConfig, RobertaModel
 
 from parbench.methods.fourierft_fast import compute_fast
 from parbench.methods.loca.config import LocaConfig
 from parbench.methods.loca.layer import COEFFICIENTS, LOCATIONS, LocaLayer
 from tests.support.loca_reference import DenseLinear, RankProductLinear, use_reference
 
-# As RoBERTa and Llama call them.
-TARGETS = ["query", "value", "q_proj", "v_proj"]
+# As encoders and Llama call them.
+TARGETS = (["query", "value"], ["q_proj", "v_proj"])
 FREQUENCIES = 1000
 RANK = 8
 WIDTH = 768
@@ -71,17 +71,36 @@ def _llama(width: int, inner: int, heads: int, blocks: int, words: int) -> nn.Mo
     return LlamaModel(config)
 
 
+def _bert(width: int, inner: int, heads: int, blocks: int, words: int) -> nn.Module:
+    config = BertConfig(
+        vocab_size=words,
+        hidden_size=width,
+        intermediate_size=inner,
+        num_attention_heads=heads,
+        num_hidden_layers=blocks,
+    )
+    return BertModel(config, add_pooling_layer=False)
+
+
 SHAPES = {
     "roberta-base": Shape(WIDTH, LENGTH, 32, 12, (torch.float32, torch.bfloat16), _roberta),
     "llama-7b": Shape(4096, 512, 4, 32, (torch.bfloat16,), partial(_llama, 4096, 11008, 32)),
+    # The same blocks as those of a ViT-S, but for half the heads and where they normalise.
+    "minilm": Shape(384, 27, 16, 6, (torch.float32,), partial(_bert, 384, 1536, 12)),
     # To try the path.
     "tiny": Shape(32, 8, 2, 1, (torch.float32, torch.bfloat16), partial(_llama, 32, 64, 2)),
 }
 
 
+def targets(base: nn.Module) -> list[str]:
+    """Return the names of the query and value projections of a model."""
+    leaves = {name.rpartition(".")[2] for name, _ in base.named_modules()}
+    return next(names for names in TARGETS if leaves.issuperset(names))
+
+
 def lora(base: nn.Module) -> nn.Module:
     """peft's LoRA."""
-    return get_peft_model(base, LoraConfig(r=RANK, target_modules=TARGETS))
+    return get_peft_model(base, LoraConfig(r=RANK, target_modules=targets(base)))
 
 
 def loca(
@@ -93,7 +112,7 @@ def loca(
     """LoCA in one of its two phases: locations, or coefficients, are frozen."""
     config = LocaConfig(
         n_frequency=FREQUENCIES,
-        target_modules=TARGETS,
+        target_modules=targets(base),
         keep_update=keep_update,
         init_weights=False,
         location_seed=0,
@@ -109,7 +128,7 @@ def loca(
 
 def fourierft(base: nn.Module) -> nn.Module:
     """peft's FourierFT."""
-    return get_peft_model(base, FourierFTConfig(n_frequency=FREQUENCIES, target_modules=TARGETS))
+    return get_peft_model(base, FourierFTConfig(n_frequency=FREQUENCIES, target_modules=targets(base)))
 
 
 def fourierft_fast(base: nn.Module, keep_update: bool = False) -> nn.Module:
