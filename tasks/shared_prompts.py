@@ -124,7 +124,8 @@ def common_head(prompts: Sequence[Sequence[int]]) -> list[int]:
     """Return the tokens with which all prompts begin, if they are many; each prompt has another token behind them."""
     if len(prompts) < 2:
         return []
-    first, last = min(prompts), max(prompts)
+    # All begin as the first and the last of them in order do.
+    first, last = min(map(tuple, prompts)), max(map(tuple, prompts))
     most = min(map(len, prompts)) - 1
     length = next((at for at in range(most) if first[at] != last[at]), most)
     return list(first[:length]) if length >= SHORTEST_HEAD else []

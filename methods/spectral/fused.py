@@ -139,11 +139,12 @@ def fused_linear(
         shape ``(..., p)``, in the dtype that the base layer computes in, autocast included.
     """
     weight: Any = base.weight.T if isinstance(base, Conv1D) else base.weight
+    bias: Any = base.bias
     if _autocasts(x):
         x = x.to(torch.get_autocast_dtype(x.device.type))
     if kept is None and (product := _by_tokens(x, updates, parameters)) is not None:
-        return F.linear(x, weight, base.bias) + product
-    return _UpdatedLinear.apply(x, weight, base.bias, _delta(updates, parameters, kept), updates, *parameters)
+        return F.linear(x, weight, bias) + product
+    return _UpdatedLinear.apply(x, weight, bias, _delta(updates, parameters, kept), updates, *parameters)
 
 
 def update_linear(
