@@ -31,6 +31,12 @@ for _name, _attribute, _summary in (
 ):
     TASKS.register(f"glue/{_name}", f"parbench.tasks.glue:{_attribute}", f"GLUE: {_summary}")
 TASKS.register(
+    "mmlu_subject", "parbench.tasks.mmlu_subject:MMLU_SUBJECT", "the subject, of 57, of one of MMLU's exam questions"
+)
+TASKS.register(
+    "boolq_passage", "parbench.tasks.boolq_passage:BOOLQ_PASSAGE", "does a passage belong to one of BoolQ's questions"
+)
+TASKS.register(
     "e2e_nlg", "parbench.tasks.e2e_nlg:E2E_NLG", "E2E NLG challenge: a restaurant's attributes put into words"
 )
 TASKS.register(

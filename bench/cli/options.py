@@ -106,7 +106,7 @@ class ComparisonOptions:
     out: Out = DEFAULT_STORE
     data_root: DataRoot = None
     budget: Annotated[
-        str | None, typer.Option(help="Adapter parameters: 24000, 24k, 0.1%, match:lora(r=8); comma-separated.")
+        str | None, typer.Option(help="Adapter parameters: 24000, 24k, 0.1%, match:lora(r=8), none; comma-separated.")
     ] = None
     budget_mode: Annotated[
         BudgetMode, typer.Option(help="pattern: fill a budget with fewer or unevenly sized layers.")

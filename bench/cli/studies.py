@@ -108,7 +108,7 @@ def _print_found(found: list[StudyResult], console: Console) -> None:
     rows = []
     for tuned in found:
         task = tuned.study.runs[0].task
-        unit = task.unit(task.selected_by.primary)
+        unit = task.unit(tuned.metric)
         for trial in tuned.trials:
             point = ", ".join(f"{name} {value:.3g}" for name, value in trial.point.items())
             score = trial.reason if trial.score is None else unit.text(trial.score)
@@ -116,5 +116,9 @@ def _print_found(found: list[StudyResult], console: Console) -> None:
             rows.append((tuned.study.task, tuned.study.method.name, str(trial.number), point, score, mark))
     console.print(Grid(titles, rows, names=3, sentences=frozenset({"point", "selection score"})))
     for tuned in found:
+        if tuned.tied and tuned.best:
+            others = ", ".join(str(trial.number) for trial in tuned.tied)
+            what = f"trial {tuned.best.number} is ahead of {others} by one example or less; any may be best"
+            say(f"{tuned.study.method.name} on {tuned.study.task}: {what}", console)
         for edge in tuned.at_bounds:
             say(f"{tuned.study.method.name} on {tuned.study.task}: {edge}; the best may lie beyond", console)

@@ -15,6 +15,7 @@ from parbench.bench.util.yaml import read_yaml
 
 # The owner of the settings of the training, as in `--set train.max_steps=50`.
 TRAINING = "train"
+NO_BUDGET = "none"
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Overrides:
     Attributes:
         methods: method expressions, see `parbench.methods.expression`.
         sets: ``method.key=value`` or ``train.key=value``, in the order given.
-        budgets: limits on the adapter's parameters, as `parbench.bench.budget.budget.parse_budgets` reads them.
+        budgets: limits on the adapter's parameters, as `parbench.bench.budget.budget.parse_budgets` reads them, or
+            `NO_BUDGET` for none where the suite has one.
         options: task options, for every task that has them.
         budget_mode: how to fill a budget that a uniform size misses.
         data_root: read the data from this folder instead of the suite's source.
@@ -46,7 +48,7 @@ class Overrides:
     budgets: str | None = None
     budget_mode: BudgetMode = "uniform"
     protocol: Protocol | None = None
-    train_fractions: tuple[float, ...] = (1.0,)
+    train_fractions: tuple[float, ...] | None = None
     retention: bool = False
     purpose: Purpose = Purpose.REPORT
 

@@ -48,17 +48,18 @@ def make_plan(
     refuse_unknown_names(suite, [task.name for task in resolver.asked_tasks.values()])
     if suite.tuning:
         refuse_shared_seeds(suite.tuning.selection_seeds, overrides.seeds or suite.seeds)
-        notes += _differences_from_tuning(suite, suite.tuning, overrides)
+        notes += _differences_from_tuning(suite, suite.tuning, overrides, resolver.asked_budget.text)
+    notes += filter(None, [resolver.asked_budget.note])
     runs = [
         run
         for task in tasks
         for budget in resolver.budgets(task)
-        for fraction in overrides.train_fractions
+        for fraction in resolver.train_fractions(task)
         # Methods innermost, so that an interrupted comparison has all methods for some seeds and not the reverse.
         for seed in overrides.seeds or suite.on(task, "seeds")
         for run in (resolver.run(method, task, seed, budget, fraction) for method in resolver.methods)
     ]
-    if overrides.budgets is None:
+    if resolver.asked_budget.text is None:
         _refuse_if_none_can_run(runs)
     # One method under two names, or one to which several budgets give the same size, is one run.
     return Plan(suite, list({run.spec.run_id: run for run in runs}.values()), notes)
@@ -101,19 +102,24 @@ def choose_suite_for(name: str, overrides: Overrides) -> SuiteChoice:
     return choose_suite(name, unreachable)
 
 
-def _differences_from_tuning(suite: Suite, tuning: Tuning, overrides: Overrides) -> list[str]:
+def _differences_from_tuning(suite: Suite, tuning: Tuning, overrides: Overrides, budget: str | None) -> list[str]:
     """Return what differs from how the suite's settings were tuned.
+
+    A suite that comes with parbench is also the start for other base models; each of their runs has a note that its
+    setting was not tuned.
 
     Raises:
         UserError: they were tuned on another base model.
     """
     asked = overrides.base_model or suite.base_model
-    if asked != tuning.base_model:
+    if asked != tuning.base_model and not suite.is_shipped:
         raise UserError(
             f'the suite "{suite.name}" was tuned on {tuning.base_model}, not on {asked}; tune it again, '
             "or leave --model out"
         )
-    compared = [("--budget", tuning.budget, overrides.budgets), ("--set", tuning.sets, overrides.sets)]
+    if asked != tuning.base_model:
+        return [f"the settings of the suite were tuned on {tuning.base_model}, not on {asked}"]
+    compared = [("--budget", tuning.budget, budget), ("--set", tuning.sets, overrides.sets)]
     return [
         f"tuned with {option} {_words(before)}, and run with {_words(now)}"
         for option, before, now in compared

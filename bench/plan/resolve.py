@@ -12,6 +12,7 @@ from parbench.bench.budget.count import Architecture
 from parbench.bench.budget.fit import Fit, fit
 from parbench.bench.models.base_model import BaseModel
 from parbench.bench.models.catalogue import find_model
+from parbench.bench.plan.asked_budget import AskedBudget, asked_budget
 from parbench.bench.plan.model_checks import check_model, refusal
 from parbench.bench.plan.names import AskedNames, expand_tasks
 from parbench.bench.plan.overrides import TRAINING, Overrides, read_sets
@@ -86,7 +87,7 @@ class Resolver:
 
     def budgets(self, task: Task) -> list[Budget | None]:
         """Return the budgets to meet on a task; ``None`` is no limit."""
-        if self.overrides.budgets is None:
+        if (text := self.asked_budget.text) is None:
             return [None]
         architecture = self.architecture(task)
 
@@ -94,7 +95,16 @@ class Resolver:
             choice = find_method(expression)
             return architecture.count(choice.method, self.setting(choice, task)).reported
 
-        return list(parse_budgets(self.overrides.budgets, architecture, counted))
+        return list(parse_budgets(text, architecture, counted))
+
+    @cached_property
+    def asked_budget(self) -> AskedBudget:
+        """The budgets of the command, or else the suite's."""
+        return asked_budget(self.suite, self.overrides, self.methods.values(), self.sets)
+
+    def train_fractions(self, task: Task) -> tuple[float, ...]:
+        """Return the shares of the training split to train on."""
+        return self.overrides.train_fractions or (self.suite.on(task, "train_fraction"),)
 
     def run(self, expression: str, task: Task, seed: int, budget: Budget | None, fraction: float = 1.0) -> PlannedRun:
         """Return one run with its setting and training resolved, checked and fitted to the budget."""
@@ -110,7 +120,8 @@ class Resolver:
             skip = None if fitted.setting else fitted.note
             setting = fitted.setting or setting
             notes = (fitted.note,) if fitted.note and fitted.setting else ()
-        if self.suite.tuning and not self.suite.tuning.has(task.name, choice.method.name):
+        of_its_own = self.overrides.base_model in (None, self.suite.on(task, "base_model"))
+        if self.suite.tuning and not (of_its_own and self.suite.tuning.has(task.name, choice.method.name)):
             notes += ("its setting was not tuned, though the suite is of tuned ones",)
         spec = RunSpec(
             suite=self.suite.name,
@@ -157,8 +168,7 @@ class Resolver:
         It is tried once for all tasks of one auto class: the labels of a head do not matter.
         """
         model = self.base_model(task)
-        names = (choice.registered, choice.method.name)
-        chosen = bool(choice.values) or any(self.sets.get(name) for name in names)
+        chosen = bool(choice.values) or any(self.sets.get(name) for name in (choice.registered, choice.method.name))
 
         def find() -> str | None:
             if self.announce:

@@ -29,6 +29,10 @@ from parbench.tasks.data.lock import RevisionLock
 
 SELECTION_SEEDS = (1001, 1002)
 SAMPLER_SEED = 0
+# Metrics that are a number of examples, divided by that of all.
+SHARES = frozenset({"accuracy", "exact_match"})
+# A power of two, at which Sobol's points are most even; as many as the random start of optuna's estimator, nearly.
+DESIGNED = 8
 
 UPDATE_STEP = "update_step"
 # Tuned for every method over the same range. It holds the published values (methods/presets) but for four of C3A's,
@@ -46,12 +50,18 @@ class TuningBudget:
     Attributes:
         trials: settings tried per method and task.
         seeds: runs per trial; never those of a report.
-        sampler: ``tpe``, optuna's tree-structured Parzen estimator, whose first ten trials are random; or ``random``.
+        sampler: ``tpe``, optuna's tree-structured Parzen estimator, which begins with a space-filling design; or
+            ``random``.
     """
 
     trials: int
     seeds: tuple[int, ...] = SELECTION_SEEDS
     sampler: Sampler = "tpe"
+
+    @property
+    def designed(self) -> int:
+        """The number of first trials that the design gives; all of a short search."""
+        return 0 if self.sampler == "random" else min(self.trials, DESIGNED)
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,7 @@ class Trial:
         changes: the fields of the method's setting that follow from it.
         score: mean over the seeds of the primary metric on the selection split; ``None`` where a run failed.
         reason: why there is no score, in words.
+        examples: number of examples of the selection split.
     """
 
     number: int
@@ -71,6 +82,7 @@ class Trial:
     changes: Mapping[str, float]
     score: float | None
     reason: str = ""
+    examples: int = 0
 
 
 @dataclass(frozen=True)
@@ -148,6 +160,24 @@ class StudyResult:
         return max(scored, key=lambda trial: trial.score or 0.0, default=None)
 
     @property
+    def tied(self) -> list[Trial]:
+        """The other trials that the best is ahead of by one example or less: which of them is best is chance.
+
+        Known of shares of right answers; of other metrics an example has no fixed weight.
+        """
+        best = self.best
+        if best is None or best.score is None or self.metric not in SHARES or not best.examples:
+            return []
+        # Scores are means of shares: rounding must not part what differs by one example exactly.
+        least = best.score - 1.001 / best.examples
+        return [one for one in self.trials if one is not best and one.score is not None and one.score >= least]
+
+    @property
+    def metric(self) -> str:
+        """The metric of the selection split."""
+        return self.study.runs[0].task.selected_by.primary
+
+    @property
     def at_bounds(self) -> list[str]:
         """The dimensions in which the best lies at an end of the range, each a short phrase."""
         if self.best is None:
@@ -163,11 +193,13 @@ def make_studies(suite: Suite, overrides: Overrides, effort: TuningBudget, lock:
             anything `parbench.bench.plan.planner.make_plan` complains of.
     """
     refuse_shared_seeds(effort.seeds, overrides.seeds or suite.seeds)
-    if suite.tuning:
+    if suite.tuning and not suite.is_shipped:
         raise UserError(f'the suite "{suite.name}" is tuned already; tune the one that it was made from')
-    # What is tuned serves every share of the training split, and what a trial forgets nobody asks.
-    trial = replace(overrides, seeds=effort.seeds, purpose=Purpose.SELECTION, train_fractions=(1.0,), retention=False)
-    plan = make_plan(suite, trial, lock)
+    # What is tuned serves every share of the training split that the command asks for, and the forgetting of a trial is
+    # of no use.
+    trial = replace(overrides, seeds=effort.seeds, purpose=Purpose.SELECTION, train_fractions=None, retention=False)
+    # The settings that a suite was tuned to do not matter: each trial replaces them.
+    plan = make_plan(suite.model_copy(update={"tuning": None}), trial, lock)
     if len({run.spec.budget["asked"] for run in plan.runs if run.spec.budget}) > 1:
         raise UserError("one budget is tuned at a time, because the best learning rate differs; give one to --budget")
     grouped: dict[tuple[str, str], list[PlannedRun]] = {}
@@ -216,11 +248,11 @@ def adapted_shapes(run: PlannedRun) -> list[tuple[int, int]]:
     return [(int(layer.out_features), int(layer.in_features)) for layer in layers]  # type: ignore[arg-type]
 
 
-def make_sampler(kind: Sampler) -> optuna.samplers.BaseSampler:
-    """Return a seeded sampler of optuna."""
-    if kind == "random":
+def make_sampler(effort: TuningBudget) -> optuna.samplers.BaseSampler:
+    """Return a seeded sampler of optuna for what follows the design."""
+    if effort.sampler == "random":
         return optuna.samplers.RandomSampler(seed=SAMPLER_SEED)
-    return optuna.samplers.TPESampler(seed=SAMPLER_SEED)
+    return optuna.samplers.TPESampler(seed=SAMPLER_SEED, n_startup_trials=effort.designed)
 
 
 def _edge(dimension: Dimension, value: float) -> str:

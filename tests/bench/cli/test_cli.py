@@ -58,7 +58,7 @@ def test_lists(bench, what, names):
 def test_a_comparison_from_the_command_to_the_report(bench, bench_run, tmp_path):
     result = bench_run(seeds="1,2")
     assert result.code == 0, result.err
-    assert result.out.startswith("suite mini: chosen by name\na miniature: it cannot show which method is better")
+    assert result.out.startswith("suite mini: chosen by name\na miniature: it cannot show how the methods rank")
     assert "4 runs done, 0 failed" in result.out
     store = Store(tmp_path / "store")
     records = list(store.scan())

@@ -1,9 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from parbench.bench.plan.planner import Overrides, Plan, make_plan, refuse_unknown_names
-from parbench.bench.plan.suite import Suite, load_suite
+from parbench.bench.plan.suite import Suite, Tuning, load_suite
 from parbench.bench.util.errors import UserError
 from parbench.tasks import find_task
 from parbench.tasks.data.lock import RevisionLock
@@ -97,7 +98,7 @@ def test_pinned_revisions_are_in_the_spec(plan):
         ({"sets": ("lora.r=many",)}, "valid integer"),
         ({"sets": ("lora.learning_rate=.nan",)}, 'field "learning_rate"'),
         ({"sets": ("train.max_step=3",)}, 'there is no field "max_step"; did you mean "max_steps"'),
-        ({"sets": ("vera.r=1",)}, '"vera" is not in this comparison'),
+        ({"sets": ("replora.r=1",)}, '"replora" is not in this comparison'),
         ({"sets": ("r=1",)}, "is not of the form method.key=value"),
         ({"sets": ("lora.r=1970-99-99",)}, "neither a number, a word nor a"),
         ({"sets": ("lora.r={a: 1, a: 2}",)}, "neither a number, a word nor a"),
@@ -142,6 +143,81 @@ def test_what_is_missing_beside_data_is_no_file(plan, monkeypatch):
     assert "--data-root" not in str(caught.value)
 
 
+@pytest.fixture
+def budgets(plan, tiny_data):
+    """Return the budgets of a plan of the miniature suite, as asked, and its notes about them."""
+
+    def of(**overrides):
+        made = plan(tasks=("glue/sst2",), seeds=(1,), data_root=tiny_data, **overrides)
+        asked = {run.spec.budget["asked"] if run.spec.budget else None for run in made.runs}
+        return asked, [note for note in made.notes if "budget" in note]
+
+    return of
+
+
+def test_a_suites_budget_is_every_methods_unless_the_command_has_another(budgets):
+    assert load_suite("mini").budget == "0.17%"
+    assert budgets(methods=("lora", "loca")) == ({"0.17%"}, [])
+    assert budgets(methods=("lora",), budgets="24k")[0] == {"24k"}
+    assert budgets(methods=("lora",), budgets="none")[0] == {None}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sized"),
+    [
+        ({"methods": ("lora(r=4)", "loca")}, r"lora\(r=4\)"),
+        ({"methods": ("lora", "loca"), "sets": ("loca.n_frequency=9",)}, "--set loca.n_frequency"),
+        ({"methods": ("lora+qv_ratio(4)",), "sets": ("lora.r=2",)}, "--set lora.r"),
+    ],
+)
+def test_a_suites_budget_gives_way_to_a_size_of_the_command(budgets, overrides, sized):
+    asked, (note,) = budgets(**overrides)
+    assert asked == {None}
+    assert re.match(f"the suite's budget, 0.17%, does not apply: {sized} sets a size; give --budget", note)
+
+
+def test_a_suites_budget_is_for_its_own_base_models(budgets, tiny_model):
+    asked, (note,) = budgets(methods=("lora",), base_model=str(tiny_model))
+    assert asked == {None}
+    assert "it is for the suite's own base models" in note
+
+
+def test_tuned_settings_of_a_suite_are_for_its_own_base_models(tmp_path, tiny_model, tiny_data):
+    found = {"glue/sst2": {"lora": {"best": 0}}}
+    tuning = Tuning(
+        trials=1,
+        selection_seeds=(9,),
+        sampler="tpe",
+        sampler_seed=0,
+        base_model="minilm-l6",
+        budget="0.17%",
+        found=found,
+    )
+    tuned = load_suite("mini").model_copy(update={"tuning": tuning})
+    untuned = "its setting was not tuned, though the suite is of tuned ones"
+    for method, base_model, expected in (
+        ("lora", None, []),
+        ("vera", None, [untuned]),
+        ("lora", str(tiny_model), ["the settings of the suite were tuned on minilm-l6", untuned]),
+    ):
+        overrides = Overrides(
+            tasks=("glue/sst2",), methods=(method,), seeds=(1,), base_model=base_model, data_root=tiny_data
+        )
+        plan = make_plan(tuned, overrides, RevisionLock(tmp_path / "lock.json"))
+        notes = [note for note in (*plan.notes, *plan.runs[0].notes) if "tuned" in note]
+        assert [note.partition(", not on")[0] for note in notes] == expected
+    own = tuned.model_copy(update={"name": "my-tuned"})
+    with pytest.raises(UserError, match=r"was tuned on minilm-l6, not on .*; tune it again, or leave --model out"):
+        make_plan(own, overrides, RevisionLock(tmp_path / "lock.json"))
+
+
+def test_a_suite_trains_on_a_share_of_a_task(plan):
+    runs = plan(tasks=("vision/digits", "glue/sst2"), methods=("lora",), seeds=(1,)).runs
+    assert [run.spec.train_fraction for run in runs] == [0.125, 1.0]
+    (half,) = plan(tasks=("vision/digits",), methods=("lora",), seeds=(1,), train_fractions=(0.5,)).runs
+    assert half.spec.train_fraction == 0.5
+
+
 def test_a_task_of_a_users_own_starts_from_the_values_of_its_kind(tmp_path):
     fields = {**IMAGES, "options": {"fit": "crop"}}
     for split in ("train", "test"):
@@ -153,8 +229,9 @@ def test_a_task_of_a_users_own_starts_from_the_values_of_its_kind(tmp_path):
     own, digits = (run.spec for run in made.runs)
     assert (own.task, own.base_model) == ("my/images", digits.base_model)
     assert own.setting == digits.setting
-    assert own.training == digits.training
-    assert (own.options["image_size"], own.options["fit"]) == (digits.options["image_size"], "crop")
+    assert own.training == {**digits.training, "max_steps": 100}
+    assert (own.options["image_size"], own.options["fit"]) == (56, "crop")
+    assert (own.train_fraction, digits.train_fraction) == (1.0, 0.125)
 
 
 def test_options_of_a_kind_apply_only_to_tasks_that_have_them(tmp_path):

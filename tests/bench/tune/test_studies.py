@@ -229,6 +229,40 @@ def test_the_tuned_suite_holds_the_best_settings_and_the_trials(studies, tiny_mo
     assert suite.settings == load_suite("mini").settings
 
 
+def test_a_best_trial_that_is_ahead_by_one_example_is_reported_as_tied(studies):
+    (study,) = studies("lora")
+    scores = iter([0.50, 0.80, 0.79, 0.788, 0.7])
+    level: dict[str, float] = {}
+
+    def do_runs(runs):
+        rate = str(runs[0].setting.learning_rate)
+        level.setdefault(rate, next(scores))
+        done = planted(lambda setting: level[str(setting.learning_rate)])(runs)
+        return [replace(record, examples={"train": 64, "selection": 100, "reported": 50}) for record in done]
+
+    tuned = tune(study, TuningBudget(5), do_runs)
+    assert (tuned.best.number, [trial.number for trial in tuned.tied]) == (1, [2])
+    suite = tuned_suite(load_suite("mini"), Overrides(methods=("lora",)), TuningBudget(5), [tuned])
+    assert suite.tuning.found["glue/sst2"]["lora"]["tied"] == [2]
+
+
+def test_a_suite_that_comes_tuned_is_tuned_anew_by_the_same_trials(studies, tmp_path, tiny_data):
+    overrides = Overrides(methods=("lora",), tasks=("glue/sst2",), data_root=tiny_data)
+    (found,) = [tune(study, TuningBudget(1), planted(hill)) for study in studies("lora")]
+    mini = tuned_suite(load_suite("mini"), overrides, TuningBudget(1), [found]).model_copy(update={"name": "mini"})
+    assert mini.by_task["glue/sst2"].settings["lora"]
+    bare = mini.model_copy(update={"tuning": None, "by_task": {}, "settings": {}})
+    made = [make_studies(suite, overrides, THREE, RevisionLock(tmp_path / "lock.json")) for suite in (mini, bare)]
+    for trial in range(2):
+        searches = [Search(study, TuningBudget(trial + 1)) for (study,) in made]
+        asked = [[run.spec.setting for run in search.ask()] for search in searches]
+        rates = [{name: setting[name] for name in ("learning_rate", "head_learning_rate")} for (setting, _) in asked]
+        assert rates[0] == rates[1]
+    own = mini.model_copy(update={"name": "my-tuned"})
+    with pytest.raises(UserError, match='the suite "my-tuned" is tuned already'):
+        make_studies(own, overrides, THREE, RevisionLock(tmp_path / "lock.json"))
+
+
 def test_tunings_done_alike_are_put_together(studies, tiny_model):
     lora, loca = (tune(study, TuningBudget(3), planted(hill)) for study in studies("lora", "loca"))
     mini = load_suite("mini")

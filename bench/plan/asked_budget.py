@@ -1,0 +1,61 @@
+"""Which budget the runs of a command have: its own, or else the suite's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from parbench.bench.plan.overrides import NO_BUDGET, Overrides
+from parbench.bench.plan.suite import Suite
+from parbench.methods.expression import ResolvedMethod
+
+
+class AskedBudget(NamedTuple):
+    """The budgets of a command.
+
+    Attributes:
+        text: as `parbench.bench.budget.budget.parse_budgets` reads them; ``None`` for no limit.
+        note: why the suite's budget does not apply; empty where it does, or the suite has none.
+    """
+
+    text: str | None
+    note: str = ""
+
+
+def asked_budget(
+    suite: Suite,
+    overrides: Overrides,
+    methods: Iterable[ResolvedMethod],
+    sets: Mapping[str, Mapping[str, Any]],
+) -> AskedBudget:
+    """Return the budgets of the command, or else the suite's.
+
+    The suite's budget is for its own base models, and gives way to a size that the command sets.
+
+    Args:
+        sets: the command's ``--set`` by method.
+    """
+    if overrides.budgets is not None:
+        return AskedBudget(None if overrides.budgets == NO_BUDGET else overrides.budgets)
+    if suite.budget is None:
+        return AskedBudget(None)
+    if overrides.base_model is not None:
+        reason = f"it is for the suite's own base models, not for {overrides.base_model}"
+        return AskedBudget(None, _note(suite.budget, reason))
+    sized = [found for choice in methods if (found := _size_by_hand(choice, sets))]
+    return AskedBudget(None, _note(suite.budget, f"{sized[0]} sets a size")) if sized else AskedBudget(suite.budget)
+
+
+def _note(budget: str, reason: str) -> str:
+    return f"the suite's budget, {budget}, does not apply: {reason}; give --budget to match sizes"
+
+
+def _size_by_hand(choice: ResolvedMethod, sets: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return what sets the size of a method in the command, or nothing."""
+    knob = choice.method.size_knob
+    if knob is None:
+        return ""
+    if knob.field in choice.values:
+        return f"{choice.method.name}({knob.field}={choice.values[knob.field]})"
+    names = (choice.registered, choice.method.name)
+    return next((f"--set {name}.{knob.field}" for name in names if knob.field in sets.get(name, {})), "")
