@@ -84,7 +84,9 @@ MODULE_NAMES: dict[str, ModuleNames] = {
     **dict.fromkeys(("vit", "dinov2"), _VIT_LIKE),
     # timm's, inside transformers' wrapper: one projection for queries, keys and values.
     "timm_wrapper": ModuleNames("attn.qkv", "attn.qkv", "attn.qkv", "attn.proj", ("head",)),
-    **dict.fromkeys(("gpt2", "gpt_bigcode"), _GPT2_LIKE),
+    **dict.fromkeys(("gpt2", "gpt_bigcode", "openai-gpt"), _GPT2_LIKE),
+    "ctrl": ModuleNames("Wq", "Wk", "Wv", "multi_head_attention.dense", ("classifier",)),
+    "modernbert-decoder": ModuleNames("q_proj", "k_proj", "v_proj", "attn.Wo", ("head", "classifier")),
     **dict.fromkeys(("opt", "biogpt", "gpt_neo", "gptj"), _OPT_LIKE),
     **dict.fromkeys(("bloom", "falcon", "gpt_neox", "persimmon"), _FUSED),
     "mpt": ModuleNames("Wqkv", "Wqkv", "Wqkv", "out_proj", ("score",)),
@@ -94,7 +96,8 @@ MODULE_NAMES: dict[str, ModuleNames] = {
         (
             *("llama", "mistral", "mixtral", "ministral", "ministral3", "qwen2", "qwen3", "gemma", "gemma2"),
             *("gemma3_text", "olmo", "olmo2", "olmo3", "glm", "glm4", "smollm3", "stablelm", "starcoder2", "nemotron"),
-            *("helium", "exaone4", "seed_oss", "arcee", "diffllama"),
+            *("helium", "exaone4", "seed_oss", "arcee", "diffllama", "doge", "gpt_oss", "hunyuan_v1_dense"),
+            *("hunyuan_v1_moe", "phimoe", "qwen2_moe", "qwen3_moe"),
         ),
         _LLAMA_LIKE,
     ),

@@ -162,7 +162,7 @@ class BaseModel:
         """Return the layers of the head that the checkpoint lacks, from the names of its tensors."""
         with self._explained(), _quiet_loading():
             shapes = self.weights.shapes(self._any_commit)
-            if shapes is None:  # an older format, whose names only loading shows
+            if shapes is None:  # files on the hub whose names only loading shows
                 return ()
             return layers_for_head(model, match(model, shapes), self.name)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import zipfile
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from huggingface_hub import get_safetensors_metadata, try_to_load_from_cache
 from huggingface_hub.errors import NotASafetensorsRepoError
 from safetensors import safe_open
@@ -38,9 +41,12 @@ class Weights(ABC):
         return (Path(self.location()) / file).is_file()
 
     def shapes(self, revision: str) -> dict[str, tuple[int, ...]] | None:
-        """Return the shape of every tensor of the checkpoint by its name there, from the headers of its files.
+        """Return the shape of every tensor of the checkpoint by its name there, without reading any weight.
 
-        ``None`` where they are not in safetensors format.
+        ``None`` where they are in no format that can be read so.
+
+        Raises:
+            ValueError: a file cannot be read, or holds something else than tensors.
         """
         return _shapes_in(Path(self.location()))
 
@@ -70,10 +76,14 @@ class HubWeights(Weights):
         return isinstance(try_to_load_from_cache(self.repository, file, revision=revision), str)
 
     def shapes(self, revision: str) -> dict[str, tuple[int, ...]] | None:
-        """Return the tensors of the files in the local cache, or on the hub, whose headers alone are downloaded.
+        """Return the tensors of the files in the local cache, or of those on the hub in safetensors format.
+
+        Of the latter only the headers are downloaded. Files of PyTorch's own format (``.bin``) have none: ``None``
+        until they are in the cache, and the checkpoint is then checked when it is loaded.
 
         Raises:
             OSError: they are not in the cache and the hub cannot be reached.
+            ValueError: a file in the cache cannot be read, or holds something else than tensors.
         """
         config = try_to_load_from_cache(self.repository, "config.json", revision=revision)
         if isinstance(config, str) and (cached := _shapes_in(Path(config).parent)):
@@ -138,7 +148,26 @@ class FolderWeights(Weights):
 
 def _shapes_in(folder: Path) -> dict[str, tuple[int, ...]] | None:
     found: dict[str, tuple[int, ...]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(folder.glob("model*.safetensors")):
         with safe_open(path, framework="pt") as file:
             found |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    if not found:
+        for path in sorted(folder.glob("pytorch_model*.bin")):
+            found |= _shapes_in_bin(path)
     return found or None
+
+
+def _shapes_in_bin(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors of a file in PyTorch's own format; nothing but tensors is made of it.
+
+    Raises:
+        ValueError: it cannot be read, or holds something else.
+    """
+    try:
+        # Since PyTorch 1.6 the file is a zip archive, whose weights then stay on the disk.
+        tensors = torch.load(path, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path.name}: {(str(error).splitlines() or ['it is cut off'])[0]}") from error
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+        raise ValueError(f"{path.name} holds something else than tensors by name")
+    return {str(name): tuple(tensor.shape) for name, tensor in tensors.items()}

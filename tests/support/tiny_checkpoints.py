@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,25 @@ def saved(folder: Path, model: PreTrainedModel, renamed: Callable[[str], str | N
     file = folder / "model.safetensors"
     kept = {new: tensor for old, tensor in load_file(file).items() if (new := renamed(old)) is not None}
     save_file(kept, file, metadata={"format": "pt"})
+    return str(folder)
+
+
+def saved_as_bin(
+    folder: Path, model: PreTrainedModel, renamed: Callable[[str], str | None] = lambda name: name, shards: int = 1
+) -> str:
+    """The same in PyTorch's own format, in one file or several."""
+    saved(folder, model, renamed)
+    tensors = list(load_file(folder / "model.safetensors").items())
+    (folder / "model.safetensors").unlink()
+    if shards == 1:
+        torch.save(dict(tensors), folder / "pytorch_model.bin")
+        return str(folder)
+    names = [f"pytorch_model-{number + 1:05}-of-{shards:05}.bin" for number in range(shards)]
+    for number, name in enumerate(names):
+        torch.save(dict(tensors[number::shards]), folder / name)
+    places = {name: names[number % shards] for number, (name, _) in enumerate(tensors)}
+    index = {"metadata": {"total_size": 0}, "weight_map": places}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
     return str(folder)
 
 

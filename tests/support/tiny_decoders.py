@@ -67,6 +67,9 @@ _OWN: dict[str, dict[str, Any]] = {
     "deepseek_v2": _LATENT,
     "deepseek_v3": _LATENT,
     "minicpm3": _LATENT,
+    "axk1": _LATENT,
+    "axk2": {**_LATENT, "head_dim": 4, "index_head_dim": 16, "index_n_heads": 2, "index_topk": 64},
+    "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10_000.0}}},
 }
 
 # Families whose classifier is not of the kind that pads one text beside another: why.
@@ -77,7 +80,6 @@ LEFT_OUT: dict[str, str] = {
     "qwen3_5": "reads images as well",
     "xlnet": "pads on the left and takes the last token, whatever it is",
     **dict.fromkeys(("jamba", "zamba", "zamba2", "qwen3_next", "qwen3_5_text"), "keeps a recurrent state"),
-    **dict.fromkeys(("axk1", "axk2", "cohere_compass_text"), "has sizes that follow from each other"),
 }
 
 

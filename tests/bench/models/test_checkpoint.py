@@ -1,7 +1,9 @@
 """A checkpoint that lacks a part of the backbone is refused; a layer of the head that it lacks is trained with it."""
 
 import copy
+import pickle
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,7 +25,7 @@ from parbench.bench.util.errors import UserError
 from parbench.methods import METHODS
 from parbench.methods.architecture import module_names
 from parbench.tasks.base import LANGUAGE_MODEL, Head
-from tests.support.tiny_checkpoints import BERT, DEBERTA, GPT2, LLAMA, VIT, saved, seeded
+from tests.support.tiny_checkpoints import BERT, DEBERTA, GPT2, LLAMA, VIT, saved, saved_as_bin, seeded
 
 SENTENCES = Head("AutoModelForSequenceClassification", ("no", "yes"))
 IMAGES = Head("AutoModelForImageClassification", ("cat", "dog"))
@@ -61,6 +63,29 @@ def test_tensors_under_another_prefix_are_refused_and_the_prefix_is_named(
     with pytest.raises(UserError, match="does not fit its configuration: it lacks") as refusal:
         model.load(head, "any") if look == "load" else model.skeleton(head)
     assert f'the prefix "{prefixes[1]}" would fit, and its tensors have "{prefixes[0]}"' in str(refusal.value)
+
+
+@pytest.mark.parametrize("look", ["load", "skeleton"])
+@pytest.mark.parametrize("shards", [1, 3])
+def test_files_of_pytorchs_own_format_are_checked_as_well(tmp_path, look, shards):
+    model = seeded(lambda: BertForMaskedLM(BERT))
+    whole = find_model(saved_as_bin(tmp_path / "whole", model, shards=shards))
+    whole.load(SENTENCES, "any") if look == "load" else whole.skeleton(SENTENCES)
+    wrapped = find_model(saved_as_bin(tmp_path / "wrapped", model, under_prefix("module."), shards))
+    with pytest.raises(UserError, match=r'the prefix "bert\." would fit, and its tensors have "module\.bert\."'):
+        wrapped.load(SENTENCES, "any") if look == "load" else wrapped.skeleton(SENTENCES)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"no archive", b"", pickle.dumps({"a": 1}), pickle.dumps(Path("code"))],
+    ids=["text", "empty", "numbers", "code"],
+)
+def test_a_file_of_something_else_is_refused_and_nothing_of_it_is_run(tmp_path, content):
+    folder = saved_as_bin(tmp_path / "model", seeded(lambda: BertForMaskedLM(BERT)))
+    (tmp_path / "model" / "pytorch_model.bin").write_bytes(content)
+    with pytest.raises(UserError, match=r"cannot be loaded; check its files \(pytorch_model\.bin"):
+        find_model(folder).skeleton(SENTENCES)
 
 
 @pytest.mark.parametrize("look", ["load", "skeleton"])

@@ -15,6 +15,9 @@ WORDS = tuple(f"w{number}" for number in range(VOCABULARY - 3))
 # Of 1 to 32 tokens, that of the configuration's padding among them, but not the tokenizer's special ones.
 TEXTS = [[3 + (3 * text + place) % len(WORDS) for place in range(1 + text)] for text in range(32)]
 
+# By family, the layers of its classification head where it is not called score.
+HEADS = {"ctrl": ("classifier",), "modernbert-decoder": ("head", "classifier")}
+
 
 def families():
     return [kind for kind in decoder_families() if kind not in LEFT_OUT]
@@ -27,8 +30,7 @@ def test_what_is_left_out_is_there():
 @pytest.mark.parametrize("kind", families())
 def test_a_text_has_the_same_logits_alone_and_in_a_batch_of_32(kind, tmp_path, monkeypatch):
     if kind not in MODULE_NAMES:
-        head = ("score", "classifier")
-        monkeypatch.setitem(MODULE_NAMES, kind, ModuleNames("q_proj", "k_proj", "v_proj", "o_proj", head))
+        monkeypatch.setitem(MODULE_NAMES, kind, ModuleNames("q_proj", "k_proj", "v_proj", "o_proj", ("score",)))
     torch.manual_seed(0)
     # The configuration pads with a token that texts have, and ends with several.
     config = tiny_config(kind, pad_token_id=7, eos_token_id=[1, 2])
@@ -56,4 +58,4 @@ def test_the_modules_of_a_family_have_the_names_given(kind):
     modules = [f".{name}" for name, _ in model.named_modules()]
     for part in (names.query, names.key, names.value, names.output, *names.head):
         assert any(module.endswith(f".{part}") for module in modules), part
-    assert names.head == ("score",)
+    assert names.head == HEADS.get(kind, ("score",))
