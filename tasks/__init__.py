@@ -87,6 +87,7 @@ for _name, _summary in (
     ("fgvc_aircraft", "100 aircraft variants"),
     ("resisc45", "45 scenes from the air"),
     ("digits", "scikit-learn's 8 x 8 digits"),
+    ("digits_few", "the same, of which a hundred are trained on"),
 ):
     TASKS.register(f"vision/{_name}", f"parbench.tasks.vision:{_name.upper()}", f"images: {_summary}")
 for _name, _summary in (

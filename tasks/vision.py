@@ -13,6 +13,8 @@ there is none.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from parbench.bench.util.reference import Reference
 from parbench.tasks.data.digits import DigitsSource
 from parbench.tasks.data.source import DataRef, HubDataset
@@ -96,4 +98,11 @@ DIGITS = ImageClassification(
     labels=numbered(10),
     options=ImageOptions(fit="squash"),
     own_source=DigitsSource(),
+)
+# With the 809 images of the task above to train on, every method is at 97 %.
+DIGITS_FEW = replace(
+    DIGITS,
+    name="vision/digits_few",
+    data=DataRef("digits-few", "train", {"": "reported"}, selection="selection"),
+    own_source=DigitsSource(train=100),
 )

@@ -65,15 +65,15 @@ def read_positive(value: int | None, option: str, least: int = 1) -> int | None:
     return value
 
 
-def read_fractions(text: str | None, option: str = "--train-fraction") -> tuple[float, ...] | None:
-    """Return comma-separated shares; ``None`` if none is given.
+def read_fractions(text: str | None, option: str = "--train-fraction") -> tuple[float, ...]:
+    """Return comma-separated shares; ``(1.0,)`` if none is given.
 
     Raises:
         UserError: one is not above 0 and at most 1.
     """
     found = read_names(text, option)
     if found is None:
-        return None
+        return (1.0,)
     try:
         shares = tuple(dict.fromkeys(float(name) for name in found))
     except ValueError:

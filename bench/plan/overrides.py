@@ -48,7 +48,7 @@ class Overrides:
     budgets: str | None = None
     budget_mode: BudgetMode = "uniform"
     protocol: Protocol | None = None
-    train_fractions: tuple[float, ...] | None = None
+    train_fractions: tuple[float, ...] = (1.0,)
     retention: bool = False
     purpose: Purpose = Purpose.REPORT
 

@@ -54,7 +54,7 @@ def make_plan(
         run
         for task in tasks
         for budget in resolver.budgets(task)
-        for fraction in resolver.train_fractions(task)
+        for fraction in overrides.train_fractions
         # Methods innermost, so that an interrupted comparison has all methods for some seeds and not the reverse.
         for seed in overrides.seeds or suite.on(task, "seeds")
         for run in (resolver.run(method, task, seed, budget, fraction) for method in resolver.methods)

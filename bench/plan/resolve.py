@@ -102,10 +102,6 @@ class Resolver:
         """The budgets of the command, or else the suite's."""
         return asked_budget(self.suite, self.overrides, self.methods.values(), self.sets)
 
-    def train_fractions(self, task: Task) -> tuple[float, ...]:
-        """Return the shares of the training split to train on."""
-        return self.overrides.train_fractions or (self.suite.on(task, "train_fraction"),)
-
     def run(self, expression: str, task: Task, seed: int, budget: Budget | None, fraction: float = 1.0) -> PlannedRun:
         """Return one run with its setting and training resolved, checked and fitted to the budget."""
         choice = self.methods[expression]

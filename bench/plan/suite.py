@@ -20,7 +20,6 @@ from parbench.tasks.base import Kind, Task
 AUTO = "auto"
 # The range of random generators' seeds, see also `parbench.bench.cli.console.read_seeds`.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Share = Annotated[float, Field(gt=0, le=1)]
 # The suite that `auto` prefers, and the one that it falls back to, with a message.
 FULL, MINI = "loca_paper", "mini"
 
@@ -50,7 +49,6 @@ class TaskLayer(Layer):
     seeds: tuple[Seed, ...] | None = Field(default=None, min_length=1, description="in place of the suite's")
     limit: PositiveInt | None = Field(default=None, description="in place of the suite's")
     evaluation_limit: PositiveInt | None = Field(default=None, description="in place of the suite's")
-    train_fraction: Share | None = Field(default=None, description="in place of the suite's")
     options: dict[str, Any] = Field(default_factory=dict, description="of the task itself")
 
 
@@ -96,7 +94,6 @@ class Suite(Layer):
     evaluation_limit: PositiveInt | None = Field(
         default=None, description="at most so many of the selection split, and of each subset of the reported one"
     )
-    train_fraction: Share = Field(default=1.0, description="share of the training split to train on")
     budget: str | None = Field(
         default=None,
         description="the --budget of every method, on the suite's own base models, unless the command sets a size",

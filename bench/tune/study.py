@@ -195,9 +195,8 @@ def make_studies(suite: Suite, overrides: Overrides, effort: TuningBudget, lock:
     refuse_shared_seeds(effort.seeds, overrides.seeds or suite.seeds)
     if suite.tuning and not suite.is_shipped:
         raise UserError(f'the suite "{suite.name}" is tuned already; tune the one that it was made from')
-    # What is tuned serves every share of the training split that the command asks for, and the forgetting of a trial is
-    # of no use.
-    trial = replace(overrides, seeds=effort.seeds, purpose=Purpose.SELECTION, train_fractions=None, retention=False)
+    # What is tuned serves every share of the training split, and the forgetting of a trial is of no use.
+    trial = replace(overrides, seeds=effort.seeds, purpose=Purpose.SELECTION, train_fractions=(1.0,), retention=False)
     # The settings that a suite was tuned to do not matter: each trial replaces them.
     plan = make_plan(suite.model_copy(update={"tuning": None}), trial, lock)
     if len({run.spec.budget["asked"] for run in plan.runs if run.spec.budget}) > 1:

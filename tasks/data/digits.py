@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from parbench.tasks.data.source import DataRef
+from parbench.tasks.data.split import CUT_SEED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,14 +17,21 @@ if TYPE_CHECKING:
 
 # The darkest of the 17 greys.
 INK = 16
+# To choose hyper-parameters on, where few images are trained on.
+SELECTION_IMAGES = 250
 
 
 @dataclass(frozen=True)
 class DigitsSource:
     """scikit-learn's ``load_digits``: the test part of UCI's "Optical Recognition of Handwritten Digits".
 
-    It has one split, which is cut in three.
+    It has one split, which is cut in three; or three of its own, if there are to be few images to train on.
+
+    Attributes:
+        train: number of images to train on; ``None`` leaves the cut to the task.
     """
+
+    train: int | None = None
 
     def missing(self, data: DataRef) -> str | None:
         """Return ``None``: scikit-learn is always installed."""
@@ -38,12 +47,27 @@ class DigitsSource:
         return f"sha256:{hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()}"
 
     def load(self, data: DataRef) -> dict[str, Dataset]:
-        """Return all images as PNG files, with labels, as the one reported split."""
+        """Return all images as PNG files, with labels, as the one reported split, or as all three."""
         from datasets import Dataset
 
         pixels, labels = _digits()
+        whole = Dataset.from_dict({"image": [_png(image) for image in pixels], "label": labels.tolist()})
         (split,) = data.reported.values()
-        return {split: Dataset.from_dict({"image": [_png(image) for image in pixels], "label": labels.tolist()})}
+        if self.train is None:
+            return {split: whole}
+        rows = {data.train: self.train, data.selection or "selection": SELECTION_IMAGES}
+        return {name: whole.select(part) for name, part in _drawn(labels, rows, split).items()}
+
+
+def _drawn(labels: np.ndarray, sizes: Mapping[str, int], rest: str) -> dict[str, list[int]]:
+    """Return which images make up each split, by classes in equal parts; what is left is the split ``rest``."""
+    from sklearn.model_selection import train_test_split
+
+    left, found = list(range(len(labels))), {}
+    for name, size in sizes.items():
+        taken, left = train_test_split(left, train_size=size, random_state=CUT_SEED, stratify=labels[left])
+        found[name] = sorted(taken)
+    return {**found, rest: sorted(left)}
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray]:

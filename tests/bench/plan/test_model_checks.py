@@ -79,7 +79,7 @@ def test_the_tokens_of_a_prompt_count(plan, tiny_model):
 
 
 def test_what_a_suite_sets_for_its_own_image_model_does_not_hold_for_another(plan, vit):
-    assert {run.spec.options["image_size"] for run in plan(tasks=("vision/digits",)).runs} == {28}
+    assert {run.spec.options["image_size"] for run in plan(tasks=("vision/digits",)).runs} == {56}
     assert {run.spec.options["image_size"] for run in plan(tasks=("vision/digits",), base_model=vit).runs} == {None}
 
 

@@ -211,13 +211,6 @@ def test_tuned_settings_of_a_suite_are_for_its_own_base_models(tmp_path, tiny_mo
         make_plan(own, overrides, RevisionLock(tmp_path / "lock.json"))
 
 
-def test_a_suite_trains_on_a_share_of_a_task(plan):
-    runs = plan(tasks=("vision/digits", "glue/sst2"), methods=("lora",), seeds=(1,)).runs
-    assert [run.spec.train_fraction for run in runs] == [0.125, 1.0]
-    (half,) = plan(tasks=("vision/digits",), methods=("lora",), seeds=(1,), train_fractions=(0.5,)).runs
-    assert half.spec.train_fraction == 0.5
-
-
 def test_a_task_of_a_users_own_starts_from_the_values_of_its_kind(tmp_path):
     fields = {**IMAGES, "options": {"fit": "crop"}}
     for split in ("train", "test"):
@@ -229,9 +222,8 @@ def test_a_task_of_a_users_own_starts_from_the_values_of_its_kind(tmp_path):
     own, digits = (run.spec for run in made.runs)
     assert (own.task, own.base_model) == ("my/images", digits.base_model)
     assert own.setting == digits.setting
-    assert own.training == {**digits.training, "max_steps": 100}
-    assert (own.options["image_size"], own.options["fit"]) == (56, "crop")
-    assert (own.train_fraction, digits.train_fraction) == (1.0, 0.125)
+    assert own.training == digits.training
+    assert (own.options["image_size"], own.options["fit"]) == (digits.options["image_size"], "crop")
 
 
 def test_options_of_a_kind_apply_only_to_tasks_that_have_them(tmp_path):

@@ -23,8 +23,8 @@ def test_the_names_of_the_tasks():
     names = [task.name for task in ALL if not task.name.startswith("vtab/")]
     assert sorted(set(names)) == [
         *(f"fgvc/{name}" for name in ("cub200", "nabirds", "oxford_flowers", "stanford_cars", "stanford_dogs")),
-        *(f"vision/{name}" for name in ("cifar10", "cifar100", "digits", "dtd", "eurosat", "fgvc_aircraft")),
-        *(f"vision/{name}" for name in ("oxford_pets", "resisc45", "stanford_cars")),
+        *(f"vision/{name}" for name in ("cifar10", "cifar100", "digits", "digits_few", "dtd", "eurosat")),
+        *(f"vision/{name}" for name in ("fgvc_aircraft", "oxford_pets", "resisc45", "stanford_cars")),
     ]
     assert {task.name for task in ALL if task.name.startswith("vtab/")} == {f"vtab/{name}" for name in vtab.NAMES}
     assert len(vtab.NAMES) == len(set(vtab.NAMES)) == 19

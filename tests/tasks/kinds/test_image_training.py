@@ -1,5 +1,7 @@
 """Training on images: learning, resuming within an epoch, augmentation, and timm's and DINOv2's models."""
 
+from collections import Counter
+
 import pytest
 import torch
 from sklearn import metrics
@@ -10,7 +12,7 @@ from parbench.methods import METHODS
 from parbench.methods.architecture import ModuleNames, module_names
 from parbench.tasks.data.image_rows import AugmentedRows, ImageRows
 from parbench.tasks.inference import Predictor
-from parbench.tasks.vision import DIGITS
+from parbench.tasks.vision import DIGITS, DIGITS_FEW
 from tests.support.image_models import processor, vit
 
 CPU = torch.device("cpu")
@@ -48,6 +50,15 @@ def test_the_digits_are_cut_in_three(digits):
     assert digits.sizes == {"train": 808, "selection": 270, "reported": 719}
     examples = [set(part["example"]) for part in (digits.train, digits.selection, digits.reported)]
     assert len(set.union(*examples)) == 1797
+
+
+def test_few_digits_leave_more_to_report_on(digits):
+    few = DIGITS_FEW.splits(DIGITS_FEW.own_source)
+    assert few.sizes == {"train": 100, "selection": 250, "reported": 1447}
+    assert set(Counter(few.train["label"][:]).values()) == {10}
+    seen = [Counter(image["bytes"] for image in part.with_format(None)["image"]) for part in few.by_name.values()]
+    whole = [Counter(image["bytes"] for image in part["image"]) for part in digits.by_name.values()]
+    assert sum(seen, Counter()) == sum(whole, Counter())
 
 
 @pytest.mark.parametrize(
