@@ -31,10 +31,14 @@ from parbench.bench.store.leases import DelegatedLease
 from parbench.bench.store.store import Store
 from parbench.bench.util import environment
 from parbench.bench.util.errors import UserError
+from parbench.bench.util.socket_folder import short_temporary_folder
 
 _TICK_SECONDS = 0.5
 # Only jobs and messages go through Ray's object store; this is about the least that Ray accepts.
 _OBJECT_STORE_BYTES = 100 * 2**20
+# What Ray appends to its temporary folder for a socket:
+# "/ray/session_2026-01-31_12-30-00_123456_1234567/sockets/plasma_store", and some to spare.
+_SOCKET_BYTES = 75
 # A network file system shows what other machines have written after a while, commonly within a minute.
 _SHARING_SECONDS = 90.0
 _ANSWER_SECONDS = 15.0
@@ -295,6 +299,13 @@ def _check_reachable(address: str) -> None:
         raise UserError(f'there is no Ray cluster at "{address}": {error}') from error
 
 
+def _folder_for_sockets() -> str | None:
+    """Return where Ray makes its sockets, in place of a temporary folder with too long a name for them."""
+    # As Ray itself looks for it.
+    short = short_temporary_folder(_SOCKET_BYTES, os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp")  # noqa: S108
+    return None if short is None else str(short / "ray")
+
+
 @contextmanager
 def _connected(executor: RayExecutor) -> Iterator[None]:
     # Ray reports usage to its makers unless this is set before it is imported.
@@ -319,6 +330,7 @@ def _connected(executor: RayExecutor) -> Iterator[None]:
                 object_store_memory=_OBJECT_STORE_BYTES,
                 include_dashboard=False,
                 _node_ip_address="127.0.0.1",
+                _temp_dir=_folder_for_sockets(),
                 **quiet,
             )
     except (ConnectionError, ValueError, RuntimeError) as error:

@@ -9,14 +9,19 @@ from pathlib import Path
 
 from parbench.bench.util.errors import UserError
 
-# Of an address of a Unix socket (sun_path) Linux takes 107 bytes; multiprocessing appends "/pymp-xxxxxxxx" and
-# "/listener-xxxxxxxx" to the temporary folder.
-_LONGEST_FOLDER = 107 - 40
+# Of an address of a Unix socket (sun_path) Linux takes 107 bytes.
+_LONGEST_ADDRESS = 107
+# What multiprocessing appends to the temporary folder: "/pymp-xxxxxxxx" and "/listener-xxxxxxxx".
+OF_MULTIPROCESSING = 40
 _SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 -- a private folder is made in it
 
 
-def short_temporary_folder() -> Path | None:
+def short_temporary_folder(appended: int = OF_MULTIPROCESSING, usual: str | None = None) -> Path | None:
     """Return a folder for sockets where the usual temporary folder (``TMPDIR``) has too long a name for them.
+
+    Args:
+        appended: bytes of an address after the folder.
+        usual: the folder that is used otherwise, where that is not Python's.
 
     Returns:
         ``None`` where the usual one is short enough.
@@ -24,15 +29,16 @@ def short_temporary_folder() -> Path | None:
     Raises:
         UserError: there is no other folder that can be written to.
     """
-    usual = tempfile.gettempdir()
-    if len(os.fsencode(usual)) <= _LONGEST_FOLDER:
+    usual = usual or tempfile.gettempdir()
+    longest = _LONGEST_ADDRESS - appended
+    if len(os.fsencode(usual)) <= longest:
         return None
     for folder in _SHORT_FOLDERS:
         if os.access(folder, os.W_OK | os.X_OK):
             return Path(folder)
     raise UserError(
         f'the temporary folder "{usual}" has too long a name for a socket; set TMPDIR to one of at most '
-        f"{_LONGEST_FOLDER} characters"
+        f"{longest} characters"
     )
 
 

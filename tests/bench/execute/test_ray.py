@@ -44,6 +44,29 @@ def test_runs_share_a_cluster_and_one_that_is_killed_is_tried_again(ray):
     assert not ray.claims()
 
 
+@pytest.mark.parametrize("variable", ["TMPDIR", "RAY_TMPDIR"])
+@pytest.mark.parametrize(("length", "moved"), [(30, False), (45, True), (112, True)])
+def test_the_sockets_of_a_cluster_have_short_names(monkeypatch, variable, length, moved):
+    from parbench.bench.execute.ray import _folder_for_sockets
+
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv(variable, "/" + "x" * (length - 1))
+    found = _folder_for_sockets()
+    assert (found is not None) == moved
+    assert found is None or len(found) < 32
+
+
+@pytest.mark.slow
+def test_a_cluster_starts_whatever_the_temporary_folder_is_called(ray, tmp_path, monkeypatch):
+    long = tmp_path / ("x" * 112)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    process = ray.start("lora", workers=1)
+    said, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, said
+    assert ray.records()["lora", 1].status == Status.OK
+
+
 @pytest.mark.slow
 def test_a_lost_worker_is_replaced_and_ctrl_c_saves_the_present_step(ray):
     process = ray.start("slow", workers=2, steps=40, limits={"retries": 1})
