@@ -333,7 +333,7 @@ def _connected(executor: RayExecutor) -> Iterator[None]:
                 _temp_dir=_folder_for_sockets(),
                 **quiet,
             )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # of a node that does not start in time, Ray raises a plain one
         where = f'at "{executor.address}"' if executor.address else "on this machine"
         raise UserError(f"there is no Ray cluster {where}: {' '.join(str(error).split())}") from error
     try:
