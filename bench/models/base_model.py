@@ -92,7 +92,7 @@ class BaseModel:
         """Check that the model's architecture is known to methods and can have the head of a task.
 
         Raises:
-            UserError: it is not, or cannot.
+            UserError: it is not, or cannot, or the weights are quantised.
         """
         config = self.config(revision)
         kind = config.model_type
@@ -100,6 +100,12 @@ class BaseModel:
             raise UserError(
                 f'the base model "{self.name}" has the architecture "{kind}", whose modules are not described in '
                 f"methods/architecture.py; describe them there, or use one of {', '.join(sorted(MODULE_NAMES))}"
+            )
+        if quantised := getattr(config, "quantization_config", None):
+            method = quantised.get("quant_method", "") if isinstance(quantised, dict) else quantised.quant_method
+            raise UserError(
+                f'the weights of "{self.name}" are quantised ({getattr(method, "value", method) or "unnamed method"}), '
+                "and runs start from weights in full precision; give the model that they were made of"
             )
         if not takes(config, head):
             raise UserError(
@@ -128,6 +134,11 @@ class BaseModel:
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
                 **new_head,
+            )
+        if getattr(model, "_hf_peft_config_loaded", False):
+            raise UserError(
+                f'the base model "{self.name}" has an adapter beside it, which transformers has put on it; give the '
+                "model without it, or merge the two and save the result"
             )
         report = LoadReport.of(info)
         added = layers_for_head(model, report, self.name)

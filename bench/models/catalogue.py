@@ -109,17 +109,27 @@ LLAMA_7B = BaseModel("llama-7b", HubWeights("huggyllama/llama-7b"), shapes.LLAMA
 LLAMA_3_2_3B = BaseModel("llama-3.2-3b", HubWeights("meta-llama/Llama-3.2-3B"), shapes.LLAMA_3_2_3B)
 
 
+# By this file transformers recognises an adapter.
+_ADAPTER = "adapter_config.json"
+
+
 def find_model(name: str) -> BaseModel:
     """Return a base model by registered name, local folder or hub id.
 
     Raises:
-        UserError: it is none of the three.
+        UserError: it is none of the three, or a folder with an adapter.
     """
     if name in MODELS:
         return MODELS[name]
     folder = Path(name).expanduser()
     if folder.is_dir():
         config = folder / "config.json"
+        if (folder / _ADAPTER).is_file():
+            # transformers would put it on the model without a word.
+            raise UserError(
+                f'the folder "{name}" holds an adapter ({_ADAPTER}); give the model without it, or merge the two and '
+                "save the result"
+            )
         try:
             json.loads(config.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

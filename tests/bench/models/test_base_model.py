@@ -1,5 +1,6 @@
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoConfig,
     BertConfig,
@@ -15,7 +16,9 @@ from transformers import (
 )
 
 from parbench.bench.budget.count import Architecture
+from parbench.bench.models.base_model import BaseModel
 from parbench.bench.models.catalogue import find_model
+from parbench.bench.models.weights import FolderWeights
 from parbench.bench.util.errors import UserError
 from parbench.methods import METHODS
 from parbench.tasks.base import LANGUAGE_MODEL, Head
@@ -154,3 +157,24 @@ def test_the_advice_for_a_folder_is_not_to_give_a_folder(tmp_path):
     with pytest.raises(UserError, match="cannot be loaded; check its files") as refusal:
         find_model(str(tmp_path)).check("any", SENTENCES)
     assert "--model" not in str(refusal.value)
+
+
+def test_a_folder_with_an_adapter_is_refused(tmp_path):
+    model = BertForSequenceClassification(BERT)
+    model.save_pretrained(tmp_path / "both")
+    get_peft_model(model, LoraConfig(target_modules=["query"])).save_pretrained(tmp_path / "both")
+    with pytest.raises(UserError, match=r"holds an adapter \(adapter_config.json\); give the model without it"):
+        find_model(str(tmp_path / "both"))
+    # As it would come from the hub.
+    beside = BaseModel("both", FolderWeights(tmp_path / "both"))
+    with pytest.raises(UserError, match="has an adapter beside it"):
+        beside.load(Head("AutoModelForSequenceClassification", ("no", "yes")), "any")
+
+
+@pytest.mark.parametrize("method", ["gptq", "bitsandbytes", "fp8"])
+def test_quantised_weights_are_refused_before_loading(tmp_path, method):
+    config = BertConfig(**BERT.to_dict())
+    config.quantization_config = {"quant_method": method, "bits": 4}
+    config.save_pretrained(tmp_path / "q")
+    with pytest.raises(UserError, match=rf"are quantised \({method}\), and runs start from weights in full precision"):
+        find_model(str(tmp_path / "q")).check("any", Head("AutoModelForSequenceClassification", ("no", "yes")))
