@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 import torch
 from torch import nn
+from transformers import DynamicCache
 
 from parbench.bench.util.errors import DivergedError
 from parbench.tasks import shared_prompts
+from parbench.tasks.ending_rows import generate_greedily, rows_may_leave
 from parbench.tasks.shared_prompts import Context, Prompt
 
 if TYPE_CHECKING:
@@ -91,37 +93,32 @@ class Predictor:
         """Return the tokens that a causal language model writes after each prompt, up to its end of text.
 
         Args:
-            prompts: token ids, padded here on the left, or behind what all of them share; that is computed once.
+            prompts: token ids, padded here on the left, or behind what all of them share; that is computed once. In
+                greedy search a row that has ended leaves its batch; see `parbench.tasks.ending_rows`.
             decoding: arguments of transformers' ``generate``, such as ``num_beams`` and ``max_new_tokens``.
         """
         self.model.eval()
         tokenizer: PreTrainedTokenizerBase = self.processor
-        end = decoding.pop("eos_token_id", tokenizer.eos_token_id)
+        end, pad = decoding.pop("eos_token_id", tokenizer.eos_token_id), int(tokenizer.pad_token_id)
+        ends = list(end) if isinstance(end, list) else [] if end is None else [int(end)]
+        caches = shared_prompts.shares_prompts(self.model)
+        shared = shared_prompts.common_head(prompts) if caches else []
         written: list[list[int]] = [[] for _ in prompts]
-        shared = shared_prompts.common_head(prompts) if shared_prompts.shares_prompts(self.model) else []
         with self._context():
             head = Context.of(self.model, shared, self.device)
         for places in _batches([len(prompt) for prompt in prompts], self.batch_size):
-            longest = max(len(prompts[place]) for place in places)
-            ids = torch.full((len(places), longest), int(tokenizer.pad_token_id))
-            mask = torch.zeros_like(ids)
-            for row, place in enumerate(places):
-                tail = prompts[place][len(shared) :]
-                for tokens in (slice(len(shared)), slice(longest - len(tail), None)):
-                    ids[row, tokens] = torch.tensor(list(shared if tokens.start is None else tail), dtype=ids.dtype)
-                    mask[row, tokens] = 1
-            past = {"past_key_values": head.copies(len(places) * decoding.get("num_beams", 1)).cache} if shared else {}
+            ids, mask = _laid_out([prompts[place] for place in places], len(shared), pad, self.device)
+            copies = head.copies(len(places) * decoding.get("num_beams", 1)).cache if shared else DynamicCache()
             with self._context():
-                generated = cast(Any, self.model).generate(
-                    input_ids=ids.to(self.device),
-                    attention_mask=mask.to(self.device),
-                    pad_token_id=tokenizer.pad_token_id,
-                    eos_token_id=end,
-                    **past,
-                    **decoding,
-                )
-            ends = set(end) if isinstance(end, list) else {end}
-            for place, tokens in zip(places, generated[:, longest:].tolist(), strict=True):
+                if caches and rows_may_leave(self.model, decoding):
+                    found = generate_greedily(self.model, copies, ids, mask, ends, pad, **decoding)
+                else:
+                    past = {"past_key_values": copies} if shared else {}
+                    generated = cast(Any, self.model).generate(
+                        input_ids=ids, attention_mask=mask, pad_token_id=pad, eos_token_id=end, **past, **decoding
+                    )
+                    found = generated[:, ids.shape[1] :].tolist()
+            for place, tokens in zip(places, found, strict=True):
                 stop = next((at for at, token in enumerate(tokens) if token in ends), len(tokens))
                 written[place] = tokens[:stop]
             self.on_batch(len(places))
@@ -190,6 +187,18 @@ def _prompts(rows: Rows) -> list[Prompt] | None:
         return None
     pairs = zip(dataset["input_ids"][:], dataset["labels"][:], strict=True)
     return shared_prompts.by_prompt(list(pairs), IGNORED)
+
+
+def _laid_out(
+    prompts: Sequence[Sequence[int]], shared: int, pad: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return prompts padded on the left, but for as many tokens as all share, and a mask: (rows, most tokens)."""
+    longest = max(map(len, prompts))
+    rows = [[*prompt[:shared], *[pad] * (longest - len(prompt)), *prompt[shared:]] for prompt in prompts]
+    mask = torch.ones((len(prompts), longest), dtype=torch.int64)
+    for row, prompt in enumerate(prompts):
+        mask[row, shared : shared + longest - len(prompt)] = 0
+    return torch.tensor(rows).to(device), mask.to(device)
 
 
 def _finite(values: Sequence[np.ndarray]) -> np.ndarray:

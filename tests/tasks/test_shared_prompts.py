@@ -27,6 +27,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from parbench.tasks.ending_rows import rows_may_leave
 from parbench.tasks.inference import IGNORED, Predictor
 from parbench.tasks.shared_prompts import common_head, shares_prompts
 
@@ -164,6 +165,52 @@ def test_texts_after_a_common_beginning_are_those_of_whole_prompts(model: Any, b
     # The beginning itself comes first, and no further pass reads it.
     assert seen[0] == len(HEAD)
     assert max(seen[1:]) <= batch_size * beams * 3
+
+
+@pytest.mark.parametrize("shared", [0, 20])
+@torch.no_grad()
+def test_rows_that_have_ended_leave_the_batch(model: Any, shared: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("parbench.tasks.ending_rows.AT_ONCE", 2)
+    prompts = [[*HEAD[:shared], *rest] for rest in ([40], [41, 42, 43], [44, 45], [40, 2], [46], [47])]
+    options = {"max_new_tokens": 15, "do_sample": False, "temperature": None}
+    alone = [
+        model.generate(input_ids=torch.tensor([prompt]), pad_token_id=0, eos_token_id=1, **options)
+        for prompt in prompts
+    ]
+    texts = [tokens[0, len(prompt) :].tolist() for tokens, prompt in zip(alone, prompts, strict=True)]
+    # Tokens that end some of the rows early, and not all.
+    ends = [1, texts[0][3], texts[2][5]]
+    expected = [text[: next((at for at, token in enumerate(text) if token in ends), 15)] for text in texts]
+    assert len(set(map(len, expected))) > 1
+    seen = counted(model)
+    tokenizer = SimpleNamespace(pad_token_id=0, eos_token_id=ends)
+    assert Predictor(model, tokenizer, None, 8, CPU).generate(prompts, **options) == expected  # type: ignore[arg-type]
+    # A row computes at most one more call's tokens than it needs.
+    assert (
+        sum(seen)
+        <= sum(min(len(text) + 3, 15) for text in expected) + shared + sum(len(p) - shared for p in prompts) * 3
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "may"),
+    [
+        ({}, True),
+        ({"num_beams": 1, "temperature": None}, True),
+        ({"num_beams": 2}, False),
+        ({"do_sample": True}, False),
+        ({"logits_processor": []}, False),
+        ({"min_new_tokens": 3}, False),
+    ],
+)
+def test_rows_leave_in_plain_greedy_search_only(changes: dict[str, Any], may: bool) -> None:
+    assert rows_may_leave(llama(), {"max_new_tokens": 4, "do_sample": False, **changes}) is may
+
+
+def test_a_model_that_counts_the_tokens_of_a_call_keeps_its_rows() -> None:
+    model = llama()
+    model.generation_config.min_new_tokens = 3
+    assert not rows_may_leave(model, {"max_new_tokens": 4, "do_sample": False})
 
 
 @pytest.mark.parametrize(
