@@ -1,27 +1,21 @@
 """Measures what training saves by length groups and by runs side by side, the old way against the new one.
 
-    python -m tests.perf.train_speed                  tokens multiplied, and the time of steps, in this process
-    python -m tests.perf.train_speed --suite          the GLUE part of the mini suite as well (half an hour)
-    python -m tests.perf.train_speed --suite --busy   the same beside one process that keeps a core busy
+    python -m tests.perf.train_speed                      tokens multiplied, and the time of steps, in this process
+    python -m tests.perf.train_speed --suite              the GLUE part of the mini suite, 18 runs each way
+    python -m tests.perf.train_speed --suite --seeds 1    a third of that
+    python -m tests.perf.train_speed --suite --busy       beside one process that keeps a core busy
 
-Rounds are interleaved, so that a drift of the machine meets both ways; median and range are printed. Nothing here is
-asserted, and no test runs it.
+Rounds are interleaved, so that a drift of the machine meets both ways; median and range are printed. The suite is
+measured a seed at a time, and an interrupted measurement goes on where it was. Nothing here is asserted.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import random
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -33,6 +27,7 @@ from parbench.methods.architecture import module_names
 from parbench.methods.expression import default_setting
 from parbench.tasks import find_task
 from parbench.tasks.data.package_source import PackageSource
+from tests.perf.suite_speed import WAYS, measure
 
 MODEL = "minilm-l6"
 TASKS = {"glue/sst2": 16, "glue/mrpc": 8, "glue/rte": 8}
@@ -48,9 +43,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8, help="steps in a round")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--methods", default="lora,loca")
-    parser.add_argument("--suite", action="store_true")
-    parser.add_argument("--busy", action="store_true")
+    parser.add_argument("--suite", action="store_true", help="measure the mini suite instead")
+    parser.add_argument("--busy", action="store_true", help="beside a busy process")
+    parser.add_argument("--seeds", default="1,2,3", help="of the suite; each is a part of 6 runs")
+    parser.add_argument("--ways", default="old,new", help=f"of {', '.join(WAYS)}")
+    parser.add_argument("--tasks", default=",".join(TASKS), help="of the suite")
+    parser.add_argument("--options", default="", help='of bench run, such as "--limit 40 --set train.max_steps=4"')
+    parser.add_argument("--folder", type=Path, default=Path("train_speed"), help="of the suite's times and stores")
     asked = parser.parse_args()
+    if asked.suite:
+        seeds, ways = [int(seed) for seed in asked.seeds.split(",")], asked.ways.split(",")
+        measure(asked.folder, asked.tasks.split(","), seeds, ways, asked.busy, asked.options.split())
+        return
     torch.set_num_threads(asked.threads)
     machine = environment.hardware(torch.device("cpu"))
     print(f"{machine['cpu']}, {machine['cores']} cores, {asked.threads} thread(s), {environment.versions()}")
@@ -58,8 +62,6 @@ def main() -> None:
     print_tokens(batches)
     for method in asked.methods.split(","):
         print_steps(method, batches, asked.rounds, asked.steps)
-    if asked.suite:
-        print_suite(asked.busy)
 
 
 def random_batches(name: str, size: int, count: int) -> list[Batch]:
@@ -126,44 +128,6 @@ class Step:
                 logits = self.model(**{name: value for name, value in group.items() if name != "labels"}).logits
                 (self.task.loss(logits, labels) * len(labels) / len(batch["labels"])).backward()
             self.model.zero_grad()
-
-
-def print_suite(busy: bool) -> None:
-    """Print the time of the GLUE part of the mini suite: one run at a time and one pass per batch, and by default."""
-    ways: dict[str, list[str]] = {"old": ["--workers", "1", "--set", "train.length_groups=1"], "new": []}
-    seconds: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as folder, neighbour(busy):
-        for way, options in ways.items():
-            seconds[way] = timed_run([*options, "--out", str(Path(folder) / way)])
-    beside = " beside a busy process" if busy else ""
-    print(f"\nGLUE of the mini suite{beside}: {seconds['old']:.0f} s before, {seconds['new']:.0f} s now")
-    print(f"share: {seconds['new'] / seconds['old']:.2f}")
-
-
-def timed_run(arguments: list[str]) -> float:
-    """Return the seconds of one ``bench run``."""
-    command = [sys.executable, "-m", "parbench.bench", "run", "--suite", "mini", "--tasks", ",".join(TASKS), *arguments]
-    start = time.perf_counter()
-    subprocess.run(command, check=True)
-    return time.perf_counter() - start
-
-
-@contextmanager
-def neighbour(busy: bool) -> Iterator[None]:
-    """Keep one core busy, if asked."""
-    process: Any = multiprocessing.get_context("spawn").Process(target=_spin, daemon=True) if busy else None
-    if process:
-        process.start()
-    try:
-        yield
-    finally:
-        if process:
-            process.kill()
-
-
-def _spin() -> None:
-    while True:
-        sum(range(10_000))
 
 
 if __name__ == "__main__":
