@@ -72,7 +72,7 @@ def mean_of_tasks(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _combined(of: Callable[[Sequence[float]], float]) -> _Combine:
-    """Return the averages of a function of one score a task, with the slopes that its differences show."""
+    """Return the averages by a function of one score per task, with slopes from finite differences."""
 
     def combine(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found = np.array([of(seed.tolist()) for seed in scores.T])
@@ -144,5 +144,5 @@ def why_no_average(runs: pd.DataFrame, units: Iterable[Unit]) -> str | None:
     if len(columns) < 2:
         return "There is one task only."
     if columns["task"].duplicated().any() or any(unit.factor != 100 for unit in units):
-        return "There is no average, because the columns are not one fraction a task."
+        return "There is no average, because the columns are not one fraction per task."
     return None

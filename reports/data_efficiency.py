@@ -61,7 +61,7 @@ def in_full(table: pd.DataFrame, score: str = "mean") -> pd.Series[bool]:
     """Return which rows are of leaderboards to be shown in full.
 
     Of those that differ in the share of the training split alone it is the one of the largest share, and any that has
-    a score which is no point of a curve: points of a curve are shown by the curve.
+    a score that is not a point of a curve, since the points of a curve are shown by the curve.
 
     Args:
         table: the summary, or with ``score`` the frame's runs.

@@ -63,7 +63,7 @@ class Frame:
     """What a store holds.
 
     Attributes:
-        runs: one row a run, sorted. The columns are those of the run's spec and: ``run_id``; ``budget``, the limit on
+        runs: one row per run, sorted. The columns are those of the run's spec and: ``run_id``; ``budget``, the limit on
             parameters in words, missing if there was none, and ``budget/parameters``, the limit itself;
             ``setting_id``, the hash of setting and training, themselves as JSON in ``setting`` and ``training``, as are
             ``options`` and ``definition`` of the task, missing where it has none; ``column`` and ``row``, the run's

@@ -78,7 +78,7 @@ def leave_out(task: Task, table: pa.Table, layout: Layout | None, metric: str, s
         of_labels = _by_labels(table, layout, metric)
         if of_labels is not None and _agrees(of_labels, score):
             return _checked(of_labels)
-        reason = f"this task computes {metric} in its own way" if of_labels else "there is not one number an example"
+        reason = f"this task computes {metric} in its own way" if of_labels else "there is not one number per example"
     try:
         found = _by_task(task, table, layout, metric, score)
     except (UserError, ImportError) as error:
@@ -89,7 +89,7 @@ def leave_out(task: Task, table: pa.Table, layout: Layout | None, metric: str, s
         return f"how {metric} varies with the examples cannot be computed ({type(error).__name__}: {error})"
     if found is None:
         return reason
-    return _checked(found) if _agrees(found, score) else f"the {metric} of this task is no mean over its subsets"
+    return _checked(found) if _agrees(found, score) else f"the {metric} of this task is not a mean over its subsets"
 
 
 def score_methods(methods: Mapping[str, Mapping[int, LeftOut]]) -> dict[str, Scores]:
@@ -117,9 +117,9 @@ def _by_labels(table: pa.Table, layout: Layout, metric: str) -> LeftOut | None:
     labels = layout.examples.labels
     if labels is None or "prediction" not in table.column_names or not is_numbers(table["prediction"]):
         return None
-    said = table["prediction"].to_numpy()[layout.order]
+    predicted = table["prediction"].to_numpy()[layout.order]
     closed = CLOSED_FORMS.get(metric) or _called(metric)
-    return _joined(layout.examples, [closed(labels[places], said[places]) for places in layout.examples.strata])
+    return _joined(layout.examples, [closed(labels[places], predicted[places]) for places in layout.examples.strata])
 
 
 def _by_task(task: Task, table: pa.Table, layout: Layout, metric: str, score: float) -> LeftOut | None:
@@ -167,27 +167,27 @@ def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return found, kinds
 
 
-def _accuracy(labels: np.ndarray, said: np.ndarray) -> Jackknife:
-    right = labels == said
+def _accuracy(labels: np.ndarray, predicted: np.ndarray) -> Jackknife:
+    right = labels == predicted
     total, n = float(right.sum()), len(right)
     values = (total - np.array([0.0, 1.0])) / (n - 1)
     return Jackknife(total / n, values, right.astype("uint8"))
 
 
-def _f1(labels: np.ndarray, said: np.ndarray) -> Jackknife:
+def _f1(labels: np.ndarray, predicted: np.ndarray) -> Jackknife:
     """Of class 1."""
-    is_one, said_one = labels == 1, said == 1
-    # An example counts by what it is and what it was said to be: in none of the sums, in one, or in all.
+    is_one, predicted_one = labels == 1, predicted == 1
+    # An example counts by label and prediction: in none of the sums, in one, or in all.
     given, answered = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
-    both, labelled, predicted = (float(part.sum()) for part in (is_one & said_one, is_one, said_one))
-    values = _ratio(2 * (both - given * answered), labelled + predicted - given - answered)
-    whole = _ratio(np.array([2 * both]), np.array([labelled + predicted]))
-    return Jackknife(float(whole[0]), values, 2 * is_one.astype("uint8") + said_one)
+    both, labelled, positive = (float(part.sum()) for part in (is_one & predicted_one, is_one, predicted_one))
+    values = _ratio(2 * (both - given * answered), labelled + positive - given - answered)
+    whole = _ratio(np.array([2 * both]), np.array([labelled + positive]))
+    return Jackknife(float(whole[0]), values, 2 * is_one.astype("uint8") + predicted_one)
 
 
-def _matthews(labels: np.ndarray, said: np.ndarray) -> Jackknife:
+def _matthews(labels: np.ndarray, predicted: np.ndarray) -> Jackknife:
     """Gorodkin's generalisation to several classes, "Comparing two K-category assignments", 2004."""
-    label, answer, size = _classes(labels, said)
+    label, answer, size = _classes(labels, predicted)
     n = len(label)
     given = np.bincount(label, minlength=size).astype("float64")
     answered = np.bincount(answer, minlength=size).astype("float64")
@@ -214,13 +214,13 @@ def _gorodkin(
     return _ratio(right * total - both, np.sqrt(spread))
 
 
-def _classes(labels: np.ndarray, said: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+def _classes(labels: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """Return labels and predictions as places among the classes, and how many places there are."""
-    if all(np.issubdtype(given.dtype, np.integer) for given in (labels, said)):
-        low, high = min(labels.min(), said.min()), max(labels.max(), said.max())
+    if all(np.issubdtype(given.dtype, np.integer) for given in (labels, predicted)):
+        low, high = min(labels.min(), predicted.min()), max(labels.max(), predicted.max())
         if low >= 0 and high < 10_000:
-            return labels.astype("int64"), said.astype("int64"), int(high) + 1
-    classes, places = np.unique(np.concatenate([labels, said]), return_inverse=True)
+            return labels.astype("int64"), predicted.astype("int64"), int(high) + 1
+    classes, places = np.unique(np.concatenate([labels, predicted]), return_inverse=True)
     return places[: len(labels)], places[len(labels) :], len(classes)
 
 
@@ -229,11 +229,11 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0)
 
 
-def _pearson(labels: np.ndarray, said: np.ndarray) -> Jackknife:
+def _pearson(labels: np.ndarray, predicted: np.ndarray) -> Jackknife:
     n = len(labels)
-    if np.ptp(labels) == 0 or np.ptp(said) == 0:
+    if np.ptp(labels) == 0 or np.ptp(predicted) == 0:
         return Jackknife(0.0, np.zeros(1), np.zeros(n, dtype="uint8"))
-    x, y = (np.asarray(given, "float64") - np.mean(given, dtype="float64") for given in (labels, said))
+    x, y = (np.asarray(given, "float64") - np.mean(given, dtype="float64") for given in (labels, predicted))
     # Of centred numbers the sums of squares and products without example i are S - n/(n - 1) times its own.
     total = np.array([x @ y, x @ x, y @ y])
     left = total[:, None] - n / (n - 1) * np.array([x * y, x * x, y * y])
@@ -246,9 +246,9 @@ def _pearson(labels: np.ndarray, said: np.ndarray) -> Jackknife:
 def _called(metric: str) -> ClosedForm:
     """Return the jackknife of a metric that has no closed form here: its own code, once for each kind of example."""
 
-    def jackknife(labels: np.ndarray, said: np.ndarray) -> Jackknife:
+    def jackknife(labels: np.ndarray, predicted: np.ndarray) -> Jackknife:
         function = METRICS[metric]
-        return Jackknife(function(labels, said), *_distinct(leave_one_out(function, labels, said)))
+        return Jackknife(function(labels, predicted), *_distinct(leave_one_out(function, labels, predicted)))
 
     return jackknife
 

@@ -33,7 +33,7 @@ class Answered:
     Attributes:
         name: the row of the leaderboards that the runs are in.
         runs: id of the run of each seed.
-        answers: by seed and question id, one text a turn.
+        answers: by seed and question id, one text per turn.
     """
 
     name: str
@@ -114,7 +114,7 @@ def pair_answers(store: Store, task: str, a: str, b: str, data_root: Path | None
 
 
 def _runs_of(runs: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the runs of a side, one a seed.
+    """Return the runs of a side, one per seed.
 
     Raises:
         UserError: there are none, or they are of several kinds.

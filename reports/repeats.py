@@ -16,7 +16,7 @@ Floors = Mapping[tuple[str, str], NoiseFloor]
 
 
 def repeats(frame: Frame) -> pd.DataFrame:
-    """Return every run with a score that was done more than once, its repeats included; one row a run.
+    """Return every run with a score that was done more than once, its repeats included; one row per run.
 
     Those that are the same in all but chance have the same ``repeat_of``, and are of one ``row``.
     """

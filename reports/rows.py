@@ -45,7 +45,7 @@ def column_labels(runs: pd.DataFrame) -> pd.Series[str]:
     Runs of a task share a column only if the task's options are the same, and its definition, if it is not registered.
 
     Args:
-        runs: one row a run, with ``task`` and, as JSON or missing, ``options`` and ``definition``.
+        runs: one row per run, with ``task`` and, as JSON or missing, ``options`` and ``definition``.
     """
     labels: dict[Hashable, str] = {}
     for task, group in runs.groupby("task", sort=False):
@@ -76,7 +76,7 @@ def row_labels(runs: pd.DataFrame) -> pd.Series[str]:
     """Return the label of each run's row: the method, and what distinguishes it from the method's other rows.
 
     Args:
-        runs: one row a run, with the columns of `BOARD` and `COLUMN`, ``method``, ``setting_id``, and as JSON
+        runs: one row per run, with the columns of `BOARD` and `COLUMN`, ``method``, ``setting_id``, and as JSON
             ``setting`` and ``training``. A method has the same rows whatever the share of the training split.
     """
     labels: dict[Hashable, str] = {}

@@ -49,7 +49,7 @@ class PredictedCounts:
 
 
 class NeedsWeightsError(ValueError):
-    """A method can only be counted with the base model's weights, and the model is too large to make some up."""
+    """A method can only be counted with real weights, and the base model is too large to create random ones."""
 
 
 class Architecture:
@@ -64,7 +64,7 @@ class Architecture:
         """Return the counts of ``method`` with ``setting``.
 
         Raises:
-            NeedsWeightsError: only weights can tell.
+            NeedsWeightsError: counting needs real weights.
             ValueError: the method cannot be applied to this architecture with this setting, or not be saved.
         """
         key = (method.name, setting.model_dump_json())
@@ -101,7 +101,7 @@ class Architecture:
                 if "meta" not in str(error).lower():
                     raise ValueError(str(error)) from error
             except (LookupError, AttributeError, AssertionError, ArithmeticError) as error:
-                # A method's own fault, or its way to find that there are no weights.
+                # Either an error of the method, or its reaction to missing weights.
                 unclear = error if base_device == "cpu" else None
         if unclear is not None:
             raise ValueError(f"{type(unclear).__name__}: {unclear}") from unclear
@@ -112,7 +112,7 @@ class Architecture:
     def _count_on(self, base: str, adapter: str, method: Method[Any], setting: Setting) -> PredictedCounts:
         without_data = shapes_only() if base == "meta" else nullcontext()
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            # What peft warns of (a corrected fan_in_fan_out, say) it warns of again in the run itself.
+            # peft's warnings (a corrected fan_in_fan_out, for example) are repeated in the run itself.
             warnings.simplefilter("ignore")
             model = copy.deepcopy(self._skeleton) if base == "meta" else self.base_model.skeleton(self._head, base)
             names = module_names(model)

@@ -18,7 +18,7 @@ from parbench.bench.budget.count import Architecture, PredictedCounts
 from parbench.bench.util.validation import explain
 from parbench.methods.base import Method, Setting
 
-# A method whose size is further below its budget misses it, and a note says by how much.
+# A method further below its budget misses it, and a note states by how much.
 TOLERANCE = 0.05
 
 S = TypeVar("S", bound=Setting)
@@ -81,7 +81,7 @@ def fit(
         mode: ``uniform`` gives every adapted module the same size. ``pattern`` starts from there and fills a budget
             that this misses: where not even the smallest size fits, it adapts only as many of the last layers as do;
             else it gives as many of the last layers as fit the next size up, if the method can.
-        given: fields of the setting that the user has chosen; a note tells where the budget replaces one.
+        given: fields of the setting that the user has set; a note is made if the budget replaces one.
     """
     sizes = _Sizes(method, setting, architecture)
     if method.size_knob is None:
@@ -139,7 +139,7 @@ class _Sizes:
         return tuple(range(self._architecture.layers)) if chosen is None else tuple(sorted(chosen))
 
     def count(self, setting: Setting) -> PredictedCounts | None:
-        """Return the counts of a setting, or ``None`` where the architecture refuses it; `refusal` then says why."""
+        """Return the counts of a setting, or ``None`` if the architecture refuses it; `refusal` then has the reason."""
         try:
             return self._architecture.count(self.method, setting)
         except (ValueError, TypeError, NotImplementedError) as error:
@@ -147,7 +147,7 @@ class _Sizes:
             return None
 
     def get(self, at: int, **changes: Any) -> Sized | None:
-        """Return the size at an index, on some layers only if ``changes`` says so, or ``None`` where it is refused."""
+        """Return the size at an index with ``changes`` such as fewer layers, or ``None`` if it is refused."""
         assert self._knob is not None  # noqa: S101 - there are sizes only where there is a knob
         value = self._values[at]
         try:

@@ -21,7 +21,7 @@ from parbench.methods import find_method
 from parbench.methods.base import Method, Setting
 from parbench.methods.expression import ResolvedMethod, default_setting
 
-# Doubling from the smallest size: more tries than this are larger than any adapter worth the name.
+# Doubling from the smallest size, this many tries exceed any realistic adapter.
 MOST_TRIES = 12
 EFFORT = Repetitions(steps=15, warm_up=3, parts=("training",))
 
@@ -53,7 +53,7 @@ class Match:
         setting: the setting of that size.
         reached: what it was measured at, or what the smallest size was, if nothing is within the limit.
         limit: seconds or bytes.
-        within: whether something is.
+        within: whether a size is within the limit.
         tried: every size and its amount.
     """
 
@@ -102,7 +102,7 @@ def read_limit(text: str, currency: MeasuredLimit, measure: MeasureSetting) -> f
         if number != text and number.replace(".", "", 1).isdecimal() and float(number) > 0:
             return float(number) * factor
     examples = "250ms or 0.3s" if currency == "step-time" else "900MiB or 2GiB"
-    raise UserError(f'"--budget {text}" is no {currency}: give match:lora(r=8), {examples}')
+    raise UserError(f'"--budget {text}" is not a {currency}: give match:lora(r=8), {examples}')
 
 
 def in_fresh_process(workload: Workload) -> MeasureSetting:

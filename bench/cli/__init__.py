@@ -1,4 +1,4 @@
-"""The command line, one sub-command a file.
+"""The command line, one file per sub-command.
 
 Heavy imports stay inside the commands: `bench --help` and `bench list` must be instant.
 """
@@ -65,14 +65,14 @@ def main() -> None:
         check_arguments(sys.argv[1:])
         app()
     except UserError as error:
-        # One line, also where a name out of somebody's file has a line break.
+        # One line, even if a name from a user's file contains a line break.
         sentence = " ".join(str(error).splitlines())
         errors.print(f"bench: {sentence}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     except SystemExit as end:
-        # Typer answers Ctrl-C with this code itself and says nothing.
+        # Typer uses this exit code for Ctrl-C itself, and prints nothing.
         if end.code == INTERRUPTED:
-            errors.print("bench: interrupted; the same command goes on from here", soft_wrap=True)
+            errors.print("bench: interrupted; the same command resumes", soft_wrap=True)
         raise
 
 

@@ -1,4 +1,4 @@
-"""What a dry run prints of a plan: a row a run."""
+"""The table of a dry run: one row per run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def plan_table(runs: Sequence[PlannedRun], store: Store, is_tuned: bool = True) 
 
 
 def differences(specs: Sequence[RunSpec]) -> list[str]:
-    """Return what tells each run from the others of its method, task and budget, its seed apart; mostly nothing."""
+    """Return what distinguishes each run from others of its method, task and budget, apart from the seed."""
     groups: dict[Hashable, list[dict[str, str]]] = {}
     flat = [_flat(spec) for spec in specs]
     keys = [(spec.task, spec.base_model, spec.method, str(spec.budget)) for spec in specs]

@@ -1,4 +1,4 @@
-"""What `bench plan` and every dry run print: what runs will take here."""
+"""The forecast printed by `bench plan` and by dry runs: the cost of runs on this machine."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from parbench.bench.plan.planned_run import PlannedRun
     from parbench.bench.store.store import Store
 
-# Kinds of runs that are named where they are not measured yet.
+# Number of kinds of runs without a measurement that are named.
 MOST_NAMED = 4
 
 
 def print_forecast(runs: Sequence[PlannedRun], store: Store, executor: Executor, console: Console) -> None:
-    """Estimate what runs will take, measuring what is not known yet, and print it.
+    """Estimate the cost of runs, measuring what is not known yet, and print it.
 
     Raises:
         UserError: they cannot be done here; what is known is printed before.
@@ -36,10 +36,10 @@ def print_forecast(runs: Sequence[PlannedRun], store: Store, executor: Executor,
 def print_known_forecast(
     runs: Sequence[PlannedRun], store: Store, executor: Executor, console: Console, is_to_do: IsToDo | None = None
 ) -> None:
-    """Print what runs will take if all of their kinds were measured before; nothing is trained for it.
+    """Print the cost of runs if all of their kinds were measured before; nothing is trained.
 
     Args:
-        is_to_do: tells which they are; those without a record that is ``ok`` unless given.
+        is_to_do: whether to execute a run; default: runs without a record whose status is ``ok``.
 
     Raises:
         UserError: they cannot be done here; what is known is printed before.
@@ -50,14 +50,14 @@ def print_known_forecast(
     from parbench.bench.forecast.forecast import forecast
 
     if not isinstance(executor, LocalExecutor | InProcessExecutor):
-        say(f"{counted(len(runs), 'run')}; what that takes on the cluster is not known here", console)
+        say(f"{counted(len(runs), 'run')}: their cost on the cluster is not known here", console)
         return
     machine = machine_of(executor)
     if unknown := uncalibrated(runs, store, machine, is_to_do):
         kinds = list(dict.fromkeys(f"{run.spec.method} on {run.spec.task}" for run in unknown))
         named = ", ".join(kinds[:MOST_NAMED]) + (", ..." if len(kinds) > MOST_NAMED else "")
         say(
-            f"{counted(len(runs), 'run')}; what that takes is not measured yet ({named}): bench plan measures a few "
+            f"{counted(len(runs), 'run')}: their cost is not measured yet ({named}): bench plan measures a few "
             "steps of each kind",
             console,
         )
@@ -109,13 +109,13 @@ def _print_table(found: Forecast, console: Console) -> None:
 
 def _print_sum(found: Forecast, console: Console) -> None:
     many = f", {found.workers} at a time" if found.workers > 1 else ""
-    done = f"; {found.done} done already or to be skipped" if found.done else ""
+    done = f"; {found.done} already done or skipped" if found.done else ""
     say(f"{counted(len(found.estimates), 'run')} to do{many}{done}", console)
     if not found.estimates:
         return
     unknown = sum(estimate.calibration is None for estimate in found.estimates)
     if unknown == len(found.estimates):
-        say("what that takes cannot be estimated", console)
+        say("their cost cannot be estimated", console)
         return
     without = f" without the {counted(unknown, 'run')} that cannot be estimated" if unknown else ""
     device = f", {found.device_bytes / 2**30:.2f} GiB on the device" if found.device_bytes else ""

@@ -95,12 +95,12 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class ComparisonOutcome:
-    """What came of a comparison.
+    """The result of a comparison.
 
     Attributes:
-        records: one per run that was executed, or was waited for.
-        run_ids: the runs that were asked for, those that were done before among them.
-        untuned: studies in which no trial had a score, a sentence each; then nothing is reported.
+        records: one per run that was executed here or waited for.
+        run_ids: all requested runs, including those completed before.
+        untuned: a sentence for each study without a score; if there are any, nothing is reported.
     """
 
     records: tuple[RunRecord, ...] = ()

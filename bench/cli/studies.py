@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Studies:
-    """What came of the studies.
+    """The result of the studies.
 
     Attributes:
         suite: the suite with the best settings.
@@ -65,7 +65,7 @@ def run_studies(session: CommandSession, effort: TuningBudget) -> Studies:
 
 
 def print_dry_studies(session: CommandSession, effort: TuningBudget) -> None:
-    """Print the studies, and what they will take if that was measured before.
+    """Print the studies, and their cost if it was measured before.
 
     Raises:
         UserError: something cannot be tuned.
@@ -74,7 +74,7 @@ def print_dry_studies(session: CommandSession, effort: TuningBudget) -> None:
 
     studies = make_studies(session.suite, session.overrides, effort, session.lock)
     session.console.print(_studies_table(studies, effort))
-    # Of what a trial is like, its start tells all but the score; which are done is known when they are drawn.
+    # The cost of a trial is that of its starting point; which trials are done is known only when they are drawn.
     every = [run for study in studies for run in study.runs * effort.trials]
     print_known_forecast(every, session.store, session.executor, session.console, lambda run: True)
 

@@ -17,19 +17,18 @@ FollowUp = Callable[[RunRecord], Sequence[PlannedRun]]
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How each run is executed and when it is given up, the same for every executor.
+    """Options of the execution of each run, the same for every executor.
 
     Attributes:
-        minutes: that a run may take, or ``None`` for no limit.
-        silent_minutes: that a run may go without an optimiser step or a batch of an evaluation.
-        memory_bytes: that a run's process may use, or ``None`` for no limit.
-        retries: further tries after a failure that may not repeat: a process killed from outside, no progress, a lost
-            connection.
-        fail_fast: whether the first failed run ends all.
+        minutes: time limit of a run; ``None`` for no limit.
+        silent_minutes: time limit without an optimiser step or a batch of an evaluation.
+        memory_bytes: memory limit of a run's process; ``None`` for no limit.
+        retries: number of retries after a temporary failure: a killed process, no progress, a lost connection.
+        fail_fast: whether to stop at the first failed run.
         deterministic: whether torch must use deterministic algorithms only.
-        trackers: that trainings report to, see `parbench.bench.run.trackers`.
-        threads: of torch in each process; ``None`` leaves torch's own number.
-        shared: whether the device also runs work that the executor does not know of.
+        trackers: names of trackers that trainings report to, see `parbench.bench.run.trackers`.
+        threads: torch threads per process; ``None`` is torch's default.
+        shared: whether the device may also run work unknown to the executor.
     """
 
     minutes: float | None = None
@@ -44,7 +43,7 @@ class RunOptions:
 
 
 class Executor(Protocol):
-    """Executes runs, whatever becomes of each."""
+    """Executes runs; the failure of one does not affect the others."""
 
     @property
     def options(self) -> RunOptions:
@@ -60,7 +59,7 @@ class Executor(Protocol):
         Args:
             runs: to execute, with or without an earlier record.
             store: where records go.
-            progress: shows how far they are.
+            progress: shows the progress.
             follow_up: returns the further runs that a record leads to, which are executed too; default: none.
 
         Raises:
@@ -75,7 +74,7 @@ def no_follow_up(record: RunRecord) -> Sequence[PlannedRun]:
 
 
 def failed(record: RunRecord) -> bool:
-    """Return whether a run has failed for a reason of its own."""
+    """Return whether a run has failed, rather than being skipped."""
     return record.status not in (Status.OK, Status.SKIPPED)
 
 

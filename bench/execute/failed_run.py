@@ -1,4 +1,4 @@
-"""The record of a run whose process is gone, written by its runner."""
+"""Writes the record of a run whose process has ended without one."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def record_failure(
     Its checkpoints stay: a run that has timed out resumes from them when it is given more time.
 
     Args:
-        started: when the last try began, ISO 8601.
-        hardware: that it ran on, as far as known.
-        printed: what its process has printed.
+        started: start of the last attempt, ISO 8601.
+        hardware: hardware of the run, as far as known.
+        printed: output of its process.
 
     Raises:
         UserError: the store cannot be written to.
@@ -38,7 +38,7 @@ def record_failure(
     workspace = store.workspace(run.spec.run_id)
     output = workspace / OUTPUT
     with explained(output):
-        # What a process that was killed has left here belongs to no record.
+        # Files left by a killed process belong to no record.
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir()
         (output / ERROR).write_text(f"{reason}\n\n{printed}", encoding="utf-8", errors="backslashreplace")

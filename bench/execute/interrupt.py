@@ -1,4 +1,4 @@
-"""Signals of the user: Ctrl-C, a closed terminal, a request to terminate, and Ctrl-Z."""
+"""Handles the user's signals: Ctrl-C, a closed terminal, a request to terminate, and Ctrl-Z."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Interrupt:
                 if busy
                 else "stopping; no run is in progress here"
             )
-        except (OSError, SystemExit):  # whoever has read it is gone; rich ends the program for a broken pipe
+        except (OSError, SystemExit):  # the reader of the output is gone; rich ends the program for a broken pipe
             _leave_terminal(lambda found: stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode))
 
 
@@ -103,7 +103,7 @@ def suspending(sessions: Callable[[], Iterable[int]]) -> Iterator[None]:
         _send(groups, signal.SIGSTOP)
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
-        # Here it goes on.
+        # Execution continues here after ``fg``.
         signal.signal(signal.SIGTSTP, handle)
         _send(groups, signal.SIGCONT)
 
@@ -121,7 +121,7 @@ def _send(groups: Iterable[int], number: int) -> None:
 
 
 def _leave_terminal(kinds: Callable[[os.stat_result], bool]) -> None:
-    """Print to nowhere instead of to descriptors of some kind, which are gone: an error there must not end a run."""
+    """Discard output to descriptors that are gone, so that printing raises no error that would end a run."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in range(3):
         with suppress(OSError):  # it is closed

@@ -32,7 +32,7 @@ from parbench.bench.util.errors import UserError
 from parbench.bench.util.memory_limits import available_memory
 from parbench.bench.util.secrets import redact_file
 
-# How often limits are checked and leases renewed.
+# Interval at which limits are checked and leases renewed.
 _TICK_SECONDS = 0.5
 _LONGEST_TICK_SECONDS = 2.0
 # Kept of a worker's output, from its beginning and from its end: pages of module names follow the trace of a crash.
@@ -203,7 +203,7 @@ class _LocalSession(ExecutorSession):
         before = self.store.stamp(run_id)
         worker = start(order)
         self.jobs.append(_Job(run, worker, device, before))
-        with suppress(psutil.NoSuchProcess):  # it has died already; its exit code shows of what
+        with suppress(psutil.NoSuchProcess):  # it has died already; its exit code shows why
             self.queue.claims.add_process(run_id, worker.pid)
 
     def _may_retry(self, run_id: str) -> bool:
@@ -221,7 +221,7 @@ class _LocalSession(ExecutorSession):
             for job in self.jobs:
                 self._read(job)
         now = time.monotonic()
-        # Of a long time without a look at the workers, this process was stopped, as by Ctrl-Z.
+        # After a long time between two checks, this process must have been stopped, as by Ctrl-Z.
         passed, self.watched = min(now - self.watched, _LONGEST_TICK_SECONDS), now
         for job in self.jobs:
             if not job.worker.started.is_suspended():

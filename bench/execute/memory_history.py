@@ -13,8 +13,8 @@ from parbench.bench.store.store import Store
 class PeakMemoryHistory:
     """Knows the largest peak of every kind of run, see `parbench.bench.record.cost_key`.
 
-    A kept forecast is none: it counts what a training has allocated, and not what torch keeps reserved, nor what the
-    scoring takes.
+    Forecasts are not used for this: they measure memory allocated in training, not memory reserved by torch or used
+    for scoring.
 
     Args:
         store: looked through once, when it is first asked.

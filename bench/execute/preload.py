@@ -27,7 +27,7 @@ import parbench.tasks.glue
 import parbench.tasks.inference
 import parbench.tasks.kinds.language_model
 
-# What is here stays: no collection in a worker looks through it, nor copies its pages.
+# Objects that exist now are excluded from garbage collection, so that workers do not copy their memory pages.
 gc.freeze()
 
 __all__ = ["datasets", "pandas", "parbench", "peft", "pyarrow", "sklearn", "transformers"]

@@ -56,7 +56,7 @@ class Queue:
             self._waiting.extend(runs)
 
     def take(self, fits: Callable[[PlannedRun], bool] = lambda run: True) -> PlannedRun | None:
-        """Return the next run, leased, or ``None`` where all that are left are executed elsewhere or do not fit.
+        """Return the next run, leased, or ``None`` if all remaining runs are executed elsewhere or do not fit.
 
         Args:
             fits: returns whether there is a place for a run now; one without a place keeps its turn, and the next
@@ -89,7 +89,7 @@ class Queue:
         return None
 
     def wait(self, note: Callable[[str], None]) -> None:
-        """Wait a moment for the runs that other processes are executing; name them at once, then every minute.
+        """Wait a moment for the runs that other processes are executing; name them immediately, then every minute.
 
         Args:
             note: shows the user a line.
@@ -110,13 +110,13 @@ class Queue:
             yield self._found.pop(0)
 
     def requeue(self, run: PlannedRun) -> None:
-        """Do a run again later, unless all were given up; its lease is released."""
+        """Put a run back to be executed again, unless all were given up; its lease is released."""
         self.claims.release(run.spec.run_id)
         if not self._given_up:
             self._waiting.append(run)
 
     def give_up(self) -> None:
-        """Forget all runs that were not handed out, and those that are put back or added later."""
+        """Give up all runs that were not handed out, and those that are put back or added later."""
         self._given_up = True
         self._waiting.clear()
         self._elsewhere.clear()

@@ -160,7 +160,7 @@ class _RaySession(ExecutorSession):
         have, executor = ray.cluster_resources(), self.executor
         room = int(have.get("CPU", 0)) // executor.cpus
         if self.gpus:
-            # A run is on one GPU: what is left of two is no room for a third.
+            # A run needs one GPU: the free shares of two GPUs cannot be combined.
             room = min(room, int(have.get("GPU", 0)) * int(1 / self.gpus + 1e-9))
         if executor.workers is not None:
             room = min(room, executor.workers)
@@ -285,10 +285,10 @@ def _gpus(executor: RayExecutor) -> float:
 
 
 def _check_reachable(address: str) -> None:
-    """Find out in seconds what Ray finds out in minutes.
+    """Check in seconds whether a Ray cluster can be reached, for which Ray takes minutes.
 
     Raises:
-        UserError: there is no answer from the address.
+        UserError: the address does not answer.
     """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdecimal():  # "auto", or what Ray knows and we do not
@@ -324,7 +324,7 @@ def _connected(executor: RayExecutor) -> Iterator[None]:
         else:
             workers = executor.workers or max(1, (os.cpu_count() or 1) // executor.cpus)
             ray.init(
-                # Never a cluster that happens to be there: that one has an address.
+                # Always a new cluster; a running one is only used if its address was given.
                 address="local",
                 num_cpus=workers * executor.cpus,
                 object_store_memory=_OBJECT_STORE_BYTES,

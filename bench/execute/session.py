@@ -20,7 +20,7 @@ class ExecutorSession(ABC):
         progress: receives the end of every run.
         options: of the runs.
         follow_up: returns the runs that a record leads to.
-        stopping: whether the user has asked to stop: the runs in progress save their present step, and no other begins.
+        stopping: whether the user has asked to stop: runs in progress save their current step, and no other starts.
     """
 
     queue: Queue

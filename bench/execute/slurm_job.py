@@ -27,9 +27,9 @@ class JobOptions:
 
     Attributes:
         partition: its name, or the cluster's default.
-        account: that is charged, or the user's default.
-        minutes: after which the job is queued again.
-        cpus: which are also torch's threads.
+        account: the account that is charged; default: the user's.
+        minutes: time limit, after which the job is requeued.
+        cpus: number of CPUs, also the number of torch threads.
         gpus: 1, or 0 for the CPU.
         memory_gib: of the node, or the cluster's default.
     """
@@ -95,7 +95,7 @@ class JobRuns:
                 if not preempted:
                     raise
         if preempted:
-            # Now that the step is saved, submitit may queue the job again; it does not return.
+            # The step is saved, so submitit may requeue the job; this call does not return.
             signal.raise_signal(_preemption_signal())
 
     def checkpoint(self) -> Any:

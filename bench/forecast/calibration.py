@@ -1,4 +1,4 @@
-"""Calibrations: a few real steps of each kind of run, timed and kept."""
+"""Calibrations: a few real steps of each kind of run, timed and cached."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from parbench.bench.util import environment
 from parbench.bench.util.files import explained, write_atomically
 from parbench.tasks.data.package import cache_folder
 
-# The first of these steps warms up, and is not in the mean of the others.
+# The first of these steps is a warm-up and is left out of the mean.
 STEPS = 6
 # A step goes forward, and backward for twice the operations at most; scoring a row by likelihood only goes forward.
 _STEP_TO_FORWARD = 1 / 3
@@ -38,19 +38,19 @@ IsToDo = Callable[[PlannedRun], bool]
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a few real steps of a run took.
+    """Measured cost of a few real steps of a run.
 
     Attributes:
-        step_seconds: an optimiser step.
-        row_seconds: scoring one row of the reported split.
-        fixed_seconds: all that is done once: data, loading, warming up, saving, the calibration's selection rows.
-        selection_rows: of those in ``fixed_seconds``.
+        step_seconds: per optimiser step.
+        row_seconds: per scored row of the reported split.
+        fixed_seconds: everything done once: data, loading, warm-up, saving, scoring of the selection rows.
+        selection_rows: number of selection rows scored in ``fixed_seconds``.
         process_bytes: peak resident memory of the process.
         device_bytes: peak on the accelerator.
-        disk_bytes: of the run's folder, but for the predictions.
-        row_bytes: of the predictions, a row.
-        checkpoint_bytes: of one checkpoint, from the size of what is trained.
-        made: when, in UTC.
+        disk_bytes: size of the run's folder without predictions.
+        row_bytes: size of the predictions per row.
+        checkpoint_bytes: size of one checkpoint, from the number of trained parameters.
+        made: time of the calibration, in UTC.
     """
 
     step_seconds: float
@@ -67,12 +67,12 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where runs are to be done.
+    """Where runs will be executed.
 
     Attributes:
-        device: of a run.
-        workers: runs at a time.
-        threads: of torch in each; ``None`` leaves torch's own number.
+        device: device of a run.
+        workers: number of simultaneous runs.
+        threads: torch threads per run; ``None`` is torch's default.
     """
 
     device: str
@@ -83,20 +83,20 @@ class Machine:
 def uncalibrated(
     runs: Sequence[PlannedRun], store: Store, machine: Machine, is_to_do: IsToDo | None = None
 ) -> list[PlannedRun]:
-    """Return a run of each kind that `forecast`, with the same arguments, would have to calibrate first."""
+    """Return one run of each kind that `forecast`, with the same arguments, would calibrate first."""
     waiting = _waiting(runs, store, is_to_do)
     kinds = {file: run for run, file in zip(waiting, _files(waiting, machine), strict=True)}
     return [run for file, run in kinds.items() if not file.is_file()]
 
 
 def shortened(run: PlannedRun) -> PlannedRun:
-    """Return a run of few steps and few evaluated rows that costs, step by step and row by row, what ``run`` does."""
+    """Return a run of few steps and rows whose cost per step and per row is that of ``run``."""
     lengths = {"max_steps": STEPS, "epochs": None, "select_epoch": False, "patience": None}
     spec = replace(
         run.spec,
         training={**run.spec.training, **lengths},
         protocol=Protocol.STRICT.value,
-        # One batch: that of a judged task would be sent to its judge.
+        # One batch only, because the answers of a judged task would be sent to its judge.
         evaluation_limit=min(run.training.evaluation_batch_size, run.spec.evaluation_limit or 1 << 30),
         purpose=(Purpose.SELECTION if _is_judged(run.spec) else Purpose.REPORT).value,
         train_fraction=1.0,
@@ -105,7 +105,7 @@ def shortened(run: PlannedRun) -> PlannedRun:
 
 
 def calibrate(run: PlannedRun, machine: Machine) -> Calibration | str:
-    """Do a run cut short, in a process of its own; return what it took, or why it failed."""
+    """Execute a shortened run in a separate process; return its cost, or why it failed."""
     short = shortened(run)
     watch = _StepTimes()
     with tempfile.TemporaryDirectory(prefix="parbench-forecast-") as folder:
@@ -148,7 +148,7 @@ def _waiting(runs: Sequence[PlannedRun], store: Store, is_to_do: IsToDo | None) 
 
 
 def _files(runs: Iterable[PlannedRun], machine: Machine) -> Iterator[Path]:
-    """Yield where the calibration of each run's kind on this machine is kept."""
+    """Yield the path of the cached calibration of each run's kind on this machine."""
     hardware = environment.hardware(torch.device(machine.device))
     here = [hardware, machine.threads, environment.versions(), [one.name for one in fields(Calibration)]]
     for run in runs:
@@ -180,9 +180,9 @@ def _is_judged(spec: RunSpec) -> bool:
 
 
 class _StepTimes(SilentProgress):
-    """Is told of a run's steps and says nothing; the first step warms up and is left out.
+    """Receives the steps of a run without printing; the first step is a warm-up and is left out.
 
-    A worker tells of its first step and its last one at once, and of those between now and then.
+    A worker reports its first and last step immediately, and the steps between at intervals.
     """
 
     def __init__(self) -> None:
@@ -191,12 +191,12 @@ class _StepTimes(SilentProgress):
 
     @property
     def step_seconds(self) -> float | None:
-        """Mean of the steps after the first, if there were some."""
+        """Mean seconds of the steps after the first, if there are any."""
         if self._first is None or self._last is None or self._last[0] == self._first[0]:
             return None
         return (self._last[1] - self._first[1]) / (self._last[0] - self._first[0])
 
     def step(self, spec: RunSpec, done: int, total: int, loss: float | None) -> None:
-        """Note the time."""
+        """Record the time."""
         self._last = (done, time.perf_counter())
         self._first = self._first or self._last

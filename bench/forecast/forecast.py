@@ -1,9 +1,9 @@
-"""What the runs of a plan will take on this machine: time, memory, disk.
+"""Estimates the time, memory and disk that the runs of a plan need on this machine.
 
-Nothing is guessed from sizes. Runs of the same cost (see `record.cost_key`) are calibrated by doing the first of them,
-cut to a few steps and a few evaluated rows, with the same code and in a process of its own, into a folder that is
-thrown away: nobody sees its scores. A calibration is kept in the user's cache until hardware, versions, code or the
-spec change.
+Nothing is extrapolated from sizes. Runs of the same cost (see `record.cost_key`) share a calibration: the first of them
+is executed with a few steps and a few evaluated rows, by the same code and in a separate process, into a temporary
+folder; its scores are discarded. A calibration stays in the user's cache until hardware, versions, code or spec
+change.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _CHECKPOINTS = 2
 
 @dataclass(frozen=True)
 class RunForecast:
-    """What one run will take.
+    """Estimated cost of one run.
 
     Attributes:
         steps: optimiser steps.
         seconds: wall clock.
-        failure: why there is none, where the calibration did not end well.
+        failure: why there is no estimate, if the calibration failed.
     """
 
     run: PlannedRun
@@ -57,13 +57,13 @@ class RunForecast:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a plan will take.
+    """Estimated cost of a plan.
 
     Attributes:
-        estimates: of the runs that are to do, in their order.
-        done: runs that need not be done.
-        workers: runs at a time.
-        obstacles: a sentence for each reason why it cannot be done here.
+        estimates: one per run to execute, in their order.
+        done: number of runs that need not be executed.
+        workers: number of simultaneous runs.
+        obstacles: a sentence for each reason why the plan cannot be executed here.
         notes: what the estimate leaves out.
     """
 
@@ -75,12 +75,12 @@ class Forecast:
 
     @property
     def seconds(self) -> float:
-        """Wall clock of all runs, workers taken to be busy to the end, and not to slow each other down."""
+        """Wall clock of all runs, assuming that workers stay busy and do not slow each other down."""
         return sum(estimate.seconds for estimate in self.estimates) / self.workers
 
     @property
     def process_bytes(self) -> int:
-        """Memory of the largest processes at a time."""
+        """Memory of the largest processes that may run at the same time."""
         return sum(self._largest(lambda calibration: calibration.process_bytes))
 
     @property
@@ -90,7 +90,7 @@ class Forecast:
 
     @property
     def disk_bytes(self) -> int:
-        """Records and adapters of all runs, and the checkpoints of the largest that are at work at a time."""
+        """Records and adapters of all runs, and the checkpoints of the largest simultaneous runs."""
         kept = self._largest(lambda calibration: _CHECKPOINTS * calibration.checkpoint_bytes)
         return sum(estimate.disk_bytes for estimate in self.estimates) + sum(kept)
 
@@ -99,10 +99,10 @@ class Forecast:
         return sorted(found, reverse=True)[: self.workers]
 
     def require_fit(self) -> None:
-        """Check that it can be done here.
+        """Check that the plan can be executed here.
 
         Raises:
-            UserError: it cannot.
+            UserError: it cannot be.
         """
         if self.obstacles:
             raise UserError(f"this cannot be done here: {'; '.join(self.obstacles)}")
@@ -115,14 +115,14 @@ def forecast(
     say: Say = lambda text: None,
     is_to_do: IsToDo | None = None,
 ) -> Forecast:
-    """Estimate what runs will take; those that are done take nothing.
+    """Estimate the cost of runs; completed runs cost nothing.
 
     Args:
-        say: told of each calibration that has to be made, which takes a while.
-        is_to_do: tells which runs are to do; those without a record that is ``ok`` unless given.
+        say: receives a message about each missing calibration, which takes a while.
+        is_to_do: whether to execute a run; default: runs without a record whose status is ``ok``.
 
     Raises:
-        UserError: data or base model cannot be had.
+        UserError: data or base model are not available.
     """
     waiting = _waiting(runs, store, is_to_do)
     sizes = _Sizes()
@@ -137,7 +137,7 @@ def forecast(
         estimates,
         len(runs) - len(waiting),
         machine.workers,
-        notes=["judging answers is not in the estimate: it takes what the judge takes"] if judged else [],
+        notes=["the estimate does not include judging, which depends on the judge"] if judged else [],
     )
     return replace(found, obstacles=_obstacles(found, store, machine))
 
@@ -164,7 +164,7 @@ def _estimate(run: PlannedRun, found: Calibration | str, sizes: dict[str, int]) 
 
 
 def _obstacles(found: Forecast, store: Store, machine: Machine) -> list[str]:
-    """Return why it cannot be done, a sentence each."""
+    """Return the reasons why the plan cannot be executed, a sentence each."""
     obstacles = [
         f"{method} on {task} does not fit into memory ({failure})"
         for task, method, failure in dict.fromkeys(
@@ -181,7 +181,7 @@ def _obstacles(found: Forecast, store: Store, machine: Machine) -> list[str]:
         )
     device = torch.device(machine.device)
     if found.device_bytes is not None and device.type == "cuda":
-        # Several runs are put on one device only as far as they fit.
+        # Several runs share a device only if they fit.
         whole = torch.cuda.get_device_properties(device).total_memory
         if found.device_bytes > whole:
             obstacles.append(
@@ -207,7 +207,7 @@ def _gib(size: int) -> str:
 
 
 class _Sizes:
-    """Rows of the splits of each task's data, read once."""
+    """Number of rows of each task's splits, read once."""
 
     def __init__(self) -> None:
         self._kept: dict[str, dict[str, int]] = {}

@@ -39,7 +39,7 @@ class PlannedRun:
         location: where its data is read from.
         skip: why it cannot be executed, if so: its record then has the status ``skipped``.
         notes: remarks for readers of its record.
-        not_deciding: settings that do not change the result and so are no part of the spec, by part of the spec
+        not_deciding: settings that do not change the result and are not in the spec, by part of the spec
             (``training``, ``options``).
     """
 

@@ -86,7 +86,7 @@ class Resolver:
         return {expression: find_method(expression) for expression in self.overrides.methods or self.suite.methods}
 
     def budgets(self, task: Task) -> list[Budget | None]:
-        """Return the budgets to meet on a task; ``None`` is no limit."""
+        """Return the budgets to meet on a task; ``None`` means no limit."""
         if (text := self.asked_budget.text) is None:
             return [None]
         architecture = self.architecture(task)
@@ -331,7 +331,7 @@ class Resolver:
         return read_sets(self.overrides.sets, dict.fromkeys(names))
 
 
-# Pairs of settings of which a later layer's one replaces an earlier layer's other.
+# Pairs of exclusive settings: one of them in a later layer replaces the other in an earlier layer.
 _EITHER_OR = (("max_steps", "epochs"), ("epochs", "max_steps"), ("warmup_ratio", "warmup_steps"))
 
 

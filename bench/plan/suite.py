@@ -193,7 +193,7 @@ def choose_suite(name: str, unreachable: Callable[[Suite], str | None]) -> Suite
     full = load_suite(FULL)
     obstacle = lacking(full.requires) or unreachable(full)
     if obstacle is None:
-        return SuiteChoice(full, "chosen by auto: this machine can carry it")
+        return SuiteChoice(full, "chosen by auto: this machine can run it")
     return SuiteChoice(load_suite(MINI), f"chosen by auto: {FULL} cannot run here, {obstacle}")
 
 

@@ -1,17 +1,16 @@
 """What methods cost: time, memory, energy and operations, phase by phase, under equal conditions.
 
-How it is measured, and why so:
+How it is measured:
 
-- A *visit* is one process that does one subject (a method, or the frozen floor) at one batch size: it loads, trains,
-  evaluates, generates, merges, says what it found, and ends. Visits follow one another; nothing is ever kept beside
-  them. Processes kept alive between rounds would cost less loading, but would hold memory on the very device whose
-  limit is asked for, and thirty methods on a large model do not fit beside each other at all. Loading is measured anew
-  in every round instead.
-- A *round* is one visit of every subject. Rounds go through the subjects forwards and backwards in turn, so that a
-  steady drift of the machine hits all alike; a ratio is of two visits of the same round, and its spread is that over
-  the rounds.
-- All subjects get the same batches, and say by a checksum that they did. A method that reads a system prompt gets one
-  besides: of its own with each example in training, and in use one for all, whose reading is a phase of its own.
-- The *frozen floor* is the base model's forward pass and the gradient of its inputs: what no method that adapts the
-  first layer can avoid.
+- A *measurement* (a *visit*) is one process that handles one candidate (a method, or the frozen floor) at one batch
+  size: it loads, trains, evaluates, generates, merges, reports its results, and ends. Measurements run one after the
+  other, each in a fresh process. Processes that stay alive between rounds would save loading time, but would hold
+  memory on the device whose limit is being measured, and thirty methods on a large model do not fit side by side.
+- A *round* is one measurement of every candidate. Rounds alternate between forward and backward order, so that a steady
+  drift of the machine affects all candidates equally. A ratio compares two measurements of the same round; its spread
+  is over the rounds.
+- All candidates get the same batches, which a checksum confirms. A method that reads system prompts gets them in
+  addition: one per example in training, and one for all inputs in inference, where reading it is a separate phase.
+- The *frozen floor* is the base model's forward pass and the gradient of its inputs: the least cost of any method that
+  adapts the first layer.
 """

@@ -1,4 +1,4 @@
-"""Makes what is visited: a base model under a method, or frozen, with its optimiser and the method's own steps."""
+"""Builds what is measured: an adapted or frozen base model, its optimiser, and the method's callbacks."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from parbench.tasks.kinds.system_prompt import PromptConditioned
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Of a training of so many steps the profiled ones are some in the middle, see `Workload.at`.
+# Length of the imagined training; the measured steps are a part of it, see `Workload.at`.
 WHOLE_TRAINING = 1000
 
 
 @dataclass
 class BuiltCandidate:
-    """A subject ready to be measured.
+    """A candidate ready to be measured.
 
     Attributes:
-        model: on its device.
-        config: of the base model.
-        groups: what is optimised; nothing of the frozen floor.
+        model: the adapted model, on its device.
+        config: configuration of the base model.
+        groups: optimised parameters; empty for the frozen floor.
         ledger: parameter counts; ``None`` for the frozen floor.
-        mergeable: whether the method says that its adapter can be folded into the base weights.
-        reads_system_prompt: whether it is told its task apart from its inputs, see `parbench.methods.base.Method`.
+        mergeable: whether the method declares that its adapter can be merged into the base weights.
+        reads_system_prompt: whether the method reads system prompts, see `parbench.methods.base.Method`.
     """
 
     model: nn.Module
@@ -64,7 +64,7 @@ class BuiltCandidate:
         return [parameter for group in self.groups for parameter in group.parameters]
 
     def optimiser(self) -> torch.optim.Optimizer | None:
-        """Return AdamW over the groups, as runs have it; ``None`` where nothing is optimised."""
+        """Return AdamW over the groups, as in runs; ``None`` if nothing is optimised."""
         groups = [
             {"params": list(group.parameters), "lr": group.learning_rate, "name": group.name}
             for group in self.groups
@@ -74,10 +74,10 @@ class BuiltCandidate:
 
 
 def build(order: MeasurementJob, device: torch.device) -> BuiltCandidate:
-    """Return the subject of an order on ``device``, random where the workload says so.
+    """Build the candidate of a job on ``device``, with random weights if the workload asks for them.
 
     Raises:
-        UserError: the base model cannot be had.
+        UserError: the base model is not available.
         ValueError: the method cannot be applied to it.
     """
     workload = order.workload
@@ -111,7 +111,7 @@ def _base(workload: Workload, device: torch.device) -> tuple[PreTrainedModel, Mo
     else:
         revision = base_model.weights.revision(RevisionLock(cache_folder() / "lock.json"))
         base = base_model.load(head, revision)
-    # What a configuration says of its own dtype goes before torch's default.
+    # The dtype of a configuration takes precedence over torch's default.
     cast(nn.Module, base).to(device=device, dtype=dtype)
     text = base.config.get_text_config()
     if getattr(text, "pad_token_id", 0) is None:
@@ -122,14 +122,14 @@ def _base(workload: Workload, device: torch.device) -> tuple[PreTrainedModel, Mo
 
 
 def _optimise_in_float32(model: nn.Module, groups: Sequence[ParameterGroup]) -> None:
-    """Give what is optimised 32 bits at least, as in runs.
+    """Cast optimised parameters to at least 32 bits, as in runs.
 
-    peft sees to that in its adapters, but neither in heads nor in what is trained of the base model itself.
+    peft does so for its adapters, but not for heads or for trained parameters of the base model.
     """
     optimised = {id(parameter) for group in groups for parameter in group.parameters}
     for module in model.modules():
         own = list(module.parameters(recurse=False))
-        # A norm's kernel wants its weight and bias of one dtype, though BitFit trains the bias alone.
+        # The kernel of a norm needs weight and bias of the same dtype, although BitFit trains the bias only.
         together = all(parameter.ndim == 1 for parameter in own) and any(id(p) in optimised for p in own)
         for parameter in own:
             if together or id(parameter) in optimised:
@@ -162,7 +162,7 @@ def _ledger(
 
 
 class CallbackDriver:
-    """Calls a method's callbacks as the trainer would, in a training that has come to the share `Workload.at`."""
+    """Calls a method's callbacks as the trainer would, at the progress `Workload.at` of a training."""
 
     def __init__(
         self, adapted: BuiltCandidate, optimiser: torch.optim.Optimizer | None, at: float, folder: Path
@@ -177,7 +177,7 @@ class CallbackDriver:
         self._state.global_step = round(at * WHOLE_TRAINING)
 
     def begin(self) -> None:
-        """A step begins."""
+        """Call ``on_step_begin``."""
         self._tell("on_step_begin")
 
     def before_optimiser(self) -> None:

@@ -1,4 +1,4 @@
-"""Times phases: by the processor's clock, or on a CUDA device by events in its stream."""
+"""Times phases with the CPU's clock, or on a CUDA device with events in its stream."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """Puts marks into the stream of work; the time between two is known when the work is done.
+    """Records marks in the stream of work; the time between two marks is known when the work is done.
 
-    On a CUDA device a mark is an event and costs no synchronisation, so that kernels queue up as they do in training.
+    On a CUDA device a mark is an event, which needs no synchronisation: kernels queue up as they do in training.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -50,7 +50,7 @@ class Clock:
 
 
 class Recorder:
-    """Notes when phases were, and their peaks on the accelerator, which are reset at the start of each."""
+    """Records when phases took place and their peak memory on the accelerator, reset at the start of each."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -60,7 +60,7 @@ class Recorder:
 
     @contextmanager
     def phase(self, name: str, timed: bool = False) -> Iterator[None]:
-        """Note a phase, and its seconds if ``timed``."""
+        """Record a phase, and its seconds if ``timed``."""
         self.clock.wait()
         self._reset()
         is_marked = reset_peak()
@@ -71,19 +71,19 @@ class Recorder:
             if timed:
                 self.add(name, [time.monotonic() - begin])
         finally:
-            # Also of a phase that ends for want of memory: how far it came is what one wants to know.
+            # Also for a phase that runs out of memory: its peak shows how much it used.
             resident = max(_resident(), (peak_bytes() or 0) if is_marked else 0)
             self.spans.append(Span(name, begin, time.monotonic(), resident, *self._peaks()))
 
     def add(self, name: str, seconds: Sequence[float]) -> None:
-        """Note timed repetitions of a phase."""
+        """Record timed repetitions of a phase."""
         self.seconds.setdefault(name, []).extend(seconds)
 
     def _reset(self) -> None:
         if self.device.type == "cuda":
             import torch
 
-            # What the allocator keeps of the phases before is none of this one's need.
+            # Memory that the allocator still reserves from earlier phases is not needed by this one.
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.device)
 

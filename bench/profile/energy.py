@@ -1,4 +1,4 @@
-"""What the accelerator's driver tells: the energy it has used, and who else uses it."""
+"""Reads the accelerator's driver: the energy used, and other processes on the device."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class Meter:
-    """Reads the device's energy counter before and after a block, whose work must be done by its end.
+    """Reads the device's energy counter before and after a block, whose work must be finished at its end.
 
     Attributes:
-        joules: used within the block; ``None`` where no counter is at hand: on a CPU, without the extra ``energy``, on
-            a device from before Volta. `obstacle` says which.
+        joules: energy used in the block; ``None`` where there is no counter: on a CPU, without the extra ``energy``, on
+            a device older than Volta. `obstacle` returns the reason.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -39,7 +39,7 @@ class Meter:
 
 
 def obstacle(device: torch.device) -> str | None:
-    """Return in a sentence why the energy that a device uses is not told; ``None`` where it is, or is none of NVIDIA's.
+    """Return why a device's energy cannot be read, as a sentence; ``None`` if it can, or if it is not from NVIDIA.
 
     On a CPU nothing is missing that could be installed.
     """
@@ -49,13 +49,13 @@ def obstacle(device: torch.device) -> str | None:
         return None
     if find_spec("pynvml") is None:
         return 'no joules without the package nvidia-ml-py; install it with: pip install "parbench[energy]"'
-    return "no joules: the driver does not tell the energy that this device uses"
+    return "no joules: the driver does not report the energy of this device"
 
 
 def other_processes(device: torch.device) -> list[int] | None:
-    """Return the processes that compute on a CUDA device now; ``None`` where nothing tells.
+    """Return the processes that are computing on a CUDA device; ``None`` if this cannot be found out.
 
-    To be asked while none of ours is at it: inside a container our own bear other numbers.
+    To be called while no process of ours uses the device: inside a container, ours have other process ids.
     """
     nvml = _nvml()
     if nvml is not None:
@@ -87,7 +87,7 @@ def _millijoules(device: torch.device) -> int | None:
 
 
 def _nvml() -> Any | None:
-    """Return NVML, ready, if its package (``nvidia-ml-py``, the extra ``energy``) and a driver are here."""
+    """Return NVML, initialised, if its package (``nvidia-ml-py``, the extra ``energy``) and a driver are installed."""
     try:
         nvml = import_module("pynvml")
     except ImportError:
@@ -105,9 +105,9 @@ def _handle(nvml: Any, device: torch.device) -> Any:
 
 
 def _driver_name(device: torch.device) -> str:
-    """Return the index or id by which the driver knows a device.
+    """Return the index or UUID of a device in the driver's numbering.
 
-    It is not asked of torch, which would open the device in this process. On a machine with different devices the
+    torch is not asked, because it would open the device in this process. On a machine with different devices the
     driver counts as CUDA does only under ``CUDA_DEVICE_ORDER=PCI_BUS_ID``.
     """
     index = device.index or 0

@@ -1,4 +1,4 @@
-"""Counts what needs no clock: operations, and the tensors that a training step keeps."""
+"""Counts operations, and the tensors that a training step keeps."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def count_flops(work: Callable[[], object]) -> int:
-    """Return the operations of ``work``: those of matrix products, convolutions and attention.
+    """Return the number of operations of ``work`` in matrix products, convolutions and attention.
 
-    A multiplication and an addition are two. Elementwise work is not counted, as usual.
+    A multiplication and an addition count as two. Elementwise operations are not counted, as is usual.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -30,13 +30,13 @@ def count_flops(work: Callable[[], object]) -> int:
 
 @dataclass
 class Kept:
-    """Memory that autograd holds for a backward pass."""
+    """Memory of the tensors that autograd saves for a backward pass."""
 
     _storages: dict[int, int] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
-        """Each memory counted once, however many tensors share it."""
+        """Bytes, with storage shared by several tensors counted once."""
         return sum(self._storages.values())
 
     def add(self, tensor: torch.Tensor) -> None:
@@ -48,7 +48,7 @@ class Kept:
 
 @contextmanager
 def saved_tensors(model: nn.Module) -> Iterator[Kept]:
-    """Count the tensors that the forward passes inside keep for their backward; the model's own are left out."""
+    """Count the tensors that forward passes in the block save for the backward pass, without the model's own."""
     own = {part.untyped_storage().data_ptr() for tensor in _own(model) for part in _dense(tensor)}
     kept = Kept()
 
@@ -62,7 +62,7 @@ def saved_tensors(model: nn.Module) -> Iterator[Kept]:
 
 
 def breakdown(adapted: BuiltCandidate, optimiser: torch.optim.Optimizer | None, activations: int | None) -> Breakdown:
-    """Count the tensors of a model in training; to be called after a backward pass, when there are gradients."""
+    """Count the tensors of a model in training; to be called after a backward pass, while there are gradients."""
     adapter = [p for group in adapted.groups if not group.is_head for p in group.parameters]
     head = [p for group in adapted.groups if group.is_head for p in group.parameters]
     optimised = {id(parameter) for parameter in (*adapter, *head)}
@@ -87,7 +87,7 @@ def _bytes(tensors: Iterable[torch.Tensor]) -> int:
 
 
 def _dense(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return the dense tensors that a tensor consists of: itself, or a sparse one's places and values."""
+    """Return the dense tensors of a tensor: itself, or the indices and values of a sparse one."""
     if tensor.layout is torch.strided:
         return (tensor,)
     if tensor.layout is torch.sparse_coo:

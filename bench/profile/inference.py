@@ -1,4 +1,4 @@
-"""What a trained model costs in use: scoring a split, answering one batch, writing text, merged or not."""
+"""Measures inference: scoring a split, a forward pass, generation, unmerged and merged."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class _Rows(list[dict[str, Any]]):
 
 
 def measure_evaluation(adapted: BuiltCandidate, batches: Sequence[Batch], rec: Recorder, order: MeasurementJob) -> None:
-    """Time what a run does to score rows: batches made and sent to the device, the forward pass, outputs fetched."""
+    """Time the scoring of rows as in a run: making batches, transfer to the device, forward pass, fetching outputs."""
     effort, dtype = order.effort, order.workload.dtype
     predictor = Predictor(adapted.model, None, _collate, len(batches[0]["labels"]), rec.device, dtype)
     score = predictor.log_likelihoods if adapted.kind.generates else predictor.logits
@@ -62,13 +62,13 @@ def measure_evaluation(adapted: BuiltCandidate, batches: Sequence[Batch], rec: R
 def measure_inference(
     model: nn.Module, batches: Sequence[Batch], rec: Recorder, order: MeasurementJob, phase: str
 ) -> None:
-    """Time bare forward passes on batches that are on the device already."""
+    """Time forward passes on batches that are already on the device."""
     placed = on_device(batches, rec.device)
     model.eval()
     dtype, effort = order.workload.dtype, order.effort
 
     def answer(batch: Batch) -> None:
-        # Each in a context of its own, as in use: within one, an adapter's weights are cast once for all.
+        # Each pass has its own autocast context, as in practice: within one context, weights are cast only once.
         with autocast(rec.device, dtype):
             model(**batch)
 
@@ -86,7 +86,7 @@ def measure_inference(
 def count_inference(model: nn.Module, batch: Batch, device: torch.device, dtype: str) -> int:
     """Count the operations of a forward pass.
 
-    Gradients stay on: torch's counter stumbles without them over a module that returns a parameter (peft's GLoRA).
+    Gradients stay enabled: without them torch's counter fails on a module that returns a parameter (peft's GLoRA).
     """
     (batch,) = on_device([batch], device)
     model.eval()
@@ -95,7 +95,7 @@ def count_inference(model: nn.Module, batch: Batch, device: torch.device, dtype:
 
 
 class _Marks(StoppingCriteria):
-    """Marks every generated token; it never stops."""
+    """Records a mark at every generated token; never stops the generation."""
 
     def __init__(self, rec: Recorder) -> None:
         self._clock = rec.clock
@@ -110,7 +110,7 @@ class _Marks(StoppingCriteria):
 def measure_generation(
     model: nn.Module, adapted: BuiltCandidate, rec: Recorder, order: MeasurementJob, merged: bool = False
 ) -> None:
-    """Time greedy generation: up to the first token of a batch of prompts, and each token from then on."""
+    """Time greedy generation: up to the first token of a batch of prompts, and each token after it."""
     workload, effort = order.workload, order.effort
     draw = np.random.default_rng(workload.seed)
     shape = (workload.batch_size, prompt_length(adapted.config, order))
@@ -143,26 +143,26 @@ def measure_generation(
 
 
 def prompt_length(config: Any, order: MeasurementJob) -> int:
-    """Return the tokens of a prompt: the workload's, or as many as leave room for what is written after them.
+    """Return the number of prompt tokens: the workload's, or fewer if the generated tokens would not fit otherwise.
 
     Raises:
-        ValueError: there is no room for any.
+        ValueError: the model has no room for a prompt.
     """
     most, new = positions(config), order.effort.new_tokens
     length = order.workload.length if most is None else min(order.workload.length, most - new)
     if length < 1:
-        raise ValueError(f"{order.workload.base_model} takes {most} tokens, too few to write {new}")
+        raise ValueError(f"{order.workload.base_model} takes {most} tokens, too few to generate {new}")
     return length
 
 
 def specialised(adapted: BuiltCandidate, order: MeasurementJob) -> AbstractContextManager[None]:
-    """Return the context in which an adapted model is asked: one system prompt for all, if it reads any."""
+    """Return the context of inference: with one system prompt for all inputs, if the model reads system prompts."""
     return adapted.reader.specialised(_prompt(adapted, order)) if adapted.reads_system_prompt else nullcontext()
 
 
 @torch.no_grad()
 def measure_specialising(adapted: BuiltCandidate, rec: Recorder, order: MeasurementJob) -> None:
-    """Time how a system prompt becomes what the model is asked under, one after the other, on the device to the end."""
+    """Time the specialisation to each system prompt in turn, until the device is done."""
     effort, marks = order.effort, []
     prompts = system_prompts(adapted.reader.reader_config, order.workload, effort.warm_up + effort.steps).tolist()
     with rec.phase(SPECIALISE):
@@ -176,7 +176,7 @@ def measure_specialising(adapted: BuiltCandidate, rec: Recorder, order: Measurem
 
 
 def count_specialising(adapted: BuiltCandidate, order: MeasurementJob) -> int:
-    """Count the operations by which one system prompt becomes what the model is asked under."""
+    """Count the operations of the specialisation to one system prompt."""
 
     def work() -> None:
         with specialised(adapted, order):
@@ -186,12 +186,12 @@ def count_specialising(adapted: BuiltCandidate, order: MeasurementJob) -> int:
 
 
 def merge(adapted: BuiltCandidate, rec: Recorder, order: MeasurementJob) -> nn.Module:
-    """Fold the adapter into the base weights and return the plain model; its time is noted.
+    """Merge the adapter into the base weights, record the time, and return the plain model.
 
-    What reads a system prompt reads it for that, and the time is in that of merging.
+    For a model that reads system prompts, the time includes reading one.
 
     Raises:
-        ValueError: the method's code cannot, though it says so.
+        ValueError: the method declares itself mergeable, but its model has no ``merge_and_unload``.
     """
     if not hasattr(adapted.model, "merge_and_unload"):
         raise ValueError("the adapted model has no merge_and_unload")
@@ -202,9 +202,9 @@ def merge(adapted: BuiltCandidate, rec: Recorder, order: MeasurementJob) -> nn.M
 
 
 def _unwrap_heads(model: nn.Module) -> None:
-    """Put trained heads where peft's wrappers of them are, as merging does.
+    """Replace peft's wrappers of heads by the trained heads, as merging does.
 
-    peft (0.21) fails to do so for most tuners where a head has several layers, as RoBERTa's: it looks for its weight.
+    peft (0.21) fails to do so for most tuners if a head has several layers, like RoBERTa's: it looks up its weight.
     """
     for name, module in list(model.named_modules()):
         if isinstance(module, ModulesToSaveWrapper):
@@ -213,7 +213,7 @@ def _unwrap_heads(model: nn.Module) -> None:
 
 
 def measure_merged(adapted: BuiltCandidate, batches: Sequence[Batch], rec: Recorder, order: MeasurementJob) -> None:
-    """Merge, and time the merged model; the adapted one is gone then."""
+    """Merge, and time the merged model; the adapted model is consumed."""
     merged = merge(adapted, rec, order)
     measure_inference(merged, batches, rec, order, MERGED)
     if adapted.kind.generates and "generation" in order.effort.parts:
@@ -221,7 +221,7 @@ def measure_merged(adapted: BuiltCandidate, batches: Sequence[Batch], rec: Recor
 
 
 def measure_unmerged(adapted: BuiltCandidate, batches: Sequence[Batch], rec: Recorder, order: MeasurementJob) -> None:
-    """Time the adapted model in use, as far as the order asks."""
+    """Time inference of the adapted model, as far as the job asks for it."""
     parts = order.effort.parts
     inputs = without_labels(batches)
     if "evaluation" in parts:
@@ -232,13 +232,13 @@ def measure_unmerged(adapted: BuiltCandidate, batches: Sequence[Batch], rec: Rec
 
 
 def _prompt(adapted: BuiltCandidate, order: MeasurementJob) -> list[int]:
-    """Return the system prompt that all is asked under."""
+    """Return the system prompt of inference."""
     prompts: list[list[int]] = system_prompts(adapted.reader.reader_config, order.workload, 1).tolist()
     return prompts[0]
 
 
 def without_labels(batches: Sequence[Batch]) -> list[Batch]:
-    """Return batches as inference gets them."""
+    """Return the batches of inference."""
     return [{name: tensor for name, tensor in batch.items() if name != "labels"} for batch in batches]
 
 

@@ -1,6 +1,6 @@
-"""Batches that cost what real ones do: no zeros, words as frequent as in text, images in the range of normalised ones.
+"""Synthetic batches that cost as much as real ones: word frequencies as in text, pixels in the normalised range.
 
-They depend on the workload alone and are drawn by numpy, so that every process gets the same.
+They depend on the workload only and are drawn with numpy, so that every process gets the same batches.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _MANDELBROT_SHIFT = 2.7
 
 
 def make_batches(config: Any, kind: ModelUse, workload: Workload, count: int) -> list[Batch]:
-    """Return so many batches on the CPU, with ``labels``.
+    """Return ``count`` batches on the CPU, with ``labels``.
 
     Texts are ``input_ids`` and ``attention_mask`` of shape (batch, length); images are ``pixel_values`` of shape
     (batch, channels, side, side), uniform in [-1, 1]. Labels are class ids of shape (batch,), or for a language model
-    the ids themselves, padding not counted.
+    the token ids, without padding.
     """
     draw = np.random.default_rng(workload.seed)
     make = _images if kind.modality == "image" else _texts
@@ -37,18 +37,18 @@ def make_batches(config: Any, kind: ModelUse, workload: Workload, count: int) ->
 
 
 def system_prompts(config: Any, workload: Workload, count: int) -> np.ndarray:
-    """Return so many system prompts of the workload's length, ids of shape (count, tokens), as `token_ids` draws them.
+    """Return system prompts of the workload's length as ids of shape (count, tokens), drawn by `token_ids`.
 
     Args:
         config: of the model that reads them.
     """
-    # Another stream than the batches', which are the same for methods that read none.
+    # A separate random stream, so that the batches are the same for methods that read no system prompts.
     draw = np.random.default_rng([workload.seed, 1])
     return token_ids(config.get_text_config(), (count, workload.system_prompt_tokens), draw)
 
 
 def with_system_prompts(batches: Sequence[Batch], config: Any, workload: Workload) -> list[Batch]:
-    """Return batches with a system prompt of its own beside each example, as they are trained on.
+    """Return training batches with a separate system prompt for each example.
 
     Args:
         config: of the model that reads them.
@@ -61,7 +61,7 @@ def with_system_prompts(batches: Sequence[Batch], config: Any, workload: Workloa
 
 
 def token_ids(config: Any, shape: tuple[int, ...], draw: np.random.Generator) -> np.ndarray:
-    """Return ids as frequent as words are in text (Zipf-Mandelbrot), none of them special."""
+    """Return token ids with the word frequencies of text (Zipf-Mandelbrot), without special tokens."""
     special = {getattr(config, name, None) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
     ids = np.setdiff1d(np.arange(config.vocab_size), [number for number in special if isinstance(number, int)])
     ids = draw.permutation(ids)
@@ -70,7 +70,7 @@ def token_ids(config: Any, shape: tuple[int, ...], draw: np.random.Generator) ->
 
 
 def checksum(batches: Sequence[Batch]) -> str:
-    """Return 16 hexadecimal digits that tell other batches apart."""
+    """Return a checksum of the batches, 16 hexadecimal digits."""
     total = hashlib.sha256()
     for batch in batches:
         for name in sorted(batch):
@@ -88,11 +88,11 @@ def _texts(config: Any, kind: ModelUse, workload: Workload, draw: np.random.Gene
 
     shape = (workload.batch_size, workload.length)
     ids = token_ids(config.get_text_config(), shape, draw)
-    # Lengths from 1 - 2 * padding of the whole to the whole: their mean leaves out the share asked for.
+    # Lengths from 1 - 2 * padding to 1 of the full length, so that the mean share of padding is as asked.
     least = max(1, round((1 - 2 * workload.padding) * workload.length))
     lengths = draw.integers(least, workload.length, size=shape[0], endpoint=True)
     mask = np.arange(shape[1]) < lengths[:, None]
-    # Any id will do for padding: the mask hides it. RoBERTa alone reads positions off it.
+    # Padding can be any id, since the mask hides it; only RoBERTa derives positions from it.
     ids = np.where(mask, ids, getattr(config, "pad_token_id", None) or 0)
     labels = np.where(mask, ids, IGNORED) if kind.generates else _labels(config, workload, draw)
     arrays = {"input_ids": ids, "attention_mask": mask.astype(np.int64), "labels": labels}

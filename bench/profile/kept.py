@@ -1,4 +1,4 @@
-"""Measurements of a profile that is not finished, kept as they come: the same command continues after them."""
+"""Keeps the measurements of an unfinished profile, so that the same command resumes after them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ FILE = "measurements.jsonl"
 
 
 class KeptMeasurements:
-    """The measurements in one file, a line of JSON each.
+    """A file of measurements, one JSON line each.
 
-    A line counts only for the same job, measured by the same code with the same versions of the libraries. A line that
-    was cut off by the end of the process does not count, and failures are measured again.
+    A line is used only for the same job, measured with the same code and library versions. Incomplete lines and failed
+    measurements are ignored, so that these are measured again.
 
     Args:
-        folder: of the profile; ``None`` keeps nothing.
+        folder: folder of the profile; ``None`` keeps nothing.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -63,7 +63,7 @@ def _read(file: Path) -> list[tuple[str, Measurement]]:
             content = json.loads(line)
             found.append((content["key"], _adapter().validate_python(content["measurement"])))
         except (ValueError, KeyError, TypeError, ValidationError):
-            continue  # cut off, or of another version: measured again
+            continue  # incomplete, or from another version: measured again
     return found
 
 

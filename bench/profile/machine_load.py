@@ -1,4 +1,4 @@
-"""Whether the machine is idle: beside other work no time means much."""
+"""Checks whether the machine is idle, since timings beside other work are unreliable."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     import torch
 
 LOOK_SECONDS = 0.5
-# Share of the cores that others may use before it is said loudly.
+# Share of the cores that other processes may use before a warning is printed.
 MOST_BUSY = 0.1
 
 
 @dataclass(frozen=True)
 class MachineLoad:
-    """What else the machine does, looked at while no visit is at work.
+    """Load of the machine by other processes, sampled between measurements.
 
     Attributes:
         busy: share of the cores that were in use.
         load: the load average over 1, 5 and 15 minutes.
-        others: processes on the accelerator; ``None`` where there is none, or nothing tells.
+        others: processes on the accelerator; ``None`` without one, or if this cannot be found out.
     """
 
     busy: float
@@ -34,10 +34,10 @@ class MachineLoad:
 
     @property
     def warning(self) -> str:
-        """One sentence where the machine is not idle; empty where it is."""
+        """A sentence if the machine is not idle, else empty."""
         if self.others:
             numbers = ", ".join(map(str, self.others))
-            return f"other processes compute on the device ({numbers}): times and memory are not to be trusted"
+            return f"other processes compute on the device ({numbers}): times and memory are unreliable"
         if self.busy > MOST_BUSY:
             cores = os.cpu_count()
             return (
@@ -48,7 +48,7 @@ class MachineLoad:
 
 
 def sample_machine_load(device: torch.device) -> MachineLoad:
-    """Look what else is going on for half a second."""
+    """Sample the load of the machine for half a second."""
     busy = psutil.cpu_percent(interval=LOOK_SECONDS) / 100
     others = other_processes(device) if device.type == "cuda" else None
     return MachineLoad(busy, os.getloadavg(), None if others is None else tuple(others))

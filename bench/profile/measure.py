@@ -1,4 +1,4 @@
-"""What a visit's process does."""
+"""Carries out one measurement job in the current process."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from parbench.bench.profile.build import BuiltCandidate
     from parbench.bench.profile.clock import Recorder
 
-# Different batches; more of them would only take memory.
+# Number of different batches; more would only take memory.
 MOST_BATCHES = 8
 
 
 def measure(order: MeasurementJob, device: torch.device) -> Measurement:
-    """Measure what an order asks for, in this process, and return what was found until the end or a failure."""
+    """Carry out a job in this process and return everything measured up to its end or to a failure."""
     from parbench.bench.profile.clock import Recorder
     from parbench.bench.util import environment
 
@@ -36,7 +36,7 @@ def measure(order: MeasurementJob, device: torch.device) -> Measurement:
         warnings.simplefilter("ignore")
         try:
             _measure(visit, recorder, Path(folder))
-        except Exception as error:  # one subject that fails is a row; the others go on
+        except Exception as error:  # a failed candidate is a row; the others continue
             visit.status, visit.reason = _cause(error)
     visit.spans, visit.seconds = recorder.spans, recorder.seconds
     return visit
@@ -65,8 +65,8 @@ def _measure(visit: Measurement, recorder: Recorder, folder: Path) -> None:
     if adapted.reads_system_prompt:
         trained = with_system_prompts(batches, adapted.reader.reader_config, workload)
         visit.notes.append(
-            f"reads a system prompt of {workload.system_prompt_tokens} tokens with each example that it is trained on, "
-            "and in use one before all others; the methods that read none are not given it"
+            f"reads a system prompt of {workload.system_prompt_tokens} tokens with each training example, "
+            "and in inference one for all inputs; methods that read no system prompts get none"
         )
     if "training" in effort.parts:
         optimiser = adapted.optimiser()
@@ -80,7 +80,7 @@ def _measure(visit: Measurement, recorder: Recorder, folder: Path) -> None:
             stepper.free()
         if order.trace is not None:
             trace_training(stepper, trained[0], device, order.trace)
-        # What training leaves behind is not what serving needs.
+        # Memory left over from training is not part of serving.
         del stepper, optimiser
     if "generation" in effort.parts and adapted.kind.generates:
         visit.prompt_tokens = serving.prompt_length(adapted.config, order)
@@ -112,7 +112,7 @@ def _merge(
 
 @contextmanager
 def _noted(visit: Measurement, what: str) -> Iterator[None]:
-    """Make a note of a fault in what a method may do without: the rest of its visit stands."""
+    """Turn a failure of an optional step into a note; the rest of the measurement stays valid."""
     try:
         yield
     except Exception as error:  # whatever a method's code raises
@@ -125,4 +125,4 @@ def _cause(error: Exception) -> tuple[Status, str]:
     status, reason = classify(error)
     if status is not Status.OUT_OF_MEMORY:
         return status, reason
-    return status, "the machine has not the memory" if "DefaultCPUAllocator" in reason else reason.partition(". ")[0]
+    return status, "the machine is out of memory" if "DefaultCPUAllocator" in reason else reason.partition(". ")[0]

@@ -1,4 +1,4 @@
-"""What one visit finds."""
+"""The result of one measurement."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from parbench.bench.profile.workload import MeasurementJob
 from parbench.bench.record.run_record import ParameterCounts, Status
 
-# The phases of a visit. A training step is its first three; `decode` is one token of every example of a batch;
-# `specialise` makes of one system prompt what all is asked under from then on (LoRA-Gen's cloud and generator).
+# The phases of a measurement. The first three make up a training step; `decode` is one token for every example of a
+# batch; `specialise` prepares the model for one system prompt (LoRA-Gen's cloud and generator).
 LOAD = "load"
 FORWARD, BACKWARD, OPTIMISER, STEP = "forward", "backward", "optimiser", "step"
-# The processor's time of a step, on a CPU: of a machine that is not idle it tells more than the clock.
+# CPU time of a step, on a CPU: on a machine that is not idle it is more reliable than the wall clock.
 STEP_PROCESSOR = "step_processor"
 SPECIALISE = "specialise"
 EVALUATION, INFERENCE = "evaluation", "inference"
@@ -25,9 +25,9 @@ class PhaseMemory:
     """Peak memory of a phase, in bytes.
 
     Attributes:
-        process: resident memory of the process, by the kernel's mark and by samples from outside.
-        allocated: on the accelerator, by torch's allocator; ``None`` without one.
-        reserved: what the allocator held for it.
+        process: resident memory of the process, from the kernel's high-water mark and from samples.
+        allocated: allocated on the accelerator, by torch's allocator; ``None`` without an accelerator.
+        reserved: reserved by the allocator for it.
     """
 
     process: int
@@ -36,20 +36,20 @@ class PhaseMemory:
 
     @property
     def peak(self) -> int:
-        """What limits a batch: the accelerator's memory where there is one, else the process's."""
+        """The memory that limits a batch: the accelerator's if there is one, else the process's."""
         return self.process if self.reserved is None else self.reserved
 
 
 @dataclass(frozen=True)
 class Breakdown:
-    """What the memory of a training step consists of, in bytes; counted from the tensors, on any device.
+    """The memory of a training step by purpose, in bytes; counted from the tensors, on any device.
 
     Attributes:
         weights: parameters and buffers that are never optimised.
         adapter: optimised parameters outside the task head.
         head: optimised parameters of the task head.
         gradients: after the backward pass.
-        optimiser: its state.
+        optimiser: the optimiser's state.
         activations: tensors that autograd keeps for the backward pass, parameters left out.
     """
 
@@ -66,7 +66,7 @@ class Span:
     """When a phase took place, on the machine's monotonic clock, and its memory.
 
     Attributes:
-        resident: peak of the process, in bytes; where the kernel marks no peaks, what it had at the end.
+        resident: peak of the process, in bytes; its memory at the end where the kernel keeps no high-water mark.
         allocated: peak on the accelerator.
         reserved: likewise.
     """
@@ -81,23 +81,23 @@ class Span:
 
 @dataclass
 class Measurement:
-    """One process's findings.
+    """The result of one process.
 
     Attributes:
-        order: what it was asked.
-        status: how it ended.
+        order: the job.
+        status: how the process ended.
         reason: one sentence where ``status`` is not ``ok``.
         seconds: every timed repetition of each phase.
         memory: peak of each phase.
         peak_process: of the whole process, in bytes.
-        spans: when the phases were.
+        spans: time span and memory of the phases.
         breakdown: of a training step's memory.
-        flops: operations of a phase on one batch, a multiplication and an addition counted as two.
-        joules: of one training step, where the device tells.
+        flops: operations per phase on one batch; a multiplication and an addition count as two.
+        joules: energy of one training step, if the device reports it.
         ledger: parameter counts; ``None`` for the frozen floor.
         batches: checksum of the inputs.
-        prompt_tokens: of each prompt that was written on from.
-        wall: seconds from the start of the process to its end, seen from outside.
+        prompt_tokens: number of tokens of each generation prompt.
+        wall: seconds from the start to the end of the process.
         notes: what could not be measured, and why.
     """
 

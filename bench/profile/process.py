@@ -1,4 +1,4 @@
-"""One visit in a process of its own, its memory watched from outside."""
+"""Runs one measurement in a separate process and samples its memory from outside."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from parbench.bench.util.started_process import Started, start_process
 
 # Reading another process's memory takes some 20 microseconds: 0.2 % of one core.
 SAMPLE_SECONDS = 0.01
-# What a process may take to tidy up after its last word.
+# Seconds that a process may take to exit after its last message.
 END_SECONDS = 10.0
 
 
 def measure_in_subprocess(order: MeasurementJob) -> Measurement:
-    """Do one visit in a fresh process, forked from a server that has imported the libraries and done nothing else.
+    """Run one measurement in a fresh process, forked from a server that has only imported the libraries.
 
-    A visit that needs more memory than the order allows, or than there is, ends as ``out_of_memory``.
+    A measurement that needs more memory than the job allows, or than is available, ends as ``out_of_memory``.
     """
     context = fork_server()
     ours, theirs = context.Pipe(duplex=False)
@@ -58,12 +58,12 @@ def measure_in_subprocess(order: MeasurementJob) -> Measurement:
 
 
 class MemorySampler(threading.Thread):
-    """Samples the resident memory of a process from outside it, so that nothing of the process is disturbed.
+    """Samples the resident memory of a process from outside, without disturbing it.
 
     Attributes:
-        limit: bytes beyond which the process is ended, if there is one.
+        limit: bytes above which the process is killed, if any.
         samples: (time on the machine's monotonic clock, bytes).
-        over: bytes, where the process was ended for using more than the limit.
+        over: bytes in use when the process was killed for exceeding the limit.
     """
 
     def __init__(self, pid: int, limit: int | None = None) -> None:
@@ -87,23 +87,23 @@ class MemorySampler(threading.Thread):
                     process.kill()
                     return
         except psutil.Error:
-            return  # it has ended, and whoever waits for it knows why
+            return  # it has ended; the reason is handled by the code that waits for it
 
     def stop(self) -> None:
-        """End the sampling."""
+        """Stop the sampling."""
         self._done.set()
         self.join()
 
     def peak(self, begin: float, end: float) -> int:
-        """Return the largest sample of a time; 0 where none fell into it."""
+        """Return the largest sample in a time span; 0 if there is none."""
         return max((resident for at, resident in self.samples if begin <= at <= end), default=0)
 
 
 def _hear(started: Started, line: Connection) -> Measurement | None:
-    """Return the process's last message, ``None`` if it ends without one."""
+    """Return the process's last message, or ``None`` if it ends without one."""
     wait([line, started.process.sentinel])
     if not line.poll() and started.is_alive():
-        wait([line])  # only the server that has forked it has ended
+        wait([line])  # only the server that forked it has ended
     try:
         return line.recv() if line.poll() else None
     except (EOFError, OSError):
@@ -116,11 +116,11 @@ def _death(started: Started, sampler: MemorySampler, log: Path) -> tuple[Status,
         return Status.OUT_OF_MEMORY, f"the process used {used:.2f} GiB, more than the {allowed:.2f} allowed"
     code = started.exit_code
     if code is None:
-        return Status.ERROR, "the process and the server that starts processes were ended from outside"
+        return Status.ERROR, "the process and the server that starts processes were killed"
     if code == -signal.SIGKILL:
-        return Status.OUT_OF_MEMORY, "the process was killed from outside, as a machine does that is out of memory"
-    said = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"])[-1]
-    return Status.ERROR, f"the process ended with code {code}: {said}"
+        return Status.OUT_OF_MEMORY, "the process was killed, as happens when a machine runs out of memory"
+    last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
+    return Status.ERROR, f"the process ended with code {code}: {last}"
 
 
 def _by_phase(visit: Measurement, sampler: MemorySampler) -> dict[str, PhaseMemory]:
@@ -132,7 +132,7 @@ def _by_phase(visit: Measurement, sampler: MemorySampler) -> dict[str, PhaseMemo
             allocated=_larger(before.allocated, span.allocated),
             reserved=_larger(before.reserved, span.reserved),
         )
-    # A phase too short for a sample has none: that is not a memory of nothing.
+    # A phase too short for a sample has no value; this does not mean zero bytes.
     return {phase: memory for phase, memory in found.items() if memory.process or memory.reserved is not None}
 
 
@@ -142,7 +142,7 @@ def _larger(one: int | None, other: int | None) -> int | None:
 
 def _main(order: dict[str, Any], line: Connection, log: str) -> None:
     leave_current_folder()
-    # Ctrl-C is for the command, which ends its visit.
+    # Ctrl-C is handled by the command, which ends its measurement.
     ignore_interrupts()
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
     for output in (1, 2):

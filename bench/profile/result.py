@@ -1,4 +1,4 @@
-"""A profile: all that was measured, with what it was measured on, as JSON that can be read again."""
+"""A profile: all measurements with their machine and workload, and its JSON format."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ PROFILE = "profile.json"
 
 @dataclass(frozen=True)
 class Largest:
-    """The largest batch of a subject that fits.
+    """The largest batch of a candidate that fits.
 
     Attributes:
-        batch: examples; 0 where not even one fits.
-        failed: the smallest that was tried and did not fit; ``None`` where all did.
-        reason: why it did not.
-        tried: every batch and whether it fitted.
+        batch: number of examples; 0 if not even one fits.
+        failed: the smallest batch tried that did not fit; ``None`` if all fitted.
+        reason: why it did not fit.
+        tried: by batch, whether it fitted.
     """
 
     subject: Candidate
@@ -41,15 +41,15 @@ class Largest:
 
 @dataclass(frozen=True)
 class Profile:
-    """All that was measured.
+    """A profile of one base model.
 
     Attributes:
-        base_model: its name, as records have it.
-        workload: at the first of ``batches``.
-        tokens: of an example; 1 of an image.
-        visits: every process that was started, in the order of time.
-        surroundings: what else the machine did, before each round.
-        largest: where it was asked for.
+        base_model: name of the base model, as in records.
+        workload: the workload, at the first of ``batches``.
+        tokens: per example; 1 for an image.
+        visits: the measurements, in the order of time.
+        surroundings: load of the machine before each round.
+        largest: the largest batches that fit, if they were searched.
     """
 
     base_model: str
@@ -71,12 +71,12 @@ class Profile:
 
     @property
     def hardware(self) -> dict[str, str]:
-        """The device and the machine, as the first visit saw them."""
+        """Device and machine, as recorded by the first measurement."""
         return next((visit.hardware for visit in self.visits if visit.hardware), {})
 
     @property
     def warning(self) -> str:
-        """One sentence where the machine was not idle all the time; empty where it was."""
+        """A sentence if the machine was not idle all the time, else empty."""
         return next((look.warning for look in self.surroundings if look.warning), "")
 
     def to_json(self) -> str:
@@ -86,10 +86,10 @@ class Profile:
 
 
 def read_profile(path: Path) -> Profile:
-    """Read what ``bench profile --out`` wrote; ``path`` is the file or its folder.
+    """Read a profile written by ``bench profile --out``; ``path`` is the file or its folder.
 
     Raises:
-        UserError: it is not there, or not a profile of this format.
+        UserError: the file does not exist, or is not a profile of this format.
     """
     from pydantic import ValidationError
 
@@ -105,7 +105,9 @@ def read_profile(path: Path) -> Profile:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise UserError(f'the profile "{file}" has a wrong field {where}: {first["msg"]}; make it anew') from error
+        raise UserError(
+            f'the profile "{file}" has a wrong field {where}: {first["msg"]}; make one with bench profile --out'
+        ) from error
 
 
 @cache

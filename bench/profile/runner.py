@@ -1,4 +1,4 @@
-"""Rounds of visits, and the search for the largest batch."""
+"""Runs the rounds of measurements, and searches the largest batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from parbench.bench.record.run_record import Status
 from parbench.bench.util import environment
 from parbench.bench.util.errors import UserError
 
-# No batch above this is tried.
+# Largest batch that is tried.
 MOST_EXAMPLES = 1 << 16
 
 Measure = Callable[[MeasurementJob], Measurement]
@@ -28,14 +28,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ProfileRequest:
-    """What is to be profiled.
+    """What to profile.
 
     Attributes:
-        batches: examples per step, one set of rounds each.
-        limit_bytes: memory that a visit may use; ``None`` is what the device has.
-        traces: folder for a trace of each subject.
-        force: go on where others compute on the device.
-        kept: folder in which measurements are kept as they come; the same command continues after them.
+        batches: examples per step; each batch size gets its own rounds.
+        limit_bytes: memory that a measurement may use; ``None``: all memory of the device.
+        traces: folder for a trace of each candidate.
+        force: measure even if other processes use the device.
+        kept: folder for finished measurements, after which the same command resumes.
     """
 
     subjects: tuple[Candidate, ...]
@@ -52,15 +52,15 @@ class ProfileRequest:
 def run_profile(
     request: ProfileRequest, say: Say, measure: Measure = measure_in_subprocess, find_largest: bool = False
 ) -> Profile:
-    """Measurement every subject in every round.
+    """Measure every candidate in every round.
 
     Args:
-        say: told what happens.
-        measure: does a visit.
-        find_largest: also search the largest batch of each subject.
+        say: receives progress messages.
+        measure: carries out one job.
+        find_largest: also search the largest batch of each candidate.
 
     Raises:
-        UserError: others compute on the device, and ``force`` is not given.
+        UserError: other processes use the device, and ``force`` is not set.
     """
     started = environment.now()
     kept = KeptMeasurements(request.kept)
@@ -78,7 +78,7 @@ def run_profile(
     if find_largest:
         for subject in request.subjects:
             if any(_failed(visit, subject) for visit in visits):
-                continue  # it has a row that says why
+                continue  # its row has the reason
             largest.append(largest_batch(request, subject, measure_once))
             say(f"{subject.name}: the largest batch is {largest[-1].batch}")
     git = environment.git_state()
@@ -114,7 +114,7 @@ def _visits(request: ProfileRequest, say: Say, measure: Measure, looks: list[Mac
                     continue
                 visit = _visit(request, subject, batch, number, measure)
                 if visit.batches and seen.setdefault(batch, visit.batches) != visit.batches:
-                    raise RuntimeError(f"{subject.name} was given other batches than those before it")
+                    raise RuntimeError(f"{subject.name} got other batches than the candidates before it")
                 if visit.status is not Status.OK:
                     failed.add(subject.name)
                 say(_line(visit, batch, number))
@@ -122,7 +122,7 @@ def _visits(request: ProfileRequest, say: Say, measure: Measure, looks: list[Mac
 
 
 def in_turn(subjects: Sequence[Candidate], number: int) -> list[Candidate]:
-    """Return the order of a round: forwards and backwards in turn, so that a steady drift cancels."""
+    """Return the candidates of a round, alternating forward and backward order, so that a steady drift cancels."""
     return list(subjects if number % 2 == 0 else reversed(subjects))
 
 
@@ -147,9 +147,9 @@ def _visit(request: ProfileRequest, subject: Candidate, batch: int, number: int,
 def largest_batch(
     request: ProfileRequest, subject: Candidate, measure: Measure = measure_in_subprocess, most: int = MOST_EXAMPLES
 ) -> Largest:
-    """Find the largest batch of which a training step fits, by doubling and bisection, each try in a fresh process.
+    """Find the largest batch whose training step fits, by doubling and bisection, each try in a fresh process.
 
-    What is found is within 1 % of the smallest batch that does not fit: memory is not more exact than that.
+    The result is within 1 % of the smallest batch that does not fit; memory is not reproducible beyond that.
 
     Raises:
         UserError: a try fails for another reason than memory.
@@ -177,7 +177,7 @@ def largest_batch(
 
 
 def _failed(visit: Measurement, subject: Candidate) -> bool:
-    """Tell whether a subject cannot be visited at all; for want of memory at some batch is another matter."""
+    """Return whether a candidate cannot be measured at all, as opposed to being out of memory at some batch size."""
     return visit.order.subject == subject and visit.status not in (Status.OK, Status.OUT_OF_MEMORY)
 
 

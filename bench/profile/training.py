@@ -1,4 +1,4 @@
-"""A training step, its three phases apart."""
+"""Measures a training step and its three phases."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from parbench.bench.profile.clock import Recorder
     from parbench.bench.profile.workload import MeasurementJob
 
-# The least time that energy is measured over: how often the driver moves its counter is not documented.
+# Minimum duration of an energy measurement: how often the driver updates its counter is not documented.
 ENERGY_SECONDS = 2.0
-# What runs clip gradients to unless told otherwise.
+# The default norm that runs clip gradients to.
 CLIPPED_TO = TrainingSettings.model_fields["max_gradient_norm"].default
 
 
 @dataclass
 class Stepper:
-    """Takes training steps."""
+    """Carries out training steps."""
 
     adapted: BuiltCandidate
     optimiser: torch.optim.Optimizer | None
@@ -42,7 +42,7 @@ class Stepper:
     dtype: str
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Return the loss of a batch on the model's device, after what the method does before a step."""
+        """Return the loss of a batch on the model's device, after the method's callbacks before a step."""
         self.steps.begin()
         inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
         with autocast(batch["labels"].device, self.dtype):
@@ -57,7 +57,7 @@ class Stepper:
         return nn.functional.cross_entropy(logits.float(), labels)
 
     def step(self) -> None:
-        """Clip, let the method and the optimiser do their part, and free the gradients."""
+        """Clip the gradients, take the optimiser step with the method's callbacks, and free the gradients."""
         if self.optimiser is not None:
             nn.utils.clip_grad_norm_(self.adapted.optimised, CLIPPED_TO)
             self.steps.before_optimiser()
@@ -74,7 +74,7 @@ class Stepper:
 def measure_training(
     stepper: Stepper, batches: Sequence[Batch], recorder: Recorder, order: MeasurementJob
 ) -> float | None:
-    """Time training steps and note their memory; return the energy of one in joules, if asked and the device tells."""
+    """Measure time and memory of training steps; return the joules of one step, if requested and reported."""
     effort = order.effort
     placed = on_device(batches, recorder.device)
     stepper.adapted.model.train()
@@ -100,10 +100,10 @@ def measure_training(
 
 
 def _joules(stepper: Stepper, batches: Sequence[Batch], recorder: Recorder, steps: Sequence[float]) -> float | None:
-    """Return the energy of one training step, over as many as take `ENERGY_SECONDS`; ``None`` where nothing tells it.
+    """Return the joules of one training step, averaged over `ENERGY_SECONDS`; ``None`` if the device reports none.
 
     Args:
-        steps: seconds of each that was timed.
+        steps: seconds of each timed step.
     """
     if recorder.device.type != "cuda" or not steps or obstacle(recorder.device) is not None:
         return None
@@ -115,9 +115,9 @@ def _joules(stepper: Stepper, batches: Sequence[Batch], recorder: Recorder, step
 
 
 def count_training(stepper: Stepper, batch: Batch, device: torch.device) -> tuple[Breakdown, dict[str, int]]:
-    """Count the tensors of one training step, and the operations of its forward and backward pass.
+    """Count the tensors of one training step and the operations of its forward and backward pass.
 
-    The optimiser must have taken a step before, or it has no state yet.
+    The optimiser must have taken a step before, since its state is created by the first step.
     """
     (batch,) = on_device([batch], device)
     stepper.adapted.model.train()
@@ -134,7 +134,7 @@ def count_training(stepper: Stepper, batch: Batch, device: torch.device) -> tupl
 
 
 def trace_training(stepper: Stepper, batch: Batch, device: torch.device, path: str) -> None:
-    """Write a trace of one training step, to be opened in a browser's tracing page or Perfetto."""
+    """Write a trace of one training step, for a browser's tracing page or Perfetto."""
     from torch.profiler import ProfilerActivity, profile
 
     (batch,) = on_device([batch], device)
@@ -146,9 +146,9 @@ def trace_training(stepper: Stepper, batch: Batch, device: torch.device, path: s
 
 
 def _timed(stepper: Stepper, batches: Sequence[Batch], recorder: Recorder, count: int) -> list[tuple[list[Any], float]]:
-    """Take steps and return the four marks of each, and the processor's time.
+    """Carry out steps; return the four marks of each, and the CPU time.
 
-    Nothing else happens between the marks, no synchronisation either.
+    Nothing else happens between the marks, not even a synchronisation.
     """
     mark = recorder.clock.mark
     timed: list[tuple[list[Any], float]] = []
@@ -166,7 +166,7 @@ def _timed(stepper: Stepper, batches: Sequence[Batch], recorder: Recorder, count
 
 
 def _note_peaks(stepper: Stepper, batch: Batch, recorder: Recorder) -> None:
-    """Take one step with the accelerator's peaks reset between its phases, which would disturb a timed one."""
+    """Carry out an untimed step, with the accelerator's peaks reset between phases, which would disturb a timed one."""
     with recorder.phase(FORWARD):
         loss = stepper.forward(batch)
     with recorder.phase(BACKWARD):

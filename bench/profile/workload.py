@@ -15,7 +15,7 @@ Dtype = Literal["float32", "bfloat16"]
 Part = Literal["training", "evaluation", "generation", "merging"]
 
 ALL_PARTS: tuple[Part, ...] = ("training", "evaluation", "generation", "merging")
-# The name of what is no method: see `parbench.bench.profile`.
+# The name of the reference that is not a method, see `parbench.bench.profile`.
 FLOOR = "frozen floor"
 # What LoRA-Gen's paper measures its latency with (arXiv:2506.11638, Table 13): 200 tokens of instruction.
 SYSTEM_PROMPT_TOKENS = 200

@@ -38,11 +38,11 @@ Take = Literal["ours", "theirs"]
 
 @dataclass
 class Exported:
-    """What went into a file.
+    """The content of an archive.
 
     Attributes:
         runs: number of records.
-        left_out: what cannot be read, with why.
+        left_out: records that cannot be read, with the reason.
     """
 
     runs: int = 0
@@ -51,15 +51,15 @@ class Exported:
 
 @dataclass
 class Imported:
-    """What became of imported records, by run id or in words.
+    """The outcome of an import, by run id or in words.
 
     Attributes:
-        new: taken.
-        same: there already.
-        replaced: taken in place of ours, which was moved aside: as asked, or because ours lacks files.
-        kept: ours was kept, as asked.
-        conflicts: ours is another, and nothing was asked: left alone.
-        refused: not whole, or being done here at the moment.
+        new: imported.
+        same: already present.
+        replaced: imported, with our record moved aside, because it was requested or because ours lacks files.
+        kept: not imported, because keeping ours was requested.
+        conflicts: not imported, because ours differs and ``take`` was not given.
+        refused: incomplete, or being executed here at the moment.
     """
 
     new: list[str] = field(default_factory=list)
@@ -74,11 +74,11 @@ def export(store: Store, file: Path, adapters: bool = True) -> Exported:
     """Write the records of a store, and the files beside them, into a file.
 
     Raises:
-        UserError: there are no records, or the file is there already or cannot be written.
+        UserError: there are no records, or the file exists already or cannot be written.
     """
     store.require()
     if file.exists():
-        raise UserError(f'"{file}" is there already; name another file, or delete it')
+        raise UserError(f'"{file}" exists already; name another file, or delete it')
     done = Exported()
     temporary = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
     try:
@@ -94,18 +94,18 @@ def export(store: Store, file: Path, adapters: bool = True) -> Exported:
         with writing(file):
             os.replace(temporary, file)
     finally:
-        # Where it could not be made, nor can it be removed.
+        # Does not exist if it could not be created.
         if temporary.exists():
             temporary.unlink()
     return done
 
 
 def take_in(source: Path, store: Store, take: Take | None = None) -> Imported:
-    """Take the records of a file, or of another store, into a store.
+    """Copy the records of an archive, or of another store, into a store.
 
     Args:
-        take: which of two different records of one run is kept; none unless asked. One of ours that cannot be read is
-            replaced in any case, and moved aside.
+        take: which of two different records of one run to keep; default: neither is changed, and the conflict is
+            reported. A record of ours that cannot be read is always moved aside and replaced.
 
     Raises:
         UserError: the source is neither, is unsafe, or the store cannot be written to.
@@ -156,7 +156,7 @@ def _unpacked(file: Path, store: Store) -> Iterator[Store]:
             except (tarfile.TarError, EOFError, ValueError, OSError, zlib.error) as error:
                 if isinstance(error, OSError) and error.errno is not None:  # the disk's, not the file's
                     raise
-                raise UserError(f'"{file}" is no whole file of bench export: {error}') from error
+                raise UserError(f'"{file}" is not a complete file of bench export: {error}') from error
         yield Store(staging)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -169,7 +169,7 @@ def _check(entry: tarfile.TarInfo, file: Path) -> None:
     if not plain or not home:
         raise UserError(
             f'"{file}" holds "{entry.name}", which is {"not in the folder of a run" if plain else "no plain file"}; '
-            "nothing of it was taken"
+            "nothing was imported from it"
         )
 
 
@@ -183,7 +183,9 @@ def _merge(theirs: Store, store: Store, take: Take | None) -> Imported:
         if fault := _fault(folder, record):
             done.refused.append(f"{RUNS}/{run_id} {fault}")
         elif not claims.take(run_id):
-            done.refused.append(f"{RUNS}/{run_id} is being done here at the moment; import again when it is done")
+            done.refused.append(
+                f"{RUNS}/{run_id} is being executed here at the moment; import again when it has finished"
+            )
         else:
             try:
                 _take_one(folder, record, store, take, done)

@@ -15,7 +15,7 @@ from parbench.bench.store.store import Store
 from parbench.bench.util.files import explained
 
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
-# What writing a file at once leaves behind where it was cut off, see `parbench.bench.util.files.write_atomically`.
+# Temporary files of interrupted atomic writes, see `parbench.bench.util.files.write_atomically`.
 _TEMPORARY = re.compile(rf"\..+-[0-9a-f]{{32}}|{re.escape(IMPORTING)}[0-9a-f]{{32}}")
 _OLD_SECONDS = 24 * 3600.0
 _SLURM_DONE = "_0_result.pkl"
@@ -53,22 +53,22 @@ def find_garbage(store: Store, unfinished: bool = False) -> Iterator[Garbage]:
     yield from _workspaces(store, claims, unfinished)
     for run_id in claims.stale():
         path = claims.path(run_id)
-        yield Garbage(path, "a claim of a process that is gone", _size(path), run_id)
+        yield Garbage(path, "the lease of a process that has ended", _size(path), run_id)
     for folder in (store.root, store.root / CLAIMS):
         for path in _entries(folder):
             if _TEMPORARY.fullmatch(path.name) and _is_old(path):
-                yield Garbage(path, "left by a write that was cut off", _size(path))
+                yield Garbage(path, "left by an interrupted write", _size(path))
     for result in _entries(store.root / SLURM):
         if not result.name.endswith(_SLURM_DONE) or not _is_old(result):
             continue
         job = result.name.removesuffix(_SLURM_DONE)
         for name in (f"{job}_submitted.pkl", f"{job}_0_log.out", f"{job}_0_log.err", result.name):
             if (path := result.with_name(name)).is_file():
-                yield Garbage(path, "of a Slurm job that is over", _size(path))
+                yield Garbage(path, "of a Slurm job that has ended", _size(path))
 
 
 def remove(waste: Garbage, store: Store) -> bool:
-    """Remove what was found; return whether it is gone: what another process has begun to use since stays.
+    """Remove a finding unless another process has begun to use it since; return whether it was removed.
 
     Raises:
         UserError: the store cannot be written to.
@@ -91,7 +91,7 @@ def remove(waste: Garbage, store: Store) -> bool:
 
 def _workspaces(store: Store, claims: Leases, unfinished: bool) -> Iterator[Garbage]:
     for folder in _entries(store.work):
-        # Folders that are not ours are left alone.
+        # Unknown folders are not touched.
         if not _RUN_ID.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
             continue
         done = store.is_done(folder.name)

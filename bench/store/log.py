@@ -74,7 +74,7 @@ def run_log(workspace: Path, spec: RunSpec, device: object) -> Iterator[None]:
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a log; the last one of a process that was killed may be half a line, and is left out."""
+    """Yield the lines of a log; an incomplete last line, left by a killed process, is skipped."""
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace") as file:
@@ -102,7 +102,7 @@ def close_log(workspace: Path, output: Path, record: RunRecord) -> None:
 
 
 class _Lines(logging.Handler):
-    """Appends to a file, each line at once: the process may not live to see the next."""
+    """Appends to a file and flushes every line, since the process may be killed at any time."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(logging.INFO)

@@ -1,7 +1,7 @@
 """Which records the present source would not reproduce, and which are superseded by newer ones.
 
 A run's id is the hash of all that determines its result, its code among it: after a change the same command plans a new
-run, and the record of the old one stays, to be told apart here.
+run, and the record of the old one stays. This module distinguishes the two.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def stale_reasons(spec: RunSpec) -> tuple[str, ...]:
     method, task = _method_now(spec.method), _task_now(spec.task, canonical(spec.definition))
     reasons = []
     if method is None:
-        reasons.append(f"there is no method {spec.method} any more")
+        reasons.append(f"the method {spec.method} no longer exists")
     elif method != spec.method_code:
         reasons.append(f"the code of {spec.method} has changed")
     if task is None:
-        reasons.append(f"there is no task {spec.task} any more")
+        reasons.append(f"the task {spec.task} no longer exists")
     elif task != spec.task_code:
         reasons.append(f"the code of {spec.task} has changed")
     if harness_code() != spec.harness_code:
@@ -54,7 +54,7 @@ def _task_now(name: str, definition: str) -> str | None:
     import json
 
     try:
-        # A task that a file defines is not in the registry; the record has what the file said.
+        # A task defined by a file is not in the registry; the record contains the definition.
         return task_code(find_task(name, json.loads(definition)))
     except UserError:
         return None

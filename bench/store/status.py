@@ -97,4 +97,4 @@ def _called(store: Store, run_id: str) -> str:
 
 def _how_far(store: Store, run_id: str) -> str:
     steps = [int(path.parent.name.rpartition("-")[2]) for path in (store.work / run_id).glob(COMPLETE_CHECKPOINTS)]
-    return f"goes on from step {max(steps)}" if steps else "has no checkpoint yet"
+    return f"resumes from step {max(steps)}" if steps else "has no checkpoint yet"

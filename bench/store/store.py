@@ -74,7 +74,7 @@ class Store:
         if not self.runs.is_dir() or not any(self.runs.iterdir()):
             if self.work.is_dir() and any(self.work.iterdir()):
                 raise UserError(
-                    f'no run in "{self.root}" is done yet; the command that began them goes on with them (see bench '
+                    f'no run in "{self.root}" is done yet; the command that started them resumes them (see bench '
                     f'status --out "{self.root}")'
                 )
             raise UserError(f'there are no runs in "{self.root}"; name the folder that was given to bench run --out')
@@ -86,7 +86,7 @@ class Store:
             UserError: there is not.
         """
         if not self.runs.is_dir():
-            raise UserError(f'"{self.root}" is no store; name the folder that was given to bench run --out')
+            raise UserError(f'"{self.root}" is not a store; name the folder that was given to bench run --out')
 
     def load(self, run_id: str) -> RunRecord | Unreadable | None:
         """Return the record of a run, what is wrong with it, or ``None`` where there is none."""
@@ -95,7 +95,7 @@ class Store:
             return None
         try:
             found = (folder / RECORD).stat()
-            # Before it is opened: to read a pipe waits for ever, and a device may have no end.
+            # Checked before opening: reading a pipe would block, and a device may be endless.
             if not stat.S_ISREG(found.st_mode):
                 return Unreadable(folder / RECORD, "is not a file")
             if found.st_size > _MOST_BYTES:
@@ -126,7 +126,7 @@ class Store:
         return isinstance(self.load(run_id), RunRecord)
 
     def is_done(self, run_id: str) -> bool:
-        """Return whether a run has a complete record and needs no other try, as a failed or unreadable one does."""
+        """Return whether a run has a complete record and need not be repeated, as a failed or unreadable one must."""
         found = self.load(run_id)
         return isinstance(found, RunRecord) and found.status in (Status.OK, Status.SKIPPED)
 

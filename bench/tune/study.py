@@ -45,7 +45,7 @@ EDGE = 0.05
 
 @dataclass(frozen=True)
 class TuningBudget:
-    """What every method gets alike.
+    """The tuning effort, the same for every method.
 
     Attributes:
         trials: settings tried per method and task.
@@ -90,14 +90,14 @@ class Study:
     """The tuning of one method on one task.
 
     Attributes:
-        runs: one run a seed, in the setting that the trials start from.
+        runs: one run per seed, in the setting that the trials start from.
     """
 
     runs: tuple[PlannedRun, ...]
 
     @property
     def method(self) -> Method[Any]:
-        """What is tuned."""
+        """The method that is tuned."""
         return self.runs[0].method
 
     @property
@@ -109,7 +109,7 @@ class Study:
     def space(self) -> tuple[Dimension, ...]:
         """The method's own dimensions, and the head's learning rate where that is not one of them."""
         own = self.method.search_space
-        if not self.runs[0].task.head.is_new:  # there is nothing that this rate would move
+        if not self.runs[0].task.head.is_new:  # no parameter has this learning rate
             return tuple(dimension for dimension in own if dimension.field != HEAD.field)
         return own if any(dimension.field == HEAD.field for dimension in own) else (*own, HEAD)
 
@@ -136,14 +136,14 @@ class Study:
         return validated(self.method.setting_type, values, f"the setting of {self.method.name} on {self.task}")
 
     def trial_runs(self, changes: Mapping[str, float]) -> list[PlannedRun]:
-        """Return the runs of a trial, one a seed."""
+        """Return the runs of a trial, one per seed."""
         setting = self.setting(changes).model_dump(mode="json")
         return [replace(run, spec=replace(run.spec, setting=setting)) for run in self.runs]
 
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What a study came to.
+    """The result of a study.
 
     Attributes:
         study: what was tuned.
@@ -186,16 +186,16 @@ class StudyResult:
 
 
 def make_studies(suite: Suite, overrides: Overrides, effort: TuningBudget, lock: RevisionLock) -> list[Study]:
-    """Return what there is to tune, a study for each task and method.
+    """Return the studies of a suite, one for each task and method.
 
     Raises:
         UserError: selection seeds are also reporting seeds, a tuned value is set by hand, there are several budgets, or
-            anything `parbench.bench.plan.planner.make_plan` complains of.
+            a reason for which `parbench.bench.plan.planner.make_plan` raises.
     """
     refuse_shared_seeds(effort.seeds, overrides.seeds or suite.seeds)
     if suite.tuning and not suite.is_shipped:
         raise UserError(f'the suite "{suite.name}" is tuned already; tune the one that it was made from')
-    # What is tuned serves every share of the training split, and the forgetting of a trial is of no use.
+    # Tune once, on the full training split, and without measuring forgetting.
     trial = replace(overrides, seeds=effort.seeds, purpose=Purpose.SELECTION, train_fractions=(1.0,), retention=False)
     # The settings that a suite was tuned to do not matter: each trial replaces them.
     plan = make_plan(suite.model_copy(update={"tuning": None}), trial, lock)
@@ -239,7 +239,7 @@ def mean_atom_norm(method: Method[Any], setting: Setting, shapes: Sequence[tuple
 def adapted_shapes(run: PlannedRun) -> list[tuple[int, int]]:
     """Return the shapes (out, in) of the weights that a run's method adapts, counted on an empty architecture."""
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        # What peft warns of here it warns of again in the run itself.
+        # peft's warnings are repeated in the run itself.
         warnings.simplefilter("ignore")
         base = run.base_model.skeleton(run.task.head)
         model = run.method.adapt(base, module_names(base), run.setting)

@@ -78,12 +78,12 @@ class Search:
 def tune(studies: Sequence[Study], effort: TuningBudget, store: Store, execute: Execute) -> list[StudyResult]:
     """Run all studies side by side, one trial of each at a time.
 
-    A diverged run is not repeated, unlike in a report: that a learning rate is too large is what a trial finds out.
+    Unlike in a report, a diverged run is not repeated: too large a learning rate is a result of a trial.
 
     Args:
         studies: what to tune.
-        effort: what each of them gets.
-        store: whose records are not made again.
+        effort: the number of trials of each study, and how they are drawn.
+        store: its records are reused.
         execute: executes runs and, as `parbench.bench.execute.executor.Executor` does, those that records lead to.
     """
     searches = [Search(study, effort) for study in studies]

@@ -1,7 +1,7 @@
 """Costs of the rows of the leaderboards, from profiles; see `parbench.bench.profile`.
 
-A profile is made apart from the scored runs, on batches of its own. What it measured belongs to a row of a leaderboard
-where base model, method and size are the same: other hyper-parameters may differ, and are named then.
+A profile is measured separately from the scored runs, on its own batches. A measurement is assigned to a row of a
+leaderboard if base model, method and size are the same; other hyper-parameters may differ, and are then named.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from parbench.reports.tables import NOTHING, Table
 STEP, MEMORY = "profiled_step", "profiled_memory"
 _ENDS = {"": "median", "_least": "low", "_most": "high"}
 
-NOTE = "Measured apart from the scored runs, by bench profile: the median of its rounds, and their least and most."
+NOTE = "Measured by bench profile, separately from the scored runs: median of the rounds, with minimum and maximum."
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Profiled:
     """Profiles beside the leaderboards.
 
     Attributes:
-        cells: the cells of the summary that a profile has the cost of. Times of a training step, as a multiple of
-            LoRA's, are in ``profiled_step``, and peaks of memory while training, in bytes, in ``profiled_memory``, each
-            with ``_least`` and ``_most`` of the rounds; missing where not measured.
-        remarks: how it was measured, and what is not drawn or not quite the same, a clause each.
-        tables: the costs by row of the leaderboards, one for each base model.
+        cells: the cells of the summary whose cost a profile has. ``profiled_step`` is the time of a training step as a
+            multiple of LoRA's, ``profiled_memory`` the peak memory of training in bytes; ``_least`` and ``_most`` are
+            the extremes over the rounds. Missing where not measured.
+        remarks: how it was measured, and what is left out or differs, a clause each.
+        tables: costs by row of the leaderboards, one table per base model.
     """
 
     cells: pd.DataFrame
@@ -48,25 +48,25 @@ class Profiled:
 
 
 def read_profiles(paths: Sequence[Path], store: Store) -> tuple[Profile, ...]:
-    """Read profiles, or that in the store's folder ``profile`` where none is named and it has one.
+    """Read profiles; without names, the one in the store's folder ``profile``, if it exists.
 
     Raises:
-        UserError: one cannot be read, or two are of the same base model.
+        UserError: a profile cannot be read, or two are of the same base model.
     """
     own = store.root / PROFILE_FOLDER
     found = [read_profile(path) for path in paths or ([own] if (own / PROFILE).is_file() else [])]
     names = [profile.base_model for profile in found]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UserError(f"two profiles are of {twice}, and a figure shows the costs of one; give one --profile of each")
+        raise UserError(f"there are two profiles of {twice}; give one --profile per base model")
     return tuple(found)
 
 
 def match_profiles(cells: pd.DataFrame, profiles: Sequence[Profile]) -> Profiled:
-    """Find the costs of a summary's cells in profiles, of which no two are of the same base model.
+    """Assign the costs in profiles, at most one per base model, to the cells of a summary.
 
     Args:
         cells: the summary.
-        profiles: of `read_profiles`, one at least.
+        profiles: as returned by `read_profiles`, at least one.
     """
     scored = cells[cells["mean"].notna()]
     parts = [_Part.of(scored[scored["base_model"] == profile.base_model], profile) for profile in profiles]
@@ -87,9 +87,9 @@ class _Part:
     """One profile and the cells of its base model.
 
     Attributes:
-        cells: those that it has the cost of.
-        rows: of the profile, one for each of these.
-        lacking: the rows of the leaderboards that it has no cost of, by reason.
+        cells: the cells whose cost it has.
+        rows: the row of the profile of each of these cells.
+        lacking: by reason, the rows of the leaderboards whose cost it lacks.
     """
 
     profile: Profile
@@ -120,7 +120,7 @@ class _Part:
     def remarks(self) -> Iterator[str]:
         if not len(self.cells):
             if not self.lacking:
-                yield f"no leaderboard is of {self.profile.base_model}, which a profile is of"
+                yield f"a profile is of {self.profile.base_model}, which no leaderboard has"
         else:
             yield from self._circumstances()
         for reason, labels in self.lacking.items():
@@ -129,7 +129,7 @@ class _Part:
             yield f"of the same size in the profile, differing in {names}: {', '.join(labels)}"
 
     def table(self) -> Table:
-        """Return the costs, a line for each row of the leaderboards and each setting in the profile."""
+        """Return the costs, one line per row of the leaderboards and setting of the profile."""
         lines = {(str(label), row.size): row for label, row in zip(self.cells["row"], self.rows, strict=True)}
         reference = reference_of(self.profile)
         of_which = f" ({reference.size})" if reference and reference.size else ""
@@ -145,19 +145,20 @@ class _Part:
     def _circumstances(self) -> Iterator[str]:
         on_device = any(row.peak_device is not None for row in self.rows)
         yield (
-            f"costs are of a profile made apart from the scored runs, of {conditions(self.profile, (self.batch,))}; "
+            "costs come from a profile measured separately from the scored runs, of "
+            f"{conditions(self.profile, (self.batch,))}; "
             f"memory is that of the {'accelerator' if on_device else 'process'}"
         )
         if readers := sorted({str(row.subject.method) for row in self.rows if SPECIALISE in row.timings}):
             tokens = self.profile.workload.system_prompt_tokens
-            yield f"with system prompts of {tokens} tokens beside the examples of {', '.join(readers)} alone"
+            yield f"with system prompts of {tokens} tokens for the examples of {', '.join(readers)} only"
         if self.trained and self.trained != (self.batch,):
             yield f"the scored runs have batches of {', '.join(map(str, self.trained))}"
         if self.profile.warning:
-            yield f"noted when it was made: {self.profile.warning}"
+            yield f"warning of the profile: {self.profile.warning}"
 
     def _differences(self) -> dict[str, list[str]]:
-        """Return the rows of the leaderboards that differ from the profile's, by the hyper-parameters in question."""
+        """Return the rows of the leaderboards that differ from the profile's, by the hyper-parameters that differ."""
         found: dict[str, set[str]] = {}
         for label, setting, row in zip(self.cells["row"], self.cells["setting"], self.rows, strict=True):
             one, other = _costly(json.loads(setting)), _costly(row.subject.setting)
@@ -172,20 +173,20 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Lack:
-    """Why a profile has no cost of a row of the leaderboards, and what the row is called then."""
+    """Why a profile has no cost for a row of the leaderboards, and the name to show for it."""
 
     reason: str
     label: str
 
 
 def _row_of(cell: Any, choices: Iterable[CandidateRow]) -> CandidateRow | _Lack:
-    """Return the row of a profile that is of a cell's method and size, or why there is none."""
+    """Return the row of a profile with a cell's method and size, or why there is none."""
     of_method = [row for row in choices if row.subject.method == cell["method"]]
     if not of_method:
         return _Lack("not in the profile", cell["row"])
     setting = json.loads(cell["setting"])
     alike = [row for row in of_method if _is_as_large(row, setting, cell["ledger/reported"])]
-    # That with all else the same goes first.
+    # A row that is identical in everything comes first.
     alike.sort(key=lambda row: _costly(row.subject.setting) != _costly(setting))
     measured = [row for row in alike or of_method if row.training_peak is not None]
     if not measured:
@@ -193,7 +194,7 @@ def _row_of(cell: Any, choices: Iterable[CandidateRow]) -> CandidateRow | _Lack:
         return _Lack(f"not measured in the profile ({reason})", cell["row"])
     if not alike:
         sizes = " and ".join(dict.fromkeys(_other_size(row, setting, cell["ledger/reported"]) for row in measured))
-        return _Lack("in the profile at another size alone", f"{cell['row']} ({sizes})")
+        return _Lack("in the profile only at another size", f"{cell['row']} ({sizes})")
     return measured[0]
 
 
@@ -213,7 +214,7 @@ def _is_as_large(row: CandidateRow, setting: Json, reported: Any) -> bool:
 
 
 def _costly(setting: Json) -> Json:
-    """Return the part of a setting that a step's cost may depend on: learning rates are numbers like any other."""
+    """Return the hyper-parameters that may affect the cost of a step, which learning rates do not."""
     return {name: value for name, value in setting.items() if "learning_rate" not in name}
 
 

@@ -1,4 +1,4 @@
-"""From the measurements to one row per subject and batch: medians, percentiles, ratios within rounds."""
+"""Summarises measurements as one row per candidate and batch: medians, percentiles, ratios within rounds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from parbench.bench.profile.result import Profile, read_profile
 from parbench.bench.profile.workload import FLOOR, Candidate
 from parbench.bench.record.run_record import ParameterCounts, Status
 
-# What ratios are to, beside the frozen floor.
+# The method that ratios refer to, besides the frozen floor.
 REFERENCE = "lora"
 
 
@@ -39,7 +39,7 @@ class Timing:
     """Repetitions of a phase over all rounds, in seconds.
 
     Attributes:
-        rounds: the median of each round: what the noise between rounds is read off.
+        rounds: the median of each round, which shows the noise between rounds.
     """
 
     median: float
@@ -51,12 +51,12 @@ class Timing:
 
 @dataclass(frozen=True)
 class Spread:
-    """What each round found of a number, such as the ratio of two of its visits.
+    """A number measured in every round, such as the ratio of two measurements.
 
     Attributes:
-        low: least of the rounds.
-        high: most.
-        rounds: how many.
+        low: minimum over the rounds.
+        high: maximum over the rounds.
+        rounds: number of rounds.
     """
 
     median: float
@@ -67,15 +67,15 @@ class Spread:
 
 @dataclass(frozen=True)
 class CandidateRow:
-    """A subject at one batch size.
+    """A candidate at one batch size.
 
     Attributes:
         timings: by phase.
         memory: the largest of the rounds, by phase.
-        training_peak: bytes that a training step needs at its peak, see `PhaseMemory.peak`.
-        to_reference: of the training step, to LoRA's.
-        to_floor: of the training step, to the frozen floor's.
-        processor_to_reference: of the processor's time of a step, to LoRA's; on a CPU only.
+        training_peak: peak bytes of a training step, see `PhaseMemory.peak`.
+        to_reference: ratio of the training step's time to LoRA's.
+        to_floor: ratio of the training step's time to the frozen floor's.
+        processor_to_reference: ratio of the CPU time of a step to LoRA's; on a CPU only.
         rates: examples, tokens or operations per second, by name.
     """
 
@@ -98,12 +98,12 @@ class CandidateRow:
 
     @property
     def method(self) -> str:
-        """What tables call the subject."""
+        """Name of the candidate in tables."""
         return self.subject.name
 
     @property
     def size(self) -> str:
-        """The subject's size in words."""
+        """Size of the candidate in words."""
         return self.subject.size
 
     def seconds(self, phase: str) -> float | None:
@@ -112,12 +112,12 @@ class CandidateRow:
 
     @property
     def peak_device(self) -> int | None:
-        """The most that the accelerator's allocator held in any phase."""
+        """Peak bytes reserved by the accelerator's allocator in any phase."""
         return max((m.reserved for m in self.memory.values() if m.reserved is not None), default=None)
 
 
 def rows_of(profile: Profile) -> list[CandidateRow]:
-    """Return a row for every subject and batch."""
+    """Return a row for every candidate and batch."""
     rows = []
     reference = reference_of(profile)
     for batch in profile.batches:
@@ -131,7 +131,7 @@ def rows_of(profile: Profile) -> list[CandidateRow]:
 
 
 def reference_of(profile: Profile) -> Candidate | None:
-    """Return the LoRA that steps are compared with, the first if there are several."""
+    """Return the LoRA that steps are compared with: the first, if there are several."""
     return next((subject for subject in profile.subjects if subject.method == REFERENCE), None)
 
 
@@ -165,7 +165,7 @@ def _row(
 
 
 def timing(rounds: Sequence[Sequence[float]]) -> Timing:
-    """Return the statistics of a phase from its repetitions in each round."""
+    """Return the statistics of a phase over its repetitions in all rounds."""
     measured = [list(seconds) for seconds in rounds if seconds]
     every = np.array([second for seconds in measured for second in seconds])
     p5, median, p95 = np.percentile(every, [5, 50, 95])
@@ -174,14 +174,14 @@ def timing(rounds: Sequence[Sequence[float]]) -> Timing:
 
 
 def spread(found: Sequence[float]) -> Spread | None:
-    """Return the spread of a number that was found once a round; ``None`` where it never was."""
+    """Return the spread of a number with one value per round; ``None`` if there is none."""
     return Spread(statistics.median(found), min(found), max(found), len(found)) if found else None
 
 
 def ratio(visits: Sequence[Measurement], others: Sequence[Measurement], phase: str = STEP) -> Spread | None:
-    """Return how many times as long a phase takes as another subject's, compared within rounds.
+    """Return the ratio of a phase's time to another candidate's, computed within rounds.
 
-    ``None`` where no round has both.
+    ``None`` if no round has both.
     """
     bases = {visit.order.round: visit.seconds[phase] for visit in others if visit.seconds.get(phase)}
     return spread(
@@ -194,7 +194,7 @@ def ratio(visits: Sequence[Measurement], others: Sequence[Measurement], phase: s
 
 
 def costs_of(path: Path) -> pd.DataFrame:
-    """Return what methods cost, from ``profile.json`` or its folder: one row a method and batch.
+    """Return the costs in a ``profile.json``, given the file or its folder: one row per method and batch.
 
     Columns: ``base_model``, ``device``, ``method``, ``size``, ``batch``, ``status``, ``step_seconds``,
     ``step_to_lora``, ``step_to_floor``, ``specialise_seconds``, ``inference_seconds``, ``merged_seconds``,
@@ -247,7 +247,7 @@ def _training_peak(visit: Measurement) -> int | None:
 
 
 def _rates(visits: Sequence[Measurement], timings: dict[str, Timing], batch: int, tokens: int) -> dict[str, float]:
-    """Return what is done in a second; ``tokens`` is that of an example, 1 of an image."""
+    """Return rates per second; ``tokens`` is the number per example, 1 for an image."""
     rates = {
         f"{phase}_examples_per_second": batch / timings[phase].median
         for phase in (STEP, EVALUATION, INFERENCE, MERGED)

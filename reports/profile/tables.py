@@ -33,12 +33,12 @@ Cell = Callable[[CandidateRow], str]
 
 
 def profile_tables(profile: Profile) -> list[Table]:
-    """Return a profile's tables: training, use, memory, and the largest batches if they were searched."""
+    """Return a profile's tables: training, inference, memory, and the largest batches if they were searched."""
     rows = rows_of(profile)
     measured = [row for row in rows if row.timings]
     several = len(profile.batches) > 1
     found = [_table(caption, columns, measured, several) for caption, columns in _TABLES]
-    # A column without any measurement is left out.
+    # Columns without any measurement are left out.
     found = [_without_empty_columns(table) for table in found]
     if profile.largest:
         found.append(
@@ -48,14 +48,14 @@ def profile_tables(profile: Profile) -> list[Table]:
                     (one.subject.name, str(one.batch), str(one.failed) if one.failed else "none tried")
                     for one in profile.largest
                 ),
-                caption="Largest batch of which a training step fits",
+                caption="Largest batch whose training step fits",
             )
         )
     return [table for table in found if table.rows and not set(table.head) <= {"method", "size", "batch"}]
 
 
 def remarks(profile: Profile) -> list[str]:
-    """Return what must be read with the tables: failures, noise, and what the machine did besides."""
+    """Return the notes of the tables: failures, noise, and other load of the machine."""
     found = [profile.warning] if profile.warning else []
     rows = rows_of(profile)
     measured = [row for row in rows if row.timings]
@@ -71,19 +71,19 @@ def remarks(profile: Profile) -> list[str]:
             f"a method's median step differs by up to {floor:.1%} between rounds: smaller differences are noise"
         )
     elif profile.rounds < 2:
-        found.append("one round shows no noise; give --rounds 3 or more to compare times")
+        found.append("the noise is unknown after one round; give --rounds 3 or more to compare times")
     return list(dict.fromkeys(found))
 
 
 def noise(profile: Profile) -> float | None:
-    """Return the largest relative range of a subject's median step over the rounds; ``None`` for a single round."""
+    """Return the largest relative range of a candidate's median step over the rounds; ``None`` for a single round."""
     medians = [row.timings[STEP].rounds for row in rows_of(profile) if STEP in row.timings]
     ranges = [max(found) / min(found) - 1 for found in medians if len(found) > 1]
     return max(ranges, default=None)
 
 
 def heading(profile: Profile) -> str:
-    """Return what was measured, where and with what, in a line."""
+    """Return workload, machine and versions in one line."""
     looked = profile.surroundings[0].load[0] if profile.surroundings else float("nan")
     return (
         f"{conditions(profile, profile.batches)}; torch {profile.versions.get('torch')}, peft "
@@ -92,7 +92,7 @@ def heading(profile: Profile) -> str:
 
 
 def conditions(profile: Profile, batches: Sequence[int]) -> str:
-    """Return what was measured, and on what, in words; ``batches`` are those that are meant."""
+    """Return workload and machine in words, for these batch sizes."""
     work, machine = profile.workload, profile.hardware
     size = f" x {work.length} tokens" if profile.tokens > 1 else ""
     threads = machine.get("threads", "?")
@@ -214,7 +214,7 @@ _TABLES: tuple[tuple[str, tuple[tuple[str, Cell], ...]], ...] = (
         ),
     ),
     (
-        "Training, in a second",
+        "Training, per second",
         (
             ("examples", _rate("step_examples_per_second", 1)),
             ("tokens", _rate("step_tokens_per_second")),
@@ -224,7 +224,7 @@ _TABLES: tuple[tuple[str, tuple[tuple[str, Cell], ...]], ...] = (
         ),
     ),
     (
-        "In use (ms a batch; adapter file in KiB)",
+        "Inference (ms per batch; adapter file in KiB)",
         (
             ("load", _milliseconds(LOAD)),
             ("system prompt", _milliseconds(SPECIALISE)),

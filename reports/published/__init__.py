@@ -1,4 +1,4 @@
-"""Numbers printed in papers, with their source, and what was measured set beside them."""
+"""Numbers printed in papers, with their source, compared with measured ones."""
 
 from parbench.reports.published.ledger import Reproduced, reproduction, reproduction_table
 from parbench.reports.published.sources import PublishedNumber, PublishedTable, published

@@ -1,4 +1,4 @@
-"""What is not the same in a measured row and in a printed one: each a short phrase, derived from the record."""
+"""Differences between a measured row and a printed one as short phrases, derived from the record."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from parbench.reports.tables import percent
 
 
 def differences(runs: pd.DataFrame, printed: PublishedNumber) -> Iterator[str]:
-    """Yield every switch of the protocol that is known to differ, or is not known to be the same.
+    """Yield every part of the protocol that differs, or is not known to be the same.
 
     Args:
-        runs: the runs behind the measured row, which all have one setting.
-        printed: what is printed.
+        runs: the runs of the measured row, which all have one setting.
+        printed: the printed number.
     """
     run, source = runs.iloc[0], printed.source
     if run["base_model"] != printed.base_model:
@@ -37,9 +37,9 @@ def differences(runs: pd.DataFrame, printed: PublishedNumber) -> Iterator[str]:
     epoch = "best" if run["protocol"] == "paper:best_epoch" else "last"
     here = f"here the {epoch}, by protocol {run['protocol']}"
     if source.epoch is None:
-        yield f"the paper does not say which epoch it reports; {here}"
+        yield f"the paper does not state which epoch it reports; {here}"
     elif source.epoch == "best" != epoch:
-        yield f"the paper reports each run's best epoch on what it prints; {here}"
+        yield f"the paper reports the best epoch of each run on the reported split; {here}"
     yield from _seeds(runs, printed)
     if run["task"] in source.warm_start:
         yield "the paper starts from its MNLI checkpoint; here from the pretrained model"
@@ -49,14 +49,14 @@ def differences(runs: pd.DataFrame, printed: PublishedNumber) -> Iterator[str]:
         yield "learning rates are not grouped as in the authors' code (modifier without strict)"
     yield from _settings(run, printed)
     if source.counts_head:
-        yield "the paper's parameter count holds the task head"
+        yield "the paper's parameter count includes the task head"
     yield from source.notes
     if printed.note:
         yield printed.note
 
 
 def names_it(method: str, printed: PublishedNumber) -> bool:
-    """Return whether a measured method is the printed one, with or without the authors' own grouping."""
+    """Return whether a measured method is the printed one, with or without the authors' parameter grouping."""
     return method in (printed.method, _without_strict(printed.method))
 
 
@@ -69,13 +69,13 @@ def _seeds(runs: pd.DataFrame, printed: PublishedNumber) -> Iterator[str]:
     here = f"the mean of {runs['seed'].nunique()}"
     statistic = printed.source.statistic
     if there is None:
-        yield f"the paper does not say how many seeds; here {here}"
+        yield f"the paper does not state the number of seeds; here {here}"
     elif there != runs["seed"].nunique() or statistic != "mean":
         yield f"{statistic or 'statistic not stated'} of {there} seeds; here {here}"
 
 
 def _settings(run: Any, printed: PublishedNumber) -> Iterator[str]:
-    """Yield the hyper-parameters that are printed and are others here."""
+    """Yield the hyper-parameters whose printed value differs."""
     preset = _preset(printed)
     on_task = preset.on(printed.task) if preset else None
     for kind, theirs in (
@@ -90,11 +90,11 @@ def _settings(run: Any, printed: PublishedNumber) -> Iterator[str]:
         if kind == "training" and ours.get("max_steps") is not None and "max_steps" not in theirs:
             yield f"stops after {ours['max_steps']} steps"
     if preset and preset.not_published:
-        yield f"open in the paper: {' '.join(preset.not_published.split())}"
+        yield f"not stated in the paper: {' '.join(preset.not_published.split())}"
 
 
 def _preset(printed: PublishedNumber) -> Preset | None:
-    """Return the paper's own settings for what is printed, where they are printed too and kept as a preset."""
+    """Return the paper's settings behind a printed number, if it states them and there is a preset of them."""
     arxiv = re.search(r"arXiv [\d.]+\d", printed.source.paper)
     found = [
         preset

@@ -1,4 +1,4 @@
-"""Does the published number hold? Each measured row beside what the papers print, with what is not the same."""
+"""Compares each measured row with the numbers printed in papers, and lists the differences in protocol."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Reproduced:
         n: number of runs.
         interval: of the mean, lower and upper end; ``None`` where there is none.
         parameters: counted as the method's paper counts; ``None`` where they were not counted.
-        printed: the paper's; ``None`` where its tables could not be read.
+        printed: the paper's number; ``None`` where its tables could not be read.
         unavailable: the paper whose tables could not be read, where ``printed`` is ``None``.
         small: whether the suite is a miniature.
-        differences: what is not the same.
+        differences: differences in protocol and setting.
     """
 
     row: str
@@ -59,9 +59,9 @@ class Reproduced:
 
     @property
     def difference(self) -> float | None:
-        """Measured minus printed, in the printed unit; ``None`` where the two are of different base models.
+        """Measured minus printed, in the printed unit; ``None`` for different base models.
 
-        It is not formed either where a metric that is printed in percent was not measured as a fraction.
+        Also ``None`` where a metric is printed in percent but not measured as a fraction.
         """
         if self.printed is None or self.printed.base_model != self.base_model:
             return None
@@ -71,11 +71,11 @@ class Reproduced:
 
 
 def reproduction(runs: pd.DataFrame, cells: pd.DataFrame | None = None) -> tuple[Reproduced, ...]:
-    """Set every measured score beside what is printed of the same method, task and metric.
+    """Pair every measured score with the printed numbers of the same method, task and metric.
 
-    Where a base model is in no paper, its row stands beside the first number of each metric that a paper's authors
-    measured with another, and no difference is formed. Rows of which nothing is printed are left out, and so are
-    points of a data-efficiency curve but for its last.
+    If no paper has the base model, the row is paired with the first number per metric that a paper's authors measured
+    with another base model, without a difference. Rows without a printed number are left out, as are all points of a
+    data-efficiency curve but the last.
 
     Args:
         runs: the frame's runs.
@@ -110,7 +110,7 @@ def _beside(runs: pd.DataFrame, cells: pd.DataFrame | None) -> Iterator[Reproduc
         return
     same = [number for number in _by_task().get(str(run["task"]), ()) if names_it(name, number)]
     others = [number for number in same if number.source.own and number.base_model != run["base_model"]]
-    # Of other base models one number a metric is enough to say what it is there.
+    # For other base models, one number per metric is enough for orientation.
     first = {number.metric: number for number in reversed(others)}
     for number in [number for number in same if number.base_model == run["base_model"]] or list(first.values()):
         column = f"metric/{number.metric}"

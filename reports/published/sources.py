@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-# Methods whose papers print tables that could not be read. Their rows say so, rather than nothing.
+# Methods of papers whose tables could not be read; their rows report that.
 UNAVAILABLE = {
     "loca": "Du et al., ICLR 2025 (arXiv 2502.06820)",
     "replora": "Truong et al., ICML 2025 (arXiv 2502.03044)",
@@ -20,21 +20,21 @@ UNAVAILABLE = {
 
 
 class PublishedTable(BaseModel):
-    """A table of a paper, or the part of it that was made in one way.
+    """A table of a paper, or a part of it with uniform provenance.
 
     Attributes:
-        paper: who, where, when.
-        table: which.
-        own: run by the paper's authors, not quoted from earlier work.
-        statistic: of the seeds; ``None`` where it is not stated.
-        seeds: how many; ``None`` where it is not stated.
-        epoch: of a run that is reported: the ``best`` on the split that is printed, the ``last``, or not stated.
+        paper: authors, venue, year.
+        table: number of the table.
+        own: whether the authors ran it themselves instead of quoting earlier work.
+        statistic: statistic over the seeds; ``None`` if not stated.
+        seeds: number of seeds; ``None`` if not stated.
+        epoch: reported epoch of a run: the ``best`` on the printed split, the ``last``, or not stated.
         warm_start: tasks that start from an MNLI checkpoint.
-        counts_head: whether printed parameter counts hold the task head; ``None`` where it is not stated.
+        counts_head: whether printed parameter counts include the task head; ``None`` if not stated.
         preset: whether the settings behind it are those of the paper's preset in ``methods.presets``, if it has one.
-        setting: the method's hyper-parameters that are the same in all rows.
-        training: the training's.
-        notes: what else a reader must know.
+        setting: hyper-parameters of the method that are the same in all rows.
+        training: likewise of the training.
+        notes: further remarks.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,18 +61,18 @@ class PublishedNumber:
     """One printed number.
 
     Attributes:
-        method: the method's name here.
-        base_model: the base model's.
-        task: the task's.
-        metric: the metric's; on the parts of a task ``METRIC_PART``.
+        method: registered name of the method.
+        base_model: name of the base model.
+        task: name of the task.
+        metric: name of the metric; on a subset of a task ``METRIC_SUBSET``.
         value: as printed.
-        spread: what is printed behind the ±, if anything; standard deviation unless the source's notes say otherwise.
+        spread: the number printed after ±, if any; a standard deviation unless the source's notes state otherwise.
         unit: what ``value`` is: ``percent`` of a fraction, or the metric ``as is``.
         decimals: how many are printed, at least one.
-        parameters: trainable parameters, as printed; empty where they are not.
+        parameters: trainable parameters, as printed; empty if not printed.
         setting: hyper-parameters that the table prints, with those of the source.
-        source: where it is printed.
-        note: what a reader must know of this number.
+        source: the table.
+        note: a remark on this number.
     """
 
     method: str
@@ -90,13 +90,13 @@ class PublishedNumber:
 
     @property
     def factor(self) -> int:
-        """What a measured value is multiplied by to be in the printed unit."""
+        """Factor from the measured to the printed unit."""
         return 100 if self.unit == "percent" else 1
 
 
 @cache
 def published() -> tuple[PublishedNumber, ...]:
-    """Return every printed number that is kept here, by paper and in the order of its tables."""
+    """Return all printed numbers, by paper and in the order of its tables."""
     folder = files("parbench.reports.published")
     blocks = yaml.safe_load((folder / "sources.yaml").read_text(encoding="utf-8"))
     sources = TypeAdapter(dict[str, PublishedTable]).validate_python(blocks)

@@ -90,7 +90,7 @@ def compare_scores(
 
     A t test on the difference whose variance comes from the same draws of examples for both methods, and from the
     seeds: of the differences run by run if the seeds are the same (a seed fixes head, data order and dropout, so that
-    runs of the same seed may be correlated), else of each method by itself. See `estimates.Spread` for the quantiles.
+    runs of the same seed may be correlated), else of each method by itself. See `VarianceComponents` for the quantiles.
 
     Args:
         a: of one call of `score_runs`.
@@ -172,7 +172,7 @@ def mcnemar(a: Predictions, b: Predictions, kind: Literal["mid-p", "exact"] = "m
 
     This is about these models, not about the methods: it knows nothing of how other seeds would have turned out, so
     that no tie group is made from it. Each seed has a test of its own. Pooling the seeds' examples would count every
-    example once a seed, and a majority vote would test ensembles that were never trained; so the seeds' p-values, which
+    example once per seed; a majority vote would test ensembles that were never trained; so the seeds' p-values, which
     depend on each other through the examples, are merged by twice their mean, valid under any dependence (Vovk and
     Wang, "Combining p-values via averaging", Biometrika 2020). One seed keeps its own.
 
@@ -189,7 +189,7 @@ def mcnemar(a: Predictions, b: Predictions, kind: Literal["mid-p", "exact"] = "m
         raise ValueError("McNemar's test needs the same examples for both methods")
     if a.seeds != b.seeds:
         return McNemar((), (), (), (), None, "the methods were not run with the same seeds")
-    if any(np.issubdtype(said.dtype, np.floating) for said in (a.predicted, b.predicted, a.labels)):
+    if any(np.issubdtype(predicted.dtype, np.floating) for predicted in (a.predicted, b.predicted, a.labels)):
         return McNemar((), (), (), (), None, "there is no right or wrong in a regression")
     right_a, right_b = a.predicted == a.labels, b.predicted == b.labels
     only_a = tuple(int(count) for count in (right_a & ~right_b).sum(axis=1))

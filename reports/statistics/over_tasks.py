@@ -138,7 +138,7 @@ def interquartile_mean(
     to 94 % (16 tasks).
 
     Args:
-        scores: by task, one score a seed.
+        scores: by task, one score per seed.
         level: nominal coverage.
         resamples: number of bootstrap resamples.
         rng: draws them; by default one of a fixed seed.

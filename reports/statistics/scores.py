@@ -135,7 +135,7 @@ def score_runs(
 
 def _score(method: str, runs: Predictions, metric: Metric, resamples: int | None, seed: int) -> Scores:
     strata = list(runs.strata())
-    values = np.array([_mean_over(strata, metric, runs.labels, said) for said in runs.predicted])
+    values = np.array([_mean_over(strata, metric, runs.labels, predicted) for predicted in runs.predicted])
     if not np.isfinite(values).all():
         run = int(np.flatnonzero(~np.isfinite(values))[0])
         raise ValueError(
@@ -157,29 +157,29 @@ def _score(method: str, runs: Predictions, metric: Metric, resamples: int | None
     return Scores(method, runs.seeds, values, np.empty((0, len(runs.seeds))), 0, reason)
 
 
-def _mean_over(strata: list[np.ndarray], metric: Metric, labels: np.ndarray, said: np.ndarray) -> float:
-    return sum(metric(labels[places], said[places]) for places in strata) / len(strata)
+def _mean_over(strata: list[np.ndarray], metric: Metric, labels: np.ndarray, predicted: np.ndarray) -> float:
+    return sum(metric(labels[places], predicted[places]) for places in strata) / len(strata)
 
 
 def _jackknife(runs: Predictions, metric: Metric, strata: list[np.ndarray]) -> np.ndarray:
     parts = []
     for places in strata:
         left_out = np.stack(
-            [leave_one_out(metric, runs.labels[places], said[places]) for said in runs.predicted], axis=1
+            [leave_one_out(metric, runs.labels[places], predicted[places]) for predicted in runs.predicted], axis=1
         )
         scale = np.sqrt((len(places) - 1) / len(places)) / len(strata)
         parts.append(scale * (left_out - left_out.mean(axis=0)))
     return np.concatenate(parts)
 
 
-def leave_one_out(metric: Metric, labels: np.ndarray, said: np.ndarray) -> np.ndarray:
+def leave_one_out(metric: Metric, labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Return the metric without each example in turn, of shape (examples,).
 
     One call of it for all examples that have the same label and prediction.
     """
-    kind, _ = pd.MultiIndex.from_arrays([labels, said]).factorize()
+    kind, _ = pd.MultiIndex.from_arrays([labels, predicted]).factorize()
     _, firsts = np.unique(kind, return_index=True)
-    return np.array([metric(np.delete(labels, first), np.delete(said, first)) for first in firsts])[kind]
+    return np.array([metric(np.delete(labels, first), np.delete(predicted, first)) for first in firsts])[kind]
 
 
 def _bootstrap(
@@ -188,7 +188,7 @@ def _bootstrap(
     replicates = np.empty((resamples, len(runs.seeds)))
     for draw in range(resamples):
         drawn = [rng.choice(places, len(places)) for places in strata]
-        replicates[draw] = [_mean_over(drawn, metric, runs.labels, said) for said in runs.predicted]
+        replicates[draw] = [_mean_over(drawn, metric, runs.labels, predicted) for predicted in runs.predicted]
     return (replicates - replicates.mean(axis=0)) / np.sqrt(resamples - 1)
 
 

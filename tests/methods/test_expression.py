@@ -87,7 +87,7 @@ def test_what_cannot_be_read_is_a_sentence(expression, why):
     assert why in str(error.value)
 
 
-def test_methods_by_comma_are_split_outside_of_brackets():
+def test_comma_separated_methods_are_split_outside_of_brackets():
     assert split("lora(r=8,alpha=4),loca, dora+qv_ratio(4,strict)", ",") == [
         "lora(r=8,alpha=4)",
         "loca",

@@ -142,7 +142,7 @@ def test_a_training_step_never_waits_for_the_device(name: str, autocast: bool) -
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_locations_that_are_no_numbers_are_no_illegal_access() -> None:
+def test_locations_that_are_not_numbers_cause_no_illegal_access() -> None:
     model = stack(loca(), device=GPU)
     layer = [module for module in model.modules() if isinstance(module, LocaLayer)][-1]
     layer.loca_locations["default"].data[0, 0] = float("nan")

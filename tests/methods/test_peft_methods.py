@@ -101,7 +101,7 @@ def test_what_peft_cannot_adapt_is_refused_by_a_sentence(name, model):
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
-def test_what_cannot_be_compared_says_why(name):
+def test_what_cannot_be_compared_gives_the_reason(name):
     assert METHODS[name].refused == KNOWN[name].refused
     assert "cannot be compared" in METHODS.entry(name).summary
     with pytest.raises(UserError, match=f'the method "{name}" cannot be used here: '):
@@ -193,7 +193,7 @@ def _first_logits(adapted, batch):
     return logits[:, -batch["input_ids"].shape[1] - 1]
 
 
-def test_a_prompt_is_refused_where_its_input_is_no_text_or_the_last_word_decides():
+def test_a_prompt_is_refused_where_its_input_is_not_a_text_or_the_last_word_decides():
     with pytest.raises(UserError, match="a prompt goes before text, but the model's input is pixel_values"):
         adapt("prefix_tuning", "vit")
     with pytest.raises(UserError, match="looks for the last word"):

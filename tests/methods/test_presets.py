@@ -58,7 +58,7 @@ def test_values_on_a_task_are_laid_over_those_for_all():
     assert preset.training == {"warmup_ratio": 0.06, "epochs": 80, "max_length": 256, "batch_size": 128}
 
 
-def test_both_image_models_share_what_the_table_does_not_tell_apart():
+def test_both_image_models_share_values_that_the_table_gives_once():
     base, large = (find_preset("fourierft", model, "vision/eurosat") for model in ("vit-base", "vit-large"))
     assert base.on("vision/eurosat") == large.on("vision/eurosat")
 

@@ -87,8 +87,8 @@ def answering(cloud: PreTrainedModel, edge: PreTrainedModel, lengths: Lengths) -
         IN_CONTEXT: lambda: _answer(plain, whole, lengths),
         "LoRA merged": lambda: _answer(merged, inputs, lengths),
         "LoRA beside the weights": with_lora,
-        "once a prompt: cloud and generator": lambda: lora_gen.read(cloud_prompt[0]),
-        "once a prompt: merging": merge,
+        "once per prompt: cloud and generator": lambda: lora_gen.read(cloud_prompt[0]),
+        "once per prompt: merging": merge,
     }
 
 

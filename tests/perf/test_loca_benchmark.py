@@ -108,7 +108,7 @@ def test_the_report_of_a_device_is_markdown(capsys: pytest.CaptureFixture[str]) 
     assert columns == {3, 7}
 
 
-def test_device_tables_have_memory_where_the_device_tells() -> None:
+def test_device_tables_have_memory_where_the_device_reports_it() -> None:
     table = loca_on_device.table({"floor": [0.5], "lora": [1.0]}, {"floor": 1 << 20, "lora": 4 << 20})
     assert table.splitlines()[3] == (
         "| lora | 1000.00 (1000.00-1000.00) | 1.000 (1.000-1.000) | 500.00 (500.00-500.00) | 4 | 1.000 |"

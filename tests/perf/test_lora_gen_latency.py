@@ -11,7 +11,7 @@ from tests.perf.lora_gen_latency import IN_CONTEXT, Lengths, answering, break_ev
 
 pytestmark = pytest.mark.slow
 
-ONCE = "once a prompt: cloud and generator", "once a prompt: merging"
+ONCE = "once per prompt: cloud and generator", "once per prompt: merging"
 
 
 def test_the_table_by_hand() -> None:
@@ -29,7 +29,7 @@ def test_when_the_cost_of_the_generator_is_recovered() -> None:
     assert break_even({**seconds, "LoRA merged": [3.0, 3.0]}) is None
 
 
-def test_each_variant_reads_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_variant_reads_its_own_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, ...]] = []
     edge = random_model(1, seed=0)
     inner = type(edge).forward

@@ -95,7 +95,7 @@ def test_both_rules_of_vtab_stand_in_the_leaderboard_by_name(planter: Any) -> No
     assert numbers["vtab: mean of 3 groups low"].isna().all()
 
 
-def test_what_is_missing_is_said(planter: Any) -> None:
+def test_what_is_missing_is_reported(planter: Any) -> None:
     scores = by_group(0.8, 0.9, 0.5)
     lacking = ["vtab/cifar100", "vtab/dmlab"]
     plant(planter, {task: score for task, score in scores.items() if task not in lacking})
@@ -127,7 +127,7 @@ def test_one_task_twice_under_other_options_is_in_no_average(planter: Any) -> No
     assert any("there are several columns of vtab/eurosat" in note for note in board.notes)
 
 
-def test_without_a_task_of_the_family_nothing_is_said(planter: Any) -> None:
+def test_without_a_task_of_the_family_there_is_no_sentence(planter: Any) -> None:
     planter.run(0.5)
     assert not any("average by the name" in note for note in board_of(planter).notes)
 

@@ -34,11 +34,11 @@ def plant(planter: Any, methods: dict[str, float], tasks: tuple[str, ...] = TASK
         for method, share in methods.items():
             for seed in range(4):
                 noise = np.random.default_rng([seed, len(method)]).normal(0, 0.02, N)
-                said = np.where(hard + noise < share, 1 - LABELS, LABELS)
+                message = np.where(hard + noise < share, 1 - LABELS, LABELS)
                 if method == "constant":
-                    said = np.where(np.arange(N) % 100 == seed, 0, 1)
-                rows = rows_with(LABELS, said)
-                score = METRICS["accuracy"](LABELS, said)
+                    message = np.where(np.arange(N) % 100 == seed, 0, 1)
+                rows = rows_with(LABELS, message)
+                score = METRICS["accuracy"](LABELS, message)
                 planter.run(score, "accuracy", task=task, task_code=task, method=method, seed=seed, rows=rows)
 
 

@@ -57,7 +57,7 @@ def test_two_methods(planter: Any) -> None:
     }
 
 
-def test_a_task_that_one_of_them_lacks_is_told(planter: Any) -> None:
+def test_a_task_that_one_of_them_lacks_is_reported(planter: Any) -> None:
     planter.run(0.8, **GOOD)
     planter.run(0.5, **BAD)
     planter.run(0.8, **GOOD, **RTE)
@@ -103,7 +103,7 @@ def test_what_was_harmed_does_not_count(planter: Any) -> None:
         contrast_methods(planter.store, "good", "bad")
 
 
-def test_what_is_left_out_of_a_comparison_is_told(planter: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_left_out_of_a_comparison_is_reported(planter: Any, capsys: pytest.CaptureFixture[str]) -> None:
     for accuracy in (0.8, 0.7):
         planter.run(accuracy, **{**GOOD, "seed": round(10 * accuracy)})
         harmed = planter.run(accuracy, **{**BAD, "seed": round(10 * accuracy)})
@@ -117,7 +117,7 @@ def test_what_is_left_out_of_a_comparison_is_told(planter: Any, capsys: pytest.C
     assert "roberta-base, protocol strict" in capsys.readouterr().out  # all the same
 
 
-def test_mistakes_are_told(planter: Any, other: Any) -> None:
+def test_mistakes_are_reported(planter: Any, other: Any) -> None:
     planter.run(0.8, **GOOD)
     planter.run(0.5, **BAD)
     planter.run(0.6, **{**BAD, "setting": {"rank": 8}})

@@ -123,7 +123,7 @@ def test_what_is_on_the_curves_is_drawn_nowhere_else(shares: Any) -> None:
     assert len(drawn(figures["data_efficiency"]).axes) == 1
 
 
-def test_a_miniature_says_so(planter: Any) -> None:
+def test_a_miniature_is_labelled(planter: Any) -> None:
     for share in (0.1, 1.0):
         planter.run(0.5, train_fraction=share, small=True)
     frame = read_frame(planter.store)

@@ -20,7 +20,7 @@ from parbench.reports.frame import read_frame
 from parbench.reports.leaderboard import leaderboards
 
 
-def test_one_row_a_run_with_all_that_was_recorded(planter: Any) -> None:
+def test_one_row_per_run_with_all_that_was_recorded(planter: Any) -> None:
     record = planter.run(0.61, limit=100, seed=7)
     (row,) = read_frame(planter.store).runs.to_dict("records")
     assert row["run_id"] == record.run_id
@@ -39,7 +39,7 @@ def test_one_row_a_run_with_all_that_was_recorded(planter: Any) -> None:
     assert row["setting"] == '{"learning_rate": 0.001, "rank": 8}'
 
 
-def test_a_budget_is_told_in_words_and_as_a_number(planter: Any) -> None:
+def test_a_budget_is_given_in_words_and_as_a_number(planter: Any) -> None:
     planter.run(0.5)
     planter.run(0.5, budget={"asked": "0.1%", "parameters": 124_055, "mode": "pattern"})
     runs = read_frame(planter.store).runs
@@ -105,7 +105,7 @@ def test_a_store_of_unreadable_records_gives_a_frame_without_rows(
     assert {"run_id", "score", "row", "ledger/reported"} <= set(frame.runs.columns)
 
 
-def test_an_empty_store_is_said_to_be_empty(store: Store, tmp_path: Path) -> None:
+def test_an_empty_store_is_reported(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there are no runs in"):
         read_frame(store)
     with pytest.raises(UserError, match="there are no runs in"):

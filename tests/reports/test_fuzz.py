@@ -1,4 +1,4 @@
-"""Reports of planted stores that nobody would choose: ties, constants, one seed, no number, one task, odd names."""
+"""Reports of unusual stores: ties, constants, one seed, no number, one task, odd names."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def plant_anything(planter: Planter, seed: int) -> int:
                     planter.run(float("nan"), rows=rows_with(labels, labels), **spec)
                     refused += 1
                     continue
-                said = shared.copy() if kind in ("tied", "one off") else predictions(rng, metric, labels, kind)
+                message = shared.copy() if kind in ("tied", "one off") else predictions(rng, metric, labels, kind)
                 if kind == "one off":  # the same difference to the tied ones in every seed
-                    said[0] = labels[0] if metric == "pearson" else 1 - said[0]
-                planter.run(METRICS[metric](labels, said), rows=rows_with(labels, said), **spec)
+                    message[0] = labels[0] if metric == "pearson" else 1 - message[0]
+                planter.run(METRICS[metric](labels, message), rows=rows_with(labels, message), **spec)
     return refused
 
 

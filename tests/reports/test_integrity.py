@@ -69,7 +69,7 @@ def test_a_score_that_the_rows_do_not_give_is_refused(planter: Any) -> None:
     )
 
 
-def test_a_lie_told_with_the_present_code_has_no_excuse(planter: Any) -> None:
+def test_a_wrong_metric_of_the_current_code_gets_no_remark_on_changed_code(planter: Any) -> None:
     code = source_hash("parbench.tasks.glue")
     planter.run(0.9, metric="accuracy", task="glue/rte", task_code=code, rows=rows([1, 0], [1, 1]))
     (refused,) = read_frame(planter.store).unreadable
@@ -97,13 +97,13 @@ def test_a_record_that_names_no_rows_is_refused(planter: Any) -> None:
     record = planter.run(0.5)
     nothing = replace(record, metrics={})
     planter.store.commit(nothing, planter.store.workspace(record.run_id))
-    assert read_frame(planter.store).unreadable == ()  # it says nothing that rows could bear out
+    assert read_frame(planter.store).unreadable == ()  # it has no metric that rows could confirm
     planter.store.commit(record, planter.store.workspace(record.run_id))
     (refused,) = read_frame(planter.store).unreadable
     assert refused.reason == "is not among the files of its record"
 
 
-def test_what_is_no_table_is_refused(planter: Any) -> None:
+def test_what_is_not_a_table_is_refused(planter: Any) -> None:
     record = planter.run(0.5)
     folder = planter.store.workspace(record.run_id)
     (folder / PREDICTIONS).write_bytes(b"no table")

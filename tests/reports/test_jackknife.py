@@ -31,7 +31,7 @@ CASES = [
 
 
 class Scored:
-    """A task that scores rows by a function of them, and says nothing of how that varies."""
+    """A task that scores rows by a function of them, without a jackknife."""
 
     leave_one_out = Task.leave_one_out
 
@@ -50,9 +50,9 @@ def left_out(task: Any, rows: pd.DataFrame, metric: str) -> LeftOut | str:
     return leave_out(task, table, layout_of({}, "a", table), metric, task.score(rows)[metric])
 
 
-def of_labels(labels: np.ndarray, said: np.ndarray, subsets: np.ndarray, metric: str) -> LeftOut:
+def of_labels(labels: np.ndarray, predicted: np.ndarray, subsets: np.ndarray, metric: str) -> LeftOut:
     names = [f"{number:04}" for number in range(len(labels))]
-    rows = pd.DataFrame({"example": names, "subset": subsets.astype(str), "label": labels, "prediction": said})
+    rows = pd.DataFrame({"example": names, "subset": subsets.astype(str), "label": labels, "prediction": predicted})
     task = Scored(**{metric: lambda part: METRICS[metric](part["label"].to_numpy(), part["prediction"].to_numpy())})
     found = left_out(task, rows, metric)
     assert isinstance(found, LeftOut)
@@ -73,10 +73,10 @@ def test_the_same_as_the_metric_itself(metric: str, classes: int, subsets: int) 
     labels = draw.integers(classes, size=n) if classes else draw.normal(size=n).round(1)
     groups = np.arange(n) % subsets
     noise = [draw.random(n) < 0.3 for _ in range(3)]
-    said = [np.where(flip, draw.permutation(labels), labels) for flip in noise]
-    said[2] = np.full(n, said[2][0])  # a constant: 0/0 in all metrics but accuracy
-    found = score_methods(shared([of_labels(labels, row, groups, metric) for row in said]))["m"]
-    runs = Predictions((0, 1, 2), np.arange(n), groups, labels, np.stack(said))
+    predicted = [np.where(flip, draw.permutation(labels), labels) for flip in noise]
+    predicted[2] = np.full(n, predicted[2][0])  # a constant: 0/0 in all metrics but accuracy
+    found = score_methods(shared([of_labels(labels, row, groups, metric) for row in predicted]))["m"]
+    runs = Predictions((0, 1, 2), np.arange(n), groups, labels, np.stack(predicted))
     expected = score_runs({"m": runs}, METRICS[metric])["m"]
     np.testing.assert_allclose(found.by_seed, expected.by_seed, atol=1e-12)
     np.testing.assert_allclose(found.deviations, expected.deviations, atol=1e-12)
@@ -85,7 +85,7 @@ def test_the_same_as_the_metric_itself(metric: str, classes: int, subsets: int) 
 
 @pytest.mark.parametrize("metric", sorted(CLOSED_FORMS))
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "predicted"),
     [
         ([0, 0, 0, 1], [0, 0, 1, 1]),  # a class that has one example alone
         ([5, -3, 5, -3, 5], [5, 5, -3, -3, 7]),  # classes that are no places
@@ -95,8 +95,8 @@ def test_the_same_as_the_metric_itself(metric: str, classes: int, subsets: int) 
     ],
 )
 @pytest.mark.filterwarnings("ignore:A single label was found")
-def test_odd_classes(metric: str, labels: list[Any], said: list[Any]) -> None:
-    given, answered = np.array(labels), np.array(said)
+def test_odd_classes(metric: str, labels: list[Any], predicted: list[Any]) -> None:
+    given, answered = np.array(labels), np.array(predicted)
     if metric in ("f1", "matthews_correlation") and given.dtype.kind == "f":
         given, answered = (np.searchsorted(np.unique(np.concatenate([given, answered])), x) for x in (given, answered))
     if metric == "f1":
@@ -109,10 +109,10 @@ def test_odd_classes(metric: str, labels: list[Any], said: list[Any]) -> None:
 
 def test_many_classes_take_little_memory() -> None:
     draw = np.random.default_rng(0)
-    labels, said = draw.integers(0, 2_000, (2, 5_000))
-    found = CLOSED_FORMS["matthews_correlation"](labels, said)  # a confusion matrix a case would be 160 GB
-    assert found.whole == pytest.approx(METRICS["matthews_correlation"](labels, said), abs=1e-12)
-    one = METRICS["matthews_correlation"](labels[1:], said[1:])
+    labels, predicted = draw.integers(0, 2_000, (2, 5_000))
+    found = CLOSED_FORMS["matthews_correlation"](labels, predicted)  # a confusion matrix a case would be 160 GB
+    assert found.whole == pytest.approx(METRICS["matthews_correlation"](labels, predicted), abs=1e-12)
+    one = METRICS["matthews_correlation"](labels[1:], predicted[1:])
     assert found.scores[found.kinds[0]] == pytest.approx(one, abs=1e-12)
 
 
@@ -126,13 +126,13 @@ def test_a_mean_has_exactly_the_interval_of_accuracy(subsets: int) -> None:
     draw = np.random.default_rng(5)
     n = 90
     labels = draw.integers(0, 2, n)
-    said = [np.where(draw.random(n) < 0.2, 1 - labels, labels) for _ in range(4)]
+    predicted = [np.where(draw.random(n) < 0.2, 1 - labels, labels) for _ in range(4)]
     groups = np.arange(n) % subsets
     task = Scored(hit_rate=lambda rows: rows["hit_rate"].mean())
-    hits = [mean_rows((row == labels).astype("float64"), list(map(str, groups)), "hit_rate") for row in said]
+    hits = [mean_rows((row == labels).astype("float64"), list(map(str, groups)), "hit_rate") for row in predicted]
     means = [left_out(task, rows, "hit_rate") for rows in hits]
     by_mean = score_methods(shared([one for one in means if isinstance(one, LeftOut)]))["m"]
-    by_class = score_methods(shared([of_labels(labels, row, groups, "accuracy") for row in said]))["m"]
+    by_class = score_methods(shared([of_labels(labels, row, groups, "accuracy") for row in predicted]))["m"]
     np.testing.assert_array_equal(by_mean.deviations, by_class.deviations)
     assert estimate(by_mean).interval == estimate(by_class).interval is not None
 
@@ -212,7 +212,7 @@ RATED = mean_rows(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), list("aabbb"), "rating")
         (Refusing(rating=lambda rows: 1.0), RATED, "rating", "there is no Java"),
         (Short(rating=lambda rows: 1.0), RATED, "rating", f"{CANNOT} (ValueError: 1 numbers for 2 examples)"),
         (Undefined(rating=lambda rows: 1.0), RATED, "rating", UNDEFINED),
-        (Overall(), RATED, "rating", "the rating of this task is no mean over its subsets"),
+        (Overall(), RATED, "rating", "the rating of this task is not a mean over its subsets"),
         (Overall(), RATED.head(1), "rating", "one example alone"),
         (Overall(), RATED.head(3), "rating", "a subset with one example alone"),
         (Overall(), RATED.drop(columns="example"), "rating", "the rows do not name their examples"),
@@ -222,10 +222,15 @@ RATED = mean_rows(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), list("aabbb"), "rating")
             "accuracy",
             "this task computes accuracy in its own way",
         ),
-        (Scored(accuracy=lambda rows: 0.25), RATED.assign(label="x"), "accuracy", "there is not one number an example"),
+        (
+            Scored(accuracy=lambda rows: 0.25),
+            RATED.assign(label="x"),
+            "accuracy",
+            "there is not one number per example",
+        ),
     ],
 )
-def test_where_it_is_not_known_it_is_said_why(task: Any, rows: pd.DataFrame, metric: str, reason: str) -> None:
+def test_where_it_is_not_known_the_reason_is_given(task: Any, rows: pd.DataFrame, metric: str, reason: str) -> None:
     assert left_out(task, rows, metric) == reason
 
 
@@ -246,4 +251,4 @@ def test_examples_are_the_same_by_name_subset_and_label_that_is_a_number() -> No
     assert examples(task="b") is not first
     written = examples(label=list("pqrst"))
     assert written is not first
-    assert examples(label=list("other")) is written  # a text that a model is scored against may be worded anew
+    assert examples(label=list("other")) is written  # a reference text may be reworded

@@ -22,7 +22,7 @@ POINTS = {"a": 1.0, "tie": 0.5, "b": 0.0}
 
 
 def judged(winners: dict[int, Sequence[Sequence[str | None]]], **words: str) -> Judged:
-    """Return what a judge said: by seed and question the winners of its turns; odd questions are of one category."""
+    """Return verdicts: by seed and question the winners of its turns; odd questions are of one category."""
     category, error, judge, name = (words.get(what, what) for what in ("category", "error", "judge", "name"))
     rows = [
         {

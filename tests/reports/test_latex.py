@@ -42,7 +42,7 @@ def test_protocol_budget_n_and_label_are_in_the_caption(planter: Any) -> None:
         assert escape(part) in caption
 
 
-def test_a_minus_is_no_hyphen(planter: Any) -> None:
+def test_a_minus_is_not_a_hyphen(planter: Any) -> None:
     planter.seeds([-0.25, -0.35, -0.3])
     assert re.search(r" & \$-\$30\.0 \$_\{-\d+\.\d\}\^\{\+\d+\.\d\}\$ ", page(planter))
 

@@ -58,7 +58,7 @@ def test_values_are_those_printed(
     assert {number.source.table for number in found} == {table}
 
 
-def test_the_head_of_the_rte_disagreement_is_told() -> None:
+def test_the_head_of_the_rte_disagreement_is_reported() -> None:
     (hu,) = printed("lora", "roberta-base", "glue/rte", "accuracy", "2106.09685")
     assert (hu.value, hu.spread, hu.source.warm_start) == (86.6, 0.7, ("glue/mrpc", "glue/rte", "glue/stsb"))
 
@@ -91,10 +91,10 @@ def test_measured_and_printed_stand_side_by_side(planter: Any) -> None:
     assert (row.mean, row.sd, row.n, row.printed.value) == (pytest.approx(0.62), pytest.approx(0.02), 3, 63.4)
     assert row.difference == pytest.approx(-1.4)
     assert row.differences[:2] == (
-        "the paper reports each run's best epoch on what it prints; here the last, by protocol strict",
+        "the paper reports the best epoch of each run on the reported split; here the last, by protocol strict",
         "median of 5 seeds; here the mean of 3",
     )
-    assert all(other.startswith("open in the paper: ") for other in row.differences[2:])
+    assert all(other.startswith("not stated in the paper: ") for other in row.differences[2:])
     table = reproduction_table([row])
     assert table.head == HEAD
     cells = dict(zip(table.head, table.rows[0], strict=True))
@@ -114,7 +114,7 @@ def test_other_settings_are_named(planter: Any) -> None:
     assert not any(text.startswith(("r ", "alpha ", "batch_size ")) for text in row.differences)
 
 
-def test_a_warm_start_and_a_quoted_number_are_told(planter: Any) -> None:
+def test_a_warm_start_and_a_quoted_number_are_reported(planter: Any) -> None:
     planter.run(0.8, task="glue/rte", metric="accuracy")
     quoted, own = sorted(beside(planter), key=lambda row: row.printed is not None and row.printed.source.own)
     assert quoted.printed is not None
@@ -135,7 +135,7 @@ def test_another_base_model_is_not_subtracted(planter: Any) -> None:
     assert (cells["paper"], cells["difference"]) == ("95.1 ± 0.2 (roberta-base)", "not compared")
 
 
-def test_unreadable_tables_are_said_to_be_so(planter: Any) -> None:
+def test_unreadable_tables_are_reported(planter: Any) -> None:
     planter.run(0.6, method="replora", small=True)
     (row,) = beside(planter)
     assert (row.printed, row.difference, row.differences) == (None, None, (MINI_LABEL,))
@@ -172,13 +172,13 @@ def test_an_interval_of_the_summary_is_shown(planter: Any) -> None:
     assert "58.0 to 66.0" in reproduction_table([row]).rows[0]
 
 
-def test_the_protocol_that_papers_use_is_no_difference(planter: Any) -> None:
+def test_the_protocol_that_papers_use_is_not_a_difference(planter: Any) -> None:
     spec = {"task": "glue/sst2", "base_model": "roberta-base", "method": "lora", "metric": "accuracy"}
     planter.run(0.95, **spec, seed=1)
     planter.run(0.95, **spec, seed=1, protocol="paper:best_epoch")
-    said = [" ".join(row.differences) for row in reproduction(read_frame(planter.store).runs)]
-    assert len(said) == 2
-    assert sorted("best epoch" in differences for differences in said) == [False, True]
+    message = [" ".join(row.differences) for row in reproduction(read_frame(planter.store).runs)]
+    assert len(message) == 2
+    assert sorted("best epoch" in differences for differences in message) == [False, True]
 
 
 E2E = {"bleu": 0.69, "nist": 8.7, "meteor": 0.46, "rouge_l": 0.71, "cider": 2.4}

@@ -1,4 +1,4 @@
-"""Intervals, tie groups and ranks follow from the per-example rows, and where they cannot be had it is said why."""
+"""Intervals, tie groups and ranks follow from the per-example rows, or there is a reason why they do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Repeats of a seed tell what chance alone changes; they are no seeds, and what they explain is no win."""
+"""Repeats of a seed show the effect of chance; they do not count as seeds, and differences within it are not wins."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def repeat(planter: Any, scores: list[float], **spec: Any) -> None:
         planter.run(score, repeat=number, **{**RTE, "method": "a", "method_code": "a", **spec})
 
 
-def test_repeats_are_no_seeds(close: Any) -> None:
+def test_repeats_are_not_seeds(close: Any) -> None:
     before = board_of(close)
     repeat(close, [0.79, 0.82])
     after = board_of(close)
@@ -76,7 +76,7 @@ def test_the_spread_of_the_runs_of_one_seed(close: Any) -> None:
     )
 
 
-def test_a_difference_below_the_floor_is_no_win(close: Any) -> None:
+def test_a_difference_below_the_floor_is_not_a_win(close: Any) -> None:
     before = board_of(close)
     assert {row: str(one.ranks) for row, one in before.ranking.columns["glue/rte", "accuracy"].standings.items()} == {
         "a": "2",
@@ -127,7 +127,7 @@ def test_the_floor_of_one_task_or_leaderboard_is_that_of_no_other(close: Any) ->
     assert average.comparisons[0].noise_floor == pytest.approx(stats.t.ppf(0.975, 2) * 0.1 / 2 * math.sqrt(2 / 3))
 
 
-def test_repeats_of_a_run_that_is_not_there_tell_the_noise_too(close: Any) -> None:
+def test_repeats_of_an_absent_run_give_the_noise_too(close: Any) -> None:
     repeat(close, [0.70, 0.90], method="c", seed=7)
     board = board_of(close)
     assert [row[0] for row in board.noise.rows] == ["c"]
@@ -136,7 +136,7 @@ def test_repeats_of_a_run_that_is_not_there_tell_the_noise_too(close: Any) -> No
 
 
 @pytest.mark.usefixtures("_no_figures")
-def test_the_report_tells_it_in_all_forms(close: Any) -> None:
+def test_the_report_contains_it_in_all_formats(close: Any) -> None:
     assert "Noise floor" not in write_report(close.store).files[0].read_text(encoding="utf-8")
     repeat(close, [0.70, 0.90])
     report = write_report(close.store)
@@ -149,7 +149,7 @@ def test_the_report_tells_it_in_all_forms(close: Any) -> None:
     assert len(set(listed.loc[listed["repeat"] > 0, "repeat_of"])) == 1
 
 
-def test_a_comparison_says_so(close: Any) -> None:
+def test_a_comparison_within_the_noise_is_marked(close: Any) -> None:
     assert contrast_methods(close.store, "b", "a").scores.rows[0][-1] == "b"
     repeat(close, [0.70, 0.90])
     compared = contrast_methods(close.store, "b", "a")

@@ -52,7 +52,7 @@ def test_writes_these_files_and_no_others(planted: Any) -> None:
 
 
 def test_same_records_same_bytes_wherever_they_lie(planted: Any, tmp_path: Path, copied: Callable[[], Store]) -> None:
-    (planted.store.runs / "0123456789abcdef").mkdir()  # an unreadable one must not tell where the store is
+    (planted.store.runs / "0123456789abcdef").mkdir()  # an unreadable one must not reveal where the store is
     write_report(planted.store)
     first = contents(planted.store.root / "report")
     write_report(planted.store)
@@ -84,7 +84,7 @@ def test_failures_are_listed_with_their_reasons(planted: Any) -> None:
 
 
 @pytest.mark.usefixtures("_no_figures")
-def test_the_terminal_says_why_runs_have_no_score(planter: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_terminal_states_why_runs_have_no_score(planter: Any, capsys: pytest.CaptureFixture[str]) -> None:
     record = planter.run(None, status=Status.OUT_OF_MEMORY, reason="The device has 1 GiB.")
     report(out=planter.store.root, profile=None)
     told = f"no score: lora on glue/cola, seed 0: out of memory, The device has 1 GiB. ({record.run_id})"
@@ -108,7 +108,7 @@ def test_warnings_of_runs_are_listed(planter: Any) -> None:
 
 def test_scores_that_cannot_be_drawn_are_counted(planter: Any) -> None:
     planter.run(0.5)
-    planter.run(0.5, seed=1, ledger=None)  # of a setting whose size another run tells
+    planter.run(0.5, seed=1, ledger=None)  # of a setting whose size is known from another run
     assert "Not drawn" not in write_report(planter.store).files[0].read_text(encoding="utf-8")
     planter.run(0.5, method="vera", ledger=None)
     page = write_report(planter.store).files[0].read_text(encoding="utf-8")
@@ -164,7 +164,7 @@ def test_the_figure_of_an_earlier_report_does_not_stay(planter: Any, damage: Cal
     assert "score_vs_parameters" not in (planter.store.root / "report" / "leaderboard.md").read_text()
 
 
-def test_every_file_of_a_small_suite_says_so(planter: Any) -> None:
+def test_every_file_of_a_small_suite_is_labelled(planter: Any) -> None:
     planter.run(0.5, small=True)
     files = {path.suffix + path.stem: path for path in write_report(planter.store).files}
     page = files[".mdleaderboard"].read_text(encoding="utf-8")
@@ -181,7 +181,7 @@ def test_a_full_suite_is_not_called_small(planted: Any) -> None:
 
 
 @pytest.mark.usefixtures("_no_figures")
-def test_a_mixed_store_says_which_part_is_small(planter: Any) -> None:
+def test_a_mixed_store_states_which_part_is_small(planter: Any) -> None:
     planter.run(0.5, small=True, suite="mini")
     planter.run(0.5, base_model="roberta-large")
     page = write_report(planter.store).files[0].read_text(encoding="utf-8")
@@ -207,7 +207,7 @@ def test_csv_files_read_back(planter: Any) -> None:
     assert runs.loc[2, "reason"] == name
 
 
-def test_an_empty_store_and_a_place_that_cannot_be_written_to_are_told(planter: Any, tmp_path: Path) -> None:
+def test_an_empty_store_and_a_place_that_cannot_be_written_to_are_reported(planter: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there are no runs in"):
         write_report(planter.store)
     planter.run(0.5)

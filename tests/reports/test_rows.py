@@ -82,7 +82,7 @@ def test_a_full_grid_needs_both_keys() -> None:
     assert len(set(label(*grid))) == 4
 
 
-def test_settings_that_read_alike_are_told_apart() -> None:
+def test_settings_with_equal_texts_are_distinguished() -> None:
     labels = label({"task": "a", "rank": 4}, {"task": "a", "rank": "4"}, {"task": "a", "rank": None}, {"task": "a"})
     assert labels == ["lora (rank=4)", 'lora (rank="4")', "lora (rank=null)", "lora (rank unset)"]
 

@@ -143,7 +143,7 @@ def test_two_settings_of_a_method_are_two_rows_never_one_mean(planter: Any) -> N
     assert list(cells["mean"]) == [0.04, 0.16]
 
 
-def test_a_setting_that_differs_between_tasks_is_told(planter: Any) -> None:
+def test_a_setting_that_differs_between_tasks_is_reported(planter: Any) -> None:
     planter.run(0.5, setting={"rank": 4, "learning_rate": 0.1})
     planter.run(0.7, setting={"rank": 4, "learning_rate": 0.2}, task="b")
     board = board_of(planter)
@@ -262,7 +262,7 @@ def test_a_seed_that_counts_twice_is_warned_of(planter: Any) -> None:
     assert any(warning.startswith("repeated seeds: lora on glue/cola") for warning in board_of(planter).warnings)
 
 
-def test_scores_that_are_no_fractions_are_shown_as_they_are(planter: Any) -> None:
+def test_scores_that_are_not_fractions_are_shown_as_they_are(planter: Any) -> None:
     planter.seeds([0.5, 0.6])
     planter.seeds([5.5, 6.5], task="outside/chat", metric="judge_score")
     board = board_of(planter)

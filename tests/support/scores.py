@@ -8,7 +8,7 @@ from parbench.reports.statistics import Predictions, Scores
 
 
 def runs(right: np.ndarray, seeds: tuple[int, ...] | None = None) -> Predictions:
-    """Runs that are right where told, of shape (seeds, examples); all labels are 1."""
+    """Runs with given right answers, of shape (seeds, examples); all labels are 1."""
     n = right.shape[1]
     return Predictions(
         seeds or tuple(range(len(right))), np.arange(n), np.full(n, ""), np.ones(n, dtype=int), right.astype(int)

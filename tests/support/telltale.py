@@ -1,4 +1,4 @@
-"""Methods that tell a secret of the environment in every way there is, offered to a child process as a package."""
+"""Methods that reveal a secret of the environment in every way there is, offered to a child process as a package."""
 
 import logging
 import os

@@ -92,7 +92,7 @@ def loaded(path):
 
 
 def unusable(path):
-    """Return what is said of a task file whose data cannot be used."""
+    """Return the error message for a task file whose data cannot be used."""
     with pytest.raises(UserError) as error:
         loaded(path)
     assert "\n" not in str(error.value)

@@ -109,7 +109,7 @@ def test_real_mnli_has_both_genres_and_partial_files_say_so_in_their_names(real_
     }
 
 
-def test_real_qnli_without_training_split_is_said_to_be_missing(real_data):
+def test_real_qnli_without_training_split_is_reported_as_missing(real_data):
     assert "there is no train file" in FolderSource(real_data).missing(TASKS["glue/qnli"].data)
 
 

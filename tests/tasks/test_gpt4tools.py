@@ -26,7 +26,7 @@ TWICE = EDIT + use("Detect", "b.png, a dog")
 NONE = f"{ASK}No\nAI: It is a hat.\n"
 
 
-def test_what_a_text_says_is_read_line_by_line():
+def test_a_text_is_parsed_line_by_line():
     steps = AgentTrace.of(f"{TWICE}{ASK} No \nAI: done")
     assert steps.thoughts == ["Yes", "Yes", "No"]
     assert steps.actions == ["Edit Image", "Detect"]
@@ -49,7 +49,7 @@ def test_what_a_text_says_is_read_line_by_line():
         (EDIT + ASK + "Yes", EDIT, (1 / 2, 1, 1, 0, 3 / 3)),
         # One of two steps: half of everything, and half of what there is in all.
         (EDIT, TWICE, (1 / 2, 1 / 2, 1 / 2, 0, 1 / 2)),
-        # One step too many: the overlap does not count what nobody asked for.
+        # One step too many: the overlap does not count superfluous steps.
         (TWICE, EDIT, (1 / 2, 1 / 2, 1 / 2, 0, 1)),
         # The wrong tool.
         (use("Detect", "a.png, make the hat red"), EDIT, (1, 0, 1, 0, 2 / 3)),
@@ -86,7 +86,7 @@ def test_bleu_1_is_pycocoevalcaps():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "said"),
+    ("wanted", "message"),
     [
         ("AI: hello", "no line"),
         (f"{ASK}Yes\nAction: Edit\nAction Input:\nAction Input: x", None),
@@ -94,11 +94,11 @@ def test_bleu_1_is_pycocoevalcaps():
         (f"{ASK}Yes\nAction:Edit\nAction Input: x", "0 actions"),
     ],
 )
-def test_a_right_text_must_be_readable(wanted, said):
-    if said is None:
+def test_a_right_text_must_be_readable(wanted, message):
+    if message is None:
         check_wanted(wanted)
         return
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         check_wanted(wanted)
 
 
@@ -137,7 +137,7 @@ def test_without_the_package_that_scores_it_cannot_run(data, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ({"instruction": TALK, "output": EDIT}, "row 1: the instruction has no system prompt"),
         ({"instruction": SYSTEM + TALK, "output": "yes"}, "row 1: the output has no line"),
@@ -145,9 +145,9 @@ def test_without_the_package_that_scores_it_cannot_run(data, monkeypatch):
         ({"instruction": SYSTEM + TALK}, "no column output"),
     ],
 )
-def test_rows_of_another_form_are_refused(data, row, said):
+def test_rows_of_another_form_are_refused(data, row, message):
     (data.root / "gpt4tools" / "gpt4tools_71k.json").write_text(json.dumps([row]))
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         UNSEEN.splits(data)
 
 

@@ -131,16 +131,16 @@ def test_an_unknown_template_is_refused_before_anything_is_trained(source):
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ({"instruction": "Do."}, "no column output"),
         ({"instruction": "Do.", "output": None}, "no text in column output, row 1"),
         ({"instruction": None, "output": "Done."}, "no text in column instruction, row 1"),
     ],
 )
-def test_rows_of_another_form_are_refused(tmp_path, row, said):
+def test_rows_of_another_form_are_refused(tmp_path, row, message):
     write_jsonl(tmp_path / "alpaca" / "train.jsonl", [row])
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         INSTRUCT.splits(FolderSource(tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""What comes through the bridge is what lm-eval says by itself."""
+"""The bridge gives the same results as lm-eval itself."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def asked(documents: dict[str, list[dict[str, Any]]], shots: int = 0) -> dict[st
 
 
 def by_itself(documents: dict[str, list[dict[str, Any]]], model: Path, folder: Path, shots: int = 0) -> Any:
-    """Run lm-eval as its documentation says: a saved model, data files, its own loop."""
+    """Run lm-eval as its documentation describes: a saved model, data files, its own loop."""
     import lm_eval
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
@@ -122,7 +122,7 @@ def test_an_adapted_model_scores_as_its_merged_files_do_in_lm_eval_itself(
                 assert np.mean([answer.metrics[metric] for answer in answers]) == reported
 
 
-def test_the_likelihoods_tell_the_choices_and_the_questions_apart(documents: Any, adapted: Any) -> None:
+def test_the_likelihoods_distinguish_the_choices_and_the_questions(documents: Any, adapted: Any) -> None:
     ours = evaluated(predictor_of(COMMONSENSE, adapted), asked(documents))
 
     for answers in ours.values():
@@ -177,7 +177,7 @@ def test_the_precision_is_the_predictors(documents: Any, adapted: Any) -> None:
         assert one.log_likelihoods == pytest.approx(other.log_likelihoods, rel=0.05)
 
 
-def test_a_model_that_has_gone_astray_is_said_to_have_diverged(documents: Any) -> None:
+def test_non_finite_likelihoods_are_reported_as_divergence(documents: Any) -> None:
     model = tiny_llama()
     torch.nn.init.constant_(model.lm_head.weight, float("nan"))
 
@@ -186,7 +186,7 @@ def test_a_model_that_has_gone_astray_is_said_to_have_diverged(documents: Any) -
 
 
 def test_the_adapted_model_is_left_as_it_was(documents: Any) -> None:
-    """The harness ties a model's weights anew, which must not undo an adapter on a head that shares the embedding."""
+    """The harness ties a model's weights again, which must not undo an adapter on a head that shares the embedding."""
     model = tiny_llama()
     model.config.tie_word_embeddings = True
     model.tie_weights()

@@ -97,7 +97,7 @@ def test_a_question_without_any_rating_is_named_and_in_no_mean(planned, store):
     assert run.task.leave_one_out(rows, "rating").tolist() == [3, 3, 3, 3]
 
 
-def test_repeats_are_all_kept_and_their_spread_is_told(planned, store):
+def test_repeats_are_all_kept_and_their_spread_is_reported(planned, store):
     counts: Counter[str] = Counter()
     lock = threading.Lock()
 
@@ -169,7 +169,7 @@ def judging_llama():
     return model
 
 
-def test_the_base_model_judges_itself_and_the_record_says_so(planned, store, tmp_path):
+def test_the_base_model_judges_itself_and_the_record_contains_it(planned, store, tmp_path):
     base = tiny_model_folder(tmp_path / "judging", judging_llama())
     record = do(planned("local", base=base, judge_repeats=2), store)
     assert (record.status, record.reason) == ("ok", None)

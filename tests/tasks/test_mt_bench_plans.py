@@ -41,7 +41,7 @@ def test_a_trial_asks_no_judge(planned, store):
     assert stub.requests == []
 
 
-def test_what_is_missing_is_said_when_the_run_is_planned(planned, mt_bench_root, monkeypatch, tmp_path):
+def test_what_is_missing_is_reported_when_the_run_is_planned(planned, mt_bench_root, monkeypatch, tmp_path):
     with pytest.raises(UserError, match="mt_bench cannot run: its answers need a judge; name one with --judge"):
         planned(None)
     with pytest.raises(UserError, match="credentials belong in the environment") as caught:
@@ -102,7 +102,7 @@ def test_the_questions_of_the_package(tmp_path, monkeypatch):
         task.configured({"max_new_tokens": 4000}).prepare(splits.reported, byte_tokenizer(), 300)
 
 
-def test_where_a_judge_is_asked_is_no_part_of_a_run(planned, no_judge_keys):
+def test_where_a_judge_is_asked_is_not_part_of_a_run(planned, no_judge_keys):
     here, there = (planned(f"judge@http://127.0.0.1:{port}/v1", judge_concurrency=port) for port in (1, 2))
     assert here.spec == there.spec
     assert (here.spec.options["judge"], here.spec.options["judge_repeats"]) == ("judge", 1)

@@ -132,7 +132,7 @@ def test_a_model_that_reads_a_system_prompt_is_measured_under_it():
     assert told == measure(model, tokenizer, TEXT, CPU) != plain
 
 
-def test_the_description_says_what_is_told():
+def test_the_description_names_the_system_prompt():
     text = general_text("hub", RevisionLock(Path("lock.json")))
     assert (
         text.describe(reads_system_prompt=True)
@@ -178,7 +178,7 @@ def test_a_local_text_goes_before_the_suites(tmp_path):
         packed.revision()
 
 
-def test_the_prose_of_the_package_is_no_tasks_training_data(tmp_path):
+def test_the_prose_of_the_package_is_not_a_tasks_training_data(tmp_path):
     fetched(VALIDATION_SPLITS)
     text = general_text("package", RevisionLock(tmp_path / "lock.json")).read()
     paragraphs = text.split("\n\n")

@@ -68,7 +68,7 @@ def test_the_locations_of_loca_are_optimised_and_not_reported(roberta):
     assert (found.reported, found.optimised) == (24_000, 72_000)
 
 
-def test_a_step_that_is_too_coarse_is_said_and_nothing_is_silently_over(roberta):
+def test_a_step_that_is_too_coarse_is_reported_and_nothing_is_silently_over(roberta):
     found = solved(roberta, "lora", 24_000)
     assert found.setting is None
     assert found.note == (
@@ -148,11 +148,11 @@ def test_the_scale_of_lora_does_not_change_with_its_rank(roberta):
         ("bitfit", "of fixed size, over the budget: 425.6% of it"),
     ],
 )
-def test_a_method_of_fixed_size_says_how_far_it_is_off(roberta, expression, note):
+def test_a_method_of_fixed_size_states_how_far_it_is_off(roberta, expression, note):
     assert solved(roberta, expression, 24_000).note == note
 
 
-def test_a_method_that_does_not_fit_the_architecture_says_why(llama):
+def test_a_method_that_does_not_fit_the_architecture_gives_the_reason(llama):
     found = solved(llama, "bitfit", 24_000)
     assert found.counts is None
     assert "none of its modules has a bias" in found.note
@@ -205,13 +205,13 @@ def test_several_budgets_at_once(roberta):
 
 
 @pytest.mark.parametrize("text", ["", "many", "-5", "0", "0.00000001%", "24k,", "24kk", "5%%", "match:", "match: "])
-def test_what_is_no_budget_is_a_sentence(roberta, text):
+def test_what_is_not_a_budget_is_a_sentence(roberta, text):
     with pytest.raises(UserError, match="--budget"):
         parse_budgets(text, roberta, lambda expression: 0)
 
 
 def test_every_method_with_a_knob_meets_or_misses_a_budget_openly():
-    """Over all registered methods: never over, and a shortfall is always said."""
+    """Over all registered methods: never over, and a shortfall is always reported."""
     sizes = {"vocab_size": 100, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     shape = Shape("bert", "AutoModelForSequenceClassification", {**sizes, "intermediate_size": 96})
     small = Architecture(BaseModel("small", FolderWeights(Path("unused")), shape))

@@ -23,7 +23,7 @@ def test_a_single_try_over_the_limit_is_taken_for_noise():
     assert found.setting.r == 32
 
 
-def test_nothing_within_the_limit_is_said():
+def test_nothing_within_the_limit_is_reported():
     found = fit_measured(find_method("lora"), 0.01, "step-time", costing(lambda r: 1.0))
     assert (found.within, found.reached, found.setting.r) == (False, 1.0, 1)
 
@@ -55,8 +55,8 @@ def test_limits_are_read(text, currency, limit):
 @pytest.mark.parametrize(
     ("text", "currency"), [("24k", "memory"), ("2GB", "memory"), ("0ms", "step-time"), ("s", "step-time")]
 )
-def test_what_is_no_limit_is_a_sentence(text, currency):
-    with pytest.raises(UserError, match=f"is no {currency}: give match"):
+def test_what_is_not_a_limit_is_a_sentence(text, currency):
+    with pytest.raises(UserError, match=f"is not a {currency}: give match"):
         read_limit(text, currency, costing(lambda r: 0.1))
 
 
@@ -70,7 +70,7 @@ def test_a_candidate_is_measured_in_a_process_of_its_own(tiny_model):
     assert measure(choice.method, setting) is found
 
 
-def test_a_candidate_that_cannot_be_measured_says_why(tiny_model):
+def test_a_candidate_that_cannot_be_measured_gives_the_reason(tiny_model):
     measure = in_fresh_process(Workload(str(tiny_model), batch_size=2, length=16, device="cpu"))
     choice = find_method("lora(target_modules=[nothing])")
     with pytest.raises(UserError, match=r'lora cannot be measured on .*target_modules has "nothing"'):

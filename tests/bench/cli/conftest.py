@@ -30,7 +30,7 @@ def questions_root(tmp_path):
 
 @pytest.fixture
 def questions_revision(questions_root):
-    """What a run's record says of the data root."""
+    """The data root in a run's record."""
     from parbench.tasks.data.folder import FolderSource
     from parbench.tasks.mt_bench import MT_BENCH_TASK
 

@@ -16,9 +16,9 @@ def test_each_fit_is_announced_once_before_it_is_made(tiny_model, tiny_data, tmp
         data_root=tiny_data,
         budgets="1k,2k",
     )
-    said = []
-    make_plan(load_suite("mini"), overrides, RevisionLock(tmp_path / "lock.json"), said.append)
-    assert said == [
+    message = []
+    make_plan(load_suite("mini"), overrides, RevisionLock(tmp_path / "lock.json"), message.append)
+    assert message == [
         f"fitting {method} to {budget} on glue/sst2" for budget in ("1k", "2k") for method in ("lora", "bitfit")
     ]
 

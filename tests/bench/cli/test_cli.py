@@ -201,7 +201,7 @@ def test_a_store_that_cannot_be_written_to_is_a_sentence(bench_run, tmp_path):
     assert "cannot write to" in result.err
 
 
-def test_without_network_and_copy_the_sentence_says_what_to_do(bench_run, tmp_path, monkeypatch):
+def test_without_network_and_copy_the_sentence_states_what_to_do(bench_run, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
     result = bench_run("--model", "nobody/nothing", methods="lora")
     assert result.code == 2
@@ -242,7 +242,7 @@ def test_a_budget_is_shown_with_the_counts_and_what_misses_it(bench):
     assert re.search(r"match:lora\(r=1\): at most 36,864 .*\n.*\nlora +r=1 +36,864", result.out)
 
 
-def test_a_budget_of_step_time_says_what_was_reached(bench, tiny_model):
+def test_a_budget_of_step_time_states_what_was_reached(bench, tiny_model):
     arguments = ["--model", tiny_model, "--batch", 2, "--seq", 8, "--device", "cpu", "--methods", "linear_probe"]
     result = bench("budget", *arguments, "--match", "step-time", "--budget", "60s")
     assert result.code == 0, result.err
@@ -257,7 +257,7 @@ def test_a_budget_of_step_time_says_what_was_reached(bench, tiny_model):
         (["--budget", "24k", "--methods", "lora(r=-1)"], "greater than 0 (it is -1)"),
         (["--budget", "24k", "--methods", "lora(r=1"], "brackets"),
         (["--budget", "24k", "--methods", "lora+qv_ration(4)"], 'did you mean "qv_ratio"'),
-        (["--budget", "1s", "--match", "memory"], "is no memory"),
+        (["--budget", "1s", "--match", "memory"], "is not a memory"),
         (["--budget", "1s", "--match", "step-time", "--batch", "0"], "--batch is 0"),
     ],
 )
@@ -275,7 +275,7 @@ def test_methods_and_stores_are_compared(bench, bench_run, tmp_path, monkeypatch
     assert "glue/sst2 (accuracy)" in result.out
     shutil.copytree(store, tmp_path / "copy")
     assert bench("compare", store, tmp_path / "copy", "--method", "lora").code == 0
-    # A folder that happens to be called like a method is no store.
+    # A folder that happens to be called like a method is not a store.
     (tmp_path / "lora").mkdir()
     monkeypatch.chdir(tmp_path)
     assert bench("compare", "lora", "loca", "--out", store).code == 0
@@ -319,7 +319,7 @@ def test_on_a_terminal_there_are_bars_and_a_line_a_run(tmp_path):
     while True:
         try:
             chunk = os.read(terminal, 4096)
-        except OSError:  # how Linux says that the other side of a pseudo-terminal is closed
+        except OSError:  # Linux's error for a pseudo-terminal whose other side is closed
             break
         if not chunk:
             break

@@ -93,8 +93,8 @@ def in_yaml(content):
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
-def is_sentence(said):
-    return said.strip() and "Traceback" not in said
+def is_sentence(message):
+    return message.strip() and "Traceback" not in message
 
 
 def test_suites():
@@ -182,7 +182,7 @@ def test_records(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "1", '""', "{}", '{"sha256": 1}', "\ufeff{}"])
-def test_small_things_are_no_records(text):
+def test_small_things_are_not_records(text):
     with pytest.raises(ValueError, match=r"is not|was changed"):
         from_json(text)
 

@@ -28,7 +28,7 @@ def test_a_check_shows_rating_time_and_model(bench):
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
         (chat("Nine out of ten!"), "does not keep to the form [[rating]]"),
         (failing(401, f"bad key {KEY}"), "cannot be asked: the endpoint answers 401 (unauthorised)"),
@@ -36,12 +36,12 @@ def test_a_check_shows_rating_time_and_model(bench):
         (failing(503, "busy"), "cannot be asked: the endpoint answers 503: busy (server)"),
     ],
 )
-def test_a_judge_that_cannot_be_used_is_one_sentence(bench, impatient, monkeypatch, answer, said):
+def test_a_judge_that_cannot_be_used_is_one_sentence(bench, impatient, monkeypatch, answer, message):
     monkeypatch.setenv("PARBENCH_JUDGE_KEY", KEY)
     with endpoint([answer]) as stub:
         result = bench("judge", "check", f"gpt@{stub.url}")
     assert result.code == 2
-    assert said in result.err
+    assert message in result.err
     assert KEY not in result.out + result.err
 
 

@@ -90,7 +90,7 @@ def test_the_interval_is_that_of_independent_software(compare, store, add_answer
     assert 0 < low < 13 / 16 < lines["all"]["high"]
 
 
-def test_what_has_no_verdict_is_shown_and_is_no_tie(compare, store, add_answers):
+def test_what_has_no_verdict_is_shown_and_is_not_a_tie(compare, store, add_answers):
     for method in ("lora", "loca"):
         add_answers(method, 1)
 
@@ -132,7 +132,7 @@ def test_what_fastchat_reads_otherwise_is_shown(compare, store, add_answers):
     assert "reads 8 of 16 judgments otherwise" in " ".join(result.out.split())
 
 
-def test_runs_are_named_by_id_and_their_differences_are_told(compare, store, add_answers):
+def test_runs_are_named_by_id_and_their_differences_are_reported(compare, store, add_answers):
     one = add_answers("dora", 1, word="loca")
     other = add_answers("dora", 1, word="lora", base_model="other", options={"judge": "gpt-4@https://example.org/v1"})
     add_answers("dora", 2, base_model="other")

@@ -56,23 +56,23 @@ def test_an_interrupted_comparison_goes_on_where_it_was_cut(store, add_answers, 
             running["process"] = subprocess.Popen(command, env=environment, **piped)
             return running["process"].communicate(timeout=120)
 
-        _, said = start()
+        _, message = start()
         assert cut.is_set()
-        assert running["process"].returncode == 130, said
-        assert "the same command goes on from here" in said
+        assert running["process"].returncode == 130, message
+        assert "the same command resumes" in message
         assert not list((store.root / COMPARISONS).glob("*.json"))
         before = len(stub.requests)
         assert 6 <= before < 16
         assert len(list((store.root / COMPARISONS / JUDGMENTS).rglob("*.json"))) == before
-        out, said = start()
-        assert running["process"].returncode == 0, said
+        out, message = start()
+        assert running["process"].returncode == 0, message
         assert len(stub.requests) == 16
     _, lines = written(store)
     assert lines["all"]["wins"] == 8
     assert "loca against lora" in out
 
 
-def test_a_judge_that_dies_leaves_what_it_said(compare, store, add_answers, impatient, monkeypatch):
+def test_judgments_before_the_death_of_a_judge_are_kept(compare, store, add_answers, impatient, monkeypatch):
     monkeypatch.setenv("PARBENCH_JUDGE_KEY", KEY)
     for method in ("lora", "loca"):
         add_answers(method, 1)
@@ -139,7 +139,7 @@ def test_a_judge_without_verdicts_is_one_sentence(compare, store, add_answers):
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "said"),
+    ("a", "b", "message"),
     [
         ("loca", "loca", "are the same runs"),
         ("locca", "lora", 'there are no runs of "locca"; did you mean "loca"?'),
@@ -149,7 +149,7 @@ def test_a_judge_without_verdicts_is_one_sentence(compare, store, add_answers):
         ("boft", "lora", "the data and questions of mt_bench are not those of the runs"),
     ],
 )
-def test_what_cannot_be_compared_is_one_sentence(compare, add_answers, a, b, said):
+def test_what_cannot_be_compared_is_one_sentence(compare, add_answers, a, b, message):
     for method in ("lora", "loca"):
         add_answers(method, 1)
     add_answers("vera", 7)
@@ -161,7 +161,7 @@ def test_what_cannot_be_compared_is_one_sentence(compare, add_answers, a, b, sai
         result = compare(stub, a=a, b=b)
         assert stub.requests == []
     assert result.code == 2
-    assert said in result.err
+    assert message in result.err
 
 
 def test_another_task_or_no_judge_is_one_sentence(bench, store, add_answers, compare):

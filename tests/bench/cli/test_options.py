@@ -1,4 +1,4 @@
-"""Options that contradict each other or have no effect, and what a dry run tells apart."""
+"""Options that contradict each other or have no effect, and how a dry run distinguishes runs."""
 
 import dataclasses
 import enum
@@ -122,12 +122,12 @@ def changed(**changes):
     return dataclasses.replace(SPEC, **changes)
 
 
-def test_a_dry_run_tells_runs_of_one_method_apart():
+def test_a_dry_run_distinguishes_runs_of_one_method():
     assert differences([SPEC, changed(seed=2), changed(method="loca", setting={"n": 4})]) == ["", "", ""]
     assert differences([SPEC, changed(setting={"r": 4, "alpha": 16})]) == ["r=8", "r=4"]
     assert differences([SPEC, changed(repeat=1)]) == ["repeat=0", "repeat=1"]
     assert differences([SPEC, changed(train_fraction=0.5)]) == ["train-fraction=1.0", "train-fraction=0.5"]
-    # Of each budget a method has a size of its own, and the column of budgets tells it.
+    # A method has another size for each budget, which the column of budgets shows.
     assert differences([SPEC, changed(budget={"asked": "1k"}, setting={"r": 1, "alpha": 16})]) == ["", ""]
 
 
@@ -144,7 +144,7 @@ def unreachable(monkeypatch):
 
 
 @pytest.mark.parametrize("command", [["budget", "--budget", "4k"], ["profile", "--random-weights"]])
-def test_a_hub_that_cannot_be_reached_is_said_at_once(bench, monkeypatch, command):
+def test_a_hub_that_cannot_be_reached_is_reported_immediately(bench, monkeypatch, command):
     unreachable(monkeypatch)
     result = bench(*command, "--model", "nobody/has-this", "--methods", "lora")
     assert result.code == 2
@@ -200,13 +200,13 @@ def test_what_cannot_be_estimated_is_not_counted_as_nothing():
         estimate(SPEC), failed
     )
     alone = told(failed)
-    assert "what that takes cannot be estimated" in alone
+    assert "their cost cannot be estimated" in alone
     assert "GiB" not in alone
 
 
 def test_a_home_is_found_though_the_shell_did_not(bench, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert f'"{tmp_path}/store" is no store' in bench("status", "--out=~/store").err
+    assert f'"{tmp_path}/store" is not a store' in bench("status", "--out=~/store").err
     assert "Invalid value for '--out'" in bench("status", "--out=~nobody-of-this-name/store").err
 
 

@@ -54,9 +54,9 @@ def test_a_file_as_a_model_sees_it(bench, tiny_model, tmp_path):
     assert any(line.startswith("longer than 6 tokens, and so truncated: ") for line in lines)
     assert any(line.startswith("leaks: 2 of 4 reported examples (50.0%) are in train or selection") for line in lines)
     assert "the references against themselves: accuracy 100.0, f1 100.0" in lines
-    [said] = [line for line in lines if line.startswith("a constant prediction")]
-    assert "(negative always, as is most frequent in train)" in said
-    assert said.endswith("f1 0.0; accuracy ranks")
+    [message] = [line for line in lines if line.startswith("a constant prediction")]
+    assert "(negative always, as is most frequent in train)" in message
+    assert message.endswith("f1 0.0; accuracy ranks")
 
 
 def test_the_share_that_is_truncated_counts_the_whole_examples(bench, tiny_model, tmp_path):
@@ -69,18 +69,18 @@ def test_the_share_that_is_truncated_counts_the_whole_examples(bench, tiny_model
 
 def test_a_constant_prediction_of_each_kind(tmp_path):
     rows = [{"sentence": f"film {n}", "label": int(n < 30)} for n in range(40)]
-    said, scores = vars(constant(*of(task_file(tmp_path / "a", FILMS, rows, rows)))).values()
-    assert (said, scores) == ("positive always, as is most frequent in train", {"accuracy": 0.75})
+    message, scores = vars(constant(*of(task_file(tmp_path / "a", FILMS, rows, rows)))).values()
+    assert (message, scores) == ("positive always, as is most frequent in train", {"accuracy": 0.75})
     numbers = {**COMMON, "kind": "regression", "texts": ["sentence"]}
-    said, scores = vars(constant(*of(task_file(tmp_path / "b", numbers, rows)))).values()
-    assert said.endswith("always, as is the mean in train")
+    message, scores = vars(constant(*of(task_file(tmp_path / "b", numbers, rows)))).values()
+    assert message.endswith("always, as is the mean in train")
     assert scores == {"pearson": 0.0, "spearman": 0.0}
     asked = [{"question": f"q {n}", "answer": "a b"} for n in range(20)]
-    said, scores = vars(constant(*of(task_file(tmp_path / "c", ASKED, asked)))).values()
-    assert (said, scores) == ("nothing", {"exact_match": 0.0, "rouge_l": 0.0})
+    message, scores = vars(constant(*of(task_file(tmp_path / "c", ASKED, asked)))).values()
+    assert (message, scores) == ("nothing", {"exact_match": 0.0, "rouge_l": 0.0})
     ranked = [{"question": f"q {n}", "options": ["x", "yy"], "label": int(n >= 15)} for n in range(20)]
-    said, scores = vars(constant(*of(task_file(tmp_path / "d", RANKED, ranked, ranked)))).values()
-    assert (said, scores) == ("the first choice", {"accuracy": 0.75, "acc_norm": 0.75})
+    message, scores = vars(constant(*of(task_file(tmp_path / "d", RANKED, ranked, ranked)))).values()
+    assert (message, scores) == ("the first choice", {"accuracy": 0.75, "acc_norm": 0.75})
 
 
 def test_what_a_language_model_is_shown(bench, tmp_path):
@@ -104,7 +104,7 @@ def test_what_a_language_model_is_shown(bench, tmp_path):
     assert leaks(task, splits).reported == 0
 
 
-def test_images_are_told_by_their_size_and_compared_by_their_bytes(bench, tmp_path):
+def test_images_are_shown_by_size_and_compared_by_their_bytes(bench, tmp_path):
     def png(number):
         file = io.BytesIO()
         Image.new("RGB", (5, 4), (number, 0, 0)).save(file, "PNG")
@@ -137,7 +137,7 @@ def test_a_constant_that_is_not_known_is_not_invented(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fields", "rows", "said"),
+    ("fields", "rows", "message"),
     [
         (FILMS, [], "the train split of my/films is empty"),
         (FILMS, [{"sentence": "a"}], "no column label"),
@@ -149,17 +149,17 @@ def test_a_constant_that_is_not_known_is_not_invented(tmp_path):
         (FILMS, sentences(3, 0), "too small to cut"),
     ],
 )
-def test_what_is_wrong_is_one_sentence_and_code_2(bench, tmp_path, fields, rows, said):
+def test_what_is_wrong_is_one_sentence_and_code_2(bench, tmp_path, fields, rows, message):
     result = bench("task", "check", task_file(tmp_path, fields, rows), "--out", tmp_path / "store")
     assert result.code == 2
-    assert said in result.err
+    assert message in result.err
     assert result.err.startswith("bench: ")
     assert result.err.count("\n") == 1
     assert "Traceback" not in result.err
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["glue/sst3"], 'there is no task called "glue/sst3"'),
         (["fgvc"], '"fgvc" is a group of tasks; name one of them: fgvc/cub200, fgvc/nabirds,'),
@@ -171,10 +171,10 @@ def test_what_is_wrong_is_one_sentence_and_code_2(bench, tmp_path, fields, rows,
         (["glue/cola", "--data-root", "."], "the task glue/cola has no data"),
     ],
 )
-def test_wrong_arguments(bench, tmp_path, monkeypatch, arguments, said):
+def test_wrong_arguments(bench, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     result = bench("task", "check", *arguments)
-    assert (result.code, said in result.err) == (2, True), result.err
+    assert (result.code, message in result.err) == (2, True), result.err
     assert not list(tmp_path.iterdir())
 
 

@@ -21,7 +21,7 @@ def records(tmp_path):
 
 
 def test_whatever_a_run_does_the_others_go_on(command, tmp_path):
-    """And each leaves a record that says what it was."""
+    """Each leaves a record with the cause."""
     wrong = "segfault,hang,oom,grow,nan,raises,exits"
     done = call(
         command, f"lora,{wrong},killed_once,loca", "--silence-limit", 0.3, "--memory-limit", "4GiB", "--workers", 2
@@ -103,10 +103,10 @@ def test_ctrl_c_saves_the_present_step_and_the_same_command_goes_on(command, tmp
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "finishing and saving the present step" in said
-    assert "the same command goes on from here" in said
+    message, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, message
+    assert "finishing and saving the present step" in message
+    assert "the same command resumes" in message
     assert not records(tmp_path)
     saved = max(int(path.parent.name.split("-")[1]) for path in work.glob("checkpoint-*/complete.json"))
     assert 2 <= saved < 60
@@ -135,8 +135,8 @@ def test_commands_on_one_store_share_the_runs(command, tmp_path, commands):
         )
         for _ in range(commands)
     ]
-    said = [process.communicate(timeout=300) for process in started]
-    assert [process.returncode for process in started] == [0] * commands, said
+    message = [process.communicate(timeout=300) for process in started]
+    assert [process.returncode for process in started] == [0] * commands, message
     store = Store(tmp_path / "store")
     found = list(store.scan())
     assert len(found) == 6
@@ -145,7 +145,7 @@ def test_commands_on_one_store_share_the_runs(command, tmp_path, commands):
     assert not (store.root / "aside").exists()
 
 
-def test_a_runner_that_is_killed_takes_its_workers_along_and_blocks_nobody(command, tmp_path):
+def test_a_killed_runner_takes_its_workers_along_and_blocks_no_other_command(command, tmp_path):
     first = subprocess.Popen(
         command("lora", steps=600), env=command.environment, stderr=subprocess.DEVNULL, start_new_session=True
     )

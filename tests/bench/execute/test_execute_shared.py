@@ -48,7 +48,7 @@ def planned(tiny_data, tiny_model, store):
     return run
 
 
-def test_a_run_says_that_it_was_not_alone(planned, store):
+def test_a_run_records_that_it_was_not_alone(planned, store):
     record = perform_logged(planned, store, shares=True)
     assert (record.cost.shared_device, record.cost.reserved_device_bytes) == (True, None)
     events = [entry["event"] for entry in read_log(store.runs / record.run_id / LOG)]

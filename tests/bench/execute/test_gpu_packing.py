@@ -68,7 +68,7 @@ def simulate(draw):
             shared += bool(others)
             # Another seed of a kind may take somewhat more than the largest so far.
             at_work[run] = (device, kind, round(kinds[kind] * GIB * draw.uniform(1 / SLACK, 1)))
-        assert at_work, "nothing is at work and nothing begins"
+        assert at_work, "nothing is running and nothing starts"
         assert len(at_work) <= packing.workers
         for device, size in memory.items():
             here = [taken for where, _, taken in at_work.values() if where == device]
@@ -85,12 +85,12 @@ def test_no_device_is_ever_over_committed_and_all_get_done():
     assert sum(simulate(draw) for _ in range(300)) > 300  # or nothing would be shown
 
 
-def test_more_is_kept_for_a_run_than_one_alike_has_taken():
+def test_more_is_reserved_for_a_run_than_an_identical_one_has_taken():
     assert needed(0) == GIB
     assert needed(10 * GIB) == 12 * GIB
 
 
-def test_a_peak_is_the_largest_of_runs_that_cost_alike_on_the_same_kind_of_device(store):
+def test_a_peak_is_the_largest_of_runs_of_the_same_cost_on_the_same_kind_of_device(store):
     kept(store, measured(3 * GIB, seed=1))
     kept(store, measured(5 * GIB, seed=2, protocol="paper:best_epoch"))
     kept(store, measured(50 * GIB, seed=3, accelerator="Another (16 GiB)"))
@@ -120,7 +120,7 @@ def test_a_run_that_has_no_place_keeps_its_turn(store):
     queue.claims.release_all()
 
 
-def test_however_many_wait_a_look_takes_no_longer_and_nobody_is_forgotten(store, monkeypatch):
+def test_the_search_time_is_independent_of_the_queue_length_and_no_run_starves(store, monkeypatch):
     monkeypatch.setattr("parbench.bench.execute.queue.LOOK_AHEAD", 3)
     runs = plan([1, 2, 3, 4, 5], seeds=1)
     queue, seen = Queue(runs, store), []

@@ -59,14 +59,14 @@ def begin(tiny_data, tiny_model):
 def workers(store):
     """Return the processes that do runs of a store, as its claims name them.
 
-    Only those that live: a claim whose processes were killed before names numbers that may be somebody else's now.
+    Only living processes: the ids in a lease of killed processes may belong to others by now.
     """
     claims = Leases(store).living().values()
     return [process.pid for claim in claims for process in claim.processes[1:] if process.lives()]
 
 
 def cut(process, store, draw):
-    """Kill at a random moment of the start, or of the runs; tell whether there was anything left to kill."""
+    """Kill at a random moment of the start, or of the runs; return whether there was anything left to kill."""
     if draw.random() < 0.2:
         time.sleep(draw.uniform(0, 3))
     else:
@@ -103,8 +103,8 @@ def outcomes(store):
 def test_nothing_is_lost_doubled_or_wrong(begin, tmp_path):
     whole = tmp_path / "whole"
     process = begin(whole)
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
+    message, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, message
     expected = outcomes(whole)
     assert len(expected) == 3
     draw, kills, number = random.Random(0), 0, 0
@@ -114,15 +114,15 @@ def test_nothing_is_lost_doubled_or_wrong(begin, tmp_path):
         for _ in range(KILLS_PER_STORE):
             process = begin(store)
             struck = cut(process, store, draw)
-            said, _ = process.communicate(timeout=300)
+            message, _ = process.communicate(timeout=300)
             # Python's own fork server complains where its runner died in the middle of starting a worker.
-            assert process.returncode == -signal.SIGKILL or "Traceback" not in said, said
+            assert process.returncode == -signal.SIGKILL or "Traceback" not in message, message
             kills += struck
             if not struck:
                 break
         process = begin(store)
-        said, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, said
+        message, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, message
         assert outcomes(store) == expected, f"store {number}"
         # What was moved aside are records of killed workers, never one that was good.
         for path in store.glob(f"aside/*/{RECORD}"):

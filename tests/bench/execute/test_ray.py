@@ -29,13 +29,13 @@ def worker_above(pid):
 
 def test_runs_share_a_cluster_and_one_that_is_killed_is_tried_again(ray):
     process = ray.start("killed_once,raises,lora", workers=2, limits={"retries": 1})
-    said, _ = process.communicate(timeout=280)
+    message, _ = process.communicate(timeout=280)
     done = ray.records()
     assert {method: (record.status, record.reason) for (method, _), record in done.items()} == {
         "killed_once": (Status.OK, None),
         "raises": (Status.ERROR, "RuntimeError: a fault of its own"),
         "lora": (Status.OK, None),
-    }, said
+    }, message
     assert process.returncode == 1
     # The same LoRA, cut and resumed in between.
     assert done["killed_once", 1].metrics == done["lora", 1].metrics
@@ -62,8 +62,8 @@ def test_a_cluster_starts_whatever_the_temporary_folder_is_called(ray, tmp_path,
     long.mkdir()
     monkeypatch.setenv("TMPDIR", str(long))
     process = ray.start("lora", workers=1)
-    said, _ = process.communicate(timeout=280)
-    assert process.returncode == 0, said
+    printed, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, printed
     assert ray.records()["lora", 1].status == Status.OK
 
 
@@ -77,25 +77,25 @@ def test_a_lost_worker_is_replaced_and_ctrl_c_saves_the_present_step(ray):
     wait_for(lambda: ray.at_work() != first)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, said
+    message, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, message
     assert not ray.records()
     assert not ray.claims()
     events = [json.loads(line)["event"] for line in (work / "log.jsonl").open()]
     assert events.count("began") == 2
     assert "left" in events
     again = ray.start("slow", steps=40)
-    said, _ = again.communicate(timeout=240)
-    assert again.returncode == 0, said
+    message, _ = again.communicate(timeout=240)
+    assert again.returncode == 0, message
     assert ray.records()["slow", 1].cost.train_steps == 40
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_lost_for_good_leaves_a_record_that_says_so(ray):
+def test_a_worker_that_is_lost_for_good_leaves_a_record_of_the_loss(ray):
     process = ray.start("slow", steps=40)
     worker_above(ray.at_work()[1]).kill()
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 1, said
+    message, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, message
     record = ray.records()["slow", 1]
     assert (record.status, record.reason) == (Status.ERROR, "its worker or node was lost (WorkerCrashedError)")
 

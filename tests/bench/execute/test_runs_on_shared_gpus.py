@@ -26,7 +26,7 @@ from tests.support.peaks import GIB, NAME, kept, measured, plan
 
 
 class FakeProcess(threading.Thread):
-    """A worker as its runner sees it: it lives, says something, ends, and leaves a record."""
+    """A worker as its runner sees it: it lives, prints something, ends, and leaves a record."""
 
     exitcode = 0
 
@@ -49,7 +49,7 @@ class FakeProcess(threading.Thread):
 
 @dataclass
 class FakeDevices:
-    """Accelerators of so many bytes; a run takes what its rank says, in GiB, and a device that is full has no more.
+    """Accelerators of so many bytes; a run takes as many GiB as its rank, and a full device raises an error.
 
     No run ends before ``at_least`` have begun.
     """
@@ -149,7 +149,7 @@ def test_one_run_for_each_device_shares_nothing_and_looks_at_no_memory(store, de
     assert [record.cost.shared_device for record in records] == [False] * 4
 
 
-def test_out_of_memory_beside_others_is_tried_again_alone_and_is_no_try(store, devices):
+def test_out_of_memory_beside_others_is_tried_again_alone_and_is_not_a_try(store, devices):
     runs = plan([2], seeds=4)
     do(runs[:1], store, "cuda:0")
     unlucky = runs[2].spec.run_id
@@ -193,8 +193,8 @@ def test_what_was_put_back_and_is_then_done_elsewhere_has_ended_for_the_user_too
         kept(store, measured(GIB, **asdict(run.spec)))
 
     monkeypatch.setattr(Queue, "requeue", overtaken)
-    said = io.StringIO()
+    message = io.StringIO()
     executor = LocalExecutor(("cuda:0",), RunOptions(shared=True))
-    (record,) = executor.work_off(Queue([run], store), store, LineProgress(Console(file=said), 1))
+    (record,) = executor.work_off(Queue([run], store), store, LineProgress(Console(file=message), 1))
     assert record.cost.reserved_device_bytes == GIB
-    assert said.getvalue().startswith(f"[1/1] {run.spec.run_id} ")
+    assert message.getvalue().startswith(f"[1/1] {run.spec.run_id} ")

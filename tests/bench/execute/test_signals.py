@@ -81,7 +81,7 @@ def test_a_run_survives_its_terminal_its_fork_server_and_a_pause(begin, tmp_path
     first.send_signal(signal.SIGCONT)
     until(lambda: worker.status() != psutil.STATUS_STOPPED, first)
 
-    # Another command with the same run waits, and says so.
+    # Another command with the same run waits, and prints it.
     second = begin("crawls", steps=400)
     line = until(second.stdout.readline)
     while "waiting" not in line:
@@ -91,17 +91,17 @@ def test_a_run_survives_its_terminal_its_fork_server_and_a_pause(begin, tmp_path
         rf"waiting for another process to finish \w+ crawls .* \(process {first.pid}, {worker.pid} on ", line
     )
     second.send_signal(signal.SIGINT)
-    said = second.communicate(timeout=200)[0]
+    message = second.communicate(timeout=200)[0]
     assert second.returncode == 130
-    assert "stopping; no run is in progress here" in said
-    assert "finishing and saving" not in said
+    assert "stopping; no run is in progress here" in message
+    assert "finishing and saving" not in message
 
     assert first.poll() is None
     first.send_signal(signal.SIGHUP)
-    said = first.communicate(timeout=200)[0]
-    assert first.returncode == 130, said
-    assert "finishing and saving the present step" in said
-    assert "Traceback" not in said
+    message = first.communicate(timeout=200)[0]
+    assert first.returncode == 130, message
+    assert "finishing and saving the present step" in message
+    assert "Traceback" not in message
     (work,) = store.work.iterdir()
     assert max(int(path.name.split("-")[1]) for path in work.glob("checkpoint-*")) > 2
     assert not list(store.scan())
@@ -121,15 +121,15 @@ def test_ctrl_c_while_the_server_starts_ends_the_command_and_nothing_else(begin,
     server = until(lambda: server_of(process), process)
     until(lambda: any("libtorch" in entry.path for entry in server.memory_maps()), process)
     os.killpg(process.pid, signal.SIGINT)
-    said = process.communicate(timeout=400)[0]
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
-    assert "cannot be started" not in said
+    message = process.communicate(timeout=400)[0]
+    assert process.returncode == 130, message
+    assert "Traceback" not in message
+    assert "cannot be started" not in message
     assert not list(Store(tmp_path / "store").scan())
     # It is left as it was: the same command does the run.
     again = begin("lora", steps=4)
-    said = again.communicate(timeout=400)[0]
-    assert again.returncode == 0, said
+    message = again.communicate(timeout=400)[0]
+    assert again.returncode == 0, message
 
 
 @pytest.mark.slow
@@ -160,7 +160,7 @@ def test_a_hangup_that_is_ignored_stays_ignored(monkeypatch):
         signal.signal(signal.SIGHUP, before)
 
 
-def test_whoever_cannot_be_told_ends_nothing(monkeypatch):
+def test_a_closed_output_ends_no_run(monkeypatch):
     left = []
     monkeypatch.setattr("parbench.bench.execute.interrupt._leave_terminal", left.append)
 

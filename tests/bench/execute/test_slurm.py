@@ -32,8 +32,8 @@ def test_jobs_do_the_runs_and_a_preempted_one_goes_on_from_its_step(slurm):
     process = slurm.start("slow,raises", cluster="local", steps=12, runs_per_job=2)
     slurm.workspace()
     job_above(slurm.at_work()[1]).send_signal(signal.SIGUSR2)
-    said, _ = process.communicate(timeout=280)
-    assert process.returncode == 1, said
+    message, _ = process.communicate(timeout=280)
+    assert process.returncode == 1, message
     done = slurm.records()
     assert {method: (record.status, record.reason) for (method, _), record in done.items()} == {
         "slow": (Status.OK, None),
@@ -56,8 +56,8 @@ def test_a_job_that_dies_is_submitted_again_and_one_without_a_try_left_is_record
     wait_for(lambda: not psutil.pid_exists(first[1]))
     wait_for(lambda: slurm.at_work() != first)
     job_above(slurm.at_work()[1]).kill()
-    said, _ = process.communicate(timeout=240)
-    assert process.returncode == 1, said
+    message, _ = process.communicate(timeout=240)
+    assert process.returncode == 1, message
     record = slurm.records()["slow", 1]
     assert record.status == Status.ERROR
     assert record.reason.startswith("its job has ended without a record")
@@ -68,11 +68,11 @@ def test_ctrl_c_ends_the_jobs_and_the_same_command_goes_on(slurm):
     process = slurm.start("slow,lora", cluster="local", steps=40)
     slurm.workspace()
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, said
+    message, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, message
     again = slurm.start("slow,lora", cluster="debug", steps=40)
-    said, _ = again.communicate(timeout=240)
-    assert again.returncode == 0, said
+    message, _ = again.communicate(timeout=240)
+    assert again.returncode == 0, message
     assert {record.status for record in slurm.records().values()} == {Status.OK}
 
 

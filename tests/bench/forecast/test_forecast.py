@@ -1,4 +1,4 @@
-"""Forecasts from calibrations: what costs alike, what is kept, how estimates add up, and what a real run takes."""
+"""Forecasts from calibrations: runs of the same cost, caching, sums of estimates, and the cost of a real run."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ from tests.support.records import RECORD
 CPU = Machine("cpu")
 
 
-def test_runs_that_differ_in_seed_length_and_rate_alone_cost_alike(planned):
+def test_runs_that_differ_only_in_seed_length_and_rate_have_the_same_cost(planned):
     (one,) = planned()
     same = (
         planned(seeds=(2,)),
@@ -54,20 +54,20 @@ def test_a_shortened_run_is_the_same_but_for_its_length(planned):
 
 
 def test_each_kind_of_run_is_calibrated_once_and_kept(planned, store, calibrated, cache):
-    said = []
+    message = []
     runs = planned(methods=("lora", "bitfit"), seeds=(1, 2, 3))
-    found = forecast(runs, store, CPU, said.append)
+    found = forecast(runs, store, CPU, message.append)
     assert [run.spec.method for run in calibrated] == ["lora", "bitfit"]
-    assert len(said) == 2
+    assert len(message) == 2
     assert len(found.estimates) == 6
-    again = forecast(planned(methods=("lora", "bitfit"), seeds=(4,)), store, CPU, said.append)
+    again = forecast(planned(methods=("lora", "bitfit"), seeds=(4,)), store, CPU, message.append)
     assert len(calibrated) == 2
     assert again.estimates[0].calibration == COST
     assert len(list(cache.iterdir())) == 2
     assert json.loads(next(cache.iterdir()).read_text())["step_seconds"] == 0.5
 
 
-def test_other_hardware_and_other_versions_are_calibrated_anew(planned, store, calibrated, monkeypatch):
+def test_other_hardware_and_other_versions_are_calibrated_again(planned, store, calibrated, monkeypatch):
     forecast(planned(), store, CPU)
     monkeypatch.setattr(module.environment, "versions", lambda: {"torch": "99"})
     forecast(planned(), store, CPU)
@@ -105,12 +105,12 @@ def test_workers_share_the_time_and_add_up_in_memory(planned, store, calibrated)
     one, two = (forecast(runs, store, Machine("cpu", workers, workers)) for workers in (1, 2))
     assert two.seconds == pytest.approx(one.seconds / 2)
     assert (one.process_bytes, two.process_bytes) == (1 << 30, 2 << 30)
-    # Every run's record, and two checkpoints of each that is at work.
+    # Every run's record, and two checkpoints of each running run.
     assert one.disk_bytes == 4 * (1000 + 60 * 10) + 2 * 5000
     assert two.disk_bytes == one.disk_bytes + 2 * 5000
 
 
-def test_what_cannot_fit_is_said_in_a_sentence(planned, store, calibrated, monkeypatch):
+def test_what_cannot_fit_is_reported_in_a_sentence(planned, store, calibrated, monkeypatch):
     runs = planned()
     forecast(runs, store, CPU).require_fit()
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=1 << 29))
@@ -119,15 +119,15 @@ def test_what_cannot_fit_is_said_in_a_sentence(planned, store, calibrated, monke
     monkeypatch.undo()
 
 
-def test_a_full_disk_is_said_in_a_sentence(planned, store, calibrated, monkeypatch):
+def test_a_full_disk_is_reported_in_a_sentence(planned, store, calibrated, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
     with pytest.raises(UserError, match=r"the records need .* and 0.00 GiB are free where .*give another --out"):
         forecast(planned(), store, CPU).require_fit()
 
 
 def test_a_calibration_without_enough_memory_is_an_obstacle_and_another_fault_is_not(planned, store, monkeypatch):
-    said = {"lora": "out of memory, the process used 9 GiB", "bitfit": "error, it is broken"}
-    monkeypatch.setattr(module, "calibrate", lambda run, machine: said[run.spec.method])
+    message = {"lora": "out of memory, the process used 9 GiB", "bitfit": "error, it is broken"}
+    monkeypatch.setattr(module, "calibrate", lambda run, machine: message[run.spec.method])
     found = forecast(planned(methods=("lora", "bitfit"), seeds=(1, 2)), store, CPU)
     assert found.obstacles == ["lora on glue/sst2 does not fit into memory (out of memory, the process used 9 GiB)"]
     assert found.estimates[1].failure == "error, it is broken"
@@ -186,7 +186,7 @@ def test_overhead_is_what_is_neither_training_nor_evaluation():
     assert str(found) == "9.5% of 3.5 minutes were spent outside training steps and evaluation (10.0 s a run)"
 
 
-def test_runs_that_do_not_tell_are_left_out_of_the_overhead():
+def test_runs_without_times_are_left_out_of_the_overhead():
     # No wall clock, no cost at all, and one that was interrupted: its training is longer than its last part.
     silent = [record_of(None), replace(RECORD, cost=None), record_of(50.0)]
     assert overhead_share(silent) is None

@@ -1,4 +1,4 @@
-"""What the commands tell of a forecast before anything is trained."""
+"""What the commands print of a forecast before anything is trained."""
 
 from types import SimpleNamespace
 
@@ -31,9 +31,9 @@ def test_the_command_prints_the_sum(bench, calibrated):
     assert SUM in text
 
 
-def test_a_dry_run_tells_what_is_known_and_trains_nothing(bench, calibrated):
+def test_a_dry_run_prints_what_is_known_and_trains_nothing(bench, calibrated):
     text = bench("run", "--seeds", "1,2", "--dry-run")
-    assert "2 runs; what that takes is not measured yet (lora on glue/sst2): bench plan measures a few steps" in text
+    assert "2 runs: their cost is not measured yet (lora on glue/sst2): bench plan measures a few steps" in text
     assert calibrated == []
     bench("plan")
     text = bench("run", "--seeds", "1,2", "--dry-run")
@@ -44,7 +44,7 @@ def test_a_dry_run_tells_what_is_known_and_trains_nothing(bench, calibrated):
 
 def test_a_dry_run_names_few_of_many_kinds(bench, calibrated):
     text = bench("run", "--seeds", "1", "--methods", "lora,bitfit,dora,vera,full", "--dry-run")
-    assert "5 runs; " in text
+    assert "5 runs: " in text
     assert "(lora on glue/sst2, bitfit on glue/sst2, dora on glue/sst2, vera on glue/sst2, ...)" in text
 
 
@@ -52,15 +52,15 @@ def test_a_dry_run_counts_what_would_be_done_again(bench, calibrated, monkeypatc
     bench("plan")
     monkeypatch.setattr(Store, "is_done", lambda self, run_id: True)
     text = bench("run", "--seeds", "1,2", "--dry-run")
-    assert "0 runs to do; 2 done already or to be skipped" in text
+    assert "0 runs to do; 2 already done or skipped" in text
     text = bench("run", "--seeds", "1,2", "--dry-run", "--overwrite", "always")
     assert "2 runs to do" in text
     assert SUM in text
 
 
-def test_a_dry_run_of_a_tuning_tells_of_all_trials(bench, calibrated):
+def test_a_dry_run_of_a_tuning_counts_all_trials(bench, calibrated):
     arguments = ("--trials", "3", "--selection-seeds", "11,12", "--dry-run")
-    assert "6 runs; what that takes is not measured yet" in bench("tune", *arguments)
+    assert "6 runs: their cost is not measured yet" in bench("tune", *arguments)
     bench("plan")
     text = bench("tune", *arguments)
     assert "6 runs to do" in text
@@ -74,19 +74,19 @@ def test_a_dry_run_of_what_cannot_fit_is_refused(bench, calibrated, monkeypatch)
     bench("plan")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=1 << 29))
     for command in (("run",), ("tune", "--trials", "2")):
-        # Other memory is other hardware, and calibrated anew.
+        # Other memory is other hardware, and calibrated again.
         bench("plan", complaint="cannot be done here")
         bench(*command, "--dry-run", complaint="1 runs at a time need 1.00 GiB of memory")
 
 
-def test_of_a_cluster_nothing_is_foretold(planned, store):
+def test_there_is_no_forecast_for_a_cluster(planned, store):
     from rich.console import Console
 
     from parbench.bench.cli.forecast_table import print_known_forecast
 
     console = Console(width=160, record=True)
     print_known_forecast(planned(seeds=(1, 2)), store, object(), console)
-    assert "2 runs; what that takes on the cluster is not known here" in console.export_text()
+    assert "2 runs: their cost on the cluster is not known here" in console.export_text()
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def images(classes):
 
 
 @pytest.mark.parametrize("classes", [3, 5])
-def test_a_head_that_a_checkpoint_brings_along_is_drawn_anew(tmp_path, classifier, classes):
+def test_the_head_of_a_checkpoint_is_initialised_again(tmp_path, classifier, classes):
     heads = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)

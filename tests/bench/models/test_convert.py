@@ -122,7 +122,7 @@ def test_conversion_happens_once(tiny, monkeypatch):
 
 @pytest.mark.parametrize("file", [WEIGHTS, "config.json", "tokenizer.json", "sha256.json"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "delete"])
-def test_a_damaged_folder_is_made_anew(tiny, file, damage):
+def test_a_damaged_folder_is_converted_again(tiny, file, damage):
     path = tiny.folder() / file
     good = path.read_bytes()
     if damage == "flip":

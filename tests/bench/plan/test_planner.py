@@ -135,7 +135,7 @@ def test_values_for_a_task_of_a_file_are_the_suites_to_have():
     refuse_unknown_names(suite.model_copy(update={"tasks": ("my_task.yaml",)}), ["glue/sst2"])
 
 
-def test_what_is_missing_beside_data_is_no_file(plan, monkeypatch):
+def test_what_is_missing_beside_data_is_not_a_file(plan, monkeypatch):
     for name in ("PARBENCH_JUDGE_KEY", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError, match=r"cannot run: the judge .* needs an API key") as caught:

@@ -57,7 +57,7 @@ def test_a_suite_reads_back_as_it_was_written():
         (GOOD + "x: !!python/object/apply:os.system ['true']", "is not YAML"),
     ],
 )
-def test_what_is_no_suite_is_a_sentence(text, complaint):
+def test_what_is_not_a_suite_is_a_sentence(text, complaint):
     with pytest.raises(UserError, match=f'the suite "x" .*{complaint}'):
         parse_suite(text, "x")
 
@@ -74,7 +74,7 @@ def test_an_unknown_suite_is_a_sentence():
         load_suite("mimi")
 
 
-def test_auto_falls_back_to_mini_and_says_why(monkeypatch):
+def test_auto_falls_back_to_mini_and_gives_the_reason(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     choice = choose_suite("auto", lambda suite: None)
     assert choice.suite.name == "mini"

@@ -1,4 +1,4 @@
-"""What the profiler feeds, counts and reads: inputs, operations, bytes, clocks, energy and who else is at work."""
+"""What the profiler feeds, counts and reads: inputs, operations, bytes, clocks, energy and other processes."""
 
 import time
 from dataclasses import replace
@@ -207,7 +207,7 @@ def test_what_energy_lacks_is_a_sentence(monkeypatch):
     assert energy.obstacle(device) is None
     monkeypatch.setattr(energy, "_nvml", lambda: None)
     monkeypatch.setattr(energy, "find_spec", lambda name: object())
-    assert energy.obstacle(device) == "no joules: the driver does not tell the energy that this device uses"
+    assert energy.obstacle(device) == "no joules: the driver does not report the energy of this device"
     monkeypatch.setattr(energy, "find_spec", lambda name: None)
     assert energy.obstacle(device).endswith('install it with: pip install "parbench[energy]"')
 

@@ -149,7 +149,7 @@ class TestVisits:
         (RuntimeError("something else"), Status.ERROR),
     ],
 )
-def test_want_of_memory_is_told_from_other_faults(error, status):
+def test_out_of_memory_is_distinguished_from_other_failures(error, status):
     assert _cause(error)[0] is status
 
 

@@ -70,7 +70,7 @@ def test_the_slow_method_and_the_memory_hog_show_up_as_such_and_all_else_is_equa
     # 100 ms of sleep on top of a step of a few.
     assert rows["sluggish"].seconds("forward") > 0.1
     assert rows["sluggish"].to_reference.low > 3
-    # It sleeps, and works no more than LoRA: the processor's time tells.
+    # It sleeps, and works no more than LoRA: which the CPU time shows.
     assert rows["sluggish"].processor_to_reference.median < 3
     # A step of warm-up, three timed ones: nothing of it is freed.
     assert rows["hoarder"].peak_process - rows["lora"].peak_process > 300 << 20
@@ -137,7 +137,7 @@ print(json.dumps({phase: sum(visit.seconds[phase]) for phase in ("step", "step_p
 
 @dataclass(frozen=True)
 class Outside:
-    """What a process told of its training steps, and what was seen of it from outside."""
+    """What a process reports of its training steps, and what was observed from outside."""
 
     told: dict[str, float]
     wall: float
@@ -197,7 +197,7 @@ def test_a_profile_s_mistakes_are_sentences(bench_profile):
 
 @pytest.fixture
 def bench_profile(tiny_model):
-    """Return what the command says when it refuses."""
+    """Return the message with which the command refuses."""
     import typer
     from typer.testing import CliRunner
 

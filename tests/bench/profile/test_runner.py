@@ -60,9 +60,9 @@ def drifting(order, drift=0.5):
 
 
 def profiled(tiny_model, *subjects, **changes):
-    said = []
-    found = run_profile(request_for(tiny_model, *subjects, **changes), said.append, drifting)
-    return found, said
+    message = []
+    found = run_profile(request_for(tiny_model, *subjects, **changes), message.append, drifting)
+    return found, message
 
 
 def test_rounds_go_forwards_and_backwards(tiny_model):
@@ -110,17 +110,17 @@ def test_rates(tiny_model):
 
 
 def test_out_of_memory_is_a_row_and_ends_the_subject_at_that_batch(tiny_model):
-    found, said = profiled(tiny_model, HEAVY, batches=(4, 8))
+    found, message = profiled(tiny_model, HEAVY, batches=(4, 8))
     of_heavy = [v for v in found.visits if v.order.subject == HEAVY]
     assert [v.order.workload.batch_size for v in of_heavy] == [4, 4, 4, 8]
     rows = {(row.method, row.batch): row for row in rows_of(found)}
     assert rows["heavy", 8].status is Status.OUT_OF_MEMORY
     assert rows["heavy", 4].status is Status.OK
     assert "heavy, batch 8: out of memory, too much" in remarks(found)
-    assert any("heavy: out of memory, too much" in line for line in said)
+    assert any("heavy: out of memory, too much" in line for line in message)
 
 
-def test_what_is_noted_of_all_is_said_once(tiny_model):
+def test_a_note_common_to_all_is_printed_once(tiny_model):
     def noting(order):
         visit = drifting(order)
         visit.notes = ["no joules", *(["cannot be merged"] if order.subject == SLOW else [])]
@@ -152,11 +152,11 @@ def test_what_fits_no_budget_is_a_row(tiny_model):
     assert (row.status, row.reason) == (Status.SKIPPED, "nothing fits 3")
 
 
-def test_other_batches_are_no_comparison(tiny_model):
+def test_other_batches_are_not_comparison(tiny_model):
     def other(order):
         return replace(drifting(order), batches=order.subject.name)
 
-    with pytest.raises(RuntimeError, match="lora was given other batches"):
+    with pytest.raises(RuntimeError, match="lora got other batches"):
         run_profile(request_for(tiny_model), print, other)
 
 
@@ -181,7 +181,7 @@ def test_a_profile_is_read_as_it_was_written(tiny_model, tmp_path):
     ("text", "warning"),
     [(None, "cannot be read"), ("{", "cannot be read"), ("{}", "not a profile"), ('{"format": 2}', "wrong field")],
 )
-def test_what_is_no_profile_is_a_sentence(tmp_path, text, warning):
+def test_what_is_not_a_profile_is_a_sentence(tmp_path, text, warning):
     if text is not None:
         (tmp_path / "profile.json").write_text(text)
     with pytest.raises(UserError, match=warning):
@@ -223,15 +223,15 @@ def test_company_on_the_device_is_refused_unless_forced(tiny_model, looks):
     looks[0] = MachineLoad(0.0, (0.0, 0.0, 0.0), (77,))
     with pytest.raises(UserError, match=r"other processes compute on the device \(77\).*give --force"):
         profiled(tiny_model)
-    found, said = profiled(tiny_model, force=True)
+    found, message = profiled(tiny_model, force=True)
     assert found.warning in remarks(found)
-    assert len([line for line in said if line.startswith("WARNING: other processes")]) == 1
+    assert len([line for line in message if line.startswith("WARNING: other processes")]) == 1
 
 
-def test_a_busy_machine_is_said_loudly_and_goes_on(tiny_model, looks):
+def test_a_busy_machine_causes_a_warning_and_is_measured(tiny_model, looks):
     looks[0] = MachineLoad(0.9, (2.0, 2.0, 2.0))
-    found, said = profiled(tiny_model)
-    assert said[0].startswith("WARNING: the machine is not idle: 90% of its")
+    found, message = profiled(tiny_model)
+    assert message[0].startswith("WARNING: the machine is not idle: 90% of its")
     assert rows_of(found)
 
 

@@ -68,7 +68,7 @@ def test_what_reads_a_system_prompt_is_given_one(folders):
     assert len(visit.seconds[SPECIALISE]) == 2
     assert {STEP, INFERENCE, PREFILL, DECODE, MERGE, MERGED} <= visit.seconds.keys()
     (note,) = visit.notes
-    assert note.startswith("reads a system prompt of 24 tokens with each example")
+    assert note.startswith("reads a system prompt of 24 tokens with each training example")
     # What all others get is not touched.
     assert visit.batches == measure(order_for(folders / "llama", "lora"), CPU).batches
 

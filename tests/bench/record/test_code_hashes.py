@@ -117,7 +117,7 @@ def test_the_source_that_decides_nothing_does_not(copied, run_id, path):
     assert not changed(copied / path, run_id)
 
 
-def test_how_often_a_training_is_saved_is_no_part_of_the_id(tmp_path, tiny_data, tiny_model):
+def test_how_often_a_training_is_saved_is_not_part_of_the_id(tmp_path, tiny_data, tiny_model):
     from parbench.bench.plan.overrides import Overrides
     from parbench.bench.plan.planned_run import PlannedRun
     from parbench.bench.plan.planner import make_plan

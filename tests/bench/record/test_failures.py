@@ -9,7 +9,7 @@ from parbench.bench.record.failures import is_transient
     "error",
     [httpx2.ConnectError("no route"), httpx2.ReadTimeout("slow"), requests.Timeout("slow"), ConnectionResetError()],
 )
-def test_a_lost_connection_may_pass_also_where_another_error_came_of_it(error):
+def test_a_lost_connection_is_temporary_also_as_the_cause_of_another_error(error):
     assert is_transient(error)
     outer = RuntimeError("cannot load")
     outer.__cause__ = error

@@ -88,6 +88,6 @@ def resealed(**changes):
         (resealed(run_id="0" * 16), "says it is run 0000000000000000"),
     ],
 )
-def test_what_is_no_whole_unedited_record_is_refused(text, complaint):
+def test_what_is_not_a_whole_unedited_record_is_refused(text, complaint):
     with pytest.raises(ValueError, match=complaint):
         from_json(text)

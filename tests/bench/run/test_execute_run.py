@@ -146,7 +146,7 @@ def test_a_run_that_fails_is_a_record_with_its_reason(planned, store, monkeypatc
     assert not store.is_done(record.run_id)
 
 
-def test_a_run_that_diverges_says_at_which_step(planned, store, monkeypatch):
+def test_a_run_that_diverges_states_at_which_step(planned, store, monkeypatch):
     calls = []
 
     def loss(self, logits, labels, label_smoothing=0.0):
@@ -177,7 +177,7 @@ def test_one_failing_run_does_not_end_the_others(bench, bench_run, tmp_path, mon
     assert "1 of 2 runs are done already" in bench_run(methods="lora", seeds="1,2").out
 
 
-def test_an_interruption_says_that_the_same_command_goes_on(bench_run, tmp_path, monkeypatch):
+def test_an_interruption_reports_that_the_same_command_resumes(bench_run, tmp_path, monkeypatch):
     whole = Lora.adapt
 
     def interrupt(self, model, names, setting):
@@ -186,7 +186,7 @@ def test_an_interruption_says_that_the_same_command_goes_on(bench_run, tmp_path,
     monkeypatch.setattr(Lora, "adapt", interrupt)
     result = bench_run(methods="lora")
     assert result.code == 130
-    assert "bench: interrupted; the same command goes on from here" in result.err
+    assert "bench: interrupted; the same command resumes" in result.err
     assert not list(Store(tmp_path / "store").scan())
     monkeypatch.setattr(Lora, "adapt", whole)
     assert bench_run(methods="lora").code == 0

@@ -117,7 +117,7 @@ def test_the_generator_on_disk_makes_the_same_adapters(
         torch.testing.assert_close(tensor, made[name])
 
 
-def test_a_task_without_a_system_prompt_says_so(plan_lora_gen: Callable[..., PlannedRun], store: Store) -> None:
+def test_a_task_without_a_system_prompt_is_reported(plan_lora_gen: Callable[..., PlannedRun], store: Store) -> None:
     record = execute_run(plan_lora_gen(task="math_generated"), store, DataCache(), CPU)
     assert record.status == "error"
     assert record.reason.endswith("has no system prompt, which the method reads; use another task, such as commonsense")
@@ -172,7 +172,7 @@ def test_the_miniature_experiment_learns_routes_and_beats_the_untouched_edge(ben
         for expert, weight in enumerate(weights)
         if weight
     }
-    # One system prompt has two experts in a layer; those of eight sets have more, if they are told apart.
+    # One system prompt has two experts in a layer; those of eight sets have more, if they are distinguished.
     assert len(used) > 3 * 30
     untouched = untouched_accuracy(tmp_path / "untouched")
     # With one seed and these 150 questions of the seen sets, two standard errors are some eight points.

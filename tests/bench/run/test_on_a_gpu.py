@@ -127,7 +127,7 @@ def test_a_gpu_finds_what_a_cpu_finds(planned, store, tmp_path):
 
 @pytest.fixture
 def repeatable():
-    """Deterministic kernels where there are some; that cuBLAS is told too late does not matter on one stream."""
+    """Deterministic kernels where there are some; that cuBLAS is configured too late does not matter on one stream."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     yield
     torch.use_deterministic_algorithms(False)
@@ -184,7 +184,7 @@ def test_want_of_memory_is_a_record_and_the_next_run_goes_on(planned, store):
 
 
 def test_workers_open_the_device_themselves_and_repeat_to_the_last_bit(planned, tmp_path):
-    """The server that they are forked from has not touched it; cuBLAS is told before it starts."""
+    """The server that they are forked from has not touched it; cuBLAS is configured before it starts."""
     found = []
     for name in ("one", "other"):
         store = Store(tmp_path / name)

@@ -1,4 +1,4 @@
-"""What others wrote is not trusted, and what is ours alone is not told."""
+"""Foreign input is not trusted, and secrets are not revealed."""
 
 import ast
 import json

@@ -79,7 +79,7 @@ def test_the_history_of_a_run_is_in_tensorboard_and_the_run_is_the_same(planned,
     assert not (plain.root / "tensorboard").exists()
 
 
-def test_its_files_are_beside_the_records_and_nobodys_waste(planned, tmp_path):
+def test_its_files_are_beside_the_records_and_are_not_garbage(planned, tmp_path):
     store = store_in(tmp_path / "store")
     record = execute_run(planned(), store, DataCache(), CPU, RunHooks(trackers=TRACKERS))
     assert list(store.scan()) == [record]
@@ -107,7 +107,7 @@ def test_a_training_that_was_cut_goes_on_in_the_same_folder_and_shows_no_step_tw
     assert counts["train/loss"] == 6
 
 
-def test_a_run_that_is_done_anew_shows_only_its_last_time(planned, tmp_path):
+def test_a_repeated_run_shows_only_its_last_execution(planned, tmp_path):
     run, store = planned(), store_in(tmp_path / "store")
     for _ in range(2):
         assert execute_run(run, store, DataCache(), CPU, RunHooks(trackers=TRACKERS)).status == "ok"

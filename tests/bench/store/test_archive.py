@@ -61,16 +61,16 @@ def test_what_is_exported_arrives_whole(ours, theirs, bring):
 
 
 @pytest.mark.parametrize(("take", "code", "kept"), [(None, 1, "ours"), ("ours", 0, "ours"), ("theirs", 0, "theirs")])
-def test_two_records_of_one_run_are_shown_and_left_alone_or_one_is_taken(ours, theirs, bring, take, code, kept):
+def test_two_records_of_one_run_are_reported_or_one_is_taken(ours, theirs, bring, take, code, kept):
     mine, yours = put(ours), put(theirs, SLOWER)
-    found, said = bring(*(["--take", take] if take else []))
+    found, message = bring(*(["--take", take] if take else []))
     assert found == code
     assert ours.load(RECORD.run_id) == (mine if kept == "ours" else yours)
     aside = list((ours.root / "aside").iterdir()) if (ours.root / "aside").exists() else []
     assert len(aside) == (take == "theirs")
     if take is None:
-        assert f"not imported: {RECORD.run_id}" in said
-        assert "ours accuracy 0.8125 of 2026-01-01T00:01:00+00:00, theirs accuracy 0.8125" in said
+        assert f"not imported: {RECORD.run_id}" in message
+        assert "ours accuracy 0.8125 of 2026-01-01T00:01:00+00:00, theirs accuracy 0.8125" in message
 
 
 def test_adapters_may_be_left_out_and_come_later(ours, theirs, tmp_path):
@@ -109,28 +109,28 @@ def test_a_file_that_was_changed_refuses_its_record_and_no_other(ours, theirs):
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(theirs.root, copy)
         change(copy / "runs" / bad.run_id)
-        code, said = call(import_, copy, "--out", ours.root)
+        code, message = call(import_, copy, "--out", ours.root)
         assert code == 1
-        assert "refused: runs/" in said
-        assert complaint in said
+        assert "refused: runs/" in message
+        assert complaint in message
         assert [record.run_id for record in ours.scan()] == [good.run_id]
 
 
 def test_what_cannot_be_read_is_left_out_of_an_export_aloud(theirs, tmp_path):
     put(theirs)
     (theirs.runs / "notes").mkdir()
-    code, said = call(export, "--out", theirs.root, tmp_path / "file.tar.gz")
+    code, message = call(export, "--out", theirs.root, tmp_path / "file.tar.gz")
     assert code == 1
-    assert "left out" in said
-    assert "1 record written" in said
+    assert "left out" in message
+    assert "1 record written" in message
 
 
 def test_a_run_that_is_being_done_is_not_touched(ours, theirs, bring):
     record = put(theirs)
     Leases(ours.root).take(record.run_id)
-    code, said = bring()
+    code, message = bring()
     assert code == 1
-    assert "being done here at the moment" in said
+    assert "being executed here at the moment" in message
     assert ours.load(record.run_id) is None
 
 
@@ -168,7 +168,7 @@ def test_an_unsafe_file_is_refused_whole(ours, tmp_path, bad):
         archive.addfile(*entry(f"{RUN}/record.json", text=to_json(RECORD).encode()))
         archive.addfile(*bad)
     before = {path.relative_to(tmp_path) for path in tmp_path.rglob("*")}
-    with pytest.raises(UserError, match="nothing of it was taken"):
+    with pytest.raises(UserError, match="nothing was imported from it"):
         call(import_, file, "--out", ours.root)
     assert {path.relative_to(tmp_path) for path in tmp_path.rglob("*")} == before
     assert list(ours.scan()) == []
@@ -180,7 +180,7 @@ def test_half_a_file_is_a_sentence(ours, theirs, tmp_path, cut):
     file = tmp_path / "file.tar.gz"
     call(export, "--out", theirs.root, file)
     file.write_bytes(file.read_bytes()[:cut])
-    with pytest.raises(UserError, match="is no whole file of bench export"):
+    with pytest.raises(UserError, match="is not a complete file of bench export"):
         call(import_, file, "--out", ours.root)
     assert list(ours.scan()) == []
 
@@ -195,14 +195,14 @@ def test_what_is_not_there_or_there_already_is_a_sentence(ours, theirs, tmp_path
         call(export, "--out", theirs.root, tmp_path / "file.tar.gz")
     put(theirs)
     (tmp_path / "file.tar.gz").write_text("mine")
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         call(export, "--out", theirs.root, tmp_path / "file.tar.gz")
     assert (tmp_path / "file.tar.gz").read_text() == "mine"
     with pytest.raises(UserError, match=r"cannot write to .*: Not a directory"):
         call(export, "--out", theirs.root, tmp_path / "file.tar.gz" / "below.tar.gz")
 
 
-def test_a_file_tells_nothing_of_who_made_it(theirs, tmp_path):
+def test_an_archive_contains_nothing_about_its_author(theirs, tmp_path):
     put(theirs)
     call(export, "--out", theirs.root, tmp_path / "file.tar.gz")
     with tarfile.open(tmp_path / "file.tar.gz") as archive:

@@ -34,10 +34,10 @@ def test_checkpoints_of_done_runs_go_and_all_else_stays(store):
     (store.root / "aside").mkdir()
     (store.root / "aside" / "old").write_text("kept")
     records = everything(store.runs)
-    code, said = call(gc, "--out", store.root)
+    code, message = call(gc, "--out", store.root)
     assert code == 0
-    assert "checkpoints; its run is done" in said
-    assert "1,000 bytes freed" in said
+    assert "checkpoints; its run is done" in message
+    assert "1,000 bytes freed" in message
     assert not finished.exists()
     assert cut.exists()
     assert given_up.exists()
@@ -46,12 +46,12 @@ def test_checkpoints_of_done_runs_go_and_all_else_stays(store):
     assert (store.work / "notes").exists()
 
 
-def test_sizes_are_said_in_what_they_are_large_in():
+def test_sizes_are_printed_in_a_suitable_unit():
     assert str(Garbage(Path("a"), "old", 167)) == "a (167 bytes): old"
     assert str(Garbage(Path("a"), "old", 3 * 2**20)) == "a (3.0 MiB): old"
 
 
-def test_checkpoints_of_cut_off_runs_go_if_asked_and_nobody_is_at_them(store):
+def test_checkpoints_of_interrupted_runs_are_removed_on_request_unless_leased(store):
     cut, at_work = checkpoint(store, "a" * 16), checkpoint(store, "b" * 16)
     Leases(store.root).take("b" * 16)
     call(gc, "--out", store.root, "--unfinished")
@@ -62,13 +62,13 @@ def test_checkpoints_of_cut_off_runs_go_if_asked_and_nobody_is_at_them(store):
 def test_a_dry_run_removes_nothing(store):
     checkpoint(store, put(store).run_id)
     before = everything(store.root)
-    code, said = call(gc, "--out", store.root, "--dry-run")
+    code, message = call(gc, "--out", store.root, "--dry-run")
     assert code == 0
-    assert "1,000 bytes would be freed" in said
+    assert "1,000 bytes would be freed" in message
     assert everything(store.root) == before
 
 
-def test_what_somebody_has_begun_to_use_since_stays(store):
+def test_what_another_process_has_begun_to_use_since_stays(store):
     folder = checkpoint(store, "a" * 16)
     (waste,) = find_garbage(store, unfinished=True)
     Leases(store.root).take("a" * 16)
@@ -126,6 +126,6 @@ def test_a_link_is_neither_followed_nor_removed(store, tmp_path):
     assert not inner.exists()
 
 
-def test_gc_of_what_is_no_store_is_a_sentence(tmp_path):
-    with pytest.raises(UserError, match="is no store"):
+def test_gc_of_what_is_not_a_store_is_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="is not a store"):
         call(gc, "--out", tmp_path)

@@ -184,7 +184,7 @@ def test_a_claim_is_renewed_now_and_then(store, monkeypatch):
         "[" * 100_000,
     ],
 )
-def test_what_is_no_claim_is_nobody_s(store, text):
+def test_an_unreadable_lease_belongs_to_no_process(store, text):
     (store / "claims").mkdir(parents=True)
     (store / "claims" / f"{RUN}.json").write_bytes(text.encode("latin-1"))
     claims = Leases(store)
@@ -215,7 +215,7 @@ def test_a_lock_that_another_process_holds_is_waited_for_and_then_a_sentence(sto
     assert Leases(store).take("another")
 
 
-def test_a_claim_of_ours_that_somebody_else_has_taken_is_not_given_back(store):
+def test_a_lease_taken_over_by_another_process_is_not_released(store):
     ours = Leases(store)
     ours.take(RUN)
     path = rewrite(store, token="theirs")

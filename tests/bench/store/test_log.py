@@ -19,7 +19,7 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_line_says_when_what_and_how_bad(tmp_path):
+def test_a_line_has_time_event_and_level(tmp_path):
     with logged(tmp_path / LOG):
         event("resumed", "goes on from step 40", step=40)
         logging.getLogger("somebody.else").warning("%s is odd", "this")
@@ -101,7 +101,7 @@ def test_the_log_is_among_the_files_of_the_record(tmp_path):
     assert [line["event"] for line in read_log(store.runs / record.run_id / LOG)] == ["began", "ended"]
 
 
-def test_a_run_s_log_tells_its_phases(bench_run, tmp_path):
+def test_the_log_of_a_run_contains_its_phases(bench_run, tmp_path):
     assert bench_run(methods="lora").code == 0
     (path,) = (tmp_path / "store" / "runs").glob(f"*/{LOG}")
     found = list(read_log(path))
@@ -118,7 +118,7 @@ def test_a_full_disk_or_a_wrong_message_does_not_end_the_run(tmp_path, monkeypat
     assert [line["event"] for line in lines(tmp_path / LOG)] == ["next"]
 
 
-def test_secrets_are_named_and_not_told(monkeypatch, tmp_path):
+def test_secrets_are_replaced_by_their_names(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_TOKEN", "hf_verysecret/1")
     monkeypatch.setenv("MY_API_KEY", "sk-12345678")
     monkeypatch.setenv("DB_PASSWORD", "correct horse")

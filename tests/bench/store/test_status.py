@@ -41,12 +41,12 @@ def test_what_the_present_source_would_make_is_not_stale(present):
         ({"method_code": "0" * 16}, "the code of lora has changed"),
         ({"task_code": "0" * 16}, "the code of glue/sst2 has changed"),
         ({"harness_code": "0" * 16}, "the code that trains has changed"),
-        ({"method": "lora_of_old"}, "there is no method lora_of_old any more"),
-        ({"method": "lora+gone(2)"}, "there is no method lora+gone(2) any more"),
-        ({"task": "glue/sst3"}, "there is no task glue/sst3 any more"),
+        ({"method": "lora_of_old"}, "the method lora_of_old no longer exists"),
+        ({"method": "lora+gone(2)"}, "the method lora+gone(2) no longer exists"),
+        ({"task": "glue/sst3"}, "the task glue/sst3 no longer exists"),
     ],
 )
-def test_a_stale_record_says_why(present, change, reason):
+def test_a_stale_record_gives_the_reason(present, change, reason):
     assert stale_reasons(replace(present, **change)) == (reason,)
 
 
@@ -71,7 +71,7 @@ def test_a_task_of_a_file_is_judged_by_its_definition(present, tmp_path):
     assert stale_reasons(spec) == ()
     assert stale_reasons(replace(spec, task_code="0" * 16)) == ("the code of my/words has changed",)
     broken = {**task.definition, "kind": "divination"}
-    assert stale_reasons(replace(spec, definition=broken)) == ("there is no task my/words any more",)
+    assert stale_reasons(replace(spec, definition=broken)) == ("the task my/words no longer exists",)
 
 
 def finished(record, second):
@@ -104,7 +104,7 @@ def test_overwriting_stale_records_moves_them_aside_after_the_new_one(store):
     assert aside.name.startswith(old.run_id)
 
 
-def test_status_tells_what_is_done_at_work_cut_off_failed_and_stale(store, present):
+def test_status_shows_completed_running_interrupted_failed_and_stale_runs(store, present):
     put(store, replace(RECORD, spec=present))
     put(store, seed=2)
     failed = put(store, replace(with_spec(seed=3), status=Status.ERROR, reason="it rained", metrics={}))
@@ -120,28 +120,28 @@ def test_status_tells_what_is_done_at_work_cut_off_failed_and_stale(store, prese
     assert found.statuses == {Status.OK: 2, Status.ERROR: 1}
     assert found.failed.examples == [f"{failed.run_id} {failed.spec}: error, it rained"]
     assert (found.stale.count, found.superseded.count, found.unreadable.count) == (2, 0, 1)
-    code, said = call(status, "--out", store.root)
+    code, message = call(status, "--out", store.root)
     assert code == 1
-    assert "3 records in" in said
-    assert "1 error, 2 ok" in said
-    assert f"{'a' * 16}: process" in said
-    assert f"{'b' * 16}: goes on from step 40" in said
-    assert f"{'c' * 16}: has no checkpoint yet" in said
-    assert "the code of lora has changed, the code of glue/sst2 has changed" in said
-    assert "notes.txt is not a run's folder" in said
+    assert "3 records in" in message
+    assert "1 error, 2 ok" in message
+    assert f"{'a' * 16}: process" in message
+    assert f"{'b' * 16}: resumes from step 40" in message
+    assert f"{'c' * 16}: has no checkpoint yet" in message
+    assert "the code of lora has changed, the code of glue/sst2 has changed" in message
+    assert "notes.txt is not a run's folder" in message
 
 
 def test_status_names_the_first_of_many(store):
     fill(store, 30)
-    code, said = call(status, "--out", store.root)
+    code, message = call(status, "--out", store.root)
     assert code == 0
-    assert "30 records" in said
-    assert "and 10 more" in said
+    assert "30 records" in message
+    assert "and 10 more" in message
     assert "more; name" not in call(status, "--out", store.root, "--all")[1]
 
 
-def test_status_of_what_is_no_store_is_a_sentence(tmp_path):
-    with pytest.raises(UserError, match="is no store"):
+def test_status_of_what_is_not_a_store_is_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="is not a store"):
         call(status, "--out", tmp_path / "nothing")
 
 

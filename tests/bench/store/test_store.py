@@ -106,7 +106,7 @@ def test_a_store_of_runs_that_were_cut_off_is_a_sentence(tmp_path):
     store = Store(tmp_path)
     store.prepare()
     (store.work / "0123").mkdir()
-    with pytest.raises(UserError, match=r"no run in .* is done yet; the command that began them goes on with them"):
+    with pytest.raises(UserError, match=r"no run in .* is done yet; the command that started them resumes them"):
         store.require()
 
 

@@ -1,4 +1,4 @@
-"""What is done otherwise on an accelerator, as far as a machine without one can tell."""
+"""Behaviour on an accelerator, as far as it can be tested without one."""
 
 import gc
 import weakref
@@ -108,18 +108,18 @@ class Accelerator:
     """Stands for torch's functions on a device; notes what is asked."""
 
     def __init__(self, monkeypatch):
-        self.said = []
+        self.calls = []
         for name in ("synchronize", "empty_cache", "reset_peak_memory_stats"):
-            monkeypatch.setattr(torch.cuda, name, lambda *arguments, name=name: self.said.append(name))
-        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 100 * len(self.said))
-        monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 200 * len(self.said))
+            monkeypatch.setattr(torch.cuda, name, lambda *arguments, name=name: self.calls.append(name))
+        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 100 * len(self.calls))
+        monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 200 * len(self.calls))
         monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "stream")
         monkeypatch.setattr(torch.cuda, "Event", self.event)
 
     def event(self, enable_timing):
         assert enable_timing
-        self.said.append("event")
-        at = 10.0 * self.said.count("event")
+        self.calls.append("event")
+        at = 10.0 * self.calls.count("event")
         record = SimpleNamespace(at=at, record=lambda stream: None)
         record.elapsed_time = lambda other: other.at - at
         return record
@@ -129,8 +129,8 @@ def test_a_phase_starts_with_nothing_but_what_is_in_use(monkeypatch):
     device = Accelerator(monkeypatch)
     recorder = Recorder(torch.device("cuda"))
     with recorder.phase("a"):
-        device.said.append("work")
-    assert device.said == ["synchronize", "empty_cache", "reset_peak_memory_stats", "work", "synchronize"]
+        device.calls.append("work")
+    assert device.calls == ["synchronize", "empty_cache", "reset_peak_memory_stats", "work", "synchronize"]
     (span,) = recorder.spans
     assert (span.allocated, span.reserved) == (500, 1000)
 
@@ -147,15 +147,15 @@ def test_steps_are_timed_by_events_alone_and_peaks_are_of_each_phase(monkeypatch
     batches = make_batches(adapted.config, adapted.kind, order.workload, 2)
     assert training.measure_training(stepper, batches, recorder, order) is None
     # One warm-up step, and two that count, of four events each: nothing else happens between them.
-    timed = device.said.index("synchronize", device.said.index("event"))
-    assert device.said[timed + 1 : timed + 10] == ["event"] * 8 + ["synchronize"]
+    timed = device.calls.index("synchronize", device.calls.index("event"))
+    assert device.calls[timed + 1 : timed + 10] == ["event"] * 8 + ["synchronize"]
     assert recorder.seconds == {FORWARD: [0.01] * 2, BACKWARD: [0.01] * 2, OPTIMISER: [0.01] * 2, STEP: [0.03] * 2}
     phases = [span.phase for span in recorder.spans]
     assert phases == ["warm-up", FORWARD, BACKWARD, OPTIMISER, STEP]
     assert all(span.reserved == 2 * span.allocated for span in recorder.spans)
 
 
-def test_energy_is_measured_over_long_enough_and_told_of_one_step(monkeypatch):
+def test_energy_is_measured_over_long_enough_and_reported_per_step(monkeypatch):
     """The counter is read around as many steps as take two seconds, whatever was timed."""
     Accelerator(monkeypatch)
     taken = []

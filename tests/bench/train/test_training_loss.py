@@ -66,7 +66,7 @@ def answers():
     return Dataset.from_dict({"input_ids": rows, "labels": labels, "prompt": [row[:2] for row in rows]})
 
 
-def test_accumulation_weighs_every_token_of_a_language_model_alike(tmp_path):
+def test_accumulation_weighs_every_token_of_a_language_model_equally(tmp_path):
     """However they are spread over the forward passes: a mean of means would weigh short answers more."""
     found = []
     task = _Echo()
@@ -92,7 +92,7 @@ def test_label_smoothing_reaches_the_loss(tmp_path):
 
 
 def test_the_fault_that_the_loss_is_our_own_for_is_still_there(tmp_path):
-    """When this fails, transformers has mended it, and `TaskTrainer.compute_loss` may go."""
+    """When this fails, transformers has fixed it, and `TaskTrainer.compute_loss` may go."""
     from transformers import TrainingArguments
 
     losses = []
@@ -122,7 +122,7 @@ def test_a_regression_has_one_output_and_the_squared_error(tmp_path):
     assert done.history[0]["loss"] == pytest.approx(float(np.mean((logits - np.array(labels)) ** 2)), rel=1e-3)
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_its_step(tmp_path):
+def test_a_loss_that_is_not_a_number_ends_the_run_with_its_step(tmp_path):
     model = bert()
     calls = []
 
@@ -135,7 +135,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_its_step(tmp_path):
         train(job(tmp_path, model, texts(), max_steps=10))
 
 
-def test_outputs_that_are_no_numbers_are_divergence_too():
+def test_outputs_that_are_not_numbers_are_divergence_too():
     model = bert()
     torch.nn.init.constant_(model.classifier.bias, float("inf"))
     with pytest.raises(DivergedError, match="not finite"):

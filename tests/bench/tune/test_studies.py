@@ -263,7 +263,7 @@ def test_a_suite_that_comes_tuned_is_tuned_anew_by_the_same_trials(studies, tmp_
         make_studies(own, overrides, THREE, RevisionLock(tmp_path / "lock.json"))
 
 
-def test_tunings_done_alike_are_put_together(studies, tiny_model):
+def test_tunings_under_the_same_conditions_are_merged(studies, tiny_model):
     lora, loca = (tune(study, TuningBudget(3), planted(hill)) for study in studies("lora", "loca"))
     mini = load_suite("mini")
 

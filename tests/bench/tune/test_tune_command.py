@@ -113,7 +113,7 @@ def test_run_with_trials_tunes_first(bench_tune, tmp_path):
     assert record.spec.seed == 7
 
 
-def test_a_dry_run_tells_the_space_and_writes_nothing(bench_tune, tmp_path):
+def test_a_dry_run_prints_the_space_and_writes_nothing(bench_tune, tmp_path):
     result = bench_tune("--dry-run", methods="lora,loca")
     assert result.code == 0
     assert "2 trials (tpe) of seeds 1001, 1002 each: 8 runs" in result.out

@@ -34,8 +34,8 @@ def test_a_name_that_is_too_long(tmp_path, data):
 
 def test_class_folders_under_a_name_that_is_too_long(tmp_path):
     fields = {name: value for name, value in IMAGES.items() if name != "labels"}
-    said = unusable(task_file(tmp_path, fields, data={**DATA, "folder": LONG}))
-    assert "cannot be read (File name too long); correct the name" in said
+    message = unusable(task_file(tmp_path, fields, data={**DATA, "folder": LONG}))
+    assert "cannot be read (File name too long); correct the name" in message
 
 
 def test_a_task_file_with_a_name_that_is_too_long(tmp_path):
@@ -43,7 +43,7 @@ def test_a_task_file_with_a_name_that_is_too_long(tmp_path):
         task_of_file(tmp_path / f"{LONG}.yaml")
 
 
-def test_a_link_that_leads_to_itself_is_no_folder(tmp_path):
+def test_a_link_that_leads_to_itself_is_not_a_folder(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     assert 'there is no folder "loop"' in unusable(task_file(tmp_path, TEXTS, data={**DATA, "folder": "loop"}))
     (tmp_path / "train.csv").symlink_to(tmp_path / "train.csv")

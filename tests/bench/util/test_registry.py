@@ -80,5 +80,5 @@ def test_an_outside_object_may_not_take_a_name_of_ours(monkeypatch):
         registry["other"]
 
 
-def test_did_you_mean_says_when_there_is_nothing():
+def test_did_you_mean_states_when_there_is_nothing():
     assert did_you_mean("x", []) == "; there is none"

@@ -5,7 +5,7 @@ from parbench.bench.util.errors import UserError
 from parbench.bench.util.validation import validated
 
 
-def test_yes_is_no_number():
+def test_yes_is_not_a_number():
     with pytest.raises(UserError, match=r'^it is wrong: field "max_steps": input should be a number \(it is True\)$'):
         validated(TrainingSettings, {"max_steps": True}, "it")
 

@@ -51,7 +51,7 @@ def test_batch_by_hand() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"mixing": "products"}, {"routing": "direct"}], ids=str)
-def test_it_learns_what_only_the_system_prompt_tells(
+def test_it_learns_what_only_the_system_prompt_contains(
     make_model: Callable[[str], PreTrainedModel], options: dict[str, Any]
 ) -> None:
     edge = confident(make_model("llama"))
@@ -160,7 +160,7 @@ def test_bad_settings_are_refused() -> None:
         TrainingConfig(micro_batch_size=0)
 
 
-def test_divergence_is_told(build: Callable[..., LoraGen]) -> None:
+def test_divergence_is_reported(build: Callable[..., LoraGen]) -> None:
     model = build()
     with torch.no_grad():
         model.encoder.meta_embedding.fill_(float("nan"))

@@ -59,7 +59,7 @@ def test_a_hidden_width_without_a_hidden_layer_is_refused() -> None:
     assert REPLORA.with_size(RepLoraSetting(), 16).hidden == 16
 
 
-def test_a_budget_for_generators_without_a_hidden_layer_says_what_to_set() -> None:
+def test_a_budget_for_generators_without_a_hidden_layer_states_what_to_set() -> None:
     found = fit(REPLORA, RepLoraSetting(depth=1), Budget("8k", 8192), _NoArchitecture())  # type: ignore[arg-type]
     assert found.setting is None
     assert "set r instead" in found.note

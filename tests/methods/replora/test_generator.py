@@ -44,7 +44,7 @@ def test_factors_are_those_of_the_definition() -> None:
             torch.testing.assert_close(b[:, row], output.weight @ hidden + output.bias)
 
 
-def test_depth_one_is_one_layer_a_projection() -> None:
+def test_depth_one_is_one_layer_per_projection() -> None:
     seeds, generators = pair({"q": (10, 12)}, r=3, depth=1, seed="full", init_weights=False)
     output = generators.generator_a.output_layers["to_q"]
     expected = torch.tanh(seeds.seed_a.entries @ output.weight.T + output.bias)

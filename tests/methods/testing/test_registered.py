@@ -45,7 +45,7 @@ def test_method_keeps_the_contract(name):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_method_that_cannot_be_compared_says_why(name):
+def test_method_that_cannot_be_compared_gives_the_reason(name):
     from parbench.methods.architecture import module_names
     from parbench.methods.testing import TINY_MODELS
 

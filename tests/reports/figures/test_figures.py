@@ -75,7 +75,7 @@ def test_one_run_has_no_bar(planter: Any) -> None:
     assert means(axes) == [(pytest.approx(math.log10(294_912)), 50.0, None)]
 
 
-def test_failed_runs_are_not_drawn_and_no_run_is_no_figure(planter: Any) -> None:
+def test_failed_runs_are_not_drawn_and_without_runs_there_is_no_figure(planter: Any) -> None:
     planter.run(0.0, status=Status.DIVERGED, reason="The loss rose.")
     assert score_vs_parameters(read_frame(planter.store).runs) == NO_FIGURE
     planter.run(0.5, seed=1, ledger=None)
@@ -121,7 +121,7 @@ def test_a_sweep_keeps_the_colour_and_marker_of_its_method(planter: Any) -> None
     assert looks == {(COLOURS[0], MARKERS[0]), (COLOURS[1], MARKERS[1])}
 
 
-def test_no_two_of_many_methods_look_alike() -> None:
+def test_no_two_of_many_methods_look_the_same() -> None:
     assert math.gcd(len(COLOURS), len(MARKERS)) == 1
 
 
@@ -153,7 +153,7 @@ def test_a_tall_figure_is_still_drawn(planter: Any, monkeypatch: pytest.MonkeyPa
     assert Image.open(io.BytesIO(to_bytes(draw(planter), "png"))).height <= 501
 
 
-def test_more_leaderboards_than_anybody_reads_are_not_drawn(planter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_leaderboards_are_drawn_than_can_be_read(planter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         planter.run(0.5, base_model=f"model-{number}")
     assert len(draw(planter).axes) == 3

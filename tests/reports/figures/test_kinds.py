@@ -147,7 +147,7 @@ def test_the_map_holds_differences_to_lora(several: Any) -> None:
     assert any("difference to lora" in text for text in texts(figure))
 
 
-def test_the_map_takes_the_baseline_that_is_asked_for_and_says_what_lacks(several: Any) -> None:
+def test_the_map_takes_the_baseline_that_is_asked_for_and_states_what_lacks(several: Any) -> None:
     failed = {"status": Status.DIVERGED, "reason": "The loss rose.", "metric": "accuracy", "task": "glue/rte"}
     several.run(method="dora", small=True, **failed)
     axes = drawn(heat_map(summarise(runs_of(several)), "full")).axes[0]
@@ -155,7 +155,7 @@ def test_the_map_takes_the_baseline_that_is_asked_for_and_says_what_lacks(severa
     assert sum(bool(patch.get_hatch()) for patch in axes.patches) == 3
 
 
-def test_no_baseline_is_no_map(planter: Any) -> None:
+def test_there_is_no_map_without_a_baseline(planter: Any) -> None:
     planter.run(0.5, method="vera")
     planter.run(0.6, method="loca")
     reason = heat_map(summarise(runs_of(planter)))
@@ -167,22 +167,22 @@ def test_no_baseline_is_no_map(planter: Any) -> None:
 
 def test_ranks_are_drawn_with_the_critical_difference(several: Any) -> None:
     figure = drawn(critical_differences(summarise(runs_of(several))))
-    said = texts(figure)
+    message = texts(figure)
     # Nemenyi, 4 methods, 3 tasks: 2.569 sqrt(4 * 5 / (6 * 3)) (Demšar 2006, Table 5).
-    assert "CD = 2.71" in said
-    assert {"full", "lora", "vera", "loca"} <= set(said)
-    assert any(MINI_LABEL in " ".join(text.split()) for text in said)
+    assert "CD = 2.71" in message
+    assert {"full", "lora", "vera", "loca"} <= set(message)
+    assert any(MINI_LABEL in " ".join(text.split()) for text in message)
 
 
-def test_a_row_that_lacks_a_task_is_not_ranked_and_its_lack_is_told(several: Any) -> None:
+def test_a_row_that_lacks_a_task_is_not_ranked_and_is_named(several: Any) -> None:
     several.run(0.99, method="dora", task="glue/rte", metric="accuracy", small=True)
-    said = texts(drawn(critical_differences(summarise(runs_of(several)))))
-    assert "dora" not in said
-    assert "CD = 2.71" in said
-    assert any("3 tasks, 1 incomplete row left out; Friedman p = 0.029" in text for text in said)
+    message = texts(drawn(critical_differences(summarise(runs_of(several)))))
+    assert "dora" not in message
+    assert "CD = 2.71" in message
+    assert any("3 tasks, 1 incomplete row left out; Friedman p = 0.029" in text for text in message)
 
 
-def test_lines_join_what_is_not_told_apart() -> None:
+def test_lines_join_methods_that_are_not_distinguished() -> None:
     scores = pd.DataFrame({"a": [4.0] * 3, "b": [3.0] * 3, "c": [2.0] * 3, "d": [1.0] * 3})
     ranking = rank_over_tasks(scores)
     assert ranking.critical_difference == pytest.approx(2.708, abs=1e-3)
@@ -191,7 +191,7 @@ def test_lines_join_what_is_not_told_apart() -> None:
     assert cliques(replace(ranking, critical_difference=9.0)) == [("a", "d")]
 
 
-def test_too_few_methods_are_no_diagram(planted: Any) -> None:
+def test_too_few_methods_are_not_diagram(planted: Any) -> None:
     reason = critical_differences(summarise(runs_of(planted)))
     assert isinstance(reason, Reason)
     assert "Friedman's test needs 3 or more" in reason.text
@@ -220,7 +220,7 @@ def test_a_damaged_log_is_left_out(planter: Any) -> None:
     assert training_curves(runs, {}) == Reason("No run left a training loss that can be read.")
 
 
-def test_nothing_to_draw_is_said_of_each(planter: Any) -> None:
+def test_each_figure_without_data_gives_the_reason(planter: Any) -> None:
     planter.run(status=Status.ERROR, reason="It broke.", cost=None, ledger=None)
     figures = all_figures(read_frame(planter.store))
     assert list(figures) == list(CAPTIONS)

@@ -60,7 +60,7 @@ def test_without_a_search_there_is_a_reason(planter: Any) -> None:
     assert "bench tune" in found.text
 
 
-def test_a_search_that_failed_throughout_is_said(planter: Any) -> None:
+def test_a_search_that_failed_throughout_is_reported(planter: Any) -> None:
     search(planter, "lora", {1: [None, None]})
     figure = score_vs_trials(read_frame(planter.store).aside)
     assert isinstance(figure, Figure)

@@ -42,7 +42,7 @@ def browse(path: Path, fragment: str, folder: Path, *options: str) -> str:
     """Open a page, and return its DOM or what else the options ask for."""
     assert CHROMIUM is not None
     command = [CHROMIUM, *OPTIONS, f"--user-data-dir={folder / 'profile'}", *options, f"{path.as_uri()}{fragment}"]
-    # What a desktop's session says has no say here.
+    # Variables of a desktop session must have no effect.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DBUS")}
     done = subprocess.run(command, capture_output=True, timeout=60, check=True, env=environment)
     return done.stdout.decode()
@@ -136,15 +136,15 @@ def test_the_address_sorts_and_filters(page: Path, tmp_path: Path) -> None:
 
 def test_leaving_a_run_by_its_button_or_the_address_keeps_the_sorting(page: Path, tmp_path: Path) -> None:
     script = """
-        const said = [];
-        const tell = () => said.push(document.getElementById("panel").open, ...["sort", "run"].map(
+        const states = [];
+        const note = () => states.push(document.getElementById("panel").open, ...["sort", "run"].map(
           (name) => location.hash.includes(name)));
         const steps = [
           () => { location.hash = "#run=RUN"; },
-          () => { tell(); location.hash = "#sort.board-1-scores=1.asc"; },
-          () => { tell(); location.hash = "#run=RUN"; },
-          () => { tell(); document.getElementById("close").click(); },
-          () => { tell(); document.title = said.join(" "); },
+          () => { note(); location.hash = "#sort.board-1-scores=1.asc"; },
+          () => { note(); location.hash = "#run=RUN"; },
+          () => { note(); document.getElementById("close").click(); },
+          () => { note(); document.title = states.join(" "); },
         ];
         steps.forEach((step, number) => setTimeout(step, 200 * (number + 1)));
     """.replace("RUN", page.with_name("attacked").read_text())

@@ -125,7 +125,7 @@ def test_the_same_records_are_the_same_bytes(planted: Any, tmp_path: Path) -> No
     assert one == other
 
 
-def test_a_directory_that_cannot_be_made_is_said_so(planted: Any, tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_made_is_reported(planted: Any, tmp_path: Path) -> None:
     frame = read_frame(planted.store)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to"):
@@ -140,7 +140,7 @@ def test_a_large_figure_is_a_png(planter: Any, monkeypatch: pytest.MonkeyPatch) 
     assert "data:image/png;base64," in page_of(planter, pictures=pictures)
 
 
-def test_refused_records_are_told(planted: Any, damage: Any) -> None:
+def test_refused_records_are_reported(planted: Any, damage: Any) -> None:
     run_id = read_frame(planted.store).runs["run_id"].iloc[0]
     damage(run_id, "half")
     shown = Parsed(page_of(planted)).shown()

@@ -1,4 +1,4 @@
-"""Profiles beside the leaderboards: whose cost is whose, what is said of the rest, and how it is drawn."""
+"""Profiles beside the leaderboards: the assignment of costs to rows, remarks on the rest, and figures."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def means(figure: Figure) -> list[tuple[float, float]]:
     return sorted((round(float(x), 9), round(float(y), 9)) for line in lines for x, y in line.get_xydata())
 
 
-def said(figure: Figure) -> str:
+def message(figure: Figure) -> str:
     return " ".join(" ".join(text.get_text().split()) for text in figure.findobj(matplotlib.text.Text))
 
 
@@ -71,16 +71,16 @@ def test_costs_stand_with_the_spread_of_their_rounds(planter: Any) -> None:
     )
 
 
-def test_the_circumstances_are_told(planter: Any) -> None:
+def test_remarks_describe_the_profile(planter: Any) -> None:
     planter.run(0.5)
     (told,) = matched(planter, profile_of()).remarks
     assert told == (
-        "costs are of a profile made apart from the scored runs, of roberta-base, random weights, batch 32 x 128 "
-        "tokens, float32; 3 rounds of 10 steps; an abacus, 1 thread; memory is that of the process"
+        "costs come from a profile measured separately from the scored runs, of roberta-base, random weights, "
+        "batch 32 x 128 tokens, float32; 3 rounds of 10 steps; an abacus, 1 thread; memory is that of the process"
     )
     _, batches, noted = matched(planter, profile_of(batches=(4,), busy=0.5)).remarks
     assert batches == "the scored runs have batches of 32"
-    assert noted.startswith("noted when it was made: the machine is not idle: 50% of its")
+    assert noted.startswith("warning of the profile: the machine is not idle: 50% of its")
 
 
 def test_of_several_batches_that_of_the_runs_is_taken(planter: Any) -> None:
@@ -101,7 +101,7 @@ def test_what_the_profile_lacks_is_named(planter: Any) -> None:
     found = matched(planter, profile)
     assert found.cells["row"].tolist() == ["bitfit", "lora"]
     assert sorted(found.remarks[1:]) == [
-        "in the profile at another size alone: dora (294,911 parameters, and not 294,912), loca (rank=8, and not 4)",
+        "in the profile only at another size: dora (294,911 parameters, and not 294,912), loca (rank=8, and not 4)",
         "not in the profile: vera",
         "not measured in the profile (it is too large): adalora",
         "of the same size in the profile, differing in alpha, dropout: bitfit",
@@ -130,14 +130,14 @@ def test_a_profile_of_another_base_model_is_refused(planter: Any) -> None:
     assert one.remarks[-1] == "no costs of gpt2: the profile is of roberta-base"
     none = matched(planter, profile_of(model="bert"))
     assert none.remarks == (
-        "no leaderboard is of bert, which a profile is of",
+        "a profile is of bert, which no leaderboard has",
         "no costs of gpt2, roberta-base: the profile is of bert",
     )
     runs = read_frame(planter.store).runs
     for figure in (score_vs_profiled_step(runs, none), score_vs_profiled_memory(runs, none)):
         assert isinstance(figure, Reason)
         assert figure.text == (
-            "No row of a leaderboard has this cost in a profile: no leaderboard is of bert, which a profile is of; no "
+            "No row of a leaderboard has this cost in a profile: a profile is of bert, which no leaderboard has; no "
             "costs of gpt2, roberta-base: the profile is of bert."
         )
     both = matched(planter, profile_of(), profile_of(model="gpt2"))
@@ -161,8 +161,13 @@ def test_scores_are_drawn_against_the_costs(planter: Any) -> None:
     assert sorted(bar[:, 0].tolist() for bar in level) == [[2, 4], [3, 6]]
     (front,) = [line for line in figure.axes[0].lines if line.get_drawstyle() == "steps-post"]
     assert front.get_xydata().ravel().tolist() == pytest.approx([1, 55, 2, 70])
-    words = said(figure)
-    for part in ("least to most of the profile's rounds", "Pareto front", "made apart from the scored runs", "abacus"):
+    words = message(figure)
+    for part in (
+        "least to most of the profile's rounds",
+        "Pareto front",
+        "measured separately from the scored runs",
+        "abacus",
+    ):
         assert part in words
     memory = drawn(score_vs_profiled_memory(runs, found))
     assert [x for x, _ in means(memory)] == pytest.approx([110 / 1024, 210 / 1024, 310 / 1024])
@@ -185,7 +190,7 @@ def test_a_method_looks_the_same_where_others_are_not_drawn(planter: Any) -> Non
     assert one == {"lora": every["lora"]}
 
 
-def test_without_lora_there_are_no_multiples_of_it(planter: Any) -> None:
+def test_without_lora_there_are_not_multiples_of_it(planter: Any) -> None:
     planter.run(0.5)
     planter.run(0.7, **VERA)
     found = matched(planter, profile_of(subject("vera"), failed=("lora",)))
@@ -228,14 +233,14 @@ def test_a_profile_is_found_in_the_store_or_by_name(planter: Any, tmp_path: Path
     write_profile(profile_of(model="gpt2"), tmp_path / "other")
     assert [profile.base_model for profile in read_profiles((), store)] == ["roberta-base"]
     assert [profile.base_model for profile in read_profiles((tmp_path / "other",), store)] == ["gpt2"]
-    with pytest.raises(UserError, match="two profiles are of gpt2"):
+    with pytest.raises(UserError, match="there are two profiles of gpt2"):
         read_profiles((tmp_path / "other", tmp_path / "other" / "profile.json"), store)
     with pytest.raises(UserError, match="make one with bench profile --out"):
         read_profiles((tmp_path / "nowhere",), store)
 
 
 @pytest.mark.usefixtures("_no_figures")
-def test_the_command_takes_profiles_and_says_what_they_lack(planter: Any, tmp_path: Path) -> None:
+def test_the_command_takes_profiles_and_states_what_they_lack(planter: Any, tmp_path: Path) -> None:
     planter.run(0.5)
     write_profile(profile_of(model="gpt2"), tmp_path / "other")
     app = typer.Typer()

@@ -1,7 +1,7 @@
 """Simulated studies of which the truth is known: intervals cover it, and tests err no more often than they say.
 
 An example of difficulty ``b`` is answered rightly by a run of skill ``a`` with probability Phi(1 + a + b), where skills
-and difficulties are normal with the deviations given. Seeds and examples being drawn anew in every study, the truth is
+and difficulties are normal with the deviations given. Seeds and examples being drawn again in every study, the truth is
 Phi(1 / sqrt(1 + var a + var b)). All is drawn from fixed seeds: a test passes always or never.
 """
 
@@ -75,7 +75,7 @@ def coverage(seeds: int, examples: int, skill: float, studies: int) -> tuple[flo
     return ours / studies, naive / studies
 
 
-# 300 studies tell 95 % to within 2.5 points (two standard errors). The interval is conservative with few seeds.
+# 300 studies estimate 95 % to within 2.5 points (two standard errors). The interval is conservative with few seeds.
 @pytest.mark.parametrize(
     ("seeds", "skill", "least_naive", "most_naive"),
     [
@@ -117,7 +117,7 @@ def bounded_coverage(seeds: int, examples: int, expected: float, skill: float, s
     return covered / studies
 
 
-# Mean ± half width covers 0.91 and less here. 600 studies tell 95 % to within 1.8 points (two standard errors).
+# Mean ± half width covers 0.91 and less here. 600 studies estimate 95 % to within 1.8 points (two standard errors).
 @pytest.mark.parametrize("examples", [50, 100])
 def test_intervals_near_a_bound_cover_the_truth(examples: int) -> None:
     assert bounded_coverage(5, examples, 0.983, 0.1, 600) >= 0.94
@@ -161,14 +161,14 @@ def rejections(skill: float, paired: bool, studies: int, gap: float = 0.0) -> np
 
 
 @pytest.mark.parametrize(("skill", "paired"), [(0.0, True), (0.3, True), (0.3, False)])
-def test_methods_that_are_alike_are_rarely_told_apart(skill: float, paired: bool) -> None:
+def test_equal_methods_are_rarely_distinguished(skill: float, paired: bool) -> None:
     p_values = rejections(skill, paired, 300)
     # Two standard errors above the level; the far tail is what Holm's correction looks at.
     assert (p_values < 0.05).mean() <= 0.075
     assert (p_values < 0.005).mean() <= 0.014
 
 
-def test_methods_that_differ_are_told_apart() -> None:
+def test_different_methods_are_distinguished() -> None:
     # 0.8 deviations of difficulty: an accuracy of 0.90 instead of 0.76.
     assert (rejections(0.05, True, 100, gap=0.8) < 0.05).mean() > 0.9
 

@@ -100,7 +100,7 @@ def test_identical_methods_do_not_differ(seeds: tuple[int, ...]) -> None:
 
 
 def test_a_difference_without_any_variation_is_not_tested() -> None:
-    # Right in all and right in none: no draw of seeds or examples that was seen tells how sure that is.
+    # Right in all and right in none: no observed draw of seeds or examples shows how certain that is.
     scores = score_runs(
         {"all": runs(np.ones((3, 9), dtype=bool)), "none": runs(np.zeros((3, 9), dtype=bool))}, accuracy
     )
@@ -140,7 +140,7 @@ def test_holm_is_that_of_statsmodels(seed: int) -> None:
     assert holm(p_values.tolist()) == pytest.approx(multipletests(p_values, method="holm")[1].tolist())
 
 
-def test_tests_that_were_not_made_are_no_part_of_the_family() -> None:
+def test_tests_that_were_not_made_are_not_part_of_the_family() -> None:
     assert holm([0.02, None, 0.04]) == [0.04, None, 0.04]
     assert holm([None]) == [None]
     assert holm([]) == []
@@ -176,7 +176,7 @@ def test_mcnemar_merges_seeds_by_twice_their_mean() -> None:
     assert mcnemar(runs(np.stack([a, a])), runs(np.stack([a, a]))).p_value == 1.0
 
 
-def test_mcnemar_says_why_not() -> None:
+def test_mcnemar_gives_the_reason() -> None:
     right = np.eye(2, 6, dtype=bool)
     assert mcnemar(runs(right), runs(right, (4, 5))).reason == "the methods were not run with the same seeds"
     regression = Predictions((0,), np.arange(6), np.full(6, ""), np.linspace(0, 1, 6), np.linspace(0, 1, 6)[None])

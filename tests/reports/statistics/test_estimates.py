@@ -51,7 +51,7 @@ def test_the_variance_of_accuracy_is_that_of_the_crossed_analysis_of_variance() 
 
 
 def test_the_variance_is_never_less_than_that_of_the_examples_alone() -> None:
-    # All seeds score the same by chance, though each is wrong elsewhere: the seeds' variance is 0 and says nothing.
+    # All seeds score the same by chance, though each is wrong elsewhere: the seeds' variance is 0.
     right = ~np.eye(3, 12, dtype=bool)
     scores = score_runs({"lora": runs(right)}, accuracy)["lora"]
     assert np.ptp(scores.by_seed) == 0
@@ -86,7 +86,7 @@ def test_intervals_end_at_the_bounds_of_their_metric(low: float, high: float) ->
     assert high - np.mean(near) < np.mean(near) - interval.low
 
 
-def test_the_residue_of_rounding_is_no_variance() -> None:
+def test_the_residue_of_rounding_is_not_a_variance() -> None:
     spread = VarianceComponents(((1.4123486258839729e-33, 2), (0.00028782104969290925, 398)))
     distance = 0.1349999999999999
     expected = 2 * stats.t.sf(distance / math.sqrt(0.00028782104969290925), 398)
@@ -130,7 +130,7 @@ def test_an_interval_stays_within_what_the_metric_can_be() -> None:
 def test_constant_predictions_have_no_interval(metric: str) -> None:
     n = 20
     labels = np.arange(n) % 2 if metric not in ("pearson", "spearman") else np.linspace(0, 5, n)
-    # Class 1 is never said, which is 0 of everything but accuracy, whatever the examples.
+    # Class 1 is never predicted: every metric but accuracy is 0, whatever the examples.
     constant = Predictions((0, 1, 2), np.arange(n), np.full(n, ""), labels, np.zeros((3, n), dtype=int))
     answer = estimate(score_runs({"lora": constant}, METRICS[metric])["lora"])
     if metric == "accuracy":

@@ -24,7 +24,7 @@ TRIALS = [0.2, 0.9, 0.5, 0.5, 0.7, 0.1]
 
 
 def test_the_noise_floor_by_hand() -> None:
-    # Deviations: 1, 0, -1 around 1; 2, -2 around 4: 10 squares over 3 degrees of freedom. The single run says nothing.
+    # Deviations: 1, 0, -1 around 1; 2, -2 around 4: 10 squares over 3 degrees of freedom. The single run is ignored.
     floor = noise_floor([[0.0, 1.0, 2.0], [2.0, 6.0], [7.0]])
     assert floor.sd == pytest.approx(math.sqrt(10 / 3))
     assert (floor.max_difference, floor.degrees, floor.groups, floor.reason) == (4.0, 3, 2, None)
@@ -47,7 +47,7 @@ def test_the_noise_of_a_mean_over_tasks() -> None:
     assert (unknown.sd, unknown.reason) == (None, "no configuration was run twice")
 
 
-def test_what_is_within_the_noise_is_no_win() -> None:
+def test_what_is_within_the_noise_is_not_a_win() -> None:
     pair = Comparison("a", "b", 0.02, 3, 3, True, None, 0.001, 0.01, None)
     assert pair.better() == "a"
     assert replace(pair, noise_floor=0.02).better() == "a"

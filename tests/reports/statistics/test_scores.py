@@ -74,10 +74,10 @@ def test_methods_on_other_examples_are_refused() -> None:
 def test_scores_are_the_metric_of_each_run(metric: str) -> None:
     runs = planted(metric)
     scores = score_runs({"lora": runs}, METRICS[metric])["lora"]
-    assert scores.by_seed.tolist() == [METRICS[metric](runs.labels, said) for said in runs.predicted]
+    assert scores.by_seed.tolist() == [METRICS[metric](runs.labels, predicted) for predicted in runs.predicted]
 
 
-def test_subsets_count_alike_whatever_their_size() -> None:
+def test_subsets_have_equal_weight_whatever_their_size() -> None:
     # As tasks.text_classification has it: (3/4 + 1/2) / 2, not 4/6.
     table = rows([1, 1, 1, 0, 1, 0], [1, 1, 1, 1, 1, 1], ["m"] * 4 + ["mm"] * 2)
     scores = score_runs({"lora": Predictions.of_runs({0: table})}, accuracy)["lora"]
@@ -101,7 +101,10 @@ def test_the_jackknife_leaves_out_each_example(metric: str) -> None:
     scores = score_runs({"lora": runs}, METRICS[metric])["lora"]
     one_by_one = np.array(
         [
-            [METRICS[metric](np.delete(runs.labels, place), np.delete(said, place)) for said in runs.predicted]
+            [
+                METRICS[metric](np.delete(runs.labels, place), np.delete(predicted, place))
+                for predicted in runs.predicted
+            ]
             for place in range(40)
         ]
     )

@@ -1,4 +1,4 @@
-"""A question says the same in LLM-Adapters' words, in the hub's columns and in lm-eval's prompt."""
+"""A question has the same content in LLM-Adapters' words, in the hub's columns and in lm-eval's prompt."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def test_attributes_keep_their_order_and_may_recur():
         ("name[A],", 9),
     ],
 )
-def test_what_is_no_meaning_is_a_sentence(meaning, character):
+def test_what_is_not_a_meaning_is_a_sentence(meaning, character):
     with pytest.raises(UserError, match=f"cannot be read at character {character};"):
         e2e.parsed(meaning)
 

@@ -66,14 +66,16 @@ def test_links_to_files_and_folders_are_followed(pets, tmp_path):
     ]
 
 
-@pytest.mark.parametrize(("target", "said"), [("gone", "leads to nothing"), ("..", "leads to a folder that it is in")])
-def test_links_that_lead_nowhere_are_named(pets, target, said):
+@pytest.mark.parametrize(
+    ("target", "message"), [("gone", "leads to nothing"), ("..", "leads to a folder that it is in")]
+)
+def test_links_that_lead_nowhere_are_named(pets, target, message):
     (pets.root / "pets" / "train" / "cat" / "link").symlink_to(target)
-    with pytest.raises(UserError, match=f'cat/link" {said}'):
+    with pytest.raises(UserError, match=f'cat/link" {message}'):
         pets.load(DATA)
 
 
-def test_what_is_no_file_is_named(pets):
+def test_what_is_not_a_file_is_named(pets):
     os.mkfifo(pets.root / "pets" / "train" / "cat" / "pipe")
     with pytest.raises(UserError, match='cat/pipe" is neither a file nor a folder'):
         pets.load(DATA)

@@ -81,7 +81,7 @@ def test_one_pixel_is_an_image():
         (encoded(picture())[:20], "cannot be read as an image"),
     ],
 )
-def test_what_is_no_image_is_found_before_anything_is_decoded(file, complaint):
+def test_what_is_not_an_image_is_found_before_anything_is_decoded(file, complaint):
     dataset = images([0, 0], files=[encoded(picture()), file])
     with pytest.raises(UserError, match=f"row 2 of the test split.*{complaint}") as caught:
         checked_images(dataset, "image", "the test split")
@@ -116,7 +116,7 @@ def test_a_broken_file_is_an_image_or_a_sentence():
     assert outcomes == {"RGB", "refused"}
 
 
-def test_pixels_of_which_nothing_says_what_is_white_are_refused():
+def test_pixels_without_a_defined_white_are_refused():
     with pytest.raises(UserError, match="32 bits"):
         read(encoded(Pil.fromarray(np.ones((4, 4), dtype=np.float32)), "TIFF"))
 

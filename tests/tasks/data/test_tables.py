@@ -90,7 +90,7 @@ def test_a_column_that_is_not_used_is_not_parsed(tmp_path):
         as_dataset(read_table(path), path)
 
 
-def test_a_folder_called_like_a_value_is_no_column(tmp_path):
+def test_a_folder_called_like_a_value_is_not_a_column(tmp_path):
     folder = tmp_path / "label=7"
     folder.mkdir()
     assert read_table(written(folder, ".parquet", [{"text": "a"}])).column_names == ["text"]
@@ -104,7 +104,7 @@ def test_categories_of_pandas_are_read_by_their_names(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "message"),
     [
         ('{"text": "a"}\n{"text": ["a"]}\n', "has a text in row 1 and a list in row 2 of column text"),
         ('{"text": "a", "text": "b"}\n', 'line 1: an object has "text" twice'),
@@ -115,10 +115,10 @@ def test_categories_of_pandas_are_read_by_their_names(tmp_path):
         ('{"t\\ud83d": "a"}\n', r"half a character \(\\ud83d\) in the name of a column"),
     ],
 )
-def test_lines_of_json_that_are_none(tmp_path, lines, said):
+def test_lines_of_json_that_are_none(tmp_path, lines, message):
     path = tmp_path / "train.jsonl"
     path.write_text(lines)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         read_table(path, Reads(("text",)))
 
 

@@ -117,7 +117,7 @@ def test_a_number_that_is_none_is_named_with_its_row(value):
     assert ("decimal point" in str(error.value)) == (value == "1,5")
 
 
-def test_whole_numbers_are_written_alike_whatever_their_type():
+def test_whole_numbers_are_written_the_same_whatever_their_type():
     """A file of whole numbers only has another type than one with a fraction in it."""
     assert texts_of(column([43.0, 7.5]), "c", WHERE) == ["43", "7.5"]
     assert texts_of(column([43, 7]), "c", WHERE) == ["43", "7"]
@@ -131,7 +131,7 @@ def test_the_shortest_decimal_reads_back(number):
 
 
 @pytest.mark.parametrize("value", [None, True, float("nan"), ["a"], {"a": "b"}, b"a"])
-def test_what_is_no_text(value):
+def test_what_is_not_a_text(value):
     with pytest.raises(UserError, match=r"has no text in column c, row 1 \(it is"):
         texts_of(Dataset(pa.table({"c": pa.array([value])})), "c", WHERE)
 

@@ -29,7 +29,7 @@ from tests.support.yaml_files import (
 )
 
 NUMBERS = {**{key: TEXTS[key] for key in ("name", "reference", "data")}, "kind": "regression", "texts": ["review"]}
-# Of each kind: what the file says, its rows, and the columns of labels and of what is read.
+# For each kind: the content of the file, its rows, and the columns of labels and inputs.
 KINDS = {
     "classification": (TEXTS, REVIEWS, "stars", "review"),
     "regression": (NUMBERS, [{"review": f"film {n}", "label": n / 4} for n in range(20)], "label", "review"),
@@ -64,7 +64,7 @@ def in_parquet(table: pa.Table) -> bytes:
 
 @pytest.fixture
 def given(tmp_path, kind, split):
-    """Return what is said of a task whose one split is as given, and whose other is fine."""
+    """Return the error message for a task with one given split and a correct other one."""
 
     def call(content, ending=".parquet"):
         fields, rows, _, _ = KINDS[kind]
@@ -77,7 +77,7 @@ def given(tmp_path, kind, split):
 
 @pytest.fixture
 def changed(kind, given):
-    """Return what is said of a task of which one column of one split is as given."""
+    """Return the error message for a task with one given column in one split."""
 
     def call(of_labels, values):
         _, rows, label, text = KINDS[kind]
@@ -111,10 +111,10 @@ def test_a_split_without_rows_or_columns(given, kind):
 @EITHER_SPLIT
 @pytest.mark.parametrize("values", [pa.nulls(20), [1], {"a": 1}, b"\xff", float("nan")])
 def test_labels_that_are_missing_or_none(changed, kind, values):
-    said = changed(True, values)
-    assert "row 1" in said
+    message = changed(True, values)
+    assert "row 1" in message
     whats = ("no label", "unknown label", "no number as its label", "no text")
-    assert any(what in said for what in whats)
+    assert any(what in message for what in whats)
 
 
 @pytest.mark.parametrize("kind", ["classification", "multiple_choice", "image_classification"])
@@ -161,9 +161,9 @@ def test_a_number_of_64_bits_without_sign_is_one(tmp_path):
     ],
 )
 def test_sounds_images_and_others_in_place_of_what_is_read(changed, kind, values):
-    said = changed(False, values)
+    message = changed(False, values)
     whats = ("no text in column", "not images", "cannot be read as an image", "no image")
-    assert any(what in said for what in whats)
+    assert any(what in message for what in whats)
 
 
 @EVERY_KIND
@@ -180,8 +180,8 @@ def test_what_datasets_would_decode_is_left_alone(given, kind, feature):
     if len(kinds) < len(table.column_names):
         kinds["options"] = {"_type": "List", "feature": {"_type": "Value", "dtype": "string"}}
     described = {b"huggingface": json.dumps({"info": {"features": kinds}}).encode()}
-    said = given(in_parquet(table.replace_schema_metadata(described)))
-    assert any(what in said for what in ("no text", "cannot be read as an image"))
+    message = given(in_parquet(table.replace_schema_metadata(described)))
+    assert any(what in message for what in ("no text", "cannot be read as an image"))
 
 
 @EVERY_KIND
@@ -191,8 +191,8 @@ def test_a_description_that_datasets_does_not_read(given, kind):
     table = pa.Table.from_pylist(rows)
     unknown = json.dumps({"info": {"features": {label: {"_type": "Nonsense"}}}}).encode()
     for described in (b"{nonsense", unknown):
-        said = given(in_parquet(table.replace_schema_metadata({b"huggingface": described})))
-        assert "describes its columns in a way that datasets does not read" in said
+        message = given(in_parquet(table.replace_schema_metadata({b"huggingface": described})))
+        assert "describes its columns in a way that datasets does not read" in message
 
 
 @EVERY_KIND
@@ -200,9 +200,9 @@ def test_a_description_that_datasets_does_not_read(given, kind):
 def test_files_that_are_named_and_not_held(changed, kind, tmp_path):
     """No revision would cover them, and they may be any files of the machine."""
     (tmp_path / "secret.png").write_bytes(png("red"))
-    said = changed(False, {"bytes": None, "path": str(tmp_path / "secret.png")})
-    assert "names a file in column" in said
-    assert "row 1, and does not hold it" in said
+    message = changed(False, {"bytes": None, "path": str(tmp_path / "secret.png")})
+    assert "names a file in column" in message
+    assert "row 1, and does not hold it" in message
 
 
 @EVERY_KIND
@@ -241,16 +241,16 @@ def test_text_files_that_are_none(given, ending, content, what):
 
 
 @pytest.mark.parametrize(
-    ("count", "said"),
+    ("count", "message"),
     [
         (2, "its share is less than one example; give more"),
         (7, "its share of 1 is less than one of each of 2 classes"),
     ],
 )
-def test_a_split_that_is_too_small_to_cut(tmp_path, count, said):
+def test_a_split_that_is_too_small_to_cut(tmp_path, count, message):
     write(tmp_path / "train.jsonl", REVIEWS[:count])
     write(tmp_path / "test.jsonl", REVIEWS)
-    assert said in unusable(task_file(tmp_path, TEXTS))
+    assert message in unusable(task_file(tmp_path, TEXTS))
 
 
 def test_a_class_of_one_example_is_too_small_to_cut(tmp_path):
@@ -273,7 +273,7 @@ def folders(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("train/cat/a.wav", sound(), '/train/cat/a.wav") cannot be read as an image: it is none of BMP'),
         ("test/cat/a.png", b"a text", "cannot be read as an image"),
@@ -286,11 +286,11 @@ def folders(tmp_path):
         ("train/cat/a\x07.png", png("red"), r"the name 'a\x07.png' cannot be printed"),
     ],
 )
-def test_folders_of_images_with_something_else_in_them(folders, name, content, said):
+def test_folders_of_images_with_something_else_in_them(folders, name, content, message):
     path = folders / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
-    assert said in unusable(task_file(folders, IMAGES))
+    assert message in unusable(task_file(folders, IMAGES))
 
 
 @pytest.mark.parametrize("labelled", [True, False])
@@ -312,8 +312,8 @@ def test_labels_are_left_out_only_where_folders_have_them(folders, data, count):
     for split in ("train", "test"):
         (folders / split / "dog").rename(folders / f"{split}-dog")
     fields = {key: value for key, value in IMAGES.items() if key != "labels"}
-    said = unusable(task_file(folders, fields, data=data))
-    assert f"leaves out the labels, which are then the names of class folders, and there are {count} in" in said
+    message = unusable(task_file(folders, fields, data=data))
+    assert f"leaves out the labels, which are then the names of class folders, and there are {count} in" in message
 
 
 def test_a_check_decodes_every_image(folders):

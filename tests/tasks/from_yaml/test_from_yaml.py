@@ -133,7 +133,7 @@ def test_data_on_the_hub_is_pinned_or_locked_beside_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("absolute", [False, True])
-def test_a_definition_scores_without_the_data_and_tells_nothing_of_the_machine(tmp_path, absolute):
+def test_a_definition_scores_without_the_data_and_contains_nothing_of_the_machine(tmp_path, absolute):
     both(tmp_path / "reviews", REVIEWS)
     folder = str(tmp_path / "reviews") if absolute else "reviews"
     path = task_file(tmp_path, TEXTS, data={**DATA, "folder": folder}, licence="CC0")
@@ -152,7 +152,7 @@ def test_a_definition_scores_without_the_data_and_tells_nothing_of_the_machine(t
 
 
 def test_class_folders_need_no_labels(tmp_path):
-    """They are in the definition all the same, so that a record tells them."""
+    """They are in the definition all the same, so that a record contains them."""
     for split in ("train", "test"):
         for number, name in enumerate(("zebra", "ant")):
             folder = tmp_path / split / name
@@ -195,9 +195,9 @@ def test_the_file_the_row_the_column_and_the_value_are_named(tmp_path):
     both(tmp_path, [{"a": "x", "score": "2.5"} for _ in range(20)], ".csv")
     (tmp_path / "test.csv").write_text("a,score\nx,1\nx,n.a.\n")
     fields = {**{k: TEXTS[k] for k in ("name", "reference", "data")}, "kind": "regression", "texts": ["a"]}
-    said = unusable(task_file(tmp_path, fields, label="score"))
-    assert f'in "{tmp_path / "test.csv"}", the test split of my/reviews, column score,' in said
-    assert "row 2 (it is 'n.a.')" in said
+    message = unusable(task_file(tmp_path, fields, label="score"))
+    assert f'in "{tmp_path / "test.csv"}", the test split of my/reviews, column score,' in message
+    assert "row 2 (it is 'n.a.')" in message
 
 
 @pytest.mark.parametrize("names", [["pos", "neg"], ["neg", "pos"]])

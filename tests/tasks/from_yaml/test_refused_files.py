@@ -21,14 +21,14 @@ from tests.support.yaml_files import (
 def refused(path):
     with pytest.raises(UserError) as error:
         task_of_file(path)
-    said = str(error.value)
-    assert "\n" not in said
-    assert str(path) in said
-    return said
+    message = str(error.value)
+    assert "\n" not in message
+    assert str(path) in message
+    return message
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("- a\n- b\n", "holds a list"),
         ("", "holds nothing"),
@@ -54,10 +54,10 @@ def refused(path):
         ("name: a\nkind: 3", "there is no kind 3"),
     ],
 )
-def test_what_is_no_task_file(tmp_path, text, said):
+def test_what_is_not_a_task_file(tmp_path, text, message):
     path = tmp_path / "task.yaml"
     path.write_text(text, encoding="utf-8")
-    assert said in refused(path)
+    assert message in refused(path)
 
 
 def test_a_file_that_is_not_there_or_not_utf_8(tmp_path):
@@ -67,7 +67,7 @@ def test_a_file_that_is_not_there_or_not_utf_8(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"kind": "classificaton"}, 'did you mean "classification"'),
         ({"metric": ["accuracy"]}, 'there is no field "metric"; did you mean "metrics"'),
@@ -96,8 +96,8 @@ def test_a_file_that_is_not_there_or_not_utf_8(tmp_path):
         ({"metrics": []}, 'field "metrics"'),
     ],
 )
-def test_what_a_file_may_not_say(tmp_path, changes, said):
-    assert said in refused(task_file(tmp_path, TEXTS, **changes))
+def test_what_a_file_may_not_say(tmp_path, changes, message):
+    assert message in refused(task_file(tmp_path, TEXTS, **changes))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_link_among_images_does_not_either(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("labels: [No, Yes]", "put it in quotes"),
         ("labels: [1.5, 2.5]", "is 1.5 in YAML"),
@@ -144,7 +144,7 @@ def test_a_link_among_images_does_not_either(tmp_path):
         ("label: on", "is true in YAML"),
     ],
 )
-def test_what_yaml_takes_for_something_else_is_to_be_quoted(tmp_path, line, said):
+def test_what_yaml_takes_for_something_else_is_to_be_quoted(tmp_path, line, message):
     path = task_file(tmp_path, {key: value for key, value in TEXTS.items() if key != line.partition(":")[0]})
     path.write_text(path.read_text() + line + "\n")
-    assert said in refused(path)
+    assert message in refused(path)

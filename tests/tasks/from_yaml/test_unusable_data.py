@@ -50,7 +50,7 @@ def test_files_that_are_not_there_or_not_readable(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         ([], "is empty"),
         ([{"review": "a"}], "no column stars"),
@@ -61,7 +61,7 @@ def test_files_that_are_not_there_or_not_readable(tmp_path):
         ([{"review": None, "stars": "bad"}], "no text in column review, row 1"),
     ],
 )
-def test_rows_that_are_no_classification(tmp_path, rows, said):
+def test_rows_that_are_not_classification(tmp_path, rows, message):
     both(tmp_path, REVIEWS)
     parquet.write_table(
         pa.Table.from_pylist(rows) if rows else pa.table({"review": [""], "stars": [""]}).slice(0, 0),
@@ -69,7 +69,7 @@ def test_rows_that_are_no_classification(tmp_path, rows, said):
     )
     (tmp_path / "test.jsonl").unlink()
     found = unusable(task_file(tmp_path, TEXTS))
-    assert said in found
+    assert message in found
     assert "the test split of my/reviews" in found
 
 

@@ -215,7 +215,7 @@ def test_an_answer_without_end_is_not_read_to_its_end(connect):
     assert "too long" in failure.message
 
 
-def test_nobody_there_is_a_failure_with_a_reason(connect):
+def test_a_refused_connection_is_a_failure_with_a_reason(connect):
     with endpoint([chat("x")]) as stub:
         pass
     failure = connect(stub, retries=Retries(attempts=2)).ask(ASKED, Sampling())

@@ -120,7 +120,7 @@ def test_the_mean_is_what_fastchat_prints(connect, questions, answers, tmp_path,
     assert float(average) == pytest.approx(summarise(judged).fastchat_mean)
 
 
-def test_nothing_rated_is_no_mean(connect, questions, answers, tmp_path):
+def test_without_ratings_there_is_no_mean(connect, questions, answers, tmp_path):
     with endpoint([chat("no")]) as stub:
         summary = summarise(judge_answers(questions, answers, connect(stub), JudgeSettings(), tmp_path))
     assert (summary.mean, summary.fastchat_mean, summary.spread) == (None, None, None)

@@ -24,7 +24,7 @@ def clean(text: str) -> bool:
 
 @pytest.fixture
 def logged(monkeypatch):
-    """Everything that is logged at all, by anybody, down to the last debug line, as one text."""
+    """Everything that any library logs, including debug lines, as one text."""
     monkeypatch.setenv("PARBENCH_JUDGE_KEY", KEY)
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)

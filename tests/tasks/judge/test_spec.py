@@ -47,7 +47,7 @@ def test_a_judge_is_a_model_at_an_address(text, model, url):
         (f"gpt-4@https://api.example/v1#{KEY}", "PARBENCH_JUDGE_KEY"),
     ],
 )
-def test_what_is_no_judge_is_refused_without_repeating_a_secret(text, what):
+def test_what_is_not_a_judge_is_refused_without_repeating_a_secret(text, what):
     with pytest.raises(UserError, match=what) as caught:
         JudgeSpec.parse(text)
     assert KEY not in str(caught.value)

@@ -83,7 +83,7 @@ def test_data_of_another_task_is_refused(task, dataset, complaint):
         task.check(dataset, "test")
 
 
-def test_unknown_names_and_halves_are_no_labels():
+def test_unknown_names_and_halves_are_not_labels():
     for label in ("frog?", 0.5, True):
         table = {"image": [encoded(picture())], "label": [label]}
         with pytest.raises(UserError, match=r"unknown label .* it may be airplane, .*, or a number from 0 to 9"):

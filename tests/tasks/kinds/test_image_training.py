@@ -115,7 +115,7 @@ def test_a_training_cut_within_an_epoch_ends_as_one_in_one_go(tmp_path, digits, 
         assert torch.equal(first, second), name
 
 
-def test_every_epoch_is_augmented_anew_and_alike_in_every_training(tmp_path, digits):
+def test_augmentation_depends_on_epoch_only(tmp_path, digits):
     task = DIGITS.configured({"augmentation": "crop_flip", "fit": "crop"})
     small = task.prepare(digits.train.select(range(8)), processor(), 0)
     seen = {}

@@ -1,4 +1,4 @@
-"""Tasks that are told apart from their system prompts, and what is shown in those."""
+"""Tasks with separate system prompts, and the content of these."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_a_prompt_of_a_whole_subset_has_its_name(data: Path) -> None:
     assert [name for _, name in model.given] == list(dict.fromkeys(mixed["subset"][:]))
 
 
-def test_a_task_without_a_system_prompt_says_so() -> None:
+def test_a_task_without_a_system_prompt_is_reported() -> None:
     with pytest.raises(UserError, match="math_generated has no system prompt, which the method reads"):
         split_system_prompt(MATH_GENERATED)
     with pytest.raises(UserError, match="glue/sst2 is not for a language model, and has no system prompt"):

@@ -44,7 +44,7 @@ def test_what_a_model_writes_is_scored(tmp_path, tokenizer, model):
     assert again.score(pd.read_parquet(tmp_path / "rows.parquet")) == task.score(rows)
 
 
-def test_a_text_ends_where_it_is_told_to(tmp_path, tokenizer, model):
+def test_a_text_ends_at_a_stop_string(tmp_path, tokenizer, model):
     both(tmp_path, ASKED)
     task, splits = loaded(task_file(tmp_path, QUESTIONS))
     whole = predicted(task, splits, tokenizer, model)["text"]

@@ -22,7 +22,7 @@ def write_vtab(root, task, sizes):
         (folder / f"{split}.txt").write_text("".join(lines))
 
 
-def test_vtab_trains_on_800_or_on_1000_and_never_cuts_anew(tmp_path):
+def test_vtab_trains_on_800_or_on_1000_and_is_never_split_again(tmp_path):
     sizes = {"train800": 8, "val200": 2, "train800val200": 10, "test": 5}
     write_vtab(tmp_path, vtab.CIFAR100, sizes)
     assert (tmp_path / "vtab-1k" / "cifar" / "train800.txt").is_file()

@@ -57,7 +57,7 @@ def test_a_java_that_hangs_is_ended_with_all_it_has_started(tmp_path, monkeypatc
 
 
 def ended(process):
-    """Tell whether a process is gone, or dead and only not yet collected by its new parent; wait a little for it."""
+    """Return whether a process is gone, or dead and not yet collected by its new parent; wait a little for it."""
     for _ in range(100):
         try:
             with open(f"/proc/{process}/stat") as file:

@@ -48,7 +48,7 @@ def test_references_get_full_marks_in_every_script(language):
 
 @pytest.mark.parametrize("language", UNSPACED)
 @pytest.mark.parametrize("tokens", ["13a", "intl"])
-def test_sentences_without_spaces_are_no_words_for_bleu(language, tokens):
+def test_sentences_without_spaces_are_not_words_for_bleu(language, tokens):
     references = [[text] for text in TEXTS[language]]
     assert list(unfair(references, list(METRICS), TokenizerNames(bleu=tokens))) == ["bleu"]
     # Nor are they where a few have spaces, and so full marks.
