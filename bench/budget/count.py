@@ -97,6 +97,8 @@ class Architecture:
                 break
             try:
                 return self._count_on(base_device, adapter_device, method, setting)
+            except (MemoryError, torch.OutOfMemoryError):
+                break
             except (RuntimeError, ValueError, TypeError) as error:
                 if "meta" not in str(error).lower():
                     raise ValueError(str(error)) from error
@@ -106,7 +108,7 @@ class Architecture:
         if unclear is not None:
             raise ValueError(f"{type(unclear).__name__}: {unclear}") from unclear
         raise NeedsWeightsError(
-            f"{method.name} needs the base model's weights to be made, and {self.base_model.name} is too large"
+            f"{method.name} needs the base model's weights to be made, and {self.base_model.name} is too large here"
         )
 
     def _count_on(self, base: str, adapter: str, method: Method[Any], setting: Setting) -> PredictedCounts:

@@ -139,8 +139,9 @@ def test_a_run_that_fails_is_a_record_with_its_reason(planned, store, monkeypatc
     def fail(self, model, names, setting):
         raise error
 
+    run = planned()
     monkeypatch.setattr(Lora, "adapt", fail)
-    record = do(planned(), store)
+    record = do(run, store)
     assert (record.status, record.reason, record.metrics, record.score) == (status, reason, {}, None)
     assert "Traceback" in (store.runs / record.run_id / "error.txt").read_text()
     assert not store.is_done(record.run_id)
@@ -159,13 +160,13 @@ def test_a_run_that_diverges_states_at_which_step(planned, store, monkeypatch):
 
 
 def test_one_failing_run_does_not_end_the_others(bench, bench_run, tmp_path, monkeypatch):
-    whole = Lora.adapt
+    whole = Lora.callbacks
 
-    def fail_once(self, model, names, setting):
-        monkeypatch.setattr(Lora, "adapt", whole)
+    def fail_once(self, setting):
+        monkeypatch.setattr(Lora, "callbacks", whole)
         raise RuntimeError("only this once")
 
-    monkeypatch.setattr(Lora, "adapt", fail_once)
+    monkeypatch.setattr(Lora, "callbacks", fail_once)
     result = bench_run(methods="lora", seeds="1,2")
     assert result.code == 1
     assert "1 run done, 1 failed" in result.out
@@ -178,17 +179,17 @@ def test_one_failing_run_does_not_end_the_others(bench, bench_run, tmp_path, mon
 
 
 def test_an_interruption_reports_that_the_same_command_resumes(bench_run, tmp_path, monkeypatch):
-    whole = Lora.adapt
+    whole = Lora.callbacks
 
-    def interrupt(self, model, names, setting):
+    def interrupt(self, setting):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Lora, "adapt", interrupt)
+    monkeypatch.setattr(Lora, "callbacks", interrupt)
     result = bench_run(methods="lora")
     assert result.code == 130
     assert "bench: interrupted; the same command resumes" in result.err
     assert not list(Store(tmp_path / "store").scan())
-    monkeypatch.setattr(Lora, "adapt", whole)
+    monkeypatch.setattr(Lora, "callbacks", whole)
     assert bench_run(methods="lora").code == 0
 
 

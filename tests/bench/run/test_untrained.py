@@ -58,11 +58,14 @@ def test_an_adapter_that_cannot_be_saved_is_an_error_before_training(planned, st
         tensor = torch.zeros(2)
         return {"a": tensor, "b": tensor[:1]}
 
+    run = planned()
     monkeypatch.setattr(Lora, "adapter_state", shared)
     monkeypatch.setattr("parbench.bench.train.train.train", lambda job: pytest.fail("it was trained"))
-    record = do(planned(), store)
+    record = do(run, store)
     assert record.status is Status.ERROR
     assert "the adapter of lora cannot be saved" in record.reason
+    with pytest.raises(UserError, match="its adapter cannot be saved: a and b share memory"):
+        planned()
 
 
 def test_a_prefix_is_not_planned_with_gradient_checkpointing(planned):
