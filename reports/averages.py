@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 
 from parbench.reports.columns import Column, rank_column
 from parbench.reports.repeats import Floors, average_floor
-from parbench.reports.rows import COLUMN
+from parbench.reports.rows import COLUMN, WITH_MODEL
 from parbench.reports.scored import Scored
 from parbench.reports.statistics import (
     Estimate,
@@ -92,7 +93,30 @@ def named_averages(
     runs: pd.DataFrame,
     floors: Floors,
 ) -> tuple[dict[tuple[str, str], Column], tuple[str, ...]]:
-    """Return the averages of the families that a leaderboard has tasks of, and which of them it cannot have."""
+    """Return the averages of the families that a leaderboard has tasks of, and which of them it cannot have.
+
+    Each base model has averages of its own. They are named after it where several have tasks of a family.
+    """
+    models = [(str(model), part) for model, part in runs.groupby("base_model")]
+    pairs = {(model, family) for model, part in models for family in part["task"].str.partition("/")[0]}
+    shared = {family for family, count in Counter(family for _, family in pairs).items() if count > 1}
+    found: dict[tuple[str, str], Column] = {}
+    notes: list[str] = []
+    for model, part in models:
+        of = dict.fromkeys(shared, f"{WITH_MODEL}{model}")
+        averages, lacking = _named_averages(scored, units, part, floors)
+        found |= {(family, name + of.get(family, "")): column for (family, name), column in averages.items()}
+        notes += _sentences(lacking, of)
+    return found, tuple(notes)
+
+
+def _named_averages(
+    scored: Mapping[tuple[str, str], Mapping[str, Scored]],
+    units: Mapping[tuple[str, str], Unit],
+    runs: pd.DataFrame,
+    floors: Floors,
+) -> tuple[dict[tuple[str, str], Column], dict[tuple[str, str], list[str]]]:
+    """Return the averages of one base model, and by family and reason the names of those that there cannot be."""
     places: dict[str, list[tuple[str, str]]] = {}
     for task, column, metric in runs[["task", *COLUMN]].drop_duplicates().itertuples(index=False):
         places.setdefault(str(task), []).append((str(column), str(metric)))
@@ -109,7 +133,7 @@ def named_averages(
             combine = _combined(average.of)
             floor = _floor(columns, floors, combine) if rows else None
             found[family, average.name] = average_column(columns, units, rows, floor, combine)
-    return found, tuple(_sentences(lacking))
+    return found, lacking
 
 
 def _floor(
@@ -133,16 +157,16 @@ def _listed(names: Sequence[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _sentences(lacking: Mapping[tuple[str, str], Sequence[str]]) -> Iterator[str]:
+def _sentences(lacking: Mapping[tuple[str, str], Sequence[str]], of: Mapping[str, str]) -> Iterator[str]:
     for (family, reason), names in lacking.items():
-        yield f"Of {family} there is no average by the name of {' or '.join(names)}: {reason}."
+        yield f"Of {family}{of.get(family, '')} there is no average by the name of {' or '.join(names)}: {reason}."
 
 
 def why_no_average(runs: pd.DataFrame, units: Iterable[Unit]) -> str | None:
     """Return why a leaderboard has no average over its tasks, or ``None`` if it has one."""
-    columns = runs[["task", *COLUMN]].drop_duplicates()
+    columns = runs[["base_model", "task", *COLUMN]].drop_duplicates()
     if len(columns) < 2:
         return "There is one task only."
-    if columns["task"].duplicated().any() or any(unit.factor != 100 for unit in units):
+    if columns.duplicated(["base_model", "task"]).any() or any(unit.factor != 100 for unit in units):
         return "There is no average, because the columns are not one fraction per task."
     return None

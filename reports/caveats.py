@@ -8,7 +8,7 @@ import pandas as pd
 
 from parbench.reports.frame import LIBRARIES
 from parbench.reports.rows import COLUMN
-from parbench.reports.tables import distinct, is_counted
+from parbench.reports.tables import distinct, is_counted, limit_sentences
 
 
 def facts(runs: pd.DataFrame) -> Iterator[str]:
@@ -19,8 +19,9 @@ def facts(runs: pd.DataFrame) -> Iterator[str]:
     """
     suites = distinct(runs["suite"])
     yield f"{'Suite' if len(suites) == 1 else 'Suites'}: {', '.join(suites)}."
-    revisions = " and ".join(distinct(runs["model_revision"]))
-    yield f"Base model {runs['base_model'].iloc[0]} at revision {revisions}."
+    for model, part in runs.groupby("base_model"):
+        yield f"Base model {model} at revision {' and '.join(distinct(part['model_revision']))}."
+    yield from limit_sentences(runs)
     for (source, revision), part in runs.groupby(["data_source", "data_revision"]):
         yield f"Data of {', '.join(distinct(part['task']))}: {source}, revision {revision}."
 

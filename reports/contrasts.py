@@ -15,7 +15,7 @@ from parbench.reports.examples import KnownLayouts
 from parbench.reports.frame import Frame, read_frame
 from parbench.reports.leaderboard import leaderboards
 from parbench.reports.repeats import floors, repeats
-from parbench.reports.rows import BOARD, COLUMN, at_same, column_labels
+from parbench.reports.rows import COLUMN, CONDITION, at_same, column_labels
 from parbench.reports.scored import LEVEL, Scored, compare_pair, corrected, score_column
 from parbench.reports.spec_differences import Difference, spec_differences
 from parbench.reports.statistics import Comparison, estimate
@@ -219,10 +219,11 @@ def _corrected(contrasts: Sequence[Contrast]) -> Iterator[Contrast]:
 def _as_on_leaderboards(contrasts: Sequence[Contrast], frame: Frame) -> Iterator[Contrast]:
     """Yield contrasts with the p-values of the leaderboards: a pair of methods has one verdict everywhere."""
     adjusted = {
-        (_where(board.cells), *key, frozenset((pair.a, pair.b))): pair.adjusted_p_value
+        (_where(cells), str(name), str(metric), frozenset((pair.a, pair.b))): pair.adjusted_p_value
         for board in leaderboards(frame)
-        for key, column in board.ranking.columns.items()
-        for pair in column.comparisons
+        for (name, metric), cells in board.cells.groupby(COLUMN)
+        for column in [board.ranking.columns.get((str(name), str(metric)))]
+        for pair in (column.comparisons if column else ())
     }
     for one in contrasts:
         p_value = adjusted.get((one.board, one.task, one.metric, frozenset(one.rows)))
@@ -230,8 +231,7 @@ def _as_on_leaderboards(contrasts: Sequence[Contrast], frame: Frame) -> Iterator
 
 
 def _where(rows: pd.DataFrame) -> str:
-    first = rows.iloc[0]
-    return title(first) + (" (mini suite)" if first["small"] else "")
+    return title(rows) + (" (mini suite)" if rows["small"].iloc[0] else "")
 
 
 def _families(contrasts: Sequence[Contrast]) -> str:
@@ -254,8 +254,8 @@ def _cells(runs: pd.DataFrame, by_method: bool) -> dict[_Key, pd.DataFrame]:
     """
     found: dict[_Key, pd.DataFrame] = {}
     for board in boards(runs[is_counted(runs)]):
-        where = _where(board)
         for (column, metric, row), part in board.groupby([*COLUMN, "row"]):
+            where = _where(part)
             key = (where, str(column), str(metric), str(row) if by_method else None)
             if key in found:
                 rows = " and ".join(f'"{name}"' for name in distinct(board["row"]))
@@ -267,7 +267,7 @@ def _cells(runs: pd.DataFrame, by_method: bool) -> dict[_Key, pd.DataFrame]:
 def _contrast(key: _Key, sides: tuple[_Side, _Side], parts: Sequence[pd.DataFrame], repeated: pd.DataFrame) -> Contrast:
     board, task, metric, method = key
     first, second = (_scored(part, side) for side, part in zip(sides, parts, strict=True))
-    same = repeated[at_same(repeated, parts[0].iloc[0], [*BOARD, *COLUMN])]
+    same = repeated[at_same(repeated, parts[0].iloc[0], [*CONDITION, *COLUMN])]
     unit = unit_of(parts[0])
     pair = compare_pair(first, second, floors(same).get((task, metric)), unit)
     if method is None:

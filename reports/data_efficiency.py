@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from parbench.reports.conditions import DAGGER
 from parbench.reports.constant import DID_NOT_LEARN
 from parbench.reports.rows import BOARD, COLUMN, CURVE
 from parbench.reports.tables import (
@@ -81,7 +82,7 @@ def curves(cells: pd.DataFrame) -> list[pd.DataFrame]:
     """
     points = cells[on_curve(cells)]
     parts = [part for _, part in points.groupby(CURVE, dropna=False, sort=False)]
-    return sorted(parts, key=lambda part: board_key({**part.iloc[0], "train_fraction": 1.0}))
+    return sorted(parts, key=lambda part: board_key(part.assign(train_fraction=1.0)))
 
 
 def efficiency_tables(cells: pd.DataFrame) -> tuple[EfficiencyTable, ...]:
@@ -93,9 +94,9 @@ def efficiency_tables(cells: pd.DataFrame) -> tuple[EfficiencyTable, ...]:
     return tuple(_efficiency(part) for points in curves(cells) for _, part in points.groupby(COLUMN))
 
 
-def curve_title(row: Any) -> str:
-    """Return the name of the leaderboards that differ in the share alone, given any row of theirs."""
-    return title({**row, "train_fraction": 1.0})
+def curve_title(points: pd.DataFrame) -> str:
+    """Return the name of the leaderboards that differ in the share alone."""
+    return title(points.assign(train_fraction=1.0))
 
 
 def _efficiency(points: pd.DataFrame) -> EfficiencyTable:
@@ -108,7 +109,7 @@ def _efficiency(points: pd.DataFrame) -> EfficiencyTable:
         rows.append((str(row["row"].iloc[0]), *(by_share.get(share, NOT_RUN) for share in shares)))
     caption = f"{first['column']} ({first['metric']}{unit.mark})"
     table = Table(("method", *map(percent, shares)), tuple(rows), caption=caption)
-    return EfficiencyTable(curve_title(first), MINI_LABEL if first["small"] else None, table)
+    return EfficiencyTable(curve_title(points), MINI_LABEL if first["small"] else None, table)
 
 
 def _rows(points: pd.DataFrame) -> Iterator[pd.DataFrame]:
@@ -119,4 +120,5 @@ def _rows(points: pd.DataFrame) -> Iterator[pd.DataFrame]:
 def _score(cell: Any, unit: Unit) -> str:
     learnt = cell.get("learnt")
     mark = "" if learnt is None or pd.isna(learnt) or learnt else f", {DID_NOT_LEARN}"
-    return f"{with_interval(unit, cell['mean'], cell['low'], cell['high'])} (n={cell['n_ok']}{mark})"
+    untuned = DAGGER if cell.get("untuned", False) else ""
+    return f"{with_interval(unit, cell['mean'], cell['low'], cell['high'])}{untuned} (n={cell['n_ok']}{mark})"

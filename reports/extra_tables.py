@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from parbench.reports.rows import BOARD, COLUMN
+from parbench.reports.rows import COLUMN, CONDITION
 from parbench.reports.tables import NOTHING, Table, is_counted, row_key, unit_of
 from parbench.tasks.metrics.units import Unit
 
@@ -31,10 +31,10 @@ def subset_scores(runs: pd.DataFrame) -> pd.DataFrame:
         runs: the frame's runs.
 
     Returns:
-        One row a cell of a leaderboard and subset: `BOARD`, ``task``, `COLUMN`, ``method``, ``row``, ``subset``,
+        One row a cell of a leaderboard and subset: `CONDITION`, ``task``, `COLUMN`, ``method``, ``row``, ``subset``,
         ``mean``, ``std`` (divisor n - 1; missing for one run) and ``n``.
     """
-    keys = [*BOARD, "task", *COLUMN, "method", "row"]
+    keys = [*CONDITION, "task", *COLUMN, "method", "row"]
     counted = runs[is_counted(runs)]
     parts = []
     for metric, part in counted.groupby("metric"):

@@ -20,7 +20,7 @@ from parbench.reports.attempt import NotComputed, attempt
 from parbench.reports.examples import KnownLayouts
 from parbench.reports.integrity import Checked, Checker
 from parbench.reports.jackknife import LeftOut
-from parbench.reports.rows import BOARD, COLUMN, canonical, column_labels, row_labels
+from parbench.reports.rows import COLUMN, CONDITION, board_labels, canonical, column_labels, row_labels
 from parbench.reports.suites import read_suites
 
 # Libraries whose version can change a score.
@@ -31,7 +31,7 @@ _SPEC = [field.name for field in dataclasses.fields(RunSpec) if field.name not i
 LEDGER = [f"ledger/{field.name}" for field in dataclasses.fields(ParameterCounts)]
 _COST = [f"cost/{field.name}" for field in dataclasses.fields(Cost)]
 _COLUMNS = [
-    *("run_id", *_SPEC, "budget", "budget/parameters", "column", "row", "setting_id", "repeat_of"),
+    *("run_id", *_SPEC, "budget", "budget/parameters", "board", "curve", "column", "row", "setting_id", "repeat_of"),
     *("status", "reason", "unchecked", "metric", "score", "selection_score"),
     *(*LEDGER, *_COST, *(f"version/{library}" for library in LIBRARIES)),
     *("setting", "training", "options", "definition", "started", "finished", "git_commit", "git_dirty", "notes"),
@@ -64,14 +64,14 @@ class Frame:
 
     Attributes:
         runs: one row per run, sorted. The columns are those of the run's spec and: ``run_id``; ``budget``, the limit on
-            parameters in words, missing if there was none, and ``budget/parameters``, the limit itself;
-            ``setting_id``, the hash of setting and training, themselves as JSON in ``setting`` and ``training``, as are
-            ``options`` and ``definition`` of the task, missing where it has none; ``column`` and ``row``, the run's
-            place in the tables; ``repeat_of``, the run that it is the same as but for chance; ``status`` and
-            ``reason``; ``unchecked``, why the metrics could not be recomputed from the per-example rows, missing where
-            they were; ``metric``, the primary one; ``score``, its value where ``status`` is ok, else missing;
-            ``selection_score``, likewise on the selection split; and in the units of the record ``metric/NAME``
-            (reported split), ``selection/NAME`` (selection split), ``examples/SPLIT``, ``ledger/NAME``,
+            parameters in words, missing if there was none, and ``budget/parameters``, the limit itself; ``setting_id``,
+            the hash of setting and training, themselves as JSON in ``setting`` and ``training``, as are ``options`` and
+            ``definition`` of the task, missing where it has none; ``column`` and ``row``, the run's place in the tables
+            of its ``board``, which is on a ``curve``; ``repeat_of``, the run that it is the same as but for chance;
+            ``status`` and ``reason``; ``unchecked``, why the metrics could not be recomputed from the per-example rows,
+            missing where they were; ``metric``, the primary one; ``score``, its value where ``status`` is ok, else
+            missing; ``selection_score``, likewise on the selection split; and in the units of the record
+            ``metric/NAME`` (reported split), ``selection/NAME`` (selection split), ``examples/SPLIT``, ``ledger/NAME``,
             ``cost/NAME``, ``retention/NAME``, ``version/NAME`` and ``hardware/NAME``.
         unreadable: what lies in the store and counts nowhere, because it is not a run's whole record or because its
             per-example rows do not bear it out.
@@ -141,12 +141,16 @@ def _rows(kept: list[Checked]) -> pd.DataFrame:
     extra = sorted({name for row in rows for name in row}.difference(_COLUMNS))
     runs = pd.DataFrame(rows, columns=[*_COLUMNS, *extra]).astype(_TYPES)
     runs = runs.astype({name: "Int64" for name in extra if name.startswith("examples/")})
-    return runs.assign(column=column_labels(runs))
+    runs = runs.assign(column=column_labels(runs))
+    # Searches are no part of what the leaderboards show, and do not decide how many there are.
+    parts = [part for _, part in runs.groupby("purpose", sort=False)]
+    labels = pd.concat([board_labels(part) for part in parts]) if parts else board_labels(runs)
+    return runs.assign(board=labels["board"], curve=labels["curve"])
 
 
 def _tidy(rows: pd.DataFrame) -> pd.DataFrame:
-    runs = rows.assign(row=row_labels(rows))
-    return runs.sort_values([*BOARD, *COLUMN, "row", "seed", "run_id"], ignore_index=True)
+    runs = rows.assign(row=row_labels(rows), row_order=0)
+    return runs.sort_values([*CONDITION, *COLUMN, "row", "seed", "run_id"], ignore_index=True)
 
 
 def _row(entry: Checked) -> dict[str, Any]:

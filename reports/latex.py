@@ -27,6 +27,7 @@ _SPECIAL = {
     "]": "{]}",
     "±": "$\\pm$",
     "—": "---",
+    "†": "$\\dagger$",
     "-": "{-}",  # two of them would be a dash
 }
 _ACCENTS = {
@@ -93,7 +94,9 @@ def _caption(board: Leaderboard) -> str:
     counts = board.cells.loc[board.cells["n_ok"] > 0, "n_ok"]
     low, high = (counts.min(), counts.max()) if len(counts) else (0, 0)
     n = f"n = {low}" if low == high else f"n = {low} to {high}"
-    sentences = [f"{board.title}.", *([f"{board.label}."] if board.label else []), f"{n} runs a cell.", *board.notes]
+    label = [f"{board.label}."] if board.label else []
+    sizes = [board.sizes] if board.sizes else []
+    sentences = [f"{board.title}.", *label, f"{n} runs a cell.", *board.conditions, *sizes, *board.notes]
     return " ".join(sentences)
 
 

@@ -11,9 +11,11 @@ import pandas as pd
 
 from parbench.reports.attempt import NotComputed, attempt
 from parbench.reports.caveats import facts, warnings
+from parbench.reports.conditions import conditions, is_untuned, marked, trials_of_cells, unmatched_sizes
 from parbench.reports.cost_ratios import baseline_row, check_baseline
 from parbench.reports.costs_table import costs_table
 from parbench.reports.data_efficiency import in_full
+from parbench.reports.differences import rows_by_rank
 from parbench.reports.extra_tables import other_metrics, retention_table, subset_scores, subset_tables
 from parbench.reports.frame import Frame
 from parbench.reports.over_tasks_table import over_tasks_notes, over_tasks_table, wins_table
@@ -29,12 +31,14 @@ from parbench.reports.verdict import verdict
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """All methods with one base model, under one protocol, limit, budget and share of the training split.
+    """All methods under one protocol, budget and share of the training split, on the tasks of all base models.
 
     Attributes:
         title: what it is of; names the protocol and the budget.
         label: a sentence that must stand wherever the numbers stand, or ``None``.
         verdict: the result in a few sentences, see `parbench.reports.verdict`.
+        conditions: seeds, trials and hardware.
+        sizes: a sentence where methods of different sizes are compared, or ``None``.
         facts: what was held fixed, with its revisions.
         warnings: what was not and should have been.
         scores: methods against tasks.
@@ -49,6 +53,7 @@ class Leaderboard:
         noise_notes: which differences chance alone explains.
         retention: methods against what they forgot of general text; without rows where it was not measured.
         cells: the numbers of `summarise` of this board.
+        baseline: the row that the others are compared with; ``None`` where no row has a score.
         ranking: the statistics behind it all.
         in_full: whether it is to be shown; else it is of a smaller share of the training split, and its scores are
             points of the curves of data efficiency.
@@ -57,6 +62,8 @@ class Leaderboard:
     title: str
     label: str | None
     verdict: tuple[str, ...]
+    conditions: tuple[str, ...]
+    sizes: str | None
     facts: tuple[str, ...]
     warnings: tuple[str, ...]
     scores: Table
@@ -73,16 +80,19 @@ class Leaderboard:
     cells: pd.DataFrame
     ranking: Ranking
     in_full: bool = True
+    baseline: str | None = None
 
 
-def leaderboards(frame: Frame, baseline: str | None = None) -> list[Leaderboard]:
-    """Lay out one leaderboard for each base model, protocol, limit, budget and share of the training split.
+def leaderboards(frame: Frame, baseline: str | None = None, by_rank: bool = False) -> list[Leaderboard]:
+    """Lay out one leaderboard for each protocol, budget and share of the training split.
 
-    Those of small suites stand by themselves.
+    It has the tasks of all base models, see `parbench.reports.rows.board_labels`. Those of small suites stand by
+    themselves.
 
     Args:
         frame: the runs.
         baseline: the row or method that the others are compared with; see `parbench.reports.cost_ratios.baseline_row`.
+        by_rank: whether the rows stand in the order of their mean rank, instead of that of their names.
 
     Raises:
         UserError: there is no score of the baseline.
@@ -91,11 +101,13 @@ def leaderboards(frame: Frame, baseline: str | None = None) -> list[Leaderboard]
     every = summarise(frame.runs)
     if baseline is not None:
         check_baseline(every, baseline)
+    every = every.assign(trials=trials_of_cells(every, frame.runs, frame.aside, frame.suites))
     pairs = zip(boards(frame.runs), boards(every.assign(in_full=in_full(every))), strict=True)
     found = []
-    for runs, cells in pairs:
+    for runs, own in pairs:
+        cells = own.assign(untuned=is_untuned(own))
         again = repeated[at_same(repeated, cells.iloc[0], BOARD)]
-        board = attempt(partial(_leaderboard, runs, cells, frame, again, baseline))
+        board = attempt(partial(_leaderboard, runs, cells, frame, again, baseline, by_rank))
         found.append(_not_computed(cells, board.reason) if isinstance(board, NotComputed) else board)
     return found
 
@@ -105,9 +117,11 @@ def _not_computed(cells: pd.DataFrame, reason: str) -> Leaderboard:
     first, nothing = cells.iloc[0], Table(("method",), ())
     ranking = Ranking({}, None, reason, no_ranking(reason), (), (), win_tie_loss({}), {}, {}, ())
     return Leaderboard(
-        title=title(first),
+        title=title(cells),
         label=MINI_LABEL if first["small"] else None,
         verdict=(),
+        conditions=(),
+        sizes=None,
         facts=(),
         warnings=(f"{reason}.",),
         scores=nothing,
@@ -128,7 +142,12 @@ def _not_computed(cells: pd.DataFrame, reason: str) -> Leaderboard:
 
 
 def _leaderboard(
-    runs: pd.DataFrame, cells: pd.DataFrame, frame: Frame, repeated: pd.DataFrame, baseline: str | None
+    runs: pd.DataFrame,
+    cells: pd.DataFrame,
+    frame: Frame,
+    repeated: pd.DataFrame,
+    baseline: str | None,
+    by_rank: bool,
 ) -> Leaderboard:
     noise = floors(repeated)
     ranking = rank_board(runs, frame.left_out, noise)
@@ -136,20 +155,26 @@ def _leaderboard(
     rows = [row for _, row in cells.groupby(["method", "row"], sort=False)]
     rows.sort(key=lambda row: row_key(row.iloc[0]))
     names = [str(row["row"].iloc[0]) for row in rows]
+    if by_rank:
+        names = rows_by_rank(names, ranking)
+        rows.sort(key=lambda row: names.index(str(row["row"].iloc[0])))
     scores = ScoresTable(cells, ranking)
     several = len(ranking.columns) > 1 or bool(ranking.named)  # of one task its column is all there is
     nothing = Table(("method",), ())
     limits = limits_of(distinct(runs["suite"]), frame.suites)
+    compared = baseline_row(cells, baseline)
     return Leaderboard(
-        title=title(first),
+        title=title(cells),
         label=MINI_LABEL if first["small"] else None,
-        verdict=verdict(cells, ranking, baseline_row(cells, baseline), limits),
+        verdict=verdict(cells, ranking, compared, limits),
+        conditions=tuple(conditions(runs, cells)),
+        sizes=unmatched_sizes(cells),
         facts=tuple(facts(runs)),
         warnings=tuple(warnings(runs)),
         scores=scores.table(rows),
         notes=(*scores.notes(), *_setting_notes(rows)),
-        subsets=tuple(subset_tables(subset_scores(runs))),
-        other_metrics=tuple(other_metrics(runs)),
+        subsets=tuple(marked(subset_tables(subset_scores(runs)), cells)),
+        other_metrics=tuple(marked(other_metrics(runs), cells)),
         costs=costs_table(rows, budgeted=bool(pd.notna(first["budget"]))),
         over_tasks=over_tasks_table(names, ranking) if several else nothing,
         over_tasks_notes=tuple(over_tasks_notes(ranking)) if several else (),
@@ -160,6 +185,7 @@ def _leaderboard(
         cells=cells.drop(columns="in_full"),
         ranking=ranking,
         in_full=bool(first["in_full"]),
+        baseline=compared,
     )
 
 

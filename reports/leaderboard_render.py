@@ -25,15 +25,24 @@ WINS_NOTE = (
 )
 
 
-def markdown(board: Leaderboard) -> str:
-    """Return a leaderboard as a section of a Markdown page."""
+def markdown(board: Leaderboard, labelled: bool = True, figure: str | None = None) -> str:
+    """Return a leaderboard as a section of a Markdown page.
+
+    Args:
+        board: the leaderboard.
+        labelled: whether its label stands here; else it stands at the top of the page.
+        figure: the path of its forest plot, if there is one.
+    """
     protocol = escape(str(board.cells["protocol"].iloc[0]))
     parts = [f"## {escape(board.title)}\n"]
-    if board.label:
+    if board.label and labelled:
         parts.append(f"**{escape(board.label)}**\n")
+    parts += [f"{escape(' '.join(board.conditions))}\n"] if board.conditions else []
     parts += [f"{escape(sentence)}\n" for sentence in board.verdict]
     warnings = [f"- **Warning**: {escape(warning)}\n" for warning in board.warnings]
     parts.append(_bullets(board.facts) + "".join(warnings))
+    parts += [f"![Differences to {escape(str(board.baseline))}]({figure})\n"] if figure else []
+    parts += [f"**{escape(board.sizes)}**\n"] if board.sizes else []
     parts.append(markdown_table(board.scores))
     parts.append(_bullets(board.notes))
     for table in board.subsets:

@@ -24,10 +24,17 @@ FIGURES = "figures"
 
 def markdown_page(page: Page) -> str:
     """Return the whole report as Markdown; its figures are the files in `FIGURES`."""
-    parts = [*_head(page), *map(markdown, page.boards), *_data_efficiency(page), *_profiled(page)]
+    parts = [*_head(page), *_boards(page), *_data_efficiency(page), *_profiled(page)]
     if page.reproduced:
         parts += ["## Printed in papers and measured here\n", markdown_table(reproduction_table(page.reproduced))]
     return "\n".join([*parts, *_figures(page), *_incidents(page)])
+
+
+def _boards(page: Page) -> Iterator[str]:
+    labelled = not bool(page.frame.runs["small"].all())
+    drawn = [f"{FIGURES}/{one.name}.png" if isinstance(one.wide, Picture) else None for one in page.forests]
+    for board, figure in zip(page.boards, [*drawn, *[None] * len(page.boards)], strict=False):
+        yield markdown(board, labelled, figure)
 
 
 def failure_sentences(runs: pd.DataFrame) -> Iterator[str]:
@@ -98,7 +105,7 @@ def _data_efficiency(page: Page) -> Iterator[str]:
     yield f"{escape(NOTE)}\n"
     for one in page.data_efficiency:
         yield f"### {escape(one.table.caption)}: {escape(one.title)}\n"
-        if one.label:
+        if one.label and not page.frame.runs["small"].all():
             yield f"**{escape(one.label)}**\n"
         yield markdown_table(one.table)
     warned = [(board, warning) for board in page.smaller for warning in board.warnings]

@@ -15,7 +15,7 @@ from parbench.bench.store.layout import PREDICTIONS
 from parbench.bench.store.store import Store
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.reports.frame import read_frame
-from parbench.reports.rows import BOARD
+from parbench.reports.rows import CONDITION
 from parbench.reports.tables import MINI_LABEL, is_counted
 from parbench.tasks import find_task
 from parbench.tasks.data.location import DataLocation
@@ -23,7 +23,7 @@ from parbench.tasks.judge import QuestionSet
 from parbench.tasks.mt_bench import JudgedAnswers
 
 # What must be the same for all runs of a side; differences between the sides are listed.
-_SAME = [*BOARD, "model_revision", "answer_options"]
+_SAME = [*CONDITION, "model_revision", "answer_options"]
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,24 @@ def terminal_tables(tables: Sequence[Table], console: Console, options: ConsoleO
         yield from (parts or ()) if fits else _lines(table)
 
 
+def first_columns(table: Table, console: Console, options: ConsoleOptions) -> Table:
+    """Return the first columns of a table, as many as fit side by side; the whole table where not even three do."""
+    pieces = _column_pieces(table, console, options)
+    if not pieces or len(pieces[0]) < 2:
+        return table
+    kept = [0, *pieces[0]]
+    rows = tuple(tuple(row[column] for column in kept) for row in table.rows)
+    return Table(tuple(table.head[column] for column in kept), rows, caption=table.caption)
+
+
 def _pieces(table: Table, console: Console, options: ConsoleOptions) -> list[RichTable] | None:
     """Return the table in few pieces that fit, each with the first column; ``None`` if there are none."""
+    pieces = _column_pieces(table, console, options)
+    return None if pieces is None else [_piece(table, piece) for piece in pieces]
+
+
+def _column_pieces(table: Table, console: Console, options: ConsoleOptions) -> list[list[int]] | None:
+    """Return the columns of each of few pieces that fit beside the first column; ``None`` if there are none."""
     pieces: list[list[int]] = []
     for column in range(1, len(table.head)):
         if pieces and _fits(table, [*pieces[-1], column], console, options):
@@ -71,7 +87,7 @@ def _pieces(table: Table, console: Console, options: ConsoleOptions) -> list[Ric
             pieces.append([column])
         else:
             return None
-    return [_piece(table, piece) for piece in pieces]
+    return pieces
 
 
 def _fits(table: Table, columns: list[int], console: Console, options: ConsoleOptions) -> bool:

@@ -15,7 +15,9 @@ from parbench.bench.util.files import explained, write_atomically
 from parbench.reports.attempt import NotComputed, T, attempt
 from parbench.reports.csv_files import csv_text
 from parbench.reports.data_efficiency import efficiency_tables, in_full
+from parbench.reports.display import DEFAULT, Display, displayed
 from parbench.reports.figures import Picture, all_figures, pictured, read_histories
+from parbench.reports.figures.forest import forests
 from parbench.reports.frame import Frame, read_frame
 from parbench.reports.html import Page, write_html
 from parbench.reports.latex import latex
@@ -23,6 +25,7 @@ from parbench.reports.leaderboard import Leaderboard, leaderboards
 from parbench.reports.markdown_page import FIGURES, failure_sentences, markdown_page
 from parbench.reports.profile.costs import match_profiles
 from parbench.reports.published import reproduction
+from parbench.reports.rows import BOARD, CURVE
 from parbench.reports.tables import MINI_LABEL
 from parbench.reports.tidy_frames import cells_frame, comparisons_frame, over_tasks_frame, subsets_frame
 
@@ -48,7 +51,9 @@ class Report:
     failures: tuple[str, ...] = ()
 
 
-def write_report(store: Store, directory: Path | None = None, profiles: Sequence[Profile] = ()) -> Report:
+def write_report(
+    store: Store, directory: Path | None = None, profiles: Sequence[Profile] = (), display: Display = DEFAULT
+) -> Report:
     """Write the tables and figures of everything in a store that its per-example rows bear out.
 
     ``index.html`` shows everything; ``leaderboard.{md,tex}`` are to be read and quoted. ``leaderboard.{csv,parquet}``
@@ -61,15 +66,16 @@ def write_report(store: Store, directory: Path | None = None, profiles: Sequence
     Args:
         store: what to read.
         directory: where to write; ``report`` in the store's folder by default.
+        display: names, order and baseline of the rows.
         profiles: what methods cost, of `parbench.reports.profile.costs.read_profiles`.
 
     Raises:
-        UserError: there is nothing to read, or the directory cannot be written to.
+        UserError: there is nothing to read, a name to be displayed is not there, or the directory cannot be written to.
     """
-    frame = read_frame(store)
-    boards = leaderboards(frame)
+    frame = displayed(read_frame(store), display)
+    boards = leaderboards(frame, display.baseline, display.by_rank)
     cells = cells_frame(frame.runs, boards)
-    page = _page_of(store, frame, boards, cells, profiles)
+    page = _page_of(store, frame, boards, cells, profiles, display.baseline)
     contents = _contents(page, boards, cells)
     directory = directory or store.root / "report"
     with explained(directory):
@@ -79,6 +85,9 @@ def write_report(store: Store, directory: Path | None = None, profiles: Sequence
                 (directory / name).unlink(missing_ok=True)
             else:
                 write_atomically(directory / name, content)
+        for path in (directory / FIGURES).glob("differences*"):
+            if f"{FIGURES}/{path.name}" not in contents:
+                path.unlink()
     written = write_html(page, directory)
     files = tuple(directory / name for name, content in contents.items() if content is not None)
     remarks = page.profiled.remarks if page.profiled else ()
@@ -87,8 +96,14 @@ def write_report(store: Store, directory: Path | None = None, profiles: Sequence
 
 
 def _page_of(
-    store: Store, frame: Frame, boards: Sequence[Leaderboard], cells: pd.DataFrame, profiles: Sequence[Profile]
+    store: Store,
+    frame: Frame,
+    boards: Sequence[Leaderboard],
+    cells: pd.DataFrame,
+    profiles: Sequence[Profile],
+    baseline: str | None,
 ) -> Page:
+    shown = [board for board in boards if board.in_full]
     histories = read_histories(store, frame.runs["run_id"])
     profiled = attempt(lambda: match_profiles(cells[in_full(cells)], profiles) if profiles else None)
     reproduced = attempt(lambda: reproduction(frame.runs, cells))
@@ -96,11 +111,12 @@ def _page_of(
     parts = {"profiled costs": profiled, "published numbers": reproduced, "data efficiency": efficiency}
     return Page(
         frame=frame,
-        boards=[board for board in boards if board.in_full],
-        pictures=pictured(all_figures(frame, cells, histories, _or(profiled, None))),
+        boards=shown,
+        pictures=pictured(all_figures(frame, cells, histories, _or(profiled, None), baseline, shown)),
         reproduced=_or(reproduced, ()),
         histories=histories,
         store=store,
+        forests=forests(shown),
         data_efficiency=_or(efficiency, ()),
         smaller=[board for board in boards if not board.in_full],
         profiled=_or(profiled, None),
@@ -114,19 +130,22 @@ def _or(part: T | NotComputed, default: T) -> T:
 
 def _contents(page: Page, boards: Sequence[Leaderboard], cells: pd.DataFrame) -> Mapping[str, bytes | None]:
     """Return by name what each file holds; ``None`` for a figure that cannot be drawn."""
-    drawn = {name: picture for name, picture in page.pictures.items() if isinstance(picture, Picture)}
+    pictures = dict(page.pictures)
+    for forest in page.forests:
+        pictures |= {forest.name: forest.wide, f"{forest.name}_narrow": forest.narrow}
+    drawn = {name: picture for name, picture in pictures.items() if isinstance(picture, Picture)}
     return {
         "leaderboard.md": markdown_page(page).encode(),
-        "leaderboard.csv": csv_text(cells).encode(),
+        "leaderboard.csv": csv_text(_without_labels(cells)).encode(),
         "leaderboard.tex": latex(page.boards).encode(),
-        "leaderboard.parquet": _parquet(cells),
+        "leaderboard.parquet": _parquet(_without_labels(cells)),
         "subsets.csv": csv_text(subsets_frame(page.frame.runs)).encode(),
         "over_tasks.csv": csv_text(over_tasks_frame(boards)).encode(),
         "comparisons.csv": csv_text(comparisons_frame(boards)).encode(),
         "runs.csv": csv_text(_labelled(page.frame)).encode(),
         **{
             f"{FIGURES}/{name}.{kind}": getattr(drawn[name], kind) if name in drawn else None
-            for name in page.pictures
+            for name in pictures
             for kind in ("png", "svg")
         },
     }
@@ -135,7 +154,12 @@ def _contents(page: Page, boards: Sequence[Leaderboard], cells: pd.DataFrame) ->
 def _labelled(frame: Frame) -> pd.DataFrame:
     runs = pd.concat([frame.runs, frame.aside], ignore_index=True) if len(frame.aside) else frame.runs
     labels = runs["small"].map({True: MINI_LABEL, False: None})
-    return pd.concat([labels.rename("label"), runs], axis="columns")
+    return pd.concat([labels.rename("label"), _without_labels(runs)], axis="columns")
+
+
+def _without_labels(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table without what only says which rows are shown together."""
+    return table.drop(columns=[*BOARD, *CURVE, "row_order"])
 
 
 def _parquet(table: pd.DataFrame) -> bytes:

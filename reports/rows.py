@@ -8,6 +8,7 @@ by as few hyper-parameters as tell the settings *within every task* apart, and n
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
@@ -15,12 +16,16 @@ import pandas as pd
 
 from parbench.bench.record.run_spec import Json, canonical, digest
 
-# What one table holds fixed. Everything else that differs between its runs is a row, a column or a warning. The suite
-# is not part of it: a run belongs to every suite that asks for it, and is done once.
-BOARD = ["small", "base_model", "protocol", "limit", "evaluation_limit", "budget", "train_fraction"]
+# What the cells of one column hold fixed. Everything else that differs between their runs is a row or a warning. The
+# suite is not part of it: a run belongs to every suite that asks for it, and is done once.
+CONDITION = ["small", "base_model", "protocol", "limit", "evaluation_limit", "budget", "train_fraction"]
+# A leaderboard, which has the tasks of several base models; see `board_labels`.
+BOARD = ["board"]
 COLUMN = ["column", "metric"]
+# Between a task and the base model in the label of a column.
+WITH_MODEL = " with "
 # Leaderboards that differ in the share of the training split alone make a curve.
-CURVE = [name for name in BOARD if name != "train_fraction"]
+CURVE = ["curve"]
 
 Flat = Mapping[str, str]
 
@@ -39,13 +44,53 @@ def flatten(setting: Json, training: Json) -> dict[str, str]:
     return {name: canonical(value) for name, value in named.items()}
 
 
+def board_labels(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the leaderboard and the curve of each run, as the text of what it holds fixed.
+
+    A leaderboard has one protocol and one share of the training split. It holds the tasks of all base models together,
+    each base model at the budget and each task at the limits that it was run with. Where one base model was run at
+    several budgets, or one task at several limits, each of them makes a leaderboard. So a column never mixes two
+    conditions, and runs with and without a budget never share a leaderboard.
+
+    Args:
+        runs: one row per run, with the columns of `CONDITION` and ``column``.
+    """
+    keyed = runs[["small", "protocol", "train_fraction"]].astype("object")
+    keyed["budget"] = runs["budget"].map(_asked_budget, na_action="ignore").astype("object").fillna("none")
+    for name in ("limit", "evaluation_limit"):
+        keyed[name] = runs[name].astype("object").where(runs[name].notna(), "none")
+    for _, group in runs.groupby(["small", "protocol"], sort=False):
+        own = keyed.loc[group.index]
+        if _is_single(own["budget"], group["base_model"]):
+            keyed.loc[group.index, "budget"] = own["budget"].where(own["budget"] == "none", "any")
+        for name in ("limit", "evaluation_limit"):
+            if _is_single(own[name], group["base_model"] + "\n" + group["column"]):
+                keyed.loc[group.index, name] = "any"
+    fixed = keyed.to_dict("records")
+    curves = [{name: value for name, value in record.items() if name != "train_fraction"} for record in fixed]
+    labels = {"board": [canonical(record) for record in fixed], "curve": [canonical(record) for record in curves]}
+    return pd.DataFrame(labels, index=runs.index, dtype="str")
+
+
+def _asked_budget(text: str) -> str:
+    """Return a budget as it was asked for: what it amounts to depends on the base model."""
+    return re.sub(r": at most [\d,]+", "", text)
+
+
+def _is_single(values: pd.Series[Any], groups: pd.Series[Any]) -> bool:
+    """Return whether each group has one value."""
+    pairs = pd.DataFrame({"value": values, "group": groups}).drop_duplicates()
+    return not bool(pairs["group"].duplicated().any())
+
+
 def column_labels(runs: pd.DataFrame) -> pd.Series[str]:
     """Return the label of each run's column: the task, and what distinguishes it from the task's other columns.
 
     Runs of a task share a column only if the task's options are the same, and its definition, if it is not registered.
+    Where there are several base models each column names its own.
 
     Args:
-        runs: one row per run, with ``task`` and, as JSON or missing, ``options`` and ``definition``.
+        runs: one row per run, with ``task``, ``base_model`` and, as JSON or missing, ``options`` and ``definition``.
     """
     labels: dict[Hashable, str] = {}
     for task, group in runs.groupby("task", sort=False):
@@ -59,7 +104,10 @@ def column_labels(runs: pd.DataFrame) -> pd.Series[str]:
         }
         chosen = (names[form] for form in forms.itertuples(index=False, name=None))
         labels |= dict(zip(group.index, chosen, strict=True))
-    return pd.Series(labels, index=runs.index, dtype="str")
+    found = pd.Series(labels, index=runs.index, dtype="str")
+    if len(runs["base_model"].unique()) > 1:
+        found = found + WITH_MODEL + runs["base_model"].astype("str")
+    return found
 
 
 def _flat_form(options: str, definition: str) -> dict[str, str]:
@@ -76,8 +124,9 @@ def row_labels(runs: pd.DataFrame) -> pd.Series[str]:
     """Return the label of each run's row: the method, and what distinguishes it from the method's other rows.
 
     Args:
-        runs: one row per run, with the columns of `BOARD` and `COLUMN`, ``method``, ``setting_id``, and as JSON
-            ``setting`` and ``training``. A method has the same rows whatever the share of the training split.
+        runs: one row per run, with ``curve``, the columns of `COLUMN`, ``train_fraction``, ``method``, ``setting_id``,
+            and as JSON ``setting`` and ``training``. A method has the same rows whatever the share of the training
+            split.
     """
     labels: dict[Hashable, str] = {}
     for key, group in runs.groupby([*CURVE, "method"], dropna=False, sort=False):

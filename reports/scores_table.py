@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from parbench.reports.columns import Column, Standing
+from parbench.reports.conditions import DAGGER, UNTUNED_NOTE
 from parbench.reports.constant import DID_NOT_LEARN
 from parbench.reports.costs_table import count_range
 from parbench.reports.ranking import Ranking
@@ -23,6 +24,7 @@ class ScoresTable:
 
     def __init__(self, cells: pd.DataFrame, ranking: Ranking) -> None:
         self._ranking = ranking
+        self._has_untuned = bool(cells["untuned"].any())
         self._averages = averages_of(ranking)
         self._units = {(str(task), str(metric)): unit_of(part) for (task, metric), part in cells.groupby(COLUMN)}
 
@@ -43,7 +45,7 @@ class ScoresTable:
             for average in self._averages.values():
                 if average.is_best(name):
                     bold.add((number, len(texts)))
-                texts.append(average.text(name))
+                texts.append(average.text(name) + (DAGGER if row["untuned"].any() and average.has(name) else ""))
             body.append(tuple(texts))
         return Table(("method", "parameters", *heads, *self._averages), tuple(body), frozenset(bold))
 
@@ -84,6 +86,8 @@ class ScoresTable:
                 "lacks a score on any of them."
             )
         yield from self._ranking.no_named
+        if self._has_untuned:
+            yield UNTUNED_NOTE
         yield from _unlearnt(self._ranking)
         yield from _no_intervals(self._ranking)
         for (task, _), column in self._ranking.columns.items():
@@ -96,6 +100,10 @@ class AverageColumn:
     """A column of averages."""
 
     column: Column
+
+    def has(self, name: str) -> bool:
+        """Return whether there is an average of a row."""
+        return name in self.column.standings
 
     def is_best(self, name: str) -> bool:
         """Return whether a row is set in bold."""
@@ -147,7 +155,7 @@ def _score(cell: Any, unit: Unit, standing: Standing | None) -> str:
         return failed.removeprefix(f"{count} ") if count == 1 or failed == f"{count} skipped" else failed
     remarks = [f"n={cell['n_ok']}", *([cell["failed"]] if cell["failed"] else [])]
     remarks += [] if standing.learnt else [DID_NOT_LEARN]
-    return f"{_mean(standing, unit)} ({', '.join(remarks)})"
+    return f"{_mean(standing, unit)}{DAGGER if cell['untuned'] else ''} ({', '.join(remarks)})"
 
 
 def _mean(standing: Standing, unit: Unit) -> str:

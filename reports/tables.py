@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from parbench.reports.frame import LEDGER
-from parbench.reports.rows import BOARD, COLUMN
+from parbench.reports.rows import BOARD, COLUMN, CONDITION, CURVE
 from parbench.tasks import metric_unit
 from parbench.tasks.metrics.units import Unit
 
 MINI_LABEL = "MINI SUITE: small model, small data, few steps; not comparable with published numbers"
 NOTHING = "—"
 NOT_RUN = "not run"
+MOST_NAMES = 4  # of base models in a title
 
 _SUMMARY = [
-    *("label", "suites", *BOARD, "budget/parameters", "model_revision"),
+    *("label", "suites", *CONDITION, "budget/parameters", "model_revision"),
     *("task", "column", "options", "data_source", "data_revision", "metric", "method", "row"),
     *("mean", "std", "n_ok", "n_failed", "failed", "seeds", *LEDGER, "of_budget"),
     *("train_seconds_per_step", "evaluation_seconds", "peak_process_bytes", "peak_device_bytes"),
     *("retention_before", "retention_after", "retention_change", "retention_std"),
-    *("setting_id", "setting", "training"),
+    *("setting_id", "setting", "training", *BOARD, *CURVE, "row_order"),
 ]
 _SAME = [  # in a cell
-    *(*BOARD, "budget/parameters", "task", "options", *COLUMN, "method", "row", "setting_id", "setting", "training"),
+    *(*BOARD, *CURVE, *CONDITION, "budget/parameters", "task", "options", *COLUMN, "method", "row"),
+    *("setting_id", "setting", "training", "row_order"),
 ]
 _JOINED = {
     "suites": "suite",
@@ -108,11 +110,17 @@ def is_counted(runs: pd.DataFrame) -> pd.Series[bool]:
 def boards(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """Yield the rows of each leaderboard, of runs or of the summary, in the order of the report."""
     parts = [part for _, part in table.groupby(BOARD, dropna=False, sort=False)]
-    yield from sorted(parts, key=lambda part: board_key(part.iloc[0]))
+    yield from sorted(parts, key=board_key)
 
 
-def board_key(row: Any) -> tuple[Any, ...]:
-    """Return the sort key of a leaderboard; no limit, and no budget, comes last, and a smaller budget first.
+def board_key(rows: pd.DataFrame) -> tuple[Any, ...]:
+    """Return the sort key of a leaderboard: that of the first of the conditions of its columns."""
+    conditions = rows[[*CONDITION, "budget/parameters"]].drop_duplicates()
+    return min(condition_key(row) for _, row in conditions.iterrows())
+
+
+def condition_key(row: Any) -> tuple[Any, ...]:
+    """Return the sort key of a condition; no limit, and no budget, comes last, and a smaller budget first.
 
     Of shares of the training split the largest comes first.
     """
@@ -125,9 +133,9 @@ def board_key(row: Any) -> tuple[Any, ...]:
 
 
 def row_key(row: Any) -> tuple[Any, ...]:
-    """Return the sort key of a leaderboard's row: by method, then by setting, where 4 comes before 16."""
+    """Return the sort key of a leaderboard's row: by its place, its method and its setting, where 4 comes before 16."""
     parts = re.split(r"(\d+(?:\.\d+)?(?:e[-+]?\d+)?)", row["row"])
-    return (row["method"], [float(part) if i % 2 else part for i, part in enumerate(parts)])
+    return (row.get("row_order", 0), row["method"], [float(part) if i % 2 else part for i, part in enumerate(parts)])
 
 
 def unit_of(rows: pd.DataFrame, metric: str | None = None) -> Unit:
@@ -145,11 +153,38 @@ def with_interval(unit: Unit, mean: float, low: float | None, high: float | None
     return f"{text} ± {above}" if below == above else f"{text} -{below}/+{above}"
 
 
-def title(row: Any) -> str:
-    """Return the name of a leaderboard, given any of its rows."""
-    budget = "no budget" if pd.isna(row["budget"]) else f"budget {row['budget']}"
-    share = "" if row["train_fraction"] == 1 else f", {percent(row['train_fraction'])} of the training split"
-    return f"{row['base_model']}, protocol {row['protocol']}, {_limit(row)}, {budget}{share}"
+def title(rows: pd.DataFrame) -> str:
+    """Return the name of a leaderboard: its base models, protocol, limits, budget and share of the training split."""
+    first = rows.iloc[0]
+    models = distinct(rows["base_model"])
+    share = "" if first["train_fraction"] == 1 else f", {percent(first['train_fraction'])} of the training split"
+    limits = rows[["limit", "evaluation_limit"]].drop_duplicates()
+    limit = _limit(first) if len(limits) == 1 else "limits by task"
+    return f"{_listed(models)}, protocol {first['protocol']}, {limit}, {_budget(rows)}{share}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= MOST_NAMES else f"{len(names)} base models"
+
+
+def _budget(rows: pd.DataFrame) -> str:
+    """Return the budget of a leaderboard, of each base model where they differ."""
+    pairs = rows[["base_model", "budget"]].drop_duplicates()
+    budgets = distinct(pairs["budget"].fillna("none"))
+    if len(budgets) == 1:
+        return "no budget" if budgets == ["none"] else f"budget {budgets[0]}"
+    if len(pairs) > MOST_NAMES:
+        return f"{len(budgets)} budgets by base model"
+    texts = sorted(f"{budget} for {model}" for model, budget in pairs.itertuples(index=False))
+    return f"budgets {'; '.join(texts)}"
+
+
+def limit_sentences(rows: pd.DataFrame) -> Iterator[str]:
+    """Yield how many examples each task has, where the limits of a leaderboard are not the same for all of them."""
+    parts = rows.assign(text=[_limit(row) for _, row in rows[["limit", "evaluation_limit"]].iterrows()])
+    if len(parts["text"].unique()) > 1:
+        for text, part in parts.groupby("text"):
+            yield f"{', '.join(distinct(part['column']))}: {text}."
 
 
 def percent(share: float) -> str:
@@ -178,9 +213,9 @@ def _told(failed: pd.DataFrame) -> pd.Series[str]:
 
 
 def _cell_keys(cells: pd.DataFrame) -> list[tuple[Any, ...]]:
-    names = [*BOARD, "budget/parameters", *COLUMN, "method", "row"]
+    names = [*CONDITION, "budget/parameters", *COLUMN, "method", "row", "row_order"]
     rows = (dict(zip(names, row, strict=True)) for row in cells[names].itertuples(index=False))
-    return [(*board_key(row), row["column"], row["metric"], *row_key(row)) for row in rows]
+    return [(*condition_key(row), row["column"], row["metric"], *row_key(row)) for row in rows]
 
 
 def _retention(counted: pd.DataFrame) -> pd.DataFrame:

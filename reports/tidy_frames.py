@@ -11,12 +11,12 @@ from parbench.reports.columns import Standing
 from parbench.reports.extra_tables import subset_scores
 from parbench.reports.leaderboard import Leaderboard
 from parbench.reports.ranking import Ranking
-from parbench.reports.rows import BOARD, COLUMN
+from parbench.reports.rows import COLUMN, CONDITION
 from parbench.reports.statistics import Interval
-from parbench.reports.tables import MINI_LABEL, summarise
+from parbench.reports.tables import MINI_LABEL, distinct, summarise
 from parbench.tasks import metric_unit
 
-_BOARD = ["label", "suites", *BOARD]
+_BOARD = ["label", "suites", *CONDITION]
 _STANDING = ["low", "high", "level", "rank_best", "rank_worst", "best_group", "no_interval", "learnt"]
 _OVER_TASKS = [
     "average",
@@ -58,7 +58,7 @@ def over_tasks_frame(boards: Sequence[Leaderboard]) -> pd.DataFrame:
     named = dict.fromkeys(key for board in boards for key in board.ranking.named)
     names = [f"{family}: {name}{end}" for family, name in named for end in _NAMED]
     for board in boards:
-        ranking = board.ranking
+        ranking, shared = board.ranking, _shared(board.cells)
         for _, cell in board.cells.drop_duplicates(["method", "row"]).iterrows():
             name = cell["row"]
             standing = ranking.average.standings.get(name) if ranking.average else None
@@ -66,7 +66,8 @@ def over_tasks_frame(boards: Sequence[Leaderboard]) -> pd.DataFrame:
             low, high, _ = _ends(middle.interval if middle else None)
             rows.append(
                 {
-                    **{column: cell[column] for column in (*_BOARD, "method", "row")},
+                    **shared,
+                    **{column: cell[column] for column in ("method", "row")},
                     "average": standing.estimate.mean if standing else None,
                     **{f"average_{key}": value for key, value in _standing(standing).items() if key != "learnt"},
                     "interquartile_mean": middle.value if middle else None,
@@ -84,7 +85,8 @@ def comparisons_frame(boards: Sequence[Leaderboard]) -> pd.DataFrame:
     """Return a row for each pair of methods on each task, and by each average; see `reports.statistics.Comparison`."""
     rows = []
     for board in boards:
-        first = {column: board.cells.iloc[0][column] for column in _BOARD}
+        shared = _shared(board.cells)
+        own = {key: _shared(cells) for key, cells in board.cells.groupby(COLUMN)}
         columns: dict[tuple[str, str | None], Any] = dict(board.ranking.columns.items())
         if board.ranking.average:
             columns["average over tasks", None] = board.ranking.average
@@ -94,8 +96,26 @@ def comparisons_frame(boards: Sequence[Leaderboard]) -> pd.DataFrame:
                 low, high, level = _ends(pair.interval)
                 known = {key: getattr(pair, key) for key in _PAIR if key not in ("low", "high", "level")}
                 ends = {"low": low, "high": high, "level": level}
-                rows.append({**first, "column": name, "metric": metric, "unit": column.unit.name, **known, **ends})
+                rows.append(
+                    {
+                        **own.get((name, metric), shared),
+                        "column": name,
+                        "metric": metric,
+                        "unit": column.unit.name,
+                        **known,
+                        **ends,
+                    }
+                )
     return pd.DataFrame(rows, columns=[*_BOARD, *COLUMN, "unit", *_PAIR])
+
+
+def _shared(cells: pd.DataFrame) -> dict[str, Any]:
+    """Return the conditions of some cells; those that differ between columns are joined by "; "."""
+    values = {column: cells[column].drop_duplicates() for column in _BOARD}
+    return {
+        column: found.iloc[0] if len(found) == 1 else "; ".join(distinct(found.dropna()))
+        for column, found in values.items()
+    }
 
 
 def subsets_frame(runs: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,7 @@ the rest, so that there are never more than six.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,8 +20,10 @@ from parbench.reports.columns import Column
 from parbench.reports.constant import DID_NOT_LEARN
 from parbench.reports.cost_ratios import CostRatio, cost_ratios, memory_column
 from parbench.reports.ranking import Ranking
+from parbench.reports.rows import WITH_MODEL
 from parbench.reports.scored import LEVEL
 from parbench.reports.statistics import Comparison
+from parbench.reports.tables import NOTHING
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -65,14 +68,20 @@ class _Task:
         pair = self.pairs.get(frozenset((a, b)))
         return pair is not None and pair.better(1 - LEVEL) == a
 
-    def gap(self, a: str, b: str) -> str:
-        """Return the difference of two tested rows, the first minus the second, with its interval."""
+    def gap(self, a: str, b: str, sign: bool = True) -> str:
+        """Return the difference of two tested rows, the first minus the second, with its interval.
+
+        Args:
+            a: the one row.
+            b: the other.
+            sign: whether a difference above zero has a plus.
+        """
         pair = self.pairs[frozenset((a, b))]
-        sign = 1 if pair.a == a else -1
-        ends = sorted((sign * pair.interval.low, sign * pair.interval.high)) if pair.interval else None
+        turn = 1 if pair.a == a else -1
+        ends = sorted((turn * pair.interval.low, turn * pair.interval.high)) if pair.interval else None
         unit = self.column.unit
-        interval = f" [{unit.text(ends[0], sign=True)}, {unit.text(ends[1], sign=True)}]" if ends else ""
-        return f"{unit.text(sign * pair.difference, sign=True)}{' points' if unit.factor == 100 else ''}{interval}"
+        interval = f" [{unit.text(ends[0], sign)}, {unit.text(ends[1], sign)}]" if ends else ""
+        return f"{unit.text(turn * pair.difference, sign)}{' points' if unit.factor == 100 else ''}{interval}"
 
     def largest_gap(self) -> str:
         """Return the largest difference of two tested rows in words."""
@@ -90,16 +99,25 @@ def verdict(cells: pd.DataFrame, ranking: Ranking, baseline: str | None, limits:
         baseline: the row that costs are relative to; ``None`` where no row has a score.
         limits: what its suites cannot show.
     """
-    tasks = [_Task(name, column) for (name, _), column in ranking.columns.items()]
+    short = _short_names(cells)
+    tasks = [_Task(short[name], column) for (name, _), column in ranking.columns.items()]
     sentences = [
         _decided([task for task in tasks if task.is_decided]),
         _undecided(tasks),
         _against(baseline, tasks) if baseline and _row_count(tasks) > 2 else None,
         _costs(cells, baseline),
-        _without_rank(cells, tasks),
+        _without_rank(cells, short, tasks),
         f"What this cannot show: {'; '.join(_plain(limit) for limit in limits) or UNLIMITED}.",
     ]
     return tuple(sentence for sentence in sentences if sentence)
+
+
+def _short_names(cells: pd.DataFrame) -> Mapping[str, str]:
+    """Return the names of the columns without their base model, where a task is on one base model only."""
+    pairs = cells[["column", "base_model"]].drop_duplicates()
+    tasks = {str(name): str(name).removesuffix(f"{WITH_MODEL}{model}") for name, model in pairs.itertuples(index=False)}
+    counts = Counter(tasks.values())
+    return {name: task if counts[task] == 1 else name for name, task in tasks.items()}
 
 
 def _decided(tasks: Sequence[_Task]) -> str | None:
@@ -117,14 +135,16 @@ def _order(task: _Task) -> str:
     first, *others = rows
     if all(task.beats(first, other) for other in others):
         if len(others) == 1:
-            return f"{first} is better than {others[0]} by {task.gap(first, others[0])}"
+            return f"{first} is better than {others[0]} by {task.gap(first, others[0], sign=False)}"
         return (
             f"{first} is better than each of the {len(others)} other methods, and than the next of them, "
-            f"{others[0]}, by {task.gap(first, others[0])}"
+            f"{others[0]}, by {task.gap(first, others[0], sign=False)}"
         )
     beaten = {row: next((other for other in rows if task.beats(other, row)), None) for row in rows}
     worse = [(row, better) for row, better in beaten.items() if better is not None]
-    clauses = [f"{row} is worse than {better} by {task.gap(better, row)}" for row, better in worse[: MOST - 1]]
+    clauses = [
+        f"{row} is worse than {better} by {task.gap(better, row, sign=False)}" for row, better in worse[: MOST - 1]
+    ]
     if (more := len(worse) - len(clauses)) > 0:
         clauses.append(f"{more} more are worse than some other method")
     unbeaten = _names([row for row, better in beaten.items() if better is None])
@@ -179,30 +199,28 @@ def _costs(cells: pd.DataFrame, baseline: str | None) -> str:
         return "No run has a score, so no cost is compared."
     ratios = {row: ratio for row, ratio in cost_ratios(cells, baseline).items() if row != baseline}
     where = "device" if memory_column(cells) == "peak_device_bytes" else "process"
-    words = {
-        "time": "time per training step",
-        "memory": f"peak {where} memory",
-        "parameters": "parameters",
+    words = {"time": "time per training step", "memory": f"peak {where} memory", "parameters": "parameters"}
+    known = {
+        name: word for name, word in words.items() if any(getattr(one, name) is not None for one in ratios.values())
     }
     if not ratios:
         return f"Only {baseline} has a score, so its cost is compared with nothing."
-    if len(ratios) <= MOST + 1:
-        shown = ((row, _each(ratio, words)) for row, ratio in sorted(ratios.items()))
-        text = "; ".join(f"{row} {costs}" for row, costs in shown if costs)
-    else:
-        text = "; ".join(_range(ratios, name, word) for name, word in words.items())
-    return f"Cost as a multiple of {baseline}'s: {text}." if text else "Costs were not measured."
+    if not known:
+        return "Costs were not measured."
+    if len(ratios) > MOST + 1:
+        ranges = "; ".join(_range(ratios, name, word) for name, word in known.items())
+        return f"Cost as a multiple of {baseline}'s: {ranges}."
+    each = "; ".join(f"{row} {_each(ratio, known)}" for row, ratio in sorted(ratios.items()))
+    return f"Cost as a multiple of {baseline}'s ({', '.join(known.values())}): {each}."
 
 
-def _each(ratio: CostRatio, words: Mapping[str, str]) -> str:
-    known = ((getattr(ratio, name), word) for name, word in words.items())
-    return ", ".join(f"{times(value)} {word}" for value, word in known if value is not None)
+def _each(ratio: CostRatio, names: Iterable[str]) -> str:
+    values = (getattr(ratio, name) for name in names)
+    return ", ".join(NOTHING if value is None else times(value) for value in values)
 
 
 def _range(ratios: Mapping[str, CostRatio], name: str, word: str) -> str:
     known = sorted((getattr(ratio, name), row) for row, ratio in ratios.items() if getattr(ratio, name) is not None)
-    if not known:
-        return f"{word} not measured"
     (low, first), (high, last) = known[0], known[-1]
     if times(low) == times(high):
         return f"{word} {times(low)} of each"
@@ -211,10 +229,12 @@ def _range(ratios: Mapping[str, CostRatio], name: str, word: str) -> str:
 
 def times(ratio: float) -> str:
     """Return a ratio with as many digits as can be read."""
+    if ratio == 0:
+        return "0x"
     return f"{ratio:.2f}x" if ratio < 10 else f"{ratio:,.0f}x"
 
 
-def _without_rank(cells: pd.DataFrame, tasks: Sequence[_Task]) -> str | None:
+def _without_rank(cells: pd.DataFrame, short: Mapping[str, str], tasks: Sequence[_Task]) -> str | None:
     """Return which rows did not learn, and which have no score."""
     clauses = []
     for task in tasks:
@@ -226,7 +246,7 @@ def _without_rank(cells: pd.DataFrame, tasks: Sequence[_Task]) -> str | None:
                 f"prediction, {constant})"
             )
     failed = cells[cells["n_ok"] == 0]
-    lacking = [f"{row} on {task}" for row, task in zip(failed["row"], failed["column"], strict=True)]
+    lacking = [f"{row} on {short[task]}" for row, task in zip(failed["row"], failed["column"], strict=True)]
     shown = [*clauses[:MOST], *([f"the same on {len(clauses) - MOST} more tasks"] if len(clauses) > MOST else [])]
     shown += [f"there is no score of {_names(lacking)}"] if lacking else []
     return _sentence("; ".join(shown)) if shown else None

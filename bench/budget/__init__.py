@@ -6,3 +6,5 @@ from typing import Literal
 BudgetMode = Literal["uniform", "pattern"]
 # What else than parameters a budget can limit; it is measured.
 MeasuredLimit = Literal["memory", "step-time"]
+# A method further below its budget misses it, and a note states by how much.
+TOLERANCE = 0.05

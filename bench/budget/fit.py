@@ -12,14 +12,11 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from parbench.bench.budget import BudgetMode
+from parbench.bench.budget import TOLERANCE, BudgetMode
 from parbench.bench.budget.budget import Budget
 from parbench.bench.budget.count import Architecture, PredictedCounts
 from parbench.bench.util.validation import explain
 from parbench.methods.base import Method, Setting
-
-# A method further below its budget misses it, and a note states by how much.
-TOLERANCE = 0.05
 
 S = TypeVar("S", bound=Setting)
 

@@ -25,29 +25,47 @@ def report(
             "be given for several base models.",
         ),
     ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Print all tables and notes, not the result alone.")] = False,
+    names: Annotated[
+        str | None,
+        typer.Option(help="Names to show: lora=LoRA,glue/sst2=SST-2, or a YAML file with them.", metavar="A=B"),
+    ] = None,
+    order: Annotated[
+        str | None,
+        typer.Option(help="Methods in the order of the rows, comma-separated; rank: by mean rank.", metavar="A,B"),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="The method that others are compared with; default: lora, else the first.", metavar="METHOD"),
+    ] = None,
 ) -> None:
-    """Turn the records into tables and figures, in OUT/report.
+    """Turn the records into tables and figures, in OUT/report, and print the result.
 
     \b
     Examples:
     bench report
     bench report --out results/mine
     bench report --out results/mine --profile results/roberta --profile results/llama
+    bench report --names lora=LoRA,loca="LoCA (ours)" --order rank --baseline full
     """
     announce(f"reading {out} and writing its report")
     from parbench.reports.plotting import import_matplotlib
 
     import_matplotlib()
     from parbench.bench.store.store import Store
+    from parbench.reports.brief import BriefLeaderboard
+    from parbench.reports.display import Display, read_names
     from parbench.reports.leaderboard_render import TerminalLeaderboard
     from parbench.reports.profile.costs import read_profiles
     from parbench.reports.report import write_report
 
     store = Store(out)
-    written = write_report(store, profiles=read_profiles(profile or (), store))
+    listed = tuple(name.strip() for name in (order or "").split(",") if name.strip())
+    display = Display(read_names(names) if names is not None else {}, listed, baseline)
+    written = write_report(store, profiles=read_profiles(profile or (), store), display=display)
     console = open_console()
     for board in written.boards:
-        console.print(TerminalLeaderboard(board))
+        console.print(TerminalLeaderboard(board) if full else BriefLeaderboard(board))
     for failure in written.failures[:_MOST_FAILURES]:
         say(f"no score: {failure}", console)
     if (more := len(written.failures) - _MOST_FAILURES) > 0:

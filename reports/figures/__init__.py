@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import parbench.reports.figures.plotting  # noqa: F401  # isort: skip - before anything that imports matplotlib
 
@@ -25,6 +25,7 @@ from parbench.reports.figures.tradeoff import (
 )
 from parbench.reports.figures.trials import score_vs_trials
 from parbench.reports.frame import Frame
+from parbench.reports.leaderboard import Leaderboard
 from parbench.reports.profile.costs import Profiled
 from parbench.reports.tables import summarise
 
@@ -71,6 +72,7 @@ def all_figures(
     histories: Mapping[str, History] | None = None,
     profiled: Profiled | None = None,
     baseline: str | None = None,
+    boards: Sequence[Leaderboard] = (),
 ) -> dict[str, Figure | Reason]:
     """Draw everything that can be drawn of a frame.
 
@@ -81,6 +83,7 @@ def all_figures(
         histories: what `read_histories` found.
         profiled: the costs of the cells that are drawn, if there is a profile.
         baseline: what the heat map compares with.
+        boards: the leaderboards, which know what differs from it.
 
     Returns:
         By name, as in `CAPTIONS`: the figure, or why there is none.
@@ -93,7 +96,7 @@ def all_figures(
         "score_vs_step_time": lambda: score_vs_step_time(runs, cells),
         "score_vs_profiled_step": lambda: score_vs_profiled_step(runs, profiled),
         "score_vs_profiled_memory": lambda: score_vs_profiled_memory(runs, profiled),
-        "heat_map": lambda: heat_map(cells, baseline),
+        "heat_map": lambda: heat_map(cells, baseline, boards),
         "critical_differences": lambda: critical_differences(cells),
         "data_efficiency": lambda: data_efficiency(every),
         "training_curves": lambda: training_curves(runs, histories or {}),

@@ -24,6 +24,7 @@ from parbench.reports.figures.style import (
     Section,
     columns_of,
     fit,
+    is_small,
     looks_of,
     page,
     panels,
@@ -78,9 +79,10 @@ def training_curves(runs: pd.DataFrame, histories: Mapping[str, History]) -> Fig
     width = width_of(max(columns_of(part.groupby(COLUMN).ngroups) for part in parts))
     sections = [
         Section(
-            section_title(part.iloc[0], width),
+            section_title(part, width),
             PANEL_HEIGHT * rows_of(part.groupby(COLUMN).ngroups),
             partial(_board, runs=part, histories=histories, looks=looks),
+            small=is_small(part),
             is_placed=True,
         )
         for part in parts

@@ -21,6 +21,7 @@ from parbench.reports.figures.style import (
     bars_of,
     columns_of,
     fit,
+    is_small,
     looks_of,
     page,
     panels,
@@ -49,9 +50,10 @@ def data_efficiency(cells: pd.DataFrame) -> Figure | Reason:
     width = width_of(max(columns_of(points.groupby(COLUMN).ngroups) for points in boards))
     sections = [
         Section(
-            titled(curve_title(points.iloc[0]), bool(points["small"].iloc[0]), width),
+            titled(curve_title(points), is_small(points), width),
             PANEL_HEIGHT * rows_of(points.groupby(COLUMN).ngroups),
             partial(_board, points=points, looks=looks),
+            small=is_small(points),
             is_placed=True,
         )
         for points in boards

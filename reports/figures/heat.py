@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -13,12 +14,16 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 
-from parbench.reports.figures.style import COLUMN_WIDTH, PAGE_WIDTH, Reason, Section, fit, page, section_title
+from parbench.reports.differences import differences_on
+from parbench.reports.figures.style import COLUMN_WIDTH, PAGE_WIDTH, Reason, Section, fit, is_small, page, section_title
+from parbench.reports.leaderboard import Leaderboard
+from parbench.reports.ranking import Ranking
 from parbench.reports.rows import COLUMN
 from parbench.reports.tables import boards, row_key, unit_of
 
 ROW_HEIGHT, HEAD_HEIGHT = 0.2, 1.0  # inches
 CELL_WIDTH, NAME_WIDTH = 0.45, 1.15  # inches
+FULL_COLOUR = 10.0  # points
 BASELINE = "lora"
 
 # Below: orange and darkening; above: blue, lighter for the same distance. So without colour the sign is in the number
@@ -26,14 +31,19 @@ BASELINE = "lora"
 _MAP = LinearSegmentedColormap.from_list("below_above", ["#b35806", "#fdd0a2", "#ffffff", "#c6dbef", "#3182bd"])
 
 
-def heat_map(cells: pd.DataFrame, baseline: str | None = None) -> Figure | Reason:
+def heat_map(
+    cells: pd.DataFrame, baseline: str | None = None, leaderboards: Sequence[Leaderboard] = ()
+) -> Figure | Reason:
     """Draw the difference of each row's mean to a baseline's, tasks across, one map a leaderboard.
 
     Args:
         cells: the summary.
         baseline: the row or method to compare with; by default LoRA, and full fine-tuning where there is no LoRA.
+        leaderboards: where a map's is among them, only the cells that it shows to differ from the baseline have a
+            colour.
     """
     found = []
+    rankings = {str(one.cells["board"].iloc[0]): one.ranking for one in leaderboards}
     for board in boards(cells):
         name = _baseline(board, baseline)
         if name is not None and _can_compare(board, name):
@@ -45,16 +55,16 @@ def heat_map(cells: pd.DataFrame, baseline: str | None = None) -> Figure | Reaso
     width = min(PAGE_WIDTH, max(COLUMN_WIDTH, NAME_WIDTH + CELL_WIDTH * tasks))
     sections = [
         Section(
-            section_title(board.iloc[0], width) + f"\ndifference to {fit(name, 40)}",
+            section_title(board, width) + f"\ndifference to {fit(name, 40)}",
             HEAD_HEIGHT + ROW_HEIGHT * board["row"].nunique(),
-            partial(_map, cells=board, baseline=name),
+            partial(_map, cells=board, baseline=name, ranking=rankings.get(str(board["board"].iloc[0]))),
+            small=is_small(board),
         )
         for board, name in found
     ]
     caption = (
-        "mean over the seeds minus the baseline's, x100 unless marked as is; blue: above, orange: below; "
-        "the shade goes with the root of the difference; hatched: no score on either side; "
-        "differences are not tested here"
+        "mean over the seeds minus the baseline's, x100 unless marked as is; blue: above, orange: below, the full "
+        f"colour from {FULL_COLOUR:g} points on; {_what_is_coloured(bool(rankings))}; hatched: no score on either side"
     )
     return page(sections, {}, caption, width)
 
@@ -73,26 +83,33 @@ def _can_compare(board: pd.DataFrame, baseline: str) -> bool:
     return bool((scored["row"] == baseline).any() and (scored["row"] != baseline).any())
 
 
-def _map(area: SubFigure, cells: pd.DataFrame, baseline: str) -> None:
+def _what_is_coloured(tested: bool) -> str:
+    if not tested:
+        return "differences are not tested here"
+    return "without a colour: not told apart from the baseline by the leaderboard's corrected comparison"
+
+
+def _map(area: SubFigure, cells: pd.DataFrame, baseline: str, ranking: Ranking | None) -> None:
     rows = sorted((row for _, row in cells.drop_duplicates("row").iterrows()), key=row_key)
     names = [str(row["row"]) for row in rows]
     columns = sorted(cells[COLUMN].drop_duplicates().itertuples(index=False, name=None))
-    values, limits, heads, fractions = np.full((len(names), len(columns)), np.nan), [], [], []
+    values, shades = (np.full((len(names), len(columns)), np.nan) for _ in range(2))
+    heads = []
     for place, (task, metric) in enumerate(columns):
         part = cells[(cells["column"] == task) & (cells["metric"] == metric)]
         factor = unit_of(part).factor
-        fractions.append(factor == 100)
         means = part.set_index("row")["mean"].reindex(names)
         values[:, place] = factor * (means - means[baseline]).to_numpy(dtype="float64")
         heads.append(_head(task) + ("" if factor == 100 else "\n(as is)"))
-        limits.append(_largest(values[:, place]))
-    # One scale for all scores that are fractions would be drowned by one that is not.
-    shared = max((limit for limit, same in zip(limits, fractions, strict=True) if same), default=1.0)
-    scales = np.array([shared if same else limit for limit, same in zip(limits, fractions, strict=True)])
+        # A fixed scale, so that noise does not fill it. What is no fraction has one of its own.
+        scale = FULL_COLOUR if factor == 100 else max(_largest(values[:, place]), np.finfo(float).tiny)
+        shades[:, place] = np.clip(values[:, place] / scale, -1.0, 1.0)
+        if ranking is not None:
+            differences = differences_on(ranking.columns.get((str(task), str(metric))), names, baseline)
+            shades[:, place] *= [one.verdict in ("better", "worse") for one in differences]
     axes = area.subplots()
     seaborn.heatmap(
-        # The root, so that one row far off does not hide differences between the others.
-        np.sign(values) * np.sqrt(np.abs(values) / np.where(scales > 0, scales, 1.0)),
+        shades,
         vmin=-1.0,
         vmax=1.0,
         cmap=_MAP,

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from parbench.reports.figures.style import COLUMN_WIDTH, FONT_SIZE, Reason, Section, fit, page, section_title
+from parbench.reports.figures.style import COLUMN_WIDTH, FONT_SIZE, Reason, Section, fit, is_small, page, section_title
 from parbench.reports.rows import COLUMN
 from parbench.reports.statistics import TaskRanking, rank_over_tasks
 from parbench.reports.tables import boards, title
@@ -33,14 +33,15 @@ def critical_differences(cells: pd.DataFrame) -> Figure | Reason:
         if ranking.reason is None:
             drawn.append((board, ranking))
         else:
-            lacking.append(f"{title(board.iloc[0])}: {ranking.reason}.")
+            lacking.append(f"{title(board)}: {ranking.reason}.")
     if not drawn:
         return Reason(" ".join(lacking))
     sections = [
         Section(
-            "\n".join([section_title(board.iloc[0], COLUMN_WIDTH), _facts(board, ranking)]),
+            "\n".join([section_title(board, COLUMN_WIDTH), _facts(board, ranking)]),
             _height(ranking),
             partial(_diagram, ranking=ranking),
+            small=is_small(board),
             is_placed=True,
         )
         for board, ranking in drawn

@@ -101,6 +101,7 @@ class Section:
         title: over it; may be of several lines.
         height: without the title, in inches.
         draw: draws it.
+        small: whether it is of a miniature, which the caption says once.
         is_placed: whether ``draw`` says where everything is, see `panels`; else it is fitted together, which takes
             long.
     """
@@ -109,6 +110,7 @@ class Section:
     height: float
     draw: Callable[[SubFigure], None]
     is_placed: bool = False
+    small: bool = False
 
     @property
     def full_height(self) -> float:
@@ -130,6 +132,8 @@ def page(sections: Sequence[Section], looks: dict[str, Look], caption: str, widt
     Those beyond `MOST_HEIGHT` are not drawn, but for the first, and the caption says so.
     """
     drawn = _fitting(sections)
+    if small := [section.small for section in drawn if section.small]:
+        caption += f"; {MINI_LABEL}{'' if len(small) == len(drawn) else ' (where so marked)'}"
     if len(drawn) < len(sections):
         caption += f"; not drawn, for want of room: the last {len(sections) - len(drawn)} of {len(sections)} parts"
     # The space: matplotlib before 3.10 leaves labels that begin with an underscore out of a legend.
@@ -241,15 +245,19 @@ def to_bytes(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def section_title(row: Any, width: float) -> str:
-    """Return a leaderboard's title, with the label of a miniature, broken into lines; ``row`` is any of its rows."""
-    return titled(title(row), bool(row["small"]), width)
+def section_title(rows: pd.DataFrame, width: float) -> str:
+    """Return a leaderboard's title, broken into lines."""
+    return titled(title(rows), is_small(rows), width)
 
 
 def titled(text: str, small: bool, width: float) -> str:
-    """Return a title, with the label of a miniature if it is of one, broken into lines."""
-    lines = [fit(text, 200), *([MINI_LABEL] if small else [])]
-    return "\n".join(textwrap.fill(line, int(width * BOLD_PER_INCH)) for line in lines)
+    """Return a title, with a word where it is of a miniature, broken into lines."""
+    return textwrap.fill(fit(text, 200) + (" (mini suite)" if small else ""), int(width * BOLD_PER_INCH))
+
+
+def is_small(rows: pd.DataFrame) -> bool:
+    """Return whether a leaderboard is of a miniature."""
+    return bool(rows["small"].iloc[0])
 
 
 def width_of(panels: int) -> float:

@@ -22,6 +22,7 @@ from parbench.reports.figures.style import (
     bars_of,
     columns_of,
     fit,
+    is_small,
     looks_of,
     page,
     panels,
@@ -30,13 +31,13 @@ from parbench.reports.figures.style import (
     width_of,
 )
 from parbench.reports.profile.costs import MEMORY, STEP, Profiled
-from parbench.reports.rows import BOARD, COLUMN, at_same
+from parbench.reports.rows import COLUMN, CONDITION, at_same
 from parbench.reports.tables import boards, is_counted, summarise, unit_of
 
 PANEL_HEIGHT = 2.2  # inches
 MOST_CAPTION = 2000  # characters: of hundreds of methods that a profile lacks not all can be named
 
-_CELL = [*BOARD, *COLUMN, "method", "row"]
+_CELL = [*CONDITION, *COLUMN, "method", "row"]
 
 Panel = Callable[[Axes, pd.DataFrame, pd.DataFrame, dict[str, Look]], None]
 
@@ -189,9 +190,10 @@ def _figure(
     width = width_of(max(columns_of(part.groupby(COLUMN).ngroups) for part in parts))
     sections = [
         Section(
-            section_title(part.iloc[0], width),
+            section_title(part, width),
             PANEL_HEIGHT * rows_of(part.groupby(COLUMN).ngroups),
             partial(_board, runs=part, cells=cells, looks=looks, panel=panel_of(part), label=label),
+            small=is_small(part),
             is_placed=True,
         )
         for part in parts
@@ -215,7 +217,7 @@ def _board(
 
 def cells_of(runs: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """Return the summary's cells of the task that these runs are of, which have a mean."""
-    same = at_same(cells, runs.iloc[0], (*BOARD, *COLUMN))
+    same = at_same(cells, runs.iloc[0], (*CONDITION, *COLUMN))
     return cells[same & cells["mean"].notna() & cells["row"].isin(runs["row"])]
 
 

@@ -10,7 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from parbench.reports.figures.curves import DASHES
-from parbench.reports.figures.style import MARKERS, Look, Reason, Section, fit, looks_of, page, section_title, width_of
+from parbench.reports.figures.style import (
+    MARKERS,
+    Look,
+    Reason,
+    Section,
+    fit,
+    is_small,
+    looks_of,
+    page,
+    section_title,
+    width_of,
+)
 from parbench.reports.rows import COLUMN
 from parbench.reports.statistics import expected_best, rank_by_trials
 from parbench.reports.tables import boards, unit_of
@@ -37,9 +48,10 @@ def score_vs_trials(aside: pd.DataFrame) -> Figure | Reason:
     width = width_of(2)
     sections = [
         Section(
-            f"{section_title(part.iloc[0], width)}\n{fit(str(part['column'].iloc[0]), 60)}",
+            f"{section_title(part, width)}\n{fit(str(part['column'].iloc[0]), 60)}",
             PANEL_HEIGHT,
             partial(_task, trials=trials_of(part), looks=looks, metric=str(part["metric"].iloc[0]), unit=unit_of(part)),
+            small=is_small(part),
         )
         for board in boards(runs)
         for _, part in board.groupby(COLUMN)

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -23,6 +23,7 @@ from parbench.bench.util.files import explained, write_atomically
 from parbench.reports.data_efficiency import NOTE, EfficiencyTable
 from parbench.reports.extra_tables import OTHER_METRICS_NOTE, RETENTION_NOTE, SUBSETS_NOTE
 from parbench.reports.figures import CAPTIONS, History, Picture, Reason
+from parbench.reports.figures.forest import Forest
 from parbench.reports.frame import Frame
 from parbench.reports.html.runs import extras_json, runs_json
 from parbench.reports.leaderboard import Leaderboard
@@ -37,6 +38,19 @@ FILE = "index.html"
 MOST_SVG_BYTES = 1_500_000  # beyond it a figure is embedded as PNG
 PIXELS_PER_INCH = 110  # of a figure, whose letters are those of a printed page
 
+# What the parts of a leaderboard are folded under; others have a heading of their own. Those of one task are folded
+# together.
+_HEADINGS = {
+    "notes": "How to read the scores",
+    "over_tasks": "Over all tasks",
+    "over_tasks_notes": "Over all tasks",
+    "wins": "Wins, ties and losses",
+    "costs": "Parameters and cost",
+    "noise": "Noise floor",
+    "noise_notes": "Noise floor",
+    "retention": "What is forgotten of general text",
+    "facts": "Data, revisions and suites",
+}
 # What the parts of a leaderboard are called; others are called by their name.
 _CAPTIONS = {
     "costs": "Parameters and cost",
@@ -52,7 +66,7 @@ _AFTER = {
     "subsets": SUBSETS_NOTE,
     "other_metrics": OTHER_METRICS_NOTE,
 }
-_OWN_PLACE = {"title", "label", "verdict"}
+_OWN_PLACE = {"title", "label", "verdict", "conditions", "warnings", "scores"}
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,7 @@ class Page:
         histories: training losses by run id.
         store: where the runs' per-example rows are, of which each panel shows some; ``None`` shows none.
         data_efficiency: scores by share of the training split.
+        forests: of the leaderboards, in their order.
         smaller: leaderboards of smaller shares, which are folded up.
         profiled: costs of the rows from a profile, if there is one.
         not_computed: the parts that are missing because they could not be computed, with the reason.
@@ -80,6 +95,7 @@ class Page:
     histories: Mapping[str, History] = field(default_factory=dict)
     store: Store | None = None
     data_efficiency: Sequence[EfficiencyTable] = ()
+    forests: Sequence[Forest] = ()
     smaller: Sequence[Leaderboard] = ()
     profiled: Profiled | None = None
     not_computed: Sequence[str] = ()
@@ -94,6 +110,23 @@ class _Part:
     name: str
     content: Any
     note: str = ""
+
+
+@dataclass(frozen=True)
+class _Article:
+    """A leaderboard in the page: what is shown at once, and what is folded, by heading."""
+
+    board: Leaderboard
+    forest: _ShownForest | None
+    folded: Mapping[str, Sequence[_Part]]
+
+
+@dataclass(frozen=True)
+class _ShownForest:
+    """A forest plot in the page, and its data for narrow screens."""
+
+    wide: _Shown
+    narrow: _Shown
 
 
 @dataclass(frozen=True)
@@ -145,10 +178,10 @@ def render_page(page: Page) -> str:
             label=MINI_LABEL if bool(runs["small"].any()) else None,
             all_small=bool(runs["small"].all()),
             counts=_counts(page.frame),
-            boards=[(board, list(_parts(board))) for board in page.boards],
+            boards=_articles(page),
             data_efficiency=page.data_efficiency,
             data_efficiency_note=NOTE,
-            smaller=[(board, list(_parts(board))) for board in page.smaller],
+            smaller=[_Article(board, None, _folded(board)) for board in page.smaller],
             profiled=page.profiled,
             profile_note=PROFILE_NOTE,
             reproduction=_reproduction(page.reproduced),
@@ -201,21 +234,42 @@ def _counts(frame: Frame) -> dict[str, int]:
     }
 
 
-def _parts(board: Leaderboard) -> Iterator[_Part]:
-    """Yield what a leaderboard holds, whatever it holds."""
+def _articles(page: Page) -> list[_Article]:
+    forests = [*map(_shown_forest, page.forests), *[None] * len(page.boards)]
+    return [_Article(board, forest, _folded(board)) for board, forest in zip(page.boards, forests, strict=False)]
+
+
+def _folded(board: Leaderboard) -> Mapping[str, Sequence[_Part]]:
+    """Return what a leaderboard holds beside what is shown at once, whatever it holds, by heading."""
+    found: dict[str, list[_Part]] = {heading: [] for heading in dict.fromkeys(_HEADINGS.values())}
+    for heading, part in _parts(board):
+        found.setdefault(heading, []).append(part)
+    return {heading: parts for heading, parts in found.items() if parts}
+
+
+def _parts(board: Leaderboard) -> Iterator[tuple[str, _Part]]:
+    """Yield the parts of a leaderboard with their headings."""
+    columns = [str(column) for column in board.cells["column"].unique()]
     for attribute in dataclasses.fields(board):
         name, value = attribute.name, getattr(board, attribute.name)
         called = _CAPTIONS.get(name, name.replace("_", " ").capitalize())
+        heading = _HEADINGS.get(name, called)
         if name in _OWN_PLACE:
             continue
         if isinstance(value, Table) and value.rows:
-            yield _Part("table", name, called, value, _AFTER.get(name, ""))
+            yield heading, _Part("table", name, called, value, _AFTER.get(name, ""))
         elif isinstance(value, tuple) and value and all(isinstance(entry, Table) for entry in value):
             for number, table in enumerate(value, start=1):
-                note = _AFTER.get(name, "") if number == len(value) else ""
-                yield _Part("table", f"{name}-{number}", f"{called} of {table.caption}", table, note)
+                task = max((name for name in columns if table.caption.startswith(name)), key=len, default=called)
+                part = _Part("table", f"{name}-{number}", f"{called} of {table.caption}", table, _AFTER.get(name, ""))
+                yield f"{task}: subsets and other metrics", part
         elif isinstance(value, tuple) and value and all(isinstance(entry, str) for entry in value):
-            yield _Part("warnings" if name == "warnings" else "list", name, called, value)
+            yield heading, _Part("list", name, called, value)
+
+
+def _shown_forest(forest: Forest) -> _ShownForest:
+    wide, narrow = (replace(_shown(forest.name, one), caption=forest.caption) for one in (forest.wide, forest.narrow))
+    return _ShownForest(wide, narrow)
 
 
 def _reproduction(rows: Sequence[Reproduced]) -> dict[str, Any] | None:

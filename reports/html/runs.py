@@ -15,6 +15,7 @@ from parbench.bench.store.layout import PREDICTIONS
 from parbench.bench.store.store import Store
 from parbench.reports.figures import History
 from parbench.reports.render import one_line
+from parbench.reports.rows import BOARD, CURVE
 from parbench.reports.tables import how_ended
 
 # Of each run, but of many runs fewer, so that a page of 5,000 runs still opens.
@@ -38,7 +39,7 @@ def runs_json(runs: pd.DataFrame) -> str:
     Args:
         runs: the frame's runs, all columns.
     """
-    runs = runs.assign(ended=how_ended(runs))
+    runs = runs.assign(ended=how_ended(runs)).drop(columns=[*BOARD, *CURVE, "row_order"], errors="ignore")
     values: list[list[Any]] = []
     places = []
     for name in runs.columns:

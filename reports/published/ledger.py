@@ -11,7 +11,7 @@ import pandas as pd
 from parbench.reports.data_efficiency import in_full
 from parbench.reports.published.differences import differences, names_it
 from parbench.reports.published.sources import UNAVAILABLE, PublishedNumber, published
-from parbench.reports.rows import BOARD, COLUMN, at_same
+from parbench.reports.rows import COLUMN, CONDITION, at_same
 from parbench.reports.tables import MINI_LABEL, NOTHING, Table, is_counted
 from parbench.tasks import metric_unit
 
@@ -84,7 +84,7 @@ def reproduction(runs: pd.DataFrame, cells: pd.DataFrame | None = None) -> tuple
     """
     counted = runs[is_counted(runs) & in_full(runs, "score")]
     found: list[Reproduced] = []
-    for _, group in counted.groupby([*BOARD, *COLUMN, "method", "row"], dropna=False, sort=False):
+    for _, group in counted.groupby([*CONDITION, *COLUMN, "method", "row"], dropna=False, sort=False):
         found += _beside(group, cells)
     return tuple(sorted(found, key=_key))
 
@@ -147,7 +147,7 @@ def _reproduced(
 def _interval(run: pd.Series, cells: pd.DataFrame | None) -> tuple[float, float] | None:
     if cells is None or not {"low", "high"} <= set(cells.columns):
         return None
-    (cell,) = (row for _, row in cells[at_same(cells, run, (*BOARD, *COLUMN, "row"))].iterrows())
+    (cell,) = (row for _, row in cells[at_same(cells, run, (*CONDITION, *COLUMN, "row"))].iterrows())
     low, high = cell["low"], cell["high"]
     return None if pd.isna(low) or pd.isna(high) else (float(low), float(high))
 

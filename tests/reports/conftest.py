@@ -46,6 +46,7 @@ def planted_once(tmp_path_factory: pytest.TempPathFactory) -> Planter:
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """For a report whose tables are the question: figures take longer than all else in it."""
     monkeypatch.setattr("parbench.reports.report.all_figures", lambda *arguments: {})
+    monkeypatch.setattr("parbench.reports.report.forests", lambda boards: [])
 
 
 @pytest.fixture

@@ -209,7 +209,7 @@ def test_intervals_and_the_noise_floor_by_hand(planter: Any, monkeypatch: pytest
         known = {"task": task, "task_code": task, "metric": "accuracy", "base_model": model}
         planter.run(float(drawn.mean()), rows=table, seed=seed, repeat=repeat, **known)
     plant(planter, dict.fromkeys(VTAB, 0.5), method="vera", seeds=3)
-    of_sets, of_images = (board.ranking for board in leaderboards(read_frame(planter.store)))
+    ranking = board_of(planter).ranking
     weights = np.array([1 / 3 / len(names) for names in vtab.GROUPS.values() for _ in names])
     in_groups = [f"vtab/{name}" for names in vtab.GROUPS.values() for name in names]
 
@@ -223,21 +223,21 @@ def test_intervals_and_the_noise_floor_by_hand(planter: Any, monkeypatch: pytest
     images = first(in_groups)
     averages = weights @ np.array([one.mean(axis=1) for one in images.values()])
     half = half_by_hand(images, np.tile(weights[:, None], 3), averages)
-    assert shown(of_images, "vtab", "mean of 3 groups") == pytest.approx((averages.mean(), half), rel=1e-6)
+    assert shown(ranking, "vtab", "mean of 3 groups") == pytest.approx((averages.mean(), half), rel=1e-6)
     sets = first(single)
     scores = np.array([one.mean(axis=1) for one in sets.values()])
     har = 8 / (1 / scores).sum(axis=0)
     # By the chain rule, a harmonic mean H of 8 scores follows each of them by H^2 / (8 x score^2).
     half = half_by_hand(sets, har**2 / (8 * scores**2), har)
     name = "harmonic mean of 8 sets (HAR)"
-    assert shown(of_sets, "commonsense_single", name) == pytest.approx((har.mean(), half), rel=1e-4)
+    assert shown(ranking, "commonsense_single", name) == pytest.approx((har.mean(), half), rel=1e-4)
     # Of runs repeated once, half of the squared difference is the variance; of each task there are three such pairs.
     spreads = [
         np.mean([(right[task, seed, 0].mean() - right[task, seed, 1].mean()) ** 2 / 2 for seed in range(3)])
         for task in in_groups
     ]
     floor = t.ppf(0.975, 3) * np.sqrt((weights**2 * spreads).sum()) * np.sqrt(1 / 3 + 1 / 3)
-    (pair,) = of_images.named["vtab", "mean of 3 groups"].comparisons
+    (pair,) = ranking.named["vtab", "mean of 3 groups"].comparisons
     assert pair.noise_floor == pytest.approx(floor)
 
 

@@ -109,18 +109,18 @@ def test_the_floor_of_one_task_or_leaderboard_is_that_of_no_other(close: Any) ->
     for task in ("glue/rte", "glue/sst2"):
         for method, scores in (("a", SMALL), ("b", LARGE)):
             code = {"method": method, "method_code": method}
-            close.seeds(scores, **{**RTE, "task": task, "task_code": task, "base_model": "another", **code})
-    repeat(close, [0.70, 0.90], base_model="another", task_code="glue/rte")
-    another, roberta = leaderboards(read_frame(close.store))
+            close.seeds(scores, **{**RTE, "task": task, "task_code": task, "protocol": "another", **code})
+    repeat(close, [0.70, 0.90], protocol="another", task_code="glue/rte")
+    another, strict = leaderboards(read_frame(close.store))
     pairs = {key: column.comparisons[0] for key, column in another.ranking.columns.items()}
     assert pairs["glue/rte", "accuracy"].better() is None
     assert pairs["glue/sst2", "accuracy"].better() == "b"
     assert "No run was repeated, so that this limit is not known, on glue/sst2 (accuracy)." in another.noise_notes
     assert another.ranking.average is not None
     assert another.ranking.average.comparisons[0].noise_floor is None  # known of one task of two
-    assert roberta.wins.rows[1] == ("b", "1/0/0", "—")
-    assert (roberta.noise.rows, roberta.noise_notes) == ((), ())
-    repeat(close, [0.80, 0.80], base_model="another", task="glue/sst2", task_code="glue/sst2")
+    assert strict.wins.rows[1] == ("b", "1/0/0", "—")
+    assert (strict.noise.rows, strict.noise_notes) == ((), ())
+    repeat(close, [0.80, 0.80], protocol="another", task="glue/sst2", task_code="glue/sst2")
     average = leaderboards(read_frame(close.store))[0].ranking.average
     assert average is not None
     # Half of the floor of the one task that has any: the noise of tasks is independent.

@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 import pandas as pd
+import pytest
 
-from parbench.reports.rows import column_labels, row_labels
+from parbench.reports.rows import board_labels, column_labels, row_labels
 
 NO_SETTING = ("task", "method", "epochs", "share")
 
@@ -20,12 +21,7 @@ def label(*runs: dict[str, Any]) -> list[str]:
         training = {"epochs": run.get("epochs", 3)}
         rows.append(
             {
-                "small": False,
-                "base_model": "b",
-                "protocol": "p",
-                "limit": pd.NA,
-                "evaluation_limit": pd.NA,
-                "budget": pd.NA,
+                "curve": "c",
                 "train_fraction": run.get("share", 1.0),
                 "metric": "accuracy",
                 "method": run.get("method", "lora"),
@@ -101,7 +97,8 @@ def test_shares_of_the_training_split_have_the_same_rows() -> None:
 def columns(*runs: tuple[str, dict[str, Any] | None, dict[str, Any] | None]) -> list[str]:
     """Return the labels of columns, given task, options and definition."""
     texts = [(task, *(None if part is None else json.dumps(part) for part in parts)) for task, *parts in runs]
-    return list(column_labels(pd.DataFrame(texts, columns=["task", "options", "definition"], dtype="string")))
+    table = pd.DataFrame(texts, columns=["task", "options", "definition"], dtype="string")
+    return list(column_labels(table.assign(base_model="a")))
 
 
 def test_a_column_is_called_by_its_task_and_the_options_that_differ() -> None:
@@ -114,3 +111,45 @@ def test_two_definitions_of_a_task_are_two_columns() -> None:
     first, second, alike = columns(("a", None, {"k": 1}), ("a", None, {"k": 2}), ("a", None, {"k": 1}))
     assert first == alike != second
     assert first.startswith("a (definition=")
+
+
+def on_boards(*runs: dict[str, Any]) -> list[set[int]]:
+    """Return which of these runs share a leaderboard."""
+    plain = {"small": False, "base_model": "a", "protocol": "strict", "limit": pd.NA, "evaluation_limit": pd.NA}
+    rows = [{**plain, "budget": pd.NA, "train_fraction": 1.0, "column": "rte", **run} for run in runs]
+    labels = board_labels(pd.DataFrame(rows))["board"]
+    return [set(labels.index[labels == label]) for label in dict.fromkeys(labels)]
+
+
+@pytest.mark.parametrize(
+    ("runs", "boards"),
+    [
+        # Base models share a leaderboard, each at its own budget.
+        ([{"budget": "24k: at most 24,000 (uniform)"}, {"base_model": "b", "budget": "9k: at most 9,000"}], [{0, 1}]),
+        # What a budget amounts to depends on the base model.
+        (
+            [
+                {"base_model": model, "budget": f"{share}: at most {count} (uniform)"}
+                for model, counts in {"a": ("1,000", "2,000"), "b": ("10,000", "20,000")}.items()
+                for share, count in zip(("0.1%", "0.2%"), counts, strict=True)
+            ],
+            [{0, 2}, {1, 3}],
+        ),
+        ([{}, {"budget": "24k: at most 24,000 (uniform)", "base_model": "b"}], [{0}, {1}]),
+        # A limit of one task is no reason for another leaderboard, two limits of a task are.
+        ([{"limit": 100}, {"column": "cola"}], [{0, 1}]),
+        ([{"limit": 100}, {}, {"column": "cola"}], [{0}, {1, 2}]),
+        ([{"evaluation_limit": 9}, {}], [{0}, {1}]),
+        ([{"protocol": "another"}, {"column": "cola"}], [{0}, {1}]),
+        ([{"small": True}, {"column": "cola"}], [{0}, {1}]),
+        ([{"train_fraction": 0.5}, {"column": "cola"}], [{0}, {1}]),
+    ],
+)
+def test_which_runs_share_a_leaderboard(runs: list[dict[str, Any]], boards: list[set[int]]) -> None:
+    assert on_boards(*runs) == boards
+
+
+def test_a_column_names_its_base_model_where_there_are_several() -> None:
+    table = pd.DataFrame({"task": ["rte", "digits"], "base_model": ["a", "b"], "options": pd.NA, "definition": pd.NA})
+    assert list(column_labels(table.astype("string"))) == ["rte with a", "digits with b"]
+    assert list(column_labels(table.assign(base_model="a").astype("string"))) == ["rte", "digits"]

@@ -151,7 +151,7 @@ def test_a_setting_that_differs_between_tasks_is_reported(planter: Any) -> None:
     assert "Settings that are not the same on all tasks: learning_rate of lora." in board.notes
 
 
-@pytest.mark.parametrize("held", ["base_model", "protocol", "limit", "small", "budget"])
+@pytest.mark.parametrize("held", ["protocol", "limit", "small", "budget"])
 def test_what_a_table_holds_fixed_makes_tables(planter: Any, held: str) -> None:
     planter.run(0.5)
     others = {"limit": 100, "small": True, "budget": {"asked": "24k", "parameters": 24_000, "mode": "uniform"}}
@@ -159,6 +159,25 @@ def test_what_a_table_holds_fixed_makes_tables(planter: Any, held: str) -> None:
     boards = boards_of(planter)
     assert sorted(board.scores.rows[0][2] for board in boards) == ["50.0 (n=1)", "70.0 (n=1)"]
     assert len({(board.title, board.label) for board in boards}) == 2
+
+
+def test_the_tasks_of_all_base_models_share_a_table(planter: Any) -> None:
+    for model, task, asked in (("a", "glue/cola", 24_000), ("b", "glue/rte", 9_000)):
+        budget = {"asked": f"{asked}", "parameters": asked, "mode": "uniform"}
+        limit = 100 if model == "b" else None
+        planter.run(0.5, task=task, base_model=model, budget=budget, limit=limit)
+    board = board_of(planter)
+    assert board.title == (
+        "a, b, protocol strict, limits by task, "
+        "budgets 24000: at most 24,000 (uniform) for a; 9000: at most 9,000 (uniform) for b"
+    )
+    heads = ("glue/cola with a (matthews_correlation)", "glue/rte with b (matthews_correlation)", "average")
+    assert board.scores.head[2:] == heads
+    assert [fact for fact in board.facts if "model" in fact] == [
+        "Base model a at revision model-1.",
+        "Base model b at revision model-1.",
+    ]
+    assert "glue/rte with b: at most 100 examples of each split." in board.facts
 
 
 def test_a_run_that_two_suites_ask_for_is_in_one_table(planter: Any) -> None:

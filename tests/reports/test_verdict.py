@@ -22,7 +22,7 @@ from tests.support.shares import CONSTANT, plant_shares
 
 TASKS = ("glue/rte", "glue/sst2")
 TIE = {"lora": 0.2, "loca": 0.2, "vera": 0.2}
-GAP = r"([+-]\d+\.\d) points \[([+-]\d+\.\d), ([+-]\d+\.\d)\]"
+GAP = r"([+-]?\d+\.\d) points \[([+-]?\d+\.\d), ([+-]?\d+\.\d)\]"
 
 
 def verdict_of(planter: Any, baseline: str | None = None) -> tuple[str, ...]:
@@ -49,7 +49,7 @@ def test_a_true_winner_is_named_with_its_lead(planter: Any) -> None:
     assert winner.startswith(
         "On glue/rte, loca is better than each of the 2 other methods, and than the next of them, "
     )
-    assert f" them, lora, by {lead:+.1f} points [" in winner
+    assert f" them, lora, by {lead:.1f} points [" in winner
     ((_, low, high),) = re.findall(GAP, winner)
     assert 0 < float(low) < lead < float(high)
     behind = 100 * (means["glue/rte", "vera"] - means["glue/rte", "lora"])
@@ -60,8 +60,9 @@ def test_a_true_winner_is_named_with_its_lead(planter: Any) -> None:
 def test_of_two_methods_the_winner_is_named_once(planter: Any) -> None:
     plant_shares(planter, {"lora": 0.25, "loca": 0.1})
     winner, costs, _ = verdict_of(planter)
-    assert winner.startswith("On glue/rte, loca is better than lora by +")
-    assert costs.startswith("Cost as a multiple of lora's: loca 1.00x time")
+    assert winner.startswith("On glue/rte, loca is better than lora by 1")
+    words = "time per training step, peak process memory, parameters"
+    assert costs == f"Cost as a multiple of lora's ({words}): loca 1.00x, 1.00x, 1.00x."
 
 
 def test_methods_that_lead_together_are_not_ordered(planter: Any) -> None:
@@ -119,7 +120,15 @@ def test_costs_are_geometric_means_over_the_tasks(planter: Any) -> None:
     cells = summarise(read_frame(planter.store).runs)
     ratio = cost_ratios(cells, "lora")["loca"]
     assert (ratio.time, ratio.memory, ratio.parameters) == pytest.approx((np.sqrt(2 * 8), np.sqrt(2 * 1), 0.5))
-    assert "loca 4.00x time per training step, 1.41x peak process memory, 0.50x parameters" in verdict_of(planter)[1]
+    assert verdict_of(planter)[1].endswith(", parameters): loca 4.00x, 1.41x, 0.50x.")
+
+
+def test_a_base_model_is_named_where_a_task_is_on_several(planter: Any) -> None:
+    for model, task in (("a", "glue/rte"), ("a", "glue/sst2"), ("b", "glue/sst2")):
+        plant_shares(planter, {"lora": 0.3, "loca": 0.1}, [task], base_model=model)
+    winner, *_ = verdict_of(planter)
+    places = re.findall(r"on ([^;]*?), loca is better", winner, re.IGNORECASE)
+    assert places == ["glue/rte", "glue/sst2 with a", "glue/sst2 with b"]
 
 
 def test_a_cost_that_was_not_measured_is_left_out(planter: Any) -> None:

@@ -278,6 +278,8 @@
     if ([...asked.keys()].join() === "run") set({ run: asked.get("run") });
     else { state = asked; apply(); }
   });
+  // What is folded is printed, too.
+  window.addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
   choose();
   apply();
 })();

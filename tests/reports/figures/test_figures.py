@@ -130,10 +130,16 @@ def test_every_leaderboard_has_its_panels_and_its_label(planter: Any) -> None:
         for task in ("a", "b"):
             planter.run(0.5, base_model=base_model, task=task, small=base_model == "small")
     figure = draw(planter)
-    assert [axes.get_title() for axes in figure.axes] == ["a", "b", "a", "b"]
+    assert [axes.get_title() for axes in figure.axes] == [
+        "a with large",
+        "b with large",
+        "a with small",
+        "b with small",
+    ]
     headings = [" ".join(text.split()) for text in texts(figure)]
     assert any(text.startswith("large, protocol strict, all examples") for text in headings)
-    assert any(text.startswith("small, protocol strict") and text.endswith(MINI_LABEL) for text in headings)
+    assert any(text.startswith("small, protocol strict") and text.endswith("(mini suite)") for text in headings)
+    assert " ".join(headings).count(MINI_LABEL) == 1
 
 
 @pytest.mark.parametrize("names", [["$\\frac{$", "a|b\n c", "_hidden", "漢字", "\x1b[2J"], ["x" * 300, "y" * 300]])
@@ -155,7 +161,7 @@ def test_a_tall_figure_is_still_drawn(planter: Any, monkeypatch: pytest.MonkeyPa
 
 def test_no_more_leaderboards_are_drawn_than_can_be_read(planter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
-        planter.run(0.5, base_model=f"model-{number}")
+        planter.run(0.5, protocol=f"protocol-{number}")
     assert len(draw(planter).axes) == 3
     monkeypatch.setattr("parbench.reports.figures.style.MOST_HEIGHT", 5)
     figure = draw(planter)
@@ -167,7 +173,7 @@ def test_no_more_leaderboards_are_drawn_than_can_be_read(planter: Any, monkeypat
 
 
 def test_panels_and_their_texts_do_not_touch(planted: Any) -> None:
-    planted.run(0.5, base_model="another")
+    planted.run(0.5, protocol="another")
     figure = draw(planted)
     figure.draw_without_rendering()
     boxes = [axes.get_tightbbox() for axes in figure.axes]

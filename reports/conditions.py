@@ -1,0 +1,157 @@
+"""The conditions of a leaderboard in one line: seeds, trials, hardware; and whether the sizes of its methods match."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from parbench.bench.budget import TOLERANCE
+from parbench.bench.plan.suite import Suite
+from parbench.reports.rows import BOARD, COLUMN
+from parbench.reports.tables import Table, distinct, is_counted
+
+# Marks the score of a setting that was not tuned, where others were.
+DAGGER = "†"
+UNTUNED_NOTE = f"{DAGGER}: its setting was not tuned, while others of this table were."
+# What a run's notes hold where its suite is of tuned settings and has none for it; see `parbench.bench.plan.resolve`.
+_NOT_TUNED = "its setting was not tuned"
+# What the trials of a cell have in common with it.
+_SEARCH = ["base_model", "column", "method", "budget"]
+_MOST = 4
+
+
+def trials_of_cells(
+    cells: pd.DataFrame, runs: pd.DataFrame, aside: pd.DataFrame, suites: Mapping[str, Suite]
+) -> list[int]:
+    """Return for each cell how many settings were tried to find its own; 0 where no trial is known.
+
+    Trials are those in the store, or else those that the suite of the runs records.
+
+    Args:
+        cells: the summary.
+        runs: the frame's runs.
+        aside: the frame's searches and repeats.
+        suites: what is known of the suites.
+    """
+    key = [*BOARD, *COLUMN, "row"]
+    noted = runs[runs["notes"].str.contains(_NOT_TUNED, regex=False).fillna(False).astype("bool")]
+    untuned = set(noted[key].itertuples(index=False, name=None))
+    suites_of: dict[tuple[Any, ...], list[str]] = {}
+    for *place, suite in runs[[*key, "suite"]].drop_duplicates().itertuples(index=False, name=None):
+        suites_of.setdefault(tuple(place), []).append(suite)
+    searched = _searched(aside)
+    found = []
+    for _, row in cells.iterrows():
+        cell = tuple(row[key])
+        in_store = searched.get(tuple("" if pd.isna(row[name]) else row[name] for name in _SEARCH), 0)
+        recorded = [_recorded(row, suites.get(name)) for name in suites_of.get(cell, ())]
+        found.append(0 if cell in untuned else in_store or min(recorded, default=0))
+    return found
+
+
+def _searched(aside: pd.DataFrame) -> Mapping[tuple[Any, ...], int]:
+    """Return the number of settings that were tried in the store."""
+    if aside.empty:
+        return {}
+    trials = aside.loc[aside["purpose"] == "selection", [*_SEARCH, "setting_id"]].drop_duplicates()
+    return Counter(trials[_SEARCH].astype("object").fillna("").itertuples(index=False, name=None))
+
+
+def _recorded(cell: pd.Series[Any], suite: Suite | None) -> int:
+    """Return the number of trials that a suite records for a cell."""
+    tuning = suite.tuning if suite else None
+    return tuning.trials if tuning and tuning.has(str(cell["task"]), str(cell["method"])) else 0
+
+
+def is_untuned(cells: pd.DataFrame) -> pd.Series[bool]:
+    """Return which cells are marked: those without a trial, where others of the leaderboard have some."""
+    return (cells["trials"] == 0) & bool((cells["trials"] > 0).any())
+
+
+def marked(tables: Iterable[Table], cells: pd.DataFrame) -> Iterator[Table]:
+    """Yield tables of one task each in which the rows whose setting was not tuned on it are marked.
+
+    Args:
+        tables: their caption begins with the column.
+        cells: the summary of the leaderboard, with ``untuned``.
+    """
+    columns = [str(column) for column in cells["column"].unique()]
+    for table in tables:
+        column = max((name for name in columns if table.caption.startswith(name)), key=len, default="")
+        rows = set(cells.loc[cells["untuned"] & (cells["column"] == column), "row"])
+        named = tuple((row[0] + DAGGER if row[0] in rows else row[0], *row[1:]) for row in table.rows)
+        yield replace(table, rows=named)
+
+
+def conditions(runs: pd.DataFrame, cells: pd.DataFrame) -> Iterator[str]:
+    """Yield a short sentence on the seeds, the trials and the hardware of a leaderboard.
+
+    Args:
+        runs: the frame's runs of the leaderboard.
+        cells: its summary, with ``trials``.
+    """
+    yield f"Seeds: {_by_column(cells.loc[cells['n_ok'] > 0], 'seeds')}."
+    tried = cells["trials"]
+    if not (tried > 0).any():
+        yield "No trials of hyper-parameters are recorded: the settings are those of the suite or the defaults."
+    else:
+        known = sorted(set(tried[tried > 0]))
+        count = str(known[0]) if len(known) == 1 else f"{known[0]} to {known[-1]}"
+        yield f"Tuned with {count} trials for each method and task."
+    hardware = sorted(name for name in runs.columns if str(name).startswith("hardware/"))
+    values = [value for name in hardware for value in distinct(runs.loc[is_counted(runs), name].dropna())]
+    if values:
+        shown = ", ".join(dict.fromkeys(values[:_MOST]))
+        yield f"Hardware: {shown}{' and more' if len(values) > _MOST else ''}."
+
+
+def _by_column(cells: pd.DataFrame, name: str) -> str:
+    """Return what the cells have, and where some columns have another, what these have."""
+    if cells.empty:
+        return "none"
+    usual = cells[name].mode().iloc[0]
+    others = cells[cells[name] != usual]
+    parts = [", ".join(str(usual).split())]
+    columns = others.groupby(name)["column"].unique()
+    for value, found in list(columns.items())[:_MOST]:
+        parts.append(f"{', '.join(str(value).split())} on {', '.join(sorted(found)[:_MOST])}")
+    return "; ".join(parts)
+
+
+def unmatched_sizes(cells: pd.DataFrame) -> str | None:
+    """Return a sentence where methods that are compared differ in size by more than the tolerance of a budget.
+
+    Args:
+        cells: the summary of one leaderboard.
+    """
+    counted = cells[cells["ledger/reported"].notna() & (cells["n_ok"] > 0)]
+    if counted.empty:
+        return None
+    sizes = counted.astype({"ledger/reported": "int64"})
+    if sizes["budget"].notna().any():
+        share = sizes["of_budget"].astype("float64")
+        off = sizes[(share > 1) | (share < 1 - TOLERANCE)]
+        if off.empty:
+            return None
+        rows = [f"{row} ({_percents(part['of_budget'])})" for row, part in off.groupby("row")]
+        more = f" and {len(rows) - _MOST} more" if len(rows) > _MOST else ""
+        listed = f"{', '.join(rows[:_MOST])}{more}"
+        return f"Sizes are not matched; farther than {TOLERANCE:.0%} from the budget, in per cent of it: {listed}."
+    for (column, _), part in sizes.groupby(COLUMN):
+        counts = sorted(zip(part["ledger/reported"].tolist(), part["row"].tolist(), strict=True))
+        (low, smallest), (high, largest) = counts[0], counts[-1]
+        if low < (1 - TOLERANCE) * high:
+            return (
+                f"Sizes are not matched: there is no budget, and on {column} the parameters go from {low:,} "
+                f"({smallest}) to {high:,} ({largest})."
+            )
+    return None
+
+
+def _percents(shares: pd.Series[float]) -> str:
+    low, high = (f"{100 * share:,.0f}" for share in (shares.min(), shares.max()))
+    return f"{low} %" if low == high else f"{low} to {high} %"

@@ -1,0 +1,246 @@
+"""Forest plot: each method's paired difference to a baseline on each task, and its cost beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from parbench.reports.cost_ratios import cost_ratios, memory_column
+from parbench.reports.differences import Difference, differences_on, rows_by_rank
+from parbench.reports.figures.style import (
+    COLUMN_WIDTH,
+    FONT_SIZE,
+    PAGE_WIDTH,
+    Picture,
+    Reason,
+    columns_of,
+    drawn_or_reason,
+    figure_style,
+    fit,
+    pictured,
+)
+from parbench.reports.leaderboard import Leaderboard
+from parbench.reports.rows import COLUMN, WITH_MODEL
+from parbench.reports.tables import NOTHING, unit_of
+from parbench.reports.verdict import times
+from parbench.tasks.metrics.units import Unit
+
+ROW, HEAD, FOOT = 0.17, 0.45, 0.3  # inches: a method, a panel's title, its axis
+NAMES, COSTS, RANKS = 1.0, 1.5, 0.3  # inches: names at the left, costs at the right, the ranks right of a panel
+GAP = 0.12  # inches between panels
+LEGEND = 0.17  # inches, a line of it
+MOST_TASKS = 24  # so that a figure stays readable
+LETTERS = 21  # of a name
+MOST_FORESTS = 12
+
+# Better and worse differ in marker and in colour, so that print without colour shows them.
+_LOOKS: dict[str, dict[str, Any]] = {
+    "better": {"marker": ">", "color": "#0b62a4", "markerfacecolor": "#0b62a4"},
+    "worse": {"marker": "<", "color": "#b35806", "markerfacecolor": "#b35806"},
+    "open": {"marker": "o", "color": "0.35", "markerfacecolor": "white"},
+    "baseline": {"marker": "D", "color": "0.1", "markerfacecolor": "0.1"},
+}
+_NOTE: dict[str, Any] = {"ha": "center", "va": "center", "color": "0.35", "style": "italic"}
+CAPTION = (
+    "Mean minus that of {baseline}, paired by example and seed, with its 95 % interval. Filled marks: better or worse "
+    "than {baseline} after Holm's correction for all pairs of methods on the task; open: not told apart from it. At "
+    "the right of a panel: the ranks that a method may have, bold where no method is shown to be better. Rows: by mean "
+    "rank. Costs: multiples of {baseline}'s, geometric means over the tasks."
+)
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A task: its title, unit and differences."""
+
+    title: str
+    unit: Unit
+    lines: Sequence[Difference]
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """The heads of the costs, and by row a text for each of them."""
+
+    heads: tuple[str, ...]
+    texts: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Forest:
+    """The forest plot of a leaderboard.
+
+    Attributes:
+        name: of its file; the narrow one is called after it.
+        wide: for a page.
+        narrow: for a column or a phone.
+        caption: how to read it.
+    """
+
+    name: str
+    wide: Picture | Reason
+    narrow: Picture | Reason
+    caption: str
+
+
+def forests(boards: Sequence[Leaderboard]) -> list[Forest]:
+    """Draw the forest plots of leaderboards; of many, those of the first `MOST_FORESTS`."""
+    return [_forest(number, board) for number, board in enumerate(boards[:MOST_FORESTS], start=1)]
+
+
+def _forest(number: int, board: Leaderboard) -> Forest:
+    drawn = {kind: drawn_or_reason(partial(forest, board, kind == "narrow")) for kind in ("wide", "narrow")}
+    pictures = pictured(drawn)
+    name = "differences" if number == 1 else f"differences_{number}"
+    return Forest(name, pictures["wide"], pictures["narrow"], CAPTION.format(baseline=board.baseline))
+
+
+def forest(board: Leaderboard, narrow: bool = False) -> Figure | Reason:
+    """Draw the differences to the baseline on each task, and the costs as multiples of the baseline's.
+
+    Args:
+        board: the leaderboard, with its baseline.
+        narrow: one panel below the other, for a column of a paper or a phone; else up to three side by side.
+    """
+    baseline, ranking = board.baseline, board.ranking
+    rows = list(dict.fromkeys(board.cells["row"].astype("str")))
+    if baseline is None or len(rows) < 2:
+        return Reason("There are not two methods to compare.")
+    rows = rows_by_rank(rows, ranking)
+    panels = [
+        _Panel(
+            _panel_title(str(name), str(metric), unit, str(cells["base_model"].iloc[0])),
+            unit,
+            differences_on(ranking.columns.get((str(name), str(metric))), rows, baseline),
+        )
+        for (name, metric), cells in board.cells.groupby(COLUMN)
+        for unit in [unit_of(cells)]
+    ]
+    with figure_style():
+        return _laid_out(panels[:MOST_TASKS], _costs_of(board, baseline), rows, baseline, narrow)
+
+
+def _panel_title(column: str, metric: str, unit: Unit, base_model: str) -> str:
+    task = column.removesuffix(f"{WITH_MODEL}{base_model}")
+    return f"{task}\n{base_model}\n{metric}, {'points' if unit.factor == 100 else 'as is'}"
+
+
+def _costs_of(board: Leaderboard, baseline: str) -> _Costs:
+    where = "device" if memory_column(board.cells) == "peak_device_bytes" else "process"
+    texts = {
+        row: tuple(NOTHING if value is None else times(value) for value in (ratio.time, ratio.memory, ratio.parameters))
+        for row, ratio in cost_ratios(board.cells, baseline).items()
+    }
+    return _Costs(("step\ntime", f"{where}\nmemory", "param-\neters"), texts)
+
+
+def _laid_out(panels: Sequence[_Panel], costs: _Costs, rows: Sequence[str], baseline: str, narrow: bool) -> Figure:
+    """Place everything in inches, from the top."""
+    width = COLUMN_WIDTH if narrow else PAGE_WIDTH
+    across = 1 if narrow else columns_of(len(panels))
+    lines = [panels[start : start + across] for start in range(0, len(panels), across)]
+    height = HEAD + ROW * len(rows) + FOOT
+    total = height * len(lines) + (HEAD + ROW * len(rows) + 0.1 if narrow else 0.0) + LEGEND * (3 if narrow else 1)
+    figure = Figure(figsize=(width, total))
+    FigureCanvasAgg(figure)
+    aside = 0.0 if narrow else COSTS
+    inner = (width - NAMES - aside - across * (RANKS + GAP)) / across
+
+    def axes_at(left: float, top: float, wide: float) -> Axes:
+        high = ROW * len(rows)
+        return figure.add_axes((left / width, 1 - (top + HEAD + high) / total, wide / width, high / total))
+
+    for number, line in enumerate(lines):
+        for place, panel in enumerate(line):
+            axes = axes_at(NAMES + place * (inner + RANKS + GAP), number * height, inner)
+            _draw_panel(axes, panel, rows if place == 0 else None, int(inner * 17))
+    if narrow:
+        _draw_costs(axes_at(NAMES, len(lines) * height, width - NAMES), costs, rows, named=True)
+    else:
+        _draw_costs(axes_at(width - COSTS, 0.0, COSTS), costs, rows, named=False)
+    _draw_legend(figure, baseline, total, narrow)
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: _Panel, names: Sequence[str] | None, letters: int) -> None:
+    """Draw a task; ``names`` at its left, if it is the first of its line."""
+    _prepare(axes, len(panel.lines), names)
+    axes.set_title("\n".join(fit(text, letters) for text in panel.title.split("\n")), loc="left")
+    factor = panel.unit.factor
+    axes.axvline(0.0, color="0.5", linewidth=0.7, zorder=1)
+    for place, line in enumerate(panel.lines):
+        if line.value is None:
+            axes.text(0.5, place, line.note, transform=axes.get_yaxis_transform(), **_NOTE)
+            continue
+        look = _LOOKS[line.verdict]
+        if line.interval:
+            ends = [factor * end for end in line.interval]
+            axes.plot(ends, [place, place], color=look["color"], linewidth=1.1, solid_capstyle="butt", zorder=2)
+        axes.plot([factor * line.value], [place], markersize=4.5, markeredgewidth=0.9, zorder=3, **look)
+        weight = "bold" if line.is_unbeaten else "normal"
+        axes.text(1.03, place, line.ranks, transform=axes.get_yaxis_transform(), va="center", fontweight=weight)
+    if all(line.value is None for line in panel.lines):
+        axes.set_xticks([])
+        return
+    _symmetric(axes)
+    axes.grid(visible=True, axis="x")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=4, min_n_ticks=3))
+    axes.tick_params(axis="x", length=2)
+
+
+def _prepare(axes: Axes, count: int, names: Sequence[str] | None) -> None:
+    axes.set_ylim(count - 0.5, -0.5)
+    axes.grid(visible=False)
+    for place in range(0, count, 2):
+        axes.axhspan(place - 0.5, place + 0.5, color="0.955", linewidth=0, zorder=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_yticks(range(count) if names else [])
+    if names:
+        axes.set_yticklabels([fit(name, LETTERS) for name in names], fontsize=FONT_SIZE)
+    axes.tick_params(axis="y", length=0)
+
+
+def _symmetric(axes: Axes) -> None:
+    """Show the baseline and as much on either side of it as there is, and no less than a tenth of the whole."""
+    low, high = axes.get_xlim()
+    margin = 0.1 * max(high, -low)
+    axes.set_xlim(min(low, -margin), max(high, margin))
+
+
+def _draw_costs(axes: Axes, costs: _Costs, rows: Sequence[str], named: bool) -> None:
+    """Draw costs as numbers, in line with the rows of the panels."""
+    _prepare(axes, len(rows), rows if named else None)
+    axes.set_xlim(0, 1)
+    axes.set_xticks([])
+    axes.spines["bottom"].set_visible(False)
+    for column, head in enumerate(costs.heads):
+        right = (column + 1) / len(costs.heads) - 0.03
+        axes.text(right, 1 + 0.04 / (ROW * len(rows)), head, transform=axes.transAxes, ha="right", va="bottom")
+        for place, row in enumerate(rows):
+            values = costs.texts.get(row, ())
+            axes.text(right, place, values[column] if values else NOTHING, ha="right", va="center")
+
+
+def _draw_legend(figure: Figure, baseline: str, total: float, narrow: bool) -> None:
+    name = fit(baseline, LETTERS)
+    words = {"better": "better than", "open": "not told apart from", "worse": "worse than"}
+    handles = [Line2D([], [], linestyle="none", markersize=4.5, **_LOOKS[verdict]) for verdict in words]
+    labels = [f"{text} {name}" for text in words.values()]
+    figure.legend(
+        handles,
+        labels,
+        loc="lower left",
+        bbox_to_anchor=(0.0, 0.0),
+        ncols=1 if narrow else 3,
+        frameon=False,
+        handletextpad=0.2,
+        borderaxespad=0.1,
+    )
