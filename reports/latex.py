@@ -6,11 +6,17 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from parbench.reports.differences_table import differences_note, differences_table
 from parbench.reports.leaderboard import Leaderboard
+from parbench.reports.leaderboard_render import COST_NOTE
 from parbench.reports.render import one_line
+from parbench.reports.settings_table import SETTINGS_NOTE
 from parbench.reports.tables import Table
 
 PREAMBLE = "% In the preamble: \\usepackage{booktabs}. With pdfLaTeX before 2018 also \\usepackage[utf8]{inputenc}.\n"
+
+# Values that differ between tasks are as long as a line.
+SETTINGS_COLUMNS = "llp{0.4\\linewidth}lr"
 
 _SPECIAL = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -48,17 +54,49 @@ def escape(text: str) -> str:
 
 def latex(boards: Iterable[Leaderboard]) -> str:
     """Return one ``table`` per leaderboard; protocol, budget, n and the label of small suites are in its caption."""
-    return PREAMBLE + "".join(f"\n{_table(number, board)}" for number, board in enumerate(boards, start=1))
+    return _file(
+        _table(board.scores, _caption(board, board.notes), f"leaderboard-{number}")
+        for number, board in enumerate(boards, start=1)
+    )
 
 
-def _table(number: int, board: Leaderboard) -> str:
-    head, *rows = _lines(board.scores)
+def latex_differences(boards: Iterable[Leaderboard]) -> str:
+    """Return one ``table`` per leaderboard: the difference of each method to the baseline on each task."""
+    return _file(
+        _table(differences_table(board), _caption(board, [differences_note(board)]), f"differences-{number}")
+        for number, board in enumerate(boards, start=1)
+        if board.baseline is not None
+    )
+
+
+def latex_costs(boards: Iterable[Leaderboard]) -> str:
+    """Return one ``table`` per leaderboard: parameters, time and memory."""
+    return _file(
+        _table(board.costs, _caption(board, [COST_NOTE]), f"costs-{number}")
+        for number, board in enumerate(boards, start=1)
+    )
+
+
+def latex_settings(boards: Iterable[Leaderboard]) -> str:
+    """Return one ``table`` per leaderboard: hyper-parameters, with what was tried and in how many trials."""
+    return _file(
+        _table(board.settings, _caption(board, [SETTINGS_NOTE]), f"settings-{number}", SETTINGS_COLUMNS)
+        for number, board in enumerate(boards, start=1)
+    )
+
+
+def _file(tables: Iterable[str]) -> str:
+    return PREAMBLE + "".join(f"\n{table}" for table in tables)
+
+
+def _table(table: Table, caption: str, label: str, columns: str | None = None) -> str:
+    head, *rows = _lines(table)
     lines = [
         "\\begin{table}",
         "\\centering",
-        f"\\caption{{{escape(_caption(board))}}}",
-        f"\\label{{tab:leaderboard-{number}}}",
-        f"\\begin{{tabular}}{{l{'r' * (len(board.scores.head) - 1)}}}",
+        f"\\caption{{{escape(caption)}}}",
+        f"\\label{{tab:{label}}}",
+        f"\\begin{{tabular}}{{{columns or 'l' + 'r' * (len(table.head) - 1)}}}",
         "\\toprule",
         head,
         "\\midrule",
@@ -90,13 +128,13 @@ def _cell(text: str, bold: bool) -> str:
     return f"\\textbf{{{written}}}" if bold else written
 
 
-def _caption(board: Leaderboard) -> str:
+def _caption(board: Leaderboard, notes: Iterable[str]) -> str:
     counts = board.cells.loc[board.cells["n_ok"] > 0, "n_ok"]
     low, high = (counts.min(), counts.max()) if len(counts) else (0, 0)
     n = f"n = {low}" if low == high else f"n = {low} to {high}"
     label = [f"{board.label}."] if board.label else []
     sizes = [board.sizes] if board.sizes else []
-    sentences = [f"{board.title}.", *label, f"{n} runs a cell.", *board.conditions, *sizes, *board.notes]
+    sentences = [f"{board.title}.", *label, f"{n} runs a cell.", *board.conditions, *sizes, *notes]
     return " ".join(sentences)
 
 

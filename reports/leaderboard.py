@@ -23,6 +23,7 @@ from parbench.reports.ranking import Ranking, rank_board
 from parbench.reports.repeats import floors, noise_notes, noise_table, repeats
 from parbench.reports.rows import BOARD, at_same, flatten
 from parbench.reports.scores_table import ScoresTable
+from parbench.reports.settings_table import settings_table
 from parbench.reports.statistics import no_ranking, win_tie_loss
 from parbench.reports.suites import limits_of
 from parbench.reports.tables import MINI_LABEL, Table, boards, distinct, row_key, summarise, title
@@ -46,6 +47,7 @@ class Leaderboard:
         subsets: for each task with subsets, methods against them.
         other_metrics: for each task with metrics beside the one that ranks, methods against them.
         costs: methods against parameter counts, time and memory.
+        settings: hyper-parameters of the methods, with what was tried and in how many trials.
         over_tasks: methods against averages and mean ranks over all tasks.
         over_tasks_notes: how to read that, or why there is nothing to read.
         wins: methods against methods, on how many tasks the one is better.
@@ -71,6 +73,7 @@ class Leaderboard:
     subsets: tuple[Table, ...]
     other_metrics: tuple[Table, ...]
     costs: Table
+    settings: Table
     over_tasks: Table
     over_tasks_notes: tuple[str, ...]
     wins: Table
@@ -129,6 +132,7 @@ def _not_computed(cells: pd.DataFrame, reason: str) -> Leaderboard:
         subsets=(),
         other_metrics=(),
         costs=nothing,
+        settings=nothing,
         over_tasks=nothing,
         over_tasks_notes=(),
         wins=nothing,
@@ -176,6 +180,7 @@ def _leaderboard(
         subsets=tuple(marked(subset_tables(subset_scores(runs)), cells)),
         other_metrics=tuple(marked(other_metrics(runs), cells)),
         costs=costs_table(rows, budgeted=bool(pd.notna(first["budget"]))),
+        settings=settings_table(rows, frame.aside, frame.suites),
         over_tasks=over_tasks_table(names, ranking) if several else nothing,
         over_tasks_notes=tuple(over_tasks_notes(ranking)) if several else (),
         wins=wins_table(names, ranking.wins),

@@ -20,7 +20,7 @@ from parbench.reports.figures import Picture, all_figures, pictured, read_histor
 from parbench.reports.figures.forest import forests
 from parbench.reports.frame import Frame, read_frame
 from parbench.reports.html import Page, write_html
-from parbench.reports.latex import latex
+from parbench.reports.latex import latex, latex_costs, latex_differences, latex_settings
 from parbench.reports.leaderboard import Leaderboard, leaderboards
 from parbench.reports.markdown_page import FIGURES, failure_sentences, markdown_page
 from parbench.reports.profile.costs import match_profiles
@@ -56,7 +56,8 @@ def write_report(
 ) -> Report:
     """Write the tables and figures of everything in a store that its per-example rows bear out.
 
-    ``index.html`` shows everything; ``leaderboard.{md,tex}`` are to be read and quoted. ``leaderboard.{csv,parquet}``
+    ``index.html`` shows everything; ``leaderboard.{md,tex}`` and ``{differences,costs,settings}.tex`` are to
+    be read and quoted. ``leaderboard.{csv,parquet}``
     (a row a cell), ``subsets.csv`` (a row a cell and subset), ``over_tasks.csv`` (a row a method of a leaderboard),
     ``comparisons.csv`` (a row a pair of methods on a task) and ``runs.csv`` hold all numbers. A figure,
     ``figures/NAME.{png,svg}``, is drawn where there is something to draw, else deleted.
@@ -138,6 +139,9 @@ def _contents(page: Page, boards: Sequence[Leaderboard], cells: pd.DataFrame) ->
         "leaderboard.md": markdown_page(page).encode(),
         "leaderboard.csv": csv_text(_without_labels(cells)).encode(),
         "leaderboard.tex": latex(page.boards).encode(),
+        "differences.tex": latex_differences(page.boards).encode(),
+        "costs.tex": latex_costs(page.boards).encode(),
+        "settings.tex": latex_settings(page.boards).encode(),
         "leaderboard.parquet": _parquet(_without_labels(cells)),
         "subsets.csv": csv_text(subsets_frame(page.frame.runs)).encode(),
         "over_tasks.csv": csv_text(over_tasks_frame(boards)).encode(),

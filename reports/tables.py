@@ -175,6 +175,11 @@ def _budget(rows: pd.DataFrame) -> str:
         return "no budget" if budgets == ["none"] else f"budget {budgets[0]}"
     if len(pairs) > MOST_NAMES:
         return f"{len(budgets)} budgets by base model"
+    parts = [(model, re.match(r"(.*): at most ([\d,]+)( \(\w+\))$", str(budget))) for model, budget in pairs.to_numpy()]
+    asked = {found.group(1, 3) for _, found in parts if found}
+    if len(asked) == 1 and all(found for _, found in parts):
+        counts = ", ".join(sorted(f"{found[2]} for {model}" for model, found in parts if found))
+        return f"budget {''.join(asked.pop())}: at most {counts}"
     texts = sorted(f"{budget} for {model}" for model, budget in pairs.itertuples(index=False))
     return f"budgets {'; '.join(texts)}"
 

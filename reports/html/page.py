@@ -32,6 +32,7 @@ from parbench.reports.profile.costs import NOTE as PROFILE_NOTE
 from parbench.reports.profile.costs import Profiled
 from parbench.reports.published import Reproduced, reproduction_table
 from parbench.reports.render import one_line
+from parbench.reports.settings_table import SETTINGS_NOTE
 from parbench.reports.tables import MINI_LABEL, Table, how_ended, is_counted
 
 FILE = "index.html"
@@ -46,6 +47,7 @@ _HEADINGS = {
     "over_tasks_notes": "Over all tasks",
     "wins": "Wins, ties and losses",
     "costs": "Parameters and cost",
+    "settings": "Hyper-parameters",
     "noise": "Noise floor",
     "noise_notes": "Noise floor",
     "retention": "What is forgotten of general text",
@@ -54,6 +56,7 @@ _HEADINGS = {
 # What the parts of a leaderboard are called; others are called by their name.
 _CAPTIONS = {
     "costs": "Parameters and cost",
+    "settings": "Hyper-parameters",
     "over_tasks": "Over all tasks",
     "wins": "Wins, ties and losses",
     "noise": "Noise floor: runs of the same seed, repeated",
@@ -61,6 +64,7 @@ _CAPTIONS = {
 }
 _AFTER = {
     "costs": COST_NOTE,
+    "settings": SETTINGS_NOTE,
     "wins": WINS_NOTE,
     "retention": RETENTION_NOTE,
     "subsets": SUBSETS_NOTE,

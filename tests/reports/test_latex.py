@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from parbench.reports.differences_table import differences_table
 from parbench.reports.frame import read_frame
-from parbench.reports.latex import escape, latex
+from parbench.reports.latex import escape, latex, latex_costs, latex_differences, latex_settings
 from parbench.reports.leaderboard import leaderboards
 from parbench.reports.tables import MINI_LABEL
+from tests.support.shares import plant_shares
 
 HOSTILE = [
     r"50% & $x_1^2$ #1 {a} \input{/etc/passwd}",
@@ -93,13 +95,61 @@ def test_escape(text: str, written: str) -> None:
     assert escape(text) == written
 
 
+WRITERS = [latex, latex_differences, latex_costs, latex_settings]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_every_file_is_whole_tables_of_escaped_text(planter: Any, write: Any) -> None:
+    plant_hostile(planter)
+    text = write(leaderboards(read_frame(planter.store)))
+    assert text.isascii()
+    for begin in re.findall(r"\\begin\{(\w+)\}", text):
+        assert text.count(f"\\begin{{{begin}}}") == text.count(f"\\end{{{begin}}}") == 1
+    (columns,) = re.findall(r"\\begin\{tabular\}\{(.*)\}\n", text)
+    width = len(re.sub(r"p\{.*?\}", "p", columns))
+    body = text[text.index("\\toprule") : text.index("\\bottomrule")]
+    lines = [line for line in body.splitlines() if line.endswith(r" \\")]
+    assert len(lines) > len(HOSTILE)
+    assert {re.sub(r"\\&", "", line).count(" & ") for line in lines} == {width - 1}
+    assert "\\input" not in text
+    (caption,) = re.findall(r"\\caption\{(.*)\}\n", text)
+    for part in ("budget 24k", "Seeds: 0, 1, 2", "No trials", "Hardware: abacus", "n = 3 runs a cell"):
+        assert escape(part) in caption
+
+
+def test_differences_are_to_the_baseline_and_bold_where_they_are_shown(planter: Any) -> None:
+    means = plant_shares(planter, {"lora": 0.25, "loca": 0.1, "same": 0.25})
+    (board,) = leaderboards(read_frame(planter.store))
+    table = differences_table(board)
+    rows = {row[0]: row[1] for row in table.rows}
+    assert rows["lora"] == "—"
+    for row in ("loca", "same"):
+        assert rows[row].startswith(f"{100 * (means['glue/rte', row] - means['glue/rte', 'lora']):+.1f} [")
+    assert [table.rows[place][0] for place, _ in table.bold] == ["loca"]
+
+
+def test_hyper_parameters_stand_with_what_was_tried(planter: Any) -> None:
+    planter.run(0.5, setting={"rank": 8, "learning_rate": 0.001})
+    planter.run(0.5, "accuracy", task="glue/rte", setting={"rank": 8, "learning_rate": 0.01})
+    for rate in (0.001, 0.0123, 0.1):
+        planter.run(None, purpose="selection", seed=9, setting={"rank": 8, "learning_rate": rate})
+    (board,) = leaderboards(read_frame(planter.store))
+    assert board.settings.rows == (
+        ("lora", "rank", "8", "—", "0 to 3"),
+        ("lora", "learning_rate", "0.001 on glue/cola; 0.01 on glue/rte", "0.001 to 0.1", "0 to 3"),
+    )
+
+
 def test_a_paper_compiles(planter: Any, tmp_path: Path) -> None:
     engine = shutil.which("pdflatex") or shutil.which("tectonic")
     if engine is None:
         pytest.skip("neither pdflatex nor tectonic is installed")
     plant_hostile(planter)
-    (tmp_path / "tables.tex").write_text(page(planter), encoding="utf-8")
-    paper = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\\input{tables}\\end{document}\n"
+    boards = leaderboards(read_frame(planter.store))
+    for number, write in enumerate(WRITERS):
+        (tmp_path / f"tables{number}.tex").write_text(write(boards), encoding="utf-8")
+    inputs = "".join(f"\\input{{tables{number}}}" for number in range(len(WRITERS)))
+    paper = f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}{inputs}\\end{{document}}\n"
     (tmp_path / "paper.tex").write_text(paper)
     options = ["-interaction=nonstopmode", "-halt-on-error"] if engine.endswith("pdflatex") else []
     done = subprocess.run([engine, *options, "paper.tex"], cwd=tmp_path, capture_output=True, text=True)

@@ -25,6 +25,9 @@ NAMES = {
     "leaderboard.md",
     "leaderboard.csv",
     "leaderboard.tex",
+    "differences.tex",
+    "costs.tex",
+    "settings.tex",
     "leaderboard.parquet",
     "over_tasks.csv",
     "subsets.csv",
@@ -44,7 +47,8 @@ def test_writes_these_files_and_no_others(planted: Any) -> None:
     report = write_report(planted.store)
     folder = planted.store.root / "report"
     # The planted methods share tasks, so their differences can be drawn too.
-    names = NAMES | {"figures/heat_map.png", "figures/heat_map.svg"}
+    drawn = ("heat_map", "differences", "differences_narrow")
+    names = NAMES | {f"figures/{name}.{kind}" for name in drawn for kind in ("png", "svg")}
     assert {path.relative_to(folder).as_posix() for path in report.files} == names == set(contents(folder))
     assert contents(planted.store.runs) == before
     assert len(report.frame.runs) == 13

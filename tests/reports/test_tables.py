@@ -180,6 +180,14 @@ def test_the_tasks_of_all_base_models_share_a_table(planter: Any) -> None:
     assert "glue/rte with b: at most 100 examples of each split." in board.facts
 
 
+def test_one_budget_of_several_base_models_is_named_once(planter: Any) -> None:
+    for model, task, count in (("a", "glue/cola", 24_000), ("b", "glue/rte", 9_000)):
+        budget = {"asked": "0.17%", "parameters": count, "mode": "uniform"}
+        planter.run(0.5, task=task, base_model=model, budget=budget)
+    title = "a, b, protocol strict, all examples, budget 0.17% (uniform): at most 24,000 for a, 9,000 for b"
+    assert board_of(planter).title == title
+
+
 def test_a_run_that_two_suites_ask_for_is_in_one_table(planter: Any) -> None:
     planter.run(0.5, suite="first")
     planter.run(0.6, suite="second", seed=1)

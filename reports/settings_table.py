@@ -1,0 +1,97 @@
+"""Hyper-parameters of the rows of a leaderboard: values, the ranges that were tried, and the number of trials."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from parbench.bench.plan.suite import Suite
+from parbench.reports.rows import at_same
+from parbench.reports.tables import NOTHING, Table
+
+SETTINGS_NOTE = (
+    "One value where it is the same on all tasks. Tried: the smallest and the largest value of all trials of the "
+    "method on these tasks, in the store or recorded by the suite."
+)
+# Of a trial that a suite records, what is no hyper-parameter.
+_OUTCOME = {"score", "reason"}
+
+
+def settings_table(rows: Sequence[pd.DataFrame], aside: pd.DataFrame, suites: Mapping[str, Suite]) -> Table:
+    """Return a line for each hyper-parameter of each row.
+
+    Args:
+        rows: the cells of each row of a leaderboard, with ``trials``.
+        aside: the frame's searches and repeats.
+        suites: what is known of the suites.
+    """
+    searched = aside[aside["purpose"] == "selection"] if len(aside) else aside
+    body = [line for cells in rows for line in _lines(cells, searched, suites)]
+    return Table(("method", "hyper-parameter", "value", "tried", "trials"), tuple(body))
+
+
+def _lines(cells: pd.DataFrame, searched: pd.DataFrame, suites: Mapping[str, Suite]) -> Iterator[tuple[str, ...]]:
+    name = str(cells["row"].iloc[0])
+    settings = {str(cell["column"]): json.loads(str(cell["setting"])) for _, cell in cells.iterrows()}
+    tried = _tried(cells, searched, suites)
+    counts = sorted({int(count) for count in cells["trials"]})
+    trials = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    known = dict.fromkeys(key for setting in settings.values() for key, value in setting.items() if value is not None)
+    for key in dict.fromkeys([*known, *tried]):
+        values = {column: setting.get(key) for column, setting in settings.items()}
+        yield name, key, _value(values) if key in known else NOTHING, _range(tried.get(key, ())), trials
+
+
+def _value(values: Mapping[str, Any]) -> str:
+    """Return one value, or each with its tasks."""
+    by_text: dict[str, list[str]] = {}
+    for column, value in values.items():
+        by_text.setdefault(_text(value), []).append(column)
+    if len(by_text) == 1:
+        return next(iter(by_text))
+    return "; ".join(f"{text} on {', '.join(columns)}" for text, columns in by_text.items())
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _tried(cells: pd.DataFrame, searched: pd.DataFrame, suites: Mapping[str, Suite]) -> dict[str, list[Any]]:
+    """Return the values that the trials of a row had, of those hyper-parameters that they varied."""
+    found: dict[str, list[Any]] = {}
+    for _, cell in cells.iterrows():
+        trials = _in_store(cell, searched) or [
+            trial
+            for name in str(cell["suites"]).split("; ")
+            if name in suites
+            for trial in _recorded(suites[name], str(cell["task"]), str(cell["method"]))
+        ]
+        for key in dict.fromkeys(key for trial in trials for key in trial):
+            values = [trial[key] for trial in trials if trial.get(key) is not None]
+            if len({json.dumps(value) for value in values}) > 1:
+                found.setdefault(key, []).extend(values)
+    return found
+
+
+def _in_store(cell: pd.Series[Any], searched: pd.DataFrame) -> list[dict[str, Any]]:
+    if searched.empty:
+        return []
+    own = searched[at_same(searched, cell, ["base_model", "column", "method", "budget"])]
+    return [json.loads(str(setting)) for setting in own["setting"].unique()]
+
+
+def _recorded(suite: Suite, task: str, method: str) -> list[dict[str, Any]]:
+    trials = suite.tuning.found.get(task, {}).get(method, {}).get("trials") if suite.tuning else None
+    return [{key: value for key, value in trial.items() if key not in _OUTCOME} for trial in trials or ()]
+
+
+def _range(values: Iterable[Any]) -> str:
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if numbers:
+        return f"{_text(min(numbers))} to {_text(max(numbers))}"
+    return ", ".join(sorted({_text(value) for value in values})) or NOTHING
