@@ -36,7 +36,10 @@ from parbench.bench.store.store import Store
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.reports.frame import Frame, read_frame
 from parbench.reports.jackknife import LeftOut
-from parbench.reports.leaderboard import leaderboards
+from parbench.reports.leaderboard import Leaderboard, leaderboards
+from parbench.reports.plotting import import_matplotlib
+from parbench.reports.rows import BOARD, CURVE
+from parbench.reports.suites import read_suites
 from parbench.reports.tidy_frames import cells_frame
 
 _GROUPS: dict[str, type] = {
@@ -103,6 +106,30 @@ class Results(pd.DataFrame):
         return super()._repr_html_()  # type: ignore[misc]
 
 
+class Leaderboards(pd.DataFrame):
+    """The numbers of leaderboards as a pandas frame, one row per method, budget and task.
+
+    A notebook shows the leaderboards instead: verdict, forest plot and scores.
+
+    Attributes:
+        boards: the leaderboards; selections of the numbers have none.
+    """
+
+    boards: Sequence[Leaderboard] = ()
+
+    @property
+    def _constructor(self) -> type[pd.DataFrame]:
+        return pd.DataFrame
+
+    def _repr_html_(self) -> str | None:
+        if not self.boards:
+            return super()._repr_html_()  # type: ignore[misc]
+        import_matplotlib()
+        from parbench.reports.notebook import boards_html
+
+        return boards_html(self.boards)
+
+
 def run(
     *,
     methods: str | Sequence[str] | None = None,
@@ -162,19 +189,24 @@ def load(folder: str | PathLike[str]) -> Results:
     return Results.of(frame, path)
 
 
-def leaderboard(results: Results) -> pd.DataFrame:
-    """Return the numbers of the leaderboards of runs, one row per method, budget and task.
+def leaderboard(results: Results, baseline: str | None = None) -> Leaderboards:
+    """Return the numbers of the leaderboards of runs, one row per method, budget and task; a notebook shows the tables.
 
     Args:
         results: what `run` or `load` returned, or a selection of its rows.
+        baseline: the method that the others are compared with; LoRA, or else the first method, by default.
 
     Raises:
-        UserError: the frame is another one.
+        UserError: the frame is another one, or has no score of the baseline.
     """
-    _, left_out = _origin(results, "leaderboard")
+    store, left_out = _origin(results, "leaderboard")
     runs = pd.DataFrame(results).reset_index(drop=True)
     kept = {run_id: left_out[run_id] for run_id in runs["run_id"] if run_id in left_out}
-    return cells_frame(runs, leaderboards(Frame(runs, (), kept)))
+    suites = read_suites(sorted(runs["suite"].unique()), store.root)
+    boards = leaderboards(Frame(runs, (), kept, suites=suites), baseline)
+    numbers = Leaderboards(cells_frame(runs, boards).drop(columns=[*BOARD, *CURVE, "row_order"]))
+    numbers.boards = [board for board in boards if board.in_full]
+    return numbers
 
 
 def _origin(results: pd.DataFrame, wanted_by: str) -> tuple[Store, Mapping[str, LeftOut | str]]:

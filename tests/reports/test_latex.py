@@ -135,8 +135,8 @@ def test_hyper_parameters_stand_with_what_was_tried(planter: Any) -> None:
         planter.run(None, purpose="selection", seed=9, setting={"rank": 8, "learning_rate": rate})
     (board,) = leaderboards(read_frame(planter.store))
     assert board.settings.rows == (
-        ("lora", "rank", "8", "—", "0 to 3"),
         ("lora", "learning_rate", "0.001 on glue/cola; 0.01 on glue/rte", "0.001 to 0.1", "0 to 3"),
+        ("lora", "rank", "8", "—", "0 to 3"),
     )
 
 
