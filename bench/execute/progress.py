@@ -1,10 +1,10 @@
-"""Shows how far a command is: bars on a terminal, lines elsewhere."""
+"""Shows the progress of a command: bars on a terminal, one updated line in a notebook, lines elsewhere."""
 
 from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,6 +14,9 @@ from rich.progress import Progress as Bars
 from parbench.bench.record.run_record import RunRecord, Status
 from parbench.bench.record.run_spec import RunSpec
 from parbench.tasks import metric_unit
+
+# Seconds between two updates in a notebook, to which each update is a message.
+NOTEBOOK_INTERVAL = 0.5
 
 
 class Progress(Protocol):
@@ -39,7 +42,9 @@ class Progress(Protocol):
 
 
 def make_progress(console: Console, runs: int) -> Progress:
-    """Return bars for a terminal, lines for a file or a pipe."""
+    """Return bars for a terminal, a line that is updated in a notebook, and lines for a file or a pipe."""
+    if console.is_jupyter:
+        return NotebookProgress(console, runs)
     return TerminalProgress(console, runs) if console.is_terminal else LineProgress(console, runs)
 
 
@@ -95,6 +100,52 @@ class LineProgress(SilentProgress):
     def note(self, text: str) -> None:
         """Print it."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class NotebookProgress(LineProgress):
+    """One line per run, as in a file, and one line about the steps of the runs in progress, which is replaced in place.
+
+    Needs a running IPython kernel. rich's bars are not used: in a notebook they need ipywidgets.
+    """
+
+    def __init__(self, console: Console, runs: int) -> None:
+        super().__init__(console, runs)
+        self._steps: dict[str, str] = {}
+        self._losses: dict[str, str] = {}
+        self._updated = float("-inf")
+        self._line: Any = None
+
+    def step(self, spec: RunSpec, done: int, total: int, loss: float | None) -> None:
+        """Update the line, unless it was updated a moment ago."""
+        if loss is not None:
+            self._losses[spec.run_id] = f", loss {loss:.3f}"
+        self._steps[spec.run_id] = f"{spec}: step {done} of {total}{self._losses.get(spec.run_id, '')}"
+        if time.perf_counter() - self._updated >= NOTEBOOK_INTERVAL:
+            self._show()
+
+    def end(self, record: RunRecord) -> None:
+        """Print how the run ended, and remove it from the line."""
+        super().end(record)
+        self._steps.pop(record.run_id, None)
+        self._show()
+
+    def _show(self) -> None:
+        self._updated = time.perf_counter()
+        # Plain text, in which nothing is markup.
+        self._line.update({"text/plain": "; ".join(self._steps.values())}, raw=True)
+
+    def __enter__(self) -> Self:
+        # Not a dependency: a notebook's kernel has it.
+        from IPython.display import display  # type: ignore[import-not-found]
+
+        self._line = display({"text/plain": ""}, raw=True, display_id=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._steps.clear()
+        self._show()
 
 
 class TerminalProgress:
