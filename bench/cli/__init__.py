@@ -5,6 +5,7 @@ Heavy imports stay inside the commands: `bench --help` and `bench list` must be 
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -23,7 +24,7 @@ from parbench.bench.cli.report import report, show
 from parbench.bench.cli.run import run
 from parbench.bench.cli.status import status
 from parbench.bench.cli.task import task
-from parbench.bench.cli.terminal import check_arguments, print_anything
+from parbench.bench.cli.terminal import cannot_print, check_arguments, print_anything
 from parbench.bench.cli.transfer import export, import_
 from parbench.bench.cli.tune import tune
 from parbench.bench.util.errors import UserError
@@ -69,6 +70,13 @@ def main() -> None:
         sentence = " ".join(str(error).splitlines())
         errors.print(f"bench: {sentence}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
+    except OSError as error:
+        if not cannot_print(error):
+            raise
+        sentence = f"bench: standard output cannot be written to ({error.strerror}); what is recorded stays"
+        errors.print(sentence, soft_wrap=True)
+        # Nothing is left to be flushed at exit, which would fail again.
+        os._exit(2)
     except SystemExit as end:
         # Typer uses this exit code for Ctrl-C itself, and prints nothing.
         if end.code == INTERRUPTED:

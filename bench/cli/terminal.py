@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import io
+import os
 import sys
 from collections.abc import Iterable
+from typing import TextIO
 
 from parbench.bench.util.errors import UserError
 
@@ -35,11 +38,26 @@ _ERRORS = "parbench-plain"
 
 
 def print_anything() -> None:
-    """Have standard output and error take every character: what their encoding lacks is written in another way."""
+    """Have standard output and error take every character: what their encoding lacks is written in another way.
+
+    A stream that is closed, as of a daemon, takes everything and shows nothing.
+    """
     codecs.register_error(_ERRORS, _plain)
+    # Python has ``None`` for a stream that was closed before it started.
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_ERRORS)
+
+
+def cannot_print(error: OSError) -> bool:
+    """Return whether an error is of a standard stream, such as a log on a full disk, and not of a file with a name."""
+    return error.filename is None and error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EBADF)
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")
 
 
 def check_arguments(arguments: Iterable[str]) -> None:

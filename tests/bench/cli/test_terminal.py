@@ -60,3 +60,26 @@ def test_commands_under_an_encoding_without_dashes(arguments):
     done = bench(*arguments, PYTHONIOENCODING="ascii")
     assert b"Traceback" not in done.stderr
     assert done.returncode == (2 if arguments[0] == "status" else 0)
+
+
+def test_a_closed_output_takes_everything():
+    command = "[sys.executable, '-m', 'parbench.bench', 'list', 'tasks']"
+    code = f"import os, sys; os.close(1); os.execv(sys.executable, {command})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(SOURCE)}, capture_output=True, timeout=100
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_an_output_that_is_full_is_one_sentence():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "parbench.bench", "list", "tasks"],
+            env={**os.environ, "PYTHONPATH": str(SOURCE)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=100,
+        )
+    assert done.returncode == 2
+    assert done.stderr.decode().startswith("bench: standard output cannot be written to (No space left on device)")
