@@ -130,8 +130,9 @@ def test_a_miniature_is_labelled(planter: Any) -> None:
     cells = cells_frame(frame.runs, leaderboards(frame))
     (one,) = efficiency_tables(cells)
     assert one.label == MINI_LABEL
-    texts = [area.get_suptitle() for area in drawn(data_efficiency(cells)).subfigs]
-    assert MINI_LABEL in " ".join(" ".join(texts).split())
+    *areas, foot = drawn(data_efficiency(cells)).subfigs
+    assert [area.get_suptitle().endswith("(mini suite)") for area in areas] == [True]
+    assert MINI_LABEL in " ".join(foot.get_supxlabel().split())
 
 
 def test_the_report_shows_the_table_and_folds_the_rest_up(shares: Any) -> None:
