@@ -112,7 +112,7 @@ def test_shares_repeats_and_texts_are_on_the_page(planter: Any, tmp_path: Path) 
     report = write_report(planter.store)
     dom = dump(report.page, f"#run={asked.run_id}", tmp_path)
     assert column(dom, "data-efficiency-1", 0) == ["lora"]
-    assert column(dom, "board-2-noise", 3) == ["2"]
+    assert column(dom, "board-1-noise", 3) == ["2"]
     assert re.search(r'<details class="folded"><summary>[^<]*10 % of the training split</summary>', dom)
     panel = unescape(dom[dom.index('<div id="panel-body">') :])
     assert f"one way | {ATTACK}" in panel
