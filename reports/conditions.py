@@ -18,7 +18,7 @@ from parbench.reports.tables import Table, distinct, is_counted
 DAGGER = "†"
 UNTUNED_NOTE = f"{DAGGER}: its setting was not tuned, while others of this table were."
 # What a run's notes hold where its suite is of tuned settings and has none for it; see `parbench.bench.plan.resolve`.
-_NOT_TUNED = "its setting was not tuned"
+NOT_TUNED = "its setting was not tuned"
 # What the trials of a cell have in common with it.
 _SEARCH = ["base_model", "column", "method", "budget"]
 _MOST = 4
@@ -38,7 +38,7 @@ def trials_of_cells(
         suites: what is known of the suites.
     """
     key = [*BOARD, *COLUMN, "row"]
-    noted = runs[runs["notes"].str.contains(_NOT_TUNED, regex=False).fillna(False).astype("bool")]
+    noted = runs[runs["notes"].str.contains(NOT_TUNED, regex=False).fillna(False).astype("bool")]
     untuned = set(noted[key].itertuples(index=False, name=None))
     suites_of: dict[tuple[Any, ...], list[str]] = {}
     for *place, suite in runs[[*key, "suite"]].drop_duplicates().itertuples(index=False, name=None):

@@ -100,6 +100,6 @@ def all_figures(
         "critical_differences": lambda: critical_differences(cells),
         "data_efficiency": lambda: data_efficiency(every),
         "training_curves": lambda: training_curves(runs, histories or {}),
-        "score_vs_trials": lambda: score_vs_trials(frame.aside),
+        "score_vs_trials": lambda: score_vs_trials(frame.aside, frame.runs, frame.suites),
     }
     return {name: drawn_or_reason(draw) for name, draw in drawings.items()}

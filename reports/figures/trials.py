@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from parbench.bench.plan.suite import Suite
+from parbench.reports.conditions import NOT_TUNED
 from parbench.reports.figures.curves import DASHES
 from parbench.reports.figures.style import (
     MARKERS,
@@ -25,6 +29,7 @@ from parbench.reports.figures.style import (
 from parbench.reports.rows import COLUMN
 from parbench.reports.statistics import expected_best, rank_by_trials
 from parbench.reports.tables import boards, unit_of
+from parbench.tasks import metric_unit
 from parbench.tasks.metrics.units import Unit
 
 PANEL_HEIGHT = 2.0  # inches
@@ -33,34 +38,73 @@ PANEL_HEIGHT = 2.0  # inches
 Trials = Mapping[str, Sequence[float | None]]
 
 
-def score_vs_trials(aside: pd.DataFrame) -> Figure | Reason:
+def score_vs_trials(
+    aside: pd.DataFrame, runs: pd.DataFrame | None = None, suites: Mapping[str, Suite] = MappingProxyType({})
+) -> Figure | Reason:
     """Draw the expected best selection score of k trials, and the rank of each method by it, task by task.
 
-    Nothing is run again: it follows from the trials that were recorded (`parbench.reports.statistics.expected_best`).
+    Nothing is run again: it follows from the trials that were recorded (`parbench.reports.statistics.expected_best`),
+    in the store, or else by the suite of the runs.
 
     Args:
         aside: the frame's runs that count in no table, those that chose hyper-parameters among them.
+        runs: the frame's other runs.
+        suites: what is known of their suites.
     """
-    runs = aside[aside["purpose"] == "selection"] if len(aside) else aside
-    if runs.empty:
+    searches = list(_in_store(aside))
+    if not searches and runs is not None:
+        searches = list(_by_suites(runs, suites))
+    if not searches:
         return Reason("No hyper-parameters were searched in this store; bench tune does.")
-    looks = looks_of(runs["method"].unique())
+    looks = looks_of(list(dict.fromkeys(method for search in searches for method in search.trials)))
     width = width_of(2)
     sections = [
         Section(
-            f"{section_title(part, width)}\n{fit(str(part['column'].iloc[0]), 60)}",
+            f"{section_title(search.runs, width)}\n{fit(str(search.runs['column'].iloc[0]), 60)}",
             PANEL_HEIGHT,
-            partial(_task, trials=trials_of(part), looks=looks, metric=str(part["metric"].iloc[0]), unit=unit_of(part)),
-            small=is_small(part),
+            partial(_task, search=search, looks=looks),
+            small=is_small(search.runs),
         )
-        for board in boards(runs)
-        for _, part in board.groupby(COLUMN)
+        for search in searches
     ]
     caption = (
         "left: expected best score on the selection split of k trials out of those recorded, band: standard deviation "
         "of that best; right: rank by it, 1 is best. A trial that failed counts as the worst score seen on the task."
     )
     return page(sections, looks, caption, width)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The trials of one task; ``runs`` name it."""
+
+    runs: pd.DataFrame
+    trials: Trials
+    metric: str
+    unit: Unit
+
+
+def _in_store(aside: pd.DataFrame) -> Iterator[_Search]:
+    runs = aside[aside["purpose"] == "selection"] if len(aside) else aside
+    if len(runs):
+        for board in boards(runs):
+            for _, part in board.groupby(COLUMN):
+                yield _Search(part, trials_of(part), str(part["metric"].iloc[0]), unit_of(part))
+
+
+def _by_suites(runs: pd.DataFrame, suites: Mapping[str, Suite]) -> Iterator[_Search]:
+    """Yield the searches that suites record for the tasks of runs: of those methods alone that the runs are of."""
+    tuned = runs[~runs["notes"].str.contains(NOT_TUNED, regex=False).fillna(False).astype("bool")]
+    for name, part in tuned.groupby("suite"):
+        tuning = suite.tuning if (suite := suites.get(str(name))) else None
+        for _, own in part.groupby("column"):
+            task = str(own["task"].iloc[0])
+            found = tuning.found.get(task, {}) if tuning else {}
+            kept = {str(method): found[method] for method in own["method"].unique() if method in found}
+            if kept:
+                metric = str(next(iter(kept.values()))["metric"])
+                trials = {method: [one["score"] for one in notes["trials"]] for method, notes in kept.items()}
+                yield _Search(own, trials, metric, metric_unit(task, metric))
 
 
 def trials_of(runs: pd.DataFrame) -> Trials:
@@ -81,7 +125,8 @@ def trials_of(runs: pd.DataFrame) -> Trials:
     }
 
 
-def _task(area: SubFigure, trials: Trials, looks: dict[str, Look], metric: str, unit: Unit) -> None:
+def _task(area: SubFigure, search: _Search, looks: dict[str, Look]) -> None:
+    trials, metric, unit = search.trials, search.metric, search.unit
     left, right = area.subplots(1, 2)
     seen = [score for scores in trials.values() for score in scores if score is not None]
     if not seen:

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from parbench.bench.plan.suite import Tuning, load_suite
 from parbench.bench.record.run_record import Status
 from parbench.reports.figures import Reason, score_vs_trials
 from parbench.reports.figures.trials import trials_of
@@ -65,3 +66,27 @@ def test_a_search_that_failed_throughout_is_reported(planter: Any) -> None:
     figure = score_vs_trials(read_frame(planter.store).aside)
     assert isinstance(figure, Figure)
     assert figure.subfigs[0].axes[0].get_title() == "every trial failed"
+
+
+def test_trials_that_the_suite_records_are_drawn_where_the_store_has_none(planter: Any) -> None:
+    for method in ("lora", "vera", "loca"):
+        planter.run(0.5, method=method, suite="own-tuned")
+    scores = {"lora": [0.25, 0.5], "vera": [0.5, None], "dora": [0.9, 0.9]}
+    found = {
+        method: {"best": 0, "metric": "matthews_correlation", "trials": [{"score": score} for score in tried]}
+        for method, tried in scores.items()
+    }
+    tuning = Tuning(
+        trials=2, selection_seeds=(9,), sampler="tpe", sampler_seed=0, base_model="x", found={"glue/cola": found}
+    )
+    suite = load_suite("mini").model_copy(update={"tuning": tuning})
+    frame = read_frame(planter.store)
+    figure = score_vs_trials(frame.aside, frame.runs, {"own-tuned": suite})
+    assert isinstance(figure, Figure)
+    left, _ = figure.subfigs[0].axes
+    # Of DoRA there is no run, and of LoCA no trial.
+    drawn = [line.get_ydata().tolist() for line in left.lines]
+    assert drawn == [
+        pytest.approx((100 * expected_best(tried)["expected"]).tolist()) for tried in ([0.25, 0.5], [0.5, 0.25])
+    ]
+    assert isinstance(score_vs_trials(frame.aside, frame.runs, {}), Reason)
