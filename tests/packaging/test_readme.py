@@ -8,6 +8,7 @@ import pytest
 import typer
 
 from parbench.bench.cli import app
+from parbench.bench.plan.suite import load_suite
 from tests.support.paths import ROOT
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,6 +55,17 @@ def test_paths_exist():
     paths = re.findall(r"`((?:bench|methods|tasks|reports|tests)/[\w./]*)`", TEXT)
     assert len(paths) > 15
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_example_is_of_the_suite_that_run_all_runs():
+    """`.ci/example.py` writes it from that suite's results."""
+    shown = TEXT.partition("<!-- begin: written by .ci/example.py -->")[2].partition("<!-- end -->")[0]
+    suite = load_suite("mini")
+    rows = re.findall(r"^\| ([^|]+?) \|", shown, re.MULTILINE)[2:]
+    assert sorted(rows) == sorted(suite.methods)
+    assert all(task in shown for task in suite.tasks)
+    (figure,) = re.findall(r"!\[.*\]\((.*)\)", shown)
+    assert (ROOT / figure).read_text(encoding="utf-8").startswith("<?xml")
 
 
 def test_python_blocks_name_what_there_is():
