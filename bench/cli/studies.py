@@ -42,11 +42,13 @@ def run_studies(session: CommandSession, effort: TuningBudget) -> Studies:
     from parbench.bench.execute.progress import make_progress
     from parbench.bench.tune.study import make_studies
     from parbench.bench.tune.tune import tune
-    from parbench.bench.tune.tuned_suite import tuned_suite
+    from parbench.bench.tune.tuned_suite import read_tuned, tuned_suite
 
     store, console = session.store, session.console
     studies = make_studies(session.suite, session.overrides, effort, session.lock)
     store.prepare()
+    # At once, not after hours of trials, when their results are to be added to it.
+    read_tuned(store.root / TUNED)
     with make_progress(console, len(studies) * effort.trials * len(effort.seeds)) as progress:
         found = tune(
             studies, effort, store, lambda runs, follow_up: session.executor.execute(runs, store, progress, follow_up)

@@ -10,6 +10,7 @@ from parbench.bench.plan.overrides import Overrides
 from parbench.bench.plan.suite import Suite, TaskLayer, Tuning, load_suite, suite_text
 from parbench.bench.store.layout import LOCK
 from parbench.bench.tune.study import SAMPLER_SEED, StudyResult, TuningBudget
+from parbench.bench.util.errors import UserError
 from parbench.bench.util.file_lock import file_lock
 from parbench.bench.util.files import explained, write_atomically
 
@@ -70,11 +71,25 @@ def write_tuned(suite: Suite, path: Path) -> tuple[Suite, bool | None]:
         UserError: the file is damaged, or cannot be written.
     """
     with explained(path), file_lock(path.with_name(LOCK)):
-        earlier = load_suite(str(path)) if path.exists() else None
+        earlier = read_tuned(path)
         both = merged(earlier, suite) if earlier else None
         written = both or suite
         write_atomically(path, suite_text(written))
     return written, None if earlier is None else both is not None
+
+
+def read_tuned(path: Path) -> Suite | None:
+    """Return the tuned suite that is there, or ``None``.
+
+    Raises:
+        UserError: it is damaged, or of another version.
+    """
+    if not path.exists():
+        return None
+    try:
+        return load_suite(str(path))
+    except UserError as error:
+        raise UserError(f"{error}; results cannot be added to it: move the file away, or give another --out") from error
 
 
 def merged(earlier: Suite, new: Suite) -> Suite | None:

@@ -130,6 +130,15 @@ def test_a_dry_run_with_trials_announces_the_trials_and_the_reported_runs(bench_
     assert not (tmp_path / "store").exists()
 
 
+def test_a_tuned_file_that_cannot_be_read_is_refused_before_the_first_trial(bench_tune, tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "tuned.yaml").write_text("name: mini-tuned\nof: a version with other fields\n")
+    result = bench_tune()
+    assert result.code == 2
+    assert "results cannot be added to it: move the file away, or give another --out" in result.err
+    assert not list(Store(tmp_path / "store").scan())
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
