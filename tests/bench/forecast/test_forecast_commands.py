@@ -105,7 +105,8 @@ def bench(tiny_model, tiny_data, tmp_path, monkeypatch):
 
     def call(command, *arguments, complaint=None):
         common = ["--suite", "mini", "--tasks", "glue/sst2", "--model", str(tiny_model), "--device", "cpu"]
-        common += ["--data-root", str(tiny_data), "--set", "train.max_length=32", "--out", str(tmp_path / "store")]
+        common += ["--data-root", str(tiny_data), "--set", "train.max_length=32", "--set", "train.max_steps=100"]
+        common += ["--out", str(tmp_path / "store")]
         common += [] if "--methods" in arguments else ["--methods", "lora"]
         # The default is the machine's cores.
         common += ["--workers", "1"]
