@@ -56,7 +56,8 @@ def _shown(report: Report, board: Leaderboard) -> Iterator[str]:
     versions = [f"{name} {runs[column].iloc[0]}" for name in VERSIONS if (column := f"version/{name}") in runs]
     finished = str(runs["finished"].max())[:10] if "finished" in runs else ""
     facts = [*board.conditions, f"{', '.join(filter(None, [*versions, finished]))}."]
-    yield f"{escape(board.title)}. {escape(' '.join(facts))} Whole: `reports/example/leaderboard.md`."
+    label = f"{board.label}. " if board.label else ""
+    yield f"{label}{escape(board.title)}. {escape(' '.join(facts))} Whole: `reports/example/leaderboard.md`."
 
 
 if __name__ == "__main__":

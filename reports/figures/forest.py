@@ -125,7 +125,10 @@ def forest(board: Leaderboard, narrow: bool = False) -> Figure | Reason:
         for unit in [unit_of(cells)]
     ]
     with figure_style():
-        return _laid_out(panels[:MOST_TASKS], _costs_of(board, baseline), rows, baseline, narrow)
+        figure = _laid_out(panels[:MOST_TASKS], _costs_of(board, baseline), rows, baseline, narrow)
+        if board.label:  # the file may be shown alone
+            figure.text(0.995, 0.01, board.label.partition(":")[0], ha="right", va="bottom", color="0.35")
+    return figure
 
 
 def _panel_title(column: str, metric: str, unit: Unit, base_model: str) -> str:

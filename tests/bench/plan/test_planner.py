@@ -93,7 +93,7 @@ def test_pinned_revisions_are_in_the_spec(plan):
         ({"tasks": ("gleu",)}, 'no task called "gleu"; did you mean "glue"'),
         ({"tasks": ("glue/sst3",)}, 'did you mean "glue/sst2"'),
         ({"base_model": "minilm"}, 'no base model called "minilm"; did you mean "minilm-l6"'),
-        ({"sets": ("lora.rank=4",)}, 'lora on glue/sst2 is wrong: there is no field "rank"'),
+        ({"sets": ("lora.rank=4",)}, 'lora on mmlu_subject is wrong: there is no field "rank"'),
         ({"sets": ("lora.r=-1",)}, 'field "r": input should be greater than 0 \\(it is -1\\)'),
         ({"sets": ("lora.r=many",)}, "valid integer"),
         ({"sets": ("lora.learning_rate=.nan",)}, 'field "learning_rate"'),
@@ -122,13 +122,15 @@ def test_what_is_wrong_is_a_sentence(plan, overrides, complaint):
     ],
 )
 def test_values_for_what_is_not_there_are_refused(layers, complaint, tmp_path):
-    suite = Suite.model_validate({**load_suite("mini").model_dump(), **layers})
+    suite = Suite.model_validate({**load_suite("mini").model_dump(), "tuning": None, **layers})
     with pytest.raises(UserError, match=f'the suite "mini" has {complaint}'):
         make_plan(suite, Overrides(tasks=("glue/sst2",), methods=("lora",)), RevisionLock(tmp_path / "lock.json"))
 
 
 def test_values_for_a_task_of_a_file_are_the_suites_to_have():
-    suite = Suite.model_validate({**load_suite("mini").model_dump(), "by_task": {"my/reviews": {"limit": 5}}})
+    suite = Suite.model_validate(
+        {**load_suite("mini").model_dump(), "tuning": None, "by_task": {"my/reviews": {"limit": 5}}}
+    )
     with pytest.raises(UserError, match='by_task for "my/reviews"'):
         refuse_unknown_names(suite, ["glue/sst2"])
     refuse_unknown_names(suite, ["my/reviews"])
@@ -148,9 +150,10 @@ def budgets(plan, tiny_data):
     """Return the budgets of a plan of the miniature suite, as asked, and its notes about them."""
 
     def of(**overrides):
-        made = plan(tasks=("glue/sst2",), seeds=(1,), data_root=tiny_data, **overrides)
+        sets = ("train.max_length=64", *overrides.pop("sets", ()))
+        made = plan(tasks=("glue/sst2",), seeds=(1,), data_root=tiny_data, sets=sets, **overrides)
         asked = {run.spec.budget["asked"] if run.spec.budget else None for run in made.runs}
-        return asked, [note for note in made.notes if "budget" in note]
+        return asked, [note for note in made.notes if note.startswith("the suite's budget")]
 
     return of
 
@@ -191,6 +194,7 @@ def test_tuned_settings_of_a_suite_are_for_its_own_base_models(tmp_path, tiny_mo
         sampler_seed=0,
         base_model="minilm-l6",
         budget="0.17%",
+        sets=("train.max_length=64",),
         found=found,
     )
     tuned = load_suite("mini").model_copy(update={"tuning": tuning})
@@ -201,7 +205,12 @@ def test_tuned_settings_of_a_suite_are_for_its_own_base_models(tmp_path, tiny_mo
         ("lora", str(tiny_model), ["the settings of the suite were tuned on minilm-l6", untuned]),
     ):
         overrides = Overrides(
-            tasks=("glue/sst2",), methods=(method,), seeds=(1,), base_model=base_model, data_root=tiny_data
+            tasks=("glue/sst2",),
+            methods=(method,),
+            seeds=(1,),
+            base_model=base_model,
+            data_root=tiny_data,
+            sets=("train.max_length=64",),
         )
         plan = make_plan(tuned, overrides, RevisionLock(tmp_path / "lock.json"))
         notes = [note for note in (*plan.notes, *plan.runs[0].notes) if "tuned" in note]
