@@ -74,7 +74,11 @@ def pairs(passages: Sequence[str], questions: Mapping[str, Sequence[str]]) -> li
     return rows
 
 
-BOOLQ_PASSAGE = TextClassification(
+class _BoolqPassage(TextClassification):
+    own_source = QuestionsWithPassages()
+
+
+BOOLQ_PASSAGE = _BoolqPassage(
     name="boolq_passage",
     reference=Reference(
         "BoolQ: Exploring the Surprising Difficulty of Natural Yes/No Questions", 2019, "NAACL", "1905.10044"
@@ -83,5 +87,4 @@ BOOLQ_PASSAGE = TextClassification(
     texts=("question", "passage"),
     labels=LABELS,
     metrics=("accuracy",),
-    own_source=QuestionsWithPassages(),
 )

@@ -82,7 +82,11 @@ def distinct_questions(asked: Iterable[tuple[str, str]]) -> list[tuple[str, str]
     return [pair for beginning, pair in firsts.items() if len(subjects[beginning]) == 1]
 
 
-MMLU_SUBJECT = TextClassification(
+class _MmluSubject(TextClassification):
+    own_source = ExamQuestions()
+
+
+MMLU_SUBJECT = _MmluSubject(
     name="mmlu_subject",
     reference=Reference("Measuring Massive Multitask Language Understanding", 2021, "ICLR", "2009.03300"),
     data=DataRef("mmlu-subject", train="train", reported={"": "questions"}),
@@ -90,5 +94,4 @@ MMLU_SUBJECT = TextClassification(
     label="subject",
     labels=SUBJECTS,
     metrics=("accuracy",),
-    own_source=ExamQuestions(),
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from parbench.bench.util.reference import Reference
 from parbench.tasks.base import Collate, Head, Splits, Task
 from parbench.tasks.data.findings import empty_texts
-from parbench.tasks.data.source import DataRef, DataSource, Reads
+from parbench.tasks.data.source import DataRef, Reads
 from parbench.tasks.data.values import check_columns, class_ids, numbers_of, texts_of
 from parbench.tasks.metrics.classification import METRICS
 
@@ -41,7 +41,6 @@ class TextClassification(Task):
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
     label: str = "label"
-    own_source: DataSource | None = None
 
     @property
     def primary(self) -> str:  # type: ignore[override]
