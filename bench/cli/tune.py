@@ -23,7 +23,7 @@ def tune(
         str | None,
         typer.Option(help="Seeds of the trials, comma-separated; default: 1001,1002.", metavar="1001,1002"),
     ] = None,
-    sampler: Annotated[Sampler, typer.Option(help="tpe: the first ten trials are random.")] = "tpe",
+    sampler: Annotated[Sampler, typer.Option(help="tpe: the first eight trials fill the space evenly.")] = "tpe",
     dry_run: DryRun = False,
 ) -> None:
     """Find each method's best setting on the selection split; the reported split is never read.

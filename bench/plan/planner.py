@@ -118,7 +118,7 @@ def _differences_from_tuning(suite: Suite, tuning: Tuning, overrides: Overrides,
             "or leave --model out"
         )
     if asked != tuning.base_model:
-        return [f"the settings of the suite were tuned on {tuning.base_model}, not on {asked}"]
+        return [f"the settings of the suite were tuned on its own base models, not on {asked}"]
     compared = [("--budget", tuning.budget, budget), ("--set", tuning.sets, overrides.sets)]
     return [
         f"tuned with {option} {_words(before)}, and run with {_words(now)}"
