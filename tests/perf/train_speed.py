@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="1,2,3", help="of the suite; each is a part of 6 runs")
     parser.add_argument("--ways", default="old,new", help=f"of {', '.join(WAYS)}")
     parser.add_argument("--tasks", default=",".join(TASKS), help="of the suite")
-    parser.add_argument("--options", default="", help='of bench run, such as "--limit 40 --set train.max_steps=4"')
+    parser.add_argument("--options", default="--methods lora,loca", help="of bench run; a limit may follow")
     parser.add_argument("--folder", type=Path, default=Path("train_speed"), help="of the suite's times and stores")
     asked = parser.parse_args()
     if asked.suite:
