@@ -45,6 +45,11 @@ class ResolvedMethod:
     registered: str
 
     @property
+    def setting_names(self) -> tuple[str, ...]:
+        """Names under which suites and ``--set`` may have values for it: without its modifiers, then with them."""
+        return tuple(dict.fromkeys((self.registered, self.method.name)))
+
+    @property
     def modules(self) -> tuple[str, ...]:
         """Names of the Python modules with the method's code."""
         own = METHODS.entry(self.registered).module

@@ -57,5 +57,5 @@ def _size_by_hand(choice: ResolvedMethod, sets: Mapping[str, Mapping[str, Any]])
         return ""
     if knob.field in choice.values:
         return f"{choice.method.name}({knob.field}={choice.values[knob.field]})"
-    names = (choice.registered, choice.method.name)
+    names = choice.setting_names
     return next((f"--set {name}.{knob.field}" for name in names if knob.field in sets.get(name, {})), "")

@@ -164,7 +164,7 @@ class Resolver:
         It is tried once for all tasks of one auto class: the labels of a head do not matter.
         """
         model = self.base_model(task)
-        chosen = bool(choice.values) or any(self.sets.get(name) for name in (choice.registered, choice.method.name))
+        chosen = bool(choice.values) or any(self.sets.get(name) for name in choice.setting_names)
 
         def find() -> str | None:
             if self.announce:
@@ -230,7 +230,7 @@ class Resolver:
 
         A modified method starts from the values of the plain one.
         """
-        names = dict.fromkeys((choice.registered, choice.method.name))
+        names = choice.setting_names
         over = (self.suite, *self.suite.layers(task))
         layers = [dict(layer.settings.get(name, {})) for layer in over for name in names]
         if preset := self.preset(choice, task):
@@ -325,7 +325,7 @@ class Resolver:
     @cached_property
     def sets(self) -> dict[str, dict[str, Any]]:
         """The command line's ``--set`` by method, task or task group."""
-        names = [name for choice in self.methods.values() for name in (choice.registered, choice.method.name)]
+        names = [name for choice in self.methods.values() for name in choice.setting_names]
         for task in self.asked_tasks.values():
             names += [task.name.partition("/")[0], task.name]
         return read_sets(self.overrides.sets, dict.fromkeys(names))
