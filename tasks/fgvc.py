@@ -9,8 +9,8 @@ that `parbench.tasks.data.folder.FolderSource` reads.
 from __future__ import annotations
 
 from parbench.bench.util.reference import Reference
+from parbench.tasks.data.labels import numbered
 from parbench.tasks.data.source import DataRef
-from parbench.tasks.data.values import numbered
 from parbench.tasks.kinds.image_classification import ImageClassification, ImageOptions
 from parbench.tasks.vision import STANFORD_CARS as CARS
 

@@ -17,8 +17,8 @@ from dataclasses import replace
 
 from parbench.bench.util.reference import Reference
 from parbench.tasks.data.digits import DigitsSource
+from parbench.tasks.data.labels import numbered
 from parbench.tasks.data.source import DataRef, HubDataset
-from parbench.tasks.data.values import numbered
 from parbench.tasks.kinds.image_classification import ImageClassification, ImageOptions
 
 CIFAR = Reference(

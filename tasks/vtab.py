@@ -21,8 +21,8 @@ from pydantic import Field
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
 from parbench.tasks.averages import Average
+from parbench.tasks.data.labels import numbered
 from parbench.tasks.data.source import DataRef
-from parbench.tasks.data.values import numbered
 from parbench.tasks.kinds.image_classification import ImageClassification, ImageOptions
 
 REFERENCE = Reference(

@@ -8,12 +8,13 @@ the passages of BoolQ, which LLM-Adapters leaves out.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
 from parbench.bench.util.errors import UserError
+from parbench.tasks.data.labels import class_id
 from parbench.tasks.data.source import DataRef
 from parbench.tasks.lm_eval_bridge import Benchmark
 
@@ -69,13 +70,31 @@ class Wording:
         )
         return f"{self.ask}{asked.stem}\n\n{listed}{self.after}Answer format: {'/'.join(names)}"
 
-    def asked(self, instruction: str, answer: str) -> Asked | None:
-        """Return the content of an instruction; ``None`` if it is not of this set. The inverse of `instruction`."""
+    def asked(self, instruction: str, answer: Any) -> Asked | None:
+        """Return the content of an instruction; ``None`` if it is not of this set. The inverse of `instruction`.
+
+        Args:
+            instruction: the text.
+            answer: the name of the right choice, as a file has it.
+
+        Raises:
+            UserError: the answer is none of the choices; the message continues one that names the row.
+        """
         names = tuple(instruction.rpartition("Answer format: ")[2].split("/"))
-        if names != self.names(len(names)) or answer not in names:
+        if names != self.names(len(names)):
             return None
         found = _pattern(self, len(names)).fullmatch(instruction)
-        return Asked(found[1], found.groups()[1:], names.index(answer)) if found else None
+        return Asked(found[1], found.groups()[1:], self._label(answer, names)) if found else None
+
+    def place(self, answer: Any, names: Sequence[str]) -> int | None:
+        """Return the place of an answer among the names of the choices, which are not mistaken for their numbers."""
+        return list(names).index(answer) if answer in names else None
+
+    def _label(self, answer: Any, names: Sequence[str]) -> int:
+        place = self.place(answer, names)
+        if place is None:
+            raise UserError(f"has the answer {answer!r}, which must be one of {', '.join(names)}")
+        return place
 
     def answered(self, text: str) -> str:
         """Return the first answer that a text names, as LLM-Adapters' evaluation finds it; ``""`` if it names none."""
@@ -95,13 +114,21 @@ class YesOrNo(Wording):
         """Return the instruction that asks the question."""
         return f"{self.ask}{asked.stem}{self.after}Answer format: true/false"
 
-    def asked(self, instruction: str, answer: str) -> Asked | None:
-        """Return the content of an instruction; ``None`` if it is not of this set. The inverse of `instruction`."""
+    def asked(self, instruction: str, answer: Any) -> Asked | None:
+        """Return the content of an instruction; ``None`` if it is not of this set. The inverse of `instruction`.
+
+        Raises:
+            UserError: the answer is no truth value; the message continues one that names the row.
+        """
         end = f"{self.after}Answer format: true/false"
-        if not instruction.startswith(self.ask) or not instruction.endswith(end) or answer not in self.known:
+        if not instruction.startswith(self.ask) or not instruction.endswith(end):
             return None
         stem = instruction[len(self.ask) : len(instruction) - len(end)]
-        return Asked(stem, self.known, self.known.index(answer))
+        return Asked(stem, self.known, self._label(answer, self.known))
+
+    def place(self, answer: Any, names: Sequence[str]) -> int | None:
+        """Return the place of a truth value, which a file may hold as one, as a word in any case, or as 0 and 1."""
+        return class_id(answer, names)
 
 
 @cache
@@ -117,26 +144,50 @@ class Columns:
     """The hub's columns of a set's questions, which lm-eval reads.
 
     Attributes:
-        names: the columns that lm-eval needs; other columns are left out.
+        names: the columns that lm-eval needs besides the label; other columns are left out.
         asked: reads a row.
         row: writes one that lm-eval shows like the original; ``None`` where an instruction does not hold all of it.
-        label: the column of the right choice, lm-eval's own, where the hub has the set under several names of it.
+        label: lm-eval's column of the right choice.
+        labels: its values by the number of the choice, as lm-eval reads them.
+        other_label: another name that the column may have.
+        written: writes a row in the types that lm-eval reads, where each row has labels of its own.
     """
 
     names: tuple[str, ...]
     asked: Callable[[Row], Asked]
     row: Callable[[Asked], dict[str, Any]] | None
-    label: str | None = None
+    label: str
+    labels: tuple[Any, ...] = ()
+    other_label: str | None = None
+    written: Callable[[Row], dict[str, Any]] | None = None
 
     @property
     def described(self) -> str:
         """The columns, for a message."""
-        return ", ".join((*self.names, *((self.label,) if self.label else ())))
+        return ", ".join((*self.names, self.label))
+
+    def needed(self, present: Collection[str]) -> tuple[str, ...]:
+        """Return the columns that a file with the columns ``present`` must have."""
+        return self.names if self.other_label in present else (*self.names, self.label)
 
     def document(self, row: Row) -> dict[str, Any]:
         """Return the part of a row that lm-eval needs."""
-        kept = {name: row[name] for name in self.names}
-        return kept if self.label is None else {**kept, self.label: self.asked(row).label}
+        if self.written:
+            return self.written(row)
+        return {**{name: row[name] for name in self.names}, self.label: self.labels[self.asked(row).label]}
+
+
+def label_of(value: Any, labels: Sequence[Any]) -> int:
+    """Return the place of a value among labels, whatever types a file has made of them.
+
+    Raises:
+        UserError: it is none of them; the message continues one that names the row.
+    """
+    names = [str(label) for label in labels]
+    place = class_id(value, names)
+    if place is None:
+        raise UserError(f"has the label {value!r}, which must be one of {', '.join(names)}")
+    return place
 
 
 @dataclass(frozen=True)
@@ -170,12 +221,15 @@ class CommonsenseSet:
             UserError: it cannot be read; the message continues one that names the row.
         """
         if "instruction" in row:
-            found = self.wording.asked(row["instruction"], row["answer"])
+            text = row["instruction"]
+            found = self.wording.asked(text, row["answer"]) if isinstance(text, str) else None
             if found is None:
-                raise UserError("is not worded as LLM-Adapters words this set, or its answer is not one of its choices")
+                raise UserError("is not worded as LLM-Adapters words this set")
             return found
         try:
             asked = self.columns.asked(row)
+        except UserError:
+            raise
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise UserError(f"cannot be read from its columns {self.columns.described}") from error
         if not all(isinstance(text, str) for text in (asked.stem, *asked.choices)):

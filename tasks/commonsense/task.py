@@ -256,7 +256,8 @@ def _read(dataset: Dataset, part: CommonsenseSet, where: str) -> Dataset:
 
     if not len(dataset):
         raise UserError(f"{where} is empty; give a file with examples")
-    needed = ("instruction", "answer") if "instruction" in dataset.column_names else part.columns.names
+    present = dataset.column_names
+    needed = ("instruction", "answer") if "instruction" in present else part.columns.needed(present)
     absent = [name for name in needed if name not in dataset.column_names]
     if absent:
         raise UserError(

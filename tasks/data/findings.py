@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from parbench.tasks.data.values import shortened
+from parbench.tasks.data.labels import shortened
 
 if TYPE_CHECKING:
     from datasets import Dataset

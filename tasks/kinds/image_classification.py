@@ -13,9 +13,9 @@ from parbench.bench.util.reference import Reference
 from parbench.tasks.base import Collate, Head, Modality, Task
 from parbench.tasks.data.image_rows import AugmentedRows, ImageRows
 from parbench.tasks.data.images import checked_images
+from parbench.tasks.data.labels import class_ids
 from parbench.tasks.data.preprocessing import Augmentation, ImageFit, Interpolation, Preprocessing
 from parbench.tasks.data.source import DataRef, DataSource, Reads
-from parbench.tasks.data.values import class_ids
 from parbench.tasks.metrics.classification import METRICS
 from parbench.tasks.metrics.subsets import over_subsets
 from parbench.tasks.options import TaskOptions
@@ -56,10 +56,10 @@ class ImageOptions(TaskOptions):
 class ImageClassification(Task):
     """A task over images with one label each.
 
-    Labels are class names or numbers; see `parbench.tasks.data.values.class_ids`.
+    Labels are class names or numbers; see `parbench.tasks.data.labels.class_ids`.
 
     Attributes:
-        labels: class names in the order of their ids; see `parbench.tasks.data.values.numbered`.
+        labels: class names in the order of their ids; see `parbench.tasks.data.labels.numbered`.
         image_columns: names that the column of images may have.
         label_columns: names that the column of labels may have.
         metrics: names of the metrics, the primary one first.

@@ -12,8 +12,9 @@ from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
 from parbench.tasks.base import Splits
 from parbench.tasks.data.findings import empty_texts
+from parbench.tasks.data.labels import places_of
 from parbench.tasks.data.source import DataRef, Reads
-from parbench.tasks.data.values import check_columns, places_of, text_lists_of, texts_of
+from parbench.tasks.data.values import check_columns, text_lists_of, texts_of
 from parbench.tasks.kinds.language_model import LanguageModelTask
 from parbench.tasks.kinds.text_generation import Template
 from parbench.tasks.metrics.subsets import over_subsets
@@ -40,7 +41,7 @@ class MultipleChoice(LanguageModelTask):
         prompt_template: what stands before a choice; a space follows it.
         choices: the one column that holds a list of texts, or the columns that hold one text each.
         label: the column with the right one: its text, its column, its letter, or its number from 0; see
-            `parbench.tasks.data.values.places_of`.
+            `parbench.tasks.data.labels.places_of`.
         metrics: ``accuracy`` and ``acc_norm``, the primary one first.
     """
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from parbench.bench.util.errors import UserError
 from parbench.tasks.commonsense.questions import CommonsenseSet
 from parbench.tasks.commonsense.sets import SETS
 from parbench.tasks.lm_eval_bridge import Documents, right_answers
+from tests.support.commonsense_rows import rows as generated
 
 BY_NAME = {part.name: part for part in SETS}
 # Where LLM-Adapters' test rows are the hub's validation rows, in the same order.
@@ -111,3 +113,46 @@ def test_each_set_has_the_answers_that_llm_adapters_looks_for() -> None:
         "arc_challenge": five,
         "openbookqa": five,
     }
+
+
+# By set: the values that the hub's column has, in the types that other programs make of them; the numbers of the
+# choices; and the value that lm-eval needs.
+WRITTEN = {
+    "boolq": ("label", [1, True, "True", "true", "1", 1.0], 1, 1),
+    "piqa": ("label", [1, "1", 1.0, "1.0", True], 1, 1),
+    "siqa": ("label", ["2", 2, 2.0, "2.0"], 1, "2"),
+    "hellaswag": ("label", ["1", 1, 1.0], 1, "1"),
+    "winogrande": ("answer", ["2", 2, 2.0], 1, "2"),
+}
+# What could be one choice or another, or is none.
+UNCLEAR = {"boolq": [2, None, "maybe"], "piqa": [2, -1, "", 0.5], "siqa": [True, 0, 1.7], "winogrande": [True, 0]}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in WRITTEN for value in WRITTEN[name][1]])
+def test_labels_are_read_whatever_type_a_program_has_made_of_them(name: str, value: Any) -> None:
+    column, _, label, expected = WRITTEN[name]
+    part = BY_NAME[name]
+    (row,) = generated(name, 1, seed=3)
+    changed = {**row, column: value}
+    assert part.asked(changed).label == label
+    document = part.document(changed)
+    assert document is not None
+    assert document[column] == expected
+    assert type(document[column]) is type(expected)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in UNCLEAR for value in UNCLEAR[name]])
+def test_labels_that_could_mean_several_choices_are_refused(name: str, value: Any) -> None:
+    (row,) = generated(name, 1, seed=3)
+    with pytest.raises(UserError, match=r"has the label .*, which must be one of"):
+        BY_NAME[name].asked({**row, WRITTEN[name][0]: value})
+
+
+def test_figures_that_name_choices_are_names_in_any_type() -> None:
+    part = BY_NAME["arc_easy"]
+    row = {"question": "which?", "choices": {"text": ["a", "b", "c"], "label": ["1", "2", "3"]}, "answerKey": 2}
+    assert part.asked(row).label == 1
+    assert part.document(row) == {**row, "answerKey": "2"}
+    assert part.asked({**row, "choices": {"text": ["a", "b"], "label": [1, 2]}, "answerKey": "2 "}).label == 1
+    with pytest.raises(UserError, match="has the answerKey 1, which must be one of A, B, C"):
+        part.asked({**row, "choices": {"text": ["a", "b", "c"], "label": ["A", "B", "C"]}, "answerKey": 1})

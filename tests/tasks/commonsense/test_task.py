@@ -12,6 +12,7 @@ import pytest
 
 from parbench.bench.util.errors import UserError
 from parbench.tasks.base import Splits
+from parbench.tasks.commonsense.questions import Asked
 from parbench.tasks.commonsense.task import BOOLQ, COMMONSENSE, PIQA, SIQA
 from parbench.tasks.data.folder import FolderSource
 from parbench.tasks.data.hub import HubSource
@@ -138,8 +139,12 @@ def test_boolq_without_passages_cannot_be_asked_by_lm_eval(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"answer": "solution3"}, "row 1, is not worded as LLM-Adapters"),
+        ({"answer": "solution3"}, "row 1, has the answer 'solution3', which must be one of solution1, solution2; fix"),
+        # The first choice, or the second.
+        ({"answer": 1}, "row 1, has the answer '1', which must be one of solution1, solution2; fix"),
+        ({"answer": None}, "row 1, has the answer None, which must be one of solution1, solution2; fix"),
         ({"instruction": "What now?"}, "row 1, is not worded as LLM-Adapters"),
+        ({"instruction": None}, "row 1, is not worded as LLM-Adapters"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_named(tmp_path: Path, changes: dict[str, str], message: str) -> None:
@@ -162,8 +167,25 @@ def test_a_column_or_label_that_is_not_there_is_named(tmp_path: Path) -> None:
     ):
         PIQA.splits(FolderSource(tmp_path))
     write_jsonl(train, [{**row, "label": 2} for row in piqa_rows(20)])
-    with pytest.raises(UserError, match="row 1, has a label that is not one of its choices; fix or remove the row"):
+    with pytest.raises(UserError, match="row 1, has the label 2, which must be one of 0, 1; fix or remove the row"):
         PIQA.splits(FolderSource(tmp_path))
+    write_jsonl(train, [{"goal": "a", "sol1": "b", "sol2": "c"}])
+    with pytest.raises(UserError, match="no column label"):
+        PIQA.splits(FolderSource(tmp_path))
+
+
+@pytest.mark.parametrize("answers", [(False, True), ("False", "True"), (0, 1), (0.0, 1.0), ("false", "true")])
+def test_truth_values_of_instructions_are_read_in_every_form(tmp_path: Path, answers: tuple[Any, Any]) -> None:
+    ask = BY_NAME["boolq"].wording.instruction
+    rows = [
+        {"instruction": ask(Asked(f"is {n} odd?", ("false", "true"), n % 2)), "answer": answers[n % 2]}
+        for n in range(40)
+    ]
+    write_jsonl(tmp_path / "commonsense/boolq/train.jsonl", rows[:30])
+    write_jsonl(tmp_path / "commonsense/boolq/test.jsonl", rows[30:])
+    splits = BOOLQ.splits(FolderSource(tmp_path))
+    assert splits.reported["answer"][:] == ["false", "true"] * 5
+    assert splits.reported["label"][:] == [0, 1] * 5
 
 
 def test_a_set_that_is_missing_is_named(folder: FolderSource, tmp_path: Path) -> None:

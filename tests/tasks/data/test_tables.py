@@ -8,9 +8,10 @@ import pytest
 from pyarrow import parquet
 
 from parbench.bench.util.errors import UserError
+from parbench.tasks.data.labels import class_ids
 from parbench.tasks.data.source import Reads
 from parbench.tasks.data.tables import as_dataset, read_table
-from parbench.tasks.data.values import class_ids, texts_of
+from parbench.tasks.data.values import texts_of
 
 ODD = [
     "02116", "1.50", "0x1F", "+49", "12345678901234567890", "True", "false", "2024-01-31", "12", "12.5", "43.0", "NA",
