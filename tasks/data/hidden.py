@@ -9,8 +9,8 @@ from pathlib import Path
 
 from parbench.bench.util.errors import UserError
 
-# Without a dot at the beginning, by whom: Windows (the first five), macOS (the archive of a zip file, and a folder's
-# icon), Linux, a network storage, Python.
+# Without a dot at the beginning, by whom: Windows (the first five), macOS (the archive of a zip file, a folder's icon,
+# two folders of shared volumes), Linux, network storages, Python.
 _OF_SYSTEMS = frozenset(
     {
         "thumbs.db",
@@ -20,8 +20,12 @@ _OF_SYSTEMS = frozenset(
         "system volume information",
         "__macosx",
         "icon\r",
+        "network trash folder",
+        "temporary items",
         "lost+found",
         "@eadir",
+        "@recycle",
+        "#recycle",
         "__pycache__",
     }
 )
