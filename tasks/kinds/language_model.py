@@ -100,8 +100,11 @@ class LanguageModelTask(Task):
         return next_token_loss(logits, labels, label_smoothing)
 
     def prompt_ids(self, example: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """Return the whole prompt as tokens, with the beginning of text that the tokenizer gives it."""
-        return open_ids(tokenizer(self.prompt(example))["input_ids"], tokenizer)
+        """Return the whole prompt as tokens, with the beginning of text that the tokenizer gives it.
+
+        An empty prompt without one is an end of text: something must stand before the response.
+        """
+        return open_ids(tokenizer(self.prompt(example))["input_ids"], tokenizer) or [int(tokenizer.eos_token_id)]
 
     def _encoded(
         self, example: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, max_length: int

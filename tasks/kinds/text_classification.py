@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from parbench.bench.util.reference import Reference
 from parbench.tasks.base import Collate, Head, Splits, Task
 from parbench.tasks.data.findings import empty_texts
+from parbench.tasks.data.labels import class_ids
 from parbench.tasks.data.source import DataRef, Reads
-from parbench.tasks.data.values import check_columns, class_ids, numbers_of, texts_of
+from parbench.tasks.data.values import check_columns, numbers_of, texts_of
 from parbench.tasks.metrics.classification import METRICS
 
 if TYPE_CHECKING:
@@ -75,12 +76,18 @@ class TextClassification(Task):
         return [*super().findings(splits), *empty_texts(self.texts, splits.by_name)]
 
     def prepare(self, dataset: Dataset, processor: PreTrainedTokenizerBase, max_length: int) -> Dataset:
-        """Return token ids, truncated to ``max_length``, not padded, with ``labels``."""
+        """Return token ids, truncated to ``max_length``, not padded, with ``labels``.
+
+        A text without any token, an empty one under a tokenizer without special tokens, is one token of padding that
+        the model sees: there is nothing else to classify from.
+        """
         from datasets import Dataset
 
         texts = [dataset[column][:] for column in self.texts]
-        encoded = processor(*texts, truncation=True, max_length=max_length)
-        return Dataset.from_dict({**encoded, "labels": dataset["label"][:]})
+        encoded = dict(processor(*texts, truncation=True, max_length=max_length))
+        fill = {"input_ids": processor.pad_token_id, "attention_mask": 1}
+        columns = {name: [row or [fill.get(name, 0)] for row in rows] for name, rows in encoded.items()}
+        return Dataset.from_dict({**columns, "labels": dataset["label"][:]})
 
     def collate(self, processor: PreTrainedTokenizerBase) -> Collate:
         """Return dynamic padding to the longest of the batch."""

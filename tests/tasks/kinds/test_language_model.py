@@ -115,6 +115,15 @@ def test_log_likelihoods_do_not_depend_on_the_batch(tokenizer, model, batch_size
     assert score == pytest.approx(float(np.dot(each, [5, 2, 6]) / 13), rel=1e-5)
 
 
+def test_something_stands_before_the_response_to_an_empty_prompt(tokenizer, model):
+    rows = Pairs().prepare(Dataset.from_dict({"question": ["", "one"], "answer": ["saw", "saw"]}), tokenizer, 32)
+    assert rows[0]["input_ids"] == [1, *ids("saw"), 1]
+    assert rows[0]["labels"] == [IGNORED, *ids("saw"), 1]
+    predictor = Predictor(model, tokenizer, None, 2, CPU)
+    both = predictor.generate(rows["prompt"], max_new_tokens=3, do_sample=False)
+    assert both == [predictor.generate([prompt], max_new_tokens=3, do_sample=False)[0] for prompt in rows["prompt"]]
+
+
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("beams", [1, 4])
 def test_generation_does_not_depend_on_padding(tokenizer, model, batch_size, beams):
