@@ -202,6 +202,8 @@ def _language_model(predictor: Predictor) -> HFLM:
         pretrained=_CallableModel(predictor.model, predictor.device),
         tokenizer=predictor.processor,
         batch_size=predictor.batch_size,
+        # Choices that differ in their last token only take one pass.
+        logits_cache=True,
         # It wraps the model in an autocast context of its own, which overrides an outer one.
         mixed_precision_dtype="bfloat16" if predictor.precision == "bfloat16" else None,
     )

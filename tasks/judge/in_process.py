@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class InProcessJudge:
     """A causal language model as a judge. One answer is generated at a time.
 
-    The model is put into evaluation mode and left there.
+    The model is put into evaluation mode and left there. The instructions with which its prompts begin are read once,
+    where transformers supports it (see `parbench.tasks.prefix_cache`); its weights must not change meanwhile.
 
     Args:
         model: on the device where it shall run.
@@ -44,7 +45,11 @@ class InProcessJudge:
     ) -> None:
         import torch
 
+        from parbench.tasks.prefix_cache import PrefixCache
+        from parbench.tasks.shared_prompts import shares_prompts
+
         self._model = model.eval()
+        self._prefixes = PrefixCache(model) if shares_prompts(model) else None
         self._tokenizer = tokenizer
         self._name = name
         self._template = template
@@ -76,7 +81,7 @@ class InProcessJudge:
             UserError: the chat cannot be expressed by the template, or is longer than the model's context.
         """
         prompt = messages_prompt(messages, self._tokenizer, self._template)
-        ids = replace(prompt, text=prompt.text + self._begins).token_ids(self._tokenizer)
+        ids = replace(prompt, text=prompt.text + self._begins).open_ids(self._tokenizer)
         limit = min(sampling.max_tokens, self._max_new_tokens or sampling.max_tokens)
         room = getattr(self._model.config, "max_position_embeddings", None)
         if room is not None:
@@ -108,6 +113,7 @@ class InProcessJudge:
             # A new thread begins with as many threads of its own as the machine has cores.
             torch.set_num_threads(self._torch_threads)
             tokens = torch.tensor([ids], device=model.device)
+            begun = {} if self._prefixes is None else {"past_key_values": self._prefixes.begin(ids)}
             generated = model.generate(
                 input_ids=tokens,
                 attention_mask=torch.ones_like(tokens),
@@ -115,6 +121,7 @@ class InProcessJudge:
                 eos_token_id=sorted(ends) or None,
                 pad_token_id=self._tokenizer.eos_token_id if pad is None else pad,
                 do_sample=bool(sampling),
+                **begun,
                 **sampling,
             )
         return [int(token) for token in generated[0, len(ids) :]]

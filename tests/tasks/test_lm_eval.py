@@ -166,6 +166,16 @@ def test_an_evaluation_is_silent_draws_no_random_numbers_and_reports_progress(
     assert sum(batches) >= 2 * QUESTIONS
 
 
+def test_choices_that_differ_in_their_last_token_take_one_pass() -> None:
+    (piqa,) = (part for part in SETS if part.name == "piqa")
+    rows: list[int] = []
+    predictor = predictor_of(COMMONSENSE, tiny_llama(), on_batch=rows.append)
+    document = {"goal": "to open a tin", "sol1": "use a", "sol2": "use b", "label": 0}
+    (answer,) = evaluated(predictor, {"piqa": Documents(piqa.benchmark, [document])})["piqa"]
+    assert sum(rows) == 1
+    assert len(set(answer.log_likelihoods)) == 2
+
+
 def test_the_precision_is_the_predictors(documents: Any, adapted: Any) -> None:
     given = {"piqa": asked(documents)["piqa"]}
 

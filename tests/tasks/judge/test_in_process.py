@@ -1,9 +1,11 @@
 """The judge in this process: a real, tiny model."""
 
+import copy
 import threading
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from parbench.tasks.judge import (
@@ -15,6 +17,7 @@ from parbench.tasks.judge import (
     judge_answers,
     summarise,
 )
+from parbench.tasks.prefix_cache import BLOCK, MOST, PrefixCache
 
 ASKED = ({"role": "user", "content": "rate this answer"},)
 
@@ -60,6 +63,70 @@ def test_it_answers_what_the_model_generates(ask, model, tokenizer):
     assert (reply.finish_reason, reply.served_model) == ("stop" if ended else "length", "tiny")
     assert ask() == reply
     assert ask(max_tokens=5).completion_tokens <= 5
+
+
+INSTRUCTIONS = "Please act as an impartial judge and rate the answer. "
+# The second continues the first, the third and the last are of another kind, the fourth is too short to share.
+PROMPTS = (
+    f"{INSTRUCTIONS}It says: yes, and that for a long while.",
+    f"{INSTRUCTIONS}It says: yes, and that for a long while, with reasons that take some more room.",
+    "You are asked which of two answers is better, and you are not to be swayed by their length. The first: a",
+    "short",
+    f"{INSTRUCTIONS}It does not say anything.",
+    "You are asked which of two answers is better, and you are not to be swayed by their length. The second: a",
+)
+
+
+def texts(model, tokenizer, prompts, shared=True):
+    judge = InProcessJudge(model, tokenizer, "tiny", template="raw", max_new_tokens=12)
+    if not shared:
+        judge._prefixes = None
+    asked = {prompt: ({"role": "user", "content": prompt},) for prompt in prompts}
+    return {prompt: judge.ask(messages, Sampling(), threading.Event()) for prompt, messages in asked.items()}
+
+
+def test_instructions_that_prompts_begin_with_are_read_once(model, tokenizer):
+    model = copy.deepcopy(model).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4.0)
+    read = []
+    counting = model.model.register_forward_pre_hook(
+        lambda _, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    expected = texts(model, tokenizer, PROMPTS, shared=False)
+    alone = sum(read)
+    read.clear()
+    assert texts(model, tokenizer, PROMPTS) == expected
+    assert alone - sum(read) >= 5 * BLOCK
+    counting.remove()
+    assert texts(model, tokenizer, reversed(PROMPTS)) == expected
+    assert len({reply.text for reply in expected.values()}) > 3
+
+
+def test_what_is_computed_for_a_prompt_does_not_depend_on_those_before_it(model, tokenizer):
+    ids = [tokenizer(prompt)["input_ids"] for prompt in PROMPTS]
+    with torch.inference_mode():
+        after_others = PrefixCache(model)
+        for one in ids:
+            found, fresh = after_others.begin(one), PrefixCache(model).begin(one)
+            assert found.get_seq_length() == fresh.get_seq_length() == (len(one) - 1) // BLOCK * BLOCK
+            for layer, other in zip(found.layers, fresh.layers, strict=True):
+                assert torch.equal(layer.keys, other.keys)
+                assert torch.equal(layer.values, other.values)
+        assert len(after_others._kept) == 2
+        for number in range(MOST + 2):
+            after_others.begin([number] * (BLOCK + 1))
+        assert len(after_others._kept) == MOST
+
+
+def test_an_end_of_text_that_the_tokenizer_appends_is_not_read(model, tokenizer, ask):
+    closing = copy.deepcopy(tokenizer)
+    closing.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    judge = InProcessJudge(model, closing, "tiny", max_new_tokens=12)
+    assert judge.ask(ASKED, Sampling(), threading.Event()) == ask()
 
 
 def test_an_answer_can_be_begun(model, tokenizer):
