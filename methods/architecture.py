@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
 
@@ -15,7 +16,8 @@ class ModuleNames:
     """Leaf names of the modules of one architecture.
 
     Attributes:
-        query: projection of the queries; the fused projection where there is one for all three.
+        query: projection of the queries; the fused projection where there is one for all three. Of a model that
+            compresses queries, keys and values (multi-head latent attention), what makes them of the compressed ones.
         key: projection of the keys.
         value: projection of the values.
         output: projection of the attention's output.
@@ -47,13 +49,31 @@ def module_names(model: PreTrainedModel) -> ModuleNames:
     """
     kind = model.config.model_type
     if kind not in MODULE_NAMES:
-        raise ValueError(
-            f'the architecture "{kind}" is not described in methods/architecture.py; add its module names there'
-        )
+        raise ValueError(f'the architecture "{kind}" cannot be adapted: {why_not_described(kind)}')
     present = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     names = MODULE_NAMES[kind]
+    if names.query in _UNCOMPRESSED and names.query not in present:
+        names = replace(names, query=_UNCOMPRESSED[names.query])
     own = (name for name in names.head if name in present)
     return replace(names, head=tuple(dict.fromkeys((*own, *getattr(model, _ADDED, ())))))
+
+
+def why_not_described(kind: str) -> str:
+    """Return why an architecture that is not among `MODULE_NAMES` cannot be adapted, and what to do."""
+    return _UNSUITED.get(kind, "its modules are not described in methods/architecture.py; describe them there")
+
+
+def shared_weights(model: nn.Module) -> list[tuple[str, ...]]:
+    """Return the names of the modules that have one weight in common, by weight.
+
+    An adapter per module is trained and saved well there, but a change of the weight changes all of them.
+    """
+    owners: dict[int, list[str]] = {}
+    for name, module in model.named_modules():
+        weight = module._parameters.get("weight")
+        if weight is not None:
+            owners.setdefault(id(weight), []).append(name)
+    return [tuple(names) for names in owners.values() if len(names) > 1]
 
 
 def add_to_head(model: PreTrainedModel, layers: Iterable[str]) -> None:
@@ -74,6 +94,10 @@ _LLAMA_LIKE = ModuleNames("q_proj", "k_proj", "v_proj", "o_proj", ("score",))
 _OPT_LIKE = ModuleNames("q_proj", "k_proj", "v_proj", "out_proj", ("score",))
 _GPT2_LIKE = ModuleNames("c_attn", "c_attn", "c_attn", "attn.c_proj", ("score",))
 _FUSED = ModuleNames("query_key_value", "query_key_value", "query_key_value", "dense", ("score",))
+# Multi-head latent attention: keys and values come of one projection.
+_LATENT = ModuleNames("q_b_proj", "kv_b_proj", "kv_b_proj", "o_proj", ("score",))
+# The projection of the queries where a model of `_LATENT` does not compress them.
+_UNCOMPRESSED = {"q_b_proj": "q_proj"}
 
 # Keyed by `config.model_type`; the names are those of transformers 5.
 MODULE_NAMES: dict[str, ModuleNames] = {
@@ -97,8 +121,25 @@ MODULE_NAMES: dict[str, ModuleNames] = {
             *("llama", "mistral", "mixtral", "ministral", "ministral3", "qwen2", "qwen3", "gemma", "gemma2"),
             *("gemma3_text", "olmo", "olmo2", "olmo3", "glm", "glm4", "smollm3", "stablelm", "starcoder2", "nemotron"),
             *("helium", "exaone4", "seed_oss", "arcee", "diffllama", "doge", "gpt_oss", "hunyuan_v1_dense"),
-            *("hunyuan_v1_moe", "phimoe", "qwen2_moe", "qwen3_moe"),
+            *("hunyuan_v1_moe", "phimoe", "qwen2_moe", "qwen3_moe", "cohere_compass_text"),
+            # Hybrids: these are the names of their attention layers; those with a recurrent state have others.
+            *("jamba", "minimax", "qwen3_5_text", "qwen3_next", "zamba", "zamba2"),
         ),
         _LLAMA_LIKE,
     ),
+    **dict.fromkeys(("axk1", "deepseek_v2", "deepseek_v3", "minicpm3", "mistral4"), _LATENT),
+    # Queries and the gate of the output come of one projection.
+    "axk2": replace(_LATENT, query="q_gate_proj"),
+    # Its queries and outputs are projected by experts, which are no linear layers.
+    "jetmoe": ModuleNames("kv_proj", "kv_proj", "kv_proj", "experts.output_linear", ("score",)),
+}
+
+# Architectures of which the names of modules would not be enough: why, and what to do.
+_UNSUITED: dict[str, str] = {
+    "xlnet": "its attention has no linear layers that an adapter could be put on; use another model",
+    **{
+        kind: "it reads images as well as text, and an adapter would be put on both parts; give its language model "
+        f'alone (architecture "{alone}")'
+        for kind, alone in (("gemma3", "gemma3_text"), ("qwen3_5", "qwen3_5_text"))
+    },
 }

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
+from parbench.methods.architecture import shared_weights
 from parbench.methods.base import Method, ParameterGroup
 from parbench.methods.lora import Lora
+from parbench.methods.selection import adapted_modules
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,16 +129,26 @@ class LoraOption(Modified):
         """Adapt with the changed configuration.
 
         Raises:
-            UserError: OLoRA on a model of `Conv1D` modules, whose forward pass fails in peft.
+            UserError: OLoRA on a model of `Conv1D` modules, whose forward pass fails in peft; or a start that changes
+                the weights of modules that other modules share.
         """
         from transformers.pytorch_utils import Conv1D
 
-        if self.options.get("init_lora_weights") == "olora" and any(isinstance(m, Conv1D) for m in model.modules()):
+        start = self.options.get("init_lora_weights")
+        if start == "olora" and any(isinstance(m, Conv1D) for m in model.modules()):
             raise UserError(
                 f'the modifier "olora" does not work in peft on the Conv1D modules of a {model.config.model_type}; '
                 "use pissa"
             )
-        return Method.adapt(self, model, names, setting)
+        shared = shared_weights(model) if start else []
+        adapted = Method.adapt(self, model, names, setting)
+        targets = set(adapted_modules(adapted))
+        if both := next((several for several in shared if not targets.isdisjoint(several)), None):
+            raise UserError(
+                f'the modifier "{start}" changes the weights that it starts from, and {both[0]} and {both[1]} share '
+                "theirs; use lora without it, or other target_modules"
+            )
+        return adapted
 
 
 class RankStabilised(LoraOption):
@@ -210,10 +222,11 @@ class QvRatio(Modified):
         Raises:
             UserError: a trained parameter belongs to no projection of queries, keys or values alone.
         """
-        if names.query == names.value:
+        if names.value in (names.query, names.key):
+            both = "both" if names.query == names.value else "keys and values"
             raise UserError(
                 f'"{self.name}" needs query and value projections of their own, but a {model.config.model_type} has '
-                f'one for both, "{names.query}"; use a model that keeps them apart'
+                f'one for {both}, "{names.value}"; use a model that keeps them apart'
             )
         adapted = self.inner.adapt(model, names, setting)
         self._roles(adapted, names)

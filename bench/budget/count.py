@@ -19,6 +19,7 @@ from parbench.bench.models.base_model import BaseModel
 from parbench.methods.architecture import module_names
 from parbench.methods.base import Method, Setting, excess_rank
 from parbench.methods.from_peft.shapes_only import shapes_only
+from parbench.methods.selection import adapted_modules, layer_index
 from parbench.tasks.base import Head
 
 # A base model up to this size is built with real, random weights for the few methods that cannot be counted without.
@@ -37,6 +38,7 @@ class PredictedCounts:
         head: numbers of the task head; never part of a budget.
         adapted: numbers of the weights that are adapted; 0 where the method adapts no weights of modules.
         excess: a sentence where the rank is larger than an adapted weight can use; else empty.
+        layers: indices of the layers with adapted modules; not every layer of a hybrid model has attention.
     """
 
     reported: int
@@ -46,6 +48,7 @@ class PredictedCounts:
     head: int
     adapted: int
     excess: str = ""
+    layers: tuple[int, ...] = ()
 
 
 class NeedsWeightsError(ValueError):
@@ -133,6 +136,7 @@ class Architecture:
             head=head,
             adapted=sum(weight.numel() for weight in _adapted_weights(adapted)),
             excess=excess_rank(method, setting, adapted) or "",
+            layers=tuple(sorted({at for at in map(layer_index, adapted_modules(adapted)) if at is not None})),
         )
 
 

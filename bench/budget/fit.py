@@ -131,9 +131,12 @@ class _Sizes:
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The layers that may be adapted: those that the setting names, or all."""
-        chosen = self.setting.layers
-        return tuple(range(self._architecture.layers)) if chosen is None else tuple(sorted(chosen))
+        """The layers that may be adapted: those that the setting names, or all with modules that the method adapts."""
+        if self.setting.layers is not None:
+            return tuple(sorted(self.setting.layers))
+        smallest = self.get(0)
+        adapted = smallest.counts.layers if smallest else ()
+        return adapted or tuple(range(self._architecture.layers))
 
     def count(self, setting: Setting) -> PredictedCounts | None:
         """Return the counts of a setting, or ``None`` if the architecture refuses it; `refusal` then has the reason."""

@@ -20,7 +20,7 @@ from parbench.bench.models.kind import own_auto_class, takes
 from parbench.bench.models.processors import load_image_processor, load_tokenizer
 from parbench.bench.models.weights import Weights
 from parbench.bench.util.errors import UserError
-from parbench.methods.architecture import MODULE_NAMES, add_to_head
+from parbench.methods.architecture import MODULE_NAMES, add_to_head, why_not_described
 from parbench.tasks.base import Head, Modality
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ class BaseModel:
         kind = config.model_type
         if kind not in MODULE_NAMES:
             raise UserError(
-                f'the base model "{self.name}" has the architecture "{kind}", whose modules are not described in '
-                f"methods/architecture.py; describe them there, or use one of {', '.join(sorted(MODULE_NAMES))}"
+                f'the base model "{self.name}" has the architecture "{kind}", which cannot be adapted: '
+                f"{why_not_described(kind)} (known: {', '.join(sorted(MODULE_NAMES))})"
             )
         if quantised := getattr(config, "quantization_config", None):
             method = quantised.get("quant_method", "") if isinstance(quantised, dict) else quantised.quant_method

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 
 from parbench.methods.adapter_files import sorted_sets, write_card
+from parbench.methods.architecture import shared_weights
 from parbench.methods.selection import Selection, matches
 
 MERGEABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -35,6 +36,23 @@ def check_mergeable(weight: Any, adapter: str) -> None:
         raise ValueError(
             f"cannot merge adapter {adapter!r} into a quantized base weight ({stored}), which would round the update "
             "away; load the base model without quantization, or use the adapter unmerged"
+        )
+
+
+# Where a layer of peft keeps the module that it adapts.
+_BASE = "base_layer"
+
+
+def _check_unshared(module: str, owners: Sequence[str]) -> None:
+    """Check that a merge into the weight of a module changes no other one.
+
+    Raises:
+        ValueError: the weight has several ``owners``.
+    """
+    others = [name.removesuffix(f".{_BASE}") for name in owners if name != f"{module}.{_BASE}"]
+    if others:
+        raise ValueError(
+            f"cannot merge into the weight of {module}, which {others[0]} shares; use the adapter unmerged"
         )
 
 
@@ -178,11 +196,13 @@ class Tuner(BaseTuner):
     def _check_merge_allowed(self) -> None:
         super()._check_merge_allowed()
         # All layers are checked before the first one is changed.
-        for module in self.model.modules():
+        shared = {name: names for names in shared_weights(self.model) for name in names}
+        for name, module in self.model.named_modules():
             if isinstance(module, AddedUpdateLayer):
                 for adapter in module.active_adapters:
                     if module.has_adapter(adapter):
                         check_mergeable(module.get_base_layer().weight, adapter)
+                        _check_unshared(name, shared.get(f"{name}.{_BASE}", ()))
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         if isinstance(child, ModulesToSaveWrapper):

@@ -6,6 +6,7 @@ from typing import Any
 
 import transformers
 from transformers import AutoConfig, PreTrainedConfig
+from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 VOCABULARY = 40
@@ -43,17 +44,40 @@ _LATENT = {
     "moe_intermediate_size": 16,
     "first_k_dense_replace": 1,
 }
+# A layer with a recurrent state before one with attention; in Zamba two of each, whose attention is the same.
+_STATE_THEN_ATTENTION = {
+    "layer_types": ["linear_attention", "full_attention"],
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+}
+_ZAMBA = {
+    "num_hidden_layers": 4,
+    "num_key_value_heads": 4,
+    "layers_block_type": ["linear_attention", "hybrid"] * 2,
+    "mamba_d_state": 4,
+    "n_mamba_heads": 2,
+}
 
 
 def decoder_families() -> list[str]:
-    """Return the model types with a causal language model and a sequence classifier, encoders left out."""
+    """Return the model types with a sequence classifier whose text is read from left to right.
+
+    Encoders are left out: models that fill in masks, and those that have no causal language model. So are models of an
+    encoder and a decoder.
+    """
+    classifiers = transformers.AutoModelForSequenceClassification._model_mapping
     causal = transformers.AutoModelForCausalLM._model_mapping
-    classifier = transformers.AutoModelForSequenceClassification._model_mapping
     masked = transformers.AutoModelForMaskedLM._model_mapping
     return [
         kind
         for kind, config in CONFIG_MAPPING.items()
-        if config in causal and config in classifier and config not in masked
+        if config in classifiers
+        and config not in masked
+        # Not every decoder is among the causal language models of the auto class.
+        and (config in causal or issubclass(classifiers[config], GenericForSequenceClassification))
+        and not config().is_encoder_decoder
     ]
 
 
@@ -67,19 +91,22 @@ _OWN: dict[str, dict[str, Any]] = {
     "deepseek_v2": _LATENT,
     "deepseek_v3": _LATENT,
     "minicpm3": _LATENT,
+    "mistral4": _LATENT,
     "axk1": _LATENT,
     "axk2": {**_LATENT, "head_dim": 4, "index_head_dim": 16, "index_n_heads": 2, "index_topk": 64},
     "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10_000.0}}},
-}
-
-# Families whose classifier is not of the kind that pads one text beside another: why.
-LEFT_OUT: dict[str, str] = {
-    "bigbird_pegasus": "an encoder and a decoder",
-    "plbart": "an encoder and a decoder",
-    "gemma3": "reads images as well",
-    "qwen3_5": "reads images as well",
-    "xlnet": "pads on the left and takes the last token, whatever it is",
-    **dict.fromkeys(("jamba", "zamba", "zamba2", "qwen3_next", "qwen3_5_text"), "keeps a recurrent state"),
+    "jamba": {
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "num_experts": 4,
+        "mamba_d_state": 4,
+        "mamba_dt_rank": 4,
+    },
+    "jetmoe": {"num_attention_heads": None, "kv_channels": 8, "num_local_experts": 4},
+    "qwen3_next": {**_EXPERTS, **_STATE_THEN_ATTENTION},
+    "qwen3_5_text": _STATE_THEN_ATTENTION,
+    "zamba": _ZAMBA,
+    "zamba2": {**_ZAMBA, "head_dim": None, "n_mamba_heads": 4, "use_shared_attention_adapter": True, "adapter_rank": 4},
 }
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from transformers import AutoModelForSequenceClassification
 
 from parbench.bench.budget.budget import Budget, parse_budgets
 from parbench.bench.budget.count import Architecture
@@ -13,6 +14,10 @@ from parbench.bench.models.configs import Shape
 from parbench.bench.models.weights import FolderWeights
 from parbench.bench.util.errors import UserError
 from parbench.methods import METHODS, find_method
+from parbench.tasks.base import Head
+from tests.support.tiny_decoders import tiny_config
+
+HEAD = Head("AutoModelForSequenceClassification", ("no", "yes"))
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +87,21 @@ def test_a_pattern_adapts_fewer_layers(roberta):
     assert found.setting.layers == (5, 6, 7, 8, 9, 10, 11)
     assert found.counts.reported == 7 * 4 * 768 == 21_504
     assert found.note.startswith("on the last 7 of 12 layers only; misses the budget by 10.4%")
+
+
+def test_a_pattern_leaves_out_layers_without_attention(tmp_path):
+    """A recurrent layer at the end of a hybrid model can take no part of the budget."""
+    config = tiny_config("qwen3_5_text", num_hidden_layers=4, layer_types=["full_attention", "linear_attention"] * 2)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    hybrid = Architecture(BaseModel("hybrid", FolderWeights(tmp_path)), HEAD)
+    whole = counts(hybrid, "lora(r=1)")
+    assert whole.layers == (0, 2)
+    found = solved(hybrid, "lora", whole.reported - 1, "pattern")
+    assert found.setting.layers == (2,)
+    assert found.counts.reported == whole.reported // 2
+    assert "on the last 1 of 2 layers only" in found.note
+    larger = solved(hybrid, "lora", 2 * whole.reported - 1, "pattern")
+    assert larger.setting.larger_layers == (2,)
 
 
 @pytest.mark.parametrize(
