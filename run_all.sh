@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets everything up in .venv and then:
 #   ./run_all.sh                 runs the mini suite and writes its report
-#   ./run_all.sh test [--slow]   runs the tests (any pytest argument may follow)
+#   ./run_all.sh test [--slow]   runs the tests (any pytest argument may follow, as --cov for their coverage)
 #   ./run_all.sh check           runs the linters
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -75,9 +75,8 @@ case "${1:-run}" in
             if [ "$argument" = --slow ]; then arguments+=(-m "slow or not slow"); else arguments+=("$argument"); fi
         done
         # One thread a worker: two spinning thread pools on two cores are many times slower than none.
-        # Coverage takes time, and is looked at in CI.
-        if [ -n "${CI:-}" ]; then arguments+=(--cov --cov-report=term:skip-covered); fi
-        OMP_NUM_THREADS=1 exec .venv/bin/python -m pytest --numprocesses auto "${arguments[@]}"
+        # Each worker takes neighbouring tests, which share fixtures; one that is done takes over half of another's rest.
+        OMP_NUM_THREADS=1 exec .venv/bin/python -m pytest --numprocesses auto --dist worksteal "${arguments[@]}"
         ;;
     check)
         setup "[dev]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -150,7 +151,7 @@ def load_suite(name: str) -> Suite:
         UserError: no such suite, or the file is not one.
     """
     if name in suite_names():
-        return parse_suite(_folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8"), name)
+        return _shipped(name).model_copy(deep=True)
     path = Path(name).expanduser()
     if not path.is_file():
         raise UserError(f'there is no suite called "{name}", nor a file{did_you_mean(name, [AUTO, *suite_names()])}')
@@ -159,6 +160,11 @@ def load_suite(name: str) -> Suite:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f'the suite "{name}" cannot be read ({error})') from error
     return parse_suite(text, name)
+
+
+@cache
+def _shipped(name: str) -> Suite:
+    return parse_suite(_folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8"), name)
 
 
 def parse_suite(text: str, origin: str) -> Suite:

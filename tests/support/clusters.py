@@ -2,14 +2,16 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
 
 import psutil
+import pytest
 
 from parbench.bench.store.store import Store
+from tests.support import on_cluster
+from tests.support.outside_methods import importable, install_methods
 from tests.support.paths import SOURCE, SUPPORT
 
 NAMES = ("killed_once", "slow", "raises", "segfault")
@@ -25,26 +27,32 @@ class Cluster:
         self._data = data
         self._model = model
         self._started = []
-        _offer_methods(folder / "site")
+        self.site = install_methods(folder / "site", "misbehaving", NAMES)
+        self._path = f"{self.site}{os.pathsep}{SOURCE}"
 
-    def start(self, methods, seeds="1", steps=8, limits=None, **options):
+    def _arguments(self, methods, seeds="1", steps=8, limits=None, **options):
         options = json.dumps({"options": limits or {}, **options})
         settings = [f"train.{value}" for value in (f"max_steps={steps}", "max_length=32", "checkpoint_steps=2")]
-        arguments = [self.executor, options, self.store.root, methods, seeds, self._model, self._data, *settings]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": f"{self.folder / 'site'}{os.pathsep}{SOURCE}",
-            "MISBEHAVING_MARKER": str(self.folder / "marker"),
-        }
+        given = [self.executor, options, self.store.root, methods, seeds, self._model, self._data, *settings]
+        return list(map(str, given))
+
+    def start(self, methods, **options):
+        """Start a command that does the runs."""
         process = subprocess.Popen(
-            [sys.executable, SUPPORT / "on_cluster.py", *map(str, arguments)],
-            env=environment,
+            [sys.executable, SUPPORT / "on_cluster.py", *self._arguments(methods, **options)],
+            env={**os.environ, "PYTHONPATH": self._path},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
         self._started.append(process)
         return process
+
+    def do(self, methods, **options):
+        """Do the runs, all but the jobs in this process; return the command's exit code."""
+        with importable(self.site, "misbehaving"), pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", self._path)
+            return on_cluster.main(*self._arguments(methods, **options))
 
     def end_all(self):
         for process in self._started:
@@ -88,13 +96,3 @@ def wait_for(holds, seconds=120):
     while not holds():
         assert time.monotonic() < end, "what was waited for did not come"
         time.sleep(0.05)
-
-
-def _offer_methods(site):
-    """Make methods that go wrong an outside package."""
-    info = site / "misbehaving-1.0.dist-info"
-    info.mkdir(parents=True)
-    shutil.copy(SUPPORT / "misbehaving.py", site)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: misbehaving\nVersion: 1.0\n")
-    points = "".join(f"{name} = misbehaving:{name.upper()}\n" for name in NAMES)
-    (info / "entry_points.txt").write_text(f"[parbench.methods]\n{points}")

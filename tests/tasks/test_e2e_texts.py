@@ -1,5 +1,6 @@
 """E2E NLG: how texts are generated, and how they are scored."""
 
+import csv
 import gzip
 import json
 
@@ -14,7 +15,7 @@ from parbench.bench.util.errors import UserError
 from parbench.tasks.data.folder import FolderSource
 from parbench.tasks.decoding import NoRepeatAfterPrompt
 from parbench.tasks.e2e_nlg import E2E_NLG, RESTAURANTS_NLG, E2eOptions
-from parbench.tasks.metrics import java
+from parbench.tasks.metrics import captioning, java
 from parbench.tasks.metrics.generation import METRICS
 from tests.support.e2e_pairs import END, PAIRS, named
 from tests.support.nlg import PRINTED, TGEN, needs_java
@@ -126,13 +127,26 @@ def test_a_beam_search_is_that_of_transformers_whatever_the_batch(no_java):
 
 
 @pytest.fixture(scope="module")
-def tgen(real_data):
-    """The rows of the baseline's outputs for the official test set."""
-    with gzip.open(
-        real_data / "e2e-nlg" / "metrics-check" / "system_outputs_tgen.jsonl.gz", "rt", encoding="utf-8"
-    ) as file:
-        outputs = {row["mr"]: row["output"] for row in map(json.loads, file)}
-    reported = E2E_NLG.splits(FolderSource(real_data)).reported
+def official(real_data):
+    """The folder of outputs with the scores of the official scorer."""
+    return real_data / "e2e-nlg" / "metrics-check"
+
+
+@pytest.fixture(scope="module")
+def outputs(official):
+    """The baseline's output for each meaning of the official test set, in the order of the official scores."""
+    with gzip.open(official / "system_outputs_tgen.jsonl.gz", "rt", encoding="utf-8") as file:
+        return {row["mr"]: row["output"] for row in map(json.loads, file)}
+
+
+@pytest.fixture(scope="module")
+def reported(real_data):
+    return E2E_NLG.splits(FolderSource(real_data)).reported
+
+
+@pytest.fixture(scope="module")
+def tgen(reported, outputs):
+    """The rows of the baseline's outputs."""
     return E2E_NLG.predictions(reported, [outputs[meaning] for meaning in reported["mr"][:]])
 
 
@@ -144,6 +158,17 @@ def test_the_baselines_scores_are_the_official_ones_from_the_rows_alone(tgen, tm
     # One of so many a seed and method: the 4693 references are not in it.
     assert (tmp_path / "rows.parquet").stat().st_size < 400_000
     assert rows["references_hash"].nunique() == rows["example"].nunique() == 630
+
+
+@needs_java
+def test_the_scores_of_every_segment_are_the_official_ones(official, outputs, reported, tgen):
+    segments = pd.read_csv(official / "tgen_segment_scores.tsv.gz", sep="\t", quoting=csv.QUOTE_NONE)
+    place = {meaning: number for number, meaning in enumerate(reported["mr"][:])}
+    rows = tgen.iloc[[place[meaning] for meaning in outputs]]
+    meteor = captioning.meteor(np.array(rows["meteor_statistics"].tolist()), 1)
+    np.testing.assert_allclose(meteor, segments["METEOR"], atol=PRINTED)
+    np.testing.assert_allclose(rows["rouge_l"], segments["ROUGE_L"], atol=PRINTED)
+    np.testing.assert_allclose(rows["cider"], segments["CIDEr"], atol=PRINTED)
 
 
 @needs_java

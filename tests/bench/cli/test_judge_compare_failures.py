@@ -25,7 +25,7 @@ LISTENING = (
 )
 
 
-def test_an_interrupted_comparison_goes_on_where_it_was_cut(store, add_answers, questions_root):
+def test_an_interrupted_comparison_goes_on_where_it_was_cut(compare, store, add_answers, questions_root):
     for method in ("lora", "loca"):
         add_answers(method, 1)
     cut = threading.Event()
@@ -51,12 +51,9 @@ def test_an_interrupted_comparison_goes_on_where_it_was_cut(store, add_answers, 
         ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
-        def start():
-            piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-            running["process"] = subprocess.Popen(command, env=environment, **piped)
-            return running["process"].communicate(timeout=120)
-
-        _, message = start()
+        piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        running["process"] = subprocess.Popen(command, env=environment, **piped)
+        _, message = running["process"].communicate(timeout=120)
         assert cut.is_set()
         assert running["process"].returncode == 130, message
         assert "the same command resumes" in message
@@ -64,12 +61,12 @@ def test_an_interrupted_comparison_goes_on_where_it_was_cut(store, add_answers, 
         before = len(stub.requests)
         assert 6 <= before < 16
         assert len(list((store.root / COMPARISONS / JUDGMENTS).rglob("*.json"))) == before
-        out, message = start()
-        assert running["process"].returncode == 0, message
+        again = compare(stub, "--concurrency", 1)
+        assert again.code == 0, again.err
         assert len(stub.requests) == 16
     _, lines = written(store)
     assert lines["all"]["wins"] == 8
-    assert "loca against lora" in out
+    assert "loca against lora" in again.out
 
 
 def test_judgments_before_the_death_of_a_judge_are_kept(compare, store, add_answers, impatient, monkeypatch):

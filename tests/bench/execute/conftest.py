@@ -1,10 +1,9 @@
 import os
-import shutil
 import sys
 
 import pytest
 
-from tests.support.paths import SUPPORT
+from tests.support.outside_methods import importable, install_methods
 
 NAMES = ("segfault", "hang", "oom", "grow", "nan", "raises", "exits", "killed_once", "lost_once", "slow", "crawls")
 
@@ -12,44 +11,37 @@ NAMES = ("segfault", "hang", "oom", "grow", "nan", "raises", "exits", "killed_on
 @pytest.fixture
 def site(tmp_path):
     """A folder of outside packages with methods that go wrong."""
-    folder = tmp_path / "site"
-    info = folder / "misbehaving-1.0.dist-info"
-    info.mkdir(parents=True)
-    shutil.copy(SUPPORT / "misbehaving.py", folder)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: misbehaving\nVersion: 1.0\n")
-    points = "".join(f"{name} = misbehaving:{name.upper()}\n" for name in NAMES)
-    (info / "entry_points.txt").write_text(f"[parbench.methods]\n{points}")
-    return folder
+    return install_methods(tmp_path / "site", "misbehaving", NAMES)
 
 
 @pytest.fixture
-def command(site, tiny_data, tiny_model, tmp_path):
-    """Return a `bench run` on the tiny model as arguments of a process, and its environment."""
+def arguments(tiny_data, tiny_model, tmp_path):
+    """Return the arguments of a `bench run` on the tiny model."""
 
-    def make(methods, *arguments, seeds="1", steps=8):
+    def make(methods, *more, seeds="1", steps=8):
         settings = [f"--set=train.{value}" for value in (f"max_steps={steps}", "max_length=32", "checkpoint_steps=2")]
         return [
-            *(
-                sys.executable,
-                "-m",
-                "parbench.bench",
-                "run",
-                "--suite",
-                "mini",
-                "--tasks",
-                "glue/sst2",
-                "--methods",
-                methods,
-            ),
-            *("--model", str(tiny_model), "--data-root", str(tiny_data), "--seeds", seeds, *settings),
-            *("--out", str(tmp_path / "store"), *map(str, arguments)),
+            *("run", "--suite", "mini", "--tasks", "glue/sst2", "--methods", methods, "--seeds", seeds, *settings),
+            *("--model", str(tiny_model), "--data-root", str(tiny_data), "--out", str(tmp_path / "store")),
+            *map(str, more),
         ]
 
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(site),
-        "MISBEHAVING_MARKER": str(tmp_path / "marker"),
-        "OMP_NUM_THREADS": "1",
-    }
-    make.environment = environment
+    return make
+
+
+@pytest.fixture
+def run_here(arguments, bench, site):
+    """Call `bench run` in this process. Its runs have their own processes, of a server that the tests share."""
+    with importable(site, "misbehaving"):
+        yield lambda *more, **options: bench(*arguments(*more, **options))
+
+
+@pytest.fixture
+def command(arguments, site):
+    """Return a `bench run` as the arguments of a process, and its environment."""
+
+    def make(*more, **options):
+        return [sys.executable, "-m", "parbench.bench", *arguments(*more, **options)]
+
+    make.environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
     return make

@@ -27,8 +27,10 @@ def worker_above(pid):
     return found
 
 
-def test_runs_share_a_cluster_and_one_that_is_killed_is_tried_again(ray):
-    process = ray.start("killed_once,raises,lora", workers=2, limits={"retries": 1})
+# Each worker of Ray's imports the libraries for itself.
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_runs_share_a_cluster_and_one_that_is_killed_is_tried_again(ray, workers):
+    process = ray.start("killed_once,raises,lora", workers=workers, limits={"retries": 1})
     message, _ = process.communicate(timeout=280)
     done = ray.records()
     assert {method: (record.status, record.reason) for (method, _), record in done.items()} == {

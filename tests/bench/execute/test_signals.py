@@ -115,7 +115,7 @@ def server_of(process):
 
 
 @pytest.mark.timeout(900)
-def test_ctrl_c_while_the_server_starts_ends_the_command_and_nothing_else(begin, tmp_path):
+def test_ctrl_c_while_the_server_starts_ends_the_command_and_nothing_else(begin, run_here, tmp_path):
     """A terminal sends it to all processes of a command; the server is then importing its libraries."""
     process = begin("lora", own_group=True, steps=400)
     server = until(lambda: server_of(process), process)
@@ -127,9 +127,8 @@ def test_ctrl_c_while_the_server_starts_ends_the_command_and_nothing_else(begin,
     assert "cannot be started" not in message
     assert not list(Store(tmp_path / "store").scan())
     # It is left as it was: the same command does the run.
-    again = begin("lora", steps=4)
-    message = again.communicate(timeout=400)[0]
-    assert again.returncode == 0, message
+    again = run_here("lora", steps=4)
+    assert again.code == 0, again.err
 
 
 @pytest.mark.slow

@@ -28,7 +28,18 @@ def job_above(pid):
     return found
 
 
-def test_jobs_do_the_runs_and_a_preempted_one_goes_on_from_its_step(slurm):
+def test_a_job_does_the_runs(slurm):
+    assert slurm.do("lora,raises", cluster="local", runs_per_job=2) == 1
+    done = slurm.records()
+    assert {method: (record.status, record.reason) for (method, _), record in done.items()} == {
+        "lora": (Status.OK, None),
+        "raises": (Status.ERROR, "RuntimeError: a fault of its own"),
+    }
+    assert not slurm.claims()
+
+
+@pytest.mark.slow
+def test_a_preempted_job_goes_on_from_its_step(slurm):
     process = slurm.start("slow,raises", cluster="local", steps=12, runs_per_job=2)
     slurm.workspace()
     job_above(slurm.at_work()[1]).send_signal(signal.SIGUSR2)

@@ -3,24 +3,25 @@
 import csv
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from parbench.bench.cli.profile import _subjects, profile
 from parbench.bench.profile.measurement import STEP
 from parbench.bench.profile.process import MemorySampler, measure_in_subprocess
 from parbench.bench.profile.result import read_profile
 from parbench.bench.profile.workload import Candidate, MeasurementJob, Repetitions, Workload
 from parbench.bench.record.run_record import Status
+from parbench.bench.util.errors import UserError
 from parbench.methods import find_method
 from parbench.reports.profile.summary import rows_of
-from tests.support.paths import SOURCE, SUPPORT
-
-PROFILE = "import typer; from parbench.bench.cli.profile import profile; typer.run(profile)"
+from tests.support.outside_methods import importable, install_methods
 
 
 def order_for(model, **changes):
@@ -30,29 +31,19 @@ def order_for(model, **changes):
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    """Where child processes find the planted methods."""
-    site = tmp_path_factory.mktemp("site")
-    info = site / "planted-1.0.dist-info"
-    info.mkdir()
-    shutil.copy(SUPPORT / "planted.py", site)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: planted\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[parbench.methods]\nsluggish = planted:SLUGGISH\nhoarder = planted:HOARDER\n"
-    )
-    root = SOURCE
-    return {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{root}", "OMP_NUM_THREADS": "1"}
-
-
-@pytest.fixture(scope="module")
-def profiled(environment, tiny_model, tmp_path_factory):
+def profiled(tiny_model, tmp_path_factory):
     """Return the profile of LoRA and the planted methods, in the order given."""
+    app = typer.Typer()
+    app.command()(profile)
+    site = install_methods(tmp_path_factory.mktemp("site"), "planted", ("sluggish", "hoarder"))
 
     def call(methods, *arguments):
         out = tmp_path_factory.mktemp("profiled")
-        command = [sys.executable, "-c", PROFILE, "--model", str(tiny_model), "--random-weights", "--methods", methods]
-        command += ["--batch", "2", "--seq", "16", "--rounds", "2", "--steps", "3", "--warm-up", "1", "--out", str(out)]
-        subprocess.run([*command, *arguments], env=environment, check=True, capture_output=True, text=True, timeout=280)
+        given = ["--model", str(tiny_model), "--random-weights", "--methods", methods, "--out", str(out)]
+        given += ["--batch", "2", "--seq", "16", "--rounds", "2", "--steps", "3", "--warm-up", "1", *arguments]
+        with importable(site, "planted"):
+            done = CliRunner().invoke(app, given, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
         return out
 
     return call
@@ -198,12 +189,6 @@ def test_a_profile_s_mistakes_are_sentences(bench_profile):
 @pytest.fixture
 def bench_profile(tiny_model):
     """Return the message with which the command refuses."""
-    import typer
-    from typer.testing import CliRunner
-
-    from parbench.bench.cli.profile import profile
-    from parbench.bench.util.errors import UserError
-
     app = typer.Typer()
     app.command()(profile)
 
@@ -216,8 +201,6 @@ def bench_profile(tiny_model):
 
 
 def test_budgets_and_names_of_subjects(tiny_model):
-    from parbench.bench.cli.profile import _subjects
-
     work = Workload(str(tiny_model), 2, 16, "cpu")
     names = [subject.name for subject in _subjects("bitfit,lora(r=2),lora(r=4)", None, work)]
     assert names == ["frozen floor", "bitfit", "lora(r=2)", "lora(r=4)"]

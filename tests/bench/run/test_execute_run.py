@@ -218,7 +218,8 @@ def test_a_killed_comparison_goes_on_and_ends_as_an_uninterrupted_one(tmp_path, 
     """kill -9 after the first checkpoint of the second run; the same command then ends with the same numbers."""
     arguments = ["run", "--suite", "mini", "--methods", "lora,loca", "--tasks", "glue/sst2", "--seeds", "1"]
     arguments += ["--model", tiny_model, "--data-root", tiny_data, "--set", "train.max_length=32"]
-    arguments += ["--set", "train.max_steps=400", "--set", "train.checkpoint_steps=5", "--set", "train.batch_size=4"]
+    arguments += ["--set", "train.max_steps=150", "--set", "train.checkpoint_steps=5", "--set", "train.batch_size=4"]
+    arguments += ["--workers", "1"]
     store = Store(tmp_path / "store")
     command = [sys.executable, "-m", "parbench.bench", *map(str, arguments), "--out", str(store.root)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
@@ -244,4 +245,4 @@ def test_a_killed_comparison_goes_on_and_ends_as_an_uninterrupted_one(tmp_path, 
         assert first.run_id == second.run_id
         assert first.metrics == second.metrics
         assert first.files["predictions.parquet"] == second.files["predictions.parquet"]
-        assert first.cost.train_steps == 400
+        assert first.cost.train_steps == 150

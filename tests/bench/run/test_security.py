@@ -3,7 +3,6 @@
 import ast
 import json
 import os
-import shutil
 import subprocess
 import sys
 
@@ -17,21 +16,16 @@ from parbench.bench.util.errors import UserError
 from parbench.bench.util.yaml import UniqueKeysLoader
 from parbench.tasks import find_task
 from parbench.tasks.from_yaml.yaml_reader import _PlainLoader
-from tests.support.paths import ROOT, SOURCE, SUPPORT
+from tests.support.outside_methods import install_methods
+from tests.support.paths import ROOT, SOURCE
 
 KEY = "sk-planted-0123456789/abc"
 
 
 @pytest.fixture
 def site(tmp_path):
-    info = tmp_path / "site" / "telltale-1.0.dist-info"
-    info.mkdir(parents=True)
-    shutil.copy(SUPPORT / "telltale.py", info.parent)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: telltale\nVersion: 1.0\n")
     names = ("tells", "tells_and_raises", "tells_and_dies")
-    points = "".join(f"{name} = telltale:{name.upper()}\n" for name in names)
-    (info / "entry_points.txt").write_text(f"[parbench.methods]\n{points}")
-    return info.parent
+    return install_methods(tmp_path / "site", "telltale", names)
 
 
 def test_a_planted_key_is_nowhere_in_the_store(site, tiny_data, tiny_model, tmp_path):

@@ -53,7 +53,9 @@ def fill_up(disk, leave):
     (disk / "ballast").write_bytes(b"\0" * (state.f_bavail * state.f_frsize - leave))
 
 
-@pytest.mark.parametrize("leave", [0, 12 << 10, 60 << 10, 150 << 10, 250 << 10])
+@pytest.mark.parametrize(
+    "leave", [0, 60 << 10, 250 << 10, *(pytest.param(size << 10, marks=pytest.mark.slow) for size in (12, 150))]
+)
 def test_a_disk_that_is_full_loses_nothing(mounted, run, leave):
     disk = mounted("size=20m")
     store = Store(disk / "store")

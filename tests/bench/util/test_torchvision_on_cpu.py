@@ -12,7 +12,13 @@ def run(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("first", ["torchvision", "peft", "timm", "transformers.models.bert.modeling_bert"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        *("torchvision", "peft"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("timm", "transformers.models.bert.modeling_bert")),
+    ],
+)
 def test_libraries_can_be_imported_after_parbench(first):
     done = run(f"import parbench, {first}; print('fine')")
     assert done.stdout.strip() == "fine", done.stderr[-500:]

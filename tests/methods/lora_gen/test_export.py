@@ -34,10 +34,13 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
-edge, adapter, tokens, out = sys.argv[1:]
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(edge), adapter, autocast_adapter_dtype=False)
-with torch.no_grad():
-    save_file({"logits": model.eval()(input_ids=load_file(tokens)["tokens"]).logits.contiguous()}, out)
+tokens, *folders = sys.argv[1:]
+for folder in folders:
+    edge = AutoModelForCausalLM.from_pretrained(folder + "/edge")
+    model = PeftModel.from_pretrained(edge, folder + "/adapter", autocast_adapter_dtype=False)
+    with torch.no_grad():
+        logits = model.eval()(input_ids=load_file(tokens)["tokens"]).logits
+    save_file({"logits": logits.contiguous()}, folder + "/out.safetensors")
 try:
     import parbench
 except ImportError:
@@ -72,30 +75,25 @@ def test_attached_and_merged_compute_the_same(
     torch.testing.assert_close(dict(model.generate(PROMPT).tensors), dict(adapter.tensors), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("edge", EDGES)
 def test_a_process_without_this_package_gets_the_same_logits(
-    build: Callable[..., LoraGen],
-    make_model: Callable[[str], PreTrainedModel],
-    tokens: Tensor,
-    tmp_path: Path,
-    edge: str,
+    build: Callable[..., LoraGen], make_model: Callable[[str], PreTrainedModel], tokens: Tensor, tmp_path: Path
 ) -> None:
-    model = build(edge, started=True)
-    expected = model(torch.tensor([PROMPT]), input_ids=tokens).logits
-    make_model(edge).save_pretrained(tmp_path / "edge")
-    model.generate(PROMPT).save(tmp_path / "adapter")
-    assert {file.name for file in (tmp_path / "adapter").iterdir()} >= {
-        "adapter_config.json",
-        "adapter_model.safetensors",
-    }
-    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["peft_type"] == "LORA"
+    expected = {}
+    for edge in EDGES:
+        model, folder = build(edge, started=True), tmp_path / edge
+        expected[edge] = model(torch.tensor([PROMPT]), input_ids=tokens).logits
+        make_model(edge).save_pretrained(folder / "edge")
+        model.generate(PROMPT).save(folder / "adapter")
+        files = {file.name for file in (folder / "adapter").iterdir()}
+        assert files >= {"adapter_config.json", "adapter_model.safetensors"}
+        assert json.loads((folder / "adapter" / "adapter_config.json").read_text())["peft_type"] == "LORA"
     save_file({"tokens": tokens}, tmp_path / "tokens.safetensors")
-    paths = [str(tmp_path / name) for name in ("edge", "adapter", "tokens.safetensors", "out.safetensors")]
-    result = subprocess.run(
-        [sys.executable, "-c", STRANGER, *paths], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", STRANGER, str(tmp_path / "tokens.safetensors")]
+    command += [str(tmp_path / edge) for edge in EDGES]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    torch.testing.assert_close(load_file(tmp_path / "out.safetensors")["logits"], expected)
+    for edge in EDGES:
+        torch.testing.assert_close(load_file(tmp_path / edge / "out.safetensors")["logits"], expected[edge])
 
 
 def test_generating_leaves_the_mode_and_draws_nothing(build: Callable[..., LoraGen]) -> None:

@@ -101,7 +101,9 @@ def test_a_hub_that_nothing_answers_for_is_a_sentence(hub, tmp_path, pinned):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # and never listens: the connection is refused
         address = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        error = load(hub, tmp_path, pinned, HF_ENDPOINT=address)["error"]
+        # Without the waits between the attempts, of which there are several.
+        script = f"import time; time.sleep = lambda seconds: None\n{LOAD}"
+        error = load(hub, tmp_path, pinned, script, HF_ENDPOINT=address)["error"]
     assert error.startswith('cannot get "nyu-mll/glue')
     assert "there is no local copy of it; connect to the network" in error
 

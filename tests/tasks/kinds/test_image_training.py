@@ -86,8 +86,15 @@ class MachineDownError(Exception):
     """Stands for a machine that goes down."""
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize(
+    ("method", "accumulation"),
+    [
+        ("lora", 1),
+        pytest.param("lora", 2, marks=pytest.mark.slow),
+        pytest.param("full", 1, marks=pytest.mark.slow),
+        ("full", 2),
+    ],
+)
 def test_a_training_cut_within_an_epoch_ends_as_one_in_one_go(tmp_path, digits, method, accumulation):
     """Bit for bit, on augmented images: the second epoch's crops are drawn again where it is resumed."""
     task = DIGITS.configured({"augmentation": "crop_flip", "fit": "crop"})
