@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from parbench.bench.store.store import Store
 from tests.support.data import NEGATIVE, NEUTRAL, POSITIVE, sentences, write_jsonl
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+# Number of modules when objects were last excluded from garbage collection.
+_FROZEN = [0]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -28,6 +32,18 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _libraries_are_no_garbage() -> None:
+    """Exclude what libraries hold from garbage collection.
+
+    `transformers.Trainer` collects before and after each training, which takes longer than a few steps of a tiny model.
+    """
+    if len(sys.modules) != _FROZEN[0]:
+        gc.collect()
+        gc.freeze()
+        _FROZEN[0] = len(sys.modules)
 
 
 @pytest.fixture
