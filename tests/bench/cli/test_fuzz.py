@@ -90,7 +90,7 @@ def texts(content, dump, seed):
 
 
 def in_yaml(content):
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    return yaml.dump(content, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False, allow_unicode=True)
 
 
 def mini_suite():

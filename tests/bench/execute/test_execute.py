@@ -98,7 +98,7 @@ def test_ctrl_c_saves_the_present_step_and_the_same_command_goes_on(command, run
 
 def test_ctrl_c_is_followed_without_processes_too(run_here, tmp_path, monkeypatch):
     class Interrupting(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
+        def on_step_begin(self, args, state, control, **kwargs):
             if state.global_step == 3:
                 signal.raise_signal(signal.SIGINT)
 
@@ -106,7 +106,7 @@ def test_ctrl_c_is_followed_without_processes_too(run_here, tmp_path, monkeypatc
         context.setattr(Lora, "callbacks", lambda self, setting: [Interrupting()])
         cut = run_here("lora", "--no-isolate", steps=60)
     assert cut.code == 130, cut.err
-    assert list((tmp_path / "store" / "work").glob("*/checkpoint-3"))
+    assert list((tmp_path / "store" / "work").glob("*/checkpoint-4"))
     check_resumes(cut.out + cut.err, run_here, tmp_path, "--no-isolate")
 
 
