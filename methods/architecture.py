@@ -36,6 +36,11 @@ class ModuleNames:
         """What the papers of LoRA, FourierFT, VeRA and LoCA adapt on GLUE."""
         return tuple(dict.fromkeys((self.query, self.value)))
 
+    @property
+    def latent(self) -> bool:
+        """Whether keys and values come of one compressed input and queries of another: multi-head latent attention."""
+        return self.key == self.value != self.query
+
     def in_head(self, parameter_name: str) -> bool:
         """Return whether a parameter belongs to the task head, inside or outside a peft wrapper."""
         return not set(self.head).isdisjoint(parameter_name.split("."))

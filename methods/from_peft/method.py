@@ -14,6 +14,8 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.utils import TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING
 from pydantic import Field, PositiveFloat, create_model
 from torch import nn
+from transformers import DynamicCache
+from transformers.cache_utils import LinearAttentionLayer
 
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
@@ -178,6 +180,10 @@ def _prepare_prompt(model: PreTrainedModel, config: Any, names: ModuleNames) -> 
         forwards = (type(module).forward for module in (model, model.base_model))
         if not any("past_key_values" in inspect.signature(forward).parameters for forward in forwards):
             raise ValueError("a prefix is made of past keys and values, which the model does not take")
+        if names.latent:
+            raise ValueError("a prefix is made of past keys and values, which the model keeps compressed")
+        if any(isinstance(layer, LinearAttentionLayer) for layer in DynamicCache(config=model.config).layers):
+            raise ValueError("a prefix is made of past keys and values, and layers of the model have a state instead")
     config.task_type = TaskType.CAUSAL_LM if model.can_generate() else TaskType.SEQ_CLS
 
 
@@ -189,6 +195,13 @@ def _prepare_ia3(model: PreTrainedModel, config: Any, names: ModuleNames) -> Non
         config.feedforward_modules = adapted
         # They are targets already, by shorter names; peft wants a subset by name.
         config.target_modules = {*config.target_modules, *adapted}
+
+
+def _refuse_latent(model: PreTrainedModel, config: Any, names: ModuleNames) -> None:
+    if names.latent and names.value in config.target_modules:
+        raise ValueError(
+            f"its layers take inputs of three dimensions, and {names.value} gets four: name other target_modules"
+        )
 
 
 def _prepare_norms(model: PreTrainedModel, config: Any, names: ModuleNames) -> None:
@@ -232,8 +245,10 @@ PREPARATIONS: dict[str, Preparation] = {
     "adamss": _prepare_adamss,
     "adaption_prompt": _prepare_adaption_prompt,
     "beft": _prepare_beft,
+    "gralora": _refuse_latent,
     "ia3": _prepare_ia3,
     "ln_tuning": _prepare_norms,
+    "oft": _refuse_latent,
     "p_tuning": _prepare_prompt,
     "prefix_tuning": _prepare_prompt,
     "prompt_tuning": _prepare_prompt,

@@ -133,6 +133,24 @@ def test_keys_and_values_of_one_projection_have_no_learning_rates_of_their_own()
         found.method.adapt(model, module_names(model), found.method.setting_type())
 
 
+@pytest.mark.parametrize(
+    ("kind", "method", "reason"),
+    [
+        ("deepseek_v3", "prefix_tuning", "keeps compressed"),
+        ("axk2", "prefix_tuning", "keeps compressed"),
+        ("qwen3_next", "prefix_tuning", "have a state instead"),
+        ("zamba2", "prefix_tuning", "have a state instead"),
+        ("minicpm3", "oft", "kv_b_proj gets four"),
+        ("mistral4", "gralora", "kv_b_proj gets four"),
+    ],
+)
+def test_what_would_fail_in_the_forward_pass_is_refused_without_weights(kind: str, method: str, reason: str) -> None:
+    found = find_method(method)
+    model = on_meta(kind)
+    with pytest.raises(UserError, match=reason):
+        found.method.adapt(model, module_names(model), found.method.setting_type())
+
+
 @pytest.mark.parametrize("kind", ZAMBA)
 def test_shared_attention_is_adapted_by_layer_and_not_merged(kind: str, tmp_path: Path) -> None:
     base = saved(kind, tmp_path).load(HEAD, "any")
@@ -174,4 +192,6 @@ def test_a_language_model_writes_the_same_alone_and_in_a_batch(kind: str, tmp_pa
         predictor = Predictor(model, tokenizer, lambda rows: {}, batch_size, torch.device("cpu"))
         return predictor.generate(prompts, do_sample=False, num_beams=1, max_new_tokens=8)
 
-    assert written(5) == written(1)
+    alone = written(1)
+    assert written(5) == alone
+    assert len({tuple(tokens) for tokens in alone}) > 1
