@@ -39,6 +39,7 @@ def csv_table(path: Path, reads: Reads | None, separator: str = ",") -> pa.Table
     columns: dict[str, list[str]] = {header[place]: [] for place in kept}
     for number, row in enumerate(rows, start=1):
         if len(row) != len(header):
+            _refuse_separators(path, header[:1])
             raise unreadable(path, f"row {number} has {len(row)} values, and the file has {len(header)} columns")
         for place in kept:
             columns[header[place]].append(row[place])

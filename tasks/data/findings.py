@@ -11,6 +11,11 @@ from parbench.tasks.data.labels import shortened
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from parbench.tasks.metrics.classification import Metric
+
+# A correlation of labels with themselves may miss 1 by so much.
+_ROUNDING = 1e-6
+
 
 def class_findings(labels: Sequence[str], splits: Mapping[str, Dataset]) -> list[str]:
     """Return in words which classes no model can learn, because ``train`` has no example of them.
@@ -47,6 +52,31 @@ def empty_texts(columns: Sequence[str], splits: Mapping[str, Dataset]) -> list[s
                     f"{len(empty):,} of {len(texts):,} {name} examples have an empty text in column {column} "
                     f"(the first is {example})"
                 )
+    return found
+
+
+def below_full_marks(metrics: Mapping[str, Metric], splits: Mapping[str, Dataset]) -> list[str]:
+    """Return in words which metrics do not give the right answers full marks, as no correlation does for equal labels.
+
+    Args:
+        metrics: by name.
+        splits: ``train``, ``selection`` and ``reported``, with the columns ``label`` and ``subset``.
+    """
+    import numpy as np
+
+    found = []
+    for name in ("selection", "reported"):
+        labels, subsets = np.array(splits[name]["label"][:]), np.array(splits[name]["subset"][:], dtype=object)
+        for subset in dict.fromkeys(subsets.tolist()):
+            part = labels[subsets == subset]
+            where = f"on the {name} split{f', subset {subset},' if subset else ''}"
+            values = shortened([f"{label:g}" for label in np.unique(part)])
+            found += [
+                f"{metric} gives the right answers {value:.2f} of 1 {where} because of its labels ({values}): it "
+                "cannot distinguish models there"
+                for metric, score in metrics.items()
+                if (value := score(part, part)) < 1 - _ROUNDING
+            ]
     return found
 
 

@@ -85,7 +85,7 @@ def numbers_of(dataset: Dataset, column: str, where: str) -> list[float]:
     for row, value in enumerate(values_of(dataset, column), start=1):
         number = as_number(value)
         if number is None or not abs(number) <= _LARGEST:
-            hint = "; write the decimal point as a point" if isinstance(value, str) and "," in value else ""
+            hint = "; write the decimal point as a point, and thousands without" if _has_comma(value) else ""
             raise UserError(
                 f"{where}, column {column}, has no number as its label in row {row} (it is {value!r}); fix or remove "
                 f"the row{hint}"
@@ -150,6 +150,10 @@ def _is_single(dataset: Dataset, column: str) -> bool:
     while hasattr(kind, "feature"):
         kind = kind.feature
     return getattr(kind, "dtype", "") in ("float16", "float32")
+
+
+def _has_comma(value: Any) -> bool:
+    return isinstance(value, str) and "," in value
 
 
 def _described(value: Any) -> str:

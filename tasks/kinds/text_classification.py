@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from parbench.bench.util.reference import Reference
 from parbench.tasks.base import Collate, Head, Splits, Task
-from parbench.tasks.data.findings import empty_texts
+from parbench.tasks.data.findings import below_full_marks, empty_texts
 from parbench.tasks.data.labels import class_ids
 from parbench.tasks.data.source import DataRef, Reads
 from parbench.tasks.data.values import check_columns, numbers_of, texts_of
@@ -72,8 +72,13 @@ class TextClassification(Task):
         return checked.add_column("label", numbers_of(dataset, self.label, where), feature=Value("float32"))
 
     def findings(self, splits: Splits) -> list[str]:
-        """Return in words what is suspicious about the data: absent classes, and empty texts."""
-        return [*super().findings(splits), *empty_texts(self.texts, splits.by_name)]
+        """Return in words what is suspicious about the data: absent classes, useless metrics, and empty texts."""
+        metrics = {name: METRICS[name] for name in self.metrics}
+        return [
+            *super().findings(splits),
+            *below_full_marks(metrics, splits.by_name),
+            *empty_texts(self.texts, splits.by_name),
+        ]
 
     def prepare(self, dataset: Dataset, processor: PreTrainedTokenizerBase, max_length: int) -> Dataset:
         """Return token ids, truncated to ``max_length``, not padded, with ``labels``.

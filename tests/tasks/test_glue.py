@@ -7,6 +7,7 @@ from scipy import stats
 from sklearn import metrics
 
 from parbench.tasks import TASKS
+from parbench.tasks.base import Splits
 from parbench.tasks.data.folder import FolderSource
 from parbench.tasks.glue import COLA, MNLI, MRPC, SST2, STSB
 
@@ -78,6 +79,26 @@ def test_scores_by_hand():
 def test_a_constant_prediction_scores_zero_where_the_metric_is_a_correlation():
     assert STSB.score(rows([0.0, 2.5, 5.0], [1.0, 1.0, 1.0])) == {"pearson": 0.0, "spearman": 0.0}
     assert COLA.score(rows([0, 1, 1], [1, 1, 1])) == {"matthews_correlation": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "found"),
+    [
+        (STSB, [2.5] * 4, ["pearson", "spearman"]),
+        (COLA, [1] * 4, ["matthews_correlation"]),
+        # Class 1 is what F1 looks for.
+        (MRPC, [0] * 4, ["f1"]),
+        (MRPC, [1] * 4, []),
+        (STSB, [0.1, 2.7, 2.7, 5.0], []),
+    ],
+)
+def test_a_metric_that_cannot_give_full_marks_is_found(task, labels, found):
+    columns = {name: ["a"] * 4 for name in (*task.texts, "subset", "example")}
+    fair = Dataset.from_dict({**columns, "label": [0, 1, 1, 0]})
+    findings = task.findings(Splits(fair, fair, Dataset.from_dict({**columns, "label": labels})))
+    useless = [text for text in findings if "cannot distinguish models" in text]
+    assert [text.split()[0] for text in useless] == found
+    assert all("gives the right answers 0.00 of 1 on the reported split, subset a," in text for text in useless)
 
 
 def test_mnli_is_the_mean_of_matched_and_mismatched():

@@ -228,6 +228,7 @@ def test_files_that_are_named_and_not_held(changed, kind, tmp_path):
         (".csv", b'a,b\n1,"2\n3,4\n', "a quote is opened and not closed"),
         (".csv", b"a;b\n1;2\n", "separates its columns by semicolons; save it with commas"),
         (".csv", b"a\tb\n1\t2\n", "separates its columns by tabs"),
+        (".csv", b"a;b;c,d\n1;2;3\n", "separates its columns by semicolons"),
         (".csv", "a,b\n1,2\n".encode("utf-16"), "is in UTF-16"),
         (".csv", "a,b\n1,2\n".encode("utf-16-be"), "is in UTF-16"),
         (".jsonl", '{"a": 1}\n'.encode("utf-32"), "is in UTF-32"),
