@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -93,12 +94,16 @@ def _settings(run: Any, printed: PublishedNumber) -> Iterator[str]:
         yield f"not stated in the paper: {' '.join(preset.not_published.split())}"
 
 
+# Each table has many numbers of one method, whose file would be parsed for each.
+_presets_of = cache(presets_of)
+
+
 def _preset(printed: PublishedNumber) -> Preset | None:
     """Return the paper's settings behind a printed number, if it states them and there is a preset of them."""
     arxiv = re.search(r"arXiv [\d.]+\d", printed.source.paper)
     found = [
         preset
-        for preset in presets_of(printed.method)
+        for preset in _presets_of(printed.method)
         if printed.source.preset
         and printed.source.own
         and arxiv is not None

@@ -38,6 +38,7 @@ def drawn(figure: Figure | Reason) -> Figure:
     return figure
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_each_share_has_a_leaderboard_of_its_own_and_one_is_shown_in_full(shares: Any) -> None:
     boards = leaderboards(read_frame(shares.store))
     assert [board.title.removeprefix("roberta-base, protocol strict, all examples, no budget") for board in boards] == [
@@ -76,6 +77,7 @@ def test_a_score_that_is_on_no_curve_is_shown_on_its_leaderboard(shares: Any) ->
     assert [board.in_full for board in leaderboards(read_frame(shares.store))] == [True, True, False]
 
 
+@pytest.mark.usefixtures("_no_figures")
 def test_shares_alone_without_the_whole(planter: Any) -> None:
     for share in (0.1, 0.5):
         planter.run(share, train_fraction=share)

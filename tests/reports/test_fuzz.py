@@ -87,12 +87,12 @@ def check_report(folder: Path, seed: int) -> None:
 
 
 @pytest.mark.usefixtures("_no_figures")
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 12))])
 def test_any_store_has_a_report(tmp_path: Path, seed: int) -> None:
     check_report(tmp_path, seed)
 
 
-@pytest.mark.parametrize("seed", range(100, 103))
+@pytest.mark.parametrize("seed", [100, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (101, 102))])
 def test_any_store_has_its_figures(tmp_path: Path, seed: int) -> None:
     check_report(tmp_path, seed)
 

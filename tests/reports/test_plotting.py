@@ -18,7 +18,13 @@ print(matplotlib.get_backend(), matplotlib.rcParams["figure.dpi"], matplotlib.rc
 BROKEN = b"figure.dpi: 7\ntext.usetex: True\n# \xff\n"
 
 
-@pytest.mark.parametrize("where", ["working folder", "variable", "configuration", "style", "backend"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        *("working folder", "backend"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("variable", "configuration", "style")),
+    ],
+)
 def test_what_the_user_has_set_for_matplotlib_neither_breaks_nor_changes_figures(tmp_path, where):
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     configuration = tmp_path / "configuration"

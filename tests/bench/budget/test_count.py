@@ -29,7 +29,7 @@ def counts(model, expression):
         # Eight of 24 heads have keys and values.
         ("llama-3.2-3b", "prefix_tuning(num_virtual_tokens=10)", 2 * 28 * 10 * 8 * 128),
         # peft's own comparison of methods prints these.
-        ("llama-3.2-3b", "adamss(r=32,num_subspaces=100)", 293_888),
+        pytest.param("llama-3.2-3b", "adamss(r=32,num_subspaces=100)", 293_888, marks=pytest.mark.slow),
         ("llama-3.2-3b", "frod", 5_456_808),
     ],
 )

@@ -114,6 +114,7 @@ def server_of(process):
     return next((child for child in children if "multiprocessing.forkserver" in " ".join(child.cmdline())), None)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_ctrl_c_while_the_server_starts_ends_the_command_and_nothing_else(begin, run_here, tmp_path):
     """A terminal sends it to all processes of a command; the server is then importing its libraries."""

@@ -197,8 +197,8 @@ def test_meta_tensors_get_a_shape() -> None:
     ("n_frequency", "base", "compiled_first"),
     [
         (40, nn.Linear(24, 34), False),
-        (700, Conv1D(38, 26), False),
-        (40, nn.Linear(44, 46), True),
+        pytest.param(700, Conv1D(38, 26), False, marks=pytest.mark.slow),
+        pytest.param(40, nn.Linear(44, 46), True, marks=pytest.mark.slow),
         (700, Conv1D(50, 52), True),
     ],
 )

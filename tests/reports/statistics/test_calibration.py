@@ -81,7 +81,7 @@ def coverage(seeds: int, examples: int, skill: float, studies: int) -> tuple[flo
     [
         (3, 0.0, 0.92, 1.0),  # the examples alone matter: any method will do
         (3, 0.3, 0.70, 0.90),  # 3 seeds of which the percentile bootstrap thinks that they are all
-        (5, 0.3, 0.80, 0.93),
+        pytest.param(5, 0.3, 0.80, 0.93, marks=pytest.mark.slow),
     ],
 )
 def test_intervals_cover_the_truth_with_few_seeds(
@@ -118,7 +118,7 @@ def bounded_coverage(seeds: int, examples: int, expected: float, skill: float, s
 
 
 # Mean ± half width covers 0.91 and less here. 600 studies estimate 95 % to within 1.8 points (two standard errors).
-@pytest.mark.parametrize("examples", [50, 100])
+@pytest.mark.parametrize("examples", [50, pytest.param(100, marks=pytest.mark.slow)])
 def test_intervals_near_a_bound_cover_the_truth(examples: int) -> None:
     assert bounded_coverage(5, examples, 0.983, 0.1, 600) >= 0.94
 
@@ -160,7 +160,9 @@ def rejections(skill: float, paired: bool, studies: int, gap: float = 0.0) -> np
     return np.array(p_values)
 
 
-@pytest.mark.parametrize(("skill", "paired"), [(0.0, True), (0.3, True), (0.3, False)])
+@pytest.mark.parametrize(
+    ("skill", "paired"), [pytest.param(0.0, True, marks=pytest.mark.slow), (0.3, True), (0.3, False)]
+)
 def test_equal_methods_are_rarely_distinguished(skill: float, paired: bool) -> None:
     p_values = rejections(skill, paired, 300)
     # Two standard errors above the level; the far tail is what Holm's correction looks at.

@@ -65,7 +65,7 @@ def test_few_digits_leave_more_to_report_on(digits):
     ("method", "setting", "chance"),
     [
         ("full", {"learning_rate": 3e-3, "head_learning_rate": 3e-3}, 0.5),
-        ("linear_probe", {"head_learning_rate": 3e-1}, 0.2),
+        pytest.param("linear_probe", {"head_learning_rate": 3e-1}, 0.2, marks=pytest.mark.slow),
     ],
 )
 def test_digits_are_learned_far_above_chance(tmp_path, digits, method, setting, chance):

@@ -75,6 +75,7 @@ def test_the_published_scores_of_the_baseline_are_the_official_ones(official):
     assert printed_scores(official, "tgen") == TGEN
 
 
+@pytest.mark.slow
 @needs_java
 def test_all_scores_of_the_ten_examples_are_the_official_ones(official, ten):
     assert corpus_scores(example_statistics(*ten)) == pytest.approx(printed_scores(official, "example"), abs=PRINTED)
@@ -95,6 +96,7 @@ def test_nist_and_bleu_of_single_segments_are_the_official_ones(official, tgen):
     assert compared > 50
 
 
+@pytest.mark.slow
 @needs_java
 def test_meteor_of_a_corpus_is_the_programs_own(small_table):
     # The jar sums up the lines it is given; it is asked for corpora with and without perfect matches.
