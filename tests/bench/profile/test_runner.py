@@ -1,6 +1,8 @@
 """Rounds, ratios, tables and the search for the largest batch, of measurements that are made up."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -179,13 +181,35 @@ def test_a_profile_is_read_as_it_was_written(tiny_model, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "warning"),
-    [(None, "cannot be read"), ("{", "cannot be read"), ("{}", "not a profile"), ('{"format": 2}', "wrong field")],
+    [
+        (None, "cannot be read"),
+        ("{", "cannot be read"),
+        ("{}", "not a profile"),
+        ('{"format": 2}', "wrong field"),
+        ('{"format": 3}', "wrong field"),
+        ('{"format": 2, "visits": 1, "largest": [2]}', "wrong field"),
+        ('{"format": 2, "visits": [{"order": 1}, 2]}', "wrong field"),
+    ],
 )
 def test_what_is_not_a_profile_is_a_sentence(tmp_path, text, warning):
     if text is not None:
         (tmp_path / "profile.json").write_text(text)
     with pytest.raises(UserError, match=warning):
         read_profile(tmp_path)
+
+
+def test_a_file_of_format_2_is_read():
+    """It has visits of subjects, each by an order, for measurements of candidates, each by a job."""
+    found = read_profile(Path(__file__).with_name("profile_of_format_2.json"))
+    assert [candidate.name for candidate in found.candidates] == ["frozen floor", "lora", "vera"]
+    _, lora = found.measurements
+    # What a setting has by a former name stays.
+    assert lora.job.candidate.setting == {"rank": 8, "learning_rate": 0.5, "order": 2}
+    assert lora.seconds == {STEP: [0.32]}
+    assert found.machine_load[0].busy == 0.0
+    assert [(one.candidate.name, one.batch) for one in found.largest] == [("lora", 64)]
+    assert [row.method for row in rows_of(found)] == ["frozen floor", "lora"]
+    assert json.loads(found.to_json())["format"] == 3
 
 
 def test_the_tables_have_no_empty_columns(tiny_model):
