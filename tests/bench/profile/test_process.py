@@ -92,13 +92,13 @@ def test_results_do_not_depend_on_the_order_of_the_methods(planted, profiled):
     assert 0.5 < one["sluggish"].seconds(STEP) / other["sluggish"].seconds(STEP) < 2
 
 
-def test_a_visit_beyond_its_limit_ends_as_out_of_memory(tiny_model):
+def test_a_measurement_beyond_its_limit_ends_as_out_of_memory(tiny_model):
     measurement = measure_in_subprocess(job_for(tiny_model, limit_bytes=1 << 20))
     assert measurement.status is Status.OUT_OF_MEMORY
     assert measurement.reason.endswith("GiB, more than the 0.00 allowed")
 
 
-def test_a_visit_is_watched_from_outside(tiny_model):
+def test_a_measurement_is_watched_from_outside(tiny_model):
     measurement = measure_in_subprocess(job_for(tiny_model))
     assert measurement.status is Status.OK, measurement.reason
     assert measurement.hardware["device"] == "cpu"
@@ -107,7 +107,7 @@ def test_a_visit_is_watched_from_outside(tiny_model):
     assert 0 < measured < 2 * measurement.wall
 
 
-def test_a_fault_of_one_visit_is_a_reason(tiny_model):
+def test_a_fault_of_one_measurement_is_a_reason(tiny_model):
     job = job_for(tiny_model)
     broken = replace(job, candidate=replace(job.candidate, setting={"target_modules": ["nothing"]}))
     measurement = measure_in_subprocess(broken)
