@@ -1,10 +1,11 @@
-"""Leaderboards as LaTeX tables for a paper; they need ``\\usepackage{booktabs}`` and nothing else."""
+"""Leaderboards as LaTeX tables for a paper; they need ``\\usepackage{booktabs,graphicx}`` and nothing else."""
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from parbench.reports.differences_table import differences_note, differences_table
 from parbench.reports.leaderboard import Leaderboard
@@ -13,10 +14,15 @@ from parbench.reports.render import one_line
 from parbench.reports.settings_table import SETTINGS_NOTE
 from parbench.reports.tables import Table
 
-PREAMBLE = "% In the preamble: \\usepackage{booktabs}. With pdfLaTeX before 2018 also \\usepackage[utf8]{inputenc}.\n"
+PREAMBLE = "% In the preamble: \\usepackage{booktabs,graphicx}.\n"
 
 # Values that differ between tasks are as long as a line.
 SETTINGS_COLUMNS = "llp{0.4\\linewidth}lr"
+LETTERS_OF_CELL = 30  # in a line of such a column
+# A table wider than the text is made smaller.
+FITTED = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{"
+# Of a page: its lines of a table, fewer by those of a caption, each of so many letters.
+LINES_OF_PAGE, LEAST_LINES, LETTERS_OF_LINE = 44, 8, 80
 
 _SPECIAL = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -55,33 +61,37 @@ def escape(text: str) -> str:
 def latex(boards: Iterable[Leaderboard]) -> str:
     """Return one ``table`` per leaderboard; protocol, budget, n and the label of small suites are in its caption."""
     return _file(
-        _table(board.scores, _caption(board, board.notes), f"leaderboard-{number}")
+        part
         for number, board in enumerate(boards, start=1)
+        for part in _tables(board, board.scores, board.notes, f"leaderboard-{number}")
     )
 
 
 def latex_differences(boards: Iterable[Leaderboard]) -> str:
     """Return one ``table`` per leaderboard: the difference of each method to the baseline on each task."""
     return _file(
-        _table(differences_table(board), _caption(board, [differences_note(board)]), f"differences-{number}")
+        part
         for number, board in enumerate(boards, start=1)
         if board.baseline is not None
+        for part in _tables(board, differences_table(board), [differences_note(board)], f"differences-{number}")
     )
 
 
 def latex_costs(boards: Iterable[Leaderboard]) -> str:
     """Return one ``table`` per leaderboard: parameters, time and memory."""
     return _file(
-        _table(board.costs, _caption(board, [COST_NOTE]), f"costs-{number}")
+        part
         for number, board in enumerate(boards, start=1)
+        for part in _tables(board, board.costs, [COST_NOTE], f"costs-{number}")
     )
 
 
 def latex_settings(boards: Iterable[Leaderboard]) -> str:
     """Return one ``table`` per leaderboard: hyper-parameters, with what was tried and in how many trials."""
     return _file(
-        _table(board.settings, _caption(board, [SETTINGS_NOTE]), f"settings-{number}", SETTINGS_COLUMNS)
+        part
         for number, board in enumerate(boards, start=1)
+        for part in _tables(board, board.settings, [SETTINGS_NOTE], f"settings-{number}", SETTINGS_COLUMNS)
     )
 
 
@@ -89,20 +99,48 @@ def _file(tables: Iterable[str]) -> str:
     return PREAMBLE + "".join(f"\n{table}" for table in tables)
 
 
-def _table(table: Table, caption: str, label: str, columns: str | None = None) -> str:
+def _tables(
+    board: Leaderboard, table: Table, notes: Sequence[str], label: str, columns: str | None = None
+) -> Iterator[str]:
+    """Yield a table, in several parts where it would be longer than a page; the notes are below the first of them."""
     head, *rows = _lines(table)
+    caption = _caption(board, notes)
+    room = max(LEAST_LINES, LINES_OF_PAGE - math.ceil(len(caption) / LETTERS_OF_LINE))
+    heights = [_height(row) if columns else 1 for row in table.rows]
+    parts: list[list[str]] = [[]]
+    used = 0
+    for row, height in zip(rows, heights, strict=True):
+        if parts[-1] and used + height > room:
+            parts.append([])
+            used = 0
+        parts[-1].append(row)
+        used += height
+    layout = columns or "l" + "r" * (len(table.head) - 1)
+    for number, part in enumerate(parts, start=1):
+        place = f" Part {number} of {len(parts)}." if len(parts) > 1 else ""
+        words = caption if number == 1 else _caption(board, [])
+        yield _table(head, part, words + place, label if number == 1 else f"{label}-{number}", layout)
+
+
+def _height(row: Sequence[str]) -> int:
+    """Return how many lines a row takes where a column breaks its text."""
+    return max(1, *(math.ceil(len(text) / LETTERS_OF_CELL) for text in row))
+
+
+def _table(head: str, rows: Sequence[str], caption: str, label: str, columns: str) -> str:
     lines = [
         "\\begin{table}",
         "\\centering",
+        "\\small",
         f"\\caption{{{escape(caption)}}}",
         f"\\label{{tab:{label}}}",
-        f"\\begin{{tabular}}{{{columns or 'l' + 'r' * (len(table.head) - 1)}}}",
+        f"{FITTED}\\begin{{tabular}}{{{columns}}}",
         "\\toprule",
         head,
         "\\midrule",
         *rows,
         "\\bottomrule",
-        "\\end{tabular}",
+        "\\end{tabular}}",
         "\\end{table}",
     ]
     return "\n".join(lines) + "\n"

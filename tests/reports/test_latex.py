@@ -14,6 +14,7 @@ from parbench.reports.differences_table import differences_table
 from parbench.reports.frame import read_frame
 from parbench.reports.latex import escape, latex, latex_costs, latex_differences, latex_settings
 from parbench.reports.leaderboard import leaderboards
+from parbench.reports.report import write_report
 from parbench.reports.tables import MINI_LABEL
 from tests.support.shares import plant_shares
 
@@ -113,7 +114,7 @@ def test_every_file_is_whole_tables_of_escaped_text(planter: Any, write: Any) ->
     assert {re.sub(r"\\&", "", line).count(" & ") for line in lines} == {width - 1}
     assert "\\input" not in text
     (caption,) = re.findall(r"\\caption\{(.*)\}\n", text)
-    for part in ("budget 24k", "Seeds: 0, 1, 2", "No trials", "Hardware: abacus", "n = 3 runs a cell"):
+    for part in ("budget 24k", "Seeds: 0, 1, 2", "No trials", "Hardware: processor abacus", "n = 3 runs a cell"):
         assert escape(part) in caption
 
 
@@ -140,18 +141,63 @@ def test_hyper_parameters_stand_with_what_was_tried(planter: Any) -> None:
     )
 
 
-def test_a_paper_compiles(planter: Any, tmp_path: Path) -> None:
-    engine = shutil.which("pdflatex") or shutil.which("tectonic")
+def test_a_long_table_is_cut_into_parts_with_whole_captions(planter: Any) -> None:
+    for number in range(60):
+        planter.run(0.5, method=f"method-{number}")
+    text = page(planter)
+    captions = re.findall(r"\\caption\{(.*)\}\n", text)
+    assert len(captions) > 1
+    for number, caption in enumerate(captions, start=1):
+        for part in ("no budget", "No trials", "Hardware: processor abacus", f"Part {number} of {len(captions)}."):
+            assert escape(part) in caption
+    assert re.findall(r"^method\{-\}(\d+) &", text, re.MULTILINE) == sorted(str(number) for number in range(60))
+    assert len(set(re.findall(r"\\label\{(.*)\}", text))) == len(captions)
+
+
+def compiled(folder: Path, tables: dict[str, str]) -> str:
+    """Return the log of a paper with these tables, each on a page of its own."""
+    engine = shutil.which("pdflatex")
     if engine is None:
-        pytest.skip("neither pdflatex nor tectonic is installed")
+        pytest.skip("pdflatex is not installed")
+    for name, text in tables.items():
+        (folder / f"{name}.tex").write_text(text, encoding="utf-8")
+    inputs = "".join(f"\\input{{{name}}}\\clearpage " for name in tables)
+    packages = "\\usepackage{booktabs,graphicx}"
+    paper = f"\\documentclass{{article}}{packages}\\begin{{document}}{inputs}\\end{{document}}\n"
+    (folder / "paper.tex").write_text(paper)
+    options = ["-interaction=nonstopmode", "-halt-on-error"]
+    done = subprocess.run([engine, *options, "paper.tex"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert (folder / "paper.pdf").exists()
+    return (folder / "paper.log").read_text(encoding="latin-1")
+
+
+def fits(log: str) -> bool:
+    """Return whether no table is wider than the text or longer than the page."""
+    return not re.search(r"Overfull \\hbox \((?!0\.)|Float too large", log)
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_paper_compiles_with_hostile_names(planter: Any, tmp_path: Path, write: Any) -> None:
     plant_hostile(planter)
-    boards = leaderboards(read_frame(planter.store))
-    for number, write in enumerate(WRITERS):
-        (tmp_path / f"tables{number}.tex").write_text(write(boards), encoding="utf-8")
-    inputs = "".join(f"\\input{{tables{number}}}" for number in range(len(WRITERS)))
-    paper = f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}{inputs}\\end{{document}}\n"
-    (tmp_path / "paper.tex").write_text(paper)
-    options = ["-interaction=nonstopmode", "-halt-on-error"] if engine.endswith("pdflatex") else []
-    done = subprocess.run([engine, *options, "paper.tex"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-    assert (tmp_path / "paper.pdf").exists()
+    text = write(leaderboards(read_frame(planter.store)))
+    assert fits(compiled(tmp_path, {"tables": text}))
+
+
+@pytest.mark.usefixtures("_no_figures")
+def test_every_exported_table_compiles_and_fits(planter: Any, tmp_path: Path) -> None:
+    plant_shares(
+        planter, {f"method-{number:02}_x": 0.1 + number / 100 for number in range(40)}, ("glue/rte", "glue/sst2")
+    )
+    for budget in ("24k", "100%"):
+        asked = {"asked": budget, "parameters": 24_000, "mode": "uniform"}
+        for task in ("glue/cola", "glue/mrpc", "glue/qnli", "glue/rte", "glue/sst2"):
+            for method in ("lora", "loca"):
+                for seed in range(3):
+                    setting = {f"a_parameter_{number}": number * len(task) for number in range(9)}
+                    planter.run(0.5, "accuracy", task=task, method=method, seed=seed, budget=asked, setting=setting)
+    written = [path for path in write_report(planter.store).files if path.suffix == ".tex"]
+    assert {path.stem for path in written} == {"leaderboard", "differences", "costs", "settings"}
+    tables = {path.stem: path.read_text(encoding="utf-8") for path in written}
+    log = compiled(tmp_path, tables)
+    assert fits(log), re.findall(r"(?:Overfull|.*Float too large).*", log)
