@@ -32,7 +32,7 @@ def test_methods_and_tasks_have_their_display_names(shown: Any) -> None:
     assert [row[0] for row in board.scores.rows] == ["LoCA (ours)", "LoRA", "vera"]
     assert board.scores.head[2] == "RTE (accuracy)"
     assert board.baseline == "LoRA"
-    assert board.verdict[0].startswith("On RTE, LoCA (ours) is better than")
+    assert board.verdict[0].startswith("RTE: LoCA (ours) is better than")
 
 
 def test_a_row_of_several_keeps_what_distinguishes_it(planter: Any) -> None:

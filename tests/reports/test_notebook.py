@@ -20,7 +20,7 @@ def test_a_notebook_shows_the_verdict_the_figure_and_the_scores(planter: Any) ->
     assert text is not None
     parsed = Parsed(text)
     shown = parsed.shown()
-    assert "On glue/rte, <b>ours</b> is better than lora by " in shown
+    assert "glue/rte: <b>ours</b> is better than lora by " in shown
     assert [attributes["src"][:26] for attributes in parsed.all("img")] == ["data:image/svg+xml;base64,"]
     cells = [content for tag, content in parsed.texts if tag in ("td", "th", "strong")]
     (board,) = numbers.boards

@@ -1,0 +1,32 @@
+"""Lists and counts in the sentences of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+# So many names are written out; of more, the first of them, and the rest are counted.
+MOST_NAMES = 6
+
+
+def listed(names: Sequence[str], most: int = MOST_NAMES) -> str:
+    """Return names as a list in words; where there are more than ``most``, the last are counted."""
+    if len(names) > most:
+        return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def plural(word: str, count: int) -> str:
+    """Return a word, with an s unless it counts one."""
+    return word if count == 1 else f"{word}s"
+
+
+def grouped(pairs: Iterable[tuple[K, V]]) -> Mapping[K, list[V]]:
+    """Return the values of each key, in their order."""
+    found: dict[K, list[V]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return found
