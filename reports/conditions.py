@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +11,9 @@ import pandas as pd
 
 from parbench.bench.budget import TOLERANCE
 from parbench.bench.plan.suite import Suite
+from parbench.reports.hardware import hardware_in_words
 from parbench.reports.rows import BOARD, COLUMN
-from parbench.reports.tables import Table, distinct, is_counted
+from parbench.reports.tables import Table, is_counted
 
 # Marks the score of a setting that was not tuned, where others were.
 DAGGER = "†"
@@ -102,11 +103,26 @@ def conditions(runs: pd.DataFrame, cells: pd.DataFrame) -> Iterator[str]:
         known = sorted(set(tried[tried > 0]))
         count = str(known[0]) if len(known) == 1 else f"{known[0]} to {known[-1]}"
         yield f"Tuned with {count} trials for each method and task."
-    hardware = sorted(name for name in runs.columns if str(name).startswith("hardware/"))
-    values = [value for name in hardware for value in distinct(runs.loc[is_counted(runs), name].dropna())]
-    if values:
-        shown = ", ".join(dict.fromkeys(values[:_MOST]))
-        yield f"Hardware: {shown}{' and more' if len(values) > _MOST else ''}."
+    machines = hardware_in_words(runs[is_counted(runs)])
+    if machines:
+        yield f"Hardware: {machines}."
+
+
+def conditions_of_boards(boards: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """Return the trials and the hardware of several leaderboards in one line, for a caption.
+
+    Args:
+        boards: the title of each leaderboard and its `conditions`.
+    """
+    titles: dict[str, list[str]] = {}
+    for title, sentences in boards:
+        if sentences:
+            titles.setdefault(" ".join(sentences[1:]), []).append(title)
+    if len(titles) < 2:
+        return "".join(titles)
+    parts = [f"{' and '.join(names)}: {text}" for text, names in list(titles.items())[:_MOST]]
+    more = len(titles) - len(parts)
+    return " ".join([*parts, *([f"{more} more: see the leaderboards."] if more else [])])
 
 
 def _by_column(cells: pd.DataFrame, name: str) -> str:

@@ -13,6 +13,7 @@ from parbench.bench.profile.result import Profile
 from parbench.bench.store.store import Store
 from parbench.bench.util.files import explained, write_atomically
 from parbench.reports.attempt import NotComputed, T, attempt
+from parbench.reports.charts import charts_of
 from parbench.reports.csv_files import csv_text
 from parbench.reports.data_efficiency import efficiency_tables, in_full
 from parbench.reports.display import DEFAULT, Display, displayed
@@ -56,11 +57,11 @@ def write_report(
 ) -> Report:
     """Write the tables and figures of everything in a store that its per-example rows bear out.
 
-    ``index.html`` shows everything; ``leaderboard.{md,tex}`` and ``{differences,costs,settings}.tex`` are to
-    be read and quoted. ``leaderboard.{csv,parquet}``
-    (a row a cell), ``subsets.csv`` (a row a cell and subset), ``over_tasks.csv`` (a row a method of a leaderboard),
-    ``comparisons.csv`` (a row a pair of methods on a task) and ``runs.csv`` hold all numbers. A figure,
-    ``figures/NAME.{png,svg}``, is drawn where there is something to draw, else deleted.
+    ``index.html`` shows everything; ``leaderboard.{md,tex}`` and ``{differences,costs,settings}.tex`` are to be read
+    and quoted. ``leaderboard.{csv,parquet}`` (one row per cell), ``subsets.csv`` (one row per cell and subset),
+    ``over_tasks.csv`` (one row per method of a leaderboard), ``comparisons.csv`` (one row per pair of methods and task)
+    and ``runs.csv`` hold all numbers. A figure, ``figures/NAME.{png,svg}``, is drawn where there is something to draw,
+    else deleted.
 
     The same records and profiles give the same bytes, wherever store and directory are.
 
@@ -109,7 +110,13 @@ def _page_of(
     profiled = attempt(lambda: match_profiles(cells[in_full(cells)], profiles) if profiles else None)
     reproduced = attempt(lambda: reproduction(frame.runs, cells))
     efficiency = attempt(lambda: efficiency_tables(cells))
-    parts = {"profiled costs": profiled, "published numbers": reproduced, "data efficiency": efficiency}
+    charts = attempt(lambda: charts_of(frame, shown))
+    parts = {
+        "profiled costs": profiled,
+        "published numbers": reproduced,
+        "data efficiency": efficiency,
+        "interactive figures": charts,
+    }
     return Page(
         frame=frame,
         boards=shown,
@@ -121,6 +128,7 @@ def _page_of(
         data_efficiency=_or(efficiency, ()),
         smaller=[board for board in boards if not board.in_full],
         profiled=_or(profiled, None),
+        charts=_or(charts, None),
         not_computed=tuple(f"{name}: {part.reason}" for name, part in parts.items() if isinstance(part, NotComputed)),
     )
 

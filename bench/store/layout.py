@@ -10,7 +10,7 @@ Layout::
         selection.parquet       those of the selection split, of a run that chooses hyper-parameters
         history.jsonl, adapter/, error.txt, log.jsonl
       work/RUN_ID/              an unfinished run: checkpoints, log.jsonl, output.log and output/, the folder to be
-      leases/RUN_ID.json        the lease of a run that a process is working on
+      claims/RUN_ID.json        the lease of a run that a process is working on
       tuned.yaml                the suite that `bench tune` found
       tensorboard/NAME/         what ``--report-to tensorboard`` shows
       comparisons/              results of `bench judge compare`, and the raw judgments
@@ -26,7 +26,7 @@ from parbench.bench.train.checkpoints import CHECKPOINTS, COMPLETE
 # Folders of a store.
 RUNS = "runs"
 WORK = "work"
-LEASES = "leases"
+CLAIMS = "claims"
 ASIDE = "aside"
 TENSORBOARD = "tensorboard"
 COMPARISONS = "comparisons"

@@ -9,6 +9,7 @@ import parbench.reports.figures.plotting  # noqa: F401  # isort: skip - before a
 import pandas as pd
 from matplotlib.figure import Figure
 
+from parbench.reports.conditions import conditions_of_boards
 from parbench.reports.data_efficiency import in_full
 from parbench.reports.figures.curves import History, read_histories, training_curves
 from parbench.reports.figures.data_efficiency import data_efficiency
@@ -83,23 +84,24 @@ def all_figures(
         histories: what `read_histories` found.
         profiled: the costs of the cells that are drawn, if there is a profile.
         baseline: what the heat map compares with.
-        boards: the leaderboards, which know what differs from it.
+        boards: the leaderboards, which know what differs from it, and the trials and hardware for the captions.
 
     Returns:
         By name, as in `CAPTIONS`: the figure, or why there is none.
     """
     every = summarise(frame.runs) if cells is None else cells
     runs, cells = frame.runs[in_full(frame.runs, "score")], every[in_full(every)]
+    words = conditions_of_boards([(board.title, board.conditions) for board in boards])
     drawings: dict[str, Callable[[], Figure | Reason]] = {
-        "score_vs_parameters": lambda: score_vs_parameters(runs, cells),
-        "score_vs_memory": lambda: score_vs_memory(runs, cells),
-        "score_vs_step_time": lambda: score_vs_step_time(runs, cells),
-        "score_vs_profiled_step": lambda: score_vs_profiled_step(runs, profiled),
-        "score_vs_profiled_memory": lambda: score_vs_profiled_memory(runs, profiled),
-        "heat_map": lambda: heat_map(cells, baseline, boards),
-        "critical_differences": lambda: critical_differences(cells),
-        "data_efficiency": lambda: data_efficiency(every),
-        "training_curves": lambda: training_curves(runs, histories or {}),
-        "score_vs_trials": lambda: score_vs_trials(frame.aside, frame.runs, frame.suites),
+        "score_vs_parameters": lambda: score_vs_parameters(runs, cells, words),
+        "score_vs_memory": lambda: score_vs_memory(runs, cells, words),
+        "score_vs_step_time": lambda: score_vs_step_time(runs, cells, words),
+        "score_vs_profiled_step": lambda: score_vs_profiled_step(runs, profiled, words),
+        "score_vs_profiled_memory": lambda: score_vs_profiled_memory(runs, profiled, words),
+        "heat_map": lambda: heat_map(cells, baseline, boards, words),
+        "critical_differences": lambda: critical_differences(cells, words),
+        "data_efficiency": lambda: data_efficiency(every, words),
+        "training_curves": lambda: training_curves(runs, histories or {}, words),
+        "score_vs_trials": lambda: score_vs_trials(frame.aside, frame.runs, frame.suites, words),
     }
     return {name: drawn_or_reason(draw) for name, draw in drawings.items()}

@@ -64,12 +64,13 @@ def read_histories(store: Store, run_ids: pd.Series[str]) -> dict[str, History]:
     return found
 
 
-def training_curves(runs: pd.DataFrame, histories: Mapping[str, History]) -> Figure | Reason:
+def training_curves(runs: pd.DataFrame, histories: Mapping[str, History], conditions: str = "") -> Figure | Reason:
     """Draw the training loss of every run that logged one, one panel a task.
 
     Args:
         runs: the frame's runs.
         histories: of `read_histories`.
+        conditions: trials and hardware, for the caption.
     """
     drawn = runs[runs["run_id"].isin(list(histories))]
     if drawn.empty:
@@ -88,7 +89,7 @@ def training_curves(runs: pd.DataFrame, histories: Mapping[str, History]) -> Fig
         for part in parts
     ]
     caption = "thin: one run; thick, with marks: mean over the runs of a setting at the steps that all of them logged"
-    return page(sections, looks, caption, width)
+    return page(sections, looks, caption, width, conditions)
 
 
 def _read_history(path: Path) -> History:

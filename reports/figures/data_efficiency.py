@@ -37,11 +37,12 @@ GAP = 0.012  # between methods at one share, as a part of the axis
 ROOM_OF_LABEL = 0.16  # of the axis
 
 
-def data_efficiency(cells: pd.DataFrame) -> Figure | Reason:
+def data_efficiency(cells: pd.DataFrame, conditions: str = "") -> Figure | Reason:
     """Draw how scores rise with the share of the training split, one panel a task, one line a row.
 
     Args:
         cells: the summary with its intervals, if it has any, of all shares.
+        conditions: trials and hardware, for the caption.
     """
     boards = curves(cells.assign(**bars_of(cells)))
     if not boards:
@@ -62,7 +63,7 @@ def data_efficiency(cells: pd.DataFrame) -> Figure | Reason:
         f"mean over the seeds of a setting, with the {bars_in_words(cells)}; methods at the same share stand side by "
         "side; the share is on a logarithmic scale"
     )
-    return page(sections, looks, caption, width)
+    return page(sections, looks, caption, width, conditions)
 
 
 def _board(area: SubFigure, points: pd.DataFrame, looks: dict[str, Look]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,8 @@ from parbench.reports.figures.style import (
     COLUMN_WIDTH,
     FONT_SIZE,
     PAGE_WIDTH,
+    SMALL_LINE_HEIGHT,
+    SMALL_PER_INCH,
     Picture,
     Reason,
     columns_of,
@@ -39,6 +42,7 @@ GAP = 0.12  # inches between panels
 LEGEND = 0.17  # inches, a line of it
 MOST_TASKS = 24  # so that a figure stays readable
 LETTERS = 21  # of a name
+MOST_LETTERS = 600  # of the conditions
 MOST_FORESTS = 12
 
 # Better and worse differ in marker and in colour, so that print without colour shows them.
@@ -50,8 +54,8 @@ _LOOKS: dict[str, dict[str, Any]] = {
 }
 _NOTE: dict[str, Any] = {"ha": "center", "va": "center", "color": "0.35", "style": "italic"}
 CAPTION = (
-    "Mean minus that of {baseline}, paired by example and seed, with its 95 % interval. Filled marks: better or worse "
-    "than {baseline} after Holm's correction for all pairs of methods on the task; open: not told apart from it. At "
+    "Mean minus that of {baseline}, paired by example and seed, with its 95 % interval. Triangles: better or worse "
+    "than {baseline} after Holm's correction for all pairs of methods on the task; circles: not told apart from it. At "
     "the right of a panel: the ranks that a method may have, bold where no method is shown to be better. Rows: by mean "
     "rank. Costs: multiples of {baseline}'s, geometric means over the tasks."
 )
@@ -72,6 +76,31 @@ class _Costs:
 
     heads: tuple[str, ...]
     texts: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class _Foot:
+    """What stands below the panels: the legend, the label of a small suite, and the conditions in lines."""
+
+    baseline: str
+    label: str
+    lines: tuple[str, ...]
+    narrow: bool
+
+    @property
+    def width(self) -> float:
+        """Of the figure, in inches."""
+        return COLUMN_WIDTH if self.narrow else PAGE_WIDTH
+
+    @property
+    def height_of_lines(self) -> float:
+        """In inches."""
+        return SMALL_LINE_HEIGHT * len(self.lines) + (0.06 if self.lines else 0.0)
+
+    @property
+    def height(self) -> float:
+        """With the legend, in inches."""
+        return LEGEND * (3 if self.narrow else 1) + self.height_of_lines
 
 
 @dataclass(frozen=True)
@@ -100,7 +129,12 @@ def _forest(number: int, board: Leaderboard) -> Forest:
     drawn = {kind: drawn_or_reason(partial(forest, board, kind == "narrow")) for kind in ("wide", "narrow")}
     pictures = pictured(drawn)
     name = "differences" if number == 1 else f"differences_{number}"
-    return Forest(name, pictures["wide"], pictures["narrow"], CAPTION.format(baseline=board.baseline))
+    return Forest(name, pictures["wide"], pictures["narrow"], caption_of(board))
+
+
+def caption_of(board: Leaderboard) -> str:
+    """Return how to read the plot, and its budget, trials and hardware."""
+    return " ".join([CAPTION.format(baseline=board.baseline), f"{board.title}.", *board.conditions])
 
 
 def forest(board: Leaderboard, narrow: bool = False) -> Figure | Reason:
@@ -117,7 +151,7 @@ def forest(board: Leaderboard, narrow: bool = False) -> Figure | Reason:
     rows = rows_by_rank(rows, ranking)
     panels = [
         _Panel(
-            _panel_title(str(name), str(metric), unit, str(cells["base_model"].iloc[0])),
+            panel_title(str(name), str(metric), unit, str(cells["base_model"].iloc[0])),
             unit,
             differences_on(ranking.columns.get((str(name), str(metric))), rows, baseline),
         )
@@ -125,13 +159,18 @@ def forest(board: Leaderboard, narrow: bool = False) -> Figure | Reason:
         for unit in [unit_of(cells)]
     ]
     with figure_style():
-        figure = _laid_out(panels[:MOST_TASKS], _costs_of(board, baseline), rows, baseline, narrow)
-        if board.label:  # the file may be shown alone
-            figure.text(0.995, 0.01, board.label.partition(":")[0], ha="right", va="bottom", color="0.35")
-    return figure
+        return _laid_out(panels[:MOST_TASKS], _costs_of(board, baseline), rows, _foot_of(board, baseline, narrow))
 
 
-def _panel_title(column: str, metric: str, unit: Unit, base_model: str) -> str:
+def _foot_of(board: Leaderboard, baseline: str, narrow: bool) -> _Foot:
+    words = " ".join([f"{board.title}.", *board.conditions])
+    width = COLUMN_WIDTH if narrow else PAGE_WIDTH
+    lines = textwrap.wrap(fit(words, MOST_LETTERS), int(width * SMALL_PER_INCH))
+    return _Foot(baseline, board.label.partition(":")[0] if board.label else "", tuple(lines), narrow)
+
+
+def panel_title(column: str, metric: str, unit: Unit, base_model: str) -> str:
+    """Return the title of a task in lines: the task, its base model, its metric and unit."""
     task = column.removesuffix(f"{WITH_MODEL}{base_model}")
     return f"{task}\n{base_model}\n{metric}, {'points' if unit.factor == 100 else 'as is'}"
 
@@ -145,13 +184,13 @@ def _costs_of(board: Leaderboard, baseline: str) -> _Costs:
     return _Costs(("step\ntime", f"{where}\nmemory", "param-\neters"), texts)
 
 
-def _laid_out(panels: Sequence[_Panel], costs: _Costs, rows: Sequence[str], baseline: str, narrow: bool) -> Figure:
+def _laid_out(panels: Sequence[_Panel], costs: _Costs, rows: Sequence[str], foot: _Foot) -> Figure:
     """Place everything in inches, from the top."""
-    width = COLUMN_WIDTH if narrow else PAGE_WIDTH
+    narrow, width = foot.narrow, foot.width
     across = 1 if narrow else columns_of(len(panels))
     lines = [panels[start : start + across] for start in range(0, len(panels), across)]
     height = HEAD + ROW * len(rows) + FOOT
-    total = height * len(lines) + (HEAD + ROW * len(rows) + 0.1 if narrow else 0.0) + LEGEND * (3 if narrow else 1)
+    total = height * len(lines) + (HEAD + ROW * len(rows) + 0.1 if narrow else 0.0) + foot.height
     figure = Figure(figsize=(width, total))
     FigureCanvasAgg(figure)
     aside = 0.0 if narrow else COSTS
@@ -169,7 +208,7 @@ def _laid_out(panels: Sequence[_Panel], costs: _Costs, rows: Sequence[str], base
         _draw_costs(axes_at(NAMES, len(lines) * height, width - NAMES), costs, rows, named=True)
     else:
         _draw_costs(axes_at(width - COSTS, 0.0, COSTS), costs, rows, named=False)
-    _draw_legend(figure, baseline, total, narrow)
+    _draw_foot(figure, foot, total)
     return figure
 
 
@@ -232,8 +271,13 @@ def _draw_costs(axes: Axes, costs: _Costs, rows: Sequence[str], named: bool) -> 
             axes.text(right, place, values[column] if values else NOTHING, ha="right", va="center")
 
 
-def _draw_legend(figure: Figure, baseline: str, total: float, narrow: bool) -> None:
-    name = fit(baseline, LETTERS)
+def _draw_foot(figure: Figure, foot: _Foot, total: float) -> None:
+    """Draw the legend, and below it what the file must say where it is shown alone."""
+    name, below = fit(foot.baseline, LETTERS), foot.height_of_lines / total
+    if foot.lines:
+        at: dict[str, Any] = {"ha": "left", "va": "bottom", "fontsize": FONT_SIZE - 1, "color": "0.3"}
+        figure.text(0.005, 0.03 / total, "\n".join(foot.lines), **at)
+    figure.text(0.995, below + 0.03 / total, foot.label, ha="right", va="bottom", color="0.35")
     words = {"better": "better than", "open": "not told apart from", "worse": "worse than"}
     handles = [Line2D([], [], linestyle="none", markersize=4.5, **_LOOKS[verdict]) for verdict in words]
     labels = [f"{text} {name}" for text in words.values()]
@@ -241,8 +285,8 @@ def _draw_legend(figure: Figure, baseline: str, total: float, narrow: bool) -> N
         handles,
         labels,
         loc="lower left",
-        bbox_to_anchor=(0.0, 0.0),
-        ncols=1 if narrow else 3,
+        bbox_to_anchor=(0.0, below),
+        ncols=1 if foot.narrow else 3,
         frameon=False,
         handletextpad=0.2,
         borderaxespad=0.1,

@@ -32,7 +32,10 @@ _MAP = LinearSegmentedColormap.from_list("below_above", ["#b35806", "#fdd0a2", "
 
 
 def heat_map(
-    cells: pd.DataFrame, baseline: str | None = None, leaderboards: Sequence[Leaderboard] = ()
+    cells: pd.DataFrame,
+    baseline: str | None = None,
+    leaderboards: Sequence[Leaderboard] = (),
+    conditions: str = "",
 ) -> Figure | Reason:
     """Draw the difference of each row's mean to a baseline's, tasks across, one map a leaderboard.
 
@@ -41,6 +44,7 @@ def heat_map(
         baseline: the row or method to compare with; by default LoRA, and full fine-tuning where there is no LoRA.
         leaderboards: where a map's is among them, only the cells that it shows to differ from the baseline have a
             colour.
+        conditions: trials and hardware, for the caption.
     """
     found = []
     rankings = {str(one.cells["board"].iloc[0]): one.ranking for one in leaderboards}
@@ -66,7 +70,7 @@ def heat_map(
         "mean over the seeds minus the baseline's, x100 unless marked as is; blue: above, orange: below, the full "
         f"colour from {FULL_COLOUR:g} points on; {_what_is_coloured(bool(rankings))}; hatched: no score on either side"
     )
-    return page(sections, {}, caption, width)
+    return page(sections, {}, caption, width, conditions)
 
 
 def _baseline(board: pd.DataFrame, asked: str | None) -> str | None:

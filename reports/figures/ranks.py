@@ -18,11 +18,12 @@ SIDE = 1.15  # inches, for names on either side of the axis
 AXIS_HEIGHT, NAME_HEIGHT, GROUP_HEIGHT = 0.75, 0.17, 0.09  # inches
 
 
-def critical_differences(cells: pd.DataFrame) -> Figure | Reason:
+def critical_differences(cells: pd.DataFrame, conditions: str = "") -> Figure | Reason:
     """Draw one critical-difference diagram a leaderboard (Demšar, JMLR 2006, section 3.2.4).
 
     Args:
         cells: the summary.
+        conditions: trials and hardware, for the caption.
     """
     drawn, lacking = [], []
     for board in boards(cells):
@@ -50,7 +51,7 @@ def critical_differences(cells: pd.DataFrame) -> Figure | Reason:
         "mean rank over the tasks, 1 being best, of the rows that learnt on each; rows under one thick line are not "
         "told apart by Nemenyi's test at 5 %; CD: critical difference of two mean ranks"
     )
-    return page(sections, {}, caption, COLUMN_WIDTH)
+    return page(sections, {}, caption, COLUMN_WIDTH, conditions)
 
 
 def cliques(ranking: TaskRanking) -> list[tuple[str, str]]:

@@ -126,16 +126,26 @@ def looks_of(methods: Iterable[str]) -> dict[str, Look]:
     }
 
 
-def page(sections: Sequence[Section], looks: dict[str, Look], caption: str, width: float) -> Figure:
+def page(
+    sections: Sequence[Section], looks: dict[str, Look], caption: str, width: float, conditions: str = ""
+) -> Figure:
     """Draw sections one below the other, then the legend, if there are looks, and the caption.
 
     Those beyond `MOST_HEIGHT` are not drawn, but for the first, and the caption says so.
+
+    Args:
+        sections: of the leaderboards.
+        looks: of the legend.
+        caption: how to read the figure.
+        width: in inches.
+        conditions: trials and hardware, which end the caption.
     """
     drawn = _fitting(sections)
     if small := [section.small for section in drawn if section.small]:
         caption += f"; {MINI_LABEL}{'' if len(small) == len(drawn) else ' (where so marked)'}"
     if len(drawn) < len(sections):
-        caption += f"; not drawn, for want of room: the last {len(sections) - len(drawn)} of {len(sections)} parts"
+        caption += f"; not drawn, to save space: the last {len(sections) - len(drawn)} of {len(sections)} parts"
+    caption = f"{caption}. {conditions}" if conditions else caption
     # The space: matplotlib before 3.10 leaves labels that begin with an underscore out of a legend.
     labels = [fit(f" {method}" if method.startswith("_") else method, 28) for method in looks]
     across = max(1, min(len(labels), int(width / (0.055 * max(map(len, labels), default=0) + 0.35))))

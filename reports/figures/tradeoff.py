@@ -1,4 +1,4 @@
-"""Score against what it costs: adapter parameters, and memory and time, of the runs or of a profile; a panel a task."""
+"""Score against cost: adapter parameters, memory and time, of the runs or of a profile; one panel per task."""
 
 from __future__ import annotations
 
@@ -57,7 +57,22 @@ class CostAxis:
     lack: str
 
 
-def score_vs_parameters(runs: pd.DataFrame, cells: pd.DataFrame | None = None) -> Figure | Reason:
+@dataclass(frozen=True)
+class ProfiledAxis:
+    """A cost of a profile.
+
+    Attributes:
+        name: its column.
+        unit: what it is divided by.
+        label: of the axis.
+    """
+
+    name: str
+    unit: int
+    label: str
+
+
+def score_vs_parameters(runs: pd.DataFrame, cells: pd.DataFrame | None = None, conditions: str = "") -> Figure | Reason:
     """Draw every leaderboard's scores against the reported adapter parameters, one panel a task.
 
     Small marks are runs; a large mark with a bar is the mean over the seeds of a setting.
@@ -65,6 +80,7 @@ def score_vs_parameters(runs: pd.DataFrame, cells: pd.DataFrame | None = None) -
     Args:
         runs: the frame's runs.
         cells: their summary, if it is at hand; with its intervals, if it has any.
+        conditions: trials and hardware, for the caption.
     """
     drawn = runs[is_drawn(runs)]
     if drawn.empty:
@@ -74,15 +90,16 @@ def score_vs_parameters(runs: pd.DataFrame, cells: pd.DataFrame | None = None) -
         f"small: one run; large: mean over the seeds of a setting, with the {bars_in_words(cells)}; "
         "adapters of nearly the same size stand side by side"
     )
-    return _figure(drawn, cells, _sizes, "adapter parameters, as reported", caption, runs["method"])
+    return _figure(drawn, cells, _sizes, "adapter parameters, as reported", (caption, conditions), runs["method"])
 
 
-def score_vs_memory(runs: pd.DataFrame, cells: pd.DataFrame | None = None) -> Figure | Reason:
+def score_vs_memory(runs: pd.DataFrame, cells: pd.DataFrame | None = None, conditions: str = "") -> Figure | Reason:
     """Draw scores against the peak memory of training: the accelerator's where it was measured, else the process's.
 
     Args:
         runs: the frame's runs.
         cells: as for `score_vs_parameters`.
+        conditions: trials and hardware, for the caption.
     """
     scored = runs[is_counted(runs)]
     if len(scored) and bool(scored["cost/peak_device_bytes"].notna().all()):
@@ -91,34 +108,37 @@ def score_vs_memory(runs: pd.DataFrame, cells: pd.DataFrame | None = None) -> Fi
         cost = CostAxis(
             "peak process memory while training (GiB)", _process, "No run has both a score and a measured peak memory."
         )
-    return _against(runs, cells, cost)
+    return _against(runs, cells, cost, conditions)
 
 
-def score_vs_step_time(runs: pd.DataFrame, cells: pd.DataFrame | None = None) -> Figure | Reason:
+def score_vs_step_time(runs: pd.DataFrame, cells: pd.DataFrame | None = None, conditions: str = "") -> Figure | Reason:
     """Draw scores against the mean time of an optimiser step.
 
     Args:
         runs: the frame's runs.
         cells: as for `score_vs_parameters`.
+        conditions: trials and hardware, for the caption.
     """
-    return _against(
-        runs, cells, CostAxis("time of a training step (s)", _step, "No run has both a score and a measured step time.")
-    )
+    lack = "No run has both a score and a measured step time."
+    return _against(runs, cells, CostAxis("time of a training step (s)", _step, lack), conditions)
 
 
-def score_vs_profiled_step(runs: pd.DataFrame, profiled: Profiled | None) -> Figure | Reason:
+def score_vs_profiled_step(runs: pd.DataFrame, profiled: Profiled | None, conditions: str = "") -> Figure | Reason:
     """Draw scores against the time of a training step in a profile, as a multiple of LoRA's.
 
     Args:
         runs: the frame's runs.
         profiled: the summary's cells with their costs, if there is a profile.
+        conditions: trials and hardware, for the caption.
     """
-    return _profiled(runs, profiled, STEP, 1, "profiled time of a training step, as a multiple of LoRA's")
+    axis = ProfiledAxis(STEP, 1, "profiled time of a training step, as a multiple of LoRA's")
+    return _profiled(runs, profiled, axis, conditions)
 
 
-def score_vs_profiled_memory(runs: pd.DataFrame, profiled: Profiled | None) -> Figure | Reason:
+def score_vs_profiled_memory(runs: pd.DataFrame, profiled: Profiled | None, conditions: str = "") -> Figure | Reason:
     """Draw scores against the peak memory of training in a profile; arguments as of `score_vs_profiled_step`."""
-    return _profiled(runs, profiled, MEMORY, 2**30, "profiled peak memory of training (GiB)")
+    axis = ProfiledAxis(MEMORY, 2**30, "profiled peak memory of training (GiB)")
+    return _profiled(runs, profiled, axis, conditions)
 
 
 def is_drawn(runs: pd.DataFrame) -> pd.Series[bool]:
@@ -138,7 +158,7 @@ def pareto(costs: list[float], scores: list[float]) -> list[int]:
     return front
 
 
-def _against(runs: pd.DataFrame, cells: pd.DataFrame | None, cost: CostAxis) -> Figure | Reason:
+def _against(runs: pd.DataFrame, cells: pd.DataFrame | None, cost: CostAxis, conditions: str) -> Figure | Reason:
     costs = cost.of(runs)
     drawn = runs.assign(cost=costs)[is_counted(runs) & costs.notna()]
     if drawn.empty:
@@ -147,24 +167,24 @@ def _against(runs: pd.DataFrame, cells: pd.DataFrame | None, cost: CostAxis) -> 
     ends = drawn.groupby(_CELL, dropna=False)["cost"].agg(["mean", "min", "max"])
     ends = ends.rename(columns={"mean": "cost", "min": "least", "max": "most"}).reset_index()
     cells = cells.merge(ends, on=_CELL)
-    return _figure(
-        drawn, cells, lambda _: _costs, cost.label, _explained(cells, "least to most over the runs"), runs["method"]
-    )
+    words = (_explained(cells, "least to most over the runs"), conditions)
+    return _figure(drawn, cells, lambda _: _costs, cost.label, words, runs["method"])
 
 
-def _profiled(runs: pd.DataFrame, profiled: Profiled | None, name: str, unit: int, label: str) -> Figure | Reason:
+def _profiled(runs: pd.DataFrame, profiled: Profiled | None, axis: ProfiledAxis, conditions: str) -> Figure | Reason:
     if profiled is None:
         return Reason(
             "No profile was given: bench profile --out FOLDER makes one, bench report --profile FOLDER takes it."
         )
-    cells = profiled.cells[profiled.cells[name].notna()]
-    ends = {"cost": name, "least": f"{name}_least", "most": f"{name}_most"}
-    cells = cells.assign(**{end: cells[column] / unit for end, column in ends.items()})
+    cells = profiled.cells[profiled.cells[axis.name].notna()]
+    ends = {"cost": axis.name, "least": f"{axis.name}_least", "most": f"{axis.name}_most"}
+    cells = cells.assign(**{end: cells[column] / axis.unit for end, column in ends.items()})
     drawn = runs[is_counted(runs)].merge(cells[[*_CELL, "cost"]], on=_CELL)
     if drawn.empty:
         return Reason(f"No row of a leaderboard has this cost in a profile: {'; '.join(profiled.remarks)}.")
     caption = "; ".join([_explained(cells, "least to most of the profile's rounds"), *profiled.remarks])
-    return _figure(drawn, cells, lambda _: _costs, label, fit(caption, MOST_CAPTION), runs["method"])
+    words = (fit(caption, MOST_CAPTION), conditions)
+    return _figure(drawn, cells, lambda _: _costs, axis.label, words, runs["method"])
 
 
 def _explained(cells: pd.DataFrame, level: str) -> str:
@@ -179,10 +199,14 @@ def _figure(
     cells: pd.DataFrame,
     panel_of: Callable[[pd.DataFrame], Panel],
     label: str,
-    caption: str,
+    words: tuple[str, str],
     methods: pd.Series[str],
 ) -> Figure:
-    """Draw runs; ``methods`` are also those that are not drawn here, and have looks of their own elsewhere."""
+    """Draw runs.
+
+    ``methods`` are also those that are not drawn here, and have looks of their own elsewhere; ``words`` are the caption
+    and the conditions, see `parbench.reports.figures.style.page`.
+    """
     shown = set(runs["method"])
     looks = {method: look for method, look in looks_of(methods.unique()).items() if method in shown}
     cells = cells.assign(**bars_of(cells))
@@ -198,7 +222,7 @@ def _figure(
         )
         for part in parts
     ]
-    return page(sections, looks, caption, width)
+    return page(sections, looks, words[0], width, words[1])
 
 
 def _board(
@@ -209,7 +233,7 @@ def _board(
     panel: Panel,
     label: str,
 ) -> None:
-    """Draw one leaderboard, a panel a task."""
+    """Draw one leaderboard, one panel per task."""
     columns = [part for _, part in runs.groupby(COLUMN)]
     for axes, part in zip(panels(area, len(columns), label), columns, strict=True):
         _panel(axes, part, cells_of(part, cells), looks, panel)

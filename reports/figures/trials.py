@@ -38,8 +38,28 @@ PANEL_HEIGHT = 2.0  # inches
 Trials = Mapping[str, Sequence[float | None]]
 
 
+@dataclass(frozen=True)
+class Search:
+    """The trials of one task.
+
+    Attributes:
+        runs: those that name it.
+        trials: by method.
+        metric: of the scores.
+        unit: of the metric.
+    """
+
+    runs: pd.DataFrame
+    trials: Trials
+    metric: str
+    unit: Unit
+
+
 def score_vs_trials(
-    aside: pd.DataFrame, runs: pd.DataFrame | None = None, suites: Mapping[str, Suite] = MappingProxyType({})
+    aside: pd.DataFrame,
+    runs: pd.DataFrame | None = None,
+    suites: Mapping[str, Suite] = MappingProxyType({}),
+    conditions: str = "",
 ) -> Figure | Reason:
     """Draw the expected best selection score of k trials, and the rank of each method by it, task by task.
 
@@ -50,10 +70,9 @@ def score_vs_trials(
         aside: the frame's runs that count in no table, those that chose hyper-parameters among them.
         runs: the frame's other runs.
         suites: what is known of their suites.
+        conditions: trials and hardware, for the caption.
     """
-    searches = list(_in_store(aside))
-    if not searches and runs is not None:
-        searches = list(_by_suites(runs, suites))
+    searches = searches_of(aside, runs, suites)
     if not searches:
         return Reason("No hyper-parameters were searched in this store; bench tune does.")
     looks = looks_of(list(dict.fromkeys(method for search in searches for method in search.trials)))
@@ -71,28 +90,24 @@ def score_vs_trials(
         "left: expected best score on the selection split of k trials out of those recorded, band: standard deviation "
         "of that best; right: rank by it, 1 is best. A trial that failed counts as the worst score seen on the task."
     )
-    return page(sections, looks, caption, width)
+    return page(sections, looks, caption, width, conditions)
 
 
-@dataclass(frozen=True)
-class _Search:
-    """The trials of one task; ``runs`` name it."""
-
-    runs: pd.DataFrame
-    trials: Trials
-    metric: str
-    unit: Unit
+def searches_of(aside: pd.DataFrame, runs: pd.DataFrame | None, suites: Mapping[str, Suite]) -> list[Search]:
+    """Return the searches of a store, or else those that the suites of its runs record; see `score_vs_trials`."""
+    found = list(_in_store(aside))
+    return found if found or runs is None else list(_by_suites(runs, suites))
 
 
-def _in_store(aside: pd.DataFrame) -> Iterator[_Search]:
+def _in_store(aside: pd.DataFrame) -> Iterator[Search]:
     runs = aside[aside["purpose"] == "selection"] if len(aside) else aside
     if len(runs):
         for board in boards(runs):
             for _, part in board.groupby(COLUMN):
-                yield _Search(part, trials_of(part), str(part["metric"].iloc[0]), unit_of(part))
+                yield Search(part, trials_of(part), str(part["metric"].iloc[0]), unit_of(part))
 
 
-def _by_suites(runs: pd.DataFrame, suites: Mapping[str, Suite]) -> Iterator[_Search]:
+def _by_suites(runs: pd.DataFrame, suites: Mapping[str, Suite]) -> Iterator[Search]:
     """Yield the searches that suites record for the tasks of runs: of those methods alone that the runs are of."""
     tuned = runs[~runs["notes"].str.contains(NOT_TUNED, regex=False).fillna(False).astype("bool")]
     for name, part in tuned.groupby("suite"):
@@ -104,7 +119,7 @@ def _by_suites(runs: pd.DataFrame, suites: Mapping[str, Suite]) -> Iterator[_Sea
             if kept:
                 metric = str(next(iter(kept.values()))["metric"])
                 trials = {method: [one["score"] for one in notes["trials"]] for method, notes in kept.items()}
-                yield _Search(own, trials, metric, metric_unit(task, metric))
+                yield Search(own, trials, metric, metric_unit(task, metric))
 
 
 def trials_of(runs: pd.DataFrame) -> Trials:
@@ -125,7 +140,7 @@ def trials_of(runs: pd.DataFrame) -> Trials:
     }
 
 
-def _task(area: SubFigure, search: _Search, looks: dict[str, Look]) -> None:
+def _task(area: SubFigure, search: Search, looks: dict[str, Look]) -> None:
     trials, metric, unit = search.trials, search.metric, search.unit
     left, right = area.subplots(1, 2)
     seen = [score for scores in trials.values() for score in scores if score is not None]

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
@@ -16,16 +16,17 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from parbench.bench.store.store import Store
 from parbench.bench.util.files import explained, write_atomically
+from parbench.reports.charts import REPLACED, Chart, Charts
 from parbench.reports.data_efficiency import NOTE, EfficiencyTable
 from parbench.reports.extra_tables import OTHER_METRICS_NOTE, RETENTION_NOTE, SUBSETS_NOTE
 from parbench.reports.figures import CAPTIONS, History, Picture, Reason
 from parbench.reports.figures.forest import Forest
 from parbench.reports.frame import Frame
-from parbench.reports.html.runs import extras_json, runs_json
+from parbench.reports.html.runs import cleaned, extras_json, runs_json, script_json
 from parbench.reports.leaderboard import Leaderboard
 from parbench.reports.leaderboard_render import COST_NOTE, WINS_NOTE
 from parbench.reports.profile.costs import NOTE as PROFILE_NOTE
@@ -90,6 +91,7 @@ class Page:
         smaller: leaderboards of smaller shares, which are folded up.
         profiled: costs of the rows from a profile, if there is one.
         not_computed: the parts that are missing because they could not be computed, with the reason.
+        charts: the interactive figures, which replace static ones where the page's script runs.
     """
 
     frame: Frame
@@ -103,6 +105,7 @@ class Page:
     smaller: Sequence[Leaderboard] = ()
     profiled: Profiled | None = None
     not_computed: Sequence[str] = ()
+    charts: Charts | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ class _Article:
     board: Leaderboard
     forest: _ShownForest | None
     folded: Mapping[str, Sequence[_Part]]
+    chart: Chart | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,7 @@ class _Shown:
     uri: Markup | None
     width: int
     reason: str
+    is_replaced: bool = False
 
 
 def write_html(page: Page, directory: Path) -> Path:
@@ -172,11 +177,13 @@ def render_page(page: Page) -> str:
     """
     runs = page.frame.runs
     script, style = _resource("page.js"), _resource("page.css")
+    charts = page.charts
+    drawing = [charts.library.script, _resource("charts.js")] if charts else []
     return (
         _environment()
         .get_template("page.html.j2")
         .render(
-            policy=_policy(script, style),
+            policy=_policy([*drawing, script], [style]),
             script=Markup(script),  # noqa: S704 - our own file
             style=Markup(style),  # noqa: S704 - our own file
             label=MINI_LABEL if bool(runs["small"].any()) else None,
@@ -189,7 +196,13 @@ def render_page(page: Page) -> str:
             profiled=page.profiled,
             profile_note=PROFILE_NOTE,
             reproduction=_reproduction(page.reproduced),
-            pictures=[_shown(name, picture) for name, picture in page.pictures.items()],
+            pictures=[_shown(name, picture, charts) for name, picture in page.pictures.items()],
+            charts=charts.others if charts else (),
+            library=charts.library if charts else None,
+            licences=Markup(escape(charts.library.licences)) if charts else "",  # noqa: S704 - of several lines
+            charts_data=Markup(_charts_json(charts)) if charts else "",  # noqa: S704 - JSON, see script_json
+            library_script=Markup(drawing[0]) if charts else "",  # noqa: S704 - has no markup, see Library
+            charts_script=Markup(drawing[1]) if charts else "",  # noqa: S704 - our own file
             not_computed=page.not_computed,
             warnings=_warnings(runs),
             failures=_failures(runs),
@@ -219,13 +232,21 @@ def _resource(name: str) -> str:
     return (files("parbench.reports.html") / "templates" / name).read_text(encoding="utf-8")
 
 
-def _policy(script: str, style: str) -> str:
-    hashes = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, style))
-    own_script, own_style = (f"'sha256-{text}'" for text in hashes)
+def _policy(scripts: Iterable[str], styles: Iterable[str]) -> str:
+    """Return the content security policy that allows these scripts and styles alone."""
+    own_scripts, own_styles = (
+        " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in texts)
+        for texts in (scripts, styles)
+    )
     return (
-        f"default-src 'none'; script-src {own_script}; style-src {own_style}; img-src data:; "
+        f"default-src 'none'; script-src {own_scripts}; style-src {own_styles}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
+
+
+def _charts_json(charts: Charts) -> str:
+    content = {chart.name: chart.content() for chart in charts.every()}
+    return script_json(cleaned({"charts": content, "methods": list(charts.methods)}))
 
 
 def _counts(frame: Frame) -> dict[str, int]:
@@ -240,7 +261,9 @@ def _counts(frame: Frame) -> dict[str, int]:
 
 def _articles(page: Page) -> list[_Article]:
     forests = [*map(_shown_forest, page.forests), *[None] * len(page.boards)]
-    return [_Article(board, forest, _folded(board)) for board, forest in zip(page.boards, forests, strict=False)]
+    charts = page.charts.of_boards if page.charts else {}
+    pairs = enumerate(zip(page.boards, forests, strict=False), start=1)
+    return [_Article(board, forest, _folded(board), charts.get(number)) for number, (board, forest) in pairs]
 
 
 def _folded(board: Leaderboard) -> Mapping[str, Sequence[_Part]]:
@@ -288,14 +311,16 @@ def _reproduction(rows: Sequence[Reproduced]) -> dict[str, Any] | None:
     }
 
 
-def _shown(name: str, picture: Picture | Reason) -> _Shown:
+def _shown(name: str, picture: Picture | Reason, charts: Charts | None = None) -> _Shown:
     caption = CAPTIONS.get(name, name.replace("_", " ").capitalize())
     if isinstance(picture, Reason):
         return _Shown(name, caption, None, 0, str(picture))
     is_small = len(picture.svg) <= MOST_SVG_BYTES
     kind, content = ("svg+xml", picture.svg) if is_small else ("png", picture.png)
     uri = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-    return _Shown(name, caption, Markup(uri), round(picture.width * PIXELS_PER_INCH), "")  # noqa: S704 - base64
+    replaced = {static for chart in charts.others for static in REPLACED[chart.kind]} if charts else set()
+    width = round(picture.width * PIXELS_PER_INCH)
+    return _Shown(name, caption, Markup(uri), width, "", name in replaced)  # noqa: S704 - base64
 
 
 def _warnings(runs: pd.DataFrame) -> list[tuple[str, int]]:

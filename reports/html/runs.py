@@ -78,7 +78,7 @@ def _plain(value: Any, column: str = "") -> Any:
     if value is None or value is pd.NA or (isinstance(value, float | np.floating) and np.isnan(value)):
         return None
     if isinstance(value, str):
-        return _cleaned(json.loads(value)) if column in _JSON else one_line(value)
+        return cleaned(json.loads(value)) if column in _JSON else one_line(value)
     if isinstance(value, bool | np.bool_):
         return bool(value)
     if isinstance(value, int | np.integer):
@@ -89,12 +89,12 @@ def _plain(value: Any, column: str = "") -> Any:
     return _shortened(str(value))
 
 
-def _cleaned(value: Any) -> Any:
+def cleaned(value: Any) -> Any:
     """Return a JSON value with texts that can be shown."""
     if isinstance(value, dict):
-        return {one_line(str(name)): _cleaned(inner) for name, inner in value.items()}
+        return {one_line(str(name)): cleaned(inner) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_cleaned(inner) for inner in value]
+        return [cleaned(inner) for inner in value]
     return _plain(value)
 
 

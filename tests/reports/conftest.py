@@ -47,6 +47,7 @@ def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """For a report whose tables are the question: figures take longer than all else in it."""
     monkeypatch.setattr("parbench.reports.report.all_figures", lambda *arguments: {})
     monkeypatch.setattr("parbench.reports.report.forests", lambda boards: [])
+    monkeypatch.setattr("parbench.reports.report.charts_of", lambda frame, boards: None)
 
 
 @pytest.fixture

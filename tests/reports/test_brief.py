@@ -67,9 +67,8 @@ def test_the_terminal_shows_the_verdict_and_a_table_that_fits(planter: Any, widt
     assert "outside/task-0" in text
 
 
-def test_untuned_cells_are_marked_everywhere(planter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parbench.reports.report.all_figures", lambda *arguments: {})
-    monkeypatch.setattr("parbench.reports.report.forests", lambda boards: [])
+@pytest.mark.usefixtures("_no_figures")
+def test_untuned_cells_are_marked_everywhere(planter: Any) -> None:
     plant_shares(planter, {"lora": 0.25, "loca": 0.1})
     planter.run(None, purpose="selection", task="glue/rte", task_code="glue/rte", seed=11, setting={"rank": 1})
     planter.run(None, purpose="selection", task="glue/rte", task_code="glue/rte", seed=11, setting={"rank": 2})

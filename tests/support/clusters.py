@@ -67,15 +67,15 @@ class Cluster:
     def log(self, record):
         return [json.loads(line) for line in (self.store.runs / record.run_id / "log.jsonl").open()]
 
-    def leases(self):
-        folder = self.store.root / "leases"
+    def claims(self):
+        folder = self.store.root / "claims"
         return list(folder.glob("*.json")) if folder.is_dir() else []
 
     def at_work(self):
-        """Wait for a run to have its own process; return the processes of its lease."""
+        """Wait for a run to have its own process; return the processes of its claim."""
         end = time.monotonic() + 120
         while time.monotonic() < end:
-            for path in self.leases():
+            for path in self.claims():
                 try:
                     found = [entry["pid"] for entry in json.loads(path.read_text())["processes"]]
                 except FileNotFoundError:

@@ -152,7 +152,7 @@ RUN = "runs/0123456789abcdef"
         entry(f"{RUN}/../../../outside"),
         entry("runs/outside"),
         entry("runs/0123456789abcdeX/file"),
-        entry("leases/0123456789abcdef.json"),
+        entry("claims/0123456789abcdef.json"),
         entry("lock.json"),
         entry(f"{RUN}/link", tarfile.SYMTYPE, "/etc/passwd"),
         entry(f"{RUN}/link", tarfile.SYMTYPE, "record.json"),

@@ -167,7 +167,7 @@ def test_no_more_leaderboards_are_drawn_than_can_be_read(planter: Any, monkeypat
     figure = draw(planter)
     assert len(figure.axes) == 2
     shown = " ".join(" ".join(texts(figure)).split())
-    assert "not drawn, for want of room: the last 1 of 3 parts" in shown
+    assert "not drawn, to save space: the last 1 of 3 parts" in shown
     monkeypatch.setattr("parbench.reports.figures.style.MOST_HEIGHT", 1)
     assert len(draw(planter).axes) == 1
 
