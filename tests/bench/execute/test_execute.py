@@ -23,7 +23,7 @@ def records(tmp_path):
 def test_whatever_a_run_does_the_others_go_on(run_here, tmp_path):
     """Each leaves a record with the cause."""
     methods = "lora,segfault,hang,oom,grow,nan,raises,exits,killed_once,loca"
-    done = run_here(methods, "--silence-limit", 0.3, "--memory-limit", "4GiB", "--workers", 2)
+    done = run_here(methods, "--silence-limit", 0.3, "--memory-limit", "2GiB", "--workers", 2)
     assert done.code == 1, done.err
     found = {name: (record.status, record.reason) for name, record in records(tmp_path).items()}
     assert found["lora"][0] == found["loca"][0] == Status.OK
@@ -31,7 +31,7 @@ def test_whatever_a_run_does_the_others_go_on(run_here, tmp_path):
     assert found["hang"] == (Status.TIMEOUT, "no step for 0.3 minutes")
     assert found["oom"] == (Status.OUT_OF_MEMORY, "no more")
     assert found["grow"][0] == Status.OUT_OF_MEMORY
-    assert "more than the 4.00 allowed" in found["grow"][1]
+    assert "more than the 2.00 allowed" in found["grow"][1]
     assert found["nan"][0] == Status.DIVERGED
     assert "step 4" in found["nan"][1]
     assert found["raises"] == (Status.ERROR, "RuntimeError: a fault of its own")
