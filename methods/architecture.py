@@ -65,7 +65,10 @@ def module_names(model: PreTrainedModel) -> ModuleNames:
 
 def why_not_described(kind: str) -> str:
     """Return why an architecture that is not among `MODULE_NAMES` cannot be adapted, and what to do."""
-    return _UNSUITED.get(kind, "its modules are not described in methods/architecture.py; describe them there")
+    known = f"or use one of {', '.join(sorted(MODULE_NAMES))}"
+    return _UNSUITED.get(
+        kind, f"its modules are not described in methods/architecture.py; describe them there, {known}"
+    )
 
 
 def shared_weights(model: nn.Module) -> list[tuple[str, ...]]:

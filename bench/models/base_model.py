@@ -99,7 +99,7 @@ class BaseModel:
         if kind not in MODULE_NAMES:
             raise UserError(
                 f'the base model "{self.name}" has the architecture "{kind}", which cannot be adapted: '
-                f"{why_not_described(kind)} (known: {', '.join(sorted(MODULE_NAMES))})"
+                f"{why_not_described(kind)}"
             )
         if quantised := getattr(config, "quantization_config", None):
             method = quantised.get("quant_method", "") if isinstance(quantised, dict) else quantised.quant_method

@@ -79,7 +79,9 @@ _BRACKETED_PAIR = re.compile(rf"\[\s*\[\s*((?:assistant )?[ABC]|tie|{_NONE})\s*\
 _CLOSED = re.compile(r"\s*(?:/\s*10\s*)?\]")
 
 _VERDICT = re.compile(
-    r"\b(?:verdict|winner|decision)\b[\"'”]?\s*[:=]\s*[\"'“]*(?:assistant\s+)?\[?((?-i:[ABC])|tie)\b|"
+    r"\b(?:verdict|winner|decision)\b[\"'”]?(?:\s*[:=]|\s+is\b:?)\s*[\"'“]*"
+    r"(?:assistant\s+|a\s+(?=tie))?\[?((?-i:[ABC])|tie)\b|"
+    r"\bboxed\{\s*(?:assistant\s+)?((?-i:[ABC])|tie)\s*\}|"
     r"(?<![A-Za-z0-9)\]])\[((?-i:[ABC]))\]\W*\Z",
     re.I,
 )
@@ -155,8 +157,8 @@ _PAIR = {"a": PairVerdict.A, "b": PairVerdict.B, "c": PairVerdict.TIE, "tie": Pa
 def parse_pair(judgment: str) -> PairVerdict:
     """Return the verdict of a comparison: the last ``[[A]]``, ``[[B]]`` or ``[[C]]`` after the reasoning.
 
-    Without any ``[[...]]``, an announced one (``Verdict: A``) or a last ``[A]``. A last verdict that is something else
-    is an error.
+    Without any ``[[...]]``, an announced or boxed one (``Verdict: A``) or a last ``[A]``. A last verdict that is
+    something else is an error.
     """
     text = _decided(judgment)
     found = list(_BRACKETED_PAIR.finditer(text)) or list(_VERDICT.finditer(text))
