@@ -204,6 +204,19 @@ def _refuse_latent(model: PreTrainedModel, config: Any, names: ModuleNames) -> N
         )
 
 
+def _prepare_oft(model: PreTrainedModel, config: Any, names: ModuleNames) -> None:
+    """Refuse a size that peft would replace by another one: blocks, or their number, that do not divide the inputs."""
+    _refuse_latent(model, config, names)
+    for option in ("oft_block_size", "r"):
+        value = getattr(config, option)
+        if not value or value == type(config).__dataclass_fields__[option].default:
+            continue
+        for module in _targets(model, config):
+            width = getattr(module, "in_features", 0)
+            if width % value:
+                raise ValueError(f"{option}={value} does not divide the {width} inputs of a weight; give a divisor")
+
+
 def _prepare_norms(model: PreTrainedModel, config: Any, names: ModuleNames) -> None:
     """Target all layer norms, which peft lists for few architectures only."""
     if config.target_modules is None:
@@ -248,7 +261,7 @@ PREPARATIONS: dict[str, Preparation] = {
     "gralora": _refuse_latent,
     "ia3": _prepare_ia3,
     "ln_tuning": _prepare_norms,
-    "oft": _refuse_latent,
+    "oft": _prepare_oft,
     "p_tuning": _prepare_prompt,
     "prefix_tuning": _prepare_prompt,
     "prompt_tuning": _prepare_prompt,

@@ -231,3 +231,11 @@ def test_beft_can_be_merged_where_the_values_have_no_bias():
     expected = outputs(adapted, rows)
     assert not torch.allclose(expected, outputs(TINY_MODELS["llama"].build(), rows), atol=1e-3)
     assert torch.allclose(outputs(adapted.merge_and_unload(), rows), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("values", [{"oft_block_size": 7}, {"oft_block_size": 128}, {"oft_block_size": 0, "r": 7}])
+def test_a_size_that_peft_would_replace_is_refused(values):
+    """peft takes blocks of 8 for blocks of 7, with a warning: the table would show what was not trained."""
+    base = TINY_MODELS["llama"].build()
+    with pytest.raises(UserError, match="does not divide the 64 inputs of a weight; give a divisor"):
+        METHODS["oft"].adapt(base, module_names(base), METHODS["oft"].setting_type(**values))
