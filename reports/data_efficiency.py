@@ -105,7 +105,7 @@ def _efficiency(points: pd.DataFrame) -> EfficiencyTable:
     shares = sorted(points["train_fraction"].unique())
     rows = []
     for row in _rows(points):
-        by_share = {cell["train_fraction"]: _score(cell, unit) for _, cell in row.iterrows()}
+        by_share = {cell["train_fraction"]: cell_score(cell, unit) for _, cell in row.iterrows()}
         rows.append((str(row["row"].iloc[0]), *(by_share.get(share, NOT_RUN) for share in shares)))
     caption = f"{first['column']} ({first['metric']}{unit.mark})"
     table = Table(("method", *map(percent, shares)), tuple(rows), caption=caption)
@@ -117,7 +117,8 @@ def _rows(points: pd.DataFrame) -> Iterator[pd.DataFrame]:
     yield from sorted(parts, key=lambda part: row_key(part.iloc[0]))
 
 
-def _score(cell: Any, unit: Unit) -> str:
+def cell_score(cell: Any, unit: Unit) -> str:
+    """Return the mean of a cell with its interval, its marks and the number of its runs."""
     learnt = cell.get("learnt")
     mark = "" if learnt is None or pd.isna(learnt) or learnt else f", {DID_NOT_LEARN}"
     untuned = DAGGER if cell.get("untuned", False) else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import pandas as pd
@@ -15,6 +15,7 @@ from parbench.reports.conditions import conditions, is_untuned, marked, trials_o
 from parbench.reports.cost_ratios import baseline_row, check_baseline
 from parbench.reports.costs_table import costs_table
 from parbench.reports.data_efficiency import in_full
+from parbench.reports.detectable import detectable_table
 from parbench.reports.differences import rows_by_rank
 from parbench.reports.extra_tables import other_metrics, retention_table, subset_scores, subset_tables
 from parbench.reports.frame import Frame
@@ -53,6 +54,9 @@ class Leaderboard:
         wins: methods against methods, on how many tasks the one is better.
         noise: what repeated runs scored; without rows where nothing was repeated.
         noise_notes: which differences chance alone explains.
+        detectable: pairs of methods against tasks: what each comparison could have seen.
+        consistency: methods against tasks: how many predictions differ between seeds; only in a report, which reads
+            the per-example rows again.
         retention: methods against what they forgot of general text; without rows where it was not measured.
         cells: the numbers of `summarise` of this board.
         baseline: the row that the others are compared with; ``None`` where no row has a score.
@@ -84,6 +88,8 @@ class Leaderboard:
     ranking: Ranking
     in_full: bool = True
     baseline: str | None = None
+    detectable: Table = field(default_factory=lambda: Table(("pair",), ()))
+    consistency: Table = field(default_factory=lambda: Table(("method",), ()))
 
 
 def leaderboards(frame: Frame, baseline: str | None = None, by_rank: bool = False) -> list[Leaderboard]:
@@ -191,6 +197,7 @@ def _leaderboard(
         ranking=ranking,
         in_full=bool(first["in_full"]),
         baseline=compared,
+        detectable=detectable_table(ranking, compared),
     )
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from parbench.reports.consistency import CONSISTENCY_NOTE
+from parbench.reports.detectable import DETECTABLE_NOTE
 from parbench.reports.extra_tables import OTHER_METRICS_NOTE, RETENTION_NOTE, SUBSETS_NOTE
 from parbench.reports.leaderboard import Leaderboard
 from parbench.reports.render import escape, markdown_table, one_line, terminal_tables
@@ -67,6 +69,14 @@ def markdown(board: Leaderboard, labelled: bool = True, figure: str | None = Non
         parts.append(f"### Wins/ties/losses of each method against each other (protocol {protocol})\n")
         parts.append(markdown_table(board.wins))
         parts.append(_bullets([WINS_NOTE]))
+    if board.detectable.rows:
+        parts.append(f"### What each comparison could have seen (protocol {protocol})\n")
+        parts.append(markdown_table(board.detectable))
+        parts.append(_bullets([DETECTABLE_NOTE]))
+    if board.consistency.rows:
+        parts.append(f"### Predictions that differ between seeds (protocol {protocol})\n")
+        parts.append(markdown_table(board.consistency))
+        parts.append(_bullets([CONSISTENCY_NOTE]))
     if board.retention.rows:
         parts.append(f"### What is forgotten of general text (protocol {protocol})\n")
         parts.append(markdown_table(board.retention))

@@ -10,10 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from parbench.bench.store.store import Unreadable
+from parbench.reports.claims.tables import claims_section
 from parbench.reports.data_efficiency import NOTE
 from parbench.reports.figures import CAPTIONS, Picture, is_drawn
 from parbench.reports.html import Page
 from parbench.reports.leaderboard_render import markdown
+from parbench.reports.parameter_budgets import NOTE_ON_BUDGETS
 from parbench.reports.profile.costs import NOTE as PROFILE_NOTE
 from parbench.reports.published import reproduction_table
 from parbench.reports.render import escape, markdown_table
@@ -24,7 +26,8 @@ FIGURES = "figures"
 
 def markdown_page(page: Page) -> str:
     """Return the whole report as Markdown; its figures are the files in `FIGURES`."""
-    parts = [*_head(page), *_boards(page), *_data_efficiency(page), *_profiled(page)]
+    parts = [*_head(page), *_boards(page), *_claims(page), *_data_efficiency(page), *_budgets(page)]
+    parts += _profiled(page)
     if page.reproduced:
         parts += ["## Printed in papers and measured here\n", markdown_table(reproduction_table(page.reproduced))]
     return "\n".join([*parts, *_figures(page), *_incidents(page)])
@@ -35,6 +38,14 @@ def _boards(page: Page) -> Iterator[str]:
     drawn = [f"{FIGURES}/{one.name}.png" if isinstance(one.wide, Picture) else None for one in page.forests]
     for board, figure in zip(page.boards, [*drawn, *[None] * len(page.boards)], strict=False):
         yield markdown(board, labelled, figure)
+
+
+def _claims(page: Page) -> Iterator[str]:
+    section = claims_section(page.claims)
+    if section is not None:
+        yield f"## Claims of papers\n\n{escape(section.note)}\n"
+        yield markdown_table(section.table, rule="---")
+        yield "".join(f"- {escape(text)}\n" for text in section.sentences)
 
 
 def failure_sentences(runs: pd.DataFrame) -> Iterator[str]:
@@ -111,6 +122,16 @@ def _data_efficiency(page: Page) -> Iterator[str]:
     warned = [(board, warning) for board in page.smaller for warning in board.warnings]
     if warned:
         yield "".join(f"- **Warning**: {escape(board.title)}: {escape(warning)}\n" for board, warning in warned)
+
+
+def _budgets(page: Page) -> Iterator[str]:
+    if page.by_budget:
+        yield f"## Scores by parameter budget\n\n{escape(NOTE_ON_BUDGETS)}\n"
+    for one in page.by_budget:
+        yield f"### {escape(one.table.caption)}: {escape(one.title)}\n"
+        if one.label and not page.frame.runs["small"].all():
+            yield f"**{escape(one.label)}**\n"
+        yield markdown_table(one.table)
 
 
 def _failures(failed: pd.DataFrame) -> Table:

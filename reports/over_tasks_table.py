@@ -24,14 +24,23 @@ def over_tasks_table(names: list[str], ranking: Ranking) -> Table:
             text += f" [{100 * middle.interval.low:z.1f}, {100 * middle.interval.high:z.1f}]"
         rank = ranking.over_tasks.mean_ranks.get(name)
         texts = (average.text(name) for average in averages.values())
-        body.append((name, *texts, text, NOTHING if rank is None else f"{rank:.2f}"))
+        new_task = (_on_new_task(ranking, name),) if ranking.over_tasks.on_new_task else ()
+        body.append((name, *texts, text, NOTHING if rank is None else f"{rank:.2f}", *new_task))
     best = {
         (number, place)
         for number, name in enumerate(names)
         for place, average in enumerate(averages.values(), start=1)
         if average.is_best(name)
     }
-    return Table(("method", *averages, "interquartile mean", "mean rank"), tuple(body), frozenset(best))
+    head = ("method", *averages, "interquartile mean", "mean rank")
+    new_task_head = ("rank on a new task",) if ranking.over_tasks.on_new_task else ()
+    return Table((*head, *new_task_head), tuple(body), frozenset(best))
+
+
+def _on_new_task(ranking: Ranking, name: str) -> str:
+    """Return the interval of a row's rank on a task that is not among these."""
+    found = ranking.over_tasks.on_new_task.get(name)
+    return NOTHING if found is None else f"{found.low:.1f}-{found.high:.1f} (held {found.held}/{found.tasks})"
 
 
 def over_tasks_notes(ranking: Ranking) -> Iterator[str]:
@@ -55,6 +64,11 @@ def over_tasks_notes(ranking: Ranking) -> Iterator[str]:
         )
     else:
         yield f"No Friedman or Nemenyi test: {over.reason}."
+    if over.on_new_task:
+        yield (
+            f"Rank on a new task: a prediction interval of {LEVEL:.0%} for a task like these. Held: on how many of "
+            "these tasks the interval from the others holds the rank."
+        )
     without = _grouped((one.reason, name) for name, one in ranking.interquartile.items() if one.interval is None)
     for reason, names in without.items():
         yield f"No interval of the interquartile mean of {', '.join(names)}: {reason}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +14,10 @@ from parbench.bench.store.store import Store
 from parbench.bench.util.files import explained, write_atomically
 from parbench.reports.attempt import NotComputed, T, attempt
 from parbench.reports.charts import charts_of
+from parbench.reports.claims.claim import ClaimFile
+from parbench.reports.claims.judge import Judged, judge_store
+from parbench.reports.claims.tables import claims_frame
+from parbench.reports.consistency import consistency_table
 from parbench.reports.csv_files import csv_text
 from parbench.reports.data_efficiency import efficiency_tables, in_full
 from parbench.reports.display import DEFAULT, Display, displayed
@@ -24,9 +28,10 @@ from parbench.reports.html import Page, write_html
 from parbench.reports.latex import latex, latex_costs, latex_differences, latex_settings
 from parbench.reports.leaderboard import Leaderboard, leaderboards
 from parbench.reports.markdown_page import FIGURES, failure_sentences, markdown_page
+from parbench.reports.parameter_budgets import budget_tables
 from parbench.reports.profile.costs import match_profiles
 from parbench.reports.published import reproduction
-from parbench.reports.rows import BOARD, CURVE
+from parbench.reports.rows import BOARD, CURVE, at_same
 from parbench.reports.tables import MINI_LABEL
 from parbench.reports.tidy_frames import cells_frame, comparisons_frame, over_tasks_frame, subsets_frame
 
@@ -42,6 +47,7 @@ class Report:
         boards: the leaderboards to be shown in full, with `parbench.reports.render.TerminalLeaderboard` in a terminal.
         remarks: how costs were profiled, and which of the leaderboards' rows have none.
         failures: the runs without a score and why they have none, a sentence each.
+        claims: what the records show of claims of papers.
     """
 
     page: Path
@@ -50,18 +56,23 @@ class Report:
     boards: tuple[Leaderboard, ...]
     remarks: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
+    claims: Judged = field(default_factory=Judged)
 
 
 def write_report(
-    store: Store, directory: Path | None = None, profiles: Sequence[Profile] = (), display: Display = DEFAULT
+    store: Store,
+    directory: Path | None = None,
+    profiles: Sequence[Profile] = (),
+    display: Display = DEFAULT,
+    claims: Sequence[ClaimFile] = (),
 ) -> Report:
     """Write the tables and figures of everything in a store that its per-example rows bear out.
 
     ``index.html`` shows everything; ``leaderboard.{md,tex}`` and ``{differences,costs,settings}.tex`` are to be read
     and quoted. ``leaderboard.{csv,parquet}`` (one row per cell), ``subsets.csv`` (one row per cell and subset),
-    ``over_tasks.csv`` (one row per method of a leaderboard), ``comparisons.csv`` (one row per pair of methods and task)
-    and ``runs.csv`` hold all numbers. A figure, ``figures/NAME.{png,svg}``, is drawn where there is something to draw,
-    else deleted.
+    ``over_tasks.csv`` (one row per method of a leaderboard), ``comparisons.csv`` (one row per pair of methods and
+    task), ``claims.csv`` (one row per effect of a claim, if there are claims) and ``runs.csv`` hold all numbers. A
+    figure, ``figures/NAME.{png,svg}``, is drawn where there is something to draw, else deleted.
 
     The same records and profiles give the same bytes, wherever store and directory are.
 
@@ -70,14 +81,20 @@ def write_report(
         directory: where to write; ``report`` in the store's folder by default.
         display: names, order and baseline of the rows.
         profiles: what methods cost, of `parbench.reports.profile.costs.read_profiles`.
+        claims: claims to judge beside those that the store has declarations of.
 
     Raises:
         UserError: there is nothing to read, a name to be displayed is not there, or the directory cannot be written to.
     """
-    frame = displayed(read_frame(store), display)
-    boards = leaderboards(frame, display.baseline, display.by_rank)
+    recorded = read_frame(store)
+    frame = displayed(recorded, display)
+    boards = [
+        _with_consistency(board, store, frame) for board in leaderboards(frame, display.baseline, display.by_rank)
+    ]
     cells = cells_frame(frame.runs, boards)
-    page = _page_of(store, frame, boards, cells, profiles, display.baseline)
+    found = attempt(lambda: judge_store(store, recorded, claims))
+    judged = Judged(notes=(f"claims: {found.reason}",)) if isinstance(found, NotComputed) else found
+    page = replace(_page_of(store, frame, boards, cells, profiles, display.baseline), claims=judged)
     contents = _contents(page, boards, cells)
     directory = directory or store.root / "report"
     with explained(directory):
@@ -94,7 +111,15 @@ def write_report(
     files = tuple(directory / name for name, content in contents.items() if content is not None)
     remarks = page.profiled.remarks if page.profiled else ()
     failures = tuple(failure_sentences(frame.runs))
-    return Report(written, (*files, written), frame, tuple(page.boards), remarks, failures)
+    return Report(written, (*files, written), frame, tuple(page.boards), remarks, failures, judged)
+
+
+def _with_consistency(board: Leaderboard, store: Store, frame: Frame) -> Leaderboard:
+    """Return a leaderboard with how many predictions differ between seeds, from the per-example rows."""
+    runs = frame.runs[at_same(frame.runs, board.cells.iloc[0], BOARD)]
+    rows = [row[0] for row in board.scores.rows]
+    found = attempt(lambda: consistency_table(store, runs, rows))
+    return board if isinstance(found, NotComputed) else replace(board, consistency=found)
 
 
 def _page_of(
@@ -110,11 +135,13 @@ def _page_of(
     profiled = attempt(lambda: match_profiles(cells[in_full(cells)], profiles) if profiles else None)
     reproduced = attempt(lambda: reproduction(frame.runs, cells))
     efficiency = attempt(lambda: efficiency_tables(cells))
+    budgets = attempt(lambda: budget_tables(cells))
     charts = attempt(lambda: charts_of(frame, shown))
     parts = {
         "profiled costs": profiled,
         "published numbers": reproduced,
         "data efficiency": efficiency,
+        "scores by budget": budgets,
         "interactive figures": charts,
     }
     return Page(
@@ -126,6 +153,7 @@ def _page_of(
         store=store,
         forests=forests(shown),
         data_efficiency=_or(efficiency, ()),
+        by_budget=_or(budgets, ()),
         smaller=[board for board in boards if not board.in_full],
         profiled=_or(profiled, None),
         charts=_or(charts, None),
@@ -155,6 +183,7 @@ def _contents(page: Page, boards: Sequence[Leaderboard], cells: pd.DataFrame) ->
         "over_tasks.csv": csv_text(over_tasks_frame(boards)).encode(),
         "comparisons.csv": csv_text(comparisons_frame(boards)).encode(),
         "runs.csv": csv_text(_labelled(page.frame)).encode(),
+        "claims.csv": csv_text(claims_frame(page.claims)).encode() if page.claims.judgments else None,
         **{
             f"{FIGURES}/{name}.{kind}": getattr(drawn[name], kind) if name in drawn else None
             for name in pictures

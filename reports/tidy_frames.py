@@ -24,10 +24,10 @@ _OVER_TASKS = [
     "interquartile_mean",
     "interquartile_low",
 ]
-_OVER_TASKS += ["interquartile_high", "mean_rank"]
+_OVER_TASKS += ["interquartile_high", "mean_rank", "new_task_rank_low", "new_task_rank_high"]
 _NAMED = ("", " low", " high")
 _PAIR = ["a", "b", "difference", "low", "high", "level", "paired", "p_value", "adjusted_p_value", "noise_floor"]
-_PAIR += ["reason"]
+_PAIR += ["reason", "detectable"]
 
 
 def cells_frame(runs: pd.DataFrame, boards: Sequence[Leaderboard]) -> pd.DataFrame:
@@ -64,6 +64,7 @@ def over_tasks_frame(boards: Sequence[Leaderboard]) -> pd.DataFrame:
             standing = ranking.average.standings.get(name) if ranking.average else None
             middle = ranking.interquartile.get(name)
             low, high, _ = _ends(middle.interval if middle else None)
+            new_task = ranking.over_tasks.on_new_task.get(name)
             rows.append(
                 {
                     **shared,
@@ -74,6 +75,8 @@ def over_tasks_frame(boards: Sequence[Leaderboard]) -> pd.DataFrame:
                     "interquartile_low": low,
                     "interquartile_high": high,
                     "mean_rank": ranking.over_tasks.mean_ranks.get(name) if len(ranking.columns) > 1 else None,
+                    "new_task_rank_low": new_task.low if new_task else None,
+                    "new_task_rank_high": new_task.high if new_task else None,
                     **_named_averages(ranking, str(name)),
                 }
             )

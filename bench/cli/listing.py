@@ -14,6 +14,7 @@ from parbench.bench.util.errors import UserError
 if TYPE_CHECKING:
     from parbench.bench.util.registry import Registry
     from parbench.methods.probe import Ability
+    from parbench.reports.claims.claim import Claim
 
 
 class Listing(StrEnum):
@@ -23,6 +24,7 @@ class Listing(StrEnum):
     TASKS = "tasks"
     MODELS = "models"
     SUITES = "suites"
+    CLAIMS = "claims"
 
 
 def list_names(
@@ -31,7 +33,7 @@ def list_names(
         bool, typer.Option("--probe", help="Try each method on tiny models and show what it can do (a minute).")
     ] = False,
 ) -> None:
-    """List the methods, tasks, base models or suites by name."""
+    """List the methods, tasks, base models, suites or claims of papers by name."""
     if probe:
         if what is not Listing.METHODS:
             raise UserError(f"--probe goes with methods, not with {what.value}")
@@ -41,10 +43,20 @@ def list_names(
         from parbench.bench.plan.suite import load_suite, suite_names
 
         rows = [(name, load_suite(name).title) for name in suite_names()]
+    elif what is Listing.CLAIMS:
+        from parbench.reports.claims.claim import claim_names, load_claim
+
+        rows = [(name, _claim_summary(load_claim(name).claim)) for name in claim_names()]
     else:
         registry = _registry(what)
         rows = [(name, registry.entry(name).summary) for name in registry]
     open_console().print(Grid((what.value.rstrip("s"), "summary"), rows, sentences=frozenset({"summary"})))
+
+
+def _claim_summary(claim: Claim) -> str:
+    """Return a claim in words, with its source and whether it can be tested here."""
+    untestable = "" if claim.here else "; cannot be tested here"
+    return f"{claim.words} [{claim.source}{untestable}]"
 
 
 def _print_capabilities() -> None:

@@ -213,8 +213,16 @@ class ClusterOptions:
 
 @dataclass(frozen=True)
 class RerunOptions:
-    """Which runs `bench run` does: tuned first, repeated, or again."""
+    """Which runs `bench run` does: those of claims, tuned first, repeated, or again."""
 
+    claims: Annotated[
+        str | None,
+        typer.Option(
+            help="Do exactly the runs that judging these claims takes: names of bench list claims or YAML files, "
+            "comma-separated.",
+            metavar="A,B",
+        ),
+    ] = None
     tuned: Annotated[bool, typer.Option("--tuned", help="Use the suite that bench tune wrote into --out.")] = False
     trials: Annotated[int | None, typer.Option(help="Tune every method first, with this number of trials each.")] = None
     judge_repeats: Annotated[int | None, typer.Option(help="Judgments per answer.")] = None

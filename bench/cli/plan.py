@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from parbench.bench.cli.console import announce_loading
+from parbench.bench.cli.detect import print_needed
 from parbench.bench.cli.forecast_table import print_forecast
 from parbench.bench.cli.options import ComparisonOptions, ScoringOptions, WorkerOptions, takes
 from parbench.bench.cli.session import open_session, read_overrides
 
 
 @takes(ComparisonOptions, ScoringOptions, WorkerOptions)
-def plan(comparison: ComparisonOptions, scoring: ScoringOptions, workers: WorkerOptions) -> None:
+def plan(
+    comparison: ComparisonOptions,
+    scoring: ScoringOptions,
+    workers: WorkerOptions,
+    detect: Annotated[
+        float | None,
+        typer.Option(
+            help="Print how many seeds and examples show a difference of so many points with 80 % power, instead of "
+            "the cost; from the variances in OUT where it has some.",
+            metavar="POINTS",
+        ),
+    ] = None,
+) -> None:
     """Estimate the time, memory and disk of a suite on this device, from a few real steps of each kind of run."""
     announce_loading()
     session = open_session(comparison, read_overrides(comparison, scoring), workers)
+    if detect is not None:
+        print_needed(session, detect)
+        return
     print_forecast(session.plan().runs, session.store, session.executor, session.console)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from parbench.bench.cli.claims import read_claims
 from parbench.bench.cli.console import announce, counted, open_console, say
 from parbench.bench.cli.options import DEFAULT_STORE, Out
 from parbench.bench.util.errors import UserError
+
+if TYPE_CHECKING:
+    from parbench.reports.report import Report
 
 # Of the sentences on runs without a score; the report has all of them.
 _MOST_FAILURES = 10
@@ -38,6 +42,14 @@ def report(
         str | None,
         typer.Option(help="The method that others are compared with; default: lora, else the first.", metavar="METHOD"),
     ] = None,
+    claims: Annotated[
+        str | None,
+        typer.Option(
+            help="Judge these claims as well: names or YAML files, comma-separated. Those of bench run --claims always "
+            "are.",
+            metavar="A,B",
+        ),
+    ] = None,
 ) -> None:
     """Turn the records into tables and figures, in OUT/report, and print the result.
 
@@ -47,22 +59,32 @@ def report(
     bench report --out results/mine
     bench report --out results/mine --profile results/roberta --profile results/llama
     bench report --names lora=LoRA,loca="LoCA (ours)" --order rank --baseline full
+    bench report --claims my_claim.yaml
     """
     announce(f"reading {out} and writing its report")
     from parbench.reports.plotting import import_matplotlib
 
     import_matplotlib()
     from parbench.bench.store.store import Store
-    from parbench.reports.brief import BriefLeaderboard
     from parbench.reports.display import Display, read_names
-    from parbench.reports.leaderboard_render import TerminalLeaderboard
     from parbench.reports.profile.costs import read_profiles
     from parbench.reports.report import write_report
 
     store = Store(out)
     listed = tuple(name.strip() for name in (order or "").split(",") if name.strip())
     display = Display(read_names(names) if names is not None else {}, listed, baseline)
-    written = write_report(store, profiles=read_profiles(profile or (), store), display=display)
+    asked = read_claims(claims)
+    written = write_report(store, profiles=read_profiles(profile or (), store), display=display, claims=asked)
+    _print_report(written, full)
+    if written.frame.unreadable:
+        raise UserError("left out of the report: " + "; ".join(str(entry) for entry in written.frame.unreadable))
+
+
+def _print_report(written: Report, full: bool) -> None:
+    from parbench.reports.brief import BriefLeaderboard
+    from parbench.reports.claims.tables import claim_lines
+    from parbench.reports.leaderboard_render import TerminalLeaderboard
+
     console = open_console()
     for board in written.boards:
         console.print(TerminalLeaderboard(board) if full else BriefLeaderboard(board))
@@ -70,11 +92,11 @@ def report(
         say(f"no score: {failure}", console)
     if (more := len(written.failures) - _MOST_FAILURES) > 0:
         say(f"no score: {counted(more, 'run')} more; the report has all", console)
+    for line in claim_lines(written.claims):
+        say(line, console)
     for remark in written.remarks:
         say(f"profiled costs: {remark}", console)
     say(f"the report is {written.page}", console)
-    if written.frame.unreadable:
-        raise UserError("left out of the report: " + "; ".join(str(entry) for entry in written.frame.unreadable))
 
 
 def show(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from parbench.bench.cli.claims import declare_claims, plan_of_claims, read_claims, refuse_other_options
 from parbench.bench.cli.console import announce_loading, counted, say
 from parbench.bench.cli.dry_run import plan_table
 from parbench.bench.cli.forecast_table import print_known_forecast
@@ -58,6 +59,7 @@ def run(
     bench run --methods lora --tasks glue --set lora.r=4 --seeds 1,2,3
     bench run --methods loca,lora --tasks glue/sst2 --trials 8
     bench run --suite my_suite.yaml --devices 0,1 --workers 4
+    bench run --claims loca_half_of_lora,loca_step_time --dry-run
     """
     outcome = run_comparison(RunRequest(comparison, scoring, rerun, execution, cluster))
     if outcome.failed:
@@ -121,6 +123,8 @@ def run_comparison(request: RunRequest) -> ComparisonOutcome:
         KeyboardInterrupt: the user asked to stop; the same request resumes.
     """
     announce_loading()
+    if request.rerun.claims is not None:
+        return _run_claims(request)
     suite, rerun = request.suite(), request.rerun
     overrides = read_overrides(request.comparison, request.scoring, rerun.judge_repeats)
     session = open_session(request.comparison, overrides, request.execution, request.cluster, suite)
@@ -148,6 +152,24 @@ def run_comparison(request: RunRequest) -> ComparisonOutcome:
     records = _execute(plan, session, rerun.overwrite)
     if rerun.noise_floor is not None:
         _print_noise(plan, session.store, session.console)
+    return ComparisonOutcome(tuple(records), tuple(planned.spec.run_id for planned in plan.runs))
+
+
+def _run_claims(request: RunRequest) -> ComparisonOutcome:
+    """Do the runs that judging some claims takes, once they are declared in the store."""
+    comparison, rerun = request.comparison, request.rerun
+    refuse_other_options(comparison, request.scoring, rerun)
+    claims = read_claims(rerun.claims)
+    suites = [one.claim.here.suite for one in claims if one.claim.here]
+    overrides = read_overrides(comparison)
+    session = open_session(comparison, overrides, request.execution, request.cluster, suites[0] if suites else "mini")
+    found = plan_of_claims(session, claims, comparison.data_root)
+    if rerun.dry_run:
+        _print_plan(found.plan, session, rerun)
+        return ComparisonOutcome()
+    session.store.prepare()
+    plan = declare_claims(session, claims, found)
+    records = _execute(plan, session, rerun.overwrite)
     return ComparisonOutcome(tuple(records), tuple(planned.spec.run_id for planned in plan.runs))
 
 

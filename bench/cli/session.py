@@ -51,9 +51,15 @@ class CommandSession:
             UserError: a name, a setting or a value is wrong, or data is missing.
         """
         from parbench.bench.plan.planner import make_plan
-        from parbench.bench.util.environment import emulates_bfloat16
 
         plan = make_plan(self.suite, self.overrides, self.lock, announce)
+        self.show_notes(plan)
+        return plan
+
+    def show_notes(self, plan: Plan) -> None:
+        """Print what is left out of a plan, and what is slow here."""
+        from parbench.bench.util.environment import emulates_bfloat16
+
         for note in plan.notes:
             say(note, self.console)
         in_16_bits = any(run.training.precision == "bfloat16" for run in plan.runs)
@@ -63,7 +69,6 @@ class CommandSession:
                 "WARNING: this processor has no instructions for bfloat16 and emulates them: float32 is faster here",
                 self.console,
             )
-        return plan
 
 
 def open_session(

@@ -1,7 +1,8 @@
 """Exports and imports records, as a file or from folder to folder, without loss.
 
-An archive is a gzipped tar of ``runs/RUN_ID/...`` that contains only files and folders. Imports are not trusted: every
-record and every file beside it is checked, and a link, or a path out of the folder, refuses the whole archive.
+An archive is a gzipped tar of ``runs/RUN_ID/...``, and of ``declarations/...`` where runs were planned for claims. It
+contains only files and folders. Imports are not trusted: every record and every file beside it is checked, and a link,
+or a path out of the folder, refuses the whole archive.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from typing import Literal
 
 from parbench.bench.record.run_record import RunRecord
 from parbench.bench.record.serialization import to_json
-from parbench.bench.store.layout import ADAPTER, IMPORTING, RUNS
+from parbench.bench.store.declarations import file_name, keep, read_declarations
+from parbench.bench.store.layout import ADAPTER, DECLARATIONS, IMPORTING, RUNS
 from parbench.bench.store.leases import Leases
 from parbench.bench.store.store import Store, Unreadable, checksums
 from parbench.bench.util.errors import UserError
@@ -30,6 +32,7 @@ from parbench.bench.util.files import explained
 
 _PIECE = 2**20
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
+_DECLARATION = re.compile(r"[a-z0-9_]+-[0-9a-f]{16}\.json")
 
 
 # Which of two records of one run is kept.
@@ -91,6 +94,12 @@ def export(store: Store, file: Path, adapters: bool = True) -> Exported:
                 else:
                     _add(archive, store.runs / record.run_id, adapters)
                     done.runs += 1
+            for made in read_declarations(store):
+                if isinstance(made, Unreadable):
+                    done.left_out.append(str(made))
+                else:
+                    path = store.root / DECLARATIONS / file_name(made)
+                    archive.add(path, f"{DECLARATIONS}/{path.name}", recursive=False, filter=_anonymous)
         with writing(file):
             os.replace(temporary, file)
     finally:
@@ -165,7 +174,9 @@ def _unpacked(file: Path, store: Store) -> Iterator[Store]:
 def _check(entry: tarfile.TarInfo, file: Path) -> None:
     parts = PurePosixPath(entry.name).parts
     plain = entry.isreg() or entry.isdir()
-    home = parts[:1] == (RUNS,) and all(map(_RUN_ID.fullmatch, parts[1:2])) and ".." not in parts
+    of_a_run = parts[:1] == (RUNS,) and all(map(_RUN_ID.fullmatch, parts[1:2])) and ".." not in parts
+    declared = parts[:1] == (DECLARATIONS,) and len(parts) == 2 and _DECLARATION.fullmatch(parts[1])
+    home = of_a_run or (declared and entry.isreg())
     if not plain or not home:
         raise UserError(
             f'"{file}" holds "{entry.name}", which is {"not in the folder of a run" if plain else "no plain file"}; '
@@ -191,6 +202,11 @@ def _merge(theirs: Store, store: Store, take: Take | None) -> Imported:
                 _take_one(folder, record, store, take, done)
             finally:
                 claims.release(run_id)
+    for made in read_declarations(theirs):
+        if isinstance(made, Unreadable):
+            done.refused.append(f"{made.path.relative_to(theirs.root)} {made.reason}")
+        else:
+            keep(store, made)
     return done
 
 

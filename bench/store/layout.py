@@ -11,6 +11,8 @@ Layout::
         history.jsonl, adapter/, error.txt, log.jsonl
       work/RUN_ID/              an unfinished run: checkpoints, log.jsonl, output.log and output/, the folder to be
       claims/RUN_ID.json        the lease of a run that a process is working on
+      declarations/             the claims of papers that runs were planned for, see
+                                `parbench.bench.store.declarations`
       tuned.yaml                the suite that `bench tune` found
       tensorboard/NAME/         what ``--report-to tensorboard`` shows
       comparisons/              results of `bench judge compare`, and the raw judgments
@@ -27,6 +29,7 @@ from parbench.bench.train.checkpoints import CHECKPOINTS, COMPLETE
 RUNS = "runs"
 WORK = "work"
 CLAIMS = "claims"
+DECLARATIONS = "declarations"
 ASIDE = "aside"
 TENSORBOARD = "tensorboard"
 COMPARISONS = "comparisons"

@@ -21,56 +21,26 @@ from markupsafe import Markup, escape
 from parbench.bench.store.store import Store
 from parbench.bench.util.files import explained, write_atomically
 from parbench.reports.charts import REPLACED, Chart, Charts
+from parbench.reports.claims.judge import Judged
+from parbench.reports.claims.tables import claims_section
 from parbench.reports.data_efficiency import NOTE, EfficiencyTable
-from parbench.reports.extra_tables import OTHER_METRICS_NOTE, RETENTION_NOTE, SUBSETS_NOTE
 from parbench.reports.figures import CAPTIONS, History, Picture, Reason
 from parbench.reports.figures.forest import Forest
 from parbench.reports.frame import Frame
+from parbench.reports.html.headings import AFTER, HEADINGS, PART_CAPTIONS
 from parbench.reports.html.runs import cleaned, extras_json, runs_json, script_json
 from parbench.reports.leaderboard import Leaderboard
-from parbench.reports.leaderboard_render import COST_NOTE, WINS_NOTE
+from parbench.reports.parameter_budgets import NOTE_ON_BUDGETS
 from parbench.reports.profile.costs import NOTE as PROFILE_NOTE
 from parbench.reports.profile.costs import Profiled
 from parbench.reports.published import Reproduced, reproduction_table
 from parbench.reports.render import one_line
-from parbench.reports.settings_table import SETTINGS_NOTE
 from parbench.reports.tables import MINI_LABEL, Table, how_ended, is_counted
 
 FILE = "index.html"
 MOST_SVG_BYTES = 1_500_000  # beyond it a figure is embedded as PNG
 PIXELS_PER_INCH = 110  # of a figure, whose letters are those of a printed page
 
-# What the parts of a leaderboard are folded under; others have a heading of their own. Those of one task are folded
-# together.
-_HEADINGS = {
-    "notes": "How to read the scores",
-    "over_tasks": "Over all tasks",
-    "over_tasks_notes": "Over all tasks",
-    "wins": "Wins, ties and losses",
-    "costs": "Parameters and cost",
-    "settings": "Hyper-parameters",
-    "noise": "Noise floor",
-    "noise_notes": "Noise floor",
-    "retention": "What is forgotten of general text",
-    "facts": "Data, revisions and suites",
-}
-# What the parts of a leaderboard are called; others are called by their name.
-_CAPTIONS = {
-    "costs": "Parameters and cost",
-    "settings": "Hyper-parameters",
-    "over_tasks": "Over all tasks",
-    "wins": "Wins, ties and losses",
-    "noise": "Noise floor: runs of the same seed, repeated",
-    "retention": "What is forgotten of general text",
-}
-_AFTER = {
-    "costs": COST_NOTE,
-    "settings": SETTINGS_NOTE,
-    "wins": WINS_NOTE,
-    "retention": RETENTION_NOTE,
-    "subsets": SUBSETS_NOTE,
-    "other_metrics": OTHER_METRICS_NOTE,
-}
 _OWN_PLACE = {"title", "label", "verdict", "conditions", "warnings", "scores"}
 
 
@@ -92,6 +62,8 @@ class Page:
         profiled: costs of the rows from a profile, if there is one.
         not_computed: the parts that are missing because they could not be computed, with the reason.
         charts: the interactive figures, which replace static ones where the page's script runs.
+        claims: what the records show of claims of papers.
+        by_budget: scores by parameter budget, where there are two or more.
     """
 
     frame: Frame
@@ -106,6 +78,8 @@ class Page:
     profiled: Profiled | None = None
     not_computed: Sequence[str] = ()
     charts: Charts | None = None
+    claims: Judged = field(default_factory=Judged)
+    by_budget: Sequence[EfficiencyTable] = ()
 
 
 @dataclass(frozen=True)
@@ -190,8 +164,11 @@ def render_page(page: Page) -> str:
             all_small=bool(runs["small"].all()),
             counts=_counts(page.frame),
             boards=_articles(page),
+            claims=claims_section(page.claims),
             data_efficiency=page.data_efficiency,
             data_efficiency_note=NOTE,
+            by_budget=page.by_budget,
+            by_budget_note=NOTE_ON_BUDGETS,
             smaller=[_Article(board, None, _folded(board)) for board in page.smaller],
             profiled=page.profiled,
             profile_note=PROFILE_NOTE,
@@ -268,7 +245,7 @@ def _articles(page: Page) -> list[_Article]:
 
 def _folded(board: Leaderboard) -> Mapping[str, Sequence[_Part]]:
     """Return what a leaderboard holds beside what is shown at once, whatever it holds, by heading."""
-    found: dict[str, list[_Part]] = {heading: [] for heading in dict.fromkeys(_HEADINGS.values())}
+    found: dict[str, list[_Part]] = {heading: [] for heading in dict.fromkeys(HEADINGS.values())}
     for heading, part in _parts(board):
         found.setdefault(heading, []).append(part)
     return {heading: parts for heading, parts in found.items() if parts}
@@ -279,16 +256,16 @@ def _parts(board: Leaderboard) -> Iterator[tuple[str, _Part]]:
     columns = [str(column) for column in board.cells["column"].unique()]
     for attribute in dataclasses.fields(board):
         name, value = attribute.name, getattr(board, attribute.name)
-        called = _CAPTIONS.get(name, name.replace("_", " ").capitalize())
-        heading = _HEADINGS.get(name, called)
+        called = PART_CAPTIONS.get(name, name.replace("_", " ").capitalize())
+        heading = HEADINGS.get(name, called)
         if name in _OWN_PLACE:
             continue
         if isinstance(value, Table) and value.rows:
-            yield heading, _Part("table", name, called, value, _AFTER.get(name, ""))
+            yield heading, _Part("table", name, called, value, AFTER.get(name, ""))
         elif isinstance(value, tuple) and value and all(isinstance(entry, Table) for entry in value):
             for number, table in enumerate(value, start=1):
                 task = max((name for name in columns if table.caption.startswith(name)), key=len, default=called)
-                part = _Part("table", f"{name}-{number}", f"{called} of {table.caption}", table, _AFTER.get(name, ""))
+                part = _Part("table", f"{name}-{number}", f"{called} of {table.caption}", table, AFTER.get(name, ""))
                 yield f"{task}: subsets and other metrics", part
         elif isinstance(value, tuple) and value and all(isinstance(entry, str) for entry in value):
             yield heading, _Part("list", name, called, value)

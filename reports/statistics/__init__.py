@@ -12,7 +12,15 @@ The usual order, for one task::
     ranks = rank_ranges(scores, comparisons)
 """
 
-from parbench.reports.statistics.comparisons import Comparison, McNemar, compare_all, compare_scores, holm, mcnemar
+from parbench.reports.statistics.comparisons import (
+    Comparison,
+    McNemar,
+    compare_all,
+    compare_scores,
+    difference_by_seed,
+    holm,
+    mcnemar,
+)
 from parbench.reports.statistics.estimates import MIN_SEEDS, Estimate, Interval, estimate
 from parbench.reports.statistics.noise import NoiseFloor, floor_of_mean, noise_floor
 from parbench.reports.statistics.over_tasks import (
@@ -40,6 +48,7 @@ __all__ = [
     "TaskRanking",
     "compare_all",
     "compare_scores",
+    "difference_by_seed",
     "estimate",
     "expected_best",
     "floor_of_mean",

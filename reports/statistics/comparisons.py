@@ -12,7 +12,8 @@ import numpy as np
 from scipy.stats import binom, binomtest
 
 from parbench.bench.util.errors import UserError, did_you_mean
-from parbench.reports.statistics.estimates import Interval, is_zero, spread_of, too_few
+from parbench.reports.statistics.estimates import Interval, VarianceComponents, is_zero, spread_of, too_few
+from parbench.reports.statistics.power import detectable
 from parbench.reports.statistics.scores import Predictions, Scores
 
 
@@ -33,6 +34,8 @@ class Comparison:
         reason: a sentence, or ``None``.
         noise_floor: the difference that repeated runs come to by chance alone, see `NoiseFloor.smallest_difference`;
             ``None`` where it is not known.
+        detectable: the difference that this test, at 5 % and not corrected, finds in 80 % of cases; ``None`` where it
+            could not be tested.
     """
 
     a: str
@@ -46,6 +49,7 @@ class Comparison:
     adjusted_p_value: float | None
     reason: str | None
     noise_floor: float | None = None
+    detectable: float | None = None
 
     @property
     def is_noise(self) -> bool:
@@ -110,11 +114,7 @@ def compare_scores(
     if reason is not None:
         return replace(untested, reason=reason)
     values = np.concatenate([a.by_seed, b.by_seed])
-    if paired:
-        gap = Scores("", a.seeds, a.by_seed - b.by_seed, a.deviations - b.deviations, min(a.degrees, b.degrees))
-        spread = spread_of([(1, gap)], size=float(np.abs(values).max()))
-    else:
-        spread = spread_of([(1, a), (-1, b)])
+    spread = spread_of_difference(a, b)
     if is_zero(spread, values):
         if math.isclose(difference, 0.0, abs_tol=1e-12 * max(1.0, float(np.abs(values).max()))):
             same = "both score the same in every run, on whatever examples"
@@ -122,7 +122,26 @@ def compare_scores(
         return replace(untested, reason="all runs differ by the same: there is no variation to judge by")
     half, most = spread.half_width(level), bounds[1] - bounds[0]
     interval = Interval(max(difference - half, -most), min(difference + half, most), level)
-    return replace(untested, interval=interval, p_value=spread.p_value(difference))
+    found = replace(untested, interval=interval, p_value=spread.p_value(difference))
+    return replace(found, detectable=detectable(spread))
+
+
+def spread_of_difference(a: Scores, b: Scores) -> VarianceComponents:
+    """Return the variance of the difference of two methods' means, paired by example and, for equal seeds, by seed.
+
+    Args:
+        a: of one call of `score_runs`, with at least 2 seeds.
+        b: of the same call.
+    """
+    if a.seeds != b.seeds:
+        return spread_of([(1, a), (-1, b)])
+    size = float(np.abs(np.concatenate([a.by_seed, b.by_seed])).max())
+    return spread_of([(1, difference_by_seed(a, b))], size=size)
+
+
+def difference_by_seed(a: Scores, b: Scores) -> Scores:
+    """Return the differences of two methods run by run, as scores; the two have the same seeds."""
+    return Scores("", a.seeds, a.by_seed - b.by_seed, a.deviations - b.deviations, min(a.degrees, b.degrees))
 
 
 def compare_all(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from scipy.stats import friedmanchisquare, norm, rankdata, studentized_range, t, trim_mean
 
 from parbench.reports.statistics.estimates import Interval, too_few
+from parbench.reports.statistics.new_task import NewTaskRank, rank_on_new_task
 
 _DECIMALS = 12
 """Scores that agree so far are tied: means of the same runs, taken in another order, differ in the last bits."""
@@ -30,6 +31,7 @@ class TaskRanking:
         nemenyi: p-values of all pairs, methods by methods, corrected for their number.
         alpha: level of the critical difference.
         reason: a sentence, or ``None``.
+        on_new_task: by method, what its rank may be on another task; empty with too few tasks.
     """
 
     tasks: tuple[str, ...]
@@ -41,6 +43,7 @@ class TaskRanking:
     nemenyi: pd.DataFrame | None
     alpha: float
     reason: str | None
+    on_new_task: Mapping[str, NewTaskRank] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,13 @@ def rank_over_tasks(scores: pd.DataFrame, alpha: float = 0.05) -> TaskRanking:
     ranks = rankdata(-whole.to_numpy(), axis=1) if n_tasks else np.empty((0, n_methods))
     means = ranks.mean(axis=0) if n_tasks else np.empty(0)
     mean_ranks = dict(zip(methods, map(float, means), strict=False))
+    predicted = {
+        name: rank_on_new_task(ranks[:, place].tolist(), n_methods, 1 - alpha) for place, name in enumerate(methods)
+    }
+    on_new_task = {name: found for name, found in predicted.items() if found is not None}
     reason = _no_friedman(ranks)
     if reason is not None:
-        return TaskRanking(tasks, left_out, mean_ranks, None, None, None, None, alpha, reason)
+        return TaskRanking(tasks, left_out, mean_ranks, None, None, None, None, alpha, reason, on_new_task)
     statistic, p_value = friedmanchisquare(*ranks.T)
     # Of the difference of two mean ranks if all methods are equal; Nemenyi's q is a studentized range over sqrt(2).
     error = math.sqrt(n_methods * (n_methods + 1) / (6 * n_tasks))
@@ -98,9 +105,8 @@ def rank_over_tasks(scores: pd.DataFrame, alpha: float = 0.05) -> TaskRanking:
     pairs = studentized_range.sf(distances * math.sqrt(2), n_methods, np.inf)
     np.fill_diagonal(pairs, 1.0)
     nemenyi = pd.DataFrame(np.clip(pairs, 0.0, 1.0), index=methods, columns=methods)
-    return TaskRanking(
-        tasks, left_out, mean_ranks, float(statistic), float(p_value), float(critical), nemenyi, alpha, None
-    )
+    tests = (float(statistic), float(p_value), float(critical), nemenyi)
+    return TaskRanking(tasks, left_out, mean_ranks, *tests, alpha, None, on_new_task)
 
 
 def no_ranking(reason: str, alpha: float = 0.05) -> TaskRanking:

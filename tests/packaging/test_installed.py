@@ -182,7 +182,7 @@ def test_the_wheel_holds_our_packages_whole_and_nothing_beside(wheel, wheel_of_s
         if path.is_file() and "__pycache__" not in path.parts
     } | {f"parbench/{name}" for name in ("__init__.py", "api.py", "py.typed")}
     assert {name for name in names if name.startswith("parbench/")} == expected
-    for kind in ("suites/mini.yaml", ".css", ".html", "presets/"):
+    for kind in ("suites/mini.yaml", ".css", ".html", "presets/", "claims/loca_step_time.yaml"):
         assert [name for name in names if kind in name], kind
 
 

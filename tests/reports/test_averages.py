@@ -87,7 +87,8 @@ def test_both_rules_of_vtab_stand_in_the_leaderboard_by_name(planter: Any) -> No
         assert "vtab: mean of 3 groups" in text
         assert "73.3" in text
     # Where averages are looked for, they stand beside the plain one.
-    assert board.over_tasks.head == ("method", "average", *heads, "interquartile mean", "mean rank")
+    shown = ("interquartile mean", "mean rank", "rank on a new task")
+    assert board.over_tasks.head == ("method", "average", *heads, *shown)
     assert [row[6] for row in board.over_tasks.rows] == ["73.3", "70.0"]
     numbers = over_tasks_frame([board]).set_index("row")
     assert numbers.loc["lora", "vtab: mean of 19 tasks"] == pytest.approx(13.2 / 19)

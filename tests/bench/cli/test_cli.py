@@ -17,7 +17,7 @@ HEAVY = ("torch", "transformers", "peft", "pandas", "matplotlib", "datasets", "s
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], ["--version"], ["run", "--help"], ["tune", "--help"]]
-    + [["list", what] for what in ("methods", "tasks", "models", "suites")],
+    + [["list", what] for what in ("methods", "tasks", "models", "suites", "claims")],
 )
 def test_help_and_lists_import_nothing_heavy(arguments):
     code = (
@@ -47,6 +47,7 @@ def test_version(bench):
         ("tasks", ["glue/cola", "glue/wnli"]),
         ("models", ["minilm-l6", "roberta-large"]),
         ("suites", ["mini", "loca_paper"]),
+        ("claims", ["loca_half_of_lora", "arXiv 2502.03044", "cannot be tested here"]),
     ],
 )
 def test_lists(bench, what, names):

@@ -9,6 +9,7 @@ import pytest
 from parbench.bench.cli.transfer import export, import_
 from parbench.bench.record.run_record import Status
 from parbench.bench.record.serialization import to_json
+from parbench.bench.store.declarations import declare, keep, read_declarations
 from parbench.bench.store.layout import RECORD as RECORD_FILE
 from parbench.bench.store.leases import Leases
 from parbench.bench.util.errors import UserError
@@ -58,6 +59,20 @@ def test_what_is_exported_arrives_whole(ours, theirs, bring):
     assert content(ours) == content(theirs) | before
     assert bring() == (0, "0 records imported, 3 already present\n")
     assert not [path for path in ours.root.iterdir() if path.name.startswith(".import")]
+
+
+def test_declarations_travel_with_the_records_and_the_earliest_stays(ours, theirs, bring):
+    put(theirs)
+    early = declare(theirs, "a_claim", {"kind": "better"}, {"row": ["0" * 16]})
+    late = replace(early, declared="2999-01-01T00:00:00+00:00")
+    keep(ours, late)
+    assert bring()[0] == 0
+    assert list(read_declarations(ours)) == [early]
+    spoilt = theirs.root / "declarations" / f"b-{'0' * 16}.json"
+    spoilt.write_text("{}")
+    code, text = bring()
+    assert code == ("refused" in text)
+    assert list(read_declarations(ours)) == [early]
 
 
 @pytest.mark.parametrize(("take", "code", "kept"), [(None, 1, "ours"), ("ours", 0, "ours"), ("theirs", 0, "theirs")])
@@ -154,6 +169,9 @@ RUN = "runs/0123456789abcdef"
         entry("runs/0123456789abcdeX/file"),
         entry("claims/0123456789abcdef.json"),
         entry("lock.json"),
+        entry("declarations/outside"),
+        entry(f"declarations/../a-{'0' * 16}.json"),
+        entry(f"declarations/a-{'0' * 16}.json", tarfile.SYMTYPE, "/etc/passwd"),
         entry(f"{RUN}/link", tarfile.SYMTYPE, "/etc/passwd"),
         entry(f"{RUN}/link", tarfile.SYMTYPE, "record.json"),
         entry(f"{RUN}/link", tarfile.LNKTYPE, "/etc/passwd"),

@@ -1,0 +1,32 @@
+"""`bench plan --detect` on a task of the mini suite's kind, with and without a store."""
+
+import pytest
+
+from parbench.reports.needed import default_words
+
+
+@pytest.fixture
+def detect(bench, tiny_model, tiny_data, tmp_path):
+    def call(points, *arguments):
+        common = ["--suite", "mini", "--tasks", "glue/sst2", "--methods", "bitfit,linear_probe", "--budget", "none"]
+        paths = ["--model", tiny_model, "--data-root", tiny_data, "--out", tmp_path / "store"]
+        return bench(
+            "plan", "--detect", points, *common, *paths, "--seeds", "1,2,3", "--set", "train.max_length=32", *arguments
+        )
+
+    return call
+
+
+def test_without_a_store_the_defaults_are_stated(detect):
+    result = detect("1.0")
+    assert result.code == 0, result.err
+    assert " ".join(default_words().split()[:4]) in result.out
+    assert "60" in result.out  # reported examples
+    assert "find a difference of 1 between two methods with 80 % power" in result.out
+
+
+def test_a_difference_of_nothing_is_refused(detect):
+    for points in ("0", "-1", "nan"):
+        result = detect(points)
+        assert result.code == 2
+        assert "--detect is" in result.err
