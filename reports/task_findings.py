@@ -14,7 +14,8 @@ from parbench.reports.words import grouped, listed
 
 # So many sentences there are on tasks; where more are needed, the last is on all the other tasks.
 MOST_SENTENCES = 3
-MOST_WORSE = 3  # rows in a sentence that are worse than another; more are counted
+# So many rows that are worse than another stand in a sentence; of more, the first, and the rest are counted.
+MOST_WORSE = 3
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class TaskFindings:
         if self.winner is not None:
             return ((self.winner, self.tested[1]),)
         beaten = ((next((other for other in self.tested if self.beats(other, row)), None), row) for row in self.tested)
-        return tuple((better, row) for better, row in beaten if better is not None)[:MOST_WORSE]
+        found = tuple((better, row) for better, row in beaten if better is not None)
+        return found if len(found) <= MOST_WORSE else found[:1]
 
     @property
     def winner(self) -> str | None:

@@ -8,14 +8,15 @@ from typing import TypeVar
 K = TypeVar("K")
 V = TypeVar("V")
 
-# So many names are written out; of more, the first of them, and the rest are counted.
+# So many names are written out; of more, the first few, and the rest are counted.
 MOST_NAMES = 6
+FEW = 3
 
 
 def listed(names: Sequence[str], most: int = MOST_NAMES) -> str:
-    """Return names as a list in words; where there are more than ``most``, the last are counted."""
+    """Return names as a list in words; of more than ``most`` the first `FEW`, and the rest are counted."""
     if len(names) > most:
-        return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+        return f"{', '.join(names[:FEW])} and {len(names) - FEW} more"
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 

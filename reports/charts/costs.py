@@ -156,14 +156,16 @@ def _layers(means: Sequence[View], points: Sequence[View], palette: Palette) -> 
     ]
     shown = [{"filter": SHOWN}, *_COST]
     front = {"type": "line", "interpolate": "step-after", "strokeWidth": 1, "color": {"expr": "soft"}, "point": False}
+    bar = {
+        "data": data_of(means),
+        "transform": [*shown, {"filter": "isValid(datum.low)"}],
+        "mark": {"type": "rule", "strokeWidth": 1.6},
+        "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": colour},
+    }
+    bars = [bar] if any(one["low"] is not None for one in means) else []  # or there is no scale
     return [
         {"data": data_of(means), "transform": [*shown, *steps], "mark": front, "encoding": {"x": x, "y": y}},
-        {
-            "data": data_of(means),
-            "transform": [*shown, {"filter": "isValid(datum.low)"}],
-            "mark": {"type": "rule", "strokeWidth": 1.6},
-            "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": colour},
-        },
+        *bars,
         {
             "data": data_of(means),
             "transform": shown,

@@ -85,18 +85,19 @@ def _view(
         methods = board.cells.loc[board.cells["row"] == line.row, "method"]
         name = palette.names[str(methods.iloc[0])]
         values.append({"method": name, **_numbers(line, unit), "verdict": _verdict(line, board), "hover": hover})
+    has_values = any(value["value"] is not None for value in values)
     return {
         "title": title_of(panel_title(column, metric, unit, str(cells["base_model"].iloc[0])).split("\n")),
         "height": {"step": ROW_STEP},
         "data": data_of(values),
         "transform": [{"filter": SHOWN}],
-        "encoding": {"y": _rows_axis(rows)},
-        "layer": list(_layers(board, bool(any(value["value"] is not None for value in values)))),
+        "encoding": {"y": _rows_axis(rows, grid=has_values)},
+        "layer": _layers(board, values),
     }
 
 
-def _rows_axis(rows: Sequence[str]) -> View:
-    axis = {"title": None, "ticks": False, "domain": False, "grid": True, "labelLimit": 170, "labelPadding": 6}
+def _rows_axis(rows: Sequence[str], grid: bool) -> View:
+    axis = {"title": None, "ticks": False, "domain": False, "grid": grid, "labelLimit": 170, "labelPadding": 6}
     return {"field": "row", "type": "nominal", "sort": list(rows), "axis": axis}
 
 
@@ -116,7 +117,8 @@ def _verdict(line: Difference, board: Leaderboard) -> str:
     return dict(zip(("better", "open", "worse", "baseline"), _verdicts(board), strict=True))[line.verdict]
 
 
-def _layers(board: Leaderboard, has_values: bool) -> list[View]:
+def _layers(board: Leaderboard, values: Sequence[View]) -> list[View]:
+    has_values, has_intervals = (any(one[name] is not None for one in values) for name in ("value", "low"))
     note = {
         "transform": [{"filter": "datum.value === null"}],
         "mark": {"type": "text", "align": "left", "dx": 6, "fontStyle": "italic", "color": {"expr": "soft"}},
@@ -132,17 +134,19 @@ def _layers(board: Leaderboard, has_values: bool) -> list[View]:
     shape = {**verdict, "scale": {"domain": names, "range": _SHAPES}}
     weight = {"expr": "datum.unbeaten ? 'bold' : 'normal'"}
     known = [{"filter": "datum.value !== null"}]
+    bar = {
+        "transform": [{"filter": "datum.low !== null"}],
+        "mark": {"type": "rule", "strokeWidth": 1.6},
+        "encoding": {
+            "x": {**place, "field": "low"},
+            "x2": {"field": "high"},
+            "color": colour,
+        },
+    }
+    bars = [bar] if has_intervals else []  # or there is no scale
     return [
         {"mark": {"type": "rule", "color": {"expr": "soft"}}, "encoding": {"x": {"datum": 0}, "y": None}},
-        {
-            "transform": [{"filter": "datum.low !== null"}],
-            "mark": {"type": "rule", "strokeWidth": 1.6},
-            "encoding": {
-                "x": {**place, "field": "low"},
-                "x2": {"field": "high"},
-                "color": colour,
-            },
-        },
+        *bars,
         {
             "transform": known,
             "mark": {"type": "point", "filled": True, "size": 75, "opacity": 1},
@@ -180,7 +184,7 @@ def _costs(board: Leaderboard, baseline: str, rows: Sequence[str], palette: Pale
         "transform": [{"filter": SHOWN}],
         "mark": {"type": "text", "color": {"expr": "ink"}},
         "encoding": {
-            "y": _rows_axis(rows),
+            "y": _rows_axis(rows, grid=False),
             "x": {
                 "field": "measure",
                 "type": "nominal",
