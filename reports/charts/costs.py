@@ -29,6 +29,7 @@ from parbench.reports.tables import NOTHING, Table, unit_of
 
 _COST = [{"calculate": "datum[cost]", "as": "at"}, {"filter": "isValid(datum.at)"}]
 _POINT = {"type": "point", "filled": True}
+_PARAMETERS = "adapter parameters, as reported"
 _LOGARITHMIC_FROM = 20.0  # the largest as a multiple of the smallest
 
 
@@ -73,12 +74,14 @@ def _measures(scored: pd.DataFrame) -> dict[str, tuple[str, float]]:
     every = {
         "time of a training step (s)": ("train_seconds_per_step", 1.0),
         f"peak {where} memory while training (GiB)": (memory, 2.0**30),
-        "adapter parameters, as reported": ("ledger/reported", 1.0),
+        _PARAMETERS: ("ledger/reported", 1.0),
     }
     return {name: measure for name, measure in every.items() if scored[measure[0]].notna().any()}
 
 
 def _axis(costs: pd.Series[Any], title: str) -> View:
+    if title != _PARAMETERS:  # a task's own range is small enough
+        return {"title": title, "scale": {"type": "linear", "zero": False, "padding": 14}}
     known = costs.dropna().astype("float64")
     positive = known[known > 0]
     if positive.empty or positive.max() < _LOGARITHMIC_FROM * positive.min():
@@ -176,7 +179,7 @@ def _layers(means: Sequence[View], points: Sequence[View], palette: Palette) -> 
         {
             "data": data_of(points),
             "transform": shown,
-            "mark": {**_POINT, "size": 22, "opacity": 1, "stroke": {"expr": "back"}, "strokeWidth": 0.5},
+            "mark": {**_POINT, "size": 36, "opacity": 1, "stroke": {"expr": "back"}, "strokeWidth": 0.5},
             "encoding": {"x": x, "y": y, "color": colour, "shape": shape, "tooltip": {"field": "run"}},
         },
     ]

@@ -8,6 +8,7 @@ import pandas as pd
 
 from parbench.reports.charts.chart import MOST_VIEWS, PANEL_HEIGHT, SHOWN, Chart, Palette, View, data_of, title_of
 from parbench.reports.figures.trials import Search
+from parbench.reports.rows import WITH_MODEL
 from parbench.reports.statistics import expected_best
 from parbench.reports.tables import NOTHING, Table
 from parbench.reports.words import grouped
@@ -50,14 +51,14 @@ def _curves(search: Search) -> Mapping[str, pd.DataFrame]:
 
 
 def _view(search: Search, curves: Mapping[str, pd.DataFrame], palette: Palette) -> View:
-    run = search.runs.iloc[0]
+    column, model = (str(search.runs[name].iloc[0]) for name in ("column", "base_model"))
     values = []
     for method, curve in curves.items():
         for k, (expected, spread) in zip(curve.index, curve.itertuples(index=False, name=None), strict=True):
             ends = {"best": float(expected), "low": float(expected - spread), "high": float(expected + spread)}
             lines = [
                 ["method", palette.names[method]],
-                ["task", str(run["column"])],
+                ["task", column],
                 ["trials", f"{k} of {len(curve)}"],
                 ["expected best", f"{expected:.4g}, standard deviation {spread:.2g}"],
             ]
@@ -70,7 +71,7 @@ def _view(search: Search, curves: Mapping[str, pd.DataFrame], palette: Palette) 
     band = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": colour}
     unit = " x100" if search.unit.factor == 100 else ""
     return {
-        "title": title_of([str(run["column"]), str(run["base_model"]), f"{search.metric}{unit}"]),
+        "title": title_of([column.removesuffix(f"{WITH_MODEL}{model}"), model, f"{search.metric}{unit}"]),
         "height": PANEL_HEIGHT,
         "data": data_of(values),
         "transform": [{"filter": SHOWN}],
