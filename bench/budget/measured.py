@@ -112,13 +112,13 @@ def in_fresh_process(workload: Workload) -> MeasureSetting:
     def measure(method: Method[Any], setting: Setting) -> Measured:
         key = (method.name, setting.model_dump_json())
         if key not in kept:
-            subject = Candidate.of(method.name, method, setting)
-            visit = measure_in_subprocess(MeasurementJob(subject, workload, EFFORT, counts=False))
-            if visit.status is not Status.OK:
-                raise UserError(f"{method.name} cannot be measured on {workload.base_model}: {visit.reason}")
-            peaks = [memory for phase, memory in visit.memory.items() if phase != LOAD]
+            candidate = Candidate.of(method.name, method, setting)
+            measurement = measure_in_subprocess(MeasurementJob(candidate, workload, EFFORT, counts=False))
+            if measurement.status is not Status.OK:
+                raise UserError(f"{method.name} cannot be measured on {workload.base_model}: {measurement.reason}")
+            peaks = [memory for phase, memory in measurement.memory.items() if phase != LOAD]
             peak = max(memory.process if memory.allocated is None else memory.allocated for memory in peaks)
-            kept[key] = Measured(statistics.median(visit.seconds[STEP]), peak)
+            kept[key] = Measured(statistics.median(measurement.seconds[STEP]), peak)
         return kept[key]
 
     return measure

@@ -184,7 +184,7 @@ def profile(
     check_length(work)
     traces = measurement.prepared_folder()
     request = ProfileRequest(
-        subjects=_subjects(methods, budget, work),
+        candidates=_candidates(methods, budget, work),
         workload=work,
         effort=Repetitions(measurement.steps, measurement.warm_up, shape.new_tokens),
         batches=sizes,
@@ -223,7 +223,7 @@ def _write(found: Profile, folder: Path, curves: bool) -> None:
         write_curves(found, folder / "curves.png")
 
 
-def _subjects(methods: str, budget: str | None, work: Workload) -> tuple[Candidate, ...]:
+def _candidates(methods: str, budget: str | None, work: Workload) -> tuple[Candidate, ...]:
     """Return the frozen floor, LoRA and the methods asked for, each fitted to the budget if there is one."""
     from parbench.bench.budget.budget import parse_budgets
     from parbench.bench.budget.count import Architecture
@@ -239,7 +239,7 @@ def _subjects(methods: str, budget: str | None, work: Workload) -> tuple[Candida
     if not any(choice.method.name == REFERENCE for choice in chosen.values()):
         chosen = {REFERENCE: find_method(REFERENCE), **chosen}
     settings = {expression: default_setting(choice) for expression, choice in chosen.items()}
-    subjects = {name: Candidate.of(name, choice.method, settings[name]) for name, choice in chosen.items()}
+    candidates = {name: Candidate.of(name, choice.method, settings[name]) for name, choice in chosen.items()}
     if budget is not None:
         architecture = Architecture(find_model(work.base_model))
 
@@ -252,20 +252,20 @@ def _subjects(methods: str, budget: str | None, work: Workload) -> tuple[Candida
             raise UserError(f'"--budget {budget}" names several; profile them one after the other')
         for name, choice in chosen.items():
             found = fit(choice.method, settings[name], limits[0], architecture)
-            subjects[name] = (
+            candidates[name] = (
                 Candidate.of(name, choice.method, found.setting)
                 if found.setting
                 else Candidate(choice.method.name, name, refusal=found.note, method=choice.method.name)
             )
-    return (FROZEN_FLOOR, *_told_apart(subjects))
+    return (FROZEN_FLOOR, *_told_apart(candidates))
 
 
-def _told_apart(subjects: dict[str, Candidate]) -> list[Candidate]:
-    """Return subjects under names of their own: ``lora(r=4)`` beside ``lora(r=8)``."""
+def _told_apart(candidates: dict[str, Candidate]) -> list[Candidate]:
+    """Return candidates under names of their own: ``lora(r=4)`` beside ``lora(r=8)``."""
     from dataclasses import replace
 
-    names = [subject.name for subject in subjects.values()]
+    names = [candidate.name for candidate in candidates.values()]
     return [
-        subject if names.count(subject.name) == 1 or expression == subject.name else replace(subject, name=expression)
-        for expression, subject in subjects.items()
+        one if names.count(one.name) == 1 or expression == one.name else replace(one, name=expression)
+        for expression, one in candidates.items()
     ]

@@ -63,7 +63,7 @@ class InProcessExecutor:
                     raise KeyboardInterrupt from None
                 finally:
                     in_progress.clear()
-                    queue.claims.release(run.spec.run_id)
+                    queue.leases.release(run.spec.run_id)
                 queue.add(follow_up(record))
                 yield record
                 if self.options.fail_fast and failed(record):
@@ -75,12 +75,12 @@ class InProcessExecutor:
         progress.begin(run.spec)
 
         def on_step(done: int, total: int, loss: float | None) -> None:
-            queue.claims.renew()
+            queue.leases.renew()
             progress.step(run.spec, done, total, loss)
 
         hooks = RunHooks(
             on_step,
-            on_batch=lambda rows: queue.claims.renew(),
+            on_batch=lambda rows: queue.leases.renew(),
             stop=lambda: interrupt.asked,
             trackers=self.options.trackers,
         )

@@ -143,7 +143,7 @@ class _LocalSession(ExecutorSession):
     def ended(self) -> Iterator[RunRecord]:
         """See `ExecutorSession`."""
         self._listen()
-        self.queue.claims.renew()
+        self.queue.leases.renew()
         for job in [job for job in self.jobs if not job.worker.started.is_alive()]:
             self._read(job)
             self.jobs.remove(job)
@@ -163,7 +163,7 @@ class _LocalSession(ExecutorSession):
             job.worker.kill()
         self.jobs.clear()
         # Also the lease of a run that could not begin.
-        self.queue.claims.release_all()
+        self.queue.leases.release_all()
 
     def _peak(self, run: PlannedRun) -> int | None:
         if self.peaks is None or run.spec.run_id in self.alone:
@@ -204,7 +204,7 @@ class _LocalSession(ExecutorSession):
         worker = start(order)
         self.jobs.append(_Job(run, worker, device, before))
         with suppress(psutil.NoSuchProcess):  # it has died already; its exit code shows why
-            self.queue.claims.add_process(run_id, worker.pid)
+            self.queue.leases.add_process(run_id, worker.pid)
 
     def _may_retry(self, run_id: str) -> bool:
         # Running out of memory beside others does not count as a try.
@@ -253,10 +253,10 @@ class _LocalSession(ExecutorSession):
         # Not by its last message: it may have been killed between its record and that.
         if isinstance(record, RunRecord) and self.store.stamp(job.run_id) != job.before:
             self.store.discard_workspace(job.run_id)
-            self.queue.claims.release(job.run_id)
+            self.queue.leases.release(job.run_id)
             return record
         if kind == "stopped":
-            self.queue.claims.release(job.run_id)
+            self.queue.leases.release(job.run_id)
             return None
         if kind == "crowded" and job.run_id not in self.alone:
             self.alone.add(job.run_id)
@@ -269,7 +269,7 @@ class _LocalSession(ExecutorSession):
             return None
         hardware = job.hardware or {"device": job.device}
         record = record_failure(job.run, self.store, *verdict, job.started, hardware, self._output(job))
-        self.queue.claims.release(job.run_id)
+        self.queue.leases.release(job.run_id)
         return record
 
     def _cause_of_death(self, job: _Job) -> tuple[Status, str]:

@@ -25,12 +25,12 @@ class Queue:
     Args:
         runs: to do, also those that have a record already, which will be replaced.
         store: where records go.
-        claims: the leases of another process, on whose behalf this one works; default: this process's own.
+        leases: the leases of another process, on whose behalf this one works; default: this process's own.
     """
 
-    def __init__(self, runs: Sequence[PlannedRun], store: Store, claims: Leases | None = None) -> None:
+    def __init__(self, runs: Sequence[PlannedRun], store: Store, leases: Leases | None = None) -> None:
         self._store = store
-        self.claims = claims or Leases(store.root)
+        self.leases = leases or Leases(store.root)
         self._waiting: deque[PlannedRun] = deque()
         self._elsewhere: list[PlannedRun] = []
         self._given_up = False
@@ -74,12 +74,12 @@ class Queue:
                 continue
             del self._waiting[turn]
             run_id = run.spec.run_id
-            if not self.claims.take(run_id):
+            if not self.leases.take(run_id):
                 self._elsewhere.append(run)
                 continue
             if self._store.stamp(run_id) == self._before[run_id]:
                 return run
-            self.claims.release(run_id)
+            self.leases.release(run_id)
             record = self._store.load(run_id)
             if isinstance(record, RunRecord):
                 self._found.append(record)
@@ -98,7 +98,7 @@ class Queue:
         if self._elsewhere and (self._reminded is None or now - self._reminded > _REMIND_SECONDS):
             self._reminded = now
             first = self._elsewhere[0]
-            lease = self.claims.holder(first.spec.run_id)
+            lease = self.leases.holder(first.spec.run_id)
             holder = f" ({lease.holder})" if lease else ""
             others = f" and {len(self._elsewhere) - 1} more" if len(self._elsewhere) > 1 else ""
             note(f"waiting for another process to finish {first.spec.run_id} {first.spec}{holder}{others}")
@@ -111,7 +111,7 @@ class Queue:
 
     def requeue(self, run: PlannedRun) -> None:
         """Put a run back to be executed again, unless all were given up; its lease is released."""
-        self.claims.release(run.spec.run_id)
+        self.leases.release(run.spec.run_id)
         if not self._given_up:
             self._waiting.append(run)
 

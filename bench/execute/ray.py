@@ -137,7 +137,7 @@ class _RaySession(ExecutorSession):
 
         ended, _ = ray.wait(list(self.jobs), timeout=_TICK_SECONDS)
         self._hear()
-        self.queue.claims.renew()
+        self.queue.leases.renew()
         for reference in ended:
             record = self._end(reference, self.jobs.pop(reference))
             if record is not None:
@@ -150,7 +150,7 @@ class _RaySession(ExecutorSession):
         for reference in self.jobs:
             ray.cancel(reference, force=True)
         self.jobs.clear()
-        self.queue.claims.release_all()
+        self.queue.leases.release_all()
         self.mailbox.shutdown(force=True)
 
     def _room(self) -> int:
@@ -177,7 +177,7 @@ class _RaySession(ExecutorSession):
         order = _Order(
             run=run.to_json(),
             store=str(self.store.root.absolute()),
-            token=self.queue.claims.token(run_id),
+            token=self.queue.leases.token(run_id),
             device="cuda:0" if self.gpus else "cpu",
             options=replace(
                 executor.options,
@@ -219,11 +219,11 @@ class _RaySession(ExecutorSession):
         record = self.store.load(run_id) if self._has_record(job) else None
         if not isinstance(record, RunRecord):
             if stopping:
-                self.queue.claims.release(run_id)
+                self.queue.leases.release(run_id)
                 return None
             hardware = {"cluster": "ray", "device": "cuda" if self.gpus else "cpu"}
             record = record_failure(job.run, self.store, Status.ERROR, reason, job.started, hardware)
-        self.queue.claims.release(run_id)
+        self.queue.leases.release(run_id)
         return record
 
     def _wait_for_record(self, job: _Job) -> None:

@@ -182,7 +182,7 @@ class _SlurmSession:
 
     def _adopt(self, stopping: bool) -> Iterator[RunRecord]:
         """Handle the runs that were left without a record: another command executes them, or they are tried again."""
-        claims, again = Leases(self.store.root), []
+        leases, again = Leases(self.store.root), []
         orphans, self.orphans = self.orphans, []
         for run, printed in orphans:
             run_id = run.spec.run_id
@@ -190,7 +190,7 @@ class _SlurmSession:
                 yield record
             elif stopping:
                 continue
-            elif not claims.take(run_id):
+            elif not leases.take(run_id):
                 self.orphans.append((run, printed))
             else:
                 try:
@@ -199,7 +199,7 @@ class _SlurmSession:
                     else:
                         yield self._given_up(run, printed)
                 finally:
-                    claims.release(run_id)
+                    leases.release(run_id)
         self.submit(again)
 
     def _show(self, run: PlannedRun, over: bool) -> None:

@@ -2,7 +2,7 @@
 
 How it is measured:
 
-- A *measurement* (a *visit*) is one process that handles one candidate (a method, or the frozen floor) at one batch
+- A *measurement* is one process that handles one candidate (a method, or the frozen floor) at one batch
   size: it loads, trains, evaluates, generates, merges, reports its results, and ends. Measurements run one after the
   other, each in a fresh process. Processes that stay alive between rounds would save loading time, but would hold
   memory on the device whose limit is being measured, and thirty methods on a large model do not fit side by side.

@@ -73,22 +73,22 @@ class BuiltCandidate:
         return torch.optim.AdamW(groups, weight_decay=0.0) if groups else None
 
 
-def build(order: MeasurementJob, device: torch.device) -> BuiltCandidate:
+def build(job: MeasurementJob, device: torch.device) -> BuiltCandidate:
     """Build the candidate of a job on ``device``, with random weights if the workload asks for them.
 
     Raises:
         UserError: the base model is not available.
         ValueError: the method cannot be applied to it.
     """
-    workload = order.workload
+    workload = job.workload
     base, kind = _base(workload, device)
     names = module_names(base)
-    if order.subject.expression is None:
+    if job.candidate.expression is None:
         base.requires_grad_(False)
         _let_gradient_through(base)
         return BuiltCandidate(base, base.config, kind, [], [], None, mergeable=False)
-    method: Method[Any] = find_method(order.subject.expression).method
-    setting = method.setting_type.model_validate(order.subject.setting)
+    method: Method[Any] = find_method(job.candidate.expression).method
+    setting = method.setting_type.model_validate(job.candidate.setting)
     config = base.config
     inventory = Inventory.of(base)
     model = method.adapt(base, names, setting).to(device)

@@ -42,9 +42,9 @@ class _Rows(list[dict[str, Any]]):
         return _Rows(self[index] for index in indices)
 
 
-def measure_evaluation(adapted: BuiltCandidate, batches: Sequence[Batch], rec: Recorder, order: MeasurementJob) -> None:
+def measure_evaluation(adapted: BuiltCandidate, batches: Sequence[Batch], rec: Recorder, job: MeasurementJob) -> None:
     """Time the scoring of rows as in a run: making batches, transfer to the device, forward pass, fetching outputs."""
-    effort, dtype = order.effort, order.workload.dtype
+    effort, dtype = job.effort, job.workload.dtype
     predictor = Predictor(adapted.model, None, _collate, len(batches[0]["labels"]), rec.device, dtype)
     score = predictor.log_likelihoods if adapted.kind.generates else predictor.logits
     with rec.phase(EVALUATION):
@@ -60,12 +60,12 @@ def measure_evaluation(adapted: BuiltCandidate, batches: Sequence[Batch], rec: R
 
 @torch.no_grad()
 def measure_inference(
-    model: nn.Module, batches: Sequence[Batch], rec: Recorder, order: MeasurementJob, phase: str
+    model: nn.Module, batches: Sequence[Batch], rec: Recorder, job: MeasurementJob, phase: str
 ) -> None:
     """Time forward passes on batches that are already on the device."""
     placed = on_device(batches, rec.device)
     model.eval()
-    dtype, effort = order.workload.dtype, order.effort
+    dtype, effort = job.workload.dtype, job.effort
 
     def answer(batch: Batch) -> None:
         # Each pass has its own autocast context, as in practice: within one context, weights are cast only once.
@@ -108,12 +108,12 @@ class _Marks(StoppingCriteria):
 
 @torch.no_grad()
 def measure_generation(
-    model: nn.Module, adapted: BuiltCandidate, rec: Recorder, order: MeasurementJob, merged: bool = False
+    model: nn.Module, adapted: BuiltCandidate, rec: Recorder, job: MeasurementJob, merged: bool = False
 ) -> None:
     """Time greedy generation: up to the first token of a batch of prompts, and each token after it."""
-    workload, effort = order.workload, order.effort
+    workload, effort = job.workload, job.effort
     draw = np.random.default_rng(workload.seed)
-    shape = (workload.batch_size, prompt_length(adapted.config, order))
+    shape = (workload.batch_size, prompt_length(adapted.config, job))
     prompts = torch.from_numpy(token_ids(adapted.config.get_text_config(), shape, draw))
     prompts = prompts.to(rec.device)
     prefill, decode = (PREFILL_MERGED, DECODE_MERGED) if merged else (PREFILL, DECODE)
@@ -142,29 +142,29 @@ def measure_generation(
     rec.add(decode, rest)
 
 
-def prompt_length(config: Any, order: MeasurementJob) -> int:
+def prompt_length(config: Any, job: MeasurementJob) -> int:
     """Return the number of prompt tokens: the workload's, or fewer if the generated tokens would not fit otherwise.
 
     Raises:
         ValueError: the model has no room for a prompt.
     """
-    most, new = positions(config), order.effort.new_tokens
-    length = order.workload.length if most is None else min(order.workload.length, most - new)
+    most, new = positions(config), job.effort.new_tokens
+    length = job.workload.length if most is None else min(job.workload.length, most - new)
     if length < 1:
-        raise ValueError(f"{order.workload.base_model} takes {most} tokens, too few to generate {new}")
+        raise ValueError(f"{job.workload.base_model} takes {most} tokens, too few to generate {new}")
     return length
 
 
-def specialised(adapted: BuiltCandidate, order: MeasurementJob) -> AbstractContextManager[None]:
+def specialised(adapted: BuiltCandidate, job: MeasurementJob) -> AbstractContextManager[None]:
     """Return the context of inference: with one system prompt for all inputs, if the model reads system prompts."""
-    return adapted.reader.specialised(_prompt(adapted, order)) if adapted.reads_system_prompt else nullcontext()
+    return adapted.reader.specialised(_prompt(adapted, job)) if adapted.reads_system_prompt else nullcontext()
 
 
 @torch.no_grad()
-def measure_specialising(adapted: BuiltCandidate, rec: Recorder, order: MeasurementJob) -> None:
+def measure_specialising(adapted: BuiltCandidate, rec: Recorder, job: MeasurementJob) -> None:
     """Time the specialisation to each system prompt in turn, until the device is done."""
-    effort, marks = order.effort, []
-    prompts = system_prompts(adapted.reader.reader_config, order.workload, effort.warm_up + effort.steps).tolist()
+    effort, marks = job.effort, []
+    prompts = system_prompts(adapted.reader.reader_config, job.workload, effort.warm_up + effort.steps).tolist()
     with rec.phase(SPECIALISE):
         for prompt in prompts:
             before = rec.clock.mark()
@@ -175,17 +175,17 @@ def measure_specialising(adapted: BuiltCandidate, rec: Recorder, order: Measurem
         rec.add(SPECIALISE, rec.clock.between(pair))
 
 
-def count_specialising(adapted: BuiltCandidate, order: MeasurementJob) -> int:
+def count_specialising(adapted: BuiltCandidate, job: MeasurementJob) -> int:
     """Count the operations of the specialisation to one system prompt."""
 
     def work() -> None:
-        with specialised(adapted, order):
+        with specialised(adapted, job):
             pass
 
     return count_flops(work)
 
 
-def merge(adapted: BuiltCandidate, rec: Recorder, order: MeasurementJob) -> nn.Module:
+def merge(adapted: BuiltCandidate, rec: Recorder, job: MeasurementJob) -> nn.Module:
     """Merge the adapter into the base weights, record the time, and return the plain model.
 
     For a model that reads system prompts, the time includes reading one.
@@ -195,7 +195,7 @@ def merge(adapted: BuiltCandidate, rec: Recorder, order: MeasurementJob) -> nn.M
     """
     if not hasattr(adapted.model, "merge_and_unload"):
         raise ValueError("the adapted model has no merge_and_unload")
-    prompt = [_prompt(adapted, order)] if adapted.reads_system_prompt else []
+    prompt = [_prompt(adapted, job)] if adapted.reads_system_prompt else []
     _unwrap_heads(adapted.model)
     with rec.phase(MERGE, timed=True):
         return cast(nn.Module, cast(Any, adapted.model).merge_and_unload(*prompt))
@@ -212,28 +212,28 @@ def _unwrap_heads(model: nn.Module) -> None:
             setattr(model.get_submodule(parent), own, module.modules_to_save[module.active_adapters[0]])
 
 
-def measure_merged(adapted: BuiltCandidate, batches: Sequence[Batch], rec: Recorder, order: MeasurementJob) -> None:
+def measure_merged(adapted: BuiltCandidate, batches: Sequence[Batch], rec: Recorder, job: MeasurementJob) -> None:
     """Merge, and time the merged model; the adapted model is consumed."""
-    merged = merge(adapted, rec, order)
-    measure_inference(merged, batches, rec, order, MERGED)
-    if adapted.kind.generates and "generation" in order.effort.parts:
-        measure_generation(merged, adapted, rec, order, merged=True)
+    merged = merge(adapted, rec, job)
+    measure_inference(merged, batches, rec, job, MERGED)
+    if adapted.kind.generates and "generation" in job.effort.parts:
+        measure_generation(merged, adapted, rec, job, merged=True)
 
 
-def measure_unmerged(adapted: BuiltCandidate, batches: Sequence[Batch], rec: Recorder, order: MeasurementJob) -> None:
+def measure_unmerged(adapted: BuiltCandidate, batches: Sequence[Batch], rec: Recorder, job: MeasurementJob) -> None:
     """Time inference of the adapted model, as far as the job asks for it."""
-    parts = order.effort.parts
+    parts = job.effort.parts
     inputs = without_labels(batches)
     if "evaluation" in parts:
-        measure_inference(adapted.model, inputs, rec, order, INFERENCE)
-        measure_evaluation(adapted, batches, rec, order)
+        measure_inference(adapted.model, inputs, rec, job, INFERENCE)
+        measure_evaluation(adapted, batches, rec, job)
     if "generation" in parts and adapted.kind.generates:
-        measure_generation(adapted.model, adapted, rec, order)
+        measure_generation(adapted.model, adapted, rec, job)
 
 
-def _prompt(adapted: BuiltCandidate, order: MeasurementJob) -> list[int]:
+def _prompt(adapted: BuiltCandidate, job: MeasurementJob) -> list[int]:
     """Return the system prompt of inference."""
-    prompts: list[list[int]] = system_prompts(adapted.reader.reader_config, order.workload, 1).tolist()
+    prompts: list[list[int]] = system_prompts(adapted.reader.reader_config, job.workload, 1).tolist()
     return prompts[0]
 
 

@@ -44,7 +44,7 @@ class KeptMeasurements:
         """Keep a measurement, unless it failed."""
         if self._file is None or measurement.status is not Status.OK:
             return
-        content = {"key": _key(measurement.order), "measurement": dataclasses.asdict(measurement)}
+        content = {"key": _key(measurement.job), "measurement": dataclasses.asdict(measurement)}
         with explained(self._file), self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(content, allow_nan=False) + "\n")
 
@@ -71,7 +71,7 @@ def _key(job: MeasurementJob) -> str:
     asked = job.as_json()
     # By default a share of what is free at the moment: a measurement that fitted does not depend on it.
     del asked["limit_bytes"]
-    method = job.subject.method
+    method = job.candidate.method
     values: dict[str, Any] = {
         "job": asked,
         "versions": environment.versions(),

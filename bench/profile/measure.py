@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 MOST_BATCHES = 8
 
 
-def measure(order: MeasurementJob, device: torch.device) -> Measurement:
+def measure(job: MeasurementJob, device: torch.device) -> Measurement:
     """Carry out a job in this process and return everything measured up to its end or to a failure."""
     from parbench.bench.profile.clock import Recorder
     from parbench.bench.util import environment
 
-    visit = Measurement(order, hardware=environment.hardware(device))
+    measurement = Measurement(job, hardware=environment.hardware(device))
     recorder = Recorder(device)
     with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="parbench-profile-") as folder:
         warnings.simplefilter("ignore")
         try:
-            _measure(visit, recorder, Path(folder))
+            _measure(measurement, recorder, Path(folder))
         except Exception as error:  # a failed candidate is a row; the others continue
-            visit.status, visit.reason = _cause(error)
-    visit.spans, visit.seconds = recorder.spans, recorder.seconds
-    return visit
+            measurement.status, measurement.reason = _cause(error)
+    measurement.spans, measurement.seconds = recorder.spans, recorder.seconds
+    return measurement
 
 
-def _measure(visit: Measurement, recorder: Recorder, folder: Path) -> None:
+def _measure(measurement: Measurement, recorder: Recorder, folder: Path) -> None:
     import torch
 
     from parbench.bench.profile import inference as serving
@@ -51,72 +51,72 @@ def _measure(visit: Measurement, recorder: Recorder, folder: Path) -> None:
     from parbench.bench.profile.inputs import checksum, make_batches, with_system_prompts
     from parbench.bench.profile.training import Stepper, count_training, measure_training, trace_training
 
-    order, device = visit.order, recorder.device
-    workload, effort = order.workload, order.effort
-    if order.limit_bytes is not None and device.type == "cuda":
+    job, device = measurement.job, recorder.device
+    workload, effort = job.workload, job.effort
+    if job.limit_bytes is not None and device.type == "cuda":
         whole = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, order.limit_bytes / whole), device)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, job.limit_bytes / whole), device)
     with recorder.phase(LOAD, timed=True):
-        adapted = build(order, device)
-    visit.ledger = adapted.ledger
+        adapted = build(job, device)
+    measurement.ledger = adapted.ledger
     batches = make_batches(adapted.config, adapted.kind, workload, min(MOST_BATCHES, max(1, effort.steps)))
-    visit.batches = checksum(batches)
+    measurement.batches = checksum(batches)
     trained = batches
     if adapted.reads_system_prompt:
         trained = with_system_prompts(batches, adapted.reader.reader_config, workload)
-        visit.notes.append(
+        measurement.notes.append(
             f"reads a system prompt of {workload.system_prompt_tokens} tokens with each training example, "
             "and in inference one for all inputs; methods that read no system prompts get none"
         )
     if "training" in effort.parts:
         optimiser = adapted.optimiser()
         stepper = Stepper(adapted, optimiser, CallbackDriver(adapted, optimiser, workload.at, folder), workload.dtype)
-        visit.joules = measure_training(stepper, trained, recorder, order)
+        measurement.joules = measure_training(stepper, trained, recorder, job)
         if (why := obstacle(device)) is not None:
-            visit.notes.append(why)
-        if order.counts:
-            with _noted(visit, "cannot be counted"):
-                visit.breakdown, visit.flops = count_training(stepper, trained[0], device)
+            measurement.notes.append(why)
+        if job.counts:
+            with _noted(measurement, "cannot be counted"):
+                measurement.breakdown, measurement.flops = count_training(stepper, trained[0], device)
             stepper.free()
-        if order.trace is not None:
-            trace_training(stepper, trained[0], device, order.trace)
+        if job.trace is not None:
+            trace_training(stepper, trained[0], device, job.trace)
         # Memory left over from training is not part of serving.
         del stepper, optimiser
     if "generation" in effort.parts and adapted.kind.generates:
-        visit.prompt_tokens = serving.prompt_length(adapted.config, order)
+        measurement.prompt_tokens = serving.prompt_length(adapted.config, job)
     inputs = serving.without_labels(batches)
     if adapted.reads_system_prompt and "evaluation" in effort.parts:
-        serving.measure_specialising(adapted, recorder, order)
-        if order.counts:
-            visit.flops[SPECIALISE] = serving.count_specialising(adapted, order)
-    with serving.specialised(adapted, order):
-        serving.measure_unmerged(adapted, batches, recorder, order)
-        if order.counts and "evaluation" in effort.parts:
-            with _noted(visit, "inference cannot be counted"):
-                visit.flops[INFERENCE] = serving.count_inference(adapted.model, inputs[0], device, workload.dtype)
-    if "merging" in effort.parts and order.subject.expression is not None:
-        _merge(visit, adapted, inputs, recorder)
+        serving.measure_specialising(adapted, recorder, job)
+        if job.counts:
+            measurement.flops[SPECIALISE] = serving.count_specialising(adapted, job)
+    with serving.specialised(adapted, job):
+        serving.measure_unmerged(adapted, batches, recorder, job)
+        if job.counts and "evaluation" in effort.parts:
+            with _noted(measurement, "inference cannot be counted"):
+                measurement.flops[INFERENCE] = serving.count_inference(adapted.model, inputs[0], device, workload.dtype)
+    if "merging" in effort.parts and job.candidate.expression is not None:
+        _merge(measurement, adapted, inputs, recorder)
 
 
 def _merge(
-    visit: Measurement, adapted: BuiltCandidate, inputs: list[dict[str, torch.Tensor]], recorder: Recorder
+    measurement: Measurement, adapted: BuiltCandidate, inputs: list[dict[str, torch.Tensor]], recorder: Recorder
 ) -> None:
     from parbench.bench.profile.inference import measure_merged
 
     if not adapted.mergeable:
-        visit.notes.append("cannot be merged")
+        measurement.notes.append("cannot be merged")
         return
-    with _noted(visit, "merging fails"):
-        measure_merged(adapted, inputs, recorder, visit.order)
+    with _noted(measurement, "merging fails"):
+        measure_merged(adapted, inputs, recorder, measurement.job)
 
 
 @contextmanager
-def _noted(visit: Measurement, what: str) -> Iterator[None]:
+def _noted(measurement: Measurement, what: str) -> Iterator[None]:
     """Turn a failure of an optional step into a note; the rest of the measurement stays valid."""
     try:
         yield
     except Exception as error:  # whatever a method's code raises
-        visit.notes.append(f"{what}: {_cause(error)[1]}")
+        measurement.notes.append(f"{what}: {_cause(error)[1]}")
 
 
 def _cause(error: Exception) -> tuple[Status, str]:

@@ -84,7 +84,7 @@ class Measurement:
     """The result of one process.
 
     Attributes:
-        order: the job.
+        job: the job.
         status: how the process ended.
         reason: one sentence where ``status`` is not ``ok``.
         seconds: every timed repetition of each phase.
@@ -101,7 +101,7 @@ class Measurement:
         notes: what could not be measured, and why.
     """
 
-    order: MeasurementJob
+    job: MeasurementJob
     status: Status = Status.OK
     reason: str | None = None
     seconds: dict[str, list[float]] = field(default_factory=dict)

@@ -26,7 +26,7 @@ SAMPLE_SECONDS = 0.01
 END_SECONDS = 10.0
 
 
-def measure_in_subprocess(order: MeasurementJob) -> Measurement:
+def measure_in_subprocess(job: MeasurementJob) -> Measurement:
     """Run one measurement in a fresh process, forked from a server that has only imported the libraries.
 
     A measurement that needs more memory than the job allows, or than is available, ends as ``out_of_memory``.
@@ -34,27 +34,27 @@ def measure_in_subprocess(order: MeasurementJob) -> Measurement:
     context = fork_server()
     ours, theirs = context.Pipe(duplex=False)
     with tempfile.NamedTemporaryFile(prefix="parbench-", suffix=".log") as log:
-        process = context.Process(target=_main, args=(order.as_json(), theirs, log.name), daemon=True)
+        process = context.Process(target=_main, args=(job.as_json(), theirs, log.name), daemon=True)
         start = time.monotonic()
         started = start_process(process)
         theirs.close()
-        limit = order.limit_bytes if order.workload.device == "cpu" else None
+        limit = job.limit_bytes if job.workload.device == "cpu" else None
         sampler = MemorySampler(int(process.pid or 0), limit)
         try:
-            visit = _hear(started, ours)
+            measurement = _hear(started, ours)
             process.join(END_SECONDS)
         finally:
             started.kill()
             sampler.stop()
             ours.close()
-        if visit is None:
-            visit = Measurement(order, *_death(started, sampler, Path(log.name)))
-    visit.wall = time.monotonic() - start
-    resident = [resident for _, resident in sampler.samples] + [span.resident for span in visit.spans]
-    visit.peak_process = max(resident, default=0)
-    visit.memory = _by_phase(visit, sampler)
-    visit.spans = []
-    return visit
+        if measurement is None:
+            measurement = Measurement(job, *_death(started, sampler, Path(log.name)))
+    measurement.wall = time.monotonic() - start
+    resident = [resident for _, resident in sampler.samples] + [span.resident for span in measurement.spans]
+    measurement.peak_process = max(resident, default=0)
+    measurement.memory = _by_phase(measurement, sampler)
+    measurement.spans = []
+    return measurement
 
 
 class MemorySampler(threading.Thread):
@@ -123,9 +123,9 @@ def _death(started: Started, sampler: MemorySampler, log: Path) -> tuple[Status,
     return Status.ERROR, f"the process ended with code {code}: {last}"
 
 
-def _by_phase(visit: Measurement, sampler: MemorySampler) -> dict[str, PhaseMemory]:
+def _by_phase(measurement: Measurement, sampler: MemorySampler) -> dict[str, PhaseMemory]:
     found: dict[str, PhaseMemory] = {}
-    for span in visit.spans:
+    for span in measurement.spans:
         before = found.get(span.phase, PhaseMemory(0))
         found[span.phase] = PhaseMemory(
             process=max(before.process, span.resident, sampler.peak(span.begin, span.end)),
@@ -140,7 +140,7 @@ def _larger(one: int | None, other: int | None) -> int | None:
     return max((number for number in (one, other) if number is not None), default=None)
 
 
-def _main(order: dict[str, Any], line: Connection, log: str) -> None:
+def _main(job: dict[str, Any], line: Connection, log: str) -> None:
     leave_current_folder()
     # Ctrl-C is handled by the command, which ends its measurement.
     ignore_interrupts()
@@ -153,6 +153,6 @@ def _main(order: dict[str, Any], line: Connection, log: str) -> None:
     from parbench.bench.util.environment import quiet_libraries
 
     quiet_libraries()
-    asked = MeasurementJob.of_json(order)
-    visit = measure(asked, torch.device(asked.workload.device))
-    line.send(visit)
+    asked = MeasurementJob.of_json(job)
+    measurement = measure(asked, torch.device(asked.workload.device))
+    line.send(measurement)

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from parbench.bench.profile.machine_load import MachineLoad
 from parbench.bench.profile.measurement import Measurement
@@ -17,7 +17,10 @@ from parbench.bench.util.errors import UserError
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-PROFILE_FORMAT = 2
+PROFILE_FORMAT = 3
+# Names in files of format 2, and those that replaced them.
+_FORMER = {"visits": "measurements", "surroundings": "machine_load", "subjects": "candidates"}
+_FORMER_OF_PARTS = {"order": "job", "subject": "candidate"}
 PROFILE = "profile.json"
 
 
@@ -32,7 +35,7 @@ class Largest:
         tried: by batch, whether it fitted.
     """
 
-    subject: Candidate
+    candidate: Candidate
     batch: int
     failed: int | None
     reason: str
@@ -47,8 +50,8 @@ class Profile:
         base_model: name of the base model, as in records.
         workload: the workload, at the first of ``batches``.
         tokens: per example; 1 for an image.
-        visits: the measurements, in the order of time.
-        surroundings: load of the machine before each round.
+        measurements: the measurements, in the order of time.
+        machine_load: load of the machine before each round.
         largest: the largest batches that fit, if they were searched.
     """
 
@@ -56,7 +59,7 @@ class Profile:
     workload: Workload
     effort: Repetitions
     tokens: int
-    subjects: tuple[Candidate, ...]
+    candidates: tuple[Candidate, ...]
     batches: tuple[int, ...]
     rounds: int
     started: str
@@ -65,19 +68,19 @@ class Profile:
     versions: dict[str, str]
     git_commit: str | None
     git_dirty: bool | None
-    visits: list[Measurement]
-    surroundings: list[MachineLoad]
+    measurements: list[Measurement]
+    machine_load: list[MachineLoad]
     largest: list[Largest] = field(default_factory=list)
 
     @property
     def hardware(self) -> dict[str, str]:
         """Device and machine, as recorded by the first measurement."""
-        return next((visit.hardware for visit in self.visits if visit.hardware), {})
+        return next((measurement.hardware for measurement in self.measurements if measurement.hardware), {})
 
     @property
     def warning(self) -> str:
         """A sentence if the machine was not idle all the time, else empty."""
-        return next((look.warning for look in self.surroundings if look.warning), "")
+        return next((load.warning for load in self.machine_load if load.warning), "")
 
     def to_json(self) -> str:
         """Return the profile as JSON text."""
@@ -98,7 +101,10 @@ def read_profile(path: Path) -> Profile:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f'the profile "{file}" cannot be read ({error}); make one with bench profile --out') from error
-    if not isinstance(content, dict) or content.pop("format", None) != PROFILE_FORMAT:
+    number = content.pop("format", None) if isinstance(content, dict) else None
+    if number == 2:
+        content = _with_present_names(content)
+    elif number != PROFILE_FORMAT:
         raise UserError(f'"{file}" is not a profile of format {PROFILE_FORMAT}; make one with bench profile --out')
     try:
         return _adapter().validate_python(content)
@@ -108,6 +114,23 @@ def read_profile(path: Path) -> Profile:
         raise UserError(
             f'the profile "{file}" has a wrong field {where}: {first["msg"]}; make one with bench profile --out'
         ) from error
+
+
+def _with_present_names(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a file of format 2 with the names of format 3; what is of a wrong type stays."""
+    found = _renamed(content, _FORMER)
+    for name in ("measurements", "largest"):
+        if isinstance(found.get(name), list):
+            found[name] = [_renamed(part, _FORMER_OF_PARTS) for part in found[name]]
+    if isinstance(found.get("measurements"), list):
+        for part in found["measurements"]:
+            if isinstance(part, dict) and "job" in part:
+                part["job"] = _renamed(part["job"], _FORMER_OF_PARTS)
+    return found
+
+
+def _renamed(value: Any, names: dict[str, str]) -> Any:
+    return {names.get(key, key): inner for key, inner in value.items()} if isinstance(value, dict) else value
 
 
 @cache

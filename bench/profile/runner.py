@@ -38,7 +38,7 @@ class ProfileRequest:
         kept: folder for finished measurements, after which the same command resumes.
     """
 
-    subjects: tuple[Candidate, ...]
+    candidates: tuple[Candidate, ...]
     workload: Workload
     effort: Repetitions
     batches: tuple[int, ...]
@@ -72,15 +72,15 @@ def run_profile(
             kept.add(found)
         return found
 
-    looks: list[MachineLoad] = []
-    visits = list(_visits(request, say, measure_once, looks))
+    loads: list[MachineLoad] = []
+    measurements = list(_rounds(request, say, measure_once, loads))
     largest = []
     if find_largest:
-        for subject in request.subjects:
-            if any(_failed(visit, subject) for visit in visits):
+        for candidate in request.candidates:
+            if any(_failed(measurement, candidate) for measurement in measurements):
                 continue  # its row has the reason
-            largest.append(largest_batch(request, subject, measure_once))
-            say(f"{subject.name}: the largest batch is {largest[-1].batch}")
+            largest.append(largest_batch(request, candidate, measure_once))
+            say(f"{candidate.name}: the largest batch is {largest[-1].batch}")
     git = environment.git_state()
     base_model = find_model(request.workload.base_model)
     return Profile(
@@ -88,7 +88,7 @@ def run_profile(
         workload=replace(request.workload, batch_size=request.batches[0]),
         effort=request.effort,
         tokens=request.workload.length if kind_of(base_model).modality == "text" else 1,
-        subjects=request.subjects,
+        candidates=request.candidates,
         batches=request.batches,
         rounds=request.rounds,
         started=started,
@@ -97,41 +97,41 @@ def run_profile(
         versions=environment.versions(),
         git_commit=git.commit,
         git_dirty=git.dirty,
-        visits=visits,
-        surroundings=looks,
+        measurements=measurements,
+        machine_load=loads,
         largest=largest,
     )
 
 
-def _visits(request: ProfileRequest, say: Say, measure: Measure, looks: list[MachineLoad]) -> Iterator[Measurement]:
+def _rounds(request: ProfileRequest, say: Say, measure: Measure, loads: list[MachineLoad]) -> Iterator[Measurement]:
     seen: dict[int, str] = {}
     for batch in request.batches:
         failed: set[str] = set()
         for number in range(request.rounds):
-            _look(request, say, looks)
-            for subject in in_turn(request.subjects, number):
-                if subject.name in failed:
+            _sample(request, say, loads)
+            for candidate in in_turn(request.candidates, number):
+                if candidate.name in failed:
                     continue
-                visit = _visit(request, subject, batch, number, measure)
-                if visit.batches and seen.setdefault(batch, visit.batches) != visit.batches:
-                    raise RuntimeError(f"{subject.name} got other batches than the candidates before it")
-                if visit.status is not Status.OK:
-                    failed.add(subject.name)
-                say(_line(visit, batch, number))
-                yield visit
+                measurement = _measured(request, candidate, batch, number, measure)
+                if measurement.batches and seen.setdefault(batch, measurement.batches) != measurement.batches:
+                    raise RuntimeError(f"{candidate.name} got other batches than the candidates before it")
+                if measurement.status is not Status.OK:
+                    failed.add(candidate.name)
+                say(_line(measurement, batch, number))
+                yield measurement
 
 
-def in_turn(subjects: Sequence[Candidate], number: int) -> list[Candidate]:
+def in_turn(candidates: Sequence[Candidate], number: int) -> list[Candidate]:
     """Return the candidates of a round, alternating forward and backward order, so that a steady drift cancels."""
-    return list(subjects if number % 2 == 0 else reversed(subjects))
+    return list(candidates if number % 2 == 0 else reversed(candidates))
 
 
-def _visit(request: ProfileRequest, subject: Candidate, batch: int, number: int, measure: Measure) -> Measurement:
+def _measured(request: ProfileRequest, candidate: Candidate, batch: int, number: int, measure: Measure) -> Measurement:
     trace = None
     if request.traces is not None and number == 0 and batch == request.batches[0]:
-        trace = str(request.traces / f"{_file_name(subject.name)}.json")
-    order = MeasurementJob(
-        subject,
+        trace = str(request.traces / f"{_file_name(candidate.name)}.json")
+    job = MeasurementJob(
+        candidate,
         replace(request.workload, batch_size=batch),
         request.effort,
         round=number,
@@ -139,13 +139,13 @@ def _visit(request: ProfileRequest, subject: Candidate, batch: int, number: int,
         limit_bytes=request.limit_bytes,
         trace=trace,
     )
-    if subject.refusal:
-        return Measurement(order, Status.SKIPPED, subject.refusal)
-    return measure(order)
+    if candidate.refusal:
+        return Measurement(job, Status.SKIPPED, candidate.refusal)
+    return measure(job)
 
 
 def largest_batch(
-    request: ProfileRequest, subject: Candidate, measure: Measure = measure_in_subprocess, most: int = MOST_EXAMPLES
+    request: ProfileRequest, candidate: Candidate, measure: Measure = measure_in_subprocess, most: int = MOST_EXAMPLES
 ) -> Largest:
     """Find the largest batch whose training step fits, by doubling and bisection, each try in a fresh process.
 
@@ -159,44 +159,46 @@ def largest_batch(
 
     def fits(batch: int) -> bool:
         workload = replace(request.workload, batch_size=batch)
-        order = MeasurementJob(subject, workload, effort, counts=False, limit_bytes=request.limit_bytes)
-        tried[batch] = measure(order)
+        job = MeasurementJob(candidate, workload, effort, counts=False, limit_bytes=request.limit_bytes)
+        tried[batch] = measure(job)
         if tried[batch].status not in (Status.OK, Status.OUT_OF_MEMORY):
-            raise UserError(f"{subject.name} cannot train on {batch} examples: {tried[batch].reason}")
+            raise UserError(f"{candidate.name} cannot train on {batch} examples: {tried[batch].reason}")
         return tried[batch].status is Status.OK
 
     low, high = 0, 1
     while high <= most and fits(high):
         low, high = high, 2 * high
     if high > most:
-        return Largest(subject, low, None, "", _tries(tried))
+        return Largest(candidate, low, None, "", _tries(tried))
     while high - low > max(1, low // 100):
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
-    return Largest(subject, low, high, tried[high].reason or "", _tries(tried))
+    return Largest(candidate, low, high, tried[high].reason or "", _tries(tried))
 
 
-def _failed(visit: Measurement, subject: Candidate) -> bool:
+def _failed(measurement: Measurement, candidate: Candidate) -> bool:
     """Return whether a candidate cannot be measured at all, as opposed to being out of memory at some batch size."""
-    return visit.order.subject == subject and visit.status not in (Status.OK, Status.OUT_OF_MEMORY)
+    return measurement.job.candidate == candidate and measurement.status not in (Status.OK, Status.OUT_OF_MEMORY)
 
 
 def _tries(tried: dict[int, Measurement]) -> tuple[tuple[int, bool], ...]:
-    return tuple((batch, visit.status is Status.OK) for batch, visit in tried.items())
+    return tuple((batch, measurement.status is Status.OK) for batch, measurement in tried.items())
 
 
-def _look(request: ProfileRequest, say: Say, looks: list[MachineLoad]) -> None:
-    look = sample_machine_load(torch.device(request.workload.device))
-    looks.append(look)
-    if look.others and not request.force:
-        raise UserError(f"{look.warning}; wait for them to end, choose another --device, or give --force")
-    if look.warning and len([before for before in looks if before.warning]) == 1:
-        say(f"WARNING: {look.warning}")
+def _sample(request: ProfileRequest, say: Say, loads: list[MachineLoad]) -> None:
+    load = sample_machine_load(torch.device(request.workload.device))
+    loads.append(load)
+    if load.others and not request.force:
+        raise UserError(f"{load.warning}; wait for them to end, choose another --device, or give --force")
+    if load.warning and len([before for before in loads if before.warning]) == 1:
+        say(f"WARNING: {load.warning}")
 
 
-def _line(visit: Measurement, batch: int, number: int) -> str:
-    done = "done" if visit.status is Status.OK else f"{visit.status.replace('_', ' ')}, {visit.reason}"
-    return f"round {number + 1}, batch {batch}: {visit.order.subject.name}: {done} ({visit.wall:.1f} s)"
+def _line(measurement: Measurement, batch: int, number: int) -> str:
+    done = (
+        "done" if measurement.status is Status.OK else f"{measurement.status.replace('_', ' ')}, {measurement.reason}"
+    )
+    return f"round {number + 1}, batch {batch}: {measurement.job.candidate.name}: {done} ({measurement.wall:.1f} s)"
 
 
 def _file_name(name: str) -> str:

@@ -72,10 +72,10 @@ class Stepper:
 
 
 def measure_training(
-    stepper: Stepper, batches: Sequence[Batch], recorder: Recorder, order: MeasurementJob
+    stepper: Stepper, batches: Sequence[Batch], recorder: Recorder, job: MeasurementJob
 ) -> float | None:
     """Measure time and memory of training steps; return the joules of one step, if requested and reported."""
-    effort = order.effort
+    effort = job.effort
     placed = on_device(batches, recorder.device)
     stepper.adapted.model.train()
     with recorder.phase("warm-up"):
@@ -96,7 +96,7 @@ def measure_training(
     with recorder.phase(STEP):
         stepper.forward(placed[0]).backward()
         stepper.step()
-    return _joules(stepper, placed, recorder, recorder.seconds.get(STEP, [])) if order.counts else None
+    return _joules(stepper, placed, recorder, recorder.seconds.get(STEP, [])) if job.counts else None
 
 
 def _joules(stepper: Stepper, batches: Sequence[Batch], recorder: Recorder, steps: Sequence[float]) -> float | None:

@@ -23,7 +23,7 @@ SYSTEM_PROMPT_TOKENS = 200
 
 @dataclass(frozen=True)
 class Workload:
-    """The conditions that all subjects share.
+    """The conditions that all candidates share.
 
     Attributes:
         base_model: its name.
@@ -55,7 +55,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Repetitions:
-    """How much is measured in a visit.
+    """How often each part of a measurement is repeated.
 
     Attributes:
         steps: timed repetitions of a training step, an evaluated batch, an inference.
@@ -72,14 +72,14 @@ class Repetitions:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is visited: a method with a setting, or the frozen floor.
+    """What is measured: a method with a setting, or the frozen floor.
 
     Attributes:
         name: what tables call it.
         expression: names the method, see `parbench.methods.expression`; ``None`` is the frozen floor.
         setting: the method's hyper-parameters, as JSON has them.
         size: the size in words, e.g. ``r=8``; empty where there is none.
-        refusal: why it cannot be visited, where that is known beforehand (nothing of it fits the budget).
+        refusal: why it cannot be measured, where that is known beforehand (nothing of it fits the budget).
         method: the method's own name, as records have it; ``None`` of the frozen floor.
     """
 
@@ -92,7 +92,7 @@ class Candidate:
 
     @classmethod
     def of(cls, expression: str, method: Method[Any], setting: Setting) -> Candidate:
-        """Return a method with a setting as a subject."""
+        """Return a method with a setting as a candidate."""
         knob = method.size_knob
         size = f"{knob.field}={getattr(setting, knob.field)}" if knob else ""
         return cls(method.name, expression, setting.model_dump(mode="json"), size, method=method.name)
@@ -103,7 +103,7 @@ FROZEN_FLOOR = Candidate(FLOOR, None)
 
 @dataclass(frozen=True)
 class MeasurementJob:
-    """One visit to do: plain values, for another process.
+    """One measurement to do: plain values, for another process.
 
     Attributes:
         counts: whether operations and saved tensors are counted, and energy is measured, too: once is enough.
@@ -111,7 +111,7 @@ class MeasurementJob:
         trace: file for a trace by `torch.profiler` of one training step.
     """
 
-    subject: Candidate
+    candidate: Candidate
     workload: Workload
     effort: Repetitions = Repetitions()
     round: int = 0
@@ -120,13 +120,13 @@ class MeasurementJob:
     trace: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the order as plain values."""
+        """Return the job as plain values."""
         return asdict(self)
 
     @classmethod
     def of_json(cls, values: dict[str, Any]) -> MeasurementJob:
-        """Return the order that `as_json` gave."""
-        parts = {"subject": Candidate, "workload": Workload, "effort": Repetitions}
+        """Return the job that `as_json` gave."""
+        parts = {"candidate": Candidate, "workload": Workload, "effort": Repetitions}
         return cls(**{name: parts[name](**value) if name in parts else value for name, value in values.items()})
 
 

@@ -185,7 +185,7 @@ def _check(entry: tarfile.TarInfo, file: Path) -> None:
 
 
 def _merge(theirs: Store, store: Store, take: Take | None) -> Imported:
-    done, claims = Imported(), Leases(store.root)
+    done, leases = Imported(), Leases(store.root)
     for record in theirs.scan():
         if isinstance(record, Unreadable):
             done.refused.append(f"{record.path.relative_to(theirs.root)} {record.reason}")
@@ -193,7 +193,7 @@ def _merge(theirs: Store, store: Store, take: Take | None) -> Imported:
         run_id, folder = record.run_id, theirs.runs / record.run_id
         if fault := _fault(folder, record):
             done.refused.append(f"{RUNS}/{run_id} {fault}")
-        elif not claims.take(run_id):
+        elif not leases.take(run_id):
             done.refused.append(
                 f"{RUNS}/{run_id} is being executed here at the moment; import again when it has finished"
             )
@@ -201,7 +201,7 @@ def _merge(theirs: Store, store: Store, take: Take | None) -> Imported:
             try:
                 _take_one(folder, record, store, take, done)
             finally:
-                claims.release(run_id)
+                leases.release(run_id)
     for made in read_declarations(theirs):
         if isinstance(made, Unreadable):
             done.refused.append(f"{made.path.relative_to(theirs.root)} {made.reason}")

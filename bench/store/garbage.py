@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from parbench.bench.store.layout import CLAIMS, IMPORTING, SLURM
+from parbench.bench.store.layout import IMPORTING, LEASES, SLURM
 from parbench.bench.store.leases import Leases
 from parbench.bench.store.store import Store
 from parbench.bench.util.files import explained
@@ -49,12 +49,12 @@ def find_garbage(store: Store, unfinished: bool = False) -> Iterator[Garbage]:
         unfinished: also the checkpoints of runs that were interrupted or timed out and that no process executes; such
             runs would start from the beginning.
     """
-    claims = Leases(store.root)
-    yield from _workspaces(store, claims, unfinished)
-    for run_id in claims.stale():
-        path = claims.path(run_id)
+    leases = Leases(store.root)
+    yield from _workspaces(store, leases, unfinished)
+    for run_id in leases.stale():
+        path = leases.path(run_id)
         yield Garbage(path, "the lease of a process that has ended", _size(path), run_id)
-    for folder in (store.root, store.root / CLAIMS):
+    for folder in (store.root, store.root / LEASES):
         for path in _entries(folder):
             if _TEMPORARY.fullmatch(path.name) and _is_old(path):
                 yield Garbage(path, "left by an interrupted write", _size(path))
@@ -73,29 +73,29 @@ def remove(waste: Garbage, store: Store) -> bool:
     Raises:
         UserError: the store cannot be written to.
     """
-    claims = Leases(store.root)
+    leases = Leases(store.root)
     with explained(waste.path):
         if waste.run_id is None:
             _delete(waste.path)
             return True
-        if waste.path == claims.path(waste.run_id):
-            return claims.drop_stale(waste.run_id)
-        if not claims.take(waste.run_id):
+        if waste.path == leases.path(waste.run_id):
+            return leases.drop_stale(waste.run_id)
+        if not leases.take(waste.run_id):
             return False
         try:
             _delete(waste.path)
         finally:
-            claims.release(waste.run_id)
+            leases.release(waste.run_id)
     return True
 
 
-def _workspaces(store: Store, claims: Leases, unfinished: bool) -> Iterator[Garbage]:
+def _workspaces(store: Store, leases: Leases, unfinished: bool) -> Iterator[Garbage]:
     for folder in _entries(store.work):
         # Unknown folders are not touched.
         if not _RUN_ID.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
             continue
         done = store.is_done(folder.name)
-        if not (done or unfinished) or claims.holder(folder.name) is not None:
+        if not (done or unfinished) or leases.holder(folder.name) is not None:
             continue
         why = "its run is done" if done else "its run was interrupted and no process has a lease on it"
         yield Garbage(folder, f"checkpoints; {why}", _size(folder), folder.name)

@@ -10,7 +10,7 @@ Layout::
         selection.parquet       those of the selection split, of a run that chooses hyper-parameters
         history.jsonl, adapter/, error.txt, log.jsonl
       work/RUN_ID/              an unfinished run: checkpoints, log.jsonl, output.log and output/, the folder to be
-      claims/RUN_ID.json        the lease of a run that a process is working on
+      leases/RUN_ID.json        the lease of a run that a process is working on
       declarations/             the claims of papers that runs were planned for, see
                                 `parbench.bench.store.declarations`
       tuned.yaml                the suite that `bench tune` found
@@ -28,7 +28,7 @@ from parbench.bench.train.checkpoints import CHECKPOINTS, COMPLETE
 # Folders of a store.
 RUNS = "runs"
 WORK = "work"
-CLAIMS = "claims"
+LEASES = "leases"
 DECLARATIONS = "declarations"
 ASIDE = "aside"
 TENSORBOARD = "tensorboard"

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from parbench.bench.store.layout import CLAIMS, LOCK
+from parbench.bench.store.layout import LEASES, LOCK
 from parbench.bench.util.file_lock import file_lock
 from parbench.bench.util.files import explained, write_atomically
 
@@ -99,13 +99,13 @@ class Lease:
         try:
             content = json.loads(text)
             processes = tuple(Process(int(found["pid"]), float(found["started"])) for found in content["processes"])
-            claim = cls(str(content["token"]), str(content["host"]), processes)
+            lease = cls(str(content["token"]), str(content["host"]), processes)
         except (KeyError, TypeError, RecursionError, OverflowError) as error:
             raise ValueError("is not a lease") from error
         # No system gives out such ids, and asking for one raises other errors.
         if not processes or not all(0 < one.pid < 2**31 and 0 <= one.started < 2**40 for one in processes):
             raise ValueError("names no process")
-        return claim
+        return lease
 
 
 class Leases:
@@ -118,7 +118,7 @@ class Leases:
     """
 
     def __init__(self, root: Path) -> None:
-        self._folder = root / CLAIMS
+        self._folder = root / LEASES
         self._held: dict[str, Lease] = {}
         self._renewed = time.monotonic()
         self._beating = threading.Lock()
@@ -135,10 +135,10 @@ class Leases:
             with file_lock(self._folder / LOCK):
                 if self._living(run_id) is not None:
                     return False
-                claim = Lease(uuid.uuid4().hex, _host(), (Process.of(os.getpid()),))
-                write_atomically(self.path(run_id), claim.to_json())
+                lease = Lease(uuid.uuid4().hex, _host(), (Process.of(os.getpid()),))
+                write_atomically(self.path(run_id), lease.to_json())
         with self._beating:
-            self._held[run_id] = claim
+            self._held[run_id] = lease
             if not self._has_heart:
                 self._has_heart = True
                 threading.Thread(target=self._beat, daemon=True, name="leases").start()
@@ -150,18 +150,18 @@ class Leases:
 
     def add_process(self, run_id: str, pid: int) -> None:
         """Add a process that works on a leased run: it may outlive this one."""
-        claim = self._held[run_id]
-        claim = Lease(claim.token, claim.host, (*claim.processes[:1], Process.of(pid)))
+        lease = self._held[run_id]
+        lease = Lease(lease.token, lease.host, (*lease.processes[:1], Process.of(pid)))
         with explained(self._folder), file_lock(self._folder / LOCK):
-            write_atomically(self.path(run_id), claim.to_json())
-        self._held[run_id] = claim
+            write_atomically(self.path(run_id), lease.to_json())
+        self._held[run_id] = lease
 
     def release(self, run_id: str) -> None:
         """Release a run."""
-        claim = self._held.pop(run_id)
+        lease = self._held.pop(run_id)
         with explained(self._folder), file_lock(self._folder / LOCK):
             found = self._read(run_id)
-            if found is not None and found.token == claim.token:
+            if found is not None and found.token == lease.token:
                 self.path(run_id).unlink()
 
     def release_all(self) -> None:
@@ -190,7 +190,7 @@ class Leases:
         if not self._folder.is_dir():
             return {}
         names = (path.stem for path in sorted(self._folder.glob("*.json")))
-        return {name: claim for name in names if (claim := self._living(name)) is not None}
+        return {name: lease for name in names if (lease := self._living(name)) is not None}
 
     def stale(self) -> list[str]:
         """Return the runs whose leases are stale, or unreadable."""
@@ -208,16 +208,16 @@ class Leases:
             return True
 
     def _living(self, run_id: str) -> Lease | None:
-        claim = self._read(run_id)
-        if claim is None:
+        lease = self._read(run_id)
+        if lease is None:
             return None
-        if claim.host == _host():
-            return claim if any(process.lives() for process in claim.processes) else None
+        if lease.host == _host():
+            return lease if any(process.lives() for process in lease.processes) else None
         try:
             age = self._now() - self.path(run_id).stat().st_mtime
         except FileNotFoundError:
             return None
-        return claim if age < STALE_SECONDS else None
+        return lease if age < STALE_SECONDS else None
 
     def _read(self, run_id: str) -> Lease | None:
         try:
@@ -274,10 +274,10 @@ class DelegatedLease(Leases):
     def add_process(self, run_id: str, pid: int) -> None:
         """Add a process that works on the run, if it is on the lease's machine: it may outlive the holder."""
         with explained(self._folder), file_lock(self._folder / LOCK):
-            claim = self._read(run_id)
-            if claim is not None and claim.token == self._token and claim.host == _host():
-                claim = Lease(claim.token, claim.host, (*claim.processes[:1], Process.of(pid)))
-                write_atomically(self.path(run_id), claim.to_json())
+            lease = self._read(run_id)
+            if lease is not None and lease.token == self._token and lease.host == _host():
+                lease = Lease(lease.token, lease.host, (*lease.processes[:1], Process.of(pid)))
+                write_atomically(self.path(run_id), lease.to_json())
 
     def release(self, run_id: str) -> None:
         """Leave it to the holder."""

@@ -73,19 +73,19 @@ def store_status(store: Store, kept: int = EXAMPLES) -> StoreStatus:
             found.stale.add(f"{name}: {', '.join(reasons)}", kept)
     for run_id, newer in newest.superseded():
         found.superseded.add(f"{run_id} by {newer}", kept)
-    claims = Leases(store.root).living()
-    for run_id, claim in claims.items():
-        found.running.add(f"{run_id}{_called(store, run_id)}: {claim.holder}", kept)
-    for run_id in _cut_off(store, claims):
+    leases = Leases(store.root).living()
+    for run_id, lease in leases.items():
+        found.running.add(f"{run_id}{_called(store, run_id)}: {lease.holder}", kept)
+    for run_id in _cut_off(store, leases):
         found.interrupted.add(f"{run_id}{_called(store, run_id)}: {_how_far(store, run_id)}", kept)
     return found
 
 
-def _cut_off(store: Store, claims: dict[str, Lease]) -> Iterator[str]:
+def _cut_off(store: Store, leases: dict[str, Lease]) -> Iterator[str]:
     if not store.work.is_dir():
         return
     for folder in sorted(store.work.iterdir()):
-        if folder.is_dir() and folder.name not in claims and not store.is_done(folder.name):
+        if folder.is_dir() and folder.name not in leases and not store.is_done(folder.name):
             yield folder.name
 
 

@@ -17,7 +17,7 @@ from parbench.reports.profile.summary import CandidateRow, rows_of
 
 
 def write_curves(profile: Profile, path: Path) -> None:
-    """Draw the median step and the peak memory of every subject against the batch size.
+    """Draw the median step and the peak memory of every candidate against the batch size.
 
     Raises:
         UserError: the file cannot be written.

@@ -104,7 +104,7 @@ class _Part:
         batches = (json.loads(text).get("batch_size") for text in cells["training"])
         trained = sorted({size for size in batches if isinstance(size, int)})
         batch = next((size for size in profile.batches if size in trained), profile.batches[0])
-        choices = [row for row in rows_of(profile) if row.batch == batch and row.subject.method is not None]
+        choices = [row for row in rows_of(profile) if row.batch == batch and row.candidate.method is not None]
         places: list[int] = []
         rows: list[CandidateRow] = []
         lacking: dict[str, list[str]] = {}
@@ -149,7 +149,7 @@ class _Part:
             f"{conditions(self.profile, (self.batch,))}; "
             f"memory is that of the {'accelerator' if on_device else 'process'}"
         )
-        if readers := sorted({str(row.subject.method) for row in self.rows if SPECIALISE in row.timings}):
+        if readers := sorted({str(row.candidate.method) for row in self.rows if SPECIALISE in row.timings}):
             tokens = self.profile.workload.system_prompt_tokens
             yield f"with system prompts of {tokens} tokens for the examples of {', '.join(readers)} only"
         if self.trained and self.trained != (self.batch,):
@@ -161,7 +161,7 @@ class _Part:
         """Return the rows of the leaderboards that differ from the profile's, by the hyper-parameters that differ."""
         found: dict[str, set[str]] = {}
         for label, setting, row in zip(self.cells["row"], self.cells["setting"], self.rows, strict=True):
-            one, other = _costly(json.loads(setting)), _costly(row.subject.setting)
+            one, other = _costly(json.loads(setting)), _costly(row.candidate.setting)
             names = {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
             found.setdefault(str(label), set()).update(names)
         alike: dict[str, list[str]] = {}
@@ -181,13 +181,13 @@ class _Lack:
 
 def _row_of(cell: Any, choices: Iterable[CandidateRow]) -> CandidateRow | _Lack:
     """Return the row of a profile with a cell's method and size, or why there is none."""
-    of_method = [row for row in choices if row.subject.method == cell["method"]]
+    of_method = [row for row in choices if row.candidate.method == cell["method"]]
     if not of_method:
         return _Lack("not in the profile", cell["row"])
     setting = json.loads(cell["setting"])
     alike = [row for row in of_method if _is_as_large(row, setting, cell["ledger/reported"])]
     # A row that is identical in everything comes first.
-    alike.sort(key=lambda row: _costly(row.subject.setting) != _costly(setting))
+    alike.sort(key=lambda row: _costly(row.candidate.setting) != _costly(setting))
     measured = [row for row in alike or of_method if row.training_peak is not None]
     if not measured:
         reason = (alike or of_method)[0].reason

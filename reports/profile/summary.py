@@ -79,7 +79,7 @@ class CandidateRow:
         rates: examples, tokens or operations per second, by name.
     """
 
-    subject: Candidate
+    candidate: Candidate
     batch: int
     status: Status
     reason: str | None
@@ -99,12 +99,12 @@ class CandidateRow:
     @property
     def method(self) -> str:
         """Name of the candidate in tables."""
-        return self.subject.name
+        return self.candidate.name
 
     @property
     def size(self) -> str:
         """Size of the candidate in words."""
-        return self.subject.size
+        return self.candidate.size
 
     def seconds(self, phase: str) -> float | None:
         """Return the median of a phase, if it was measured."""
@@ -122,45 +122,47 @@ def rows_of(profile: Profile) -> list[CandidateRow]:
     reference = reference_of(profile)
     for batch in profile.batches:
         of_batch = {
-            subject.name: [v for v in profile.visits if v.order.subject == subject and _batch(v) == batch]
-            for subject in profile.subjects
+            candidate.name: [v for v in profile.measurements if v.job.candidate == candidate and _batch(v) == batch]
+            for candidate in profile.candidates
         }
         references = (of_batch[reference.name] if reference else [], of_batch.get(FLOOR, []))
-        rows += [_row(batch, visits, references, profile.tokens) for visits in of_batch.values() if visits]
+        rows += [
+            _row(batch, measurements, references, profile.tokens) for measurements in of_batch.values() if measurements
+        ]
     return rows
 
 
 def reference_of(profile: Profile) -> Candidate | None:
     """Return the LoRA that steps are compared with: the first, if there are several."""
-    return next((subject for subject in profile.subjects if subject.method == REFERENCE), None)
+    return next((candidate for candidate in profile.candidates if candidate.method == REFERENCE), None)
 
 
 def _row(
     batch: int,
-    visits: Sequence[Measurement],
+    measurements: Sequence[Measurement],
     references: tuple[Sequence[Measurement], Sequence[Measurement]],
     tokens: int,
 ) -> CandidateRow:
-    ended = next((visit for visit in visits if visit.status is not Status.OK), visits[0])
-    timings = {phase: timing([visit.seconds.get(phase, []) for visit in visits]) for phase in _phases(visits)}
+    ended = next((one for one in measurements if one.status is not Status.OK), measurements[0])
+    timings = {phase: timing([one.seconds.get(phase, []) for one in measurements]) for phase in _phases(measurements)}
     lora, floor = references
     return CandidateRow(
-        subject=visits[0].order.subject,
+        candidate=measurements[0].job.candidate,
         batch=batch,
         status=ended.status,
         reason=ended.reason,
         timings=timings,
-        memory=_memory(visits),
-        peak_process=max(visit.peak_process for visit in visits) or None,
-        training_peak=spread([peak for visit in visits if (peak := _training_peak(visit)) is not None]),
-        to_reference=ratio(visits, lora),
-        to_floor=ratio(visits, floor),
-        processor_to_reference=ratio(visits, lora, STEP_PROCESSOR),
-        rates=_rates(visits, timings, batch, tokens),
-        joules=_median([visit.joules for visit in visits]),
-        breakdown=next((visit.breakdown for visit in visits if visit.breakdown), None),
-        ledger=next((visit.ledger for visit in visits if visit.ledger), None),
-        notes=tuple(dict.fromkeys(note for visit in visits for note in visit.notes)),
+        memory=_memory(measurements),
+        peak_process=max(one.peak_process for one in measurements) or None,
+        training_peak=spread([peak for one in measurements if (peak := _training_peak(one)) is not None]),
+        to_reference=ratio(measurements, lora),
+        to_floor=ratio(measurements, floor),
+        processor_to_reference=ratio(measurements, lora, STEP_PROCESSOR),
+        rates=_rates(measurements, timings, batch, tokens),
+        joules=_median([one.joules for one in measurements]),
+        breakdown=next((one.breakdown for one in measurements if one.breakdown), None),
+        ledger=next((one.ledger for one in measurements if one.ledger), None),
+        notes=tuple(dict.fromkeys(note for one in measurements for note in one.notes)),
     )
 
 
@@ -178,17 +180,17 @@ def spread(found: Sequence[float]) -> Spread | None:
     return Spread(statistics.median(found), min(found), max(found), len(found)) if found else None
 
 
-def ratio(visits: Sequence[Measurement], others: Sequence[Measurement], phase: str = STEP) -> Spread | None:
+def ratio(measurements: Sequence[Measurement], others: Sequence[Measurement], phase: str = STEP) -> Spread | None:
     """Return the ratio of a phase's time to another candidate's, computed within rounds.
 
     ``None`` if no round has both.
     """
-    bases = {visit.order.round: visit.seconds[phase] for visit in others if visit.seconds.get(phase)}
+    bases = {one.job.round: one.seconds[phase] for one in others if one.seconds.get(phase)}
     return spread(
         [
-            statistics.median(visit.seconds[phase]) / statistics.median(bases[visit.order.round])
-            for visit in visits
-            if visit.seconds.get(phase) and visit.order.round in bases
+            statistics.median(one.seconds[phase]) / statistics.median(bases[one.job.round])
+            for one in measurements
+            if one.seconds.get(phase) and one.job.round in bases
         ]
     )
 
@@ -229,24 +231,29 @@ def costs_of(path: Path) -> pd.DataFrame:
     )
 
 
-def _phases(visits: Sequence[Measurement]) -> list[str]:
-    return list(dict.fromkeys(phase for visit in visits for phase, seconds in visit.seconds.items() if seconds))
+def _phases(measurements: Sequence[Measurement]) -> list[str]:
+    return list(dict.fromkeys(phase for one in measurements for phase, seconds in one.seconds.items() if seconds))
 
 
-def _memory(visits: Sequence[Measurement]) -> dict[str, PhaseMemory]:
-    phases = dict.fromkeys(phase for visit in visits for phase in visit.memory)
+def _memory(measurements: Sequence[Measurement]) -> dict[str, PhaseMemory]:
+    phases = dict.fromkeys(phase for one in measurements for phase in one.memory)
     return {
-        phase: max((visit.memory[phase] for visit in visits if phase in visit.memory), key=lambda found: found.peak)
+        phase: max(
+            (one.memory[phase] for one in measurements if phase in one.memory),
+            key=lambda found: found.peak,
+        )
         for phase in phases
     }
 
 
-def _training_peak(visit: Measurement) -> int | None:
+def _training_peak(measurement: Measurement) -> int | None:
     phases = (FORWARD, BACKWARD, OPTIMISER, STEP)
-    return max((visit.memory[phase].peak for phase in phases if phase in visit.memory), default=None)
+    return max((measurement.memory[phase].peak for phase in phases if phase in measurement.memory), default=None)
 
 
-def _rates(visits: Sequence[Measurement], timings: dict[str, Timing], batch: int, tokens: int) -> dict[str, float]:
+def _rates(
+    measurements: Sequence[Measurement], timings: dict[str, Timing], batch: int, tokens: int
+) -> dict[str, float]:
     """Return rates per second; ``tokens`` is the number per example, 1 for an image."""
     rates = {
         f"{phase}_examples_per_second": batch / timings[phase].median
@@ -255,20 +262,20 @@ def _rates(visits: Sequence[Measurement], timings: dict[str, Timing], batch: int
     }
     if tokens > 1 and STEP in timings:
         rates["step_tokens_per_second"] = batch * tokens / timings[STEP].median
-    prompt = next((visit.prompt_tokens for visit in visits if visit.prompt_tokens), 0)
+    prompt = next((one.prompt_tokens for one in measurements if one.prompt_tokens), 0)
     for phase, each in ((PREFILL, prompt), (DECODE, 1)):
         for name in (phase, f"{phase}_merged"):
             if name in timings:
                 rates[f"{name}_tokens_per_second"] = batch * each / timings[name].median
-    flops = next((visit.flops for visit in visits if visit.flops), {})
+    flops = next((one.flops for one in measurements if one.flops), {})
     for phase in (STEP, INFERENCE):
         if phase in flops and phase in timings:
             rates[f"{phase}_tflops_per_second"] = flops[phase] / timings[phase].median / 1e12
     return rates
 
 
-def _batch(visit: Measurement) -> int:
-    return visit.order.workload.batch_size
+def _batch(measurement: Measurement) -> int:
+    return measurement.job.workload.batch_size
 
 
 def _median(values: Sequence[float | None]) -> float | None:

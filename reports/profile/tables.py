@@ -45,7 +45,7 @@ def profile_tables(profile: Profile) -> list[Table]:
             Table(
                 ("method", "batch", "does not fit"),
                 tuple(
-                    (one.subject.name, str(one.batch), str(one.failed) if one.failed else "none tried")
+                    (one.candidate.name, str(one.batch), str(one.failed) if one.failed else "none tried")
                     for one in profile.largest
                 ),
                 caption="Largest batch whose training step fits",
@@ -84,7 +84,7 @@ def noise(profile: Profile) -> float | None:
 
 def heading(profile: Profile) -> str:
     """Return workload, machine and versions in one line."""
-    looked = profile.surroundings[0].load[0] if profile.surroundings else float("nan")
+    looked = profile.machine_load[0].load[0] if profile.machine_load else float("nan")
     return (
         f"{conditions(profile, profile.batches)}; torch {profile.versions.get('torch')}, peft "
         f"{profile.versions.get('peft')}; load average {looked:.1f}; {profile.started}"

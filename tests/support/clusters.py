@@ -67,15 +67,15 @@ class Cluster:
     def log(self, record):
         return [json.loads(line) for line in (self.store.runs / record.run_id / "log.jsonl").open()]
 
-    def claims(self):
-        folder = self.store.root / "claims"
+    def leases(self):
+        folder = self.store.root / "leases"
         return list(folder.glob("*.json")) if folder.is_dir() else []
 
     def at_work(self):
-        """Wait for a run to have its own process; return the processes of its claim."""
+        """Wait for a run to have its own process; return the processes of its lease."""
         end = time.monotonic() + 120
         while time.monotonic() < end:
-            for path in self.claims():
+            for path in self.leases():
                 try:
                     found = [entry["pid"] for entry in json.loads(path.read_text())["processes"]]
                 except FileNotFoundError:

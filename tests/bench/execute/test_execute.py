@@ -40,7 +40,7 @@ def test_whatever_a_run_does_the_others_go_on(run_here, tmp_path):
     trace = (tmp_path / "store" / "runs" / records(tmp_path)["segfault"].run_id / "error.txt").read_text()
     assert "Segmentation fault" in trace
     assert "on_step_end" in trace
-    assert not list((tmp_path / "store" / "claims").glob("*.json"))
+    assert not list((tmp_path / "store" / "leases").glob("*.json"))
 
 
 def test_what_may_pass_is_tried_again_and_goes_on_from_its_checkpoint(run_here, tmp_path):
@@ -140,7 +140,7 @@ def test_another_command_on_the_same_store_takes_over_what_is_left(command, run_
         stderr=subprocess.STDOUT,
         text=True,
     )
-    wait_for(tmp_path / "store" / "claims" / "*.json", process)
+    wait_for(tmp_path / "store" / "leases" / "*.json", process)
     here = run_here("lora,loca", "--no-isolate", seeds="1,2,3", steps=40)
     message, _ = process.communicate(timeout=300)
     assert (here.code, process.returncode) == (0, 0), here.err + message
@@ -181,8 +181,8 @@ def test_a_killed_runner_takes_its_workers_along_and_blocks_no_other_command(com
     first = subprocess.Popen(
         command("lora", steps=600), env=command.environment, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    claim = wait_for(tmp_path / "store" / "claims" / "*.json", first)
-    while len(pids := [entry["pid"] for entry in json.loads(claim.read_text())["processes"]]) < 2:
+    lease = wait_for(tmp_path / "store" / "leases" / "*.json", first)
+    while len(pids := [entry["pid"] for entry in json.loads(lease.read_text())["processes"]]) < 2:
         time.sleep(0.05)
     first.kill()
     first.wait()

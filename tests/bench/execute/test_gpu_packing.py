@@ -117,7 +117,7 @@ def test_a_run_that_has_no_place_keeps_its_turn(store):
     queue.requeue(runs[0])
     assert not queue
     assert queue.take() is None
-    queue.claims.release_all()
+    queue.leases.release_all()
 
 
 def test_the_search_time_is_independent_of_the_queue_length_and_no_run_starves(store, monkeypatch):
@@ -135,7 +135,7 @@ def test_the_search_time_is_independent_of_the_queue_length_and_no_run_starves(s
     # Now that one has gone, the next is near enough.
     assert queue.take(fits) == runs[3]
     assert [queue.take(), queue.take(), queue.take(), queue.take()] == [runs[1], runs[2], runs[4], None]
-    queue.claims.release_all()
+    queue.leases.release_all()
 
 
 @pytest.mark.parametrize(

@@ -57,12 +57,12 @@ def begin(tiny_data, tiny_model):
 
 
 def workers(store):
-    """Return the processes that do runs of a store, as its claims name them.
+    """Return the processes that do runs of a store, as its leases name them.
 
     Only living processes: the ids in a lease of killed processes may belong to others by now.
     """
-    claims = Leases(store).living().values()
-    return [process.pid for claim in claims for process in claim.processes[1:] if process.lives()]
+    leases = Leases(store).living().values()
+    return [process.pid for lease in leases for process in lease.processes[1:] if process.lives()]
 
 
 def cut(process, store, draw):
@@ -127,11 +127,11 @@ def test_nothing_is_lost_doubled_or_wrong(begin, tmp_path):
         # What was moved aside are records of killed workers, never one that was good.
         for path in store.glob(f"aside/*/{RECORD}"):
             assert json.loads(path.read_text())["status"] != "ok", path
-        # Of a command that was killed between a record and the end of its claim, the claim stays, until `bench gc`.
+        # Of a command that was killed between a record and the end of its lease, the lease stays, until `bench gc`.
         assert not Leases(store).living()
         for waste in list(find_garbage(Store(store), unfinished=False)):
             assert remove(waste, Store(store))
-        assert not list((store / "claims").glob("*.json"))
+        assert not list((store / "leases").glob("*.json"))
         assert outcomes(store) == expected, f"store {number} after gc"
         for path in store.glob(f"runs/*/{LOG}"):
             assert [line["event"] for line in read_log(path)][-1] == "ended"

@@ -43,7 +43,7 @@ def test_runs_share_a_cluster_and_one_that_is_killed_is_tried_again(ray, workers
     assert done["killed_once", 1].metrics == done["lora", 1].metrics
     events = [entry["event"] for entry in ray.log(done["killed_once", 1])]
     assert [event for event in events if event in ("began", "ended")] == ["began", "began", "ended"]
-    assert not ray.claims()
+    assert not ray.leases()
 
 
 @pytest.mark.parametrize("variable", ["TMPDIR", "RAY_TMPDIR"])
@@ -82,7 +82,7 @@ def test_a_lost_worker_is_replaced_and_ctrl_c_saves_the_present_step(ray):
     message, _ = process.communicate(timeout=120)
     assert process.returncode == 130, message
     assert not ray.records()
-    assert not ray.claims()
+    assert not ray.leases()
     events = [json.loads(line)["event"] for line in (work / "log.jsonl").open()]
     assert events.count("began") == 2
     assert "left" in events

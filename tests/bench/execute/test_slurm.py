@@ -35,7 +35,7 @@ def test_a_job_does_the_runs(slurm):
         "lora": (Status.OK, None),
         "raises": (Status.ERROR, "RuntimeError: a fault of its own"),
     }
-    assert not slurm.claims()
+    assert not slurm.leases()
 
 
 @pytest.mark.slow
@@ -56,7 +56,7 @@ def test_a_preempted_job_goes_on_from_its_step(slurm):
     ]
     assert next(entry["message"] for entry in log if entry["event"] == "left").startswith("StoppedError: stopped at")
     assert done["slow", 1].cost.train_steps == 12
-    assert not slurm.claims()
+    assert not slurm.leases()
 
 
 @pytest.mark.slow

@@ -9,8 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from parbench.bench.profile import energy
-from parbench.bench.profile import machine_load as surroundings
+from parbench.bench.profile import energy, machine_load
 from parbench.bench.profile.build import BuiltCandidate
 from parbench.bench.profile.clock import Clock, Recorder
 from parbench.bench.profile.energy import Meter, other_processes
@@ -216,7 +215,7 @@ def test_who_disturbs_is_named(monkeypatch):
     assert MachineLoad(0.02, (0.1, 0.1, 0.1)).warning == ""
     assert "57% of its" in MachineLoad(0.57, (3.0, 0.1, 0.1)).warning
     assert "(12, 77)" in MachineLoad(0.0, (0.0, 0.0, 0.0), (12, 77)).warning
-    monkeypatch.setattr(surroundings, "other_processes", lambda device: [77])
-    monkeypatch.setattr(surroundings, "LOOK_SECONDS", 0.01)
-    assert surroundings.sample_machine_load(torch.device("cuda")).others == (77,)
-    assert surroundings.sample_machine_load(CPU).others is None
+    monkeypatch.setattr(machine_load, "other_processes", lambda device: [77])
+    monkeypatch.setattr(machine_load, "LOOK_SECONDS", 0.01)
+    assert machine_load.sample_machine_load(torch.device("cuda")).others == (77,)
+    assert machine_load.sample_machine_load(CPU).others is None

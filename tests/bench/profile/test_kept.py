@@ -36,8 +36,8 @@ class Machine:
     def __call__(self, job: MeasurementJob) -> Measurement:
         if len(self.asked) == self.most:
             raise KeyboardInterrupt
-        self.asked.append((job.subject.name, job.round))
-        ledger = None if job.subject == FROZEN_FLOOR else ParameterCounts(100, 100, 100, 400, 2, 0, 0)
+        self.asked.append((job.candidate.name, job.round))
+        ledger = None if job.candidate == FROZEN_FLOOR else ParameterCounts(100, 100, 100, 400, 2, 0, 0)
         seconds = {STEP: [0.01 * len(self.asked)]}
         memory = {STEP: PhaseMemory(1000)}
         return Measurement(
@@ -52,9 +52,9 @@ def test_the_same_command_continues(tiny_model, tmp_path):
     found = run_profile(request(tiny_model, tmp_path, limit_bytes=1 << 30), print, second)
     assert first.asked == [("frozen floor", 0), ("lora", 0), ("lora", 1), ("frozen floor", 1)]
     assert second.asked == [("frozen floor", 2), ("lora", 2)]
-    assert [visit.seconds[STEP][0] for visit in found.visits] == pytest.approx([0.01, 0.02, 0.03, 0.04, 0.01, 0.02])
-    assert found.visits[1].ledger == ParameterCounts(100, 100, 100, 400, 2, 0, 0)
-    assert found.visits[1].memory == {STEP: PhaseMemory(1000)}
+    assert [one.seconds[STEP][0] for one in found.measurements] == pytest.approx([0.01, 0.02, 0.03, 0.04, 0.01, 0.02])
+    assert found.measurements[1].ledger == ParameterCounts(100, 100, 100, 400, 2, 0, 0)
+    assert found.measurements[1].memory == {STEP: PhaseMemory(1000)}
 
 
 @pytest.mark.parametrize("change", ["versions", "code", "workload", "cut off"])

@@ -61,31 +61,41 @@ def folders(tmp_path_factory):
     return root
 
 
-def order_for(model, expression="lora", **changes):
+def job_for(model, expression="lora", **changes):
     choice = find_method(expression) if expression else None
     setting = choice.method.setting_type(**choice.values) if choice else None
-    subject = Candidate.of(expression, choice.method, setting) if choice else FROZEN_FLOOR
+    candidate = Candidate.of(expression, choice.method, setting) if choice else FROZEN_FLOOR
     return MeasurementJob(
-        subject, Workload(str(model), 3, 16, "cpu"), Repetitions(steps=2, warm_up=1, new_tokens=4), **changes
+        candidate, Workload(str(model), 3, 16, "cpu"), Repetitions(steps=2, warm_up=1, new_tokens=4), **changes
     )
 
 
-class TestVisits:
+class TestMeasurements:
     def test_every_phase_of_a_language_model(self, folders):
-        visit = measure(order_for(folders / "gpt2"), CPU)
-        assert (visit.status, visit.reason, visit.notes) == (Status.OK, None, [])
-        assert {FORWARD, BACKWARD, OPTIMISER, STEP, INFERENCE, PREFILL, DECODE, MERGE, MERGED} <= visit.seconds.keys()
-        assert len(visit.seconds[STEP]) == 2
-        assert len(visit.seconds[DECODE]) == 3
-        parts = zip(*(visit.seconds[phase] for phase in (FORWARD, BACKWARD, OPTIMISER)), strict=True)
-        assert [sum(of_step) for of_step in parts] == pytest.approx(visit.seconds[STEP])
-        assert visit.prompt_tokens == 16
-        assert visit.ledger.reported == 2048
-        assert visit.breakdown.adapter == 4 * 2048
-        assert visit.flops[STEP] == visit.flops[FORWARD] + visit.flops[BACKWARD]
+        measurement = measure(job_for(folders / "gpt2"), CPU)
+        assert (measurement.status, measurement.reason, measurement.notes) == (Status.OK, None, [])
+        assert {
+            FORWARD,
+            BACKWARD,
+            OPTIMISER,
+            STEP,
+            INFERENCE,
+            PREFILL,
+            DECODE,
+            MERGE,
+            MERGED,
+        } <= measurement.seconds.keys()
+        assert len(measurement.seconds[STEP]) == 2
+        assert len(measurement.seconds[DECODE]) == 3
+        parts = zip(*(measurement.seconds[phase] for phase in (FORWARD, BACKWARD, OPTIMISER)), strict=True)
+        assert [sum(of_step) for of_step in parts] == pytest.approx(measurement.seconds[STEP])
+        assert measurement.prompt_tokens == 16
+        assert measurement.ledger.reported == 2048
+        assert measurement.breakdown.adapter == 4 * 2048
+        assert measurement.flops[STEP] == measurement.flops[FORWARD] + measurement.flops[BACKWARD]
 
     def test_the_frozen_floor_trains_nothing_and_sends_gradients_back(self, folders):
-        floor = measure(order_for(folders / "gpt2", None), CPU)
+        floor = measure(job_for(folders / "gpt2", None), CPU)
         assert floor.status is Status.OK
         assert floor.ledger is None
         assert (floor.breakdown.adapter, floor.breakdown.gradients, floor.breakdown.optimiser) == (0, 0, 0)
@@ -93,50 +103,52 @@ class TestVisits:
         assert floor.flops[FORWARD] <= floor.flops[BACKWARD] <= 1.3 * floor.flops[FORWARD]
 
     def test_full_fine_tuning_is_twice_as_much_backward_as_forward(self, folders):
-        full = measure(order_for(folders / "llama", "full"), CPU)
+        full = measure(job_for(folders / "llama", "full"), CPU)
         assert full.flops[BACKWARD] == pytest.approx(2 * full.flops[FORWARD], rel=0.1)
         assert full.breakdown.gradients == full.breakdown.adapter + full.breakdown.head
         assert "cannot be merged" in full.notes
 
     @pytest.mark.parametrize("method", ["bitfit", "lora"])
     def test_images(self, folders, method):
-        visit = measure(order_for(folders / "vit", method), CPU)
-        assert visit.status is Status.OK, visit.reason
-        assert PREFILL not in visit.seconds
+        measurement = measure(job_for(folders / "vit", method), CPU)
+        assert measurement.status is Status.OK, measurement.reason
+        assert PREFILL not in measurement.seconds
 
     def test_half_the_bytes_in_bfloat16(self, folders):
-        order = order_for(folders / "llama")
-        half = replace(order, workload=replace(order.workload, dtype="bfloat16"))
-        whole, halved = (measure(one, CPU).breakdown for one in (order, half))
+        job = job_for(folders / "llama")
+        half = replace(job, workload=replace(job.workload, dtype="bfloat16"))
+        whole, halved = (measure(one, CPU).breakdown for one in (job, half))
         assert halved.weights == pytest.approx(whole.weights / 2, rel=0.01)
         # peft keeps adapters in float32.
         assert halved.adapter == whole.adapter
 
     def test_the_method_s_own_steps_are_taken_where_the_training_is(self, tiny_model):
-        order = order_for(tiny_model, "loca(n_frequency=50)")
-        early = replace(order, workload=replace(order.workload, at=0.05))
-        late = replace(order, workload=replace(order.workload, at=0.5))
+        job = job_for(tiny_model, "loca(n_frequency=50)")
+        early = replace(job, workload=replace(job.workload, at=0.05))
+        late = replace(job, workload=replace(job.workload, at=0.5))
         # Step 50 of 1000 trains the two coordinates of each location, step 500 its coefficient.
         trained = [measure(one, CPU).breakdown.gradients for one in (early, late)]
         assert trained[0] > trained[1]
 
     def test_a_trace_is_written(self, tiny_model, tmp_path):
-        measure(order_for(tiny_model, trace=str(tmp_path / "trace.json")), CPU)
+        measure(job_for(tiny_model, trace=str(tmp_path / "trace.json")), CPU)
         assert "traceEvents" in (tmp_path / "trace.json").read_text()
 
     def test_what_cannot_be_is_a_reason(self, tiny_model):
-        order = order_for(tiny_model)
-        visit = measure(replace(order, subject=replace(order.subject, setting={"target_modules": ["nothing"]})), CPU)
-        assert visit.status is Status.ERROR
-        assert visit.reason
+        job = job_for(tiny_model)
+        measurement = measure(
+            replace(job, candidate=replace(job.candidate, setting={"target_modules": ["nothing"]})), CPU
+        )
+        assert measurement.status is Status.ERROR
+        assert measurement.reason
 
     def test_an_order_is_the_same_in_another_process(self, tiny_model):
         import json
 
-        order = order_for(tiny_model, limit_bytes=5)
-        again = MeasurementJob.of_json(json.loads(json.dumps(order.as_json())))
-        assert replace(again, effort=order.effort) == order
-        assert list(again.effort.parts) == list(order.effort.parts)
+        job = job_for(tiny_model, limit_bytes=5)
+        again = MeasurementJob.of_json(json.loads(json.dumps(job.as_json())))
+        assert replace(again, effort=job.effort) == job
+        assert list(again.effort.parts) == list(job.effort.parts)
 
 
 @pytest.mark.parametrize(
@@ -167,10 +179,10 @@ def test_kinds_and_lengths(folders, tiny_model):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu(folders):
-    order = order_for(folders / "llama")
-    visit = measure(replace(order, workload=replace(order.workload, device="cuda")), torch.device("cuda"))
-    assert visit.status is Status.OK, visit.reason
-    peaks = {span.phase: span.allocated for span in visit.spans}
-    assert peaks[BACKWARD] >= visit.breakdown.weights + visit.breakdown.adapter
-    assert all(span.reserved >= span.allocated for span in visit.spans)
-    assert len(visit.seconds[STEP]) == 2
+    job = job_for(folders / "llama")
+    measurement = measure(replace(job, workload=replace(job.workload, device="cuda")), torch.device("cuda"))
+    assert measurement.status is Status.OK, measurement.reason
+    peaks = {span.phase: span.allocated for span in measurement.spans}
+    assert peaks[BACKWARD] >= measurement.breakdown.weights + measurement.breakdown.adapter
+    assert all(span.reserved >= span.allocated for span in measurement.spans)
+    assert len(measurement.seconds[STEP]) == 2

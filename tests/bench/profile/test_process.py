@@ -1,4 +1,4 @@
-"""Real visits in processes of their own, with methods of planted cost among them."""
+"""Real measurements in processes of their own, with methods of planted cost among them."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from parbench.bench.cli.profile import _subjects, profile
+from parbench.bench.cli.profile import _candidates, profile
 from parbench.bench.profile.measurement import STEP
 from parbench.bench.profile.process import MemorySampler, measure_in_subprocess
 from parbench.bench.profile.result import read_profile
@@ -24,10 +24,10 @@ from parbench.reports.profile.summary import rows_of
 from tests.support.outside_methods import importable, install_methods
 
 
-def order_for(model, **changes):
+def job_for(model, **changes):
     method = find_method("lora").method
-    subject = Candidate.of("lora", method, method.setting_type())
-    return MeasurementJob(subject, Workload(str(model), 2, 16, "cpu"), Repetitions(steps=2, warm_up=1), **changes)
+    candidate = Candidate.of("lora", method, method.setting_type())
+    return MeasurementJob(candidate, Workload(str(model), 2, 16, "cpu"), Repetitions(steps=2, warm_up=1), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +72,9 @@ def test_the_slow_method_and_the_memory_hog_show_up_as_such_and_all_else_is_equa
 
     content = json.loads((planted / "profile.json").read_text())
     assert content["versions"]["torch"]
-    assert content["visits"][0]["hardware"]["cores"]
-    assert len(content["surroundings"]) == 2
-    assert len({visit["batches"] for visit in content["visits"]}) == 1
+    assert content["measurements"][0]["hardware"]["cores"]
+    assert len(content["machine_load"]) == 2
+    assert len({measurement["batches"] for measurement in content["measurements"]}) == 1
     with (planted / "profile.csv").open() as file:
         assert [row["method"] for row in csv.DictReader(file)] == ["frozen floor", "lora", "sluggish", "hoarder"]
     assert "| sluggish | r=8 |" in (planted / "profile.md").read_text()
@@ -92,27 +92,27 @@ def test_results_do_not_depend_on_the_order_of_the_methods(planted, profiled):
     assert 0.5 < one["sluggish"].seconds(STEP) / other["sluggish"].seconds(STEP) < 2
 
 
-def test_a_visit_beyond_its_limit_ends_as_out_of_memory(tiny_model):
-    visit = measure_in_subprocess(order_for(tiny_model, limit_bytes=1 << 20))
-    assert visit.status is Status.OUT_OF_MEMORY
-    assert visit.reason.endswith("GiB, more than the 0.00 allowed")
+def test_a_measurement_beyond_its_limit_ends_as_out_of_memory(tiny_model):
+    measurement = measure_in_subprocess(job_for(tiny_model, limit_bytes=1 << 20))
+    assert measurement.status is Status.OUT_OF_MEMORY
+    assert measurement.reason.endswith("GiB, more than the 0.00 allowed")
 
 
-def test_a_visit_is_watched_from_outside(tiny_model):
-    visit = measure_in_subprocess(order_for(tiny_model))
-    assert visit.status is Status.OK, visit.reason
-    assert visit.hardware["device"] == "cpu"
-    assert visit.peak_process >= max(memory.process for memory in visit.memory.values()) - (8 << 20)
-    measured = sum(map(sum, visit.seconds.values()))
-    assert 0 < measured < 2 * visit.wall
+def test_a_measurement_is_watched_from_outside(tiny_model):
+    measurement = measure_in_subprocess(job_for(tiny_model))
+    assert measurement.status is Status.OK, measurement.reason
+    assert measurement.hardware["device"] == "cpu"
+    assert measurement.peak_process >= max(memory.process for memory in measurement.memory.values()) - (8 << 20)
+    measured = sum(map(sum, measurement.seconds.values()))
+    assert 0 < measured < 2 * measurement.wall
 
 
-def test_a_fault_of_one_visit_is_a_reason(tiny_model):
-    order = order_for(tiny_model)
-    broken = replace(order, subject=replace(order.subject, setting={"target_modules": ["nothing"]}))
-    visit = measure_in_subprocess(broken)
-    assert visit.status is Status.ERROR
-    assert 'target_modules has "nothing"' in visit.reason
+def test_a_fault_of_one_measurement_is_a_reason(tiny_model):
+    job = job_for(tiny_model)
+    broken = replace(job, candidate=replace(job.candidate, setting={"target_modules": ["nothing"]}))
+    measurement = measure_in_subprocess(broken)
+    assert measurement.status is Status.ERROR
+    assert 'target_modules has "nothing"' in measurement.reason
 
 
 _ALONE = """
@@ -120,9 +120,9 @@ import json, sys
 import torch
 from parbench.bench.profile.measure import measure
 from parbench.bench.profile.workload import MeasurementJob
-visit = measure(MeasurementJob.of_json(json.load(sys.stdin)), torch.device("cpu"))
-assert visit.status == "ok", visit.reason
-print(json.dumps({phase: sum(visit.seconds[phase]) for phase in ("step", "step_processor")}))
+measurement = measure(MeasurementJob.of_json(json.load(sys.stdin)), torch.device("cpu"))
+assert measurement.status == "ok", measurement.reason
+print(json.dumps({phase: sum(measurement.seconds[phase]) for phase in ("step", "step_processor")}))
 """
 
 
@@ -137,11 +137,11 @@ class Outside:
     kernel: int
 
 
-def watch(order):
+def watch(job):
     began = time.monotonic()
     process = subprocess.Popen([sys.executable, "-c", _ALONE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     sampler = MemorySampler(process.pid)
-    process.stdin.write(json.dumps(order.as_json()))
+    process.stdin.write(json.dumps(job.as_json()))
     process.stdin.close()
     told = json.loads(process.stdout.read())
     _, status, usage = os.wait4(process.pid, 0)
@@ -158,7 +158,7 @@ def test_time_and_memory_agree_with_what_is_seen_from_outside(tiny_model):
 
     def seen(steps):
         effort = Repetitions(steps, 3, parts=("training",))
-        return watch(replace(order_for(tiny_model), workload=work, effort=effort, counts=False))
+        return watch(replace(job_for(tiny_model), workload=work, effort=effort, counts=False))
 
     few, many = seen(50), seen(650)
     for one in (few, many):
@@ -202,12 +202,12 @@ def bench_profile(tiny_model):
 
 def test_budgets_and_names_of_subjects(tiny_model):
     work = Workload(str(tiny_model), 2, 16, "cpu")
-    names = [subject.name for subject in _subjects("bitfit,lora(r=2),lora(r=4)", None, work)]
+    names = [candidate.name for candidate in _candidates("bitfit,lora(r=2),lora(r=4)", None, work)]
     assert names == ["frozen floor", "bitfit", "lora(r=2)", "lora(r=4)"]
-    assert [subject.name for subject in _subjects("bitfit", None, work)] == ["frozen floor", "lora", "bitfit"]
-    _, lora, bitfit = _subjects("lora,bitfit", "600", work)
+    assert [candidate.name for candidate in _candidates("bitfit", None, work)] == ["frozen floor", "lora", "bitfit"]
+    _, lora, bitfit = _candidates("lora,bitfit", "600", work)
     assert lora.size == "r=2"
     assert lora.setting["r"] == 2
     assert bitfit.setting
-    (lora,) = _subjects("lora", "10", work)[1:]
+    (lora,) = _candidates("lora", "10", work)[1:]
     assert "nothing fits 10" in lora.refusal

@@ -1,6 +1,8 @@
-"""Rounds, ratios, tables and the search for the largest batch, of visits that are made up."""
+"""Rounds, ratios, tables and the search for the largest batch, of measurements that are made up."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -29,21 +31,21 @@ def looks(monkeypatch):
     return seen
 
 
-def request_for(tiny_model, *subjects, **changes):
+def request_for(tiny_model, *candidates, **changes):
     work = Workload(str(tiny_model), 4, 16, "cpu")
     values = {"batches": (4,), "rounds": 3, **changes}
-    return ProfileRequest((FROZEN_FLOOR, LORA, *subjects), work, Repetitions(steps=4), **values)
+    return ProfileRequest((FROZEN_FLOOR, LORA, *candidates), work, Repetitions(steps=4), **values)
 
 
-def drifting(order, drift=0.5):
-    """Return a visit on a machine that becomes slower from round to round."""
-    name, batch = order.subject.name, order.workload.batch_size
+def drifting(job, drift=0.5):
+    """Return a measurement on a machine that becomes slower from round to round."""
+    name, batch = job.candidate.name, job.workload.batch_size
     if name == "heavy" and batch > 4:
-        return Measurement(order, Status.OUT_OF_MEMORY, "too much")
-    step = 0.01 * batch * FACTOR[name] * (1 + drift * order.round)
+        return Measurement(job, Status.OUT_OF_MEMORY, "too much")
+    step = 0.01 * batch * FACTOR[name] * (1 + drift * job.round)
     memory = PhaseMemory((2 if name == "heavy" else 1) * 100 * batch << 20)
     return Measurement(
-        order,
+        job,
         seconds={
             FORWARD: [step / 2] * 4,
             BACKWARD: [step / 4] * 4,
@@ -53,15 +55,15 @@ def drifting(order, drift=0.5):
         },
         memory={STEP: memory},
         peak_process=memory.process,
-        flops={STEP: 4 * 10**9} if order.counts else {},
-        ledger=None if order.subject == FROZEN_FLOOR else ParameterCounts(100, 100, 100, 400, 2, 0, 0),
+        flops={STEP: 4 * 10**9} if job.counts else {},
+        ledger=None if job.candidate == FROZEN_FLOOR else ParameterCounts(100, 100, 100, 400, 2, 0, 0),
         batches=f"of {batch}",
     )
 
 
-def profiled(tiny_model, *subjects, **changes):
+def profiled(tiny_model, *candidates, **changes):
     message = []
-    found = run_profile(request_for(tiny_model, *subjects, **changes), message.append, drifting)
+    found = run_profile(request_for(tiny_model, *candidates, **changes), message.append, drifting)
     return found, message
 
 
@@ -69,10 +71,10 @@ def test_rounds_go_forwards_and_backwards(tiny_model):
     assert in_turn([1, 2, 3], 0) == [1, 2, 3]
     assert in_turn([1, 2, 3], 1) == [3, 2, 1]
     found, _ = profiled(tiny_model, SLOW)
-    names = [visit.order.subject.name for visit in found.visits]
+    names = [measurement.job.candidate.name for measurement in found.measurements]
     assert names == ["frozen floor", "lora", "slow", "slow", "lora", "frozen floor", "frozen floor", "lora", "slow"]
     # What needs no clock is counted once.
-    assert [visit.order.counts for visit in found.visits] == [True] * 3 + [False] * 6
+    assert [measurement.job.counts for measurement in found.measurements] == [True] * 3 + [False] * 6
 
 
 def test_a_drift_of_the_machine_does_not_touch_the_ratios(tiny_model):
@@ -111,8 +113,8 @@ def test_rates(tiny_model):
 
 def test_out_of_memory_is_a_row_and_ends_the_subject_at_that_batch(tiny_model):
     found, message = profiled(tiny_model, HEAVY, batches=(4, 8))
-    of_heavy = [v for v in found.visits if v.order.subject == HEAVY]
-    assert [v.order.workload.batch_size for v in of_heavy] == [4, 4, 4, 8]
+    of_heavy = [v for v in found.measurements if v.job.candidate == HEAVY]
+    assert [v.job.workload.batch_size for v in of_heavy] == [4, 4, 4, 8]
     rows = {(row.method, row.batch): row for row in rows_of(found)}
     assert rows["heavy", 8].status is Status.OUT_OF_MEMORY
     assert rows["heavy", 4].status is Status.OK
@@ -121,10 +123,10 @@ def test_out_of_memory_is_a_row_and_ends_the_subject_at_that_batch(tiny_model):
 
 
 def test_a_note_common_to_all_is_printed_once(tiny_model):
-    def noting(order):
-        visit = drifting(order)
-        visit.notes = ["no joules", *(["cannot be merged"] if order.subject == SLOW else [])]
-        return visit
+    def noting(job):
+        measurement = drifting(job)
+        measurement.notes = ["no joules", *(["cannot be merged"] if job.candidate == SLOW else [])]
+        return measurement
 
     found = remarks(run_profile(request_for(tiny_model, SLOW), lambda text: None, noting))
     assert [line for line in found if "joules" in line or "merged" in line] == ["slow: cannot be merged", "no joules"]
@@ -133,14 +135,14 @@ def test_a_note_common_to_all_is_printed_once(tiny_model):
 def test_of_several_loras_the_first_is_the_reference(tiny_model):
     loras = [Candidate(f"lora(r={r})", f"lora(r={r})", {"r": r}, f"r={r}", method="lora") for r in (4, 8)]
 
-    def measure(order):
-        visit = drifting(replace(order, subject=LORA if order.subject in loras else order.subject))
-        if order.subject == loras[1]:
-            visit.seconds[STEP] = [2 * seconds for seconds in visit.seconds[STEP]]
-        visit.order = order
-        return visit
+    def measure(job):
+        measurement = drifting(replace(job, candidate=LORA if job.candidate in loras else job.candidate))
+        if job.candidate == loras[1]:
+            measurement.seconds[STEP] = [2 * seconds for seconds in measurement.seconds[STEP]]
+        measurement.job = job
+        return measurement
 
-    request = replace(request_for(tiny_model), subjects=(FROZEN_FLOOR, *loras))
+    request = replace(request_for(tiny_model), candidates=(FROZEN_FLOOR, *loras))
     rows = {row.method: row for row in rows_of(run_profile(request, lambda text: None, measure))}
     assert rows["lora(r=8)"].to_reference.median == pytest.approx(2.0)
     assert rows["lora(r=4)"].to_reference.median == 1.0
@@ -153,8 +155,8 @@ def test_what_fits_no_budget_is_a_row(tiny_model):
 
 
 def test_other_batches_are_not_comparison(tiny_model):
-    def other(order):
-        return replace(drifting(order), batches=order.subject.name)
+    def other(job):
+        return replace(drifting(job), batches=job.candidate.name)
 
     with pytest.raises(RuntimeError, match="lora got other batches"):
         run_profile(request_for(tiny_model), print, other)
@@ -179,13 +181,35 @@ def test_a_profile_is_read_as_it_was_written(tiny_model, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "warning"),
-    [(None, "cannot be read"), ("{", "cannot be read"), ("{}", "not a profile"), ('{"format": 2}', "wrong field")],
+    [
+        (None, "cannot be read"),
+        ("{", "cannot be read"),
+        ("{}", "not a profile"),
+        ('{"format": 2}', "wrong field"),
+        ('{"format": 3}', "wrong field"),
+        ('{"format": 2, "visits": 1, "largest": [2]}', "wrong field"),
+        ('{"format": 2, "visits": [{"order": 1}, 2]}', "wrong field"),
+    ],
 )
 def test_what_is_not_a_profile_is_a_sentence(tmp_path, text, warning):
     if text is not None:
         (tmp_path / "profile.json").write_text(text)
     with pytest.raises(UserError, match=warning):
         read_profile(tmp_path)
+
+
+def test_a_file_of_format_2_is_read():
+    """It has visits of subjects, each by an order, for measurements of candidates, each by a job."""
+    found = read_profile(Path(__file__).with_name("profile_of_format_2.json"))
+    assert [candidate.name for candidate in found.candidates] == ["frozen floor", "lora", "vera"]
+    _, lora = found.measurements
+    # What a setting has by a former name stays.
+    assert lora.job.candidate.setting == {"rank": 8, "learning_rate": 0.5, "order": 2}
+    assert lora.seconds == {STEP: [0.32]}
+    assert found.machine_load[0].busy == 0.0
+    assert [(one.candidate.name, one.batch) for one in found.largest] == [("lora", 64)]
+    assert [row.method for row in rows_of(found)] == ["frozen floor", "lora"]
+    assert json.loads(found.to_json())["format"] == 3
 
 
 def test_the_tables_have_no_empty_columns(tiny_model):
@@ -200,11 +224,11 @@ def test_the_tables_have_no_empty_columns(tiny_model):
 
 
 def test_an_accelerator_s_memory_is_shown_by_phase(tiny_model):
-    def on_device(order):
-        visit = drifting(order)
-        visit.memory = {BACKWARD: PhaseMemory(1 << 20, 3 << 20, (4 + order.round) << 20)}
-        visit.joules = 2.0 + order.round
-        return visit
+    def on_device(job):
+        measurement = drifting(job)
+        measurement.memory = {BACKWARD: PhaseMemory(1 << 20, 3 << 20, (4 + job.round) << 20)}
+        measurement.joules = 2.0 + job.round
+        return measurement
 
     found = run_profile(request_for(tiny_model), lambda text: None, on_device)
     second, by_phase = profile_tables(found)[1], profile_tables(found)[-1]
@@ -237,9 +261,9 @@ def test_a_busy_machine_causes_a_warning_and_is_measured(tiny_model, looks):
 
 @pytest.mark.parametrize(("most", "found"), [(37, 37), (1, 1), (0, 0), (64, 64)])
 def test_the_largest_batch_is_found_by_bisection(tiny_model, most, found):
-    def measure(order):
-        fits = order.workload.batch_size <= most
-        return Measurement(order, Status.OK) if fits else Measurement(order, Status.OUT_OF_MEMORY, "too much")
+    def measure(job):
+        fits = job.workload.batch_size <= most
+        return Measurement(job, Status.OK) if fits else Measurement(job, Status.OUT_OF_MEMORY, "too much")
 
     largest = largest_batch(request_for(tiny_model), LORA, measure)
     assert (largest.batch, largest.failed, largest.reason) == (found, found + 1, "too much")
@@ -248,21 +272,21 @@ def test_the_largest_batch_is_found_by_bisection(tiny_model, most, found):
 
 
 def test_all_that_is_tried_may_fit(tiny_model):
-    largest = largest_batch(request_for(tiny_model), LORA, lambda order: Measurement(order, Status.OK), most=16)
+    largest = largest_batch(request_for(tiny_model), LORA, lambda job: Measurement(job, Status.OK), most=16)
     assert (largest.batch, largest.failed) == (16, None)
 
 
 def test_what_cannot_train_has_no_largest_batch(tiny_model):
     with pytest.raises(UserError, match="lora cannot train on 1 examples: broken"):
-        largest_batch(request_for(tiny_model), LORA, lambda order: Measurement(order, Status.ERROR, "broken"))
+        largest_batch(request_for(tiny_model), LORA, lambda job: Measurement(job, Status.ERROR, "broken"))
 
 
 def test_the_largest_batches_are_searched_of_those_that_can_be_visited(tiny_model):
-    def bounded(order):
-        fits = order.workload.batch_size <= 10
-        return drifting(order) if fits else Measurement(order, Status.OUT_OF_MEMORY, "too much")
+    def bounded(job):
+        fits = job.workload.batch_size <= 10
+        return drifting(job) if fits else Measurement(job, Status.OUT_OF_MEMORY, "too much")
 
     request = request_for(tiny_model, HEAVY, replace(SLOW, refusal="nothing fits"), batches=(8,), rounds=1)
     found = run_profile(request, lambda text: None, bounded, find_largest=True)
-    assert {one.subject.name: one.batch for one in found.largest} == {"frozen floor": 10, "lora": 10, "heavy": 4}
+    assert {one.candidate.name: one.batch for one in found.largest} == {"frozen floor": 10, "lora": 10, "heavy": 4}
     assert profile_tables(found)[-1].rows == (("frozen floor", "10", "11"), ("lora", "10", "11"), ("heavy", "4", "5"))

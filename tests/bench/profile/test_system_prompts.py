@@ -34,17 +34,17 @@ def folders(tmp_path_factory):
     return root
 
 
-def order_for(model, expression):
+def job_for(model, expression):
     choice = find_method(expression)
-    subject = Candidate.of(expression, choice.method, choice.method.setting_type(**choice.values))
-    return MeasurementJob(subject, Workload(str(model), 3, 16, "cpu"), Repetitions(steps=2, warm_up=1, new_tokens=4))
+    candidate = Candidate.of(expression, choice.method, choice.method.setting_type(**choice.values))
+    return MeasurementJob(candidate, Workload(str(model), 3, 16, "cpu"), Repetitions(steps=2, warm_up=1, new_tokens=4))
 
 
 def told(model, tokens, **setting):
-    """Return a visit of a small LoRA-Gen, with system prompts of so many tokens."""
+    """Return a measurement of a small LoRA-Gen, with system prompts of so many tokens."""
     small = {"r": 2, "alpha": 2, "experts": 4, "router_hidden": 8, "cloud_r": 2, **setting}
-    order = order_for(model, f"lora_gen({','.join(f'{name}={value}' for name, value in small.items())})")
-    return replace(order, workload=replace(order.workload, system_prompt_tokens=tokens))
+    job = job_for(model, f"lora_gen({','.join(f'{name}={value}' for name, value in small.items())})")
+    return replace(job, workload=replace(job.workload, system_prompt_tokens=tokens))
 
 
 def test_every_example_has_a_system_prompt_of_its_own(folders):
@@ -63,14 +63,14 @@ def test_every_example_has_a_system_prompt_of_its_own(folders):
 
 
 def test_what_reads_a_system_prompt_is_given_one(folders):
-    visit = measure(told(folders / "llama", 24), CPU)
-    assert visit.status is Status.OK, visit.reason
-    assert len(visit.seconds[SPECIALISE]) == 2
-    assert {STEP, INFERENCE, PREFILL, DECODE, MERGE, MERGED} <= visit.seconds.keys()
-    (note,) = visit.notes
+    measurement = measure(told(folders / "llama", 24), CPU)
+    assert measurement.status is Status.OK, measurement.reason
+    assert len(measurement.seconds[SPECIALISE]) == 2
+    assert {STEP, INFERENCE, PREFILL, DECODE, MERGE, MERGED} <= measurement.seconds.keys()
+    (note,) = measurement.notes
     assert note.startswith("reads a system prompt of 24 tokens with each training example")
     # What all others get is not touched.
-    assert visit.batches == measure(order_for(folders / "llama", "lora"), CPU).batches
+    assert measurement.batches == measure(job_for(folders / "llama", "lora"), CPU).batches
 
 
 def test_the_cloud_is_in_a_step_of_training_and_not_in_one_of_use(folders):
@@ -85,9 +85,9 @@ def test_the_cloud_is_in_a_step_of_training_and_not_in_one_of_use(folders):
 
 
 def test_a_system_prompt_too_long_is_a_reason(folders):
-    visit = measure(told(folders / "gpt2", 63), CPU)
-    assert visit.status is Status.ERROR
-    assert visit.reason.endswith("exceed the cloud model's 64 positions; shorten it to 62 tokens")
+    measurement = measure(told(folders / "gpt2", 63), CPU)
+    assert measurement.status is Status.ERROR
+    assert measurement.reason.endswith("exceed the cloud model's 64 positions; shorten it to 62 tokens")
 
 
 def test_what_a_method_adds_to_the_loss_is_in_it(folders):

@@ -215,7 +215,7 @@ def test_a_worker_killed_for_time_leaves_the_device_to_the_next(planned, store):
     assert records[short.spec.run_id].status is Status.OK
 
 
-def subject(expression):
+def candidate(expression):
     method = find_method(expression).method
     size = {"n_frequency": 50} if expression == "loca" else {}
     return Candidate.of(expression, method, method.setting_type(**size))
@@ -224,12 +224,12 @@ def subject(expression):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_profile_of_two_methods(llama, tmp_path, dtype):
     work = Workload(str(llama), 2, 64, "cuda:0", dtype)
-    subjects = (FROZEN_FLOOR, subject("lora"), subject("loca"))
+    candidates = (FROZEN_FLOOR, candidate("lora"), candidate("loca"))
     request = ProfileRequest(
-        subjects, work, Repetitions(steps=3, warm_up=1, new_tokens=4), (2,), rounds=2, traces=tmp_path
+        candidates, work, Repetitions(steps=3, warm_up=1, new_tokens=4), (2,), rounds=2, traces=tmp_path
     )
     found = run_profile(request, lambda text: None)
-    assert [(visit.status, visit.reason) for visit in found.visits] == [(Status.OK, None)] * 6
+    assert [(measurement.status, measurement.reason) for measurement in found.measurements] == [(Status.OK, None)] * 6
     assert torch.cuda.get_device_name() in found.hardware["accelerator"]
     for row in rows_of(found):
         # Nothing of the accelerator's is left out, and peaks are of their phases alone.
@@ -251,15 +251,15 @@ def test_a_profile_of_two_methods(llama, tmp_path, dtype):
 def test_the_largest_batch_is_found_and_the_device_is_left_free(llama):
     limit = 512 << 20
     request = ProfileRequest(
-        (subject("lora"),), Workload(str(llama), 1, 512, "cuda:0"), Repetitions(), (1,), 1, limit_bytes=limit
+        (candidate("lora"),), Workload(str(llama), 1, 512, "cuda:0"), Repetitions(), (1,), 1, limit_bytes=limit
     )
-    found = largest_batch(request, subject("lora"), measure_in_subprocess, most=4096)
+    found = largest_batch(request, candidate("lora"), measure_in_subprocess, most=4096)
     assert found.batch > 0
     assert found.failed is not None
     assert "out of memory" in found.reason
     work = replace(request.workload, batch_size=found.batch)
     effort = Repetitions(steps=1, warm_up=1, parts=("training",))
-    again = measure_in_subprocess(MeasurementJob(subject("lora"), work, effort, counts=False, limit_bytes=limit))
+    again = measure_in_subprocess(MeasurementJob(candidate("lora"), work, effort, counts=False, limit_bytes=limit))
     assert again.status is Status.OK, again.reason
     assert again.memory[STEP].reserved <= limit
 

@@ -167,7 +167,7 @@ RUN = "runs/0123456789abcdef"
         entry(f"{RUN}/../../../outside"),
         entry("runs/outside"),
         entry("runs/0123456789abcdeX/file"),
-        entry("claims/0123456789abcdef.json"),
+        entry("leases/0123456789abcdef.json"),
         entry("lock.json"),
         entry("declarations/outside"),
         entry(f"declarations/../a-{'0' * 16}.json"),

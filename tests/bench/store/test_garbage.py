@@ -77,11 +77,11 @@ def test_what_another_process_has_begun_to_use_since_stays(store):
 
 
 def test_stale_claims_go_and_living_ones_stay(store):
-    claims = Leases(store.root)
-    claims.take("a" * 16)
-    claims.path("b" * 16).write_text("half of a cl")
+    leases = Leases(store.root)
+    leases.take("a" * 16)
+    leases.path("b" * 16).write_text("half of a le")
     call(gc, "--out", store.root)
-    assert sorted(path.stem for path in (store.root / "claims").glob("*.json")) == ["a" * 16]
+    assert sorted(path.stem for path in (store.root / "leases").glob("*.json")) == ["a" * 16]
 
 
 def test_what_writes_have_left_goes_when_it_is_old(store):

@@ -25,7 +25,7 @@ def store(tmp_path):
 
 
 def rewrite(store, **changes):
-    path = store / "claims" / f"{RUN}.json"
+    path = store / "leases" / f"{RUN}.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, **changes}))
     return path
@@ -123,7 +123,7 @@ def test_a_process_of_another_pid_namespace_lives_by_its_heartbeat(store):
     holder.communicate("\n", timeout=60)
     # Of its end nothing is known here but that the heartbeat ceases.
     assert not Leases(store).take(RUN)
-    path = store / "claims" / f"{RUN}.json"
+    path = store / "leases" / f"{RUN}.json"
     os.utime(path, (time.time() - STALE_SECONDS - 60,) * 2)
     assert {garbage.run_id for garbage in find_garbage(Store(store), unfinished=True)} == {RUN}
     assert Leases(store).take(RUN)
@@ -134,7 +134,7 @@ def test_a_lease_is_renewed_whatever_its_process_is_doing(store, monkeypatch):
     monkeypatch.setattr(module, "_BEAT_SECONDS", 0.01)
     ours = Leases(store)
     ours.take(RUN)
-    path = store / "claims" / f"{RUN}.json"
+    path = store / "leases" / f"{RUN}.json"
     os.utime(path, (1, 1))
     end = time.monotonic() + 60
     while path.stat().st_mtime == 1:
@@ -156,7 +156,7 @@ def test_a_lease_is_renewed_whatever_its_process_is_doing(store, monkeypatch):
 def test_a_claim_is_renewed_now_and_then(store, monkeypatch):
     ours = Leases(store)
     ours.take(RUN)
-    path = store / "claims" / f"{RUN}.json"
+    path = store / "leases" / f"{RUN}.json"
     os.utime(path, (1, 1))
     ours.renew()
     assert path.stat().st_mtime == 1
@@ -185,12 +185,12 @@ def test_a_claim_is_renewed_now_and_then(store, monkeypatch):
     ],
 )
 def test_an_unreadable_lease_belongs_to_no_process(store, text):
-    (store / "claims").mkdir(parents=True)
-    (store / "claims" / f"{RUN}.json").write_bytes(text.encode("latin-1"))
-    claims = Leases(store)
-    assert claims.holder(RUN) is None
-    assert claims.stale() == [RUN]
-    assert claims.take(RUN)
+    (store / "leases").mkdir(parents=True)
+    (store / "leases" / f"{RUN}.json").write_bytes(text.encode("latin-1"))
+    leases = Leases(store)
+    assert leases.holder(RUN) is None
+    assert leases.stale() == [RUN]
+    assert leases.take(RUN)
 
 
 def test_a_lock_that_another_process_holds_is_waited_for_and_then_a_sentence(store, monkeypatch):
@@ -201,7 +201,7 @@ def test_a_lock_that_another_process_holds_is_waited_for_and_then_a_sentence(sto
         "print('locked', flush=True); input()"
     )
     holder = subprocess.Popen(
-        [sys.executable, "-c", code, store / "claims" / ".lock"],
+        [sys.executable, "-c", code, store / "leases" / ".lock"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -235,18 +235,18 @@ def test_an_entrusted_claim_is_kept_by_who_took_it(store):
     driver.release(RUN)
     assert not node.take(RUN)
     driver.take(RUN)
-    assert not node.take(RUN), "another claim than the one that was entrusted"
+    assert not node.take(RUN), "another lease than the one that was delegated"
 
 
 RACE = """
 import json, sys, time
 from pathlib import Path
 from parbench.bench.store.leases import Leases
-claims, won = Leases(Path(sys.argv[1])), []
+leases, won = Leases(Path(sys.argv[1])), []
 while time.time() < float(sys.argv[2]):
     pass
 for number in range(200):
-    if claims.take(f"{number:016x}"):
+    if leases.take(f"{number:016x}"):
         won.append(number)
 print(json.dumps(won), flush=True)
 sys.stdin.read()
@@ -265,7 +265,7 @@ def test_processes_that_race_for_two_hundred_runs_share_them(store):
         )
         for _ in range(2)
     ]
-    # Both live until both are done: the claims of one that has ended are free.
+    # Both live until both are done: the leases of one that has ended are free.
     won = [json.loads(racer.stdout.readline()) for racer in racers]
     for racer in racers:
         racer.communicate()
@@ -273,6 +273,6 @@ def test_processes_that_race_for_two_hundred_runs_share_them(store):
 
 
 def test_a_folder_that_cannot_be_written_to_is_a_sentence(tmp_path):
-    (tmp_path / "claims").write_text("a file in its place")
+    (tmp_path / "leases").write_text("a file in its place")
     with pytest.raises(UserError, match="cannot write to"):
         Leases(tmp_path).take(RUN)

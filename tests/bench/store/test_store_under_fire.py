@@ -72,13 +72,13 @@ def test_a_disk_that_is_full_loses_nothing(mounted, run, leave):
     again = run(store.root, "--no-isolate")
     assert again.code == 0, again.err
     assert {record.status for record in store.scan()} == {Status.OK}
-    assert not list((store.root / "claims").glob("*.json"))
+    assert not list((store.root / "leases").glob("*.json"))
 
 
 def test_a_disk_that_is_full_ends_isolated_runs_with_a_sentence(mounted, run):
     disk = mounted("size=20m")
     store = make_store(disk / "store")
-    (store.root / "claims").mkdir()
+    (store.root / "leases").mkdir()
     fill_up(disk, 60 << 10)
     result = run(store.root)
     assert result.code in (1, 2)

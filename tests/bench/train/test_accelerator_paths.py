@@ -25,11 +25,11 @@ from parbench.methods import find_method
 CPU = torch.device("cpu")
 
 
-def order_for(model, expression="lora", dtype="float32", **changes):
+def job_for(model, expression="lora", dtype="float32", **changes):
     choice = find_method(expression)
-    subject = Candidate.of(expression, choice.method, choice.method.setting_type(**choice.values))
+    candidate = Candidate.of(expression, choice.method, choice.method.setting_type(**choice.values))
     workload = Workload(str(model), 3, 16, "cpu", dtype)
-    return MeasurementJob(subject, workload, Repetitions(steps=2, warm_up=1), **changes)
+    return MeasurementJob(candidate, workload, Repetitions(steps=2, warm_up=1), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -139,13 +139,13 @@ def test_steps_are_timed_by_events_alone_and_peaks_are_of_each_phase(monkeypatch
     device = Accelerator(monkeypatch)
     monkeypatch.setattr(training, "on_device", lambda batches, device: batches)
     monkeypatch.setattr(training, "obstacle", lambda device: "none is told")
-    order = order_for(tiny_model)
-    adapted = build(order, CPU)
+    job = job_for(tiny_model)
+    adapted = build(job, CPU)
     optimiser = adapted.optimiser()
     stepper = training.Stepper(adapted, optimiser, CallbackDriver(adapted, optimiser, 0.4, tmp_path), "float32")
     recorder = Recorder(torch.device("cuda"))
-    batches = make_batches(adapted.config, adapted.kind, order.workload, 2)
-    assert training.measure_training(stepper, batches, recorder, order) is None
+    batches = make_batches(adapted.config, adapted.kind, job.workload, 2)
+    assert training.measure_training(stepper, batches, recorder, job) is None
     # One warm-up step, and two that count, of four events each: nothing else happens between them.
     timed = device.calls.index("synchronize", device.calls.index("event"))
     assert device.calls[timed + 1 : timed + 10] == ["event"] * 8 + ["synchronize"]
@@ -195,23 +195,23 @@ def test_events_are_of_the_device_that_is_measured(monkeypatch):
 
 @pytest.mark.parametrize("method", ["lora", "full", "bitfit", "linear_probe", "ln_tuning", "loca(n_frequency=20)"])
 def test_whatever_is_optimised_has_32_bits(roberta, method):
-    order = order_for(roberta, method, dtype="bfloat16")
-    adapted = build(order, CPU)
+    job = job_for(roberta, method, dtype="bfloat16")
+    adapted = build(job, CPU)
     assert {parameter.dtype for parameter in adapted.optimised} == {torch.float32}
     frozen = [p for p in adapted.model.parameters() if p.ndim == 2 and not p.requires_grad]
     assert all(parameter.dtype == torch.bfloat16 for parameter in frozen)
-    visit = measure(order, CPU)
-    assert visit.status is Status.OK, visit.reason
+    measurement = measure(job, CPU)
+    assert measurement.status is Status.OK, measurement.reason
 
 
 @pytest.mark.parametrize("method", ["lora", "loca(n_frequency=20)", "fourierft(n_frequency=20)", "replora", "vera"])
 def test_a_model_with_a_head_of_several_layers_is_merged(roberta, method):
-    visit = measure(order_for(roberta, method), CPU)
-    assert visit.status is Status.OK, visit.reason
-    assert not visit.notes
-    assert len(visit.seconds[MERGE]) == 1
+    measurement = measure(job_for(roberta, method), CPU)
+    assert measurement.status is Status.OK, measurement.reason
+    assert not measurement.notes
+    assert len(measurement.seconds[MERGE]) == 1
     # Warm-ups are in none of them.
-    assert {phase: len(visit.seconds[phase]) for phase in (EVALUATION, INFERENCE, MERGED)} == {
+    assert {phase: len(measurement.seconds[phase]) for phase in (EVALUATION, INFERENCE, MERGED)} == {
         EVALUATION: 2,
         INFERENCE: 2,
         MERGED: 2,
@@ -221,16 +221,16 @@ def test_a_model_with_a_head_of_several_layers_is_merged(roberta, method):
 def test_a_merged_model_keeps_its_trained_head(roberta):
     from parbench.bench.profile.inference import merge
 
-    order = order_for(roberta, "loca(n_frequency=20)")
-    adapted = build(order, CPU)
-    (batch,) = make_batches(adapted.config, adapted.kind, order.workload, 1)
+    job = job_for(roberta, "loca(n_frequency=20)")
+    adapted = build(job, CPU)
+    (batch,) = make_batches(adapted.config, adapted.kind, job.workload, 1)
     labels = batch.pop("labels")
     with torch.no_grad():
         for parameter in adapted.optimised:
             parameter.add_(0.05 * torch.randn_like(parameter))
         adapted.model.eval()
         before = adapted.model(**batch).logits
-        after = merge(adapted, Recorder(CPU), order)(**batch).logits
+        after = merge(adapted, Recorder(CPU), job)(**batch).logits
     assert len(before) == len(labels)
     torch.testing.assert_close(after, before, rtol=0, atol=1e-5)
 
@@ -248,6 +248,6 @@ def test_want_of_memory_that_torch_has_no_class_for_is_one_too(monkeypatch, tiny
         raise error
 
     monkeypatch.setattr(training, "measure_training", measure_training)
-    visit = measure(replace(order_for(tiny_model), counts=False), CPU)
-    assert visit.status is Status.OUT_OF_MEMORY
-    assert str(error) in visit.reason
+    measurement = measure(replace(job_for(tiny_model), counts=False), CPU)
+    assert measurement.status is Status.OUT_OF_MEMORY
+    assert str(error) in measurement.reason

@@ -28,7 +28,7 @@ from parbench.reports.render import one_line
 from parbench.reports.tables import summarise
 from parbench.tasks.averages import Average
 from tests.support.pages import Parsed, page_of
-from tests.support.profiles import profile_of, subject
+from tests.support.profiles import candidate, profile_of
 
 HOSTILE = [
     "<script>document.title='taken'</script>",
@@ -141,7 +141,7 @@ def test_hostile_texts_are_only_ever_text(hostile: Any, monkeypatch: pytest.Monk
     averages = {text.partition("/")[0]: (Average(text, (text,), fmean),) for text in HOSTILE}
     monkeypatch.setattr("parbench.reports.averages.AVERAGES", averages)
     cells = summarise(read_frame(hostile.store).runs)
-    profiled = match_profiles(cells, [profile_of(subject(text, {"rank": text}), model=text) for text in HOSTILE[::2]])
+    profiled = match_profiles(cells, [profile_of(candidate(text, {"rank": text}), model=text) for text in HOSTILE[::2]])
     assert len(profiled.tables) == len(HOSTILE[::2])
     text = page_of(hostile, store=hostile.store, profiled=profiled)
     parsed = Parsed(text)

@@ -22,7 +22,7 @@ from parbench.reports.profile.costs import Profiled, match_profiles, read_profil
 from parbench.reports.profile.tables import write_profile
 from parbench.reports.report import write_report
 from parbench.reports.tables import summarise
-from tests.support.profiles import MIB, SIZE, profile_of, subject
+from tests.support.profiles import MIB, SIZE, candidate, profile_of
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ VERA = {"method": "vera", "setting": {"rank": 8, "learning_rate": 0.01}}
 def test_costs_stand_with_the_spread_of_their_rounds(planter: Any) -> None:
     planter.seeds([0.5, 0.6])
     planter.run(0.7, **VERA)
-    found = matched(planter, profile_of(subject("vera")))
+    found = matched(planter, profile_of(candidate("vera")))
     assert found.cells["row"].tolist() == ["lora", "vera"]
     steps = found.cells[["profiled_step", "profiled_step_least", "profiled_step_most"]].to_numpy().tolist()
     assert steps == [[1, 1, 1], [pytest.approx(2), pytest.approx(2), pytest.approx(4)]]
@@ -94,9 +94,14 @@ def test_what_the_profile_lacks_is_named(planter: Any) -> None:
     planter.run(0.5)
     for method, rank in (("vera", 8), ("loca", 4), ("dora", 8), ("bitfit", 8), ("adalora", 8)):
         planter.run(0.6, method=method, setting={"rank": rank, "learning_rate": 1.0, "dropout": 0.1})
-    bitfit = subject("bitfit", {"rank": 8, "learning_rate": 1.0, "dropout": 0.2, "alpha": 1})
+    bitfit = candidate("bitfit", {"rank": 8, "learning_rate": 1.0, "dropout": 0.2, "alpha": 1})
     profile = profile_of(
-        subject("loca"), subject("dora"), bitfit, subject("adalora"), failed=("adalora",), sizes={"dora": SIZE - 1}
+        candidate("loca"),
+        candidate("dora"),
+        bitfit,
+        candidate("adalora"),
+        failed=("adalora",),
+        sizes={"dora": SIZE - 1},
     )
     found = matched(planter, profile)
     assert found.cells["row"].tolist() == ["bitfit", "lora"]
@@ -112,8 +117,8 @@ def test_a_row_has_the_cost_of_its_own_size_and_setting(planter: Any) -> None:
     for rank in (4, 8):
         planter.run(0.5, setting={"rank": rank, "learning_rate": 0.1, "dropout": 0.0})
     profile = profile_of(
-        subject("lora", {"rank": 4, "dropout": 0.5}, "lora(rank=4,dropout=0.5)"),
-        subject("lora", {"rank": 4, "dropout": 0.0}, "lora(rank=4)"),
+        candidate("lora", {"rank": 4, "dropout": 0.5}, "lora(rank=4,dropout=0.5)"),
+        candidate("lora", {"rank": 4, "dropout": 0.0}, "lora(rank=4)"),
     )
     found = matched(planter, profile)
     by_row = dict(zip(found.cells["row"], found.cells["profiled_step"], strict=True))
@@ -150,7 +155,7 @@ def test_scores_are_drawn_against_the_costs(planter: Any) -> None:
     planter.run(0.7, **VERA)
     planter.run(0.4, method="loca")
     runs = read_frame(planter.store).runs
-    found = matched(planter, profile_of(subject("vera"), subject("loca")))
+    found = matched(planter, profile_of(candidate("vera"), candidate("loca")))
     figure = drawn(score_vs_profiled_step(runs, found))
     assert means(figure) == [(1, 55), (2, 70), (3, 40)]
     small = [line for line in figure.axes[0].lines if line.get_markersize() == 3]
@@ -193,7 +198,7 @@ def test_a_method_looks_the_same_where_others_are_not_drawn(planter: Any) -> Non
 def test_without_lora_there_are_not_multiples_of_it(planter: Any) -> None:
     planter.run(0.5)
     planter.run(0.7, **VERA)
-    found = matched(planter, profile_of(subject("vera"), failed=("lora",)))
+    found = matched(planter, profile_of(candidate("vera"), failed=("lora",)))
     runs = read_frame(planter.store).runs
     assert isinstance(score_vs_profiled_step(runs, found), Reason)
     assert means(drawn(score_vs_profiled_memory(runs, found))) == [(pytest.approx(210 / 1024), 70)]
@@ -203,7 +208,7 @@ def test_without_lora_there_are_not_multiples_of_it(planter: Any) -> None:
 def test_hostile_names_are_drawn(planter: Any, name: str) -> None:
     for method in (name, f"{name}2"):
         planter.run(0.5, method=method, base_model=name, task=name)
-    found = matched(planter, profile_of(subject(name), model=name))
+    found = matched(planter, profile_of(candidate(name), model=name))
     assert len(found.cells) == 1
     drawn(score_vs_profiled_step(read_frame(planter.store).runs, found)).draw_without_rendering()
 
