@@ -145,8 +145,8 @@ def layer_index(module: str) -> int | None:
 
 
 def adapted_modules(model: Any) -> list[str]:
-    """Return the names, in the base model, of the modules that peft has adapted."""
-    return list(getattr(model.base_model, "targeted_module_names", ()))
+    """Return the names, in the base model, of the modules that peft has adapted; none of a model without peft."""
+    return list(getattr(getattr(model, "base_model", None), "targeted_module_names", ()))
 
 
 def matches(name: str, modules: Iterable[str]) -> bool:
