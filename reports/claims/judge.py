@@ -14,9 +14,8 @@ from parbench.bench.store.declarations import Declaration, read_declarations
 from parbench.bench.store.store import Store, Unreadable
 from parbench.bench.util.errors import UserError
 from parbench.reports.attempt import NotComputed, attempt
-from parbench.reports.claims.claim import Claim, ClaimFile, SetUp, Side, as_claim, claim_names, load_claim
+from parbench.reports.claims.claim import Claim, ClaimFile, as_claim, claim_names, load_claim
 from parbench.reports.claims.effects import Effect, effects_of
-from parbench.reports.claims.evidence import SideRuns, runs_of_side, tasks_of
 from parbench.reports.frame import Frame
 from parbench.reports.scored import LEVEL
 from parbench.reports.statistics import holm
@@ -128,10 +127,16 @@ def _evidence(claim: Claim, frame: Frame, declared: Mapping[str, Sequence[str]])
     none = frame.runs.iloc[:0]
     if claim.here is None:
         return _Evidence((), none, f"it cannot be tested here: {claim.not_testable}")
+    # What knows of methods and models loads torch, which only a report with claims has to wait for.
+    from parbench.reports.claims.evidence import runs_of_side, tasks_of
+
+    here, metric = claim.here, claim.metric
     try:
-        tasks = tasks_of(claim.here)
+        tasks = tasks_of(here)
         by_side = {
-            str(side): [_side(frame, claim, claim.here, side, task, declared) for task in tasks]
+            str(side): [
+                runs_of_side(frame.runs, side, here, task, metric, declared.get(str(side), ())) for task in tasks
+            ]
             for side in (claim.row, *claim.against)
         }
     except UserError as error:
@@ -148,12 +153,6 @@ def _evidence(claim: Claim, frame: Frame, declared: Mapping[str, Sequence[str]])
         effects += effects_of(claim, str(other), pairs, frame)
     runs = pd.concat([one.runs for one in sides]).drop_duplicates("run_id")
     return _Evidence(tuple(effects), runs)
-
-
-def _side(
-    frame: Frame, claim: Claim, here: SetUp, side: Side, task: str, declared: Mapping[str, Sequence[str]]
-) -> SideRuns:
-    return runs_of_side(frame.runs, side, here, task, claim.metric, declared.get(str(side), ()))
 
 
 def _together(effects: Sequence[Effect]) -> tuple[float | None, float | None]:
