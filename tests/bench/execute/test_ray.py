@@ -27,8 +27,9 @@ def worker_above(pid):
     return found
 
 
-# Each worker of Ray's imports the libraries for itself.
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+# A cluster takes up to two minutes to start on two cores; each worker of Ray's imports the libraries for itself.
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_runs_share_a_cluster_and_one_that_is_killed_is_tried_again(ray, workers):
     process = ray.start("killed_once,raises,lora", workers=workers, limits={"retries": 1})
     message, _ = process.communicate(timeout=280)

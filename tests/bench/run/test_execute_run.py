@@ -214,6 +214,7 @@ def test_the_trainer_never_gets_the_selection_or_reported_split(planned, store, 
     assert not examples["selection"] & examples["reported"]
 
 
+@pytest.mark.slow
 def test_a_killed_comparison_goes_on_and_ends_as_an_uninterrupted_one(tmp_path, tiny_data, tiny_model, bench):
     """kill -9 after the first checkpoint of the second run; the same command then ends with the same numbers."""
     arguments = ["run", "--suite", "mini", "--methods", "lora,loca", "--tasks", "glue/sst2", "--seeds", "1"]
