@@ -230,6 +230,7 @@ def test_what_is_not_a_budget_is_a_sentence(roberta, text):
         parse_budgets(text, roberta, lambda expression: 0)
 
 
+@pytest.mark.slow
 def test_every_method_with_a_knob_meets_or_misses_a_budget_openly():
     """Over all registered methods: never over, and a shortfall is always reported."""
     sizes = {"vocab_size": 100, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}

@@ -15,8 +15,11 @@ def run(code):
 @pytest.mark.parametrize(
     "first",
     [
-        *("torchvision", "peft"),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("timm", "transformers.models.bert.modeling_bert")),
+        "peft",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("torchvision", "timm", "transformers.models.bert.modeling_bert")
+        ),
     ],
 )
 def test_libraries_can_be_imported_after_parbench(first):

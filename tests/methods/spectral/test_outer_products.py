@@ -162,6 +162,7 @@ def test_small_changes_of_a_coefficient_show_in_bfloat16() -> None:
     assert math.isclose(ratio - 1, 1 / 2000, rel_tol=0.2)
 
 
+@pytest.mark.slow
 def test_compiled_training_equals_eager_training() -> None:
     torch._dynamo.reset()
     module = layer(entries=10, width=54)
