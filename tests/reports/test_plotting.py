@@ -21,8 +21,8 @@ BROKEN = b"figure.dpi: 7\ntext.usetex: True\n# \xff\n"
 @pytest.mark.parametrize(
     "where",
     [
-        *("working folder", "backend"),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("variable", "configuration", "style")),
+        "working folder",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("backend", "variable", "configuration", "style")),
     ],
 )
 def test_what_the_user_has_set_for_matplotlib_neither_breaks_nor_changes_figures(tmp_path, where):

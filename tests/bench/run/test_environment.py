@@ -108,7 +108,8 @@ def run_arguments(model, data, out):
     ]
 
 
-@pytest.mark.parametrize("isolate", ["--isolate", pytest.param("--no-isolate", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("isolate", ["--isolate", "--no-isolate"])
 def test_no_variable_and_no_folder_changes_a_command(planned, tiny_model, tiny_data, tmp_path, hostile, isolate):
     variables = LIBRARIES | {name: value for group in LAUNCHERS.values() for name, value in group.items()}
     done = command(*run_arguments(tiny_model, tiny_data, tmp_path / "out"), isolate, cwd=hostile, **variables)

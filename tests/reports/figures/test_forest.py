@@ -93,6 +93,7 @@ def test_one_method_is_compared_with_nothing(planter: Any) -> None:
     assert isinstance(forest(board_of(planter)), Reason)
 
 
+@pytest.mark.slow
 def test_forty_methods_of_one_seed_are_drawn_the_same_each_time(planter: Any) -> None:
     for number in range(40):
         planter.run(0.5 + number / 100, method=f"method-{number:02}" + "x" * 40)
