@@ -87,6 +87,7 @@ def test_it_is_listed(site, kind, name):
     ]
 
 
+@pytest.mark.slow
 def test_its_method_keeps_the_contract_and_its_task_has_data(site):
     lines = python(site, "-c", USE).splitlines()
     assert lines[0] == '"gate" on bert'
