@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from parbench.bench.store.store import Unreadable
 from parbench.reports.claims.tables import claims_section
-from parbench.reports.data_efficiency import NOTE
+from parbench.reports.data_efficiency import NOTE, EfficiencyTable
 from parbench.reports.figures import CAPTIONS, Picture, is_drawn
 from parbench.reports.html import Page
 from parbench.reports.leaderboard_render import markdown
@@ -114,24 +114,24 @@ def _data_efficiency(page: Page) -> Iterator[str]:
         return
     yield "## Scores by share of the training split\n"
     yield f"{escape(NOTE)}\n"
-    for one in page.data_efficiency:
-        yield f"### {escape(one.table.caption)}: {escape(one.title)}\n"
-        if one.label and not page.frame.runs["small"].all():
-            yield f"**{escape(one.label)}**\n"
-        yield markdown_table(one.table)
+    yield from _titled(page, page.data_efficiency)
     warned = [(board, warning) for board in page.smaller for warning in board.warnings]
     if warned:
         yield "".join(f"- **Warning**: {escape(board.title)}: {escape(warning)}\n" for board, warning in warned)
 
 
-def _budgets(page: Page) -> Iterator[str]:
-    if page.by_budget:
-        yield f"## Scores by parameter budget\n\n{escape(NOTE_ON_BUDGETS)}\n"
-    for one in page.by_budget:
+def _titled(page: Page, tables: Sequence[EfficiencyTable]) -> Iterator[str]:
+    for one in tables:
         yield f"### {escape(one.table.caption)}: {escape(one.title)}\n"
         if one.label and not page.frame.runs["small"].all():
             yield f"**{escape(one.label)}**\n"
         yield markdown_table(one.table)
+
+
+def _budgets(page: Page) -> Iterator[str]:
+    if page.by_budget:
+        yield f"## Scores by parameter budget\n\n{escape(NOTE_ON_BUDGETS)}\n"
+    yield from _titled(page, page.by_budget)
 
 
 def _failures(failed: pd.DataFrame) -> Table:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from parbench.bench.train.protocol import Protocol
-from parbench.bench.util.errors import UserError, did_you_mean
+from parbench.bench.util.shipped_yaml import ShippedYaml
 from parbench.bench.util.validation import validated
-from parbench.bench.util.yaml import read_yaml
 from parbench.tasks.base import Kind, Task
 
 AUTO = "auto"
@@ -23,6 +20,7 @@ AUTO = "auto"
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 # The suite that `auto` prefers, and the one that it falls back to, with a message.
 FULL, MINI = "loca_paper", "mini"
+_FILES = ShippedYaml("suite", "bench/suites/mini.yaml", "parbench.bench", "suites")
 
 
 class Requirements(BaseModel):
@@ -141,7 +139,7 @@ class SuiteChoice:
 
 def suite_names() -> list[str]:
     """Return the names of the suites that come with parbench."""
-    return sorted(entry.name.removesuffix(".yaml") for entry in _folder().iterdir() if entry.name.endswith(".yaml"))
+    return _FILES.names()
 
 
 def load_suite(name: str) -> Suite:
@@ -152,19 +150,12 @@ def load_suite(name: str) -> Suite:
     """
     if name in suite_names():
         return _shipped(name).model_copy(deep=True)
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise UserError(f'there is no suite called "{name}", nor a file{did_you_mean(name, [AUTO, *suite_names()])}')
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f'the suite "{name}" cannot be read ({error})') from error
-    return parse_suite(text, name)
+    return parse_suite(_FILES.own_text(name, also=(AUTO,)), name)
 
 
 @cache
 def _shipped(name: str) -> Suite:
-    return parse_suite(_folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8"), name)
+    return parse_suite(_FILES.shipped_text(name), name)
 
 
 def parse_suite(text: str, origin: str) -> Suite:
@@ -173,13 +164,7 @@ def parse_suite(text: str, origin: str) -> Suite:
     Raises:
         UserError: it is not YAML, or not a suite.
     """
-    try:
-        content = read_yaml(text)
-    except ValueError as error:
-        raise UserError(f'the suite "{origin}" is not YAML: {error}') from error
-    if not isinstance(content, Mapping):
-        raise UserError(f'the suite "{origin}" is not a mapping of fields to values; see bench/suites/mini.yaml')
-    return validated(Suite, content, f'the suite "{origin}"')
+    return validated(Suite, _FILES.content(text, origin), f'the suite "{origin}"')
 
 
 def suite_text(suite: Suite) -> str:
@@ -215,7 +200,3 @@ def lacking(requirements: Requirements) -> str | None:
     if requirements.device_memory_gib is not None and memory < requirements.device_memory_gib:
         return f"it needs {requirements.device_memory_gib:.0f} GiB of device memory and there are {memory:.0f}"
     return None
-
-
-def _folder() -> Any:
-    return files("parbench.bench") / "suites"

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from parbench.bench.record.run_spec import Json, digest
-from parbench.bench.util.errors import UserError, did_you_mean
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.shipped_yaml import ShippedYaml
 from parbench.bench.util.validation import validated
-from parbench.bench.util.yaml import read_yaml
 
 Kind = Literal["better", "not_worse", "equivalent", "reaches", "cheaper"]
 Measure = Literal["step_seconds", "evaluation_seconds", "memory", "parameters"]
@@ -24,6 +21,7 @@ _Seed = Annotated[int, Field(ge=0, lt=2**32)]
 # In the units that tables show: points of an accuracy in percent.
 SMALLEST_EFFECT = 1.0
 WITH_MARGIN = ("not_worse", "equivalent", "reaches")
+_FILES = ShippedYaml("claim", "reports/claims/*.yaml", "parbench.reports", "claims")
 
 
 class _Strict(BaseModel):
@@ -204,7 +202,7 @@ class ClaimFile:
 
 def claim_names() -> list[str]:
     """Return the names of the claims that come with parbench."""
-    return sorted(entry.name.removesuffix(".yaml") for entry in _folder().iterdir() if entry.name.endswith(".yaml"))
+    return _FILES.names()
 
 
 def load_claim(name: str) -> ClaimFile:
@@ -214,15 +212,8 @@ def load_claim(name: str) -> ClaimFile:
         UserError: there is no such claim, or the file is not one.
     """
     if name in claim_names():
-        return parse_claim(_folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8"), name)
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise UserError(f'there is no claim called "{name}", nor a file{did_you_mean(name, claim_names())}')
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f'the claim "{name}" cannot be read ({error})') from error
-    return parse_claim(text, name)
+        return parse_claim(_FILES.shipped_text(name), name)
+    return parse_claim(_FILES.own_text(name), name)
 
 
 def load_claims(names: tuple[str, ...]) -> list[ClaimFile]:
@@ -244,13 +235,7 @@ def parse_claim(text: str, origin: str) -> ClaimFile:
     Raises:
         UserError: it is not YAML, or not a claim.
     """
-    try:
-        content = read_yaml(text)
-    except ValueError as error:
-        raise UserError(f'the claim "{origin}" is not YAML: {error}') from error
-    if not isinstance(content, Mapping):
-        raise UserError(f'the claim "{origin}" is not a mapping of fields to values; see reports/claims/*.yaml')
-    return as_claim(dict(content), f'the claim "{origin}"')
+    return as_claim(_FILES.content(text, origin), f'the claim "{origin}"')
 
 
 def as_claim(content: Json, what: str) -> ClaimFile:
@@ -260,7 +245,3 @@ def as_claim(content: Json, what: str) -> ClaimFile:
         UserError: they are not.
     """
     return ClaimFile(validated(Claim, content, what), content)
-
-
-def _folder() -> Any:
-    return files("parbench.reports.claims")
