@@ -19,7 +19,7 @@ from parbench.reports.rows import COLUMN, CONDITION, at_same, column_labels
 from parbench.reports.scored import LEVEL, Scored, compare_pair, corrected, score_column
 from parbench.reports.spec_differences import Difference, spec_differences
 from parbench.reports.statistics import Comparison, estimate
-from parbench.reports.tables import MINI_LABEL, NOTHING, Table, boards, distinct, is_counted, percent, title, unit_of
+from parbench.reports.tables import NOTHING, SMALL_LABEL, Table, boards, distinct, is_counted, percent, title, unit_of
 from parbench.tasks.metrics.units import Unit
 
 
@@ -231,7 +231,7 @@ def _as_on_leaderboards(contrasts: Sequence[Contrast], frame: Frame) -> Iterator
 
 
 def _where(rows: pd.DataFrame) -> str:
-    return title(rows) + (" (mini suite)" if rows["small"].iloc[0] else "")
+    return title(rows) + (" (small suite)" if rows["small"].iloc[0] else "")
 
 
 def _families(contrasts: Sequence[Contrast]) -> str:
@@ -273,7 +273,7 @@ def _contrast(key: _Key, sides: tuple[_Side, _Side], parts: Sequence[pd.DataFram
     if method is None:
         pair = _gated(pair, first, second, unit)
     means = [float(one.scores.by_seed.mean()) for one in (first, second)]
-    label = MINI_LABEL if parts[0]["small"].iloc[0] else None
+    label = SMALL_LABEL if parts[0]["small"].iloc[0] else None
     share = float(parts[0]["train_fraction"].iloc[0])
     rows = (str(parts[0]["row"].iloc[0]), str(parts[1]["row"].iloc[0]))
     return Contrast(board, label, task, metric, share, rows, method, means[0], means[1], unit, pair)

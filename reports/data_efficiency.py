@@ -12,8 +12,8 @@ from parbench.reports.conditions import DAGGER
 from parbench.reports.constant import DID_NOT_LEARN
 from parbench.reports.rows import BOARD, COLUMN, CURVE
 from parbench.reports.tables import (
-    MINI_LABEL,
     NOT_RUN,
+    SMALL_LABEL,
     Table,
     board_key,
     percent,
@@ -109,7 +109,7 @@ def _efficiency(points: pd.DataFrame) -> EfficiencyTable:
         rows.append((str(row["row"].iloc[0]), *(by_share.get(share, NOT_RUN) for share in shares)))
     caption = f"{first['column']} ({first['metric']}{unit.mark})"
     table = Table(("method", *map(percent, shares)), tuple(rows), caption=caption)
-    return EfficiencyTable(curve_title(points), MINI_LABEL if first["small"] else None, table)
+    return EfficiencyTable(curve_title(points), SMALL_LABEL if first["small"] else None, table)
 
 
 def _rows(points: pd.DataFrame) -> Iterator[pd.DataFrame]:

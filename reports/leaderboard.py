@@ -27,7 +27,7 @@ from parbench.reports.scores_table import ScoresTable
 from parbench.reports.settings_table import settings_table
 from parbench.reports.statistics import no_ranking, win_tie_loss
 from parbench.reports.suites import limits_of
-from parbench.reports.tables import MINI_LABEL, Table, boards, distinct, row_key, summarise, title
+from parbench.reports.tables import SMALL_LABEL, Table, boards, distinct, row_key, summarise, title
 from parbench.reports.verdict import verdict
 
 
@@ -127,7 +127,7 @@ def _not_computed(cells: pd.DataFrame, reason: str) -> Leaderboard:
     ranking = Ranking({}, None, reason, no_ranking(reason), (), (), win_tie_loss({}), {}, {}, ())
     return Leaderboard(
         title=title(cells),
-        label=MINI_LABEL if first["small"] else None,
+        label=SMALL_LABEL if first["small"] else None,
         verdict=(),
         conditions=(),
         sizes=None,
@@ -175,7 +175,7 @@ def _leaderboard(
     compared = baseline_row(cells, baseline)
     return Leaderboard(
         title=title(cells),
-        label=MINI_LABEL if first["small"] else None,
+        label=SMALL_LABEL if first["small"] else None,
         verdict=verdict(cells, ranking, compared, limits),
         conditions=tuple(conditions(runs, cells)),
         sizes=unmatched_sizes(cells),

@@ -19,7 +19,7 @@ from parbench.reports.parameter_budgets import NOTE_ON_BUDGETS
 from parbench.reports.profile.costs import NOTE as PROFILE_NOTE
 from parbench.reports.published import reproduction_table
 from parbench.reports.render import escape, markdown_table
-from parbench.reports.tables import MINI_LABEL, Table, how_ended, is_counted
+from parbench.reports.tables import SMALL_LABEL, Table, how_ended, is_counted
 
 FIGURES = "figures"
 
@@ -58,7 +58,7 @@ def _head(page: Page) -> Iterator[str]:
     frame, runs = page.frame, page.frame.runs
     yield "# Leaderboard\n"
     if runs["small"].any():
-        yield f"**{MINI_LABEL}**{'' if runs['small'].all() else ' (where so marked)'}\n"
+        yield f"**{SMALL_LABEL}**{'' if runs['small'].all() else ' (where so marked)'}\n"
     scored, unreadable = int(is_counted(runs).sum()), len(frame.unreadable)
     yield f"Runs: {len(runs)}, of which {scored} have a score. Refused records: {unreadable}.\n"
     yield from (f"**Missing**: {escape(text)}\n" for text in page.not_computed)

@@ -16,7 +16,7 @@ from parbench.bench.store.store import Store
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.reports.frame import read_frame
 from parbench.reports.rows import CONDITION
-from parbench.reports.tables import MINI_LABEL, is_counted
+from parbench.reports.tables import SMALL_LABEL, is_counted
 from parbench.tasks import find_task
 from parbench.tasks.data.location import DataLocation
 from parbench.tasks.judge import QuestionSet
@@ -103,7 +103,7 @@ def pair_answers(store: Store, task: str, a: str, b: str, data_root: Path | None
     asked = {frozenset(answers) for side in sides for answers in side.answers.values()}
     if len(asked) > 1:
         raise UserError(f'"{a}" and "{b}" have not answered the same questions; run them with the same limit')
-    label = MINI_LABEL if first["small"].any() or second["small"].any() else None
+    label = SMALL_LABEL if first["small"].any() or second["small"].any() else None
     pairing = Pairing(task, questions.select(*asked), *sides, label, tuple(_differences(first, second)))
     if not pairing.seeds:
         seeds = [", ".join(map(str, side.answers)) for side in sides]

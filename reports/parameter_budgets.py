@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pandas as pd
 
 from parbench.reports.data_efficiency import EfficiencyTable, cell_score, in_full
 from parbench.reports.rows import COLUMN
-from parbench.reports.tables import MINI_LABEL, NOT_RUN, Table, percent, row_key, unit_of
+from parbench.reports.tables import NOT_RUN, SMALL_LABEL, Table, percent, row_key, unit_of
 
 NOTE_ON_BUDGETS = (
     "Mean with its 95 % interval over n runs, by the budget of reported parameters that the size was fitted to. All "
     "settings but the size are those of the suite at each budget: where these were tuned at one budget, the others "
     "show less than the method can do."
 )
-# What the scores of one table have in common.
-_FIXED = ["small", "base_model", "protocol", "train_fraction", "limit", "evaluation_limit", *COLUMN]
+# What the scores of one board have in common, and those of one table.
+_BOARD = ["small", "base_model", "protocol", "train_fraction", "limit", "evaluation_limit"]
+_TABLE = [*_BOARD, *COLUMN]
+
+
+def budget_boards(cells: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the cells of rows that have scores at two budgets or more on a task, by what they have in common.
+
+    Args:
+        cells: the summary.
+    """
+    known = cells[in_full(cells) & cells["mean"].notna() & cells["budget/parameters"].notna()]
+    budgets = known.groupby([*_TABLE, "method", "row"], dropna=False)["budget/parameters"].transform("nunique")
+    return [part for _, part in known[budgets > 1].groupby(_BOARD, dropna=False)]
+
+
+def budget_title(points: pd.DataFrame) -> str:
+    """Return the name of a board of `budget_boards`."""
+    first = points.iloc[0]
+    share = "" if first["train_fraction"] == 1 else f", {percent(first['train_fraction'])} of the training split"
+    return f"{first['base_model']}, protocol {first['protocol']}{share}"
 
 
 def budget_tables(cells: pd.DataFrame) -> tuple[EfficiencyTable, ...]:
@@ -25,29 +42,16 @@ def budget_tables(cells: pd.DataFrame) -> tuple[EfficiencyTable, ...]:
     Args:
         cells: the summary with its intervals.
     """
-    known = cells[in_full(cells) & cells["mean"].notna() & cells["budget/parameters"].notna()]
-    return tuple(found for _, part in known.groupby(_FIXED, dropna=False) for found in _table(part))
+    return tuple(_table(part) for points in budget_boards(cells) for _, part in points.groupby(COLUMN))
 
 
-def _table(points: pd.DataFrame) -> Iterator[EfficiencyTable]:
-    """Yield the table of one task; none where no row has two budgets."""
-    budgets = points.drop_duplicates("budget/parameters").sort_values("budget/parameters")
-    if len(budgets) < 2:
-        return
+def _table(points: pd.DataFrame) -> EfficiencyTable:
+    limits = sorted(int(limit) for limit in points["budget/parameters"].unique())
     rows = []
     for _, row in sorted(points.groupby(["method", "row"]), key=lambda pair: row_key(pair[1].iloc[0])):
-        if len(row["budget/parameters"].unique()) > 1:
-            by_budget = {
-                int(cell["budget/parameters"]): cell_score(cell, unit_of(points)) for _, cell in row.iterrows()
-            }
-            scores = (by_budget.get(int(limit), NOT_RUN) for limit in budgets["budget/parameters"])
-            rows.append((str(row["row"].iloc[0]), *scores))
-    if not rows:
-        return
+        by_budget = {int(cell["budget/parameters"]): cell_score(cell, unit_of(points)) for _, cell in row.iterrows()}
+        rows.append((str(row["row"].iloc[0]), *(by_budget.get(limit, NOT_RUN) for limit in limits)))
     first = points.iloc[0]
-    share = "" if first["train_fraction"] == 1 else f", {percent(first['train_fraction'])} of the training split"
-    heads = [f"at most {int(limit):,}" for limit in budgets["budget/parameters"]]
     caption = f"{first['column']} ({first['metric']}{unit_of(points).mark})"
-    title = f"{first['base_model']}, protocol {first['protocol']}{share}"
-    table = Table(("method", *heads), tuple(rows), caption=caption)
-    yield EfficiencyTable(title, MINI_LABEL if first["small"] else None, table)
+    table = Table(("method", *(f"at most {limit:,}" for limit in limits)), tuple(rows), caption=caption)
+    return EfficiencyTable(budget_title(points), SMALL_LABEL if first["small"] else None, table)

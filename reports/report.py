@@ -32,7 +32,7 @@ from parbench.reports.parameter_budgets import budget_tables
 from parbench.reports.profile.costs import match_profiles
 from parbench.reports.published import reproduction
 from parbench.reports.rows import BOARD, CURVE, at_same
-from parbench.reports.tables import MINI_LABEL
+from parbench.reports.tables import SMALL_LABEL
 from parbench.reports.tidy_frames import cells_frame, comparisons_frame, over_tasks_frame, subsets_frame
 
 
@@ -194,7 +194,7 @@ def _contents(page: Page, boards: Sequence[Leaderboard], cells: pd.DataFrame) ->
 
 def _labelled(frame: Frame) -> pd.DataFrame:
     runs = pd.concat([frame.runs, frame.aside], ignore_index=True) if len(frame.aside) else frame.runs
-    labels = runs["small"].map({True: MINI_LABEL, False: None})
+    labels = runs["small"].map({True: SMALL_LABEL, False: None})
     return pd.concat([labels.rename("label"), _without_labels(runs)], axis="columns")
 
 

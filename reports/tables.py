@@ -14,7 +14,7 @@ from parbench.reports.rows import BOARD, COLUMN, CONDITION, CURVE
 from parbench.tasks import metric_unit
 from parbench.tasks.metrics.units import Unit
 
-MINI_LABEL = "MINI SUITE: small model, small data, few steps; not comparable with published numbers"
+SMALL_LABEL = "SMALL SUITE: small model, small data, few steps; not comparable with published numbers"
 NOTHING = "—"
 NOT_RUN = "not run"
 MOST_NAMES = 4  # of base models in a title
@@ -74,7 +74,7 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
     """
     keyed = runs.assign(cell=runs.groupby([*BOARD, *COLUMN, "method", "row"], dropna=False, sort=False).ngroup())
     cells = keyed.drop_duplicates("cell").set_index("cell")[_SAME]
-    cells["label"] = cells["small"].map({True: MINI_LABEL, False: None}).astype("object")
+    cells["label"] = cells["small"].map({True: SMALL_LABEL, False: None}).astype("object")
     every, ok = keyed.groupby("cell"), is_counted(keyed)
     if keyed.drop_duplicates(["cell", "setting_id"])["cell"].duplicated().any():
         raise ValueError("a row of a table holds two settings of one method on one task")

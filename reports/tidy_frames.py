@@ -13,7 +13,7 @@ from parbench.reports.leaderboard import Leaderboard
 from parbench.reports.ranking import Ranking
 from parbench.reports.rows import COLUMN, CONDITION
 from parbench.reports.statistics import Interval
-from parbench.reports.tables import MINI_LABEL, distinct, summarise
+from parbench.reports.tables import SMALL_LABEL, distinct, summarise
 from parbench.tasks import metric_unit
 
 _BOARD = ["label", "suites", *CONDITION]
@@ -129,7 +129,7 @@ def subsets_frame(runs: pd.DataFrame) -> pd.DataFrame:
     """
     scores = subset_scores(runs)
     scores.insert(list(scores.columns).index("metric") + 1, "unit", _units(scores))
-    scores.insert(0, "label", scores["small"].map({True: MINI_LABEL, False: None}).astype("object"))
+    scores.insert(0, "label", scores["small"].map({True: SMALL_LABEL, False: None}).astype("object"))
     return scores
 
 

@@ -19,6 +19,11 @@ MODELS.register(
     "bert-tiny", "parbench.bench.models.catalogue:BERT_TINY", "BERT-L2-H128, 4.4 M, retrieval-tuned: for quick tests"
 )
 MODELS.register(
+    "mpnet-base",
+    "parbench.bench.models.catalogue:MPNET_BASE",
+    "MPNet-base, 109 M, sentence-tuned, of RoBERTa-base's shape; a download of 400 MB",
+)
+MODELS.register(
     "smollm2-135m",
     "parbench.bench.models.catalogue:SMOLLM2_135M",
     "SmolLM2-135M-Instruct out of 4 bits, a Llama: the mini suite's language model",

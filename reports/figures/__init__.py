@@ -14,6 +14,7 @@ from parbench.reports.data_efficiency import in_full
 from parbench.reports.figures.curves import History, read_histories, training_curves
 from parbench.reports.figures.data_efficiency import data_efficiency
 from parbench.reports.figures.heat import heat_map
+from parbench.reports.figures.parameter_budgets import score_vs_budget
 from parbench.reports.figures.ranks import critical_differences
 from parbench.reports.figures.style import Picture, Reason, drawn_or_reason, pictured, to_bytes
 from parbench.reports.figures.tradeoff import (
@@ -42,6 +43,7 @@ __all__ = [
     "is_drawn",
     "pictured",
     "read_histories",
+    "score_vs_budget",
     "score_vs_memory",
     "score_vs_parameters",
     "score_vs_profiled_memory",
@@ -62,6 +64,7 @@ CAPTIONS = {
     "heat_map": "Difference to a baseline, task by task",
     "critical_differences": "Mean ranks over tasks, with critical differences",
     "data_efficiency": "Score against share of the training split",
+    "score_vs_budget": "Score against parameter budget",
     "training_curves": "Training loss",
     "score_vs_trials": "Score against number of trials",
 }
@@ -101,6 +104,7 @@ def all_figures(
         "heat_map": lambda: heat_map(cells, baseline, boards, words),
         "critical_differences": lambda: critical_differences(cells, words),
         "data_efficiency": lambda: data_efficiency(every, words),
+        "score_vs_budget": lambda: score_vs_budget(cells, words),
         "training_curves": lambda: training_curves(runs, histories or {}, words),
         "score_vs_trials": lambda: score_vs_trials(frame.aside, frame.runs, frame.suites, words),
     }

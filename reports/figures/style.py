@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 
 from parbench.reports.attempt import NotComputed, attempt
 from parbench.reports.render import one_line
-from parbench.reports.tables import MINI_LABEL, title
+from parbench.reports.tables import SMALL_LABEL, title
 
 T = TypeVar("T")
 
@@ -142,7 +142,7 @@ def page(
     """
     drawn = _fitting(sections)
     if small := [section.small for section in drawn if section.small]:
-        caption += f"; {MINI_LABEL}{'' if len(small) == len(drawn) else ' (where so marked)'}"
+        caption += f"; {SMALL_LABEL}{'' if len(small) == len(drawn) else ' (where so marked)'}"
     if len(drawn) < len(sections):
         caption += f"; not drawn, to save space: the last {len(sections) - len(drawn)} of {len(sections)} parts"
     caption = f"{caption}. {conditions}" if conditions else caption
@@ -262,7 +262,7 @@ def section_title(rows: pd.DataFrame, width: float) -> str:
 
 def titled(text: str, small: bool, width: float) -> str:
     """Return a title, with a word where it is of a miniature, broken into lines."""
-    return textwrap.fill(fit(text, 200) + (" (mini suite)" if small else ""), int(width * BOLD_PER_INCH))
+    return textwrap.fill(fit(text, 200) + (" (small suite)" if small else ""), int(width * BOLD_PER_INCH))
 
 
 def is_small(rows: pd.DataFrame) -> bool:

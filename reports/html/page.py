@@ -35,7 +35,7 @@ from parbench.reports.profile.costs import NOTE as PROFILE_NOTE
 from parbench.reports.profile.costs import Profiled
 from parbench.reports.published import Reproduced, reproduction_table
 from parbench.reports.render import one_line
-from parbench.reports.tables import MINI_LABEL, Table, how_ended, is_counted
+from parbench.reports.tables import SMALL_LABEL, Table, how_ended, is_counted
 
 FILE = "index.html"
 MOST_SVG_BYTES = 1_500_000  # beyond it a figure is embedded as PNG
@@ -160,7 +160,7 @@ def render_page(page: Page) -> str:
             policy=_policy([*drawing, script], [style]),
             script=Markup(script),  # noqa: S704 - our own file
             style=Markup(style),  # noqa: S704 - our own file
-            label=MINI_LABEL if bool(runs["small"].any()) else None,
+            label=SMALL_LABEL if bool(runs["small"].any()) else None,
             all_small=bool(runs["small"].all()),
             counts=_counts(page.frame),
             boards=_articles(page),

@@ -26,7 +26,7 @@ def differences(runs: pd.DataFrame, printed: PublishedNumber) -> Iterator[str]:
     if run["base_model"] != printed.base_model:
         yield f"base model {run['base_model']}, not {printed.base_model}"
     if run["small"]:
-        yield "mini suite: small data, few steps"
+        yield "small suite: small data, few steps"
     if pd.notna(run["limit"]):
         yield f"at most {int(run['limit'])} examples of each split"
     if pd.notna(run["evaluation_limit"]):

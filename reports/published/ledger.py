@@ -12,7 +12,7 @@ from parbench.reports.data_efficiency import in_full
 from parbench.reports.published.differences import differences, names_it
 from parbench.reports.published.sources import UNAVAILABLE, PublishedNumber, published
 from parbench.reports.rows import COLUMN, CONDITION, at_same
-from parbench.reports.tables import MINI_LABEL, NOTHING, Table, is_counted
+from parbench.reports.tables import NOTHING, SMALL_LABEL, Table, is_counted
 from parbench.tasks import metric_unit
 
 PAPER_VALUE_UNAVAILABLE = "paper value unavailable"
@@ -107,10 +107,16 @@ def _beside(runs: pd.DataFrame, cells: pd.DataFrame | None) -> Iterator[Reproduc
     name = str(run["method"])
     if (paper := UNAVAILABLE.get(name)) is not None:
         yield _reproduced(runs, str(run["metric"]), cells, None, paper)
-        return
     same = [number for number in _by_task().get(str(run["task"]), ()) if names_it(name, number)]
-    others = [number for number in same if number.source.own and number.base_model != run["base_model"]]
-    # For other base models, one number per metric is enough for orientation.
+    # For other base models, one number per metric is enough for orientation: of the method's authors, or, where their
+    # tables could not be read, of those who measured it.
+    others = [
+        number
+        for number in same
+        if number.source.own
+        and number.source.measured_by_others == (name in UNAVAILABLE)
+        and number.base_model != run["base_model"]
+    ]
     first = {number.metric: number for number in reversed(others)}
     for number in [number for number in same if number.base_model == run["base_model"]] or list(first.values()):
         column = f"metric/{number.metric}"
@@ -140,7 +146,7 @@ def _reproduced(
         printed=printed,
         unavailable=unavailable,
         small=bool(run["small"]),
-        differences=tuple(differences(runs, printed)) if printed else ((MINI_LABEL,) if run["small"] else ()),
+        differences=tuple(differences(runs, printed)) if printed else ((SMALL_LABEL,) if run["small"] else ()),
     )
 
 

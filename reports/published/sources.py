@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-# Methods of papers whose tables could not be read; their rows report that.
+# Methods of papers whose tables could not be read; their rows report that, beside what others measured.
 UNAVAILABLE = {
     "loca": "Du et al., ICLR 2025 (arXiv 2502.06820)",
     "replora": "Truong et al., ICML 2025 (arXiv 2502.03044)",
@@ -26,6 +26,7 @@ class PublishedTable(BaseModel):
         paper: authors, venue, year.
         table: number of the table.
         own: whether the authors ran it themselves instead of quoting earlier work.
+        measured_by_others: whether they are not the authors of the method; ``False`` also where that is not known.
         statistic: statistic over the seeds; ``None`` if not stated.
         seeds: number of seeds; ``None`` if not stated.
         epoch: reported epoch of a run: the ``best`` on the printed split, the ``last``, or not stated.
@@ -42,6 +43,7 @@ class PublishedTable(BaseModel):
     paper: str
     table: str
     own: bool
+    measured_by_others: bool = False
     statistic: Literal["mean", "median"] | None = None
     seeds: int | None = None
     epoch: Literal["best", "last"] | None = None
@@ -53,7 +55,8 @@ class PublishedTable(BaseModel):
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.paper}, {self.table}{'' if self.own else ', quoted there'}"
+        origin = ("" if self.own else ", quoted there") + (", measured by others" if self.measured_by_others else "")
+        return f"{self.paper}, {self.table}{origin}"
 
 
 @dataclass(frozen=True)

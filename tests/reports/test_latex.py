@@ -15,7 +15,7 @@ from parbench.reports.frame import read_frame
 from parbench.reports.latex import escape, latex, latex_costs, latex_differences, latex_settings
 from parbench.reports.leaderboard import leaderboards
 from parbench.reports.report import write_report
-from parbench.reports.tables import MINI_LABEL
+from parbench.reports.tables import SMALL_LABEL
 from tests.support.shares import plant_shares
 
 HOSTILE = [
@@ -41,7 +41,7 @@ def plant_hostile(planter: Any) -> None:
 def test_protocol_budget_n_and_label_are_in_the_caption(planter: Any) -> None:
     planter.seeds([0.5, 0.6, 0.7], small=True, budget={"asked": "24k", "parameters": 24_000, "mode": "uniform"})
     (caption,) = re.findall(r"\\caption\{(.*)\}\n", page(planter))
-    for part in ("protocol strict", "budget 24k: at most 24,000 (uniform)", "n = 3 runs a cell", MINI_LABEL):
+    for part in ("protocol strict", "budget 24k: at most 24,000 (uniform)", "n = 3 runs a cell", SMALL_LABEL):
         assert escape(part) in caption
 
 

@@ -12,7 +12,7 @@ from parbench.methods.presets import presets_of
 from parbench.reports.frame import read_frame
 from parbench.reports.published import PublishedNumber, Reproduced, published, reproduction, reproduction_table
 from parbench.reports.published.ledger import HEAD, PAPER_VALUE_UNAVAILABLE
-from parbench.reports.tables import MINI_LABEL
+from parbench.reports.tables import SMALL_LABEL
 
 LORA_ON_COLA = {"r": 8, "alpha": 8.0, "learning_rate": 4e-4, "head_learning_rate": 4e-4}
 TRAINING = {"batch_size": 32, "epochs": 80, "warmup_ratio": 0.06, "max_length": 512, "max_steps": None}
@@ -48,6 +48,8 @@ def beside(planter: Any, **cells: Any) -> tuple[Reproduced, ...]:
         ("dora", "llama-7b", "commonsense", "accuracy_hellaswag", "2402.09353", "Table 1", [83.2, 87.2]),
         ("lora+qv_ratio(8,strict)", "roberta-base", "glue/rte", "accuracy", "2410.02247", "Table 2", [76.13, 72.92]),
         ("dora+qv_ratio(2,strict)", "roberta-base", "glue/qnli", "accuracy", "2410.02247", "Table 2", [92.60, 92.70]),
+        ("loca", "llama-3.1-8b in 4 bits", "commonsense", "accuracy_boolq", "2509.17428", "Table 11", [83.06]),
+        ("lora", "llama-3.2-3b in 2 bits", "commonsense", "accuracy_piqa", "2509.17428", "Table 11", [70.35]),
     ],
 )
 def test_values_are_those_printed(
@@ -130,7 +132,7 @@ def test_another_base_model_is_not_subtracted(planter: Any) -> None:
     planter.run(0.6, small=True, base_model="minilm-l6", task="glue/sst2", metric="accuracy")
     (row,) = beside(planter)
     assert row.difference is None
-    assert row.differences[:2] == ("base model minilm-l6, not roberta-base", "mini suite: small data, few steps")
+    assert row.differences[:2] == ("base model minilm-l6, not roberta-base", "small suite: small data, few steps")
     cells = dict(zip(HEAD, reproduction_table([row]).rows[0], strict=True))
     assert (cells["paper"], cells["difference"]) == ("95.1 ± 0.2 (roberta-base)", "not compared")
 
@@ -138,10 +140,24 @@ def test_another_base_model_is_not_subtracted(planter: Any) -> None:
 def test_unreadable_tables_are_reported(planter: Any) -> None:
     planter.run(0.6, method="replora", small=True)
     (row,) = beside(planter)
-    assert (row.printed, row.difference, row.differences) == (None, None, (MINI_LABEL,))
+    assert (row.printed, row.difference, row.differences) == (None, None, (SMALL_LABEL,))
     cells = dict(zip(HEAD, reproduction_table([row]).rows[0], strict=True))
     assert cells["paper"] == PAPER_VALUE_UNAVAILABLE == "paper value unavailable"
     assert "2502.03044" in cells["source"]
+
+
+def test_what_others_measured_stands_beside_unreadable_tables_and_nowhere_else(planter: Any) -> None:
+    for method in ("loca", "lora"):
+        planter.run(0.5, method=method, task="commonsense", metric="accuracy", others={"accuracy_boolq": 0.6})
+    rows = beside(planter)
+    assert {row.row for row in rows} == {"loca"}  # the one LoRA of this source has another initialisation
+    unavailable, others = sorted(rows, key=lambda row: row.printed is not None)
+    assert (unavailable.printed, unavailable.metric) == (None, "accuracy")
+    assert others.printed is not None
+    assert (others.metric, others.printed.value, others.difference) == ("accuracy_boolq", 83.06, None)
+    assert "measured by QWHA's authors with LoCA's layer, not by LoCA's authors" in others.differences
+    cells = dict(zip(HEAD, reproduction_table([others]).rows[0], strict=True))
+    assert cells["source"] == "QWHA, ICLR 2026 (arXiv 2509.17428), Table 11, measured by others"
 
 
 def test_rows_without_a_source_are_not_shown(planter: Any) -> None:

@@ -14,7 +14,7 @@ from parbench.reports.frame import read_frame
 from parbench.reports.leaderboard import leaderboards
 from parbench.reports.leaderboard_render import TerminalLeaderboard, markdown
 from parbench.reports.render import escape, markdown_table, one_line
-from parbench.reports.tables import MINI_LABEL, Table
+from parbench.reports.tables import SMALL_LABEL, Table
 from parbench.tasks.averages import Average
 from tests.support.markdown import HOSTILE, parsed_tables
 
@@ -63,7 +63,7 @@ def test_a_hostile_leaderboard_keeps_its_tables(planter: Any, monkeypatch: pytes
     assert [row[0] for row in scores[1:]] == [one_line(row[0]).strip() for row in board.scores.rows]
     assert {len(row) for row in scores} == {len(board.scores.head)}
     assert {len(row) for row in costs} == {len(board.costs.head)}
-    assert MINI_LABEL in text
+    assert SMALL_LABEL in text
 
 
 def test_warnings_and_facts_are_in_the_page(planter: Any) -> None:
@@ -104,4 +104,4 @@ def test_the_terminal_gets_no_codes_from_names(planter: Any) -> None:
     text = terminal(board, 250)
     assert "\x1b" not in text
     assert "[red]markup[/red] :smile:" in text
-    assert MINI_LABEL in text
+    assert SMALL_LABEL in text

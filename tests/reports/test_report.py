@@ -18,7 +18,7 @@ from parbench.bench.record.run_record import Status
 from parbench.bench.store.store import Store
 from parbench.bench.util.errors import UserError
 from parbench.reports.report import write_report
-from parbench.reports.tables import MINI_LABEL
+from parbench.reports.tables import SMALL_LABEL
 
 # Those that can be drawn of the runs planted here: one method and few tasks allow neither ranks nor differences.
 FIGURES = ("score_vs_parameters", "score_vs_memory", "score_vs_step_time")
@@ -167,17 +167,17 @@ def test_every_file_of_a_small_suite_is_labelled(planter: Any) -> None:
     planter.run(0.5, small=True)
     files = {path.suffix + path.stem: path for path in write_report(planter.store).files}
     page = files[".mdleaderboard"].read_text(encoding="utf-8")
-    assert page.count(MINI_LABEL) == 1  # at the top
+    assert page.count(SMALL_LABEL) == 1  # at the top
     for name in (".csvleaderboard", ".csvruns"):
-        assert list(pd.read_csv(files[name])["label"]) == [MINI_LABEL]
+        assert list(pd.read_csv(files[name])["label"]) == [SMALL_LABEL]
     drawn = files[".svgscore_vs_parameters"].read_text(encoding="utf-8")
     # Matplotlib notes every text beside its outline, a line at a time.
-    assert MINI_LABEL in " ".join(re.findall(r"<!-- (.*?) -->", drawn, re.DOTALL)).replace("\n", " ")
+    assert SMALL_LABEL in " ".join(re.findall(r"<!-- (.*?) -->", drawn, re.DOTALL)).replace("\n", " ")
 
 
 def test_a_full_suite_is_not_called_small(planted: Any) -> None:
     for path in write_report(planted.store).files:
-        assert b"MINI SUITE" not in path.read_bytes()
+        assert b"SMALL SUITE" not in path.read_bytes()
 
 
 @pytest.mark.usefixtures("_no_figures")
@@ -185,9 +185,9 @@ def test_a_mixed_store_states_which_part_is_small(planter: Any) -> None:
     planter.run(0.5, small=True, suite="mini")
     planter.run(0.5, base_model="roberta-large")
     page = write_report(planter.store).files[0].read_text(encoding="utf-8")
-    assert f"**{MINI_LABEL}** (where so marked)" in page
+    assert f"**{SMALL_LABEL}** (where so marked)" in page
     full = page[page.index("## roberta-large") : page.index("## roberta-base")]
-    assert MINI_LABEL not in full
+    assert SMALL_LABEL not in full
 
 
 @pytest.mark.usefixtures("_no_figures")

@@ -12,7 +12,7 @@ import pytest
 from parbench.bench.record.run_record import Status
 from parbench.reports.frame import read_frame
 from parbench.reports.leaderboard import Leaderboard, leaderboards
-from parbench.reports.tables import MINI_LABEL, row_key, summarise
+from parbench.reports.tables import SMALL_LABEL, row_key, summarise
 
 
 def boards_of(planter: Any) -> list[Leaderboard]:
@@ -220,8 +220,8 @@ def board_of_no_budget(planter: Any) -> Leaderboard:
 
 def test_small_suites_are_labelled(planter: Any) -> None:
     planter.run(0.5, small=True)
-    assert board_of(planter).label == MINI_LABEL
-    assert list(summarise(read_frame(planter.store).runs)["label"]) == [MINI_LABEL]
+    assert board_of(planter).label == SMALL_LABEL
+    assert list(summarise(read_frame(planter.store).runs)["label"]) == [SMALL_LABEL]
 
 
 def test_heading_names_model_protocol_limit_budget_suite_data_and_revisions(planter: Any) -> None:

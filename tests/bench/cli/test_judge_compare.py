@@ -57,10 +57,10 @@ def test_from_the_answers_of_the_store_to_the_table(compare, store, add_answers,
     assert content["judge"]["served_models"] == ["judge-0613"]
     assert set(content["judge"]["questions"]["hashes"]) == {"questions", "references", "prompts"}
     assert content["over_seeds"]["no_interval"].startswith("n = 2")
-    assert content["label"].startswith("MINI SUITE")
+    assert content["label"].startswith("SMALL SUITE")
     for text in (
         "loca against lora on mt_bench, judged by gpt-4",
-        "MINI SUITE",
+        "SMALL SUITE",
         "81.2",
         "Runs of the same seed are compared: 1, 2",
     ):

@@ -23,7 +23,7 @@ from parbench.reports.figures import Reason, score_vs_parameters, to_bytes
 from parbench.reports.figures.label_placement import SizeAxis, spread_labels
 from parbench.reports.figures.style import COLOURS, MARKERS
 from parbench.reports.frame import read_frame
-from parbench.reports.tables import MINI_LABEL
+from parbench.reports.tables import SMALL_LABEL
 
 NO_FIGURE = Reason("No run has both a score and a count of its parameters.")
 
@@ -138,8 +138,8 @@ def test_every_leaderboard_has_its_panels_and_its_label(planter: Any) -> None:
     ]
     headings = [" ".join(text.split()) for text in texts(figure)]
     assert any(text.startswith("large, protocol strict, all examples") for text in headings)
-    assert any(text.startswith("small, protocol strict") and text.endswith("(mini suite)") for text in headings)
-    assert " ".join(headings).count(MINI_LABEL) == 1
+    assert any(text.startswith("small, protocol strict") and text.endswith("(small suite)") for text in headings)
+    assert " ".join(headings).count(SMALL_LABEL) == 1
 
 
 @pytest.mark.parametrize("names", [["$\\frac{$", "a|b\n c", "_hidden", "漢字", "\x1b[2J"], ["x" * 300, "y" * 300]])

@@ -34,7 +34,7 @@ from parbench.reports.figures.ranks import cliques
 from parbench.reports.figures.tradeoff import pareto
 from parbench.reports.frame import read_frame
 from parbench.reports.statistics import rank_over_tasks
-from parbench.reports.tables import MINI_LABEL, summarise
+from parbench.reports.tables import SMALL_LABEL, summarise
 
 
 @pytest.fixture(autouse=True)
@@ -70,8 +70,14 @@ def drawn(figure: Figure | Reason) -> Figure:
 
 
 def of_scores(figures: dict[str, Figure | Reason]) -> dict[str, Figure | Reason]:
-    """Return those that need neither a search of hyper-parameters, nor shares of the training split, nor a profile."""
-    others = ("score_vs_trials", "data_efficiency", "score_vs_profiled_step", "score_vs_profiled_memory")
+    """Return those that need no search of hyper-parameters, shares of the training split, two budgets, or profile."""
+    others = (
+        "score_vs_trials",
+        "data_efficiency",
+        "score_vs_budget",
+        "score_vs_profiled_step",
+        "score_vs_profiled_memory",
+    )
     return {name: figure for name, figure in figures.items() if name not in others}
 
 
@@ -171,7 +177,7 @@ def test_ranks_are_drawn_with_the_critical_difference(several: Any) -> None:
     # Nemenyi, 4 methods, 3 tasks: 2.569 sqrt(4 * 5 / (6 * 3)) (Demšar 2006, Table 5).
     assert "CD = 2.71" in message
     assert {"full", "lora", "vera", "loca"} <= set(message)
-    assert any(MINI_LABEL in " ".join(text.split()) for text in message)
+    assert any(SMALL_LABEL in " ".join(text.split()) for text in message)
 
 
 def test_a_row_that_lacks_a_task_is_not_ranked_and_is_named(several: Any) -> None:
@@ -231,7 +237,7 @@ def test_all_are_drawn_with_the_label_and_the_same_each_time(several: Any) -> No
     frame = read_frame(several.store)
     histories = {run_id: History((1, 2), (1.0, 0.5)) for run_id in frame.runs["run_id"]}
     for name, figure in of_scores(all_figures(frame, histories=histories)).items():
-        assert MINI_LABEL in " ".join(" ".join(text.split()) for text in texts(drawn(figure))), name
+        assert SMALL_LABEL in " ".join(" ".join(text.split()) for text in texts(drawn(figure))), name
     one, two = (drawn(heat_map(summarise(frame.runs))) for _ in range(2))
     assert to_bytes(one, "svg") == to_bytes(two, "svg")
     assert to_bytes(one, "png") == to_bytes(two, "png")

@@ -99,7 +99,7 @@ def test_nothing_hostile_runs_and_a_run_opens(page: Path, tmp_path: Path) -> Non
     assert "The first 3 of 3 examples" in panel
     assert re.search(r'<path d="M[\d. ]+(L[\d. ]+){7}"', panel)
     assert unescape(panel).count("document.title='taken'") > 6
-    assert "MINI SUITE" in panel
+    assert "SMALL SUITE" in panel
 
 
 def test_shares_repeats_and_texts_are_on_the_page(planter: Any, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from parbench.reports.figures import Picture, Reason
 from parbench.reports.frame import read_frame
 from parbench.reports.html import Page, write_html
 from parbench.reports.leaderboard import leaderboards
-from parbench.reports.tables import MINI_LABEL
+from parbench.reports.tables import SMALL_LABEL
 from tests.support.pages import Parsed, page_of
 from tests.support.paths import ROOT
 
@@ -30,7 +30,7 @@ def test_everything_is_on_the_page(planted: Any) -> None:
     assert "Difference to a baseline, task by task: not drawn. There is nothing to draw." in shown
     assert "Hu et al., 2021 (arXiv 2106.09685), Table 2" in shown
     assert "13 runs 11 with a score 2 without a score 0 refused records" in shown
-    assert MINI_LABEL not in shown
+    assert SMALL_LABEL not in shown
     cells = [text for tag, text in parsed.texts if tag in ("td", "th", "strong")]
     for board in leaderboards(read_frame(planted.store)):
         for table in (board.scores, board.costs):
@@ -40,12 +40,12 @@ def test_everything_is_on_the_page(planted: Any) -> None:
 def test_the_label_of_a_miniature_stands_at_its_board_only_where_there_are_others(planter: Any) -> None:
     planter.run(0.5, small=True)
     text = page_of(planter, pictures={"heat_map": PICTURE})
-    assert Parsed(text).shown().count(MINI_LABEL) == 1
+    assert Parsed(text).shown().count(SMALL_LABEL) == 1
     assert "where so marked" not in text
     planter.run(0.5, seed=1)
     mixed = Parsed(page_of(planter)).shown()
-    assert mixed.count(MINI_LABEL) == 2
-    assert mixed.count(f"{MINI_LABEL} (where so marked)") == 1
+    assert mixed.count(SMALL_LABEL) == 2
+    assert mixed.count(f"{SMALL_LABEL} (where so marked)") == 1
 
 
 def test_the_page_needs_nothing_from_outside(planted: Any) -> None:
