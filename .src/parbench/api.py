@@ -31,7 +31,7 @@ from parbench.bench.cli.options import (
 )
 from parbench.bench.cli.python_values import option_values
 from parbench.bench.cli.run import RunRequest, run_comparison
-from parbench.bench.store.layout import PREDICTIONS
+from parbench.bench.store.rows import read_rows
 from parbench.bench.store.store import Store
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.reports.frame import Frame, read_frame
@@ -94,7 +94,7 @@ class Results(pd.DataFrame):
         scored = self[self["status"] == "ok"]
         parts = []
         for run in scored[names].itertuples(index=False):
-            rows = pd.read_parquet(store.runs / str(run.run_id) / PREDICTIONS)
+            rows = read_rows(store.runs / str(run.run_id))
             for place, name in enumerate(names):
                 rows.insert(place, name if name not in rows else f"run_{name}", getattr(run, name))
             parts.append(rows)

@@ -18,12 +18,13 @@ def export(
     adapters: Annotated[
         bool, typer.Option(help="Include the trained adapters, which make up most of the file.")
     ] = True,
+    logits: Annotated[bool, typer.Option(help="Include the examples' logits, which no table needs.")] = True,
 ) -> None:
     """Write the records of a store into an archive, for example for another machine."""
     from parbench.bench.store import archive as transfer
     from parbench.bench.store.store import Store
 
-    done = transfer.export(Store(out), file, adapters)
+    done = transfer.export(Store(out), file, adapters, logits)
     console = open_console()
     for text in done.left_out:
         say(f"left out: {text}", console)
@@ -50,7 +51,11 @@ def import_(
     for text in done.conflicts:
         say(f"not imported: {text}; keep one of them with --take ours or --take theirs", console)
     replaced = f", {len(done.replaced)} replaced (the previous ones are in aside/)" if done.replaced else ""
+    completed = f", {len(done.completed)} completed with adapters or logits" if done.completed else ""
     kept = f", {len(done.kept)} not taken because ours are kept" if done.kept else ""
-    say(f"{counted(len(done.new), 'record')} imported, {len(done.same)} already present{replaced}{kept}", console)
+    say(
+        f"{counted(len(done.new), 'record')} imported, {len(done.same)} already present{completed}{replaced}{kept}",
+        console,
+    )
     if done.refused or done.conflicts:
         raise typer.Exit(1)

@@ -23,8 +23,9 @@ from parbench.bench.run.inputs import DataCache
 from parbench.bench.run.memory import Peak, free_device, peak_memory, reserved_memory
 from parbench.bench.run.saving import check_savable
 from parbench.bench.run.trackers import reporting
-from parbench.bench.store.layout import ADAPTER, ERROR, HISTORY, OUTPUT, PREDICTIONS, SELECTION_PREDICTIONS
+from parbench.bench.store.layout import ADAPTER, ERROR, HISTORY, OUTPUT, SELECTION_PREDICTIONS
 from parbench.bench.store.log import event
+from parbench.bench.store.rows import write_rows
 from parbench.bench.store.store import Store
 from parbench.bench.train.best_epoch import BestEpoch
 from parbench.bench.train.build import AdaptedModel, adapt, load_base
@@ -252,5 +253,5 @@ def _write(run: PlannedRun, adapted: AdaptedModel, scores: EvaluationScores, out
         # No adapter: trials are many, and those of full fine-tuning would fill the disk.
         scores.predictions.to_parquet(output / SELECTION_PREDICTIONS, index=False)
     else:
-        scores.predictions.to_parquet(output / PREDICTIONS, index=False)
+        write_rows(scores.predictions, adapted.task.score, output)
         save_adapter(run, adapted, output / ADAPTER)

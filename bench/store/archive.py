@@ -14,7 +14,7 @@ import shutil
 import tarfile
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -23,7 +23,7 @@ from typing import Literal
 from parbench.bench.record.run_record import RunRecord
 from parbench.bench.record.serialization import to_json
 from parbench.bench.store.declarations import file_name, keep, read_declarations
-from parbench.bench.store.layout import ADAPTER, DECLARATIONS, IMPORTING, RUNS
+from parbench.bench.store.layout import ADAPTER, DECLARATIONS, IMPORTING, LOGITS, RUNS
 from parbench.bench.store.leases import Leases
 from parbench.bench.store.store import Store, Unreadable, checksums
 from parbench.bench.util.errors import UserError
@@ -34,9 +34,10 @@ _PIECE = 2**20
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
 _DECLARATION = re.compile(r"[a-z0-9_]+-[0-9a-f]{16}\.json")
 
-
 # Which of two records of one run is kept.
 Take = Literal["ours", "theirs"]
+# Parts of a run that an export may have left out.
+_OPTIONAL = (ADAPTER, LOGITS)
 
 
 @dataclass
@@ -59,7 +60,8 @@ class Imported:
     Attributes:
         new: imported.
         same: already present.
-        replaced: imported, with our record moved aside, because it was requested or because ours lacks files.
+        completed: already present, and given the adapter or the logits that ours lacked.
+        replaced: imported, with our record moved aside, because it was requested or because ours cannot be read.
         kept: not imported, because keeping ours was requested.
         conflicts: not imported, because ours differs and ``take`` was not given.
         refused: incomplete, or being executed here at the moment.
@@ -67,14 +69,19 @@ class Imported:
 
     new: list[str] = field(default_factory=list)
     same: list[str] = field(default_factory=list)
+    completed: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
 
-def export(store: Store, file: Path, adapters: bool = True) -> Exported:
+def export(store: Store, file: Path, adapters: bool = True, logits: bool = True) -> Exported:
     """Write the records of a store, and the files beside them, into a file.
+
+    Args:
+        adapters: with the trained adapters.
+        logits: with the files of logits, which no table needs.
 
     Raises:
         UserError: there are no records, or the file exists already or cannot be written.
@@ -83,6 +90,7 @@ def export(store: Store, file: Path, adapters: bool = True) -> Exported:
     if file.exists():
         raise UserError(f'"{file}" exists already; name another file, or delete it')
     done = Exported()
+    left_out = {name for name, wanted in ((ADAPTER, adapters), (LOGITS, logits)) if not wanted}
     temporary = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
     try:
         with writing(file), tarfile.open(temporary, "w:gz", compresslevel=6) as archive:
@@ -92,7 +100,7 @@ def export(store: Store, file: Path, adapters: bool = True) -> Exported:
                 elif fault := _fault(store.runs / record.run_id, record):
                     done.left_out.append(f"{store.runs / record.run_id} {fault}")
                 else:
-                    _add(archive, store.runs / record.run_id, adapters)
+                    _add(archive, store.runs / record.run_id, left_out)
                     done.runs += 1
             for made in read_declarations(store):
                 if isinstance(made, Unreadable):
@@ -131,10 +139,10 @@ def take_in(source: Path, store: Store, take: Take | None = None) -> Imported:
         return _merge(theirs, store, take)
 
 
-def _add(archive: tarfile.TarFile, folder: Path, adapters: bool) -> None:
+def _add(archive: tarfile.TarFile, folder: Path, left_out: Collection[str]) -> None:
     for path in sorted(folder.rglob("*")):
         name = PurePosixPath(RUNS, folder.name, *path.relative_to(folder).parts)
-        if path.is_file() and (adapters or name.parts[2] != ADAPTER):
+        if path.is_file() and name.parts[2] not in left_out:
             archive.add(path, str(name), recursive=False, filter=_anonymous)
 
 
@@ -215,11 +223,11 @@ def _take_one(folder: Path, record: RunRecord, store: Store, take: Take | None, 
     if ours is None:
         _copy(folder, store)
         done.new.append(run_id)
-    elif isinstance(ours, Unreadable) or (_is_same(ours, record) and _lacks_adapter(store.runs / run_id, folder)):
+    elif isinstance(ours, Unreadable):
         _copy(folder, store)
         done.replaced.append(run_id)
     elif _is_same(ours, record):
-        done.same.append(run_id)
+        (done.completed if _complete(folder, store) else done.same).append(run_id)
     elif take == "theirs":
         _copy(folder, store)
         done.replaced.append(run_id)
@@ -233,8 +241,21 @@ def _is_same(ours: RunRecord, theirs: RunRecord) -> bool:
     return to_json(ours) == to_json(theirs)
 
 
-def _lacks_adapter(ours: Path, theirs: Path) -> bool:
-    return (theirs / ADAPTER).is_dir() and not (ours / ADAPTER).is_dir()
+def _complete(folder: Path, store: Store) -> bool:
+    """Copy the optional parts that our folder of the run lacks; return whether there were any."""
+    ours = store.runs / folder.name
+    missing = [name for name in _OPTIONAL if (folder / name).exists() and not (ours / name).exists()]
+    for name in missing:
+        staging = store.root / f"{IMPORTING}{uuid.uuid4().hex}"
+        with explained(staging):
+            try:
+                staging.mkdir()
+                part = staging / name
+                shutil.copytree(folder / name, part) if (folder / name).is_dir() else shutil.copy(folder / name, part)
+                os.replace(part, ours / name)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+    return bool(missing)
 
 
 def _outcome(record: RunRecord) -> str:
@@ -256,14 +277,14 @@ def _copy(folder: Path, store: Store) -> None:
 
 
 def _fault(folder: Path, record: RunRecord) -> str | None:
-    """Return what is wrong with the files beside a record, if anything; adapters may have been left out."""
+    """Return what is wrong with the files beside a record, if anything; optional parts may have been left out."""
     if link := next((path for path in folder.rglob("*") if path.is_symlink()), None):
         return f'holds a link, "{link.relative_to(folder)}"'
     found = checksums(folder)
     for name in sorted({*found, *record.files}):
         if name not in record.files:
             return f'holds "{name}", which its record does not know'
-        if name not in found and PurePosixPath(name).parts[0] != ADAPTER:
+        if name not in found and PurePosixPath(name).parts[0] not in _OPTIONAL:
             return f'lacks "{name}"'
         if name in found and found[name] != record.files[name]:
             return f'holds "{name}" changed (its checksum does not match)'

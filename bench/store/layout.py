@@ -7,6 +7,7 @@ Layout::
       runs/RUN_ID/              a finished run
         record.json             written last: a run is done when it is there and complete
         predictions.parquet     per-example rows of the reported split
+        logits.parquet          their logits, if no metric needs these
         selection.parquet       those of the selection split, of a run that chooses hyper-parameters
         history.jsonl, adapter/, error.txt, log.jsonl
       work/RUN_ID/              an unfinished run: checkpoints, log.jsonl, output.log and output/, the folder to be
@@ -47,6 +48,8 @@ LOCK = ".lock"
 # Files of a run.
 RECORD = "record.json"
 PREDICTIONS = "predictions.parquet"
+# Of rows whose metrics do not need them: the same rows in the same order.
+LOGITS = "logits.parquet"
 SELECTION_PREDICTIONS = "selection.parquet"
 HISTORY = "history.jsonl"
 ERROR = "error.txt"

@@ -14,13 +14,15 @@ def make_store(folder):
     return store
 
 
-def put(store, record=RECORD, adapter=b"weights", **changes):
-    """Put a record into a store as a run does, with an adapter and predictions."""
+def put(store, record=RECORD, adapter=b"weights", logits=None, **changes):
+    """Put a record into a store as a run does, with an adapter, predictions and, if given, logits."""
     record = replace(with_spec(record, **changes) if changes else record, files={})
     output = store.workspace(record.run_id) / "output"
     (output / "adapter").mkdir(parents=True)
     (output / "adapter" / "adapter_model.safetensors").write_bytes(adapter)
     (output / "predictions.parquet").write_bytes(b"predictions")
+    if logits is not None:
+        (output / "logits.parquet").write_bytes(logits)
     committed = store.commit(record, output)
     store.discard_workspace(record.run_id)
     return committed

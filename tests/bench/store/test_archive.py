@@ -97,9 +97,24 @@ def test_adapters_may_be_left_out_and_come_later(ours, theirs, tmp_path):
     assert ours.load(record.run_id) == record
     adapter = ours.runs / record.run_id / "adapter" / "adapter_model.safetensors"
     assert not adapter.exists()
-    assert call(import_, whole, "--out", ours.root)[0] == 0
+    completed = "0 records imported, 0 already present, 1 completed with adapters or logits\n"
+    assert call(import_, whole, "--out", ours.root) == (0, completed)
     assert adapter.read_bytes() == b"weights"
     assert call(import_, small, "--out", ours.root)[1] == "0 records imported, 1 already present\n"
+
+
+def test_adapters_and_logits_from_two_archives_make_one_run(ours, theirs, tmp_path):
+    record = put(theirs, logits=b"logits")
+    parts = {name: tmp_path / f"{name}.tar.gz" for name in ("adapters", "logits")}
+    for name, path in parts.items():
+        call(export, "--out", theirs.root, f"--no-{name}", path)
+        with tarfile.open(path) as archive:
+            left_out = {"adapters": "/adapter/", "logits": "/logits.parquet"}[name]
+            assert not [inside for inside in archive.getnames() if left_out in inside]
+        assert call(import_, path, "--out", ours.root)[0] == 0
+    assert content(ours) == content(theirs)
+    assert ours.load(record.run_id) == record
+    assert not (ours.root / "aside").exists() or not list((ours.root / "aside").iterdir())
 
 
 def test_a_record_of_ours_that_cannot_be_read_is_replaced_and_kept_aside(ours, theirs, bring):
