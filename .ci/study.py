@@ -1,0 +1,101 @@
+"""Publishes the result of a store as a study: tables, overview figure, suites, claims and the records behind them.
+
+.venv/bin/python .ci/study.py results/claims reports/studies/2026-11-28-claims
+
+The records have neither adapters nor logits. From them bench import and bench report make the same tables.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from parbench.bench.plan.suite import load_suite, suite_names, suite_text
+from parbench.bench.store.archive import export
+from parbench.bench.store.declarations import Declaration, read_declarations
+from parbench.bench.store.store import Store
+from parbench.reports.render import escape
+from parbench.reports.report import Report, write_report
+
+RECORDS = "records.tar.gz"
+MOST_BYTES = 10_000_000
+VERSIONS = ("torch", "transformers", "peft")
+TABLES = ("claims.csv", "comparisons.csv", "leaderboard.csv")
+
+
+def main(store: Store, folder: Path) -> None:
+    """Write the folder of a study; one that is there is replaced."""
+    with tempfile.TemporaryDirectory() as scratch:
+        report = write_report(store, Path(scratch))
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        made = {path.name: path for path in report.files}
+        pages = made["leaderboard.md"].read_text("utf-8")
+        for path in sorted(Path(scratch, "figures").glob("differences*.svg")):
+            if f"figures/{path.name}" in pages:
+                shutil.copy(path, folder)
+        (folder / "leaderboard.md").write_text(_own_figures(pages, folder), "utf-8")
+        for name in TABLES:
+            if name in made:
+                shutil.copy(made[name], folder)
+    done = export(store, folder / RECORDS, adapters=False, logits=False)
+    if done.left_out:
+        raise SystemExit("\n".join(done.left_out))
+    if (size := (folder / RECORDS).stat().st_size) > MOST_BYTES:
+        raise SystemExit(f"the records take {size:,} bytes; a study has at most {MOST_BYTES:,}")
+    _write_inputs(store, report, folder)
+    (folder / "README.md").write_text("\n\n".join(_readme(report, folder)) + "\n", "utf-8")
+
+
+def _own_figures(page: str, folder: Path) -> str:
+    """Return a page without the figures that are not kept in its folder."""
+    lines = []
+    for line in page.splitlines():
+        name = line.rpartition("(figures/")[2].removesuffix(")") if line.startswith("![") else ""
+        if not name or (folder / name).exists():
+            lines.append(line.replace("(figures/", "("))
+    return "\n".join(lines) + "\n"
+
+
+def _write_inputs(store: Store, report: Report, folder: Path) -> None:
+    """Write the suites and the declared claims, as they were when the runs were planned."""
+    for name in sorted(set(report.frame.runs["suite"]) & set(suite_names())):
+        (folder / f"suite-{name}.yaml").write_text(suite_text(load_suite(name)), "utf-8")
+    claims = folder / "claims"
+    for made in read_declarations(store):
+        if isinstance(made, Declaration):
+            claims.mkdir(exist_ok=True)
+            (claims / f"{made.name}.yaml").write_text(yaml.safe_dump(made.content, sort_keys=False, width=120), "utf-8")
+
+
+def _readme(report: Report, folder: Path) -> Iterator[str]:
+    runs = report.frame.runs
+    yield f"# {folder.name}"
+    for board in report.boards:
+        yield f"## {escape(board.title)}"
+        yield "\n".join(f"- {escape(sentence)}" for sentence in board.verdict)
+        yield escape(" ".join(board.conditions))
+    yield f"## How it was made\n\n{_made(runs)} Tables and claims: `leaderboard.md`. The same from the records:"
+    yield (
+        f"```bash\nbench import {RECORDS} --out results/{folder.name}\nbench report --out results/{folder.name}\n```"
+    )
+
+
+def _made(runs: pd.DataFrame) -> str:
+    days = sorted({str(day)[:10] for day in runs["finished"].dropna()})
+    versions = [f"{name} {_distinct(runs[column])}" for name in VERSIONS if (column := f"version/{name}") in runs]
+    return f"{len(runs)} runs, {' to '.join(dict.fromkeys((days[0], days[-1])))}, {', '.join(versions)}."
+
+
+def _distinct(column: pd.Series) -> str:
+    return "/".join(sorted(set(column.dropna().astype(str))))
+
+
+if __name__ == "__main__":
+    main(Store(Path(sys.argv[1])), Path(sys.argv[2]))
