@@ -18,7 +18,7 @@ seeds: [1]
 
 
 def test_every_suite_that_comes_along_is_one():
-    names = {"mini", "loca_paper", "lora_gen_mini", "lora_gen_paper"}
+    names = {"mini", "small", "loca_paper", "lora_gen_mini", "lora_gen_paper"}
     assert {load_suite(name).name for name in suite_names()} == set(suite_names()) == names
 
 

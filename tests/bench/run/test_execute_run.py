@@ -50,12 +50,13 @@ def test_a_run_leaves_all_that_a_table_needs(planned, store):
     record = do(run, store)
     folder = store.runs / record.run_id
     rows = pd.read_parquet(folder / "predictions.parquet")
-    assert list(rows.columns) == ["example", "subset", "label", "prediction", "logits"]
+    assert list(rows.columns) == ["example", "subset", "label", "prediction"]
     assert rows["example"].is_unique
     assert len(rows) == record.examples["reported"] == 60
     # Every number of the record can be made again from the rows.
     assert dict(run.task.score(rows)) == record.metrics
-    assert (rows["logits"].map(lambda logits: logits.argmax()) == rows["prediction"]).all()
+    logits = pd.read_parquet(folder / "logits.parquet")["logits"]
+    assert (logits.map(lambda values: values.argmax()) == rows["prediction"]).all()
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in history] == [1, 2, 3, 4, 5, 6]
     assert set(record.files) >= {"predictions.parquet", "history.jsonl", "adapter/adapter_model.safetensors"}
@@ -107,7 +108,7 @@ def test_the_adapter_on_disk_gives_the_predictions_on_disk(planned, store, tiny_
     data = DataCache().of(run)
     reported = run.task.prepare(run.task.splits(run.source).reported, data.processor, run.training.max_length)
     logits = Predictor(model, data.processor, run.task.collate(data.processor), 64, CPU).logits(reported)
-    stored = pd.read_parquet(folder / "predictions.parquet")["logits"].tolist()
+    stored = pd.read_parquet(folder / "logits.parquet")["logits"].tolist()
     assert logits == pytest.approx(np.stack(stored), abs=1e-6)
 
 

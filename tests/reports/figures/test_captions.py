@@ -50,7 +50,11 @@ def test_budget_trials_and_hardware_are_in_every_figure(tuned: Any) -> None:
     histories = read_histories(tuned.store, frame.runs["run_id"])
     drawn = all_figures(frame, histories=histories, boards=boards)
     figures = {name: figure for name, figure in drawn.items() if isinstance(figure, Figure)}
-    assert set(CAPTIONS) - set(figures) == {"score_vs_profiled_step", "score_vs_profiled_memory"}
+    assert set(CAPTIONS) - set(figures) == {
+        "score_vs_budget",
+        "score_vs_profiled_step",
+        "score_vs_profiled_memory",
+    }
     figures |= {f"differences {narrow}": forest(boards[0], narrow) for narrow in (False, True)}
     for name, figure in figures.items():
         for text in WORDS:

