@@ -56,8 +56,12 @@ class Resolver:
     announce: Callable[[str], None] | None = None
 
     def tasks(self) -> tuple[list[Task], list[str]]:
-        """Return the tasks to run. Of a group, those that the source has; a task asked for by name must be there."""
+        """Return the tasks to run. Of a group, those that the source has; a task asked for by name must be there.
+
+        Those that a suite names must be there, too, unless the command has replaced its source by a folder.
+        """
         asked = self.overrides.tasks or self.suite.tasks
+        required = asked if self.overrides.tasks or self.overrides.data_root is None else ()
         found: list[Task] = []
         left_out: dict[str, str] = {}
         for name, plain in self.asked_tasks.items():
@@ -65,7 +69,7 @@ class Resolver:
             missing = task.missing(self.source(task))
             if missing is None:
                 found.append(task)
-            elif name in asked:
+            elif name in required:
                 # What is missing may be something other than data, such as a judge's key.
                 is_data = missing in [self.source(task).missing(ref) for ref in task.refs]
                 advice = "; give its files with --data-root, or use another suite" if is_data else ""

@@ -39,6 +39,18 @@ def test_a_task_asked_for_by_name_must_be_there(plan):
         plan(tasks=("glue/sst2", "glue/cola"))
 
 
+def test_of_a_suites_tasks_those_that_a_data_root_lacks_are_left_out_and_reported(plan, tiny_data):
+    made = plan("small", data_root=tiny_data, methods=("linear_probe",), seeds=(1,))
+    assert {run.spec.task for run in made.runs} == {"glue/sst2"}
+    left_out = [note.partition(":")[0] for note in made.notes if note.startswith("left out ")]
+    others = ("glue/cola", "glue/mrpc", "glue/rte", "glue/stsb", "vision/cifar10", "vision/dtd")
+    assert left_out == [f"left out {name}" for name in others]
+    with pytest.raises(UserError, match=r"the task glue/cola cannot run: .*--data-root"):
+        plan("small", data_root=tiny_data, tasks=("glue/sst2", "glue/cola"))
+    with pytest.raises(UserError, match="can run: "):
+        plan("small", data_root=tiny_data / "glue-sst2")
+
+
 def test_a_data_root_takes_the_place_of_the_suites_source(plan, tiny_data):
     made = plan(tasks=("glue",), data_root=tiny_data)
     assert {run.spec.task for run in made.runs} == {"glue/sst2"}
