@@ -18,6 +18,7 @@ from parbench.bench.cli.compare import compare
 from parbench.bench.cli.gc import gc
 from parbench.bench.cli.judge import judge
 from parbench.bench.cli.listing import list_names
+from parbench.bench.cli.new import new
 from parbench.bench.cli.plan import plan
 from parbench.bench.cli.profile import profile
 from parbench.bench.cli.report import report, show
@@ -52,6 +53,7 @@ app.command()(status)
 app.command()(gc)
 app.command()(export)
 app.command("import")(import_)
+app.add_typer(new, name="new")
 app.add_typer(task, name="task")
 app.add_typer(judge, name="judge")
 

@@ -36,12 +36,12 @@ def check(
     out: Out = DEFAULT_STORE,
 ) -> None:
     """Show a task's splits, examples, labels and leaks, and the scores of its references and of a constant."""
-    from parbench.bench.cli.task_check import check_images, label_counts, source_to_check, task_to_check, truncated
     from parbench.bench.store.store import Store
     from parbench.bench.train.settings import TrainingSettings
     from parbench.bench.util.environment import quiet_libraries
     from parbench.tasks.data.location import DataLocation
     from parbench.tasks.data.lock import RevisionLock
+    from parbench.tasks.testing.inspection import check_images, label_counts, source_to_check, task_to_check, truncated
 
     quiet_libraries()
     read_positive(examples, "--examples")
@@ -71,7 +71,7 @@ def check(
 
 
 def _print_scores(console: Console, found: Task, splits: Splits) -> None:
-    from parbench.bench.cli.task_check import constant, perfect_scores
+    from parbench.tasks.testing.inspection import constant, perfect_scores
 
     def listed(scores: Mapping[str, float]) -> str:
         return ", ".join(f"{metric} {found.unit(metric).text(value)}" for metric, value in scores.items())
@@ -92,8 +92,8 @@ def _print_scores(console: Console, found: Task, splits: Splits) -> None:
 
 
 def _print_findings(console: Console, found: Task, splits: Splits, source: DataSource) -> None:
-    from parbench.bench.cli.task_check import leaks
     from parbench.tasks.data.folder import FolderSource
+    from parbench.tasks.testing.inspection import leaks
 
     leaked, size = leaks(found, splits), len(splits.reported)
     say(
@@ -119,7 +119,7 @@ def _print_counts(console: Console, splits: Splits, labels: dict[str, dict[str, 
 def _print_examples(
     console: Console, found: Task, splits: Splits, split: str, most: int, tokenizer: Any, max_length: int
 ) -> None:
-    from parbench.bench.cli.task_check import shown
+    from parbench.tasks.testing.inspection import shown
 
     rows = splits.by_name[split]
     examples = rows.select(range(min(most, len(rows))))

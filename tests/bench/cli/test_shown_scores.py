@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from parbench.bench.cli.studies import _print_found
-from parbench.bench.cli.task_check import Constant
 from parbench.bench.tune.study import StudyResult, Trial
 from parbench.tasks import find_task
+from parbench.tasks.testing.inspection import Constant
 from tests.support.data import sentences
 from tests.support.films import FILMS, task_file
 
@@ -45,6 +45,6 @@ def test_the_constant_of_a_task_is_shown_by_the_same_rule(bench, tmp_path, monke
     result = bench("task", "check", path, "--out", tmp_path / "store")
     assert "accuracy 50.0; accuracy ranks" in result.out
     found = Constant("nothing", {"rating": 5.0, "accuracy": 0.125, "log_likelihood": -2.5})
-    monkeypatch.setattr("parbench.bench.cli.task_check.constant", lambda task, splits: found)
+    monkeypatch.setattr("parbench.tasks.testing.inspection.constant", lambda task, splits: found)
     result = bench("task", "check", path, "--out", tmp_path / "store")
     assert "rating 5.00, accuracy 12.5, log_likelihood -2.500; accuracy ranks" in result.out

@@ -6,10 +6,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from parbench.bench.cli.task_check import constant, leaks, perfect_scores, shown, task_to_check
 from parbench.bench.store.store import Store
 from parbench.tasks import find_task
 from parbench.tasks.kinds.language_model import LanguageModelTask
+from parbench.tasks.testing.inspection import constant, leaks, perfect_scores, shown, task_to_check
 from tests.support.data import sentences, write_jsonl
 from tests.support.films import COMMON, FILMS, task_file
 

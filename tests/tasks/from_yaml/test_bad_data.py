@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from parbench.bench.cli.task_check import check_images
+from parbench.tasks.testing.inspection import check_images
 from tests.support.yaml_files import (
     ASKED,
     CHOICES,

@@ -1,8 +1,9 @@
-"""What `bench task check` finds out about a task: its examples, labels and leaks, and what simple predictions score."""
+"""What is known of a task without training: its examples, labels and leaks, and what simple predictions score."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import unicodedata
 from collections import Counter
@@ -11,17 +12,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+import pandas as pd
+from PIL import Image
+
 from parbench.bench.util.errors import UserError
 from parbench.tasks import TASKS, is_task_file
+from parbench.tasks.base import Splits, Task
+from parbench.tasks.data.images import decoded
 from parbench.tasks.data.location import DataLocation
 from parbench.tasks.data.source import DataSource
+from parbench.tasks.e2e_nlg import E2eNlg
+from parbench.tasks.from_yaml import task_of_file
+from parbench.tasks.gpt4tools import Gpt4Tools
+from parbench.tasks.kinds.language_model import LanguageModelTask
+from parbench.tasks.kinds.multiple_choice import MultipleChoice
+from parbench.tasks.kinds.special_tokens import closed_ids
+from parbench.tasks.kinds.text_generation import TextGeneration
+from parbench.tasks.metrics.texts import reference_scores
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
     from datasets import Dataset
 
-    from parbench.tasks.base import Splits, Task
     from parbench.tasks.inference import Predictor
 
 # What a task adds to an example's own columns.
@@ -54,8 +66,6 @@ def task_to_check(name: str) -> Task:
         if name not in TASKS and members:
             raise UserError(f'"{name}" is a group of tasks; name one of them: {", ".join(members)}')
         return TASKS[name]
-    from parbench.tasks.from_yaml import task_of_file
-
     return task_of_file(Path(name))
 
 
@@ -93,10 +103,6 @@ def shown(task: Task, example: Mapping[str, Any]) -> dict[str, str]:
 
     Line breaks and control characters are written as JSON writes them, so that they are seen and do nothing.
     """
-    from parbench.tasks.e2e_nlg import E2eNlg
-    from parbench.tasks.kinds.language_model import LanguageModelTask
-    from parbench.tasks.kinds.text_generation import TextGeneration
-
     if isinstance(task, LanguageModelTask):
         parts: dict[str, Any] = {"prompt": task.prompt(example), "response": task.response(example)}
         parts |= {name: example[name] for name in ("choices", "references") if name in example}
@@ -118,8 +124,6 @@ def check_images(splits: Splits) -> None:
     Raises:
         UserError: one cannot be decoded.
     """
-    from parbench.tasks.data.images import decoded
-
     for dataset in splits.by_name.values():
         if "image" in dataset.column_names:
             for example in dataset.select_columns(["example", "image"]):
@@ -171,12 +175,6 @@ def constant(task: Task, splits: Splits) -> Constant | None:
 
     It is the most frequent class of the training split, its mean number, an empty text, or the first choice.
     """
-    import numpy as np
-
-    from parbench.tasks.gpt4tools import Gpt4Tools
-    from parbench.tasks.kinds.multiple_choice import MultipleChoice
-    from parbench.tasks.kinds.text_generation import TextGeneration
-
     reported = splits.reported
     if isinstance(task, TextGeneration | Gpt4Tools):
         return Constant("nothing", task.score(task.predictions(reported, [""] * len(reported))))
@@ -200,14 +198,6 @@ def perfect_scores(task: Task, splits: Splits) -> Mapping[str, float] | None:
 
     A metric that gives less than full marks there cannot measure a right answer.
     """
-    import numpy as np
-
-    from parbench.tasks.e2e_nlg import E2eNlg
-    from parbench.tasks.gpt4tools import Gpt4Tools
-    from parbench.tasks.kinds.multiple_choice import MultipleChoice
-    from parbench.tasks.kinds.text_generation import TextGeneration
-    from parbench.tasks.metrics.texts import reference_scores
-
     reported = splits.reported
     if isinstance(task, TextGeneration):
         # By the same function that a run is refused by.
@@ -240,9 +230,6 @@ def _predicted(task: Task, examples: Dataset, logits: np.ndarray) -> pd.DataFram
 
 
 def _lengths(task: Task, dataset: Dataset, tokenizer: Any) -> Iterator[int]:
-    from parbench.tasks.kinds.language_model import LanguageModelTask
-    from parbench.tasks.kinds.special_tokens import closed_ids
-
     if isinstance(task, LanguageModelTask):
         for example in dataset:
             response = tokenizer(task.response(example), add_special_tokens=False)["input_ids"]
@@ -254,8 +241,6 @@ def _lengths(task: Task, dataset: Dataset, tokenizer: Any) -> Iterator[int]:
 
 def _input(task: Task, example: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what a model is given of an example."""
-    from parbench.tasks.kinds.language_model import LanguageModelTask
-
     if isinstance(task, LanguageModelTask):
         return (task.prompt(example), *example.get("choices", ()))
     own = {name: value for name, value in example.items() if name not in (*_ADDED, "label")}
@@ -278,10 +263,6 @@ def _line(value: Any, most: int = 600) -> str:
 
 
 def _image(value: Mapping[str, Any]) -> str:
-    import io
-
-    from PIL import Image
-
     content = _encoded(value)
     with Image.open(io.BytesIO(content)) as image:
         return f"{image.format} of {image.width} x {image.height} pixels, {image.mode}, {len(content):,} bytes"

@@ -1,0 +1,1 @@
+"""Packages of a new method or task, written to be edited."""
