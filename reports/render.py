@@ -110,4 +110,5 @@ def _lines(table: Table) -> Iterator[Text | Padding]:
     for name, *cells in table.rows:
         yield Text(f"\n{one_line(name)}", style="bold")
         for head, cell in zip(table.head[1:], cells, strict=True):
-            yield Padding(Text(f"{one_line(head)}: {one_line(cell)}"), (0, 0, 0, 2))
+            # Not expanded: in a pipe, whose lines have no width, it would be filled with spaces.
+            yield Padding(Text(f"{one_line(head)}: {one_line(cell)}"), (0, 0, 0, 2), expand=False)

@@ -67,6 +67,15 @@ def test_the_terminal_shows_the_verdict_and_a_table_that_fits(planter: Any, widt
     assert "outside/task-0" in text
 
 
+def test_long_names_make_a_list_whose_lines_are_not_filled_up(planter: Any) -> None:
+    for scale in range(3):
+        long = {"learning_rate": 0.004816 + scale, "head_learning_rate": 0.01911 + scale, "r": 1 + scale}
+        planter.seeds([0.5, 0.6, 0.7], setting={f"a_rather_long_name_of_{name}": value for name, value in long.items()})
+    text = printed(board_of(planter), 100_000)
+    assert "\n  parameters: " in text
+    assert max(len(line) for line in text.splitlines()) < 250
+
+
 @pytest.mark.usefixtures("_no_figures")
 def test_untuned_cells_are_marked_everywhere(planter: Any) -> None:
     plant_shares(planter, {"lora": 0.25, "loca": 0.1})
