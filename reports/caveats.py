@@ -8,7 +8,7 @@ import pandas as pd
 
 from parbench.reports.frame import LIBRARIES
 from parbench.reports.rows import COLUMN
-from parbench.reports.tables import distinct, is_counted, limit_sentences
+from parbench.reports.tables import distinct, is_counted, limit_sentences, waited_for_cores
 
 
 def facts(runs: pd.DataFrame) -> Iterator[str]:
@@ -50,6 +50,12 @@ def warnings(runs: pd.DataFrame) -> Iterator[str]:
     for name, part in counted[counted["cost/shared_device"] == 1].groupby("row"):
         yield (
             f"shared accelerator: other runs were at work beside {name} ({_runs(len(part))}); "
+            "the times are no measurement of speed."
+        )
+    for name, part in counted[waited_for_cores(counted)].groupby("row"):
+        yield (
+            f"other work on the machine: {name} ({_runs(len(part))}) waited up to "
+            f"{100 * part['cost/core_wait_share'].max():.0f} % of its training for cores that other processes used; "
             "the times are no measurement of speed."
         )
     again = counted[counted.duplicated([*COLUMN, "method", "row", "seed"])]

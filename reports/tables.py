@@ -16,6 +16,8 @@ from parbench.tasks.metrics.units import Unit
 
 SMALL_LABEL = "SMALL SUITE: small model, small data, few steps; not comparable with published numbers"
 NOTHING = "—"
+# Of the time of training. On a machine without other work the kernel's own tasks take less than a hundredth.
+MOST_CORE_WAIT = 0.05
 NOT_RUN = "not run"
 MOST_NAMES = 4  # of base models in a title
 
@@ -105,6 +107,11 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
 def is_counted(runs: pd.DataFrame) -> pd.Series[bool]:
     """Return which runs enter a mean: those that have a score, which in the frame only runs that are ok have."""
     return runs["score"].notna()
+
+
+def waited_for_cores(runs: pd.DataFrame) -> pd.Series[bool]:
+    """Return which runs waited for processor cores so long that their times do not measure speed."""
+    return runs["cost/core_wait_share"].astype("float64") > MOST_CORE_WAIT
 
 
 def boards(table: pd.DataFrame) -> Iterator[pd.DataFrame]:

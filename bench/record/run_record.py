@@ -60,6 +60,9 @@ class Cost:
             in addition to CUDA's own context.
         shared_device: whether other runs of the same command used the accelerator for part of the time. The seconds of
             such a run do not measure speed; its memory peaks are its own, because torch counts them per process.
+        core_wait_share: of the training's time, how much the run's threads were ready to compute while other processes
+            had the cores; ``None`` where the kernel does not count it. The seconds of a run that waited measure the
+            other load, too.
     """
 
     load_seconds: float
@@ -72,6 +75,7 @@ class Cost:
     wall_seconds: float | None = None
     reserved_device_bytes: int | None = None
     shared_device: bool | None = None
+    core_wait_share: float | None = None
 
 
 @dataclass(frozen=True)

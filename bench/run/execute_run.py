@@ -18,6 +18,7 @@ from parbench.bench.models.parameter_counts import Inventory, count_parameters
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.failures import SharedDeviceOutOfMemoryError, TransientError, classify, is_transient
 from parbench.bench.record.run_record import Cost, ParameterCounts, Provenance, RunRecord, Status
+from parbench.bench.run.core_wait import CoreWait
 from parbench.bench.run.hooks import NO_HOOKS, RunHooks
 from parbench.bench.run.inputs import DataCache
 from parbench.bench.run.memory import Peak, free_device, peak_memory, reserved_memory
@@ -169,7 +170,9 @@ def _train_and_evaluate(
     event("model ready", "the base model is loaded and adapted", seconds=load_seconds)
     scorer, reported = Scorer(adapted), data.reported(run.spec)
     best = best_epoch(run, scorer, data, reported, store.workspace(run.spec.run_id), _log_epoch)
+    core_wait = CoreWait()
     trained, peak = _train(run, adapted, best, store, device, hooks)
+    wait_share = core_wait.share()
     if best:
         best.restore()
     # Of the weights that are scored and saved.
@@ -200,6 +203,7 @@ def _train_and_evaluate(
             peak_process_bytes=peak.process_bytes,
             peak_device_bytes=peak.device_bytes,
             reserved_device_bytes=reserved_memory(device),
+            core_wait_share=wait_share,
         ),
         best_epoch=best.best.epoch if best else None,
         last_metrics=best.last.metrics if best else {},

@@ -16,7 +16,7 @@ from parbench.reports.scored import LEVEL, Scored, score_column
 from parbench.reports.statistics import Interval, NoiseFloor, Scores, difference_by_seed, estimate
 from parbench.reports.statistics.margins import MarginTest, Question, margin_test, ratio_test
 from parbench.reports.statistics.power import NoiseSources, noise_sources
-from parbench.reports.tables import unit_of
+from parbench.reports.tables import unit_of, waited_for_cores
 from parbench.tasks.metrics.units import Unit
 
 QUESTIONS: Mapping[str, Question] = {
@@ -133,6 +133,8 @@ def _ratios(row: pd.DataFrame, other: pd.DataFrame, measure: Measure) -> np.ndar
     if measure.endswith("_seconds"):
         if any((runs["cost/shared_device"] == 1).any() for runs in sides):
             return "the runs shared an accelerator with others, so that their times measure no speed"
+        if any(waited_for_cores(runs).any() for runs in sides):
+            return "the runs waited for cores that other processes used, so that their times measure no speed"
         hardware = [name for name in row.columns if str(name).startswith("hardware/")]
         both = pd.concat(sides)[hardware]
         if any(len(both[name].unique()) > 1 for name in hardware):

@@ -274,7 +274,18 @@ def test_differences_below_the_noise_floor_support_nothing(planter: Any) -> None
     assert str(one.reason).startswith("within the noise floor")
 
 
-def test_shared_accelerators_measure_no_speed(planter: Any) -> None:
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"shared_device": True}, "the runs shared an accelerator with others, so that their times measure no speed"),
+        (
+            {"core_wait_share": 0.06},
+            "the runs waited for cores that other processes used, so that their times measure no speed",
+        ),
+        ({"core_wait_share": 0.04}, "all runs have the same ratio of costs"),  # so they were compared
+    ],
+)
+def test_times_beside_other_work_measure_no_speed(planter: Any, changed: Any, reason: str) -> None:
     costs = claim(kind="cheaper", measure="step_seconds", factor=2.0)
     plant_seeds(planter, "loca", 1, A_LITTLE)
     for seed in SEEDS:
@@ -282,15 +293,13 @@ def test_shared_accelerators_measure_no_speed(planter: Any) -> None:
             0.8,
             "accuracy",
             seed=seed,
-            cost=replace(planter.cost, shared_device=True),
+            cost=replace(planter.cost, **changed),
             task="glue/rte",
             task_code="rte",
             method="lora",
             method_code="lora",
         )
-    assert judged(planter, costs)[0].reason == (
-        "the runs shared an accelerator with others, so that their times measure no speed"
-    )
+    assert judged(planter, costs)[0].reason == reason
 
 
 def test_what_cannot_be_tested_or_is_not_known_is_a_reason(planter: Any) -> None:
