@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from parbench.methods.parts import PARTS, Parts, modules_in
+
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,9 @@ class ModuleNames:
         value: projection of the values.
         output: projection of the attention's output.
         head: the task head: newly initialised, always trained, never counted in a budget. Layers that a checkpoint
-            lacks, such as a pooler, are part of it (see `add_to_head`).
+            lacks, such as a pooler, are part of it (see `add_to_head`). Of a model that sees images, the connector.
+        parts: the parts of a model that sees images and writes text; the projections are its language model's.
+        placed: the language model's query and value projections by names that no other part has.
     """
 
     query: str
@@ -30,11 +34,13 @@ class ModuleNames:
     value: str
     output: str
     head: tuple[str, ...]
+    parts: Parts | None = None
+    placed: tuple[str, ...] = ()
 
     @property
     def query_value(self) -> tuple[str, ...]:
         """What the papers of LoRA, FourierFT, VeRA and LoCA adapt on GLUE."""
-        return tuple(dict.fromkeys((self.query, self.value)))
+        return self.placed or tuple(dict.fromkeys((self.query, self.value)))
 
     @property
     def latent(self) -> bool:
@@ -52,15 +58,24 @@ def module_names(model: PreTrainedModel) -> ModuleNames:
     Raises:
         ValueError: the architecture is not described here.
     """
-    kind = model.config.model_type
+    kind = adapted_kind(model.config)
     if kind not in MODULE_NAMES:
         raise ValueError(f'the architecture "{kind}" cannot be adapted: {why_not_described(kind)}')
     present = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     names = MODULE_NAMES[kind]
+    if parts := PARTS.get(model.config.model_type):
+        placed = modules_in(model, parts.language_model, (names.query, names.value))
+        head = (parts.connector, *getattr(model, _ADDED, ()))
+        return replace(names, head=head, parts=parts, placed=placed)
     if names.query in _UNCOMPRESSED and names.query not in present:
         names = replace(names, query=_UNCOMPRESSED[names.query])
     own = (name for name in names.head if name in present)
     return replace(names, head=tuple(dict.fromkeys((*own, *getattr(model, _ADDED, ())))))
+
+
+def adapted_kind(config: PreTrainedConfig) -> str:
+    """Return the architecture of what is adapted: of a model with parts, that of its language model."""
+    return str(config.get_text_config().model_type if config.model_type in PARTS else config.model_type)
 
 
 def why_not_described(kind: str) -> str:
@@ -127,6 +142,7 @@ MODULE_NAMES: dict[str, ModuleNames] = {
     **dict.fromkeys(
         (
             *("llama", "mistral", "mixtral", "ministral", "ministral3", "qwen2", "qwen3", "gemma", "gemma2"),
+            *("qwen2_vl_text", "qwen2_5_vl_text"),
             *("gemma3_text", "olmo", "olmo2", "olmo3", "glm", "glm4", "smollm3", "stablelm", "starcoder2", "nemotron"),
             *("helium", "exaone4", "seed_oss", "arcee", "diffllama", "doge", "gpt_oss", "hunyuan_v1_dense"),
             *("hunyuan_v1_moe", "phimoe", "qwen2_moe", "qwen3_moe", "cohere_compass_text"),

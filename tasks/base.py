@@ -22,6 +22,8 @@ from parbench.tasks.metrics.units import RAW, UNITS, Unit, unit_among
 from parbench.tasks.options import NoOptions, TaskOptions
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import pandas as pd
     import torch
@@ -32,15 +34,22 @@ if TYPE_CHECKING:
 Collate = Callable[[list[dict[str, Any]]], dict[str, "torch.Tensor"]]
 
 
-# The kinds of tasks that need training values of their own: an encoder's, an image model's, a language model's.
-Kind = Literal["text", "image", "language_model"]
+# The kinds of tasks that need training values of their own: an encoder's, an image model's, a language model's, and
+# those of a language model that sees images.
+Kind = Literal["text", "image", "language_model", "image_text"]
 
 
 class Modality(StrEnum):
-    """What a model reads, and so what prepares its inputs: a tokenizer, or an image processor."""
+    """What a model reads, and so what prepares its inputs: a tokenizer, an image processor, or one that has both."""
 
     TEXT = "text"
     IMAGE = "image"
+    IMAGE_TEXT = "image_text"
+
+    @property
+    def has_text(self) -> bool:
+        """Whether there is a tokenizer, alone or beside an image processor, and a greatest number of tokens."""
+        return self in (Modality.TEXT, Modality.IMAGE_TEXT)
 
 
 @dataclass(frozen=True)
@@ -57,8 +66,8 @@ class Head:
 
     @property
     def is_new(self) -> bool:
-        """Whether the head is made for the task; a language model keeps its own."""
-        return self.auto_class != "AutoModelForCausalLM"
+        """Whether the head is made for the task; a language model keeps its own, also one that sees images."""
+        return self.auto_class not in ("AutoModelForCausalLM", "AutoModelForImageTextToText")
 
     @property
     def num_labels(self) -> int:
@@ -67,6 +76,7 @@ class Head:
 
 
 LANGUAGE_MODEL = Head("AutoModelForCausalLM")
+IMAGE_TEXT_MODEL = Head("AutoModelForImageTextToText")
 
 
 @dataclass(frozen=True)
@@ -159,6 +169,8 @@ class Task(ABC):
     @property
     def kind(self) -> Kind:
         """The kind of model that it needs; suites have default values for each."""
+        if self.modality is Modality.IMAGE_TEXT:
+            return "image_text"
         if not self.head.is_new:
             return "language_model"
         return "image" if self.modality is Modality.IMAGE else "text"
@@ -172,6 +184,10 @@ class Task(ABC):
     def refs(self) -> tuple[DataRef, ...]:
         """All the data it reads, where that is more than ``data``."""
         return (self.data,)
+
+    def in_folder(self, root: Path) -> DataSource:
+        """Return where its data is below a root of local files."""
+        return FolderSource(root)
 
     def missing(self, source: DataSource) -> str | None:
         """Return why the data is not available from ``source``, or ``None`` if it is, without downloading it."""

@@ -119,8 +119,11 @@ def _print_counts(console: Console, splits: Splits, labels: dict[str, dict[str, 
 def _print_examples(
     console: Console, found: Task, splits: Splits, split: str, most: int, tokenizer: Any, max_length: int
 ) -> None:
-    from parbench.tasks.testing.inspection import shown
+    from parbench.tasks.base import Modality
+    from parbench.tasks.testing.inspection import ANY_LENGTH, shown
 
+    if found.modality is not Modality.TEXT:
+        max_length = ANY_LENGTH  # a prompt with images is never shortened
     rows = splits.by_name[split]
     examples = rows.select(range(min(most, len(rows))))
     say(f"examples of the {split} split:", console)
@@ -130,15 +133,15 @@ def _print_examples(
             say(f"  {part}: {text}", console)
         if tokenizer is not None:
             ids = found.prepare(examples.select([row]), tokenizer, max_length)[0]["input_ids"]
-            say(f"  {len(ids)} tokens: {' '.join(map(repr, tokenizer.convert_ids_to_tokens(ids[:40])))}", console)
+            words = getattr(tokenizer, "tokenizer", tokenizer).convert_ids_to_tokens(ids[:40])
+            say(f"  {len(ids)} tokens: {' '.join(map(repr, words))}", console)
 
 
 def _tokenizer(found: Task, model: str, lock: Any) -> Any:
     from parbench.bench.models.catalogue import find_model
-    from parbench.tasks.base import Modality
 
-    if found.modality is not Modality.TEXT:
-        say(f"{found.name} reads images, so that nothing of it is truncated")
+    if not found.modality.has_text:
+        say(f"{found.name} reads no text, so that nothing of it is truncated")
         return None
     base = find_model(model)
-    return base.tokenizer(base.weights.revision(lock))
+    return base.processor(found.modality, base.weights.revision(lock))

@@ -33,6 +33,11 @@ MODELS.register(
     "parbench.bench.models.catalogue:VIT_S_14",
     "ViT-S/14 in DINOv2's shape, 22 M, the backbone of a saliency model and not stock DINOv2: the mini suite's vision",
 )
+MODELS.register(
+    "vit-s-smollm2",
+    "parbench.bench.models.catalogue:VIT_S_SMOLLM2",
+    "the two above in LLaVA's shape, 157 M, with a connector that each run trains: the mini suite's images with text",
+)
 MODELS.register("roberta-base", "parbench.bench.models.catalogue:ROBERTA_BASE", "RoBERTa-base, 125 M")
 MODELS.register("roberta-large", "parbench.bench.models.catalogue:ROBERTA_LARGE", "RoBERTa-large, 355 M")
 MODELS.register("gpt2-medium", "parbench.bench.models.catalogue:GPT2_MEDIUM", "GPT-2 medium, 355 M")

@@ -17,14 +17,20 @@ from transformers.utils import logging
 from parbench.bench.models.checkpoint import LoadReport, layers_for_head, match, redraw_head, unused_layers
 from parbench.bench.models.configs import Shape
 from parbench.bench.models.kind import own_auto_class, takes
-from parbench.bench.models.processors import load_image_processor, load_tokenizer
+from parbench.bench.models.processors import load_image_processor, load_image_text_processor, load_tokenizer
 from parbench.bench.models.weights import Weights
 from parbench.bench.util.errors import UserError
-from parbench.methods.architecture import MODULE_NAMES, add_to_head, why_not_described
+from parbench.methods.architecture import MODULE_NAMES, adapted_kind, add_to_head, why_not_described
 from parbench.tasks.base import Head, Modality
 
 if TYPE_CHECKING:
-    from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import (
+        BaseImageProcessor,
+        PreTrainedConfig,
+        PreTrainedModel,
+        PreTrainedTokenizerBase,
+        ProcessorMixin,
+    )
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,9 @@ class BaseModel:
         return self._own_config(self._any_commit if revision is None else self._commit(revision), **changes)
 
     def processor(self, modality: Modality, revision: str) -> Any:
-        """Load what prepares the model's inputs: the tokenizer, or the image processor."""
+        """Load what prepares the model's inputs: the tokenizer, the image processor, or one that has both."""
+        if modality == Modality.IMAGE_TEXT:
+            return self.image_text_processor(revision)
         return self.tokenizer(revision) if modality == Modality.TEXT else self.image_processor(revision)
 
     def tokenizer(self, revision: str) -> PreTrainedTokenizerBase:
@@ -88,6 +96,15 @@ class BaseModel:
         commit = self._commit(revision)
         return load_image_processor(self.name, self.weights, commit, self._own_config(commit))
 
+    def image_text_processor(self, revision: str) -> ProcessorMixin:
+        """Load the processor of images and text, see `parbench.bench.models.processors.load_image_text_processor`.
+
+        Raises:
+            UserError: there is none.
+        """
+        commit = self._commit(revision)
+        return load_image_text_processor(self.name, self.weights, commit, self._own_config(commit))
+
     def check(self, revision: str, head: Head) -> None:
         """Check that the model's architecture is known to methods and can have the head of a task.
 
@@ -95,7 +112,7 @@ class BaseModel:
             UserError: it is not, or cannot, or the weights are quantised.
         """
         config = self.config(revision)
-        kind = config.model_type
+        kind = adapted_kind(config)
         if kind not in MODULE_NAMES:
             raise UserError(
                 f'the base model "{self.name}" has the architecture "{kind}", which cannot be adapted: '
@@ -209,6 +226,7 @@ _NEEDED = {
     "AutoModelForCausalLM": "a causal language model",
     "AutoModelForSequenceClassification": "a model of text",
     "AutoModelForImageClassification": "a model of images",
+    "AutoModelForImageTextToText": "a language model that sees images",
 }
 
 

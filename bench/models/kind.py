@@ -12,7 +12,7 @@ from transformers.models.auto import modeling_auto
 from parbench.tasks.base import Head
 
 CLASSIFIER, CAUSAL = "AutoModelForSequenceClassification", "AutoModelForCausalLM"
-IMAGES = "AutoModelForImageClassification"
+IMAGES, IMAGE_TEXT = "AutoModelForImageClassification", "AutoModelForImageTextToText"
 
 # Architectures whose first positions belong to the padding token: their table is longer than what they can read.
 _POSITIONS_AFTER_PADDING = {"roberta", "xlm-roberta", "mpnet"}
@@ -27,6 +27,9 @@ def own_auto_class(config: PreTrainedConfig) -> str:
     That is the head that it was saved with. A bare backbone gets the one that its architecture is made for.
     """
     saved_as = set(config.architectures or ())
+    # First: some of these also count as causal language models, and would then never see an image.
+    if sees_images(config):
+        return IMAGE_TEXT
     for auto_class, names in (
         (CAUSAL, modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
         (IMAGES, modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES),
@@ -39,10 +42,18 @@ def own_auto_class(config: PreTrainedConfig) -> str:
     return CAUSAL if _continues_text(config) else CLASSIFIER
 
 
+def sees_images(config: PreTrainedConfig) -> bool:
+    """Return whether a model writes text about images: transformers lists some of text alone with those that do."""
+    listed = type(config) in transformers.AutoModelForImageTextToText._model_mapping
+    return listed and getattr(config, "vision_config", None) is not None
+
+
 def takes(config: PreTrainedConfig, head: Head) -> bool:
     """Return whether a model of a configuration can have a head."""
     if type(config) not in getattr(transformers, head.auto_class)._model_mapping:
         return False
+    if head.auto_class == IMAGE_TEXT:
+        return sees_images(config)
     return head.is_new or _continues_text(config)
 
 

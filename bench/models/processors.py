@@ -1,11 +1,11 @@
-"""Tokenizers and image processors, made consistent with their model's configuration."""
+"""Tokenizers, image processors and processors of both, made consistent with their model's configuration."""
 
 from __future__ import annotations
 
 import warnings
 from typing import TYPE_CHECKING, Any, cast
 
-from transformers import AutoImageProcessor, AutoTokenizer
+from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
 
 from parbench.bench.models.kind import fixed_image_size, positions
 from parbench.bench.models.weights import Weights
@@ -13,7 +13,7 @@ from parbench.bench.util.errors import UserError
 from parbench.tasks.data.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
-    from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedTokenizerBase
+    from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
 
 
 def load_tokenizer(name: str, weights: Weights, revision: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
@@ -35,6 +35,11 @@ def load_tokenizer(name: str, weights: Weights, revision: str, config: PreTraine
     if type(tokenizer).vocab_files_names and not any(weights.has(file, revision) for file in vocabulary_files):
         absent = FileNotFoundError(f"none of {', '.join(sorted(vocabulary_files))} is there")
         raise UserError(_lacking(name, "tokenizer", weights, absent))
+    return _fitted(tokenizer, name, config)
+
+
+def _fitted(tokenizer: PreTrainedTokenizerBase, name: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
+    """Return a tokenizer that pads on the right and takes no more than the model; see `load_tokenizer`."""
     size = config.get_text_config().vocab_size
     usable = (token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id) if token is not None and token < size)
     padding = next(usable, None)
@@ -72,6 +77,23 @@ def load_image_processor(name: str, weights: Weights, revision: str, config: Pre
         processor.size = {"height": size[0], "width": size[1]}
         processor.do_center_crop = False
     return cast("BaseImageProcessor", processor)
+
+
+def load_image_text_processor(name: str, weights: Weights, revision: str, config: PreTrainedConfig) -> ProcessorMixin:
+    """Return a processor of images and text, whose tokenizer is as `load_tokenizer` returns it.
+
+    Raises:
+        UserError: there is none, or it marks the places of images in no text.
+    """
+    try:
+        processor: Any = AutoProcessor.from_pretrained(weights.location(), revision=revision)
+    except (OSError, ValueError) as error:
+        raise UserError(_lacking(name, "processor of images and text", weights, error)) from error
+    if not hasattr(processor, "image_processor") or not getattr(processor, "image_token", None):
+        found = TypeError(f"there is a {type(processor).__name__}, which has no token for an image")
+        raise UserError(_lacking(name, "processor of images and text", weights, found))
+    processor.tokenizer = _fitted(processor.tokenizer, name, config)
+    return cast("ProcessorMixin", processor)
 
 
 def _lacking(name: str, what: str, weights: Weights, error: Exception) -> str:

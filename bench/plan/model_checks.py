@@ -9,7 +9,7 @@ from parbench.bench.models.base_model import BaseModel
 from parbench.bench.models.kind import fixed_image_size, positions
 from parbench.bench.util.errors import UserError
 from parbench.methods.base import Method, Setting
-from parbench.tasks.base import Modality, Task
+from parbench.tasks.base import Task
 
 
 def check_model(model: BaseModel, revision: str, task: Task) -> int | None:
@@ -32,10 +32,12 @@ def check_model(model: BaseModel, revision: str, task: Task) -> int | None:
             "image_size out"
         )
     if model.shape is not None:
-        return positions(config) if task.modality is Modality.TEXT else None
+        return positions(config) if task.modality.has_text else None
     model.skeleton(task.head)
     processor = model.processor(task.modality, revision)
-    return int(processor.model_max_length) if task.modality is Modality.TEXT else None
+    if not task.modality.has_text:
+        return None
+    return int(getattr(processor, "tokenizer", processor).model_max_length)
 
 
 def refusal(method: Method[Any], setting: Setting, architecture: Architecture, chosen: bool) -> str | None:

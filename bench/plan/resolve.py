@@ -30,7 +30,7 @@ from parbench.methods.base import Setting
 from parbench.methods.expression import ResolvedMethod
 from parbench.methods.presets import TaskPreset, find_preset
 from parbench.tasks import find_task, task_code
-from parbench.tasks.base import Modality, Task
+from parbench.tasks.base import Task
 from parbench.tasks.data.location import DataLocation
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.data.source import DataSource
@@ -159,7 +159,7 @@ class Resolver:
             ("input limit", model.name, task.name),
             lambda: check_model(model, "" if model.shape else self.model_revision(task), task),
         )
-        if task.modality is Modality.TEXT:
+        if task.modality.has_text:
             check_length(training.max_length, limit, choice.method.virtual_tokens(setting), model.name)
 
     def refusal(self, choice: ResolvedMethod, setting: Setting, task: Task) -> str | None:
@@ -259,8 +259,7 @@ class Resolver:
                 f'"{choice.method.name}" cannot be trained with recomputed activations; '
                 "use --set train.gradient_checkpointing=false"
             )
-        is_language_model = not task.head.is_new
-        if training.packing and not (is_language_model and choice.method.rows_are_independent):
+        if training.packing and not (task.kind == "language_model" and choice.method.rows_are_independent):
             raise UserError(
                 f"train.packing puts several texts of a language model into a row, which {choice.method.name} on "
                 f"{task.name} cannot train on; use --set train.packing=false"

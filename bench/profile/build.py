@@ -19,7 +19,7 @@ from parbench.bench.record.run_record import ParameterCounts
 from parbench.methods import find_method
 from parbench.methods.architecture import ModuleNames, module_names
 from parbench.methods.base import Method, ParameterGroup
-from parbench.tasks.base import LANGUAGE_MODEL, Head
+from parbench.tasks.base import Head
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.data.package import cache_folder
 from parbench.tasks.kinds.system_prompt import PromptConditioned
@@ -102,7 +102,7 @@ def build(job: MeasurementJob, device: torch.device) -> BuiltCandidate:
 def _base(workload: Workload, device: torch.device) -> tuple[PreTrainedModel, ModelUse]:
     base_model = find_model(workload.base_model)
     kind = kind_of(base_model)
-    head = LANGUAGE_MODEL if kind.generates else Head(kind.auto_class, ("0", "1"))
+    head = Head(kind.auto_class, () if kind.generates else ("0", "1"))
     dtype = getattr(torch, workload.dtype)
     torch.manual_seed(workload.seed)
     if workload.random_weights:

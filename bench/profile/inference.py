@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import torch
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
@@ -16,7 +15,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from parbench.bench.models.kind import positions
 from parbench.bench.profile.build import BuiltCandidate
 from parbench.bench.profile.flops import count_flops
-from parbench.bench.profile.inputs import Batch, on_device, system_prompts, token_ids
+from parbench.bench.profile.inputs import Batch, make_prompts, on_device, system_prompts
 from parbench.bench.profile.measurement import (
     DECODE,
     DECODE_MERGED,
@@ -112,10 +111,8 @@ def measure_generation(
 ) -> None:
     """Time greedy generation: up to the first token of a batch of prompts, and each token after it."""
     workload, effort = job.workload, job.effort
-    draw = np.random.default_rng(workload.seed)
-    shape = (workload.batch_size, prompt_length(adapted.config, job))
-    prompts = torch.from_numpy(token_ids(adapted.config.get_text_config(), shape, draw))
-    prompts = prompts.to(rec.device)
+    batch = make_prompts(adapted.config, adapted.kind, workload, prompt_length(adapted.config, job))
+    (prompts,) = on_device([batch], rec.device)
     prefill, decode = (PREFILL_MERGED, DECODE_MERGED) if merged else (PREFILL, DECODE)
     model.eval()
 
@@ -123,8 +120,7 @@ def measure_generation(
         marks = _Marks(rec)
         start = rec.clock.mark()
         cast(Any, model).generate(
-            input_ids=prompts,
-            attention_mask=torch.ones_like(prompts),
+            **prompts,
             min_new_tokens=tokens,
             max_new_tokens=tokens,
             do_sample=False,

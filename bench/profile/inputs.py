@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from parbench.bench.profile.workload import ModelUse, Workload
+from parbench.bench.util.errors import UserError
 from parbench.tasks.inference import IGNORED
 from parbench.tasks.kinds.system_prompt import IDS, MASK
 
@@ -29,11 +30,24 @@ def make_batches(config: Any, kind: ModelUse, workload: Workload, count: int) ->
 
     Texts are ``input_ids`` and ``attention_mask`` of shape (batch, length); images are ``pixel_values`` of shape
     (batch, channels, side, side), uniform in [-1, 1]. Labels are class ids of shape (batch,), or for a language model
-    the token ids, without padding.
+    the token ids, without padding. A model that sees images gets one with each text.
+
+    Raises:
+        UserError: it is not known how many tokens the model makes of an image, or they are more than ``length``.
     """
     draw = np.random.default_rng(workload.seed)
-    make = _images if kind.modality == "image" else _texts
+    make = {"image": _images, "text": _texts, "image_text": _images_with_texts}[kind.modality]
     return [make(config, kind, workload, draw) for _ in range(count)]
+
+
+def make_prompts(config: Any, kind: ModelUse, workload: Workload, length: int) -> Batch:
+    """Return a batch of prompts to generate from: ``length`` tokens, an image's among them where the model sees one."""
+    import torch
+
+    draw = np.random.default_rng(workload.seed)
+    ids = torch.from_numpy(token_ids(config.get_text_config(), (workload.batch_size, length), draw))
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    return _with_images(batch, config, workload, draw) if kind.modality == "image_text" else batch
 
 
 def system_prompts(config: Any, workload: Workload, count: int) -> np.ndarray:
@@ -97,6 +111,36 @@ def _texts(config: Any, kind: ModelUse, workload: Workload, draw: np.random.Gene
     labels = np.where(mask, ids, IGNORED) if kind.generates else _labels(config, workload, draw)
     arrays = {"input_ids": ids, "attention_mask": mask.astype(np.int64), "labels": labels}
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+
+def _images_with_texts(config: Any, kind: ModelUse, workload: Workload, draw: np.random.Generator) -> Batch:
+    return _with_images(_texts(config, kind, workload, draw), config, workload, draw)
+
+
+def _with_images(batch: Batch, config: Any, workload: Workload, draw: np.random.Generator) -> Batch:
+    """Return texts whose first tokens are replaced by those of an image each, which nothing is asked of."""
+    import torch
+
+    count = getattr(config, "image_seq_length", None)
+    vision = config.vision_config
+    if count is None or not hasattr(vision, "patch_size"):
+        raise UserError(
+            f"how many tokens a {config.model_type} makes of an image is not in its configuration; models in LLaVA's "
+            "shape can be measured"
+        )
+    shortest = int(batch["attention_mask"].sum(dim=1).min())
+    if count >= shortest:
+        raise UserError(
+            f"an image is {count} tokens of this model, and a text of the batch has {shortest} with them; use --seq "
+            f"{2 * count} or more"
+        )
+    side = round(count**0.5) * vision.patch_size
+    shape = (workload.batch_size, vision.num_channels, side, side)
+    pixels = torch.from_numpy(draw.uniform(-1.0, 1.0, size=shape).astype(np.float32))
+    batch["input_ids"][:, :count] = config.image_token_id
+    if "labels" in batch:
+        batch["labels"][:, :count] = IGNORED
+    return {**batch, "pixel_values": pixels}
 
 
 def _images(config: Any, kind: ModelUse, workload: Workload, draw: np.random.Generator) -> Batch:

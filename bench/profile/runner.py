@@ -87,7 +87,7 @@ def run_profile(
         base_model=base_model.name,
         workload=replace(request.workload, batch_size=request.batches[0]),
         effort=request.effort,
-        tokens=request.workload.length if kind_of(base_model).modality == "text" else 1,
+        tokens=request.workload.length if kind_of(base_model).modality != "image" else 1,
         candidates=request.candidates,
         batches=request.batches,
         rounds=request.rounds,

@@ -28,7 +28,7 @@ class Workload:
     Attributes:
         base_model: its name.
         batch_size: examples per step.
-        length: tokens per example; of no meaning for images.
+        length: tokens per example, with those of its image where it has one; of no meaning for images alone.
         device: where.
         dtype: of the base weights; with ``bfloat16`` the forward pass runs under autocast, and all that is optimised
             is in float32: adapters, heads, and weights of the base model that a method trains.
@@ -141,13 +141,15 @@ class ModelUse:
     """
 
     auto_class: str
-    modality: Literal["text", "image"]
+    modality: Literal["text", "image", "image_text"]
     generates: bool
 
 
 def kind_of(base_model: BaseModel) -> ModelUse:
     """Return what a base model is used for, by the head that it has by itself."""
     auto_class = base_model.auto_class
+    if auto_class == "AutoModelForImageTextToText":
+        return ModelUse(auto_class, "image_text", generates=True)
     return ModelUse(auto_class, "image" if "Image" in auto_class else "text", "CausalLM" in auto_class)
 
 
@@ -171,6 +173,6 @@ def check_length(workload: Workload) -> None:
     from parbench.bench.models.kind import positions
 
     base_model = find_model(workload.base_model)
-    most = positions(configuration(base_model)) if kind_of(base_model).modality == "text" else None
+    most = positions(configuration(base_model)) if kind_of(base_model).modality != "image" else None
     if most is not None and workload.length > most:
         raise UserError(f"--seq is {workload.length}, and {workload.base_model} takes at most {most} tokens")

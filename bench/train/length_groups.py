@@ -18,7 +18,7 @@ PASS_COST = 48
 # The most passes of a batch on a CPU. On a GPU a pass costs the same for few tokens as for many: one, unless asked.
 MOST_GROUPS = {"cpu": 4}
 # The tensors with a column per token of the input. Others may have as many columns by chance: a system prompt, say.
-_PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "labels")
+_PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels")
 
 Batch = dict[str, torch.Tensor]
 

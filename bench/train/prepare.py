@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,9 +14,10 @@ from parbench.bench.record.run_spec import RunSpec
 from parbench.bench.train.input_checks import check_length, unknown_tokens
 from parbench.bench.train.protocol import Protocol, Purpose, ReportedSplit, SplitData
 from parbench.bench.train.resolved_run import ResolvedRun
-from parbench.tasks.base import Modality, Task
+from parbench.tasks.base import Task
 from parbench.tasks.data.split import nested_share
 from parbench.tasks.inference import Rows
+from parbench.tasks.kinds.image_text_rows import ImageTextRows
 from parbench.tasks.kinds.system_prompt import SystemPrompts, split_system_prompt
 
 
@@ -28,7 +29,7 @@ class PreparedData:
         train: the training split.
         selection: the selection split.
         sizes: number of examples by split.
-        processor: the base model's tokenizer or image processor.
+        processor: the base model's tokenizer or image processor, or the processor that has both.
         findings: what is suspicious about the data, in words; see `parbench.tasks.base.Task.findings`.
     """
 
@@ -61,10 +62,11 @@ def prepare(run: ResolvedRun) -> PreparedData:
     run.base_model.check(run.spec.model_revision, task.head)
     processor = run.base_model.processor(task.modality, run.spec.model_revision)
     max_length = run.training.max_length
-    if task.modality is Modality.TEXT:
+    tokenizer = getattr(processor, "tokenizer", processor)
+    if task.modality.has_text:
         prompt = run.method.virtual_tokens(run.setting)
-        check_length(max_length, processor.model_max_length, prompt, run.base_model.name)
-        processor.model_max_length -= prompt
+        check_length(max_length, tokenizer.model_max_length, prompt, run.base_model.name)
+        tokenizer.model_max_length -= prompt
     splits = task.splits(run.source, run.spec.limit).capped(run.spec.evaluation_limit)
     task.check_metrics(splits.reported)
 
@@ -72,10 +74,8 @@ def prepare(run: ResolvedRun) -> PreparedData:
         return SplitData(rows, task.prepare(rows, processor, max_length))
 
     train = prepared(splits.train)
-    if task.modality is Modality.TEXT:
-        ids = (train.inputs[row]["input_ids"] for row in range(len(train.inputs)))
-        if warning := unknown_tokens(ids, processor, run.base_model.name):
-            warnings.warn(warning, stacklevel=2)
+    if task.modality.has_text and (warning := unknown_tokens(_token_ids(train.inputs), tokenizer, run.base_model.name)):
+        warnings.warn(warning, stacklevel=2)
     return PreparedData(
         train=train,
         selection=prepared(splits.selection),
@@ -84,6 +84,13 @@ def prepare(run: ResolvedRun) -> PreparedData:
         findings=tuple(task.findings(splits)),
         _load_reported=cache(lambda: prepared(splits.reported)),
     )
+
+
+def _token_ids(inputs: Rows) -> Iterator[Sequence[int]]:
+    """Yield the tokens of each row's text; of one with images without decoding them."""
+    if isinstance(inputs, ImageTextRows):
+        return inputs.text_ids()
+    return (inputs[row]["input_ids"] for row in range(len(inputs)))
 
 
 def training_inputs(run: ResolvedRun, data: PreparedData, prompts: SystemPrompts | None) -> Rows:

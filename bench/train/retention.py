@@ -57,7 +57,7 @@ def _of_base_model(spec: RunSpec, predictor: Predictor, text: str) -> float:
 def _likelihood(model: nn.Module, predictor: Predictor, text: str, system_prompt: Sequence[int] | None = None) -> float:
     return measure(
         model,
-        predictor.processor,
+        getattr(predictor.processor, "tokenizer", predictor.processor),
         text,
         predictor.device,
         predictor.precision,

@@ -109,7 +109,7 @@ class Study:
     def space(self) -> tuple[Dimension, ...]:
         """The method's own dimensions, and the head's learning rate where that is not one of them."""
         own = self.method.search_space
-        if not self.runs[0].task.head.is_new:  # no parameter has this learning rate
+        if self.runs[0].task.kind == "language_model":  # no parameter has this learning rate
             return tuple(dimension for dimension in own if dimension.field != HEAD.field)
         return own if any(dimension.field == HEAD.field for dimension in own) else (*own, HEAD)
 

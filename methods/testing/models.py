@@ -14,10 +14,13 @@ from torch.nn import functional
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    Dinov2Config,
     GPT2Config,
     GPT2ForSequenceClassification,
     LlamaConfig,
     LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
     PreTrainedModel,
     ViTConfig,
     ViTForImageClassification,
@@ -106,6 +109,14 @@ def outputs(model: nn.Module, rows: list[TensorRow]) -> Tensor:
 
 def _inputs(model: PreTrainedModel, generator: torch.Generator) -> TensorRow:
     config = model.config
+    if (image := getattr(config, "image_token_id", None)) is not None:
+        vision = config.vision_config
+        places = torch.full(((vision.image_size // vision.patch_size) ** 2,), image)
+        # The last token of the vocabulary is the image's.
+        text = torch.randint(2, config.text_config.vocab_size - 1, (TOKENS,), generator=generator)
+        ids = torch.cat([places, text])
+        pixels = torch.randn((vision.num_channels, vision.image_size, vision.image_size), generator=generator)
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels}
     if model.main_input_name == "pixel_values":
         size = (config.num_channels, config.image_size, config.image_size)
         return {"pixel_values": torch.randn(size, generator=generator)}
@@ -157,6 +168,23 @@ def _vit(width: int) -> PreTrainedModel:
     )
 
 
+def _llava(width: int) -> PreTrainedModel:
+    """Return a model whose vision tower and language model have projections of the same names."""
+    vision = Dinov2Config(
+        hidden_size=width // 2,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        mlp_ratio=2,
+        image_size=8,
+        patch_size=4,
+        initializer_range=STD,
+    )
+    text = _llama(width).config
+    return LlavaForConditionalGeneration(
+        LlavaConfig(vision, text, image_token_index=VOCABULARY - 1, vision_feature_layer=-1, initializer_range=STD)
+    )
+
+
 def _tiny_models(width: int) -> dict[str, TinyModel]:
     return {
         tiny.name: tiny
@@ -169,6 +197,7 @@ def _tiny_models(width: int) -> dict[str, TinyModel]:
     }
 
 
+IMAGE_TEXT_MODEL = TinyModel("llava", "a language model that sees images", partial(_llava, WIDTH))
 TIED_MODEL = TinyModel("tied llama", "a language model with tied embeddings", partial(_llama, WIDTH, tied=True))
 TINY_MODELS: dict[str, TinyModel] = _tiny_models(WIDTH)
 WIDER_MODELS: dict[str, TinyModel] = _tiny_models(WIDER)

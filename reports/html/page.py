@@ -29,6 +29,7 @@ from parbench.reports.figures.forest import Forest
 from parbench.reports.frame import Frame
 from parbench.reports.html.headings import AFTER, HEADINGS, PART_CAPTIONS
 from parbench.reports.html.runs import cleaned, extras_json, runs_json, script_json
+from parbench.reports.html.thumbnails import Thumbnails
 from parbench.reports.leaderboard import Leaderboard
 from parbench.reports.parameter_budgets import NOTE_ON_BUDGETS
 from parbench.reports.profile.costs import NOTE as PROFILE_NOTE
@@ -153,6 +154,8 @@ def render_page(page: Page) -> str:
     script, style = _resource("page.js"), _resource("page.css")
     charts = page.charts
     drawing = [charts.library.script, _resource("charts.js")] if charts else []
+    thumbnails = Thumbnails()
+    extras = extras_json(page.store, runs, page.histories, thumbnails)
     return (
         _environment()
         .get_template("page.html.j2")
@@ -185,7 +188,8 @@ def render_page(page: Page) -> str:
             failures=_failures(runs),
             unreadable=[f"{entry.path.name} {entry.reason}" for entry in page.frame.unreadable],
             runs=Markup(runs_json(runs)),  # noqa: S704 - JSON without any markup, see script_json
-            extras=Markup(extras_json(page.store, runs, page.histories)),  # noqa: S704 - as above
+            extras=Markup(extras),  # noqa: S704 - as above
+            thumbnails=Markup(script_json(thumbnails.encoded)),  # noqa: S704 - as above
         )
     )
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from parbench.bench.store.layout import PREDICTIONS
 from parbench.bench.store.store import Store
 from parbench.reports.figures import History
+from parbench.reports.html.thumbnails import Thumbnails
 from parbench.reports.render import one_line
 from parbench.reports.rows import BOARD, CURVE
 from parbench.reports.tables import how_ended
@@ -25,6 +26,8 @@ MOST_CHARACTERS = 300  # of a text in a prediction
 
 # Of the frame's columns those that are JSON; they are shown name by name.
 _JSON = {"setting", "training", "options", "definition", "notes"}
+# Of tasks with images: a small JPEG of some examples, and what was asked about it.
+PICTURE, QUESTION = "picture", "question"
 # Outputs that a reader cannot take in, such as logits.
 _UNREADABLE = (pa.types.is_fixed_size_list, pa.types.is_binary)
 MOST_TEXTS = 3  # of a list of them, such as the references of a text
@@ -50,17 +53,20 @@ def runs_json(runs: pd.DataFrame) -> str:
     return script_json({"count": len(runs), "columns": columns, "values": values, "places": places})
 
 
-def extras_json(store: Store | None, runs: pd.DataFrame, histories: Mapping[str, History]) -> str:
+def extras_json(
+    store: Store | None, runs: pd.DataFrame, histories: Mapping[str, History], thumbnails: Thumbnails | None = None
+) -> str:
     """Return one line of JSON a run, in the frame's order: its curve and a sample of its per-example rows.
 
     Args:
         store: where the per-example rows are; without it there is no sample.
         runs: the frame's runs.
         histories: training losses by run id.
+        thumbnails: gets the pictures of the examples; without it there are none.
     """
     size = max(LEAST_PREDICTIONS, min(MOST_PREDICTIONS, PREDICTIONS_OF_ALL // max(1, len(runs))))
     return "\n".join(
-        script_json({"curve": _curve(histories.get(run_id)), "predictions": _sample(store, run_id, size)})
+        script_json({"curve": _curve(histories.get(run_id)), "predictions": _sample(store, run_id, size, thumbnails)})
         for run_id in runs["run_id"]
     )
 
@@ -105,7 +111,7 @@ def _curve(history: History | None) -> dict[str, list[float]] | None:
     return {"steps": list(history.steps[::every]), "losses": [float(f"{loss:.4g}") for loss in history.losses[::every]]}
 
 
-def _sample(store: Store | None, run_id: str, size: int) -> dict[str, Any] | None:
+def _sample(store: Store | None, run_id: str, size: int, thumbnails: Thumbnails | None) -> dict[str, Any] | None:
     """Return the first of a run's per-example rows, or ``None`` where it left none that can be read."""
     if store is None:
         return None
@@ -113,15 +119,36 @@ def _sample(store: Store | None, run_id: str, size: int) -> dict[str, Any] | Non
     try:
         with pq.ParquetFile(path) as file:
             names = [field.name for field in file.schema_arrow if _is_readable(field.type)]
+            pictured = thumbnails is not None and _has_pictures(file.schema_arrow)
+            if pictured:
+                names.append(PICTURE)
             batch = next(file.iter_batches(batch_size=size, columns=names), None)
             total = file.metadata.num_rows
     except (OSError, pa.ArrowInvalid):  # the sample is an extra; the rows themselves are checked elsewhere
         return None
     if batch is None or not names:
         return None
-    values = zip(*batch.to_pydict().values(), strict=True)
-    rows = [[_shortened(value if isinstance(value, list) else _plain(value)) for value in row] for row in values]
-    return {"columns": [one_line(name) for name in batch.schema.names], "rows": rows, "total": total}
+    columns = batch.to_pydict()
+    pictures = columns.pop(PICTURE) if pictured else []
+    found = {name: [_cell(value) for value in values] for name, values in columns.items()}
+    if thumbnails is not None and pictured:
+        # Beside the question, where there is one.
+        first = {name: found[name] for name in ("example", "subset", QUESTION) if name in found}
+        found = {**first, PICTURE: [_picture(thumbnails.place(content)) for content in pictures], **found}
+    rows = [list(row) for row in zip(*found.values(), strict=True)]
+    return {"columns": [one_line(name) for name in found], "rows": rows, "total": total}
+
+
+def _has_pictures(schema: pa.Schema) -> bool:
+    return PICTURE in schema.names and pa.types.is_binary(schema.field(PICTURE).type)
+
+
+def _cell(value: Any) -> Any:
+    return _shortened(value if isinstance(value, list) else _plain(value))
+
+
+def _picture(place: int | None) -> dict[str, int] | None:
+    return None if place is None else {PICTURE: place}
 
 
 def _is_readable(kind: pa.DataType) -> bool:

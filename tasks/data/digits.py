@@ -43,15 +43,15 @@ class DigitsSource:
 
     def revision(self, data: DataRef) -> str:
         """Return the hash of pixels and labels, which does not depend on how they are encoded."""
-        pixels, labels = _digits()
+        pixels, labels = digit_images()
         return f"sha256:{hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()}"
 
     def load(self, data: DataRef) -> dict[str, Dataset]:
         """Return all images as PNG files, with labels, as the one reported split, or as all three."""
         from datasets import Dataset
 
-        pixels, labels = _digits()
-        whole = Dataset.from_dict({"image": [_png(image) for image in pixels], "label": labels.tolist()})
+        pixels, labels = digit_images()
+        whole = Dataset.from_dict({"image": [png(image) for image in pixels], "label": labels.tolist()})
         (split,) = data.reported.values()
         if self.train is None:
             return {split: whole}
@@ -70,7 +70,7 @@ def _drawn(labels: np.ndarray, sizes: Mapping[str, int], rest: str) -> dict[str,
     return {**found, rest: sorted(left)}
 
 
-def _digits() -> tuple[np.ndarray, np.ndarray]:
+def digit_images() -> tuple[np.ndarray, np.ndarray]:
     """Return the images, uint8 of shape (1797, 8, 8) in 0 to 255, and their labels, int64 of shape (1797,)."""
     import numpy as np
     from sklearn.datasets import load_digits
@@ -79,7 +79,8 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
     return np.round(bunch.images * (255 / INK)).astype(np.uint8), bunch.target.astype(np.int64)
 
 
-def _png(image: np.ndarray) -> bytes:
+def png(image: np.ndarray) -> bytes:
+    """Return the file of an image, uint8 of shape (height, width)."""
     from PIL import Image
 
     file = io.BytesIO()

@@ -12,7 +12,8 @@ from parbench.bench.util.errors import UserError
 from parbench.bench.util.file_errors import reading
 from parbench.tasks.data.hidden import walk
 from parbench.tasks.data.image_files import class_names, image_files, read_class_folders, read_image_list
-from parbench.tasks.data.source import DataRef
+from parbench.tasks.data.named_images import named_files, with_named_images
+from parbench.tasks.data.source import DataRef, Reads
 from parbench.tasks.data.tables import ENDINGS, as_dataset, read_table
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class FolderSource:
         total = hashlib.sha256()
         for _, path in self._files(data):
             with reading(path):
-                for file in _contents(path):
+                for file in (*_contents(path), *self._named(data, path)):
                     name = file.relative_to(path.parent).as_posix()
                     total.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
         return f"sha256:{total.hexdigest()}"
@@ -86,9 +87,17 @@ class FolderSource:
                     return read_class_folders(path, names)
                 if path.suffix == IMAGE_LIST:
                     return read_image_list(path)
-                return as_dataset(read_table(path, data.reads), path)
+                return with_named_images(as_dataset(read_table(path, data.reads), path), data.images, path)
 
             return {split: read(path) for split, path in paths.items()}
+
+    def _named(self, data: DataRef, path: Path) -> list[Path]:
+        """Return the files of the images that a split's file names, each once, sorted."""
+        if not data.images or path.is_dir() or path.suffix == IMAGE_LIST:
+            return []
+        columns = Reads(texts=data.images)
+        rows = with_named_images(as_dataset(read_table(path, columns), path), data.images, path)
+        return sorted(set(named_files(rows, data.images)))
 
     def paths(self, data: DataRef) -> list[Path]:
         """Return every file or folder that a split's name could mean; none where there is none.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
     from PIL.Image import Image
 
@@ -38,22 +39,59 @@ def checked_images(dataset: Dataset, column: str, where: str) -> Dataset:
     Raises:
         UserError: the column is of another type, or a row of it is missing, no image, or too large.
     """
-    import pyarrow as pa
     from datasets import Image
 
-    kind = dataset.data.schema.field(column).type
-    is_struct = pa.types.is_struct(kind)
-    fields = {field.name: field.type for field in kind} if is_struct else {"bytes": kind}
-    held, path = fields.get("bytes", pa.bool_()), fields.get("path", pa.string())
-    is_bytes = pa.types.is_binary(held) or pa.types.is_large_binary(held) or (is_struct and pa.types.is_null(held))
-    if not is_bytes or not any(test(path) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_null)):
-        raise UserError(f"{where} has {kind} in column {column}, not images: it must hold the bytes of image files")
+    _check_kind(dataset.data.schema.field(column).type, column, where)
     if column != "image":
         dataset = dataset.rename_column(column, "image")
     dataset = dataset.cast_column("image", Image(decode=False))
     for row, example in enumerate(dataset.select_columns("image")):
         _opened(example["image"], f"row {row + 1} of {where}").close()
     return dataset
+
+
+def checked_image_columns(dataset: Dataset, columns: Sequence[str], where: str) -> Dataset:
+    """Return the encoded images of some columns as ``image_1``, ``image_2``, ...; each header is read once per file.
+
+    A column holds one image per row, as in `checked_images`, or a list of one or more.
+
+    Raises:
+        UserError: as `checked_images`.
+    """
+    import pyarrow as pa
+    from datasets import Image, List
+
+    renamed = {column: f"image_{number}" for number, column in enumerate(columns, start=1)}
+    dataset = dataset.select_columns(list(columns)).rename_columns(renamed)
+    for column, name in renamed.items():
+        kind = dataset.data.schema.field(name).type
+        several = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        _check_kind(kind.value_type if several else kind, column, where)
+        dataset = dataset.cast_column(name, List(Image(decode=False)) if several else Image(decode=False))
+    known: set[str] = set()
+    for row, example in enumerate(dataset, start=1):
+        images = images_of(example)
+        if not images:
+            raise UserError(f"row {row} of {where} has no image; give one, or remove the row")
+        for image in images:
+            if image and image.get("path") in known and not image.get("bytes"):
+                continue
+            _opened(image, f"row {row} of {where}").close()
+            known.add(image["path"])
+    return dataset
+
+
+def images_of(example: Mapping[str, Any]) -> list[Any]:
+    """Return the encoded images of an example in their order: its ``image``, or ``image_1``, ``image_2`` and so on."""
+    if "image" in example:
+        return [example["image"]]
+    found: list[Any] = []
+    number = 1
+    while (name := f"image_{number}") in example:
+        value = example[name]
+        found += value if isinstance(value, list) else [value]
+        number += 1
+    return found
 
 
 def decoded(encoded: Mapping[str, Any] | None, name: str) -> Image:
@@ -83,6 +121,22 @@ def decoded(encoded: Mapping[str, Any] | None, name: str) -> Image:
         elif "transparency" in image.info:
             image = image.convert("RGBA")
         return image if image.mode == "RGB" and type(image) is Image.Image else image.convert("RGB")
+
+
+def _check_kind(kind: pa.DataType, column: str, where: str) -> None:
+    """Check that a column's type is that of image files.
+
+    Raises:
+        UserError: it is not.
+    """
+    import pyarrow as pa
+
+    is_struct = pa.types.is_struct(kind)
+    fields = {field.name: field.type for field in kind} if is_struct else {"bytes": kind}
+    held, path = fields.get("bytes", pa.bool_()), fields.get("path", pa.string())
+    is_bytes = pa.types.is_binary(held) or pa.types.is_large_binary(held) or (is_struct and pa.types.is_null(held))
+    if not is_bytes or not any(test(path) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_null)):
+        raise UserError(f"{where} has {kind} in column {column}, not images: it must hold the bytes of image files")
 
 
 def _opened(encoded: Mapping[str, Any] | None, name: str) -> Image:

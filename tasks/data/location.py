@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from parbench.bench.util.errors import UserError
-from parbench.tasks.data.folder import FolderSource
 from parbench.tasks.data.hub import HubSource
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.data.package_source import PackageSource
@@ -23,6 +22,9 @@ class HasData(Protocol):
 
     def missing(self, source: DataSource) -> str | None:
         """Return what a source lacks of the task's data, or ``None``."""
+
+    def in_folder(self, root: Path) -> DataSource:
+        """Return where its data is below a root of local files."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class DataLocation:
                 raise UserError(
                     f'the data root "{self.root}" is not a folder; give a folder that has one folder per task'
                 )
-            folder = FolderSource(Path(self.root))
+            folder = task.in_folder(Path(self.root))
             if task.own_source is None or task.missing(folder) is None:
                 return folder
         if task.own_source is not None:

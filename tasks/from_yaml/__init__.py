@@ -3,7 +3,7 @@
 A file has the fields of `parbench.tasks.from_yaml.schema`::
 
     name: my/reviews
-    kind: classification          # or regression, text_generation, multiple_choice, image_classification
+    kind: classification  # or regression, text_generation, multiple_choice, image_classification, image_text
     reference: {title: Reviews of our shop, year: 2026, venue: own data}
     licence: CC BY 4.0
     data: {folder: reviews, train: train.csv, reported: test.csv}

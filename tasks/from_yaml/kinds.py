@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from parbench.bench.util.errors import UserError
@@ -12,6 +12,7 @@ from parbench.tasks.base import Task
 from parbench.tasks.data.source import DataRef, DataSource, HubDataset
 from parbench.tasks.from_yaml import schema
 from parbench.tasks.kinds.image_classification import ImageClassification
+from parbench.tasks.kinds.image_text import ImageChoiceOptions, ImageTextChoice, ImageTextGeneration
 from parbench.tasks.kinds.multiple_choice import MultipleChoice
 from parbench.tasks.kinds.text_classification import TextClassification
 from parbench.tasks.kinds.text_generation import Template, TextGeneration
@@ -43,6 +44,16 @@ class FileClassification(FromFile, TextClassification):
 @dataclass(frozen=True, kw_only=True)
 class FileImages(FromFile, ImageClassification):
     """An image classification."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileImageText(FromFile, ImageTextGeneration):
+    """A text generation about images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileImageChoice(FromFile, ImageTextChoice):
+    """A multiple choice about images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +139,35 @@ def _choice(definition: Any, common: dict[str, Any]) -> Task:
     )
 
 
+def _image_text(definition: Any, common: dict[str, Any]) -> Task:
+    images = (definition.images,) if isinstance(definition.images, str) else definition.images
+    common |= {"images": images, "data": replace(common["data"], images=images)}
+    if definition.choices is None:
+        return FileImageText(
+            **common,
+            prompt_template=Template(definition.prompt),
+            response_template=Template(definition.response),
+            references=definition.references,
+            metrics=definition.metrics,
+            tokens=TokenizerNames(definition.tokens.bleu, definition.tokens.rouge_l),
+            options=definition.options,
+        )
+    choices = definition.choices
+    return FileImageChoice(
+        **common,
+        prompt_template=Template(definition.prompt),
+        choices=(choices,) if isinstance(choices, str) else choices,
+        label=definition.label,
+        metrics=definition.metrics,
+        options=ImageChoiceOptions(layout=definition.options.layout),
+    )
+
+
 _MAKERS: dict[str, Callable[[Any, dict[str, Any]], Task]] = {
     "classification": _classification,
     "regression": _classification,
     "image_classification": _images,
     "text_generation": _generation,
     "multiple_choice": _choice,
+    "image_text": _image_text,
 }

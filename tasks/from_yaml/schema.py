@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -21,11 +21,14 @@ from pydantic import (
 from parbench.bench.util.errors import UserError
 from parbench.tasks import is_task_file
 from parbench.tasks.kinds.image_classification import ImageOptions
+from parbench.tasks.kinds.image_text import ImageTextOptions
 from parbench.tasks.kinds.text_generation import GenerationOptions, Template
 from parbench.tasks.metrics.tokens import BleuTokens, RougeTokens, TokenizerNames
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?$"
 TEXT_METRICS = Literal["exact_match", "bleu", "chrf", "rouge_l"]
+CHOICE_METRICS = Literal["accuracy", "acc_norm"]
+IMAGE_TEXT_METRICS = Literal["exact_match", "bleu", "chrf", "rouge_l", "accuracy", "acc_norm"]
 
 
 def _inside(text: str) -> str:
@@ -194,7 +197,38 @@ class MultipleChoiceDefinition(Definition):
     prompt: TemplateText
     choices: ColumnName | tuple[ColumnName, ...] = Field(min_length=1)
     label: ColumnName = "label"
-    metrics: tuple[Literal["accuracy", "acc_norm"], ...] = Field(default=("accuracy", "acc_norm"), min_length=1)
+    metrics: tuple[CHOICE_METRICS, ...] = Field(default=("accuracy", "acc_norm"), min_length=1)
+
+
+class ImageText(Definition):
+    """A text to write, or one of several answers to choose, about one or several images."""
+
+    kind: Literal["image_text"]
+    images: ColumnName | tuple[ColumnName, ...] = Field(default="image", min_length=1)
+    prompt: TemplateText
+    response: TemplateText | None = None
+    references: ColumnName | None = None
+    choices: ColumnName | tuple[ColumnName, ...] | None = Field(default=None, min_length=1)
+    label: ColumnName = "label"
+    metrics: tuple[IMAGE_TEXT_METRICS, ...] = Field(min_length=1)
+    tokens: TextTokens = Field(default_factory=TextTokens)
+    options: ImageTextOptions = Field(default_factory=ImageTextOptions)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.response is None) == (self.choices is None):
+            raise ValueError("needs either a response, which is written, or choices, which are ranked")
+        if self.choices is not None and self.references is not None:
+            raise ValueError("has references, which are of a response; choices have a label")
+        if self.choices is None:
+            what, metrics, options = "a response", get_args(TEXT_METRICS), set(ImageTextOptions.model_fields)
+        else:
+            what, metrics, options = "choices", get_args(CHOICE_METRICS), {"layout"}
+        if wrong := sorted(set(self.metrics) - set(metrics)):
+            raise ValueError(f'"{wrong[0]}" is no metric of a task with {what}; there is: {", ".join(metrics)}')
+        if unused := sorted(self.options.model_fields_set - options):
+            raise ValueError(f'the option "{unused[0]}" has no meaning for a task with {what}; leave it out')
+        return self
 
 
 KINDS: dict[str, type[Definition]] = {
@@ -203,4 +237,5 @@ KINDS: dict[str, type[Definition]] = {
     "image_classification": Images,
     "text_generation": Generation,
     "multiple_choice": MultipleChoiceDefinition,
+    "image_text": ImageText,
 }

@@ -17,7 +17,7 @@ from parbench.tasks.data.source import DataRef, DataSource, Reads
 from parbench.tasks.data.values import check_columns, text_lists_of, texts_of
 from parbench.tasks.kinds.language_model import LanguageModelTask, LogLikelihood
 from parbench.tasks.metrics.subsets import over_subsets
-from parbench.tasks.metrics.texts import METRICS, described, unfair
+from parbench.tasks.metrics.texts import METRICS, described, reference_scores, unfair
 from parbench.tasks.metrics.tokens import TokenizerNames
 from parbench.tasks.options import TaskOptions
 
@@ -121,6 +121,10 @@ class TextGeneration(LanguageModelTask):
                 "ja-mecab, ko-mecab or char, or other metrics: BLEU needs answers of four tokens or more, chrf and "
                 "exact_match do not. The option accept_unfair_metrics reports such a metric all the same"
             )
+
+    def reference_scores(self, reported: Dataset) -> Mapping[str, float]:
+        """Return what each metric gives where every text is the reference itself."""
+        return reference_scores(reported["references"][:], self.metrics, self.tokens)
 
     @property
     def selected_by(self) -> Evaluation:
@@ -230,7 +234,7 @@ def generated(predictor: Predictor, inputs: Rows, stop: Sequence[str] = (), **de
     prompts = [inputs[row]["prompt"] for row in range(len(inputs))]
     written = predictor.generate(prompts, do_sample=False, **decoding)
     texts = predictor.processor.batch_decode(written, skip_special_tokens=True)
-    return [_cut(text, stop) for text in texts]
+    return [cut_at(text, stop) for text in texts]
 
 
 def check_room(inputs: Dataset, processor: PreTrainedTokenizerBase, max_new_tokens: int) -> None:
@@ -247,6 +251,7 @@ def check_room(inputs: Dataset, processor: PreTrainedTokenizerBase, max_new_toke
         )
 
 
-def _cut(text: str, stop: Sequence[str]) -> str:
+def cut_at(text: str, stop: Sequence[str]) -> str:
+    """Return a text up to the first of ``stop``."""
     ends = [place for end in stop if (place := text.find(end)) >= 0]
     return text[: min(ends)] if ends else text

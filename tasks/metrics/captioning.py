@@ -1,4 +1,4 @@
-"""METEOR, ROUGE-L and CIDEr as the MS-COCO caption evaluation computes them, on the tokens of its Java tokenizer.
+"""METEOR, ROUGE-L, CIDEr and BLEU-4 as the MS-COCO caption evaluation computes them, on its Java tokenizer's tokens.
 
 The scorer of the E2E challenge takes them from there. The same jars and the same two scorers are in the package
 pycocoevalcap.
@@ -27,6 +27,7 @@ PUNCTUATION = frozenset(
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.20, 0.60, 0.75
 MATCHERS = np.array([1.0, 0.6, 0.8, 0.6])
 METEOR_WIDTH = 4 + 4 * len(MATCHERS) + 3
+BLEU_WIDTH = 4 + 4 + 2
 
 
 def ptb_tokenized(texts: Sequence[str]) -> list[str]:
@@ -107,6 +108,31 @@ def cider(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> lis
     given = {number: list(texts) for number, texts in enumerate(references)}
     _, values = Cider().compute_score(given, {number: [text] for number, text in enumerate(hypotheses)})
     return [float(value) for value in values]
+
+
+def bleu_statistics(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[float]]:
+    """Return what BLEU-4 sums, of each tokenized text: by order the right and all n-grams, its words, a reference's.
+
+    The reference is that of the closest length, the shorter of two.
+    """
+    from pycocoevalcap.bleu.bleu_scorer import cook_refs, cook_test
+
+    rows = []
+    for hypothesis, texts in zip(hypotheses, references, strict=True):
+        found = cook_test(hypothesis, cook_refs(texts), eff="closest")
+        rows.append([*found["correct"], *found["guess"], found["testlen"], found["reflen"]])
+    return [[float(value) for value in row] for row in rows]
+
+
+def bleu(sums: np.ndarray, examples: int) -> np.ndarray:
+    """Return BLEU-4, 0 to 1, of sums of statistics, of shape (corpora, 10); shape (corpora,).
+
+    As the caption evaluation computes it, with the same tiny numbers against division by zero.
+    """
+    right, all_of_them, words, wanted = sums[:, 0:4], sums[:, 4:8], sums[:, 8], sums[:, 9]
+    precision = ((right + 1e-15) / (all_of_them + 1e-9)).prod(axis=1) ** 0.25
+    ratio = (words + 1e-15) / (wanted + 1e-9)
+    return precision * np.exp(np.minimum(0.0, 1.0 - 1.0 / ratio))
 
 
 def _meteor(lines: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ computed with the table and do not change for a part of its rows.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,19 +66,26 @@ METRICS: dict[str, CorpusMetric] = {
     "rouge_l": CorpusMetric("ROUGE-L", "rouge_l", 1, captioning.rouge_l, _mean),
     "cider": CorpusMetric("CIDEr", "cider", 1, captioning.cider, _mean),
 }
+# With those of captions: their BLEU differs from the challenge's in tokens and smoothing.
+ALL_METRICS: dict[str, CorpusMetric] = {
+    **METRICS,
+    "bleu_4": CorpusMetric(
+        "BLEU-4", "bleu_4_statistics", captioning.BLEU_WIDTH, captioning.bleu_statistics, captioning.bleu
+    ),
+}
 
 
-def unavailable() -> dict[str, str]:
-    """Return the metrics whose statistics cannot be computed here, each with what is missing and what to do."""
+def unavailable(names: Collection[str] = METRICS) -> dict[str, str]:
+    """Return those of some metrics whose statistics cannot be computed here, with what is missing and what to do."""
     no_sacrebleu = None
     if importlib.util.find_spec("sacrebleu") is None:
         no_sacrebleu = "the package sacrebleu is not installed; install it with pip install sacrebleu"
     reasons = {False: no_sacrebleu, True: java.missing()}
-    return {name: reason for name, metric in METRICS.items() if (reason := reasons[metric.in_java])}
+    return {name: reason for name in names if (reason := reasons[ALL_METRICS[name].in_java])}
 
 
 def left_out() -> str | None:
-    """Return a sentence on the metrics that are not available here, or ``None`` if all are."""
+    """Return a sentence on those of `METRICS` that are not available here, or ``None`` if all are."""
     names: dict[str, list[str]] = {}
     for name, why in unavailable().items():
         names.setdefault(why, []).append(METRICS[name].title)
@@ -95,7 +102,7 @@ def example_statistics(
     Args:
         hypotheses: of shape (n,); one may be empty.
         references: for each hypothesis one text or more, none blank.
-        metrics: their names; by default all that are available here.
+        metrics: names of `ALL_METRICS`; by default those of `METRICS` that are available here.
 
     Returns:
         One row per example in the given order, with a column per metric.
@@ -106,14 +113,14 @@ def example_statistics(
     """
     import pandas as pd
 
-    reasons = unavailable()
+    reasons = unavailable(ALL_METRICS)
     names = [name for name in METRICS if name not in reasons] if metrics is None else list(metrics)
     for name in names:
         metric = _known(name)
         if name in reasons:
             raise UserError(f"{metric.title} cannot be computed here: {reasons[name]}")
     _check_texts(hypotheses, references)
-    wanted = [METRICS[name] for name in names]
+    wanted = [ALL_METRICS[name] for name in names]
     cut = _tokenized(hypotheses, references) if any(metric.in_java for metric in wanted) else ([], [])
     return pd.DataFrame(
         {metric.column: metric.statistics(*(cut if metric.in_java else (hypotheses, references))) for metric in wanted}
@@ -126,11 +133,11 @@ def corpus_scores(table: pd.DataFrame) -> dict[str, float]:
     Raises:
         UserError: there are no rows, or no statistics.
     """
-    names = [name for name, metric in METRICS.items() if metric.column in table]
+    names = [name for name, metric in ALL_METRICS.items() if metric.column in table]
     if not names or not len(table):
         raise UserError("there is nothing to score: the table has no rows, or no statistics of a metric of texts")
     sums = {name: _rows(table, name).sum(axis=0, keepdims=True) for name in names}
-    return {name: float(METRICS[name].score(sums[name], len(table))[0]) for name in names}
+    return {name: float(ALL_METRICS[name].score(sums[name], len(table))[0]) for name in names}
 
 
 def leave_one_out(table: pd.DataFrame, metric: str) -> np.ndarray:
@@ -143,22 +150,22 @@ def leave_one_out(table: pd.DataFrame, metric: str) -> np.ndarray:
     """
     if _known(metric).column not in table:
         raise UserError(
-            f"the rows hold no statistics of {METRICS[metric].title}; evaluate again where it can be computed"
+            f"the rows hold no statistics of {ALL_METRICS[metric].title}; evaluate again where it can be computed"
         )
     if len(table) < 2:
-        raise UserError(f"{METRICS[metric].title} without one of its examples takes two examples, not {len(table)}")
+        raise UserError(f"{ALL_METRICS[metric].title} without one of its examples takes two examples, not {len(table)}")
     rows = _rows(table, metric)
-    return METRICS[metric].score(rows.sum(axis=0) - rows, len(table) - 1)
+    return ALL_METRICS[metric].score(rows.sum(axis=0) - rows, len(table) - 1)
 
 
 def _known(name: str) -> CorpusMetric:
-    if name not in METRICS:
-        raise UserError(f'there is no metric of texts "{name}"{did_you_mean(name, METRICS)}')
-    return METRICS[name]
+    if name not in ALL_METRICS:
+        raise UserError(f'there is no metric of texts "{name}"{did_you_mean(name, ALL_METRICS)}')
+    return ALL_METRICS[name]
 
 
 def _rows(table: pd.DataFrame, name: str) -> np.ndarray:
-    metric = METRICS[name]
+    metric = ALL_METRICS[name]
     return np.array(table[metric.column].tolist(), dtype=np.float64).reshape(len(table), metric.width)
 
 

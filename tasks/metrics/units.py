@@ -53,7 +53,8 @@ UNITS: Mapping[str, Unit] = MappingProxyType(
     {
         **dict.fromkeys(("accuracy", "mean_per_class_accuracy", "f1", "acc", "acc_norm", "exact_match"), FRACTION),
         **dict.fromkeys(("matthews_correlation", "pearson", "spearman"), CORRELATION),
-        **dict.fromkeys(("bleu", "chrf", "meteor", "rouge_l"), FRACTION),
+        **dict.fromkeys(("bleu", "bleu_4", "chrf", "meteor", "rouge_l"), FRACTION),
+        "vqa_accuracy": FRACTION,
         **dict.fromkeys(("harmonic_mean", "seen_mean", "unseen_mean"), FRACTION),  # of accuracies
         "nist": POSITIVE,
         "cider": CIDER,

@@ -18,8 +18,8 @@ from PIL import Image
 
 from parbench.bench.util.errors import UserError
 from parbench.tasks import TASKS, is_task_file
-from parbench.tasks.base import Splits, Task
-from parbench.tasks.data.images import decoded
+from parbench.tasks.base import Modality, Splits, Task
+from parbench.tasks.data.images import decoded, images_of
 from parbench.tasks.data.location import DataLocation
 from parbench.tasks.data.source import DataSource
 from parbench.tasks.e2e_nlg import E2eNlg
@@ -29,7 +29,6 @@ from parbench.tasks.kinds.language_model import LanguageModelTask
 from parbench.tasks.kinds.multiple_choice import MultipleChoice
 from parbench.tasks.kinds.special_tokens import closed_ids
 from parbench.tasks.kinds.text_generation import TextGeneration
-from parbench.tasks.metrics.texts import reference_scores
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 # What a task adds to an example's own columns.
 _ADDED = ("example", "subset")
 # Longer than any example; a tokenizer without a limit has a number that its own library cannot count to.
-_ANY_LENGTH = 1_000_000
+ANY_LENGTH = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -105,6 +104,7 @@ def shown(task: Task, example: Mapping[str, Any]) -> dict[str, str]:
     """
     if isinstance(task, LanguageModelTask):
         parts: dict[str, Any] = {"prompt": task.prompt(example), "response": task.response(example)}
+        parts |= {f"image {number}": image for number, image in enumerate(images_of(example), start=1)}
         parts |= {name: example[name] for name in ("choices", "references") if name in example}
         if "choices" in example:
             parts["right choice"] = example["label"]
@@ -125,9 +125,13 @@ def check_images(splits: Splits) -> None:
         UserError: one cannot be decoded.
     """
     for dataset in splits.by_name.values():
-        if "image" in dataset.column_names:
-            for example in dataset.select_columns(["example", "image"]):
-                decoded(example["image"], f"image {example['example']}")
+        columns = [name for name in dataset.column_names if name == "image" or name.startswith("image_")]
+        seen: set[str] = set()
+        for example in dataset.select_columns(["example", *columns]) if columns else ():
+            for image in images_of(example):
+                if image["path"] not in seen or image["bytes"]:
+                    decoded(image, f"image {example['example']}")
+                    seen.add(image["path"])
 
 
 def truncated(task: Task, dataset: Dataset, tokenizer: Any, max_length: int) -> float:
@@ -201,7 +205,7 @@ def perfect_scores(task: Task, splits: Splits) -> Mapping[str, float] | None:
     reported = splits.reported
     if isinstance(task, TextGeneration):
         # By the same function that a run is refused by.
-        return reference_scores(reported["references"][:], task.metrics, task.tokens)
+        return task.reference_scores(reported)
     if isinstance(task, E2eNlg):
         return task.score(task.predictions(reported, [texts[0] for texts in reported["references"][:]]))
     if isinstance(task, Gpt4Tools):
@@ -230,22 +234,24 @@ def _predicted(task: Task, examples: Dataset, logits: np.ndarray) -> pd.DataFram
 
 
 def _lengths(task: Task, dataset: Dataset, tokenizer: Any) -> Iterator[int]:
-    if isinstance(task, LanguageModelTask):
+    if isinstance(task, LanguageModelTask) and task.modality is Modality.TEXT:
         for example in dataset:
             response = tokenizer(task.response(example), add_special_tokens=False)["input_ids"]
             yield len(task.prompt_ids(example, tokenizer)) + len(closed_ids(response, tokenizer))
     else:
-        rows = task.prepare(dataset, tokenizer, min(int(tokenizer.model_max_length), _ANY_LENGTH))
+        longest = int(getattr(tokenizer, "tokenizer", tokenizer).model_max_length)
+        rows = task.prepare(dataset, tokenizer, min(longest, ANY_LENGTH))
         yield from (len(rows[row]["input_ids"]) for row in range(len(rows)))
 
 
 def _input(task: Task, example: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what a model is given of an example."""
+    images = tuple(hashlib.sha256(_encoded(image)).hexdigest() for image in images_of(example))
     if isinstance(task, LanguageModelTask):
-        return (task.prompt(example), *example.get("choices", ()))
+        return (task.prompt(example), *example.get("choices", ()), *images)
     own = {name: value for name, value in example.items() if name not in (*_ADDED, "label")}
-    if "image" in own:
-        return (hashlib.sha256(_encoded(own["image"])).hexdigest(),)
+    if images:
+        return images
     return tuple(value if isinstance(value, str) else json.dumps(value, default=str) for value in own.values())
 
 

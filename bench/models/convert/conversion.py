@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -54,19 +55,7 @@ class Conversion:
             UserError: the wheel is not available, or the conversion does not yield the expected model.
         """
         name = f"{self.package.name}-{self.package.version}-{self.package.sha256[:12]}-{self._version[:12]}"
-        target = cache_folder() / "converted" / name
-        if not _intact(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".convert-") as scratch:
-                fresh = Path(scratch) / "fresh"
-                fresh.mkdir()
-                self._convert(fresh)
-                # Another process may have finished the same conversion first; its folder is identical.
-                if not _intact(target):
-                    if target.exists():
-                        os.replace(target, Path(scratch) / "damaged")
-                    os.replace(fresh, target)
-        return target
+        return kept_folder(name, self._convert)
 
     def _convert(self, folder: Path) -> None:
         source = self.package.fetch() / self.file
@@ -80,8 +69,30 @@ class Conversion:
         found = checksum(folder)
         if found != self.checksum:
             raise UserError(f"{what} did not become the expected model; {remedy} (its tensors hash to {found})")
-        listing = {path.name: _digest(path) for path in sorted(folder.iterdir())}
-        (folder / _LISTING).write_text(json.dumps(listing, indent=2) + "\n", encoding="utf-8")
+
+
+def kept_folder(name: str, make: Callable[[Path], None]) -> Path:
+    """Return a model folder of the cache, made the first time, and again if one of its files is damaged.
+
+    Args:
+        name: the folder's.
+        make: writes the model into an empty folder.
+    """
+    target = cache_folder() / "converted" / name
+    if not _intact(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".convert-") as scratch:
+            fresh = Path(scratch) / "fresh"
+            fresh.mkdir()
+            make(fresh)
+            listing = {path.name: _digest(path) for path in sorted(fresh.iterdir())}
+            (fresh / _LISTING).write_text(json.dumps(listing, indent=2) + "\n", encoding="utf-8")
+            # Another process may have finished the same conversion first; its folder is identical.
+            if not _intact(target):
+                if target.exists():
+                    os.replace(target, Path(scratch) / "damaged")
+                os.replace(fresh, target)
+    return target
 
 
 def _intact(folder: Path) -> bool:

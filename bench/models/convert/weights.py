@@ -15,7 +15,11 @@ WEIGHTS = "model.safetensors"
 
 
 def save_model(
-    model_class: type[PreTrainedModel], config: PreTrainedConfig, tensors: Mapping[str, np.ndarray], folder: Path
+    model_class: type[PreTrainedModel],
+    config: PreTrainedConfig,
+    tensors: Mapping[str, np.ndarray],
+    folder: Path,
+    untrained: str | None = None,
 ) -> None:
     """Write ``config.json`` and the tensors as float32.
 
@@ -24,6 +28,7 @@ def save_model(
         config: its configuration.
         tensors: every parameter once; of tied parameters only the first.
         folder: the folder to write to.
+        untrained: prefix of the parameters that are not written: each training draws its own.
 
     Raises:
         ValueError: a name or shape differs from the architecture's.
@@ -34,6 +39,8 @@ def save_model(
 
     with torch.device("meta"):
         expected = {name: tuple(parameter.shape) for name, parameter in model_class(config).named_parameters()}
+    if untrained is not None:
+        expected = {name: shape for name, shape in expected.items() if not name.startswith(untrained)}
     given = {name: array.shape for name, array in tensors.items()}
     wrong = sorted(name for name in expected.keys() | given.keys() if expected.get(name) != given.get(name))
     if wrong:

@@ -102,6 +102,7 @@
   const once = (make) => { let value; return () => (value === undefined ? (value = make()) : value); };
   const data = once(() => JSON.parse(byId("runs-data").textContent));
   const extras = once(() => byId("extras-data").textContent.trim().split("\n"));
+  const thumbnails = once(() => JSON.parse(byId("thumbnails-data").textContent));
   const column = once(() => Object.fromEntries(data().columns.map((name, number) => [name, number])));
   const value = (run, name) => {
     const number = column()[name];
@@ -165,13 +166,20 @@
     block.append(table);
     return block;
   };
+  const isPicture = (v) => v !== null && typeof v === "object" && Number.isInteger(v.picture);
+  const cell = (v) => {
+    if (!isPicture(v)) return make("td", shown(v));
+    const found = make("td");
+    found.append(make("img", null, { src: `data:image/jpeg;base64,${thumbnails()[v.picture]}`, alt: "Picture of the example" }));
+    return found;
+  };
   const grid = (title, columns, rows) => {
     const table = make("table", null, { class: "plain grid" });
     table.append(make("caption", title));
     const head = table.createTHead().insertRow();
     head.append(...columns.map((name) => make("th", name, { scope: "col" })));
     const body = table.createTBody();
-    for (const values of rows) body.insertRow().append(...values.map((v) => make("td", shown(v))));
+    for (const values of rows) body.insertRow().append(...values.map(cell));
     const frame = make("div", null, { class: "wide", tabindex: "0", role: "region", "aria-label": title });
     frame.append(table);
     return frame;

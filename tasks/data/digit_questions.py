@@ -1,0 +1,105 @@
+"""Questions about images of several of scikit-learn's digits, made up by rule, with their answers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from parbench.tasks.data.digits import digit_images, png
+from parbench.tasks.data.source import DataRef
+from parbench.tasks.data.split import CUT_SEED
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+# Of the digits, those that the images of each split are made of; no two splits share one.
+SHARES = {"train": 0.6, "selection": 0.1, "reported": 0.3}
+# Images per split, each with one question.
+SIZES = {"train": 4000, "selection": 300, "reported": 1000}
+PLACES = ("top left", "top right", "bottom left", "bottom right")
+
+
+def _which(digits: np.ndarray, draw: np.random.Generator) -> tuple[str, str]:
+    place = int(draw.integers(len(PLACES)))
+    return f"Which digit is at the {PLACES[place]}?", str(digits[place])
+
+
+def _greater(digits: np.ndarray, draw: np.random.Generator) -> tuple[str, str]:
+    bound = int(draw.integers(3, 7))
+    return f"How many digits are greater than {bound}?", str(int((digits > bound).sum()))
+
+
+def _is_there(digits: np.ndarray, draw: np.random.Generator) -> tuple[str, str]:
+    # Half of the answers are yes.
+    if draw.integers(2):
+        return f"Is there a {draw.choice(digits)}?", "yes"
+    return f"Is there a {draw.choice(np.setdiff1d(np.arange(10), digits))}?", "no"
+
+
+# By the subset of the reported split that has them.
+KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], tuple[str, str]]] = {
+    "which": _which,
+    "how_many": _greater,
+    "is_there": _is_there,
+}
+
+
+@dataclass(frozen=True)
+class DigitQuestions:
+    """Images of two by two digits, each with a question and its answer; every kind of question in equal parts."""
+
+    def missing(self, data: DataRef) -> str | None:
+        """Return ``None``: scikit-learn is always installed."""
+        return None
+
+    def describe(self, data: DataRef) -> str:
+        """Return what the data is."""
+        return "questions made up by rule about scikit-learn's digits (UCI)"
+
+    def revision(self, data: DataRef) -> str:
+        """Return the hash of all images, questions and answers, before the images are encoded."""
+        total = hashlib.sha256()
+        for split in SIZES:
+            for pixels, question, answer, _ in _rows(split):
+                total.update(pixels.tobytes() + f"{question}\0{answer}\n".encode())
+        return f"sha256:{total.hexdigest()}"
+
+    def load(self, data: DataRef) -> dict[str, Dataset]:
+        """Return the splits; of the reported one each kind of question by itself."""
+        from datasets import Dataset
+
+        names = {data.train: "train", data.selection or "selection": "selection"}
+        wanted = {name: (split, None) for name, split in names.items()}
+        wanted |= {name: ("reported", kind) for kind, name in data.reported.items()}
+        found = {}
+        for name, (split, kind) in wanted.items():
+            rows = [row for row in _rows(split) if kind in (None, row[3])]
+            columns: dict[str, list[Any]] = {
+                "image": [png(pixels) for pixels, *_ in rows],
+                "question": [question for _, question, _, _ in rows],
+                "answer": [answer for _, _, answer, _ in rows],
+            }
+            found[name] = Dataset.from_dict(columns)
+        return found
+
+
+def _rows(split: str) -> list[tuple[np.ndarray, str, str, str]]:
+    """Return image (uint8, two by two digits), question, answer and kind of question of each row of a split."""
+    images, labels = digit_images()
+    order = np.random.default_rng(CUT_SEED).permutation(len(labels))
+    ends = np.round(np.cumsum(list(SHARES.values())) * len(order)).astype(int)
+    own = np.split(order, ends[:-1])[list(SHARES).index(split)]
+    draw = np.random.default_rng([CUT_SEED, list(SHARES).index(split)])
+    rows = []
+    for number in range(SIZES[split]):
+        chosen = draw.choice(own, size=len(PLACES), replace=False)
+        top, bottom = images[chosen[:2]], images[chosen[2:]]
+        pixels = np.vstack([np.hstack(list(top)), np.hstack(list(bottom))])
+        kind = list(KINDS)[number % len(KINDS)]
+        question, answer = KINDS[kind](labels[chosen], draw)
+        rows.append((pixels, question, answer, kind))
+    return rows

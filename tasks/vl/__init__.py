@@ -1,0 +1,1 @@
+"""Tasks about images with text: questions answered, statements judged, captions written."""

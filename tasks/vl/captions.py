@@ -1,0 +1,84 @@
+"""Captions of MS COCO's images, by Karpathy's splits, scored as the caption evaluation scores them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from parbench.bench.util.errors import UserError
+from parbench.bench.util.reference import Reference
+from parbench.tasks.data.coco import Captions
+from parbench.tasks.data.source import DataRef, DataSource
+from parbench.tasks.kinds.image_text import ImageTextGeneration, ImageTextOptions
+from parbench.tasks.kinds.text_generation import Template
+from parbench.tasks.metrics import generation
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from datasets import Dataset
+
+METRICS = ("cider", "bleu_4")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocoCaptions(ImageTextGeneration):
+    """A caption for each image, scored against five references; one of them is trained on at a time.
+
+    CIDEr-D and BLEU-4 are pycocoevalcap's, on the tokens of its Java program. CIDEr lies between 0 and 10; papers print
+    a hundred times its value. Its document frequencies are those of the scored images' references.
+    """
+
+    metrics: tuple[str, ...] = METRICS
+    references: str | None = "captions"
+
+    def in_folder(self, root: Path) -> DataSource:
+        """Return the publishers' files."""
+        return Captions(root)
+
+    def check_metrics(self, reported: Dataset) -> None:
+        """Check that the metrics can be computed here.
+
+        Raises:
+            UserError: there is no Java.
+        """
+        if missing := generation.unavailable().get("cider"):
+            raise UserError(f"{self.name} is scored by CIDEr and BLEU-4 on the tokens of a Java program: {missing}")
+
+    def reference_scores(self, reported: Dataset) -> Mapping[str, float]:
+        """Return what the first reference of each image scores against all of them."""
+        self.check_metrics(reported)
+        return self.score(self.predictions(reported, [texts[0] for texts in reported["references"][:]]))
+
+    def predictions(self, examples: Dataset, texts: Sequence[str]) -> pd.DataFrame:
+        """Return ``example``, ``subset``, ``text``, ``references``, and the statistics of both metrics."""
+        import pandas as pd
+
+        references = examples["references"][:]
+        frame = pd.DataFrame({name: examples[name][:] for name in ("example", "subset")})
+        frame = frame.assign(text=list(texts), references=references)
+        return pd.concat([frame, generation.example_statistics(texts, references, self.metrics)], axis=1)
+
+    def as_scored(self, text: str) -> dict[str, str]:
+        """Return nothing: the tokens are made by a Java program."""
+        return {}
+
+    def score(self, predictions: pd.DataFrame) -> Mapping[str, float]:
+        """Return ``cider`` and ``bleu_4``; needs no Java."""
+        return generation.corpus_scores(predictions)
+
+    def leave_one_out(self, predictions: pd.DataFrame, metric: str) -> np.ndarray | None:
+        """Return a metric without each of the examples in turn, of shape (examples,)."""
+        return generation.leave_one_out(predictions, metric) if metric in self.metrics else None
+
+
+COCO_CAPTION = CocoCaptions(
+    name="vl/coco_caption",
+    reference=Reference("Microsoft COCO Captions: Data Collection and Evaluation Server", 2015, "arXiv", "1504.00325"),
+    data=DataRef("coco", "train", {"": "test"}, selection="val", images=("image",)),
+    prompt_template=Template("Describe the image in one sentence."),
+    response_template=Template(" {caption}"),
+    options=ImageTextOptions(max_new_tokens=32),
+)
