@@ -75,7 +75,8 @@ def module_names(model: PreTrainedModel) -> ModuleNames:
 
 def adapted_kind(config: PreTrainedConfig) -> str:
     """Return the architecture of what is adapted: of a model with parts, that of its language model."""
-    return str(config.get_text_config().model_type if config.model_type in PARTS else config.model_type)
+    kind = str(config.model_type)
+    return kind if kind in MODULE_NAMES or kind not in PARTS else str(config.get_text_config().model_type)
 
 
 def why_not_described(kind: str) -> str:
@@ -154,6 +155,8 @@ MODULE_NAMES: dict[str, ModuleNames] = {
     **dict.fromkeys(("axk1", "deepseek_v2", "deepseek_v3", "minicpm3", "mistral4"), _LATENT),
     # Queries and the gate of the output come of one projection.
     "axk2": replace(_LATENT, query="q_gate_proj"),
+    # Of BART, its language model.
+    "vl_bart": ModuleNames("q_proj", "k_proj", "v_proj", "out_proj", ("visual_embedding",)),
     # Its queries and outputs are projected by experts, which are no linear layers.
     "jetmoe": ModuleNames("kv_proj", "kv_proj", "kv_proj", "experts.output_linear", ("score",)),
 }

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from parbench.bench.models import MODELS
+from parbench.bench.models import (
+    MODELS,
+    vl_bart,  # noqa: F401 - registers its architecture
+)
 from parbench.bench.models import configs as shapes
 from parbench.bench.models.base_model import BaseModel
 from parbench.bench.models.configs import Shape

@@ -38,7 +38,15 @@ def split_by_length(batch: Batch, most: int) -> Iterator[Batch]:
         most: number of groups at most.
     """
     mask = batch.get("attention_mask")
-    if most < 2 or mask is None or mask.dim() != 2 or any(len(tensor) != len(mask) for tensor in batch.values()):
+    # Labels of a decoder of its own are as long as its inputs, not as the mask.
+    apart = "decoder_input_ids" in batch
+    if (
+        most < 2
+        or apart
+        or mask is None
+        or mask.dim() != 2
+        or any(len(tensor) != len(mask) for tensor in batch.values())
+    ):
         yield batch
         return
     width = mask.shape[1]

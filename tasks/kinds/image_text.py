@@ -18,7 +18,7 @@ from parbench.bench.util.errors import UserError
 from parbench.tasks.base import IMAGE_TEXT_MODEL, Collate, Head, Modality
 from parbench.tasks.data.images import checked_image_columns, decoded, images_of
 from parbench.tasks.data.source import DataSource, Reads
-from parbench.tasks.kinds.image_text_rows import ImageTextRows, batch_of
+from parbench.tasks.kinds.image_text_rows import DECODER, ImageTextRows, batch_of
 from parbench.tasks.kinds.language_model import LanguageModelTask
 from parbench.tasks.kinds.multiple_choice import MultipleChoice
 from parbench.tasks.kinds.text_generation import GenerationOptions, Template, TextGeneration, cut_at
@@ -285,13 +285,17 @@ def generate(predictor: Predictor, rows: ImageTextRows, **decoding: Any) -> list
     tokenizer = predictor.processor.tokenizer
     pad, end = int(tokenizer.pad_token_id), int(tokenizer.eos_token_id)
     written: list[list[int]] = []
+    writes_apart = bool(model.config.is_encoder_decoder)
     for rows_of_batch in _in_batches(rows.with_responses(None), predictor.batch_size):
-        batch = batch_of(rows_of_batch, pad, left=True)
-        batch.pop("labels")
+        batch = batch_of(rows_of_batch, pad, left=not writes_apart)
+        for name in ("labels", DECODER):
+            batch.pop(name, None)
         inputs = {name: tensor.to(predictor.device) for name, tensor in batch.items()}
         with torch.no_grad(), autocast(predictor.device, predictor.precision):
             found = model.generate(**inputs, do_sample=False, pad_token_id=pad, eos_token_id=end, **decoding)
-        for tokens in found[:, inputs["input_ids"].shape[1] :].tolist():
+        # A decoder of its own repeats the token that it starts from, and no prompt.
+        first = 1 if writes_apart else inputs["input_ids"].shape[1]
+        for tokens in found[:, first:].tolist():
             written.append(tokens[: tokens.index(end)] if end in tokens else tokens)
         predictor.on_batch(len(rows_of_batch))
     return written

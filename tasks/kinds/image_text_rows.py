@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # What processors return per token of the text; everything else describes images.
 PER_TOKEN = ("token_type_ids", "mm_token_type_ids")
+# Of a model with an encoder and a decoder: what it has written before each of the labels.
+DECODER = "decoder_input_ids"
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class ImageTextRows:
     def __getitem__(self, row: int) -> dict[str, Any]:
         """Return ``input_ids`` and ``labels`` as lists, and what the processor makes of the images as tensors.
 
-        A response that is too long loses its end.
+        A response that is too long loses its end. Of a model that reads the prompt in an encoder, ``input_ids`` are the
+        prompt's, whose end is cut off where it is too long, and ``decoder_input_ids`` are as long as ``labels``.
 
         Raises:
             UserError: an image cannot be decoded, or the prompt with its images leaves no room for a response.
@@ -74,6 +77,11 @@ class ImageTextRows:
         tokenizer = self.processor.tokenizer
         ids = encoded.pop("input_ids")[0].tolist()
         encoded.pop("attention_mask", None)
+        start = getattr(self.processor, "decoder_start_token_id", None)
+        if start is not None:
+            written = [start, *self._response(row, self.max_length)]
+            ids = ids[: self.max_length]
+            return {"input_ids": ids, DECODER: written, "labels": [IGNORED, *written[1:]], **encoded}
         # The end of text that some tokenizers put behind every text.
         kept = len(ids) - (ids[-1] == tokenizer.eos_token_id)
         room = self.max_length - kept
@@ -82,10 +90,7 @@ class ImageTextRows:
                 f"example {self.dataset[row]['example']} has {kept} tokens with its images, and train.max_length is "
                 f"{self.max_length}; raise it by {1 - room} or more"
             )
-        response: list[int] = []
-        if self.responses is not None:
-            response = tokenizer(self.responses[row], add_special_tokens=False)["input_ids"]
-            response = (closed_ids(response, tokenizer) if self.closed else response)[:room]
+        response = self._response(row, room)
         names = [name for name in PER_TOKEN if name in encoded]
         per_token = {name: _extended(encoded.pop(name)[0][:kept], len(response)) for name in names}
         return {
@@ -94,6 +99,16 @@ class ImageTextRows:
             **per_token,
             **encoded,
         }
+
+    def _response(self, row: int, most: int) -> list[int]:
+        """Return at most so many tokens of a response."""
+        if self.responses is None:
+            return []
+        tokenizer = self.processor.tokenizer
+        # What a decoder of its own writes begins as every text of its tokenizer does.
+        begin = [] if getattr(self.processor, "decoder_start_token_id", None) is None else [tokenizer.bos_token_id]
+        ids = [*begin, *tokenizer(self.responses[row], add_special_tokens=False)["input_ids"]]
+        return (closed_ids(ids, tokenizer) if self.closed else ids)[:most]
 
     def _encoded(self, row: int) -> dict[str, Any]:
         example = self.dataset[row]
@@ -129,9 +144,8 @@ def batch_of(rows: Sequence[dict[str, Any]], pad: int, left: bool = False) -> di
 
     from parbench.tasks.inference import IGNORED
 
-    longest = max(len(row["input_ids"]) for row in rows)
-
     def padded(values: Sequence[Any], fill: int) -> torch.Tensor:
+        longest = max(map(len, values))
         lines = []
         for value in values:
             line = torch.as_tensor(value)
@@ -145,8 +159,8 @@ def batch_of(rows: Sequence[dict[str, Any]], pad: int, left: bool = False) -> di
         "labels": padded([row["labels"] for row in rows], IGNORED),
     }
     for name in rows[0]:
-        if name in PER_TOKEN:
-            batch[name] = padded([row[name] for row in rows], 0)
+        if name in (*PER_TOKEN, DECODER):
+            batch[name] = padded([row[name] for row in rows], pad if name == DECODER else 0)
         elif name not in batch:
             batch[name] = _joined([row[name] for row in rows])
     return batch

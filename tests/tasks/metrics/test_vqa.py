@@ -1,0 +1,51 @@
+"""The accuracy of VQA, against its published definition, worked by hand, and the official evaluator's rules."""
+
+import pytest
+
+from parbench.tasks.metrics.vqa import CONTRACTIONS, normalised, vqa_accuracy
+
+
+@pytest.mark.parametrize(("agreeing", "accuracy"), [(0, 0.0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1.0), (10, 1.0)])
+def test_accuracy_by_the_number_of_annotators_that_agree(agreeing, accuracy):
+    """Of ten: with n that agree, n of the ten that are left out leave n - 1, the others leave n."""
+    annotators = ["cat"] * agreeing + [f"dog {number}" for number in range(10 - agreeing)]
+    assert vqa_accuracy("Cat.", annotators) == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize(
+    ("answer", "compared"),
+    [
+        ("The dogs.", "dogs"),
+        ("two", "2"),
+        ("none", "0"),
+        ("1,000", "1000"),
+        ("3.5", "3.5"),
+        ("dont know", "don't know"),
+        ("Couldntve", "couldntve"),
+        ("couldn'tve", "couldn't've"),
+        ("black-and-white", "black and white"),
+        ("black - white", "black white"),
+        ("yes,it is", "yes it is"),
+        ("U.S.A.", "usa"),
+        ("5:30", "5:30"),
+        ("  a man\nand\ta woman ", "man and woman"),
+        ("", ""),
+    ],
+)
+def test_answers_are_normalised_by_the_evaluators_rules(answer, compared):
+    assert normalised(answer) == compared
+
+
+def test_contractions_are_the_evaluators():
+    assert len(CONTRACTIONS) == 119
+    assert CONTRACTIONS["youve"] == "you've"
+    assert CONTRACTIONS["'ow'sat"] == "'ow's'at"
+    assert CONTRACTIONS["somebody'd"] == "somebodyd"
+    assert "lets" not in CONTRACTIONS
+    assert "shes" not in CONTRACTIONS
+
+
+def test_annotators_answers_are_cleaned_of_punctuation_only_and_only_where_they_differ():
+    assert vqa_accuracy("2", ["two"] * 10) == 0.0
+    assert vqa_accuracy("no", ["no."] * 10) == 0.0
+    assert vqa_accuracy("no", ["no."] * 9 + ["yes"]) == 1.0
