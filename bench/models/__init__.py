@@ -38,6 +38,11 @@ MODELS.register(
     "parbench.bench.models.catalogue:VIT_S_SMOLLM2",
     "the two above in LLaVA's shape, 157 M, with a connector that each run trains: the mini suite's images with text",
 )
+MODELS.register(
+    "vl-bart",
+    "parbench.bench.models.catalogue:VL_BART",
+    "BART-base over the features of CLIP's ResNet-101, 196 M, put together from its parts",
+)
 MODELS.register("roberta-base", "parbench.bench.models.catalogue:ROBERTA_BASE", "RoBERTa-base, 125 M")
 MODELS.register("roberta-large", "parbench.bench.models.catalogue:ROBERTA_LARGE", "RoBERTa-large, 355 M")
 MODELS.register("gpt2-medium", "parbench.bench.models.catalogue:GPT2_MEDIUM", "GPT-2 medium, 355 M")

@@ -15,6 +15,7 @@ from parbench.bench.models.configs import Shape
 from parbench.bench.models.convert.assembly import Assembly
 from parbench.bench.models.convert.conversion import Conversion
 from parbench.bench.models.convert.dinov2_onnx import VIT_S_14 as VIT_S_14_SIZES
+from parbench.bench.models.vl_bart_parts import PartsToJoin
 from parbench.bench.models.weights import ConvertedWeights, FolderWeights, HubWeights, PackageWeights
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.tasks.data.package import Package
@@ -134,6 +135,29 @@ VIT_S_SMOLLM2 = BaseModel(
             "text_config": {"model_type": "llama", **SMOLLM2_SIZES},
             "image_token_index": 5,
             **LLAVA_SIZES,
+        },
+    ),
+)
+VL_BART = BaseModel(
+    "vl-bart",
+    PartsToJoin(),
+    Shape(
+        "vl_bart",
+        "AutoModelForImageTextToText",
+        {
+            # 224 pixels make a grid of 7 x 7.
+            "vision_config": {"model_type": "timm_wrapper", "architecture": "resnet101_clip", "do_pooling": False},
+            # BART-base.
+            "text_config": {
+                "model_type": "bart",
+                "d_model": 768,
+                "encoder_layers": 6,
+                "decoder_layers": 6,
+                "encoder_attention_heads": 12,
+                "decoder_attention_heads": 12,
+                "encoder_ffn_dim": 3072,
+                "decoder_ffn_dim": 3072,
+            },
         },
     ),
 )

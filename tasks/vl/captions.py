@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
 
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
@@ -14,6 +15,7 @@ from parbench.tasks.data.source import DataRef, DataSource
 from parbench.tasks.kinds.image_text import ImageTextGeneration, ImageTextOptions
 from parbench.tasks.kinds.text_generation import Template
 from parbench.tasks.metrics import generation
+from parbench.tasks.metrics.units import Unit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,16 +23,19 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 METRICS = ("cider", "bleu_4")
+# As papers on captions print it.
+CIDER_IN_PERCENT = Unit("from 0 to 10", factor=100, places=1, low=0.0, high=10.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CocoCaptions(ImageTextGeneration):
     """A caption for each image, scored against five references; one of them is trained on at a time.
 
-    CIDEr-D and BLEU-4 are pycocoevalcap's, on the tokens of its Java program. CIDEr lies between 0 and 10; papers print
-    a hundred times its value. Its document frequencies are those of the scored images' references.
+    CIDEr-D and BLEU-4 are pycocoevalcap's, on the tokens of its Java program. CIDEr lies between 0 and 10 and is shown,
+    as papers print it, a hundred times as large. Its document frequencies are those of the scored images' references.
     """
 
+    units: ClassVar[Mapping[str, Unit]] = MappingProxyType({"cider": CIDER_IN_PERCENT})
     metrics: tuple[str, ...] = METRICS
     references: str | None = "captions"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -34,6 +35,7 @@ class Nlvr2(ImageTextChoice):
     publishers' script does.
     """
 
+    units: ClassVar[Mapping[str, Unit]] = MappingProxyType({CONSISTENCY: FRACTION})
     images: tuple[str, ...] = ("images",)
     choices: tuple[str, ...] = ()
     label: str = "label"
@@ -85,11 +87,6 @@ class Nlvr2(ImageTextChoice):
         count = len(sizes) - (sizes[groups] == 1)
         others = consistent.sum() - consistent[groups]
         return np.divide(others + own, count, out=np.full(len(wrong), np.nan), where=count > 0)
-
-    @property
-    def units(self) -> Mapping[str, Unit]:  # type: ignore[override]
-        """Both metrics are fractions."""
-        return {CONSISTENCY: FRACTION}
 
 
 NLVR2 = Nlvr2(

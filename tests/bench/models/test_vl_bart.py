@@ -11,10 +11,10 @@ from parbench.methods.architecture import module_names
 from parbench.methods.selection import adapted_modules
 from parbench.methods.testing import check_method
 from parbench.tasks.base import IMAGE_TEXT_MODEL, Modality
+from tests.support.image_questions import QUESTIONS, checked
 from tests.support.pictures import encoded, picture
 from tests.support.tiny_vl_bart import TINY_VL_BART, tiny_vl_bart, vl_bart_folder, vl_bart_processor
 from tests.support.tiny_vlm import predictor_of
-from tests.tasks.kinds.test_image_text import QUESTIONS, checked
 
 
 @pytest.fixture(scope="module")

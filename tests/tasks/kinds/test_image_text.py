@@ -9,19 +9,16 @@ from datasets import Dataset
 from PIL import Image
 
 from parbench.bench.util.errors import UserError
-from parbench.bench.util.reference import Reference
-from parbench.tasks.data.source import DataRef
 from parbench.tasks.inference import IGNORED
 from parbench.tasks.kinds.image_text import (
     PICTURE_SIDE,
     PICTURED,
     ImageTextChoice,
-    ImageTextGeneration,
-    ImageTextOptions,
     thumbnail,
 )
 from parbench.tasks.kinds.image_text_rows import batch_of
 from parbench.tasks.kinds.text_generation import Template
+from tests.support.image_questions import COMMON, QUESTIONS, checked, files, questions
 from tests.support.pictures import encoded, picture, png_header
 from tests.support.tiny_vlm import IMAGE, PLACES, predictor_of, tiny_vlm, vlm_processor
 
@@ -30,40 +27,9 @@ CHAT = (
     "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
-COMMON = {
-    "name": "my/pictures",
-    "reference": Reference("Pictures", 2026, "own data"),
-    "data": DataRef("pictures", "train", {"": "test"}),
-}
-QUESTIONS = ImageTextGeneration(
-    **COMMON,
-    prompt_template=Template("{question}"),
-    response_template=Template(" {answer}"),
-    metrics=("exact_match",),
-    options=ImageTextOptions(max_new_tokens=5),
-)
 PAIRS = ImageTextChoice(
     **COMMON, images=("left", "right"), prompt_template=Template("{text}"), choices=("no", "yes"), label="label"
 )
-
-
-def files(count, seed=0):
-    return [encoded(picture(seed=seed + number)) for number in range(count)]
-
-
-def questions(count=5, **columns):
-    rows = {
-        "image": files(count),
-        "question": [f"what is {'it ' * number}?" for number in range(count)],
-        "answer": [f"thing {number}" * (1 + number % 2) for number in range(count)],
-    }
-    return Dataset.from_dict({**rows, **columns})
-
-
-def checked(task, dataset):
-    rows = task.check(dataset, "test")
-    names = [f"test:{row}" for row in range(len(rows))]
-    return rows.add_column("example", names).add_column("subset", [""] * len(rows))
 
 
 def text_of(row, processor):

@@ -1,0 +1,77 @@
+"""Puts VL-BART together from its parts: BART, and an image model of timm's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from transformers import (
+    AutoImageProcessor,
+    AutoTokenizer,
+    BartForConditionalGeneration,
+    TimmWrapperModel,
+)
+
+from parbench.bench.models.vl_bart import VlBartConfig, VlBartForConditionalGeneration, VlBartProcessor
+from parbench.bench.models.weights import Weights
+from parbench.bench.util.errors import UserError
+from parbench.tasks.data.lock import RevisionLock
+
+BART, IMAGE_MODEL = "facebook/bart-base", "timm/resnet101_clip.openai"
+
+
+@dataclass(frozen=True)
+class PartsToJoin(Weights):
+    """No repository holds the whole model, and of its parts no commit could be verified."""
+
+    def revision(self, lock: RevisionLock) -> str:
+        """Raise: it must be put together first.
+
+        Raises:
+            UserError: always.
+        """
+        return self.location()
+
+    def location(self) -> str:
+        """Raise: it must be put together first.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            'the base model "vl-bart" is in no one place; put it together once, in Python: '
+            f'parbench.bench.models.vl_bart_parts.join("{BART}", "{IMAGE_MODEL}", "my-vl-bart"), and give '
+            "--model my-vl-bart (or measure it with --random-weights)"
+        )
+
+
+def join(bart: str, image_model: str, folder: str | Path, boxes: int = 36, **revisions: Any) -> Path:
+    """Write VL-BART with its processor into ``folder``; its visual embedding is not written, each run draws its own.
+
+    Args:
+        bart: a BART, by its repository on the hub or its folder.
+        image_model: an image model of timm's, likewise.
+        folder: where to write.
+        boxes: places that the image model's grid is pooled to.
+        revisions: ``bart_revision`` and ``image_revision``, the commits to take.
+    """
+    language = BartForConditionalGeneration.from_pretrained(bart, revision=revisions.get("bart_revision", "main"))
+    at = {"revision": revisions.get("image_revision", "main")}
+    vision = TimmWrapperModel.from_pretrained(image_model, **at)
+    vision.config.do_pooling = False
+    config = VlBartConfig(
+        vision_config=vision.config,
+        text_config=language.config,
+        feature_size=cast(Any, vision.timm_model).num_features,
+        boxes=boxes,
+    )
+    model = VlBartForConditionalGeneration(config)
+    model.vision_tower.load_state_dict(vision.state_dict())
+    model.language_model.load_state_dict(language.state_dict())
+    state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("visual_embedding.")}
+    model.save_pretrained(folder, state_dict=state)
+    images = AutoImageProcessor.from_pretrained(image_model, **at)
+    tokenizer = AutoTokenizer.from_pretrained(bart)
+    VlBartProcessor(images, tokenizer, language.config.decoder_start_token_id).save_pretrained(folder)
+    return Path(folder)
