@@ -123,7 +123,7 @@ VIT_S_SMOLLM2 = BaseModel(
             language=SMOLLM2,
             image_mark="<file_sep>",
             image_size=(56, 56),
-            checksum="",
+            checksum="cb206160e44e673c920548ca6ffd68b42e5995a61bb862e6324e69287ab0f421",
             sizes=LLAVA_SIZES,
         )
     ),

@@ -8,7 +8,6 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers import StoppingCriteria, StoppingCriteriaList
 
@@ -28,6 +27,7 @@ from parbench.bench.profile.measurement import (
     SPECIALISE,
 )
 from parbench.bench.profile.workload import MeasurementJob
+from parbench.methods.merging import unwrap_heads
 from parbench.tasks.inference import Predictor, autocast
 
 if TYPE_CHECKING:
@@ -192,20 +192,9 @@ def merge(adapted: BuiltCandidate, rec: Recorder, job: MeasurementJob) -> nn.Mod
     if not hasattr(adapted.model, "merge_and_unload"):
         raise ValueError("the adapted model has no merge_and_unload")
     prompt = [_prompt(adapted, job)] if adapted.reads_system_prompt else []
-    _unwrap_heads(adapted.model)
+    unwrap_heads(adapted.model)
     with rec.phase(MERGE, timed=True):
         return cast(nn.Module, cast(Any, adapted.model).merge_and_unload(*prompt))
-
-
-def _unwrap_heads(model: nn.Module) -> None:
-    """Replace peft's wrappers of heads by the trained heads, as merging does.
-
-    peft (0.21) fails to do so for most tuners if a head has several layers, like RoBERTa's: it looks up its weight.
-    """
-    for name, module in list(model.named_modules()):
-        if isinstance(module, ModulesToSaveWrapper):
-            parent, _, own = name.rpartition(".")
-            setattr(model.get_submodule(parent), own, module.modules_to_save[module.active_adapters[0]])
 
 
 def measure_merged(adapted: BuiltCandidate, batches: Sequence[Batch], rec: Recorder, job: MeasurementJob) -> None:

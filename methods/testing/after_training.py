@@ -12,6 +12,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import save
 
+from parbench.methods.merging import unwrap_heads
 from parbench.methods.testing.findings import (
     EQUAL,
     FaultError,
@@ -110,6 +111,7 @@ def try_merging(subject: Subject) -> None:
         merged = subject.outputs(model)
         model.unmerge_adapter()
         unmerged = subject.outputs(model)
+        unwrap_heads(model)
         unloaded = subject.outputs(model.merge_and_unload())
     except (*REFUSALS, AttributeError) as error:
         raise FaultError(f"merging raises {type(error).__name__} ({first_line(error)})") from error

@@ -181,7 +181,13 @@ def _llava(width: int) -> PreTrainedModel:
     )
     text = _llama(width).config
     return LlavaForConditionalGeneration(
-        LlavaConfig(vision, text, image_token_index=VOCABULARY - 1, vision_feature_layer=-1, initializer_range=STD)
+        LlavaConfig(
+            vision_config=vision,
+            text_config=text,
+            image_token_index=VOCABULARY - 1,
+            vision_feature_layer=-1,
+            initializer_range=STD,
+        )
     )
 
 

@@ -12,6 +12,8 @@ from parbench.bench.util.file_errors import reading
 if TYPE_CHECKING:
     from datasets import Dataset
 
+_FOUND = "_images_found"
+
 
 def with_named_images(dataset: Dataset, columns: Sequence[str], table: Path) -> Dataset:
     """Return the rows with the images of ``columns`` by path, not read; columns that hold images stay as they are.
@@ -36,9 +38,9 @@ def with_named_images(dataset: Dataset, columns: Sequence[str], table: Path) -> 
             found = [str(_inside(name, table, row)) for name in (names if several else [names])]
             paths.append(found if several else found[0])
         image = Image(decode=False)
-        dataset = dataset.remove_columns(column).add_column(
-            column, paths, feature=List(Value("string")) if several else Value("string")
-        )
+        # First the new column, then without the old: a table of no column has no rows.
+        kind = List(Value("string")) if several else Value("string")
+        dataset = dataset.add_column(_FOUND, paths, feature=kind).remove_columns(column).rename_column(_FOUND, column)
         dataset = dataset.cast_column(column, List(image) if several else image)
     return dataset
 

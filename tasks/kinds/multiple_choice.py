@@ -139,7 +139,7 @@ class MultipleChoice(LanguageModelTask):
                 "log_likelihoods": list(by_example),
             }
         )
-        for metric in self.metrics:
+        for metric in (name for name in self.metrics if name in METRICS):
             frame[metric] = (frame[METRICS[metric]] == frame["label"]).astype("float64")
         return frame
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parbench.bench.util.reference import Reference
+from parbench.tasks.base import Task
 from parbench.tasks.data.coco import Questions
 from parbench.tasks.data.gqa import GqaQuestions
 from parbench.tasks.data.source import DataRef, DataSource
@@ -74,7 +75,7 @@ class VqaV2(ImageTextGeneration):
 
     def leave_one_out(self, predictions: pd.DataFrame, metric: str) -> np.ndarray | None:
         """Return the mean accuracy without each of the examples in turn."""
-        return super(ImageTextGeneration, self).leave_one_out(predictions, metric) if metric in self.metrics else None
+        return Task.leave_one_out(self, predictions, metric) if metric in self.metrics else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,8 +52,8 @@ def tiny_vlm(seed: int = 0) -> LlavaForConditionalGeneration:
         initializer_range=0.5,
     )
     config = LlavaConfig(
-        vision,
-        text,
+        vision_config=vision,
+        text_config=text,
         image_token_index=processor.tokenizer.convert_tokens_to_ids(IMAGE),
         image_seq_length=PLACES,
         vision_feature_layer=-1,

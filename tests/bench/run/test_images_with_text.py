@@ -62,7 +62,7 @@ def shapes(tmp_path_factory):
 
 @pytest.fixture
 def planned(store, shapes, model):
-    def make(method="lora", task=None, budgets=(), **training):
+    def make(method="lora", task=None, budgets=None, **training):
         values = {"max_steps": 4, "max_length": 64, "batch_size": 8, **training}
         overrides = Overrides(
             methods=(method,),
@@ -118,7 +118,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(planned, store, tmp_path):
 
 
 def test_a_budget_counts_the_adapter_alone(planned, store):
-    record = do(planned("loca", budgets=("1000",)), store)
+    record = do(planned("loca", budgets="1000"), store)
     assert 900 < record.ledger.reported <= 1000
     assert record.ledger.head == CONNECTOR
 
@@ -159,10 +159,10 @@ def test_a_profile_times_a_text_with_an_image(model):
     choice = find_method("lora")
     candidate = Candidate.of("lora", choice.method, choice.method.setting_type())
     repetitions = Repetitions(steps=2, warm_up=1, new_tokens=3)
-    found = measure(MeasurementJob(candidate, Workload(str(model), 3, 16, "cpu"), repetitions))
+    found = measure(MeasurementJob(candidate, Workload(str(model), 3, 16, "cpu"), repetitions), CPU)
     assert found.status is Status.OK, found.reason
     assert {FORWARD, BACKWARD, PREFILL, DECODE, MERGED} <= found.seconds.keys()
-    short = measure(MeasurementJob(candidate, Workload(str(model), 3, 4, "cpu"), repetitions))
+    short = measure(MeasurementJob(candidate, Workload(str(model), 3, 4, "cpu"), repetitions), CPU)
     assert "an image is 4 tokens of this model" in short.reason
 
 

@@ -10,7 +10,12 @@ from parbench.methods.testing import check_method
 from parbench.methods.testing.models import IMAGE_TEXT_MODEL
 
 
-@pytest.mark.parametrize("name", ["loca", "lora", "dora", "vera", "fourierft", "replora"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "name", ["loca", "vera", *(pytest.param(name, marks=SLOW) for name in ("lora", "dora", "fourierft", "replora"))]
+)
 def test_a_method_keeps_the_contract_on_a_model_that_sees_images(name):
     report = check_method(METHODS[name], model=IMAGE_TEXT_MODEL)
     assert not report.failures, f"\n{report}"

@@ -48,7 +48,7 @@ def test_texts_about_images_are_a_yaml_kind(tmp_path, ending):
     assert task.kind == "image_text"
     assert task.prompt(splits.reported[3]) == "what is 3?"
     assert task.response(splits.reported[3]) == " shape 3"
-    assert splits.reported["references"][3] == ["shape 3"]
+    assert splits.reported["references"][3] == [" shape 3"]
     assert set(splits.reported.column_names) == {"question", "answer", "references", "image_1", "example", "subset"}
 
 

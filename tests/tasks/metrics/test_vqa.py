@@ -37,7 +37,7 @@ def test_answers_are_normalised_by_the_evaluators_rules(answer, compared):
 
 
 def test_contractions_are_the_evaluators():
-    assert len(CONTRACTIONS) == 119
+    assert len(CONTRACTIONS) == 114
     assert CONTRACTIONS["youve"] == "you've"
     assert CONTRACTIONS["'ow'sat"] == "'ow's'at"
     assert CONTRACTIONS["somebody'd"] == "somebodyd"
