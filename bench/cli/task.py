@@ -141,7 +141,7 @@ def _tokenizer(found: Task, model: str, lock: Any) -> Any:
     from parbench.bench.models.catalogue import find_model
 
     if not found.modality.has_text:
-        say(f"{found.name} reads no text, so that nothing of it is truncated")
+        say(f"{found.name} reads images, so that nothing of it is truncated")
         return None
     base = find_model(model)
     return base.processor(found.modality, base.weights.revision(lock))

@@ -84,7 +84,8 @@ def test_no_number_is_printed_twice() -> None:
         for number in published()
     ]
     assert len(keys) == len(set(keys))
-    assert all(0 < number.value < 100 for number in published())
+    # CIDEr is at most ten, and papers on captions print a hundred times its value.
+    assert all(0 < number.value < (1000 if number.metric == "cider" else 100) for number in published())
 
 
 def test_measured_and_printed_stand_side_by_side(planter: Any) -> None:

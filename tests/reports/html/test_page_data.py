@@ -153,7 +153,7 @@ def test_hostile_texts_are_only_ever_text(hostile: Any, monkeypatch: pytest.Monk
         assert f"{named.partition('/')[0]}: {named}" in heads
         assert f"{named} other" in heads
     assert "Profiled costs" in parsed.shown()
-    assert len(parsed.all("script")) == 3
+    assert len(parsed.all("script")) == 4
     assert all(tag != "img" for tag, _ in parsed.elements)
     assert not [name for _, attributes in parsed.elements for name in attributes if name.startswith("on")]
     assert "{{ 7 * 7 }}" in parsed.shown()
