@@ -144,7 +144,7 @@ class Method(ABC, Generic[S]):
         """
         from peft import get_peft_model
 
-        setting = with_parts(setting, model, names)
+        setting = with_parts(setting, model, names.parts)
         selection = Selection.of_setting(setting)
         selection.check_names(model)
         config = self.config(names, setting)

@@ -16,7 +16,6 @@ from parbench.bench.util.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from torch import nn
 
-    from parbench.methods.architecture import ModuleNames
     from parbench.methods.setting import Setting
 
     S = TypeVar("S", bound=Setting)
@@ -76,7 +75,7 @@ def modules_in(model: nn.Module, part: str, names: Iterable[str]) -> tuple[str, 
     return tuple(name.partition(".")[2] if name.split(".")[0] != part else name for name in inside)
 
 
-def with_parts(setting: S, model: nn.Module, names: ModuleNames) -> S:
+def with_parts(setting: S, model: nn.Module, parts: Parts | None) -> S:
     """Return a setting whose ``target_modules`` name modules; those with a part in front are looked up.
 
     Raises:
@@ -91,9 +90,9 @@ def with_parts(setting: S, model: nn.Module, names: ModuleNames) -> S:
         if not colon:
             found.append(target)
             continue
-        if names.parts is None:
+        if parts is None:
             raise UserError(f'target_modules has "{target}", and this model has no parts; leave "{part}:" out')
-        inside = modules_in(model, names.parts.module(part), (name,))
+        inside = modules_in(model, parts.module(part), (name,))
         if not inside:
             raise UserError(f'target_modules has "{target}", and no module of the {part} is called "{name}"')
         found += inside

@@ -90,7 +90,7 @@ class SelectiveMethod(Method[S]):
         """
         if setting.larger_layers:
             raise ValueError(f'"{self.name}" has no size that could be larger on some layers; leave larger_layers out')
-        setting = with_parts(setting, model, names)
+        setting = with_parts(setting, model, names.parts)
         selection = Selection.of_setting(setting)
         selection.check_names(model)
         model.requires_grad_(False)

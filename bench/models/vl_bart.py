@@ -69,7 +69,7 @@ class VisualEmbedding(nn.Module):
 
     def __init__(self, config: VlBartConfig) -> None:
         super().__init__()
-        size = cast(BartConfig, config.text_config).d_model
+        size = int(cast(Any, config.text_config).d_model)
         self.feature = nn.Sequential(nn.Linear(config.feature_size, size), nn.LayerNorm(size))
         self.position = nn.Sequential(nn.Linear(POSITION, size), nn.LayerNorm(size))
         self.image_order = nn.Embedding(config.images, size)
@@ -88,7 +88,6 @@ class VlBartPreTrainedModel(PreTrainedModel):
 
     config_class = VlBartConfig
     base_model_prefix = "vl_bart"
-    input_modalities = ("image", "text")
     supports_gradient_checkpointing = True
     _supports_sdpa = True
 
@@ -96,7 +95,7 @@ class VlBartPreTrainedModel(PreTrainedModel):
 class VlBartForConditionalGeneration(VlBartPreTrainedModel, GenerationMixin):
     """BART with a visual embedding of the features of a frozen image model."""
 
-    _tied_weights_keys: ClassVar[dict[str, str]] = {
+    _tied_weights_keys = {  # noqa: RUF012 - of the class, as transformers has it
         "language_model.lm_head.weight": "language_model.model.shared.weight",
         "language_model.model.encoder.embed_tokens.weight": "language_model.model.shared.weight",
         "language_model.model.decoder.embed_tokens.weight": "language_model.model.shared.weight",
@@ -106,18 +105,18 @@ class VlBartForConditionalGeneration(VlBartPreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.vision_tower = AutoModel.from_config(config.vision_config)
         self.visual_embedding = VisualEmbedding(config)
-        self.language_model = BartForConditionalGeneration(config.text_config)
+        self.language_model = BartForConditionalGeneration(cast(BartConfig, config.text_config))
         side = round(config.boxes**0.5)
         self.pool = nn.AdaptiveMaxPool2d((side, side))
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
         """Return BART's word embeddings."""
-        return cast(nn.Module, self.language_model.get_input_embeddings())
+        return self.language_model.get_input_embeddings()
 
     def get_output_embeddings(self) -> nn.Module:
         """Return the matrix that writes words."""
-        return cast(nn.Module, self.language_model.lm_head)
+        return self.language_model.lm_head
 
     def forward(
         self,
@@ -153,9 +152,8 @@ class VlBartForConditionalGeneration(VlBartPreTrainedModel, GenerationMixin):
     ) -> torch.Tensor:
         """Return what BART writes, of shape (batch, words), the token that begins every text first."""
         encoded, mask = self.encoded(input_ids, attention_mask, pixel_values)
-        return cast(
-            torch.Tensor, self.language_model.generate(encoder_outputs=encoded, attention_mask=mask, **decoding)
-        )
+        bart = cast(Any, self.language_model)
+        return cast(torch.Tensor, bart.generate(encoder_outputs=encoded, attention_mask=mask, **decoding))
 
     def encoded(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, pixel_values: torch.Tensor
@@ -199,7 +197,7 @@ class VlBartProcessor(ProcessorMixin):
         self.decoder_start_token_id = decoder_start_token_id
         super().__init__(image_processor, tokenizer)
 
-    def __call__(self, images: Any = None, text: Any = None, **kwargs: Any) -> dict[str, torch.Tensor]:  # type: ignore[override]
+    def __call__(self, images: Any = None, text: Any = None, **kwargs: Any) -> dict[str, torch.Tensor]:
         """Return ``input_ids``, ``attention_mask`` and ``pixel_values`` of shape (texts, images, channels, ...).
 
         Args:

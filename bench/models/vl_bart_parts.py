@@ -73,5 +73,5 @@ def join(bart: str, image_model: str, folder: str | Path, boxes: int = 36, **rev
     model.save_pretrained(folder, state_dict=state)
     images = AutoImageProcessor.from_pretrained(image_model, **at)
     tokenizer = AutoTokenizer.from_pretrained(bart)
-    VlBartProcessor(images, tokenizer, language.config.decoder_start_token_id).save_pretrained(folder)
+    VlBartProcessor(images, tokenizer, cast(int, language.config.decoder_start_token_id)).save_pretrained(folder)
     return Path(folder)

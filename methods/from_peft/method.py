@@ -105,7 +105,7 @@ class PeftMethod(Method[Setting]):
                 of ``setting`` matches nothing; or the method computes with the weights and the model has none, being on
                 the meta device.
         """
-        setting = with_parts(setting, model, names)
+        setting = with_parts(setting, model, names.parts)
         selection = Selection.of_setting(setting)
         try:
             config = self.config(names, setting)

@@ -39,7 +39,7 @@ PICTURED = 12
 PICTURE_SIDE = 112
 
 Layout = Literal["model", "plain"]
-_LAYOUT = Field(
+_LAYOUT: Any = Field(
     default="model",
     description="model: the chat template of the model, where it has one; plain: images and text one after the other",
 )
@@ -87,7 +87,8 @@ class WithImages(LanguageModelTask):
 
     def check(self, dataset: Dataset, split: str) -> Dataset:
         """Return the columns of the texts, and the images, not decoded, as ``image_1``, ``image_2``, ..."""
-        return self.beside_images(super().check(dataset, split), dataset, f"the {split} split of {self.name}")
+        texts = cast(Any, super()).check(dataset, split)
+        return self.beside_images(texts, dataset, f"the {split} split of {self.name}")
 
     def beside_images(self, texts: Dataset, dataset: Dataset, where: str) -> Dataset:
         """Return checked rows with their images beside them.
@@ -112,7 +113,7 @@ class WithImages(LanguageModelTask):
         self._check_places(checked, where)
         return checked
 
-    def prepare(self, dataset: Dataset, processor: Any, max_length: int) -> ImageTextRows:  # type: ignore[override]
+    def prepare(self, dataset: Dataset, processor: Any, max_length: int) -> ImageTextRows:
         """Return rows that are decoded and tokenised one by one, on access.
 
         ``max_length`` counts the tokens of prompt, images and response. Prompts are never shortened.
@@ -150,10 +151,11 @@ class WithImages(LanguageModelTask):
             frame: its per-example rows.
         """
         first = examples.select(range(min(PICTURED, len(examples))))
-        rest = [None] * (len(examples) - len(first))
+        rest: list[Any] = [None] * (len(examples) - len(first))
         questions = [self.prompt(example) for example in first]
         pictures = [thumbnail(example) for example in first]
-        return frame.assign(question=[*questions, *rest], picture=[*pictures, *rest])
+        frame["question"], frame["picture"] = [*questions, *rest], [*pictures, *rest]
+        return frame
 
     def _check_room(self, prompt: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> None:
         """Check that a model has room for the longest prompt."""

@@ -9,7 +9,6 @@ from parbench.methods.selection import adapted_modules
 from parbench.methods.testing import check_method
 from parbench.methods.testing.models import IMAGE_TEXT_MODEL
 
-
 SLOW = pytest.mark.slow
 
 
