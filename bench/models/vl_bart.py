@@ -3,7 +3,7 @@
 Cho et al., 2021 (arXiv 2102.02779), with the image features of Sung et al., 2022 (VL-Adapter, arXiv 2112.06825): the
 last grid of a frozen CLIP ResNet-101, max-pooled to 6 x 6 "boxes" without coordinates. A trained visual embedding makes
 an input of BART's encoder of each. Other than in the published code, the boxes' order has an embedding of its own in
-place of rows of BART's vocabulary.
+place of rows of BART's vocabulary, and coordinates, which are all zero there, are not embedded.
 """
 
 from __future__ import annotations
@@ -27,9 +27,6 @@ from transformers import (
 from transformers.configuration_utils import SubConfigSpec
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
-
-# Coordinates of a box, and its area. With features of a grid all are zero.
-POSITION = 5
 
 
 class VlBartConfig(PreTrainedConfig):
@@ -65,22 +62,20 @@ class VlBartConfig(PreTrainedConfig):
 
 
 class VisualEmbedding(nn.Module):
-    """Makes an input of the encoder of each box: the sum of its feature, its position, its image and its number."""
+    """Makes an input of the encoder of each box: the sum of its feature, its image's number and its own."""
 
     def __init__(self, config: VlBartConfig) -> None:
         super().__init__()
         size = int(cast(Any, config.text_config).d_model)
         self.feature = nn.Sequential(nn.Linear(config.feature_size, size), nn.LayerNorm(size))
-        self.position = nn.Sequential(nn.Linear(POSITION, size), nn.LayerNorm(size))
         self.image_order = nn.Embedding(config.images, size)
         self.box_order = nn.Embedding(config.boxes, size)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return inputs of shape (batch, images * boxes, width) of features (batch, images, boxes, channels)."""
         batch, images, boxes, _ = features.shape
-        position = self.position(features.new_zeros(POSITION))
         order = self.image_order.weight[:images, None] + self.box_order.weight[None, :boxes]
-        return (self.feature(features) + position + order).reshape(batch, images * boxes, -1)
+        return (self.feature(features) + order).reshape(batch, images * boxes, -1)
 
 
 class VlBartPreTrainedModel(PreTrainedModel):
