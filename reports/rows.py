@@ -148,14 +148,12 @@ def _row_names(settings: Mapping[str, Flat], columns: list[list[str]]) -> dict[s
     rows: dict[Hashable, list[Flat]] = {}
     for flat in settings.values():
         rows.setdefault(_values(flat, keys), []).append(flat)
-    # A key that happens to be the same all along each row, and not between rows, belongs in the name too:
-    # without it the difference between two rows would be laid to the wrong cause.
+    # A key that happens to be the same all along each row, and not between rows of one column, belongs in the name
+    # too: without it the difference between two rows would be laid to the wrong cause.
     shown = [
         key
-        for key in _all_keys(settings.values())
-        if len(rows) > 1
-        and _varies(settings.values(), key)
-        and not any(_varies(members, key) for members in rows.values())
+        for key in _varying_keys(settings, columns)
+        if len(rows) > 1 and not any(_varies(members, key) for members in rows.values())
     ]
     names: dict[str, str] = {}
     for setting_id, flat in settings.items():
@@ -165,9 +163,7 @@ def _row_names(settings: Mapping[str, Flat], columns: list[list[str]]) -> dict[s
 
 def _telling_keys(settings: Mapping[str, Flat], columns: list[list[str]]) -> list[str]:
     """Return keys that tell the settings of every column apart, none of which can be spared."""
-    keys = [
-        key for key in _all_keys(settings.values()) if any(_varies([settings[i] for i in ids], key) for ids in columns)
-    ]
+    keys = _varying_keys(settings, columns)
     # Those with the most values are given up first, so that a rank of two values makes the rows rather than a
     # learning rate tuned for every task.
     most_values_first = sorted(keys, key=lambda key: (-_count_values(settings.values(), key), key))
@@ -176,6 +172,13 @@ def _telling_keys(settings: Mapping[str, Flat], columns: list[list[str]]) -> lis
         if all(len({_values(settings[i], fewer) for i in ids}) == len(ids) for ids in columns):
             keys = fewer
     return keys
+
+
+def _varying_keys(settings: Mapping[str, Flat], columns: list[list[str]]) -> list[str]:
+    """Return the keys in which two settings of one column differ."""
+    return [
+        key for key in _all_keys(settings.values()) if any(_varies([settings[i] for i in ids], key) for ids in columns)
+    ]
 
 
 def _all_keys(settings: Iterable[Flat]) -> list[str]:

@@ -63,6 +63,16 @@ def test_all_that_differs_between_rows_is_in_the_name() -> None:
     ]
 
 
+def test_what_differs_between_tasks_alone_is_not_in_the_name() -> None:
+    """One more learning rate on one task, where each task has its own rate and its own number of epochs."""
+    labels = label(
+        {"task": "a", "lr": 0.1, "epochs": 3},
+        {"task": "a", "lr": 0.01, "epochs": 3},
+        {"task": "b", "lr": 0.2, "epochs": 9},
+    )
+    assert labels == ["lora (lr=0.1)", "lora (lr=0.01)", "lora (lr=0.2)"]
+
+
 def test_a_size_sweep_with_learning_rates_tuned_for_each_task_makes_a_row_a_size() -> None:
     labels = label(
         {"task": "a", "rank": 4, "lr": 0.1},
