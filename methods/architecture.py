@@ -129,7 +129,11 @@ MODULE_NAMES: dict[str, ModuleNames] = {
     "deberta-v2": ModuleNames("query_proj", "key_proj", "value_proj", "attention.output.dense", ("classifier",)),
     "distilbert": ModuleNames("q_lin", "k_lin", "v_lin", "out_lin", ("pre_classifier", "classifier")),
     "mpnet": ModuleNames("q", "k", "v", "attn.o", ("classifier",)),
-    **dict.fromkeys(("vit", "dinov2"), _VIT_LIKE),
+    **dict.fromkeys(("vit", "dinov2", "vivit"), _VIT_LIKE),
+    "videomae": _BERT_LIKE,
+    # Its attention over time has such projections as well, of which the output's has a longer name.
+    "timesformer": ModuleNames("qkv", "qkv", "qkv", "attention.output.dense", ("classifier",)),
+    "video_swin": ModuleNames("attn.qkv", "attn.qkv", "attn.qkv", "attn.proj", ("head",)),
     # timm's, inside transformers' wrapper: one projection for queries, keys and values.
     "timm_wrapper": ModuleNames("attn.qkv", "attn.qkv", "attn.qkv", "attn.proj", ("head",)),
     **dict.fromkeys(("gpt2", "gpt_bigcode", "openai-gpt"), _GPT2_LIKE),

@@ -34,16 +34,17 @@ if TYPE_CHECKING:
 Collate = Callable[[list[dict[str, Any]]], dict[str, "torch.Tensor"]]
 
 
-# The kinds of tasks that need training values of their own: an encoder's, an image model's, a language model's, and
-# those of a language model that sees images.
-Kind = Literal["text", "image", "language_model", "image_text"]
+# The kinds of tasks that need training values of their own: an encoder's, an image model's, a video model's, a language
+# model's, and those of a language model that sees images.
+Kind = Literal["text", "image", "video", "language_model", "image_text"]
 
 
 class Modality(StrEnum):
-    """What a model reads, and so what prepares its inputs: a tokenizer, an image processor, or one that has both."""
+    """What a model reads, and so what prepares its inputs: a tokenizer, a processor of images or clips, or of both."""
 
     TEXT = "text"
     IMAGE = "image"
+    VIDEO = "video"
     IMAGE_TEXT = "image_text"
 
     @property
@@ -171,6 +172,8 @@ class Task(ABC):
         """The kind of model that it needs; suites have default values for each."""
         if self.modality is Modality.IMAGE_TEXT:
             return "image_text"
+        if self.modality is Modality.VIDEO:
+            return "video"
         if not self.head.is_new:
             return "language_model"
         return "image" if self.modality is Modality.IMAGE else "text"

@@ -41,7 +41,7 @@ def check(
     from parbench.bench.util.environment import quiet_libraries
     from parbench.tasks.data.location import DataLocation
     from parbench.tasks.data.lock import RevisionLock
-    from parbench.tasks.testing.inspection import check_images, label_counts, source_to_check, task_to_check, truncated
+    from parbench.tasks.testing.inspection import check_files, label_counts, source_to_check, task_to_check, truncated
 
     quiet_libraries()
     read_positive(examples, "--examples")
@@ -54,7 +54,7 @@ def check(
     root = None if data_root is None else str(data_root)
     source = source_to_check(found, DataLocation("any", str(lock.path), root))
     splits = found.splits(source)
-    check_images(splits)
+    check_files(splits)
     say(f"{found.name}: {found.reference}", console)
     say(f"data: {found.describe(source)}, {found.revision(source)}", console)
     _print_counts(console, splits, label_counts(found, splits))
@@ -104,7 +104,7 @@ def _print_findings(console: Console, found: Task, splits: Splits, source: DataS
     say(f"leaks: {leaked.selection} of {len(splits.selection)} selection examples are in train as well", console)
     ignored = sum(source.ignored(ref) for ref in found.refs) if isinstance(source, FolderSource) else 0
     if ignored:
-        say(f"ignored: {ignored} hidden files, or files of systems and editors, among the images", console)
+        say(f"ignored: {ignored} hidden files, or files of systems and editors, among the data", console)
     for finding in found.findings(splits):
         say(f"warning: {finding}", console)
 
@@ -141,7 +141,7 @@ def _tokenizer(found: Task, model: str, lock: Any) -> Any:
     from parbench.bench.models.catalogue import find_model
 
     if not found.modality.has_text:
-        say(f"{found.name} reads images, so that nothing of it is truncated")
+        say(f"{found.name} reads {found.modality.value}s, so that nothing of it is truncated")
         return None
     base = find_model(model)
     return base.processor(found.modality, base.weights.revision(lock))

@@ -51,5 +51,11 @@ MODELS.register("vit-base", "parbench.bench.models.catalogue:VIT_BASE", "ViT-bas
 MODELS.register(
     "vit-large", "parbench.bench.models.catalogue:VIT_LARGE", "ViT-large/16 of 224 pixels, ImageNet-21k, 304 M"
 )
+for _size, _parameters in (("t", 28), ("s", 50), ("b", 88)):
+    MODELS.register(
+        f"swin3d-{_size}",
+        f"parbench.bench.models.catalogue:SWIN3D_{_size.upper()}",
+        f"Video Swin-{_size.upper()} of 224 pixels, Kinetics-400, {_parameters} M, torchvision's weights",
+    )
 MODELS.register("llama-7b", "parbench.bench.models.catalogue:LLAMA_7B", "LLaMA 7B")
 MODELS.register("llama-3.2-3b", "parbench.bench.models.catalogue:LLAMA_3_2_3B", "Llama 3.2 3B")

@@ -16,12 +16,19 @@ from transformers.utils import logging
 
 from parbench.bench.models.checkpoint import LoadReport, layers_for_head, match, redraw_head, unused_layers
 from parbench.bench.models.configs import Shape
-from parbench.bench.models.kind import own_auto_class, takes
-from parbench.bench.models.processors import load_image_processor, load_image_text_processor, load_tokenizer
+from parbench.bench.models.frames import read_clips
+from parbench.bench.models.kind import auto_class_for, own_auto_class, takes
+from parbench.bench.models.processors import (
+    load_clip_processor,
+    load_image_processor,
+    load_image_text_processor,
+    load_tokenizer,
+)
 from parbench.bench.models.weights import Weights
 from parbench.bench.util.errors import UserError
 from parbench.methods.architecture import MODULE_NAMES, adapted_kind, add_to_head, why_not_described
 from parbench.tasks.base import Head, Modality
+from parbench.tasks.data.video.clip_processor import ClipProcessor
 
 if TYPE_CHECKING:
     from transformers import (
@@ -58,10 +65,12 @@ class BaseModel:
         Raises:
             UserError: neither shape nor configuration is available, or the checkpoint does not fit its configuration.
         """
-        auto_class = getattr(transformers, head.auto_class if head else self.auto_class)
         config = self.config(num_labels=head.num_labels if head else 2)
+        auto_class = getattr(transformers, auto_class_for(config, head) if head else self.auto_class)
         with torch.device(device):
             model: PreTrainedModel = auto_class.from_config(config)
+        if head and auto_class.__name__ != head.auto_class:
+            read_clips(model)
         if self.shape is None:
             add_to_head(model, self._layers_for_head(model))
         return model
@@ -73,9 +82,11 @@ class BaseModel:
         return self._own_config(self._any_commit if revision is None else self._commit(revision), **changes)
 
     def processor(self, modality: Modality, revision: str) -> Any:
-        """Load what prepares the model's inputs: the tokenizer, the image processor, or one that has both."""
+        """Load what prepares the inputs: the tokenizer, a processor of images or clips, or one of images and text."""
         if modality == Modality.IMAGE_TEXT:
             return self.image_text_processor(revision)
+        if modality == Modality.VIDEO:
+            return self.clip_processor(revision)
         return self.tokenizer(revision) if modality == Modality.TEXT else self.image_processor(revision)
 
     def tokenizer(self, revision: str) -> PreTrainedTokenizerBase:
@@ -95,6 +106,15 @@ class BaseModel:
         """
         commit = self._commit(revision)
         return load_image_processor(self.name, self.weights, commit, self._own_config(commit))
+
+    def clip_processor(self, revision: str) -> ClipProcessor:
+        """Load what prepares clips, see `parbench.bench.models.processors.load_clip_processor`.
+
+        Raises:
+            UserError: there is none.
+        """
+        commit = self._commit(revision)
+        return load_clip_processor(self.name, self.weights, commit, self._own_config(commit))
 
     def image_text_processor(self, revision: str) -> ProcessorMixin:
         """Load the processor of images and text, see `parbench.bench.models.processors.load_image_text_processor`.
@@ -139,10 +159,10 @@ class BaseModel:
         Raises:
             UserError: the files are not available or not readable, or do not fit their configuration.
         """
-        auto_class = getattr(transformers, head.auto_class)
+        commit = self._commit(revision)
+        auto_class = getattr(transformers, auto_class_for(self._own_config(commit), head))
         kind = "single_label_classification" if head.labels else "regression"
         new_head = {"num_labels": head.num_labels, "problem_type": kind} if head.is_new else {}
-        commit = self._commit(revision)
         with self._explained(), _quiet_loading():
             model, info = auto_class.from_pretrained(
                 self.weights.location(),
@@ -171,7 +191,7 @@ class BaseModel:
         if head.is_new:
             redraw_head(model, report)
         self._pad_alike(model, commit)
-        return model
+        return model if auto_class.__name__ == head.auto_class else read_clips(model)
 
     def _pad_alike(self, model: PreTrainedModel, commit: str) -> None:
         """Give a model of text the padding token of its tokenizer, or of its configuration where it has none."""
@@ -227,6 +247,7 @@ _NEEDED = {
     "AutoModelForSequenceClassification": "a model of text",
     "AutoModelForImageClassification": "a model of images",
     "AutoModelForImageTextToText": "a language model that sees images",
+    "AutoModelForVideoClassification": "a model of videos or images",
 }
 
 

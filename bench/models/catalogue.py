@@ -15,6 +15,7 @@ from parbench.bench.models.configs import Shape
 from parbench.bench.models.convert.assembly import Assembly
 from parbench.bench.models.convert.conversion import Conversion
 from parbench.bench.models.convert.dinov2_onnx import VIT_S_14 as VIT_S_14_SIZES
+from parbench.bench.models.torchvision_weights import VideoSwinWeights
 from parbench.bench.models.vl_bart_parts import PartsToJoin
 from parbench.bench.models.weights import ConvertedWeights, FolderWeights, HubWeights, PackageWeights
 from parbench.bench.util.errors import UserError, did_you_mean
@@ -177,6 +178,15 @@ GPT2_MEDIUM = BaseModel("gpt2-medium", HubWeights("openai-community/gpt2-medium"
 GPT2_LARGE = BaseModel("gpt2-large", HubWeights("openai-community/gpt2-large"), shapes.GPT2_LARGE)
 VIT_BASE = BaseModel("vit-base", HubWeights("google/vit-base-patch16-224-in21k"), shapes.VIT_BASE)
 VIT_LARGE = BaseModel("vit-large", HubWeights("google/vit-large-patch16-224-in21k"), shapes.VIT_LARGE)
+# The names of the files are those in torchvision's `Swin3D_T_Weights` and so on.
+SWIN3D_T, SWIN3D_S, SWIN3D_B = (
+    BaseModel(f"swin3d-{size}", VideoSwinWeights(f"https://download.pytorch.org/models/{file}", shape), shape)
+    for size, file, shape in (
+        ("t", "swin3d_t-7615ae03.pth", shapes.SWIN3D_T),
+        ("s", "swin3d_s-da41c237.pth", shapes.SWIN3D_S),
+        ("b", "swin3d_b_1k-24f7c7c6.pth", shapes.SWIN3D_B),
+    )
+)
 LLAMA_7B = BaseModel("llama-7b", HubWeights("huggyllama/llama-7b"), shapes.LLAMA_7B)
 LLAMA_3_2_3B = BaseModel("llama-3.2-3b", HubWeights("meta-llama/Llama-3.2-3B"), shapes.LLAMA_3_2_3B)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from parbench.bench.models.kind import CAUSAL, CLASSIFIER, IMAGES
+from parbench.bench.models.kind import CAUSAL, CLASSIFIER, IMAGES, VIDEOS
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,9 @@ GPT2_MEDIUM = Shape("gpt2", CAUSAL, {"n_embd": 1024, "n_layer": 24, "n_head": 16
 GPT2_LARGE = Shape("gpt2", CAUSAL, {"n_embd": 1280, "n_layer": 36, "n_head": 20})
 VIT_BASE = Shape("vit", IMAGES, {})
 VIT_LARGE = Shape("vit", IMAGES, _LARGE)
+SWIN3D_T = Shape("video_swin", VIDEOS, {})
+SWIN3D_S = Shape("video_swin", VIDEOS, {"depths": (2, 2, 18, 2)})
+SWIN3D_B = Shape("video_swin", VIDEOS, {"embed_dim": 128, "depths": (2, 2, 18, 2), "num_heads": (4, 8, 16, 32)})
 LLAMA_7B = Shape(
     "llama",
     CAUSAL,

@@ -9,16 +9,20 @@ import transformers
 from transformers import PreTrainedConfig
 from transformers.models.auto import modeling_auto
 
+import parbench.bench.models.video_swin  # noqa: F401 - makes the architecture known to the auto classes
 from parbench.tasks.base import Head
 
 CLASSIFIER, CAUSAL = "AutoModelForSequenceClassification", "AutoModelForCausalLM"
 IMAGES, IMAGE_TEXT = "AutoModelForImageClassification", "AutoModelForImageTextToText"
+VIDEOS = "AutoModelForVideoClassification"
 
 # Architectures whose first positions belong to the padding token: their table is longer than what they can read.
 _POSITIONS_AFTER_PADDING = {"roberta", "xlm-roberta", "mpnet"}
 
 # Architectures that read images of the size of their configuration only; others interpolate their positions.
-_FIXED_IMAGE_SIZE = {"vit"}
+_FIXED_IMAGE_SIZE = {"vit", "videomae", "vivit"}
+# Likewise for the number of frames.
+_FIXED_FRAMES = {"videomae", "vivit"}
 
 
 def own_auto_class(config: PreTrainedConfig) -> str:
@@ -37,6 +41,8 @@ def own_auto_class(config: PreTrainedConfig) -> str:
     ):
         if saved_as & _flat(names.values()):
             return auto_class
+    if type(config) in transformers.AutoModelForVideoClassification._model_mapping:
+        return VIDEOS
     if type(config) in transformers.AutoModelForImageClassification._model_mapping:
         return IMAGES
     return CAUSAL if _continues_text(config) else CLASSIFIER
@@ -48,9 +54,15 @@ def sees_images(config: PreTrainedConfig) -> bool:
     return listed and getattr(config, "vision_config", None) is not None
 
 
+def auto_class_for(config: PreTrainedConfig, head: Head) -> str:
+    """Return the auto class by which a model gets a head: a model of images also reads clips, see `frames`."""
+    videos = transformers.AutoModelForVideoClassification._model_mapping
+    return IMAGES if head.auto_class == VIDEOS and type(config) not in videos else head.auto_class
+
+
 def takes(config: PreTrainedConfig, head: Head) -> bool:
     """Return whether a model of a configuration can have a head."""
-    if type(config) not in getattr(transformers, head.auto_class)._model_mapping:
+    if type(config) not in getattr(transformers, auto_class_for(config, head))._model_mapping:
         return False
     if head.auto_class == IMAGE_TEXT:
         return sees_images(config)
@@ -73,6 +85,18 @@ def fixed_image_size(config: PreTrainedConfig) -> tuple[int, int] | None:
     size: Any = getattr(config, "image_size")  # noqa: B009 - not every configuration has it
     height, width = (size, size) if isinstance(size, int) else size
     return int(height), int(width)
+
+
+def own_frames(config: PreTrainedConfig) -> int | None:
+    """Return the number of frames that a model of videos was made for, or ``None`` of a model of anything else."""
+    if type(config) not in transformers.AutoModelForVideoClassification._model_mapping:
+        return None
+    return int(getattr(config, "num_frames"))  # noqa: B009 - not every configuration has it
+
+
+def frames_are_fixed(config: PreTrainedConfig) -> bool:
+    """Return whether a model of videos takes no other number of frames."""
+    return config.model_type in _FIXED_FRAMES
 
 
 def _continues_text(config: PreTrainedConfig) -> bool:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any, cast
 
-from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
+from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, AutoVideoProcessor
 
-from parbench.bench.models.kind import fixed_image_size, positions
+from parbench.bench.models.kind import fixed_image_size, frames_are_fixed, own_frames, positions
 from parbench.bench.models.weights import Weights
 from parbench.bench.util.errors import UserError
 from parbench.tasks.data.preprocessing import Preprocessing
+from parbench.tasks.data.video.clip_processor import ClipProcessor
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
+
+# Of a model of videos whose files were saved since transformers 5; older ones have an image processor.
+_VIDEO_PROCESSOR = "video_preprocessor_config.json"
 
 
 def load_tokenizer(name: str, weights: Weights, revision: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
@@ -63,10 +67,30 @@ def load_image_processor(name: str, weights: Weights, revision: str, config: Pre
     Raises:
         UserError: there is none.
     """
+    return cast("BaseImageProcessor", _image_sized(_loaded(AutoImageProcessor, name, weights, revision), name, config))
+
+
+def load_clip_processor(name: str, weights: Weights, revision: str, config: PreTrainedConfig) -> ClipProcessor:
+    """Return what prepares clips: the video processor of a model, or its image processor, and its number of frames.
+
+    Raises:
+        UserError: there is neither.
+    """
+    frames = own_frames(config)
+    own = AutoVideoProcessor if frames and weights.has(_VIDEO_PROCESSOR, revision) else AutoImageProcessor
+    image = _image_sized(_loaded(own, name, weights, revision), name, config)
+    return ClipProcessor(image, frames, frames_are_fixed(config))
+
+
+def _loaded(auto_class: Any, name: str, weights: Weights, revision: str) -> Any:
     try:
-        processor: Any = AutoImageProcessor.from_pretrained(weights.location(), revision=revision)
+        return auto_class.from_pretrained(weights.location(), revision=revision)
     except (OSError, ValueError) as error:
         raise UserError(_lacking(name, "image processor", weights, error)) from error
+
+
+def _image_sized(processor: Any, name: str, config: PreTrainedConfig) -> Any:
+    """Return a processor that makes images of a model's only size, where it has one."""
     size = fixed_image_size(config)
     if size is not None and Preprocessing.of(processor).size != size:
         warnings.warn(
@@ -76,7 +100,7 @@ def load_image_processor(name: str, weights: Weights, revision: str, config: Pre
         )
         processor.size = {"height": size[0], "width": size[1]}
         processor.do_center_crop = False
-    return cast("BaseImageProcessor", processor)
+    return processor
 
 
 def load_image_text_processor(name: str, weights: Weights, revision: str, config: PreTrainedConfig) -> ProcessorMixin:

@@ -6,7 +6,7 @@ from typing import Any
 
 from parbench.bench.budget.count import Architecture, NeedsWeightsError
 from parbench.bench.models.base_model import BaseModel
-from parbench.bench.models.kind import fixed_image_size, positions
+from parbench.bench.models.kind import fixed_image_size, frames_are_fixed, own_frames, positions
 from parbench.bench.util.errors import UserError
 from parbench.methods.base import Method, Setting
 from parbench.tasks.base import Task
@@ -31,6 +31,9 @@ def check_model(model: BaseModel, revision: str, task: Task) -> int | None:
             f"image_size is {size}, and {model.name} takes images of {fixed[0]} x {fixed[1]} pixels only; leave "
             "image_size out"
         )
+    frames, own = getattr(task.options, "frames", None), own_frames(config)
+    if frames is not None and own is not None and frames_are_fixed(config) and frames != own:
+        raise UserError(f"frames is {frames}, and {model.name} takes {own} frames only; leave frames out")
     if model.shape is not None:
         return positions(config) if task.modality.has_text else None
     model.skeleton(task.head)

@@ -29,14 +29,16 @@ def make_batches(config: Any, kind: ModelUse, workload: Workload, count: int) ->
     """Return ``count`` batches on the CPU, with ``labels``.
 
     Texts are ``input_ids`` and ``attention_mask`` of shape (batch, length); images are ``pixel_values`` of shape
-    (batch, channels, side, side), uniform in [-1, 1]. Labels are class ids of shape (batch,), or for a language model
-    the token ids, without padding. A model that sees images gets one with each text.
+    (batch, channels, side, side), of videos (batch, frames, channels, side, side), uniform in [-1, 1]. Labels are class
+    ids of shape (batch,), or for a language model the token ids, without padding. A model that sees images gets one
+    with each text.
 
     Raises:
         UserError: it is not known how many tokens the model makes of an image, or they are more than ``length``.
     """
     draw = np.random.default_rng(workload.seed)
-    make = {"image": _images, "text": _texts, "image_text": _images_with_texts}[kind.modality]
+    makers = {"image": _images, "video": _images, "text": _texts, "image_text": _images_with_texts}
+    make = makers[kind.modality]
     return [make(config, kind, workload, draw) for _ in range(count)]
 
 
@@ -148,7 +150,8 @@ def _images(config: Any, kind: ModelUse, workload: Workload, draw: np.random.Gen
 
     side, channels = config.image_size, config.num_channels
     sides = (side, side) if isinstance(side, int) else tuple(side)
-    pixels = draw.uniform(-1.0, 1.0, size=(workload.batch_size, channels, *sides)).astype(np.float32)
+    frames = (config.num_frames,) if kind.modality == "video" else ()
+    pixels = draw.uniform(-1.0, 1.0, size=(workload.batch_size, *frames, channels, *sides)).astype(np.float32)
     return {"pixel_values": torch.from_numpy(pixels), "labels": torch.from_numpy(_labels(config, workload, draw))}
 
 

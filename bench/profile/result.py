@@ -53,6 +53,7 @@ class Profile:
         measurements: the measurements, in the order of time.
         machine_load: load of the machine before each round.
         largest: the largest batches that fit, if they were searched.
+        frames: per example; 0 for what is no clip.
     """
 
     base_model: str
@@ -71,6 +72,7 @@ class Profile:
     measurements: list[Measurement]
     machine_load: list[MachineLoad]
     largest: list[Largest] = field(default_factory=list)
+    frames: int = 0
 
     @property
     def hardware(self) -> dict[str, str]:

@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 
 from parbench.bench.models.catalogue import find_model
+from parbench.bench.models.kind import own_frames
 from parbench.bench.profile.kept import KeptMeasurements
 from parbench.bench.profile.machine_load import MachineLoad, sample_machine_load
 from parbench.bench.profile.measurement import Measurement
 from parbench.bench.profile.process import measure_in_subprocess
 from parbench.bench.profile.result import Largest, Profile
-from parbench.bench.profile.workload import Candidate, MeasurementJob, Repetitions, Workload, kind_of
+from parbench.bench.profile.workload import Candidate, MeasurementJob, Repetitions, Workload, configuration, kind_of
 from parbench.bench.record.run_record import Status
 from parbench.bench.util import environment
 from parbench.bench.util.errors import UserError
@@ -87,7 +88,7 @@ def run_profile(
         base_model=base_model.name,
         workload=replace(request.workload, batch_size=request.batches[0]),
         effort=request.effort,
-        tokens=request.workload.length if kind_of(base_model).modality != "image" else 1,
+        tokens=request.workload.length if kind_of(base_model).has_text else 1,
         candidates=request.candidates,
         batches=request.batches,
         rounds=request.rounds,
@@ -100,6 +101,7 @@ def run_profile(
         measurements=measurements,
         machine_load=loads,
         largest=largest,
+        frames=own_frames(configuration(base_model)) or 0,
     )
 
 

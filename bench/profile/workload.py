@@ -28,7 +28,7 @@ class Workload:
     Attributes:
         base_model: its name.
         batch_size: examples per step.
-        length: tokens per example, with those of its image where it has one; of no meaning for images alone.
+        length: tokens per example, with those of its image where it has one; of no meaning for images or videos alone.
         device: where.
         dtype: of the base weights; with ``bfloat16`` the forward pass runs under autocast, and all that is optimised
             is in float32: adapters, heads, and weights of the base model that a method trains.
@@ -141,8 +141,13 @@ class ModelUse:
     """
 
     auto_class: str
-    modality: Literal["text", "image", "image_text"]
+    modality: Literal["text", "image", "video", "image_text"]
     generates: bool
+
+    @property
+    def has_text(self) -> bool:
+        """Whether what it reads has a length in tokens."""
+        return self.modality in ("text", "image_text")
 
 
 def kind_of(base_model: BaseModel) -> ModelUse:
@@ -150,6 +155,8 @@ def kind_of(base_model: BaseModel) -> ModelUse:
     auto_class = base_model.auto_class
     if auto_class == "AutoModelForImageTextToText":
         return ModelUse(auto_class, "image_text", generates=True)
+    if auto_class == "AutoModelForVideoClassification":
+        return ModelUse(auto_class, "video", generates=False)
     return ModelUse(auto_class, "image" if "Image" in auto_class else "text", "CausalLM" in auto_class)
 
 
@@ -173,6 +180,6 @@ def check_length(workload: Workload) -> None:
     from parbench.bench.models.kind import positions
 
     base_model = find_model(workload.base_model)
-    most = positions(configuration(base_model)) if kind_of(base_model).modality != "image" else None
+    most = positions(configuration(base_model)) if kind_of(base_model).has_text else None
     if most is not None and workload.length > most:
         raise UserError(f"--seq is {workload.length}, and {workload.base_model} takes at most {most} tokens")

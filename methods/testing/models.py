@@ -86,6 +86,12 @@ def as_batch(rows: list[TensorRow]) -> TensorRow:
     return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
 
+def in_precision(batch: TensorRow, model: nn.Module) -> TensorRow:
+    """Return a batch with pixels in the precision of a model's first layer, as autocast has them."""
+    dtype = next(parameter.dtype for parameter in model.parameters())
+    return {name: tensor.to(dtype) if name == "pixel_values" else tensor for name, tensor in batch.items()}
+
+
 def loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the mean cross-entropy: of classes, or of the next token where there is a label for every token.
 
@@ -101,7 +107,7 @@ def loss(logits: Tensor, labels: Tensor) -> Tensor:
 @torch.no_grad()
 def outputs(model: nn.Module, rows: list[TensorRow]) -> Tensor:
     """Return the logits in evaluation mode: shape (batch, classes), or (batch, tokens, vocabulary)."""
-    batch = as_batch(rows)
+    batch = in_precision(as_batch(rows), model)
     labels = batch.pop("labels")
     logits = model.eval()(**batch).logits.float()
     return logits[:, -labels.shape[1] :] if labels.ndim == 2 else logits
@@ -118,7 +124,8 @@ def _inputs(model: PreTrainedModel, generator: torch.Generator) -> TensorRow:
         pixels = torch.randn((vision.num_channels, vision.image_size, vision.image_size), generator=generator)
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels}
     if model.main_input_name == "pixel_values":
-        size = (config.num_channels, config.image_size, config.image_size)
+        frames = (config.num_frames,) if hasattr(config, "num_frames") else ()
+        size = (*frames, config.num_channels, config.image_size, config.image_size)
         return {"pixel_values": torch.randn(size, generator=generator)}
     # From 2 on: lower values are special tokens.
     ids = torch.randint(2, config.vocab_size, (TOKENS,), generator=generator)

@@ -26,7 +26,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from parbench.methods.architecture import ModuleNames, module_names
 from parbench.methods.base import Method, ParameterGroup, Setting
-from parbench.methods.testing.models import TensorRow, TinyModel, as_batch, loss, outputs
+from parbench.methods.testing.models import TensorRow, TinyModel, as_batch, in_precision, loss, outputs
 
 SEED = 11
 OTHER_SEED = 12
@@ -189,7 +189,7 @@ class Subject:
     def step(self, adapted: AdaptedTinyModel, batch: TensorRow, optimiser: torch.optim.Optimizer) -> None:
         """Take one optimiser step without the method's callbacks; the gradients are kept."""
         optimiser.zero_grad()
-        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+        inputs = {name: t for name, t in in_precision(batch, adapted.model).items() if name != "labels"}
         loss(adapted.model.train()(**inputs).logits, batch["labels"]).backward()
         optimiser.step()
 

@@ -127,7 +127,9 @@ def rows_of(profile: Profile) -> list[CandidateRow]:
         }
         references = (of_batch[reference.name] if reference else [], of_batch.get(FLOOR, []))
         rows += [
-            _row(batch, measurements, references, profile.tokens) for measurements in of_batch.values() if measurements
+            _row(batch, measurements, references, profile.tokens, profile.frames)
+            for measurements in of_batch.values()
+            if measurements
         ]
     return rows
 
@@ -142,6 +144,7 @@ def _row(
     measurements: Sequence[Measurement],
     references: tuple[Sequence[Measurement], Sequence[Measurement]],
     tokens: int,
+    frames: int,
 ) -> CandidateRow:
     ended = next((one for one in measurements if one.status is not Status.OK), measurements[0])
     timings = {phase: timing([one.seconds.get(phase, []) for one in measurements]) for phase in _phases(measurements)}
@@ -158,7 +161,7 @@ def _row(
         to_reference=ratio(measurements, lora),
         to_floor=ratio(measurements, floor),
         processor_to_reference=ratio(measurements, lora, STEP_PROCESSOR),
-        rates=_rates(measurements, timings, batch, tokens),
+        rates=_rates(measurements, timings, batch, tokens, frames),
         joules=_median([one.joules for one in measurements]),
         breakdown=next((one.breakdown for one in measurements if one.breakdown), None),
         ledger=next((one.ledger for one in measurements if one.ledger), None),
@@ -252,9 +255,14 @@ def _training_peak(measurement: Measurement) -> int | None:
 
 
 def _rates(
-    measurements: Sequence[Measurement], timings: dict[str, Timing], batch: int, tokens: int
+    measurements: Sequence[Measurement], timings: dict[str, Timing], batch: int, tokens: int, frames: int
 ) -> dict[str, float]:
-    """Return rates per second; ``tokens`` is the number per example, 1 for an image."""
+    """Return rates per second.
+
+    Args:
+        tokens: per example; 1 for an image.
+        frames: per example; 0 for what is no clip.
+    """
     rates = {
         f"{phase}_examples_per_second": batch / timings[phase].median
         for phase in (STEP, EVALUATION, INFERENCE, MERGED)
@@ -262,6 +270,9 @@ def _rates(
     }
     if tokens > 1 and STEP in timings:
         rates["step_tokens_per_second"] = batch * tokens / timings[STEP].median
+    for phase in (STEP, EVALUATION):
+        if frames and phase in timings:
+            rates[f"{phase}_frames_per_second"] = batch * frames / timings[phase].median
     prompt = next((one.prompt_tokens for one in measurements if one.prompt_tokens), 0)
     for phase, each in ((PREFILL, prompt), (DECODE, 1)):
         for name in (phase, f"{phase}_merged"):

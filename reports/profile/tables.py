@@ -94,7 +94,7 @@ def heading(profile: Profile) -> str:
 def conditions(profile: Profile, batches: Sequence[int]) -> str:
     """Return workload and machine in words, for these batch sizes."""
     work, machine = profile.workload, profile.hardware
-    size = f" x {work.length} tokens" if profile.tokens > 1 else ""
+    size = f" x {work.length} tokens" if profile.tokens > 1 else f" x {profile.frames} frames" if profile.frames else ""
     threads = machine.get("threads", "?")
     processor = f"{machine.get('cpu', '?')}, {threads} thread{'' if threads == '1' else 's'}"
     where = machine.get("accelerator") or processor
@@ -218,6 +218,7 @@ _TABLES: tuple[tuple[str, tuple[tuple[str, Cell], ...]], ...] = (
         (
             ("examples", _rate("step_examples_per_second", 1)),
             ("tokens", _rate("step_tokens_per_second")),
+            ("frames", _rate("step_frames_per_second", 1)),
             ("TFLOP", _rate("step_tflops_per_second", 3)),
             ("inference TFLOP", _rate("inference_tflops_per_second", 3)),
             ("joules a step", lambda row: "" if row.joules is None else f"{row.joules:,.2f}"),
@@ -233,6 +234,7 @@ _TABLES: tuple[tuple[str, tuple[tuple[str, Cell], ...]], ...] = (
             ("merged", _milliseconds(MERGED)),
             ("merging", _milliseconds(MERGE)),
             ("examples/s", _rate("evaluation_examples_per_second", 1)),
+            ("frames/s", _rate("evaluation_frames_per_second", 1)),
             ("file", lambda row: f"{row.ledger.stored_bytes / 1024:,.1f}" if row.ledger else ""),
             ("reported", lambda row: f"{row.ledger.reported:,}" if row.ledger else ""),
         ),

@@ -56,10 +56,10 @@ class DigitsSource:
         if self.train is None:
             return {split: whole}
         rows = {data.train: self.train, data.selection or "selection": SELECTION_IMAGES}
-        return {name: whole.select(part) for name, part in _drawn(labels, rows, split).items()}
+        return {name: whole.select(part) for name, part in drawn(labels, rows, split).items()}
 
 
-def _drawn(labels: np.ndarray, sizes: Mapping[str, int], rest: str) -> dict[str, list[int]]:
+def drawn(labels: np.ndarray, sizes: Mapping[str, int], rest: str) -> dict[str, list[int]]:
     """Return which images make up each split, by classes in equal parts; what is left is the split ``rest``."""
     from sklearn.model_selection import train_test_split
 

@@ -68,7 +68,9 @@ class FolderSource:
             with reading(path):
                 for file in (*_contents(path), *self._named(data, path)):
                     name = file.relative_to(path.parent).as_posix()
-                    total.update(f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+                    with file.open("rb") as content:
+                        digest = hashlib.file_digest(content, "sha256").hexdigest()
+                    total.update(f"{name}\0{digest}\n".encode())
         return f"sha256:{total.hexdigest()}"
 
     def load(self, data: DataRef) -> dict[str, Dataset]:
@@ -80,13 +82,13 @@ class FolderSource:
         paths = dict(self._files(data))
         with reading(self.root / data.folder):
             folders = {split: path for split, path in paths.items() if path.is_dir()}
-            names = class_names(folders, data.train) if folders else []
+            names = class_names(folders, data.train, data.media) if folders else []
 
             def read(path: Path) -> Dataset:
                 if path.is_dir():
-                    return read_class_folders(path, names)
+                    return read_class_folders(path, names, data.media)
                 if path.suffix == IMAGE_LIST:
-                    return read_image_list(path)
+                    return read_image_list(path, data.media)
                 return with_named_images(as_dataset(read_table(path, data.reads), path), data.images, path)
 
             return {split: read(path) for split, path in paths.items()}

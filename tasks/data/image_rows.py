@@ -70,7 +70,7 @@ class AugmentedRows:
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         """Return ``pixel_values`` of shape (3, height, width) and ``labels``."""
-        with _drawn_by(self._seed, self._epoch, row):
+        with drawn_by(self._seed, self._epoch, row):
             return self._rows.transformed(row, self._transform)
 
     def set_epoch(self, epoch: int) -> None:
@@ -83,7 +83,7 @@ class AugmentedRows:
 
 
 @contextmanager
-def _drawn_by(*seed: int) -> Iterator[None]:
+def drawn_by(*seed: int) -> Iterator[None]:
     """Seed torch's generator of the CPU for a block; the training's own draws are not affected."""
     import numpy as np
     import torch

@@ -53,7 +53,10 @@ class Preprocessing:
         size = _plain(getattr(processor, "size", None))
         if not size or not getattr(processor, "do_resize", False):
             raise UserError(f"the image processor {kind} does not resize: an image task needs images of one size")
-        if abs(255 * getattr(processor, "rescale_factor", 1 / 255) - 1) > 1e-6:
+        factor = 255 * getattr(processor, "rescale_factor", 1 / 255)
+        # ViViT's: into -1 to 1, and then by mean and standard deviation once more.
+        centred = kind.startswith("Vivit") and abs(factor - 2) < 1e-6 and getattr(processor, "offset", True)
+        if abs(factor - 1) > 1e-6 and not centred:
             raise UserError(f"the image processor {kind} scales pixels by {processor.rescale_factor}, and not by 1/255")
         resized = (size.get("height"), size.get("width"))
         edge = size.get("shortest_edge")
@@ -62,10 +65,12 @@ class Preprocessing:
             raise UserError(f"the image processor {kind} does not make images of one size (its size is {size})")
         height, width = (crop["height"], crop["width"]) if crop else (size["height"], size["width"])
         normalises = getattr(processor, "do_normalize", False)
+        mean = tuple(processor.image_mean) if normalises else (0.0, 0.0, 0.0)
+        std = tuple(processor.image_std) if normalises else (1.0, 1.0, 1.0)
         return cls(
             size=(height, width),
-            mean=tuple(processor.image_mean) if normalises else (0.0, 0.0, 0.0),
-            std=tuple(processor.image_std) if normalises else (1.0, 1.0, 1.0),
+            mean=tuple((1 + value) / 2 for value in mean) if centred else mean,
+            std=tuple(value / 2 for value in std) if centred else std,
             interpolation=_interpolation(processor.resample),
             crop_pct=_kept(height, edge if edge is not None else size["height"]),
             crop_mode="center" if edge is not None else "squash",
@@ -96,6 +101,20 @@ class Preprocessing:
         if interpolation is not None:
             changes |= {"interpolation": interpolation}
         return replace(self, **changes)
+
+    def divided(self, parts: int) -> Preprocessing:
+        """Return it for one of ``parts`` times ``parts`` pictures that together have the size of one.
+
+        Raises:
+            UserError: its size cannot be divided so.
+        """
+        height, width = self.size
+        if height % parts or width % parts:
+            raise UserError(
+                f"a grid of {parts} by {parts} frames does not fit into {height} x {width} pixels; give an image_size "
+                f"that is a multiple of {parts}"
+            )
+        return replace(self, size=(height // parts, width // parts))
 
     def evaluation(self) -> Compose:
         """Return timm's transform of an image in RGB into a float tensor of shape (3, height, width)."""

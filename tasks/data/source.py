@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from parbench.tasks.data.package import Package
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+# What the files of class folders and lists are; the column that they become has this name.
+Media = Literal["image", "video"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class DataRef:
         files: by split, what its local file is called, where that is not the split's name.
         reads: the columns that are used; ``None`` for all of them, each in the type that its values have.
         images: columns whose texts, in a local file, are the names of images beside it.
+        media: what is in local class folders and lists.
     """
 
     folder: str
@@ -80,6 +84,7 @@ class DataRef:
     files: dict[str, str] = field(default_factory=dict, hash=False)
     reads: Reads | None = None
     images: tuple[str, ...] = ()
+    media: Media = "image"
 
     @property
     def split_names(self) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 A file has the fields of `parbench.tasks.from_yaml.schema`::
 
     name: my/reviews
-    kind: classification  # or regression, text_generation, multiple_choice, image_classification, image_text
+    kind: classification          # or regression, text_generation, multiple_choice, image_classification,
+                                  # video_classification, image_text
     reference: {title: Reviews of our shop, year: 2026, venue: own data}
     licence: CC BY 4.0
     data: {folder: reviews, train: train.csv, reported: test.csv}
@@ -12,7 +13,7 @@ A file has the fields of `parbench.tasks.from_yaml.schema`::
     labels: [bad, good]
     metrics: [accuracy, f1]       # the first ranks
 
-The labels of images in class folders may be left out: they are the folders' names. The file's content is the
+The labels of images or videos in class folders may be left out: they are the folders' names. The file's content is the
 task's `definition`, which goes into the records: a record can be scored again without the file.
 """
 
@@ -34,6 +35,9 @@ from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.from_yaml.kinds import data_ref, dumped, made
 from parbench.tasks.from_yaml.schema import KINDS, Definition
 from parbench.tasks.from_yaml.yaml_reader import read_mapping
+
+# The kinds whose examples are files, and may be in one folder per class.
+_IN_CLASS_FOLDERS = ("image_classification", "video_classification")
 
 
 def task_of_file(path: Path) -> Task:
@@ -86,7 +90,7 @@ def _read(path: Path) -> tuple[Definition, Path]:
 
 
 def _with_class_folders(content: Mapping[str, Any], root: Path, path: Path) -> Mapping[str, Any]:
-    """Return the content with the labels that it leaves out where folders of images have them for names.
+    """Return the content with the labels that it leaves out where class folders have them for names.
 
     They go into the definition like labels that are written out: a record must have them without the folder.
 
@@ -94,7 +98,7 @@ def _with_class_folders(content: Mapping[str, Any], root: Path, path: Path) -> M
         UserError: there are no such folders.
     """
     data = content.get("data")
-    if content.get("kind") != "image_classification" or "labels" in content or not isinstance(data, Mapping):
+    if content.get("kind") not in _IN_CLASS_FOLDERS or "labels" in content or not isinstance(data, Mapping):
         return content
     folder, train = data.get("folder", "."), data.get("train")
     if not isinstance(folder, str) or not isinstance(train, str) or ".." in Path(folder, train).parts:

@@ -16,6 +16,7 @@ from parbench.tasks.kinds.image_text import ImageChoiceOptions, ImageTextChoice,
 from parbench.tasks.kinds.multiple_choice import MultipleChoice
 from parbench.tasks.kinds.text_classification import TextClassification
 from parbench.tasks.kinds.text_generation import Template, TextGeneration
+from parbench.tasks.kinds.video_classification import VideoClassification
 from parbench.tasks.metrics.tokens import TokenizerNames
 
 if TYPE_CHECKING:
@@ -54,6 +55,11 @@ class FileImageText(FromFile, ImageTextGeneration):
 @dataclass(frozen=True, kw_only=True)
 class FileImageChoice(FromFile, ImageTextChoice):
     """A multiple choice about images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileVideos(FromFile, VideoClassification):
+    """A video classification."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +122,17 @@ def _images(definition: Any, common: dict[str, Any]) -> Task:
     )
 
 
+def _videos(definition: Any, common: dict[str, Any]) -> Task:
+    return FileVideos(
+        **{**common, "data": replace(common["data"], media="video")},
+        labels=tuple(map(str, definition.labels)),
+        video_columns=(definition.video,),
+        label_columns=(definition.label,),
+        metrics=definition.metrics,
+        options=definition.options,
+    )
+
+
 def _generation(definition: Any, common: dict[str, Any]) -> Task:
     return FileGeneration(
         **common,
@@ -167,6 +184,7 @@ _MAKERS: dict[str, Callable[[Any, dict[str, Any]], Task]] = {
     "classification": _classification,
     "regression": _classification,
     "image_classification": _images,
+    "video_classification": _videos,
     "text_generation": _generation,
     "multiple_choice": _choice,
     "image_text": _image_text,

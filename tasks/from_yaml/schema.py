@@ -23,6 +23,7 @@ from parbench.tasks import is_task_file
 from parbench.tasks.kinds.image_classification import ImageOptions
 from parbench.tasks.kinds.image_text import ImageTextOptions
 from parbench.tasks.kinds.text_generation import GenerationOptions, Template
+from parbench.tasks.kinds.video_classification import VideoOptions
 from parbench.tasks.metrics.tokens import BleuTokens, RougeTokens, TokenizerNames
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?$"
@@ -88,7 +89,7 @@ class Data(_Model):
 
     Attributes:
         folder: the folder of the files, below that of the task file; with ``--data-root``, below that.
-        train: the split to train on: a file's name, or of images a folder's.
+        train: the split to train on: a file's name, or of images and videos a folder's.
         selection: the split to choose settings on; cut from ``train`` where none is named.
         reported: the split to report on; or several, by the name of each subset.
         hub: where to take the splits from in place of files.
@@ -171,6 +172,17 @@ class Images(_Labelled):
     options: ImageOptions = Field(default_factory=ImageOptions)
 
 
+class Videos(_Labelled):
+    """One of several classes for a video."""
+
+    kind: Literal["video_classification"]
+    video: ColumnName = "video"
+    metrics: tuple[Literal["accuracy", "top5_accuracy", "mean_per_class_accuracy"], ...] = Field(
+        default=("accuracy",), min_length=1
+    )
+    options: VideoOptions = Field(default_factory=VideoOptions)
+
+
 class TextTokens(_Model):
     """The tokens of metrics: of BLEU by sacrebleu's names, of ROUGE-L words of any script or of ASCII."""
 
@@ -235,6 +247,7 @@ KINDS: dict[str, type[Definition]] = {
     "classification": Classification,
     "regression": Regression,
     "image_classification": Images,
+    "video_classification": Videos,
     "text_generation": Generation,
     "multiple_choice": MultipleChoiceDefinition,
     "image_text": ImageText,

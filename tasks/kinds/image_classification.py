@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -10,25 +9,19 @@ from pydantic import Field
 
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
-from parbench.tasks.base import Collate, Head, Modality, Task
+from parbench.tasks.base import Head, Modality
 from parbench.tasks.data.image_rows import AugmentedRows, ImageRows
 from parbench.tasks.data.images import checked_images
 from parbench.tasks.data.labels import class_ids
 from parbench.tasks.data.preprocessing import Augmentation, ImageFit, Interpolation, Preprocessing
 from parbench.tasks.data.source import DataRef, DataSource, Reads
-from parbench.tasks.metrics.classification import METRICS
-from parbench.tasks.metrics.subsets import over_subsets
+from parbench.tasks.kinds.visual_classification import VisualClassification
 from parbench.tasks.options import TaskOptions
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    import torch
     from datasets import Dataset
 
-    from parbench.tasks.inference import Predictor, Rows
-
-MEAN_PER_CLASS = "mean_per_class_accuracy"
+    from parbench.tasks.inference import Rows
 
 
 class ImageOptions(TaskOptions):
@@ -53,7 +46,7 @@ class ImageOptions(TaskOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageClassification(Task):
+class ImageClassification(VisualClassification):
     """A task over images with one label each.
 
     Labels are class names or numbers; see `parbench.tasks.data.labels.class_ids`.
@@ -68,18 +61,11 @@ class ImageClassification(Task):
     name: str
     reference: Reference
     data: DataRef
-    labels: tuple[str, ...]
     image_columns: tuple[str, ...] = ("image",)
     label_columns: tuple[str, ...] = ("label",)
-    metrics: tuple[str, ...] = ("accuracy", MEAN_PER_CLASS)
     options: ImageOptions = field(default_factory=ImageOptions)
     own_source: DataSource | None = None
     modality = Modality.IMAGE
-
-    @property
-    def primary(self) -> str:  # type: ignore[override]
-        """The first of the metrics."""
-        return self.metrics[0]
 
     @property
     def head(self) -> Head:  # type: ignore[override]
@@ -117,72 +103,3 @@ class ImageClassification(Task):
         if self.options.augmentation == "none":
             return inputs
         return AugmentedRows(cast(ImageRows, inputs), self.options.augmentation, seed)
-
-    def collate(self, processor: Any) -> Collate:
-        """Return plain stacking: all images have one size."""
-
-        def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-            import torch
-
-            return {
-                "pixel_values": torch.stack([row["pixel_values"] for row in rows]),
-                "labels": torch.tensor([row["labels"] for row in rows]),
-            }
-
-        return collate
-
-    def loss(self, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
-        """Return the cross-entropy."""
-        from torch.nn import functional
-
-        from parbench.tasks.inference import at_least_float32
-
-        return functional.cross_entropy(at_least_float32(logits), labels, label_smoothing=label_smoothing)
-
-    def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
-        """Return one row per example: class ids in ``label`` and ``prediction``, and the ``logits``."""
-        import pandas as pd
-
-        logits = predictor.logits(inputs)
-        return pd.DataFrame(
-            {
-                "example": examples["example"][:],
-                "subset": examples["subset"][:],
-                "label": examples["label"][:],
-                "prediction": logits.argmax(axis=-1),
-                "logits": list(logits),
-            }
-        )
-
-    def score(self, predictions: pd.DataFrame) -> Mapping[str, float]:
-        """Return each metric; over subsets its unweighted mean, and each subset's own as ``metric_subset``."""
-        return over_subsets(predictions, lambda rows: {name: _scored(name, rows) for name in self.metrics})
-
-    def leave_one_out(self, predictions: pd.DataFrame, metric: str) -> np.ndarray | None:
-        """Return ``metric`` without each of the examples in turn; an example alone in its class takes the class away.
-
-        A mean over one class with one example has nothing left: the value is NaN.
-        """
-        if metric != MEAN_PER_CLASS:
-            return super().leave_one_out(predictions, metric)
-        import numpy as np
-
-        _, classes = np.unique(predictions["label"].to_numpy(), return_inverse=True)
-        correct = (predictions["label"] == predictions["prediction"]).to_numpy(dtype="float64")
-        sizes, hits = np.bincount(classes).astype("float64"), np.bincount(classes, weights=correct)
-        others = (hits / sizes).sum() - (hits / sizes)[classes]
-        left = sizes[classes] - 1
-        own = np.divide(hits[classes] - correct, left, out=np.zeros_like(left), where=left > 0)
-        count = len(sizes) - (left == 0)
-        return np.divide(others + own, count, out=np.full_like(own, np.nan), where=count > 0)
-
-
-def _scored(metric: str, rows: pd.DataFrame) -> float:
-    labels, predictions = rows["label"].to_numpy(), rows["prediction"].to_numpy()
-    if metric != MEAN_PER_CLASS:
-        return METRICS[metric](labels, predictions)
-    import numpy as np
-    from sklearn.metrics import recall_score
-
-    # The mean recall over the classes that occur; scikit-learn's "balanced accuracy" is the same, with a warning.
-    return float(recall_score(labels, predictions, labels=np.unique(labels), average="macro"))

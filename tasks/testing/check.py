@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from parbench.bench.util.errors import UserError
 from parbench.tasks.base import Splits, Task
 from parbench.tasks.data.source import DataSource
-from parbench.tasks.testing.inspection import check_images, constant, leaks, perfect_scores
+from parbench.tasks.testing.inspection import check_files, constant, leaks, perfect_scores
 
 
 class TaskContractError(AssertionError):
@@ -65,7 +65,7 @@ def check_task(task: Task, source: DataSource | None = None) -> TaskReport:
         if missing := task.missing(source):
             return TaskReport(task.name, {}, (f"its data is missing: {missing}",), ())
         splits = task.splits(source)
-        check_images(splits)
+        check_files(splits)
         faults = tuple(_faults(task, source, splits))
         return TaskReport(task.name, splits.sizes, faults, tuple(task.findings(splits)))
     except UserError as error:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
+from datasets import Video
 from PIL import Image
 
 from parbench.bench.util.errors import UserError
@@ -22,6 +23,9 @@ from parbench.tasks.base import Modality, Splits, Task
 from parbench.tasks.data.images import decoded, images_of
 from parbench.tasks.data.location import DataLocation
 from parbench.tasks.data.source import DataSource
+from parbench.tasks.data.video.columns import VIDEO
+from parbench.tasks.data.video.decoding import ClipFacts, encoded, facts
+from parbench.tasks.data.video.frame_cache import FrameCache
 from parbench.tasks.e2e_nlg import E2eNlg
 from parbench.tasks.from_yaml import task_of_file
 from parbench.tasks.gpt4tools import Gpt4Tools
@@ -115,16 +119,19 @@ def shown(task: Task, example: Mapping[str, Any]) -> dict[str, str]:
         parts = {name: value for name, value in example.items() if name not in _ADDED}
         if task.head.labels:
             parts["label"] = task.head.labels[example["label"]]
-    return {name: _line(value) for name, value in parts.items()}
+    return {name: _line(value, video=name == VIDEO) for name, value in parts.items()}
 
 
-def check_images(splits: Splits) -> None:
-    """Decode every image: reading a task reads the headers only, and a run would end at a broken image.
+def check_files(splits: Splits) -> None:
+    """Decode every image and video: reading a task reads the headers only, and a run would end at a broken file.
 
     Raises:
         UserError: one cannot be decoded.
     """
     for dataset in splits.by_name.values():
+        if VIDEO in dataset.column_names and isinstance(dataset.features[VIDEO], Video):
+            for example in dataset.select_columns(["example", VIDEO]):
+                _facts(example[VIDEO], f"clip {example['example']}")
         columns = [name for name in dataset.column_names if name == "image" or name.startswith("image_")]
         seen: set[str] = set()
         for example in dataset.select_columns(["example", *columns]) if columns else ():
@@ -252,6 +259,8 @@ def _input(task: Task, example: Mapping[str, Any]) -> tuple[str, ...]:
     own = {name: value for name, value in example.items() if name not in (*_ADDED, "label")}
     if images:
         return images
+    if isinstance(own.get(VIDEO), Mapping):
+        return (hashlib.sha256(_encoded(own[VIDEO])).hexdigest(),)
     return tuple(value if isinstance(value, str) else json.dumps(value, default=str) for value in own.values())
 
 
@@ -259,9 +268,9 @@ def _encoded(image: Mapping[str, Any]) -> bytes:
     return image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
 
 
-def _line(value: Any, most: int = 600) -> str:
+def _line(value: Any, most: int = 600, video: bool = False) -> str:
     if isinstance(value, Mapping) and "bytes" in value:
-        return _image(value)
+        return _clip(value) if video else _image(value)
     text = json.dumps(value, ensure_ascii=False, default=str)
     # JSON leaves alone what a terminal does not.
     text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
@@ -272,3 +281,13 @@ def _image(value: Mapping[str, Any]) -> str:
     content = _encoded(value)
     with Image.open(io.BytesIO(content)) as image:
         return f"{image.format} of {image.width} x {image.height} pixels, {image.mode}, {len(content):,} bytes"
+
+
+def _facts(clip: Mapping[str, Any], name: str) -> ClipFacts:
+    content = encoded(clip, name)
+    return FrameCache.usual().facts(hashlib.sha256(content).hexdigest(), lambda: facts(content, clip, name))
+
+
+def _clip(value: Mapping[str, Any]) -> str:
+    clip = _facts(value, "the clip")
+    return f"{clip.frames} frames of {clip.width} x {clip.height} pixels, {len(_encoded(value)):,} bytes"

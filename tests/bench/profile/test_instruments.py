@@ -62,6 +62,11 @@ class TestInputs:
         assert -1 <= batch["pixel_values"].min() < -0.9
         assert 0.9 < batch["pixel_values"].max() <= 1
 
+    def test_clips_have_the_frames_of_the_model(self):
+        config = type("Config", (), {"image_size": 8, "num_channels": 3, "num_labels": 2, "num_frames": 5})
+        (batch,) = make_batches(config, ModelUse("", "video", generates=False), self.work, 1)
+        assert batch["pixel_values"].shape == (16, 5, 3, 8, 8)
+
     def test_everyone_gets_the_same_and_batches_differ(self):
         two = make_batches(self.config, TEXT, self.work, 2)
         assert checksum(two) == checksum(make_batches(self.config, TEXT, self.work, 2))

@@ -111,6 +111,14 @@ def test_rates(tiny_model):
     assert lora.rates["step_tflops_per_second"] == pytest.approx(0.1)
 
 
+def test_clips_are_counted_in_frames(tiny_model):
+    found, _ = profiled(tiny_model, rounds=1)
+    (lora,) = [row for row in rows_of(replace(found, tokens=1, frames=8)) if row.method == "lora"]
+    assert lora.rates["step_frames_per_second"] == pytest.approx(4 * 8 / 0.04)
+    assert "step_tokens_per_second" not in lora.rates
+    assert found.frames == 0
+
+
 def test_out_of_memory_is_a_row_and_ends_the_subject_at_that_batch(tiny_model):
     found, message = profiled(tiny_model, HEAVY, batches=(4, 8))
     of_heavy = [v for v in found.measurements if v.job.candidate == HEAVY]

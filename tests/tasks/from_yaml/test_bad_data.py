@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from parbench.tasks.testing.inspection import check_images
+from parbench.tasks.testing.inspection import check_files
 from tests.support.yaml_files import (
     ASKED,
     CHOICES,
@@ -320,9 +320,9 @@ def test_labels_are_left_out_only_where_folders_have_them(folders, data, count):
 def test_a_check_decodes_every_image(folders):
     """Reading looks at the beginning of an image only."""
     _, splits = loaded(task_file(folders, IMAGES))
-    check_images(splits)
+    check_files(splits)
     whole = png("red")
     (folders / "test" / "cat" / "cut.png").write_bytes(whole[: whole.index(b"IDAT") + 6])
     _, splits = loaded(task_file(folders, IMAGES))
     with pytest.raises(ValueError, match=r'image test:8 \(".*cut.png"\) cannot be read as an image'):
-        check_images(splits)
+        check_files(splits)

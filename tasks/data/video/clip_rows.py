@@ -1,0 +1,179 @@
+"""Clips as rows of a data set: decoded and transformed on access, those of a batch at the same time."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from parbench.tasks.data.image_rows import drawn_by
+from parbench.tasks.data.preprocessing import Augmentation, Preprocessing
+from parbench.tasks.data.video.columns import VIDEO
+from parbench.tasks.data.video.decoding import encoded, facts, read_frames
+from parbench.tasks.data.video.frame_cache import FrameCache
+from parbench.tasks.data.video.sampling import Sampling
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torchvision.transforms import Compose
+
+# More clips than these are not decoded at the same time, for their memory.
+MOST_THREADS = 8
+# How a model gets the frames of a clip: one after the other, or side by side in one picture.
+Layout = Literal["frames", "grid"]
+
+
+@dataclass(frozen=True)
+class ClipRows:
+    """Rows that are decoded on access: only the files, or their paths, are kept in memory.
+
+    Attributes:
+        dataset: columns ``video`` (bytes or path of a file), ``label`` and, for errors, ``example``.
+        preprocessing: turns a frame into pixels.
+        sampling: which frames.
+        layout: how the model gets them.
+        cache: of decoded frames.
+    """
+
+    dataset: Dataset
+    preprocessing: Preprocessing
+    sampling: Sampling
+    layout: Layout
+    cache: FrameCache
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        """Return ``labels`` and ``pixel_values``: (frames, 3, height, width), of a grid (3, height, width)."""
+        return self.__getitems__([row])[0]
+
+    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Return several rows, as torch's data loader asks for those of a batch."""
+        transform = self._transform
+        return [
+            self.row(row, [transform(Image.fromarray(frame)) for frame in frames])
+            for row, frames in zip(rows, self.frames(rows), strict=True)
+        ]
+
+    def select(self, indices: Sequence[int]) -> ClipRows:
+        """Return the rows at ``indices``, in that order."""
+        return replace(self, dataset=self.dataset.select(indices))
+
+    def row(self, row: int, frames: Sequence[torch.Tensor]) -> dict[str, Any]:
+        """Return a row with the pixels of its frames in the layout of the model."""
+        pixels = torch.stack(list(frames))
+        return {
+            "pixel_values": in_grid(pixels) if self.layout == "grid" else pixels,
+            "labels": self.dataset[row]["label"],
+        }
+
+    def frames(self, rows: Sequence[int], draws: Sequence[np.random.Generator] | None = None) -> Iterator[np.ndarray]:
+        """Yield the frames of clips, each uint8 of shape (frames, height, width, 3).
+
+        Args:
+            rows: which clips.
+            draws: draw which frames of each; ``None`` takes those of evaluation, which are kept on the disk.
+
+        Raises:
+            UserError: a clip cannot be decoded.
+        """
+        examples = [self.dataset[row] for row in rows]
+        names = [f"clip {example.get('example', row)}" for row, example in zip(rows, examples, strict=True)]
+        drawn: Sequence[np.random.Generator | None] = draws or [None] * len(rows)
+        jobs = list(zip([example[VIDEO] for example in examples], names, drawn, strict=True))
+        size = min(MOST_THREADS, len(os.sched_getaffinity(0)))
+        # Decoders work outside of Python's lock.
+        with ThreadPoolExecutor(max_workers=size) as threads:
+            for start in range(0, len(jobs), size):
+                yield from list(threads.map(lambda job: self._frames(*job), jobs[start : start + size]))
+
+    def _frames(self, clip: Mapping[str, Any], name: str, draw: np.random.Generator | None) -> np.ndarray:
+        content = encoded(clip, name)
+        digest = hashlib.sha256(content).hexdigest()
+        total = self.cache.facts(digest, lambda: facts(content, clip, name)).frames
+        numbers = self.sampling.numbers(total, draw)
+
+        def read() -> np.ndarray:
+            return read_frames(content, numbers, clip, name)
+
+        return read() if draw else self.cache.frames(digest, numbers, read)
+
+    @cached_property
+    def _transform(self) -> Compose:
+        return self.preprocessing.evaluation()
+
+
+class DrawnClips:
+    """Rows under random frames and transforms that depend on the seed, the epoch and the row, and on nothing else.
+
+    All frames of a clip are cropped and mirrored alike.
+    """
+
+    def __init__(self, rows: ClipRows, augmentation: Augmentation, jitter: bool, seed: int) -> None:
+        self._rows = rows
+        self._augmentation: Augmentation = augmentation
+        self._jitter = jitter
+        self._seed = seed
+        self._epoch = 0
+        self._transform = rows.preprocessing.training(augmentation)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        """Return ``labels`` and ``pixel_values``, see `ClipRows`."""
+        return self.__getitems__([row])[0]
+
+    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Return several rows, as torch's data loader asks for those of a batch."""
+        seeds = [(self._seed, self._epoch, row) for row in rows]
+        draws = [np.random.default_rng(seed) for seed in seeds] if self._jitter else None
+        found = []
+        for row, seed, frames in zip(rows, seeds, self._rows.frames(rows, draws), strict=True):
+            pixels = []
+            for frame in frames:
+                with drawn_by(*seed):
+                    pixels.append(self._transform(Image.fromarray(frame)))
+            found.append(self._rows.row(row, pixels))
+        return found
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw again: another epoch, other frames and crops."""
+        self._epoch = epoch
+
+    def select(self, indices: Sequence[int]) -> DrawnClips:
+        """Return the rows at ``indices``, in that order; each is then drawn by its new number."""
+        return DrawnClips(self._rows.select(indices), self._augmentation, self._jitter, self._seed)
+
+
+def grid_side(frames: int) -> int:
+    """Return how many frames are side by side in the square grid that holds so many."""
+    return math.isqrt(frames - 1) + 1
+
+
+def in_grid(frames: torch.Tensor) -> torch.Tensor:
+    """Return the frames of a clip as one square picture: row by row, from the first at the top left.
+
+    Places without a frame are zero, the mean colour.
+
+    Args:
+        frames: shape (frames, 3, height, width).
+
+    Returns:
+        shape (3, side * height, side * width).
+    """
+    count, channels, height, width = frames.shape
+    side = grid_side(count)
+    padded = torch.cat([frames, frames.new_zeros(side * side - count, channels, height, width)])
+    cells = padded.view(side, side, channels, height, width)
+    return cells.permute(2, 0, 3, 1, 4).reshape(channels, side * height, side * width)
