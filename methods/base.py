@@ -247,15 +247,18 @@ class Method(ABC, Generic[S]):
 
 def excess_rank(method: Method[Any], setting: Setting, adapted: nn.Module) -> str | None:
     """Return a sentence on a rank that exceeds the shorter side of an adapted weight: the rest adds no freedom."""
+    from parbench.methods.quantisation import weight_shape
+
     rank = method.rank_of(setting)
     if rank is None:
         return None
     for name in adapted_modules(adapted):
-        weight = adapted.get_submodule(f"base_model.model.{name}").get_base_layer().weight  # type: ignore[operator]
-        if weight.ndim == 2 and rank > min(weight.shape):
+        layer = adapted.get_submodule(f"base_model.model.{name}").get_base_layer()  # type: ignore[operator]
+        shape = weight_shape(layer)
+        if len(shape) == 2 and rank > min(shape):
             return (
-                f'"{method.name}" has rank {rank}, but an update of {name}, a weight of {weight.shape[0]} x '
-                f"{weight.shape[1]}, has rank {min(weight.shape)} at most: the parameters beyond add nothing"
+                f'"{method.name}" has rank {rank}, but an update of {name}, a weight of {shape[0]} x {shape[1]}, has '
+                f"rank {min(shape)} at most: the parameters beyond add nothing"
             )
     return None
 

@@ -10,13 +10,15 @@ from typing import Any
 
 from safetensors.torch import save
 
+from parbench.bench.util.base_precision import QUANTISED, BasePrecision
 from parbench.methods import find_method
 from parbench.methods.base import Method, Setting
 from parbench.methods.testing.after_training import try_merging
 from parbench.methods.testing.before_training import starting_change
 from parbench.methods.testing.check import RULES, make_subject, quiet_workspace, run_rules
-from parbench.methods.testing.findings import EQUAL, FaultError
+from parbench.methods.testing.findings import EQUAL, FaultError, NotApplicableError
 from parbench.methods.testing.models import TINY_MODELS, WIDER_MODELS
+from parbench.methods.testing.quantised import check_on
 from parbench.methods.testing.report import CheckOutcome
 from parbench.methods.testing.subject import Subject, first_line
 
@@ -68,6 +70,7 @@ class Capabilities:
             models that were not reached in time are missing.
         starts_at_base: whether the untrained adapter leaves the outputs as they are; ``None`` if it works on no model.
         merges: whether it can be merged and unmerged; ``None`` if it works on no model.
+        quantised: whether it works on a base model with quantised weights, by precision.
         reason: why probing is missing or incomplete.
     """
 
@@ -76,6 +79,7 @@ class Capabilities:
     starts_at_base: Ability | None = None
     merges: Ability | None = None
     counts: AdapterSize | None = None
+    quantised: Mapping[str, Ability] = field(default_factory=dict)
     reason: str = ""
 
 
@@ -123,7 +127,8 @@ def _probe(method: Method[Any], setting: Setting | None, workspace: Path, deadli
         reasons = {ability.reason for ability in models.values()}
         common = reasons.pop() if len(reasons) == 1 else "works on no tiny model"
         return Capabilities(method.name, models, reason=reason or common)
-    return Capabilities(method.name, models, _start(main), _merge(main), _counts(main), reason)
+    quantised: dict[str, Ability] = {precision: _on_quantised(main, precision) for precision in QUANTISED}
+    return Capabilities(method.name, models, _start(main), _merge(main), _counts(main), quantised, reason)
 
 
 def shortened(reason: str) -> str:
@@ -150,6 +155,30 @@ def _merge(subject: Subject) -> Ability:
         try_merging(subject)
     except FaultError as fault:
         return Ability(False, shortened(str(fault)))
+    return Ability(True)
+
+
+def why_unsuited(method: Method[Any], precision: BasePrecision, architecture: str, otherwise: str) -> str | None:
+    """Return why a method does not work on quantised weights, tried on a tiny model; ``None`` where it does.
+
+    Args:
+        method: the method, with its default setting.
+        precision: of the weights.
+        architecture: name of the tiny model of `parbench.methods.testing.TINY_MODELS`.
+        otherwise: name of the one that is tried where there is none of that name.
+    """
+    name = architecture if architecture in TINY_MODELS else otherwise
+    with quiet_workspace() as workspace:
+        subject = make_subject(method, None, (TINY_MODELS[name], WIDER_MODELS[name]), workspace)
+        # Whether it is on the base model at all is checked apart.
+        return None if subject.obstacle is not None else _on_quantised(subject, precision).reason or None
+
+
+def _on_quantised(subject: Subject, precision: BasePrecision) -> Ability:
+    try:
+        check_on(precision, subject)
+    except (FaultError, NotApplicableError) as finding:
+        return Ability(False, shortened(str(finding)))
     return Ability(True)
 
 

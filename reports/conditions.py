@@ -21,7 +21,7 @@ UNTUNED_NOTE = f"{DAGGER}: its setting was not tuned, while others of this table
 # What a run's notes hold where its suite is of tuned settings and has none for it; see `parbench.bench.plan.resolve`.
 NOT_TUNED = "its setting was not tuned"
 # What the trials of a cell have in common with it.
-_SEARCH = ["base_model", "column", "method", "budget"]
+_SEARCH = ["base_model", "base_precision", "column", "method", "budget"]
 _MOST = 4
 
 
@@ -65,7 +65,8 @@ def _searched(aside: pd.DataFrame) -> Mapping[tuple[Any, ...], int]:
 def _recorded(cell: pd.Series[Any], suite: Suite | None) -> int:
     """Return the number of trials that a suite records for a cell."""
     tuning = suite.tuning if suite else None
-    return tuning.trials if tuning and tuning.has(str(cell["task"]), str(cell["method"])) else 0
+    where = (str(cell["task"]), str(cell["method"]), str(cell["base_precision"]))
+    return tuning.trials if tuning and tuning.has(*where) else 0
 
 
 def is_untuned(cells: pd.DataFrame) -> pd.Series[bool]:

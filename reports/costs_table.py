@@ -30,6 +30,9 @@ def costs_table(rows: list[pd.DataFrame], budgeted: bool) -> Table:
         ("process memory (GiB)", "peak_process_bytes", _gibibytes),
         ("device memory (GiB)", "peak_device_bytes", _gibibytes),
     ]
+    # Earlier records do not have it.
+    if any(row["ledger/base_bytes"].notna().any() for row in rows):
+        shown.append(("base model (bytes)", "ledger/base_bytes", _count))
     body = tuple((str(row["row"].iloc[0]), *(_span(row[column], form) for _, column, form in shown)) for row in rows)
     return Table(("method", *(head for head, _, _ in shown)), body)
 

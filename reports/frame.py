@@ -15,6 +15,7 @@ from parbench.bench.plan.suite import Suite
 from parbench.bench.record.run_record import Cost, ParameterCounts, RunRecord, Status
 from parbench.bench.record.run_spec import Json, RunSpec, digest
 from parbench.bench.store.store import Store, Unreadable
+from parbench.bench.util.base_precision import FLOAT32
 from parbench.bench.util.errors import UserError
 from parbench.reports.attempt import NotComputed, attempt
 from parbench.reports.examples import KnownLayouts
@@ -65,14 +66,14 @@ class Frame:
     Attributes:
         runs: one row per run, sorted. The columns are those of the run's spec and: ``run_id``; ``budget``, the limit on
             parameters in words, missing if there was none, and ``budget/parameters``, the limit itself; ``setting_id``,
-            the hash of setting and training, themselves as JSON in ``setting`` and ``training``, as are ``options`` and
-            ``definition`` of the task, missing where it has none; ``column`` and ``row``, the run's place in the tables
-            of its ``board``, which is on a ``curve``; ``repeat_of``, the run that it is the same as but for chance;
-            ``status`` and ``reason``; ``unchecked``, why the metrics could not be recomputed from the per-example rows,
-            missing where they were; ``metric``, the primary one; ``score``, its value where ``status`` is ok, else
-            missing; ``selection_score``, likewise on the selection split; and in the units of the record
-            ``metric/NAME`` (reported split), ``selection/NAME`` (selection split), ``examples/SPLIT``, ``ledger/NAME``,
-            ``cost/NAME``, ``retention/NAME``, ``version/NAME`` and ``hardware/NAME``.
+            the hash of setting, training and precision of the base weights; ``setting`` and ``training`` as JSON, as
+            are ``options`` and ``definition`` of the task, missing where it has none; ``column`` and ``row``, the run's
+            place in the tables of its ``board``, which is on a ``curve``; ``repeat_of``, the run that it is the same as
+            but for chance; ``status`` and ``reason``; ``unchecked``, why the metrics could not be recomputed from the
+            per-example rows, missing where they were; ``metric``, the primary one; ``score``, its value where
+            ``status`` is ok, else missing; ``selection_score``, likewise on the selection split; and in the units of
+            the record ``metric/NAME`` (reported split), ``selection/NAME`` (selection split), ``examples/SPLIT``,
+            ``ledger/NAME``, ``cost/NAME``, ``retention/NAME``, ``version/NAME`` and ``hardware/NAME``.
         unreadable: what lies in the store and counts nowhere, because it is not a run's whole record or because its
             per-example rows do not bear it out.
         left_out: by run id, the score without each of its examples in turn, or in words why it is not known.
@@ -161,7 +162,7 @@ def _row(entry: Checked) -> dict[str, Any]:
         **{name: getattr(spec, name) for name in _SPEC},
         "budget": budget_text(spec.budget),
         "budget/parameters": spec.budget["parameters"] if spec.budget else None,
-        "setting_id": digest([spec.setting, spec.training])[:8],
+        "setting_id": _setting_id(spec),
         "repeat_of": dataclasses.replace(spec, repeat=0).run_id if spec.repeat else entry.run_id,
         "status": record.status.value,
         "reason": record.reason,
@@ -187,6 +188,11 @@ def _row(entry: Checked) -> dict[str, Any]:
         "git_dirty": made.git_dirty,
         "notes": canonical(list(made.notes)) if made.notes else None,
     }
+
+
+def _setting_id(spec: RunSpec) -> str:
+    precision = [] if spec.base_precision == FLOAT32 else [spec.base_precision]
+    return digest([spec.setting, spec.training, *precision])[:8]
 
 
 def _finite(record: RunRecord, score: float | None) -> float | None:

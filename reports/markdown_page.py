@@ -27,7 +27,7 @@ FIGURES = "figures"
 def markdown_page(page: Page) -> str:
     """Return the whole report as Markdown; its figures are the files in `FIGURES`."""
     parts = [*_head(page), *_boards(page), *_claims(page), *_data_efficiency(page), *_budgets(page)]
-    parts += _profiled(page)
+    parts += [*_profiled(page), *_deployment(page)]
     if page.reproduced:
         parts += ["## Printed in papers and measured here\n", markdown_table(reproduction_table(page.reproduced))]
     return "\n".join([*parts, *_figures(page), *_incidents(page)])
@@ -74,6 +74,16 @@ def _profiled(page: Page) -> Iterator[str]:
         yield f"### {escape(table.caption)}\n"
         yield markdown_table(table)
     yield "".join(f"- {escape(remark)}\n" for remark in page.profiled.remarks)
+
+
+def _deployment(page: Page) -> Iterator[str]:
+    if page.deployment is None:
+        return
+    yield f"## Deployment\n\n{escape(page.deployment.note)}\n"
+    for table in page.deployment.tables:
+        yield f"### {escape(table.caption)}\n"
+        yield markdown_table(table, rule="---")
+    yield "".join(f"- {escape(remark)}\n" for remark in page.deployment.remarks)
 
 
 def _figures(page: Page) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,7 +20,10 @@ from parbench.reports.claims.tables import claims_frame
 from parbench.reports.consistency import consistency_table
 from parbench.reports.csv_files import csv_text
 from parbench.reports.data_efficiency import efficiency_tables, in_full
+from parbench.reports.deployment.losses import DeployedRow, deployed_rows
+from parbench.reports.deployment.tables import deployed, deployment_frame
 from parbench.reports.display import DEFAULT, Display, displayed
+from parbench.reports.examples import KnownLayouts
 from parbench.reports.figures import Picture, all_figures, pictured, read_histories
 from parbench.reports.figures.forest import forests
 from parbench.reports.frame import Frame, read_frame
@@ -34,6 +37,9 @@ from parbench.reports.published import reproduction
 from parbench.reports.rows import BOARD, CURVE, at_same
 from parbench.reports.tables import SMALL_LABEL
 from parbench.reports.tidy_frames import cells_frame, comparisons_frame, over_tasks_frame, subsets_frame
+
+# Of adapters that were measured, and sentences on what could not be read.
+DeployedRows = tuple[list[DeployedRow], list[str]]
 
 
 @dataclass(frozen=True)
@@ -71,8 +77,9 @@ def write_report(
     ``index.html`` shows everything; ``leaderboard.{md,tex}`` and ``{differences,costs,settings}.tex`` are to be read
     and quoted. ``leaderboard.{csv,parquet}`` (one row per cell), ``subsets.csv`` (one row per cell and subset),
     ``over_tasks.csv`` (one row per method of a leaderboard), ``comparisons.csv`` (one row per pair of methods and
-    task), ``claims.csv`` (one row per effect of a claim, if there are claims) and ``runs.csv`` hold all numbers. A
-    figure, ``figures/NAME.{png,svg}``, is drawn where there is something to draw, else deleted.
+    task), ``claims.csv`` (one row per effect of a claim, if there are claims), ``deployment.csv`` (one row per run and
+    conversion, if adapters were measured) and ``runs.csv`` hold all numbers. A figure, ``figures/NAME.{png,svg}``, is
+    drawn where there is something to draw, else deleted.
 
     The same records and profiles give the same bytes, wherever store and directory are.
 
@@ -86,7 +93,8 @@ def write_report(
     Raises:
         UserError: there is nothing to read, a name to be displayed is not there, or the directory cannot be written to.
     """
-    recorded = read_frame(store)
+    known: KnownLayouts = {}
+    recorded = read_frame(store, known)
     frame = displayed(recorded, display)
     boards = [
         _with_consistency(board, store, frame) for board in leaderboards(frame, display.baseline, display.by_rank)
@@ -94,8 +102,10 @@ def write_report(
     cells = cells_frame(frame.runs, boards)
     found = attempt(lambda: judge_store(store, recorded, claims))
     judged = Judged(notes=(f"claims: {found.reason}",)) if isinstance(found, NotComputed) else found
+    rows = attempt(lambda: deployed_rows(store, frame, known))
     page = replace(_page_of(store, frame, boards, cells, profiles, display.baseline), claims=judged)
-    contents = _contents(page, boards, cells)
+    page = _with_deployment(page, rows)
+    contents = _contents(page, boards, cells) | _deployment_csv(rows)
     directory = directory or store.root / "report"
     with explained(directory):
         (directory / FIGURES).mkdir(parents=True, exist_ok=True)
@@ -161,11 +171,22 @@ def _page_of(
     )
 
 
+def _with_deployment(page: Page, found: DeployedRows | NotComputed) -> Page:
+    if isinstance(found, NotComputed):
+        return replace(page, not_computed=(*page.not_computed, f"deployment: {found.reason}"))
+    return replace(page, deployment=deployed(*found))
+
+
+def _deployment_csv(found: DeployedRows | NotComputed) -> dict[str, bytes | None]:
+    rows = [] if isinstance(found, NotComputed) else found[0]
+    return {"deployment.csv": csv_text(deployment_frame(rows)).encode() if rows else None}
+
+
 def _or(part: T | NotComputed, default: T) -> T:
     return default if isinstance(part, NotComputed) else part
 
 
-def _contents(page: Page, boards: Sequence[Leaderboard], cells: pd.DataFrame) -> Mapping[str, bytes | None]:
+def _contents(page: Page, boards: Sequence[Leaderboard], cells: pd.DataFrame) -> dict[str, bytes | None]:
     """Return by name what each file holds; ``None`` for a figure that cannot be drawn."""
     pictures = dict(page.pictures)
     for forest in page.forests:

@@ -2,7 +2,8 @@
 
 A row never holds two settings of a method on one task. But a method may have another setting on each task
 (published recipes and tuned learning rates do), and then its runs still belong in one row. So a row is fixed
-by as few hyper-parameters as tell the settings *within every task* apart, and named by them.
+by as few hyper-parameters as tell the settings *within every task* apart, and named by them. Base weights of several
+precisions are always several rows, and those that are not in float32 are named.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from parbench.bench.record.run_spec import Json, canonical, digest
+from parbench.bench.util.base_precision import FLOAT32
 
 # What the cells of one column hold fixed. Everything else that differs between their runs is a row or a warning. The
 # suite is not part of it: a run belongs to every suite that asks for it, and is done once.
@@ -26,6 +28,9 @@ COLUMN = ["column", "metric"]
 WITH_MODEL = " with "
 # Leaderboards that differ in the share of the training split alone make a curve.
 CURVE = ["curve"]
+
+# In a row's name, the precision of the base weights where it is not float32.
+PRECISION = "base"
 
 Flat = Mapping[str, str]
 
@@ -125,15 +130,16 @@ def row_labels(runs: pd.DataFrame) -> pd.Series[str]:
 
     Args:
         runs: one row per run, with ``curve``, the columns of `COLUMN`, ``train_fraction``, ``method``, ``setting_id``,
-            and as JSON ``setting`` and ``training``. A method has the same rows whatever the share of the training
-            split.
+            ``base_precision``, and as JSON ``setting`` and ``training``. A method has the same rows whatever the share
+            of the training split.
     """
     labels: dict[Hashable, str] = {}
     for key, group in runs.groupby([*CURVE, "method"], dropna=False, sort=False):
         used = group.drop_duplicates("setting_id")
+        places = used[["setting_id", "setting", "training", "base_precision"]].itertuples(index=False, name=None)
         settings = {
-            setting_id: flatten(json.loads(setting), json.loads(training))
-            for setting_id, setting, training in zip(used["setting_id"], used["setting"], used["training"], strict=True)
+            setting_id: {PRECISION: precision, **flatten(json.loads(setting), json.loads(training))}
+            for setting_id, setting, training, precision in places
         }
         columns = [list(ids.unique()) for _, ids in group.groupby([*COLUMN, "train_fraction"])["setting_id"]]
         names = _row_names(settings, columns)
@@ -145,6 +151,7 @@ def row_labels(runs: pd.DataFrame) -> pd.Series[str]:
 def _row_names(settings: Mapping[str, Flat], columns: list[list[str]]) -> dict[str, str]:
     """Return what follows the method's name for each setting: ``" (rank=4)"``, nothing for a sole row."""
     keys = _telling_keys(settings, columns)
+    keys += [PRECISION] if PRECISION not in keys else []
     rows: dict[Hashable, list[Flat]] = {}
     for flat in settings.values():
         rows.setdefault(_values(flat, keys), []).append(flat)
@@ -157,7 +164,8 @@ def _row_names(settings: Mapping[str, Flat], columns: list[list[str]]) -> dict[s
     ]
     names: dict[str, str] = {}
     for setting_id, flat in settings.items():
-        names[setting_id] = f" ({_told(flat, shown)})" if shown else ""
+        told = shown if flat[PRECISION] == FLOAT32 else list(dict.fromkeys([*shown, PRECISION]))
+        names[setting_id] = f" ({_told(flat, told)})" if told else ""
     return names
 
 

@@ -81,7 +81,7 @@ def _tried(cells: pd.DataFrame, searched: pd.DataFrame, suites: Mapping[str, Sui
 def _in_store(cell: pd.Series[Any], searched: pd.DataFrame) -> list[dict[str, Any]]:
     if searched.empty:
         return []
-    own = searched[at_same(searched, cell, ["base_model", "column", "method", "budget"])]
+    own = searched[at_same(searched, cell, ["base_model", "base_precision", "column", "method", "budget"])]
     return [json.loads(str(setting)) for setting in own["setting"].unique()]
 
 

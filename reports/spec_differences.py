@@ -16,6 +16,7 @@ from parbench.reports.tables import NOTHING
 _SPEC = [
     "suite",
     "budget",
+    "base_precision",
     "data_source",
     "data_revision",
     "model_revision",

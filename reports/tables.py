@@ -27,11 +27,11 @@ _SUMMARY = [
     *("mean", "std", "n_ok", "n_failed", "failed", "seeds", *LEDGER, "of_budget"),
     *("train_seconds_per_step", "evaluation_seconds", "peak_process_bytes", "peak_device_bytes"),
     *("retention_before", "retention_after", "retention_change", "retention_std"),
-    *("setting_id", "setting", "training", *BOARD, *CURVE, "row_order"),
+    *("setting_id", "setting", "training", "base_precision", *BOARD, *CURVE, "row_order"),
 ]
 _SAME = [  # in a cell
     *(*BOARD, *CURVE, *CONDITION, "budget/parameters", "task", "options", *COLUMN, "method", "row"),
-    *("setting_id", "setting", "training", "row_order"),
+    *("setting_id", "setting", "training", "base_precision", "row_order"),
 ]
 _JOINED = {
     "suites": "suite",

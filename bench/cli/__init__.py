@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 import parbench
+from parbench.bench.cli.adapter import adapter
 from parbench.bench.cli.budget import budget
 from parbench.bench.cli.compare import compare
 from parbench.bench.cli.gc import gc
@@ -56,6 +57,7 @@ app.command("import")(import_)
 app.add_typer(new, name="new")
 app.add_typer(task, name="task")
 app.add_typer(judge, name="judge")
+app.add_typer(adapter, name="adapter")
 
 
 def main() -> None:

@@ -56,5 +56,5 @@ def _flat(spec: RunSpec) -> dict[str, str]:
     from parbench.bench.record.run_spec import canonical
 
     training = {f"train.{name}": value for name, value in spec.training.items()}
-    others = {"train-fraction": spec.train_fraction, "repeat": spec.repeat}
+    others = {"base-precision": spec.base_precision, "train-fraction": spec.train_fraction, "repeat": spec.repeat}
     return {name: canonical(value) for name, value in {**spec.setting, **training, **others}.items()}

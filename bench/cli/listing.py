@@ -60,6 +60,7 @@ def _claim_summary(claim: Claim) -> str:
 
 
 def _print_capabilities() -> None:
+    from parbench.bench.util.base_precision import QUANTISED
     from parbench.bench.util.environment import quiet_libraries
     from parbench.methods import METHODS
     from parbench.methods.probe import capability_rows
@@ -70,17 +71,23 @@ def _print_capabilities() -> None:
     rows = capability_rows(METHODS)
     models = {"bert": "encoder", "gpt2": "GPT-2 (Conv1D)", "llama": "Llama (grouped queries)", "vit": "ViT"}
     columns = [models.get(name, name) for name in TINY_MODELS]
-    titles = ("method", *columns, "starts at base", "merges", "size", "reported", "file bytes")
+    titles = ("method", *columns, *QUANTISED, "starts at base", "merges", "size", "reported", "file bytes")
     cells = []
     for row in rows:
         counts = row.counts
         numbers = (counts.size or "fixed", f"{counts.reported:,}", f"{counts.file_bytes:,}") if counts else ("—",) * 3
-        abilities = (*(row.models.get(name) for name in TINY_MODELS), row.starts_at_base, row.merges)
+        quantised = (row.quantised.get(precision) for precision in QUANTISED)
+        abilities = (*(row.models.get(name) for name in TINY_MODELS), *quantised, row.starts_at_base, row.merges)
         cells.append((row.method, *map(_yes_or_no, abilities), *numbers))
     console.print(Grid(titles, cells, numbers=frozenset(titles[-2:])))
-    say("Found by trying, on tiny models of random weights; sizes are on the first of them that works.", console)
+    say(
+        "Found by trying, on tiny models of random weights; sizes, and int8 and nf4 base weights, are on the first of "
+        "them that works.",
+        console,
+    )
     for row in rows:
-        reasons = dict.fromkeys(filter(None, (row.reason, *(ability.reason for ability in row.models.values()))))
+        tried = (*row.models.values(), *row.quantised.values())
+        reasons = dict.fromkeys(filter(None, (row.reason, *(ability.reason for ability in tried))))
         if reasons:
             say(f"{row.method}: {'; '.join(reasons)}", console)
 

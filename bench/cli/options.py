@@ -103,6 +103,14 @@ class ComparisonOptions:
             help="A hyper-parameter, such as lora.r=4; train.KEY for the training, TASK.KEY for a task's option.",
         ),
     ] = None
+    base_precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the frozen weights: float32, bfloat16, int8, nf4 (QLoRA's 4 bits); comma-separated. Default: the "
+            "suite's.",
+            metavar="A,B",
+        ),
+    ] = None
     out: Out = DEFAULT_STORE
     data_root: DataRoot = None
     budget: Annotated[

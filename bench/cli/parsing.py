@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import typer
 
+from parbench.bench.util.base_precision import PRECISIONS, BasePrecision
 from parbench.bench.util.errors import UserError
 
 
@@ -81,6 +83,44 @@ def read_fractions(text: str | None, option: str = "--train-fraction") -> tuple[
     if not all(0 < share <= 1 for share in shares):
         raise UserError(f'"{option} {text}" are not comma-separated shares above 0 and at most 1')
     return shares
+
+
+def read_precisions(text: str | None) -> tuple[BasePrecision, ...] | None:
+    """Return comma-separated precisions of base weights.
+
+    Raises:
+        UserError: one is not known.
+    """
+    found = read_names(text, "--base-precision")
+    for name in found or ():
+        if name not in PRECISIONS:
+            raise UserError(f'"--base-precision {text}": "{name}" is none of {", ".join(PRECISIONS)}')
+    return cast("tuple[BasePrecision, ...] | None", found)
+
+
+def read_sizes(text: str, option: str, most: int | None = None) -> tuple[int | float, ...]:
+    """Return comma-separated sizes of LoRAs: ranks, and shares of an update's energy between 0 and 1.
+
+    Args:
+        text: the value of the option.
+        option: its name.
+        most: of the sizes.
+
+    Raises:
+        UserError: one is neither.
+    """
+    found: list[int | float] = []
+    for name in read_names(text, option) or ():
+        try:
+            number = int(name) if name.isdecimal() else float(name)
+        except ValueError:
+            number = 0
+        if not (number >= 1 and isinstance(number, int)) and not 0 < number < 1:
+            raise UserError(f'"{option} {text}": "{name}" is neither a rank nor a share of energy between 0 and 1')
+        found.append(number)
+    if most is not None and len(found) > most:
+        raise UserError(f'"{option} {text}" has {len(found)} values; give {most}')
+    return tuple(found)
 
 
 def read_bytes(text: str | None, option: str) -> int | None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from parbench.bench.profile.workload import Candidate, Workload
 
 
-DtypeOption = Literal["float32", "bf16"]
+DtypeOption = Literal["float32", "bf16", "int8", "nf4"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ class WorkloadOptions:
         typer.Option(help="Several batch sizes, for the curves of memory and time.", metavar="1,2,4"),
     ] = None
     seq: Annotated[int, typer.Option(help="Tokens per example.")] = 128
-    dtype: Annotated[DtypeOption, typer.Option(help="Of the base weights; bf16 runs under autocast.")] = "float32"
+    dtype: Annotated[
+        DtypeOption, typer.Option(help="Of the base weights; bf16 runs under autocast, int8 and nf4 are bitsandbytes'.")
+    ] = "float32"
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Build the architecture only; nothing is downloaded.")
     ] = False
@@ -90,7 +92,7 @@ class WorkloadOptions:
             batch_size=self.batch_sizes()[0],
             length=self.seq,
             device=device,
-            dtype="bfloat16" if self.dtype == "bf16" else "float32",
+            dtype="bfloat16" if self.dtype == "bf16" else self.dtype,
             random_weights=self.random_weights,
             padding=self.padding,
             at=self.at,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from parbench.bench.cli.console import announce, open_console, say
 from parbench.bench.cli.execution import make_executor
 from parbench.bench.cli.options import ClusterOptions, ComparisonOptions, ScoringOptions, WorkerOptions
-from parbench.bench.cli.parsing import read_fractions, read_names, read_positive, read_seeds
+from parbench.bench.cli.parsing import read_fractions, read_names, read_positive, read_precisions, read_seeds
 from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ def read_overrides(
         budget_mode=options.budget_mode,
         protocol=scoring.protocol if scoring else None,
         options={name: value for name, value in judge.items() if value is not None},
+        base_precisions=read_precisions(options.base_precision),
         train_fractions=read_fractions(scoring.train_fraction if scoring else None),
         retention=scoring.retention if scoring else False,
     )

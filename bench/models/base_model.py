@@ -25,8 +25,10 @@ from parbench.bench.models.processors import (
     load_tokenizer,
 )
 from parbench.bench.models.weights import Weights
+from parbench.bench.util.base_precision import FLOAT32, BasePrecision
 from parbench.bench.util.errors import UserError
-from parbench.methods.architecture import MODULE_NAMES, adapted_kind, add_to_head, why_not_described
+from parbench.methods.architecture import MODULE_NAMES, adapted_kind, add_to_head, module_names, why_not_described
+from parbench.methods.quantisation import convert_base
 from parbench.tasks.base import Head, Modality
 from parbench.tasks.data.video.clip_processor import ClipProcessor
 
@@ -150,14 +152,17 @@ class BaseModel:
                 f"a {kind}; give another to --model"
             )
 
-    def load(self, head: Head, revision: str) -> PreTrainedModel:
-        """Load the backbone in float32 under its own head, or a new one drawn from torch's generator.
+    def load(self, head: Head, revision: str, precision: BasePrecision = FLOAT32) -> PreTrainedModel:
+        """Load the backbone under its own head, or a new one drawn from torch's generator.
+
+        The weights are read in float32, and then converted to ``precision``.
 
         Layers between backbone and head that the checkpoint lacks, such as a pooler, become part of the head. The model
         pads with its tokenizer's padding token: by it a classifier finds the last token of a text.
 
         Raises:
-            UserError: the files are not available or not readable, or do not fit their configuration.
+            UserError: the files are not available or not readable, or do not fit their configuration; or what converts
+                the weights is not installed.
         """
         commit = self._commit(revision)
         auto_class = getattr(transformers, auto_class_for(self._own_config(commit), head))
@@ -191,6 +196,7 @@ class BaseModel:
         if head.is_new:
             redraw_head(model, report)
         self._pad_alike(model, commit)
+        convert_base(model, precision, module_names(model).head)
         return model if auto_class.__name__ == head.auto_class else read_clips(model)
 
     def _pad_alike(self, model: PreTrainedModel, commit: str) -> None:

@@ -12,19 +12,28 @@ from torch import nn
 from parbench.bench.record.run_record import ParameterCounts
 from parbench.methods.architecture import ModuleNames
 from parbench.methods.base import Method, ParameterGroup
+from parbench.methods.quantisation import stored_bytes
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """What a base model consists of, before a method changes it in place."""
+    """What a base model consists of, before a method changes it in place.
+
+    Attributes:
+        numbers: in its parameters and buffers; quantised weights have fewer than the architecture.
+        parameters: identities of its parameters.
+        bytes: of all of them, and of the scales of quantised weights.
+    """
 
     numbers: int
     parameters: frozenset[int]
+    bytes: int
 
     @classmethod
     def of(cls, model: nn.Module) -> Inventory:
         """Count the parameters and buffers of ``model``."""
-        return cls(_numbers(model), frozenset(id(parameter) for parameter in model.parameters()))
+        parameters = frozenset(id(parameter) for parameter in model.parameters())
+        return cls(_numbers(model), parameters, stored_bytes(model))
 
 
 def count_parameters(
@@ -55,6 +64,7 @@ def count_parameters(
         frozen=_numbers(model) - base.numbers - added,
         # Fewer than were optimised are stored where the file holds what was computed from them (p-tuning's encoder).
         frozen_stored=max(0, sum(tensor.numel() for tensor in state.values()) - optimised),
+        base_bytes=base.bytes,
     )
 
 

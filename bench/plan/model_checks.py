@@ -1,4 +1,4 @@
-"""What a run would be refused for because of its base model or method, found out when it is planned."""
+"""What a run would be refused for because of its base model, method or training, found out when it is planned."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from typing import Any
 from parbench.bench.budget.count import Architecture, NeedsWeightsError
 from parbench.bench.models.base_model import BaseModel
 from parbench.bench.models.kind import fixed_image_size, frames_are_fixed, own_frames, positions
+from parbench.bench.train.protocol import Protocol
+from parbench.bench.train.settings import TrainingSettings
+from parbench.bench.util.base_precision import QUANTISED, BasePrecision
 from parbench.bench.util.errors import UserError
 from parbench.methods.base import Method, Setting
+from parbench.methods.probe import why_unsuited
+from parbench.methods.quantisation import library
 from parbench.tasks.base import Task
 
 
@@ -62,3 +67,43 @@ def refusal(method: Method[Any], setting: Setting, architecture: Architecture, c
             raise UserError(f"{method.name} on {architecture.base_model.name}: {reason}") from error
         return reason
     return None
+
+
+def check_training(training: TrainingSettings, protocol: Protocol, method: Method[Any], task: Task) -> None:
+    """Check that a method can be trained on a task with these settings.
+
+    Raises:
+        UserError: it cannot, or the protocol has another rule.
+    """
+    if training.select_epoch and protocol is Protocol.PAPER_BEST_EPOCH:
+        raise UserError(
+            f'protocol "{protocol}" chooses the epoch on the reported split and select_epoch on the selection '
+            "split; use --set train.select_epoch=false, or --protocol strict"
+        )
+    if training.gradient_checkpointing and not method.allows_checkpointing:
+        raise UserError(
+            f'"{method.name}" cannot be trained with recomputed activations; '
+            "use --set train.gradient_checkpointing=false"
+        )
+    if training.packing and not (task.kind == "language_model" and method.rows_are_independent):
+        raise UserError(
+            f"train.packing puts several texts of a language model into a row, which {method.name} on "
+            f"{task.name} cannot train on; use --set train.packing=false"
+        )
+
+
+def refused_precision(method: Method[Any], precision: BasePrecision, architecture: str, task: Task) -> str | None:
+    """Return why a method does not work on quantised weights, tried on a tiny model; ``None`` where it does.
+
+    Args:
+        architecture: model type of the base model; the tiny model has its kind of layers, or else those of its head.
+
+    Raises:
+        UserError: what quantises is not installed.
+    """
+    if precision not in QUANTISED:
+        return None
+    library()
+    by_head = "vit" if not task.modality.has_text else "bert" if task.head.is_new else "llama"
+    reason = why_unsuited(method, precision, architecture, by_head)
+    return f"{method.name} does not work on {precision} base weights: {reason}" if reason else None

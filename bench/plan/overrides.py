@@ -10,6 +10,7 @@ from typing import Any
 
 from parbench.bench.budget import BudgetMode
 from parbench.bench.train.protocol import Protocol, Purpose
+from parbench.bench.util.base_precision import BasePrecision
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.bench.util.yaml import read_yaml
 
@@ -32,6 +33,7 @@ class Overrides:
         data_root: read the data from this folder instead of the suite's source.
         protocol: rules of selection and reporting.
         train_fractions: shares of the training split to train on, one run per share.
+        base_precisions: of the frozen weights, one run per precision; ``None`` takes those of the suite.
         retention: whether to measure how much general text the runs forget.
         purpose: the purpose of the runs; not an option of the user.
     """
@@ -49,6 +51,7 @@ class Overrides:
     budget_mode: BudgetMode = "uniform"
     protocol: Protocol | None = None
     train_fractions: tuple[float, ...] = (1.0,)
+    base_precisions: tuple[BasePrecision, ...] | None = None
     retention: bool = False
     purpose: Purpose = Purpose.REPORT
 

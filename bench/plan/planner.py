@@ -55,9 +55,10 @@ def make_plan(
         for task in tasks
         for budget in resolver.budgets(task)
         for fraction in overrides.train_fractions
+        for precision in overrides.base_precisions or suite.base_precisions
         # Methods innermost, so that an interrupted comparison has all methods for some seeds and not the reverse.
         for seed in overrides.seeds or suite.on(task, "seeds")
-        for run in (resolver.run(method, task, seed, budget, fraction) for method in resolver.methods)
+        for run in (resolver.run(method, task, seed, budget, fraction, precision) for method in resolver.methods)
     ]
     if resolver.asked_budget.text is None:
         _refuse_if_none_can_run(runs)
@@ -119,7 +120,11 @@ def _differences_from_tuning(suite: Suite, tuning: Tuning, overrides: Overrides,
         )
     if asked != tuning.base_model:
         return [f"the settings of the suite were tuned on its own base models, not on {asked}"]
-    compared = [("--budget", tuning.budget, budget), ("--set", tuning.sets, overrides.sets)]
+    compared = [
+        ("--budget", tuning.budget, budget),
+        ("--base-precision", (tuning.base_precision,), overrides.base_precisions or suite.base_precisions),
+        ("--set", tuning.sets, overrides.sets),
+    ]
     return [
         f"tuned with {option} {_words(before)}, and run with {_words(now)}"
         for option, before, now in compared

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar, cast
@@ -13,7 +13,8 @@ from parbench.bench.budget.fit import Fit, fit
 from parbench.bench.models.base_model import BaseModel
 from parbench.bench.models.catalogue import find_model
 from parbench.bench.plan.asked_budget import AskedBudget, asked_budget
-from parbench.bench.plan.model_checks import check_model, refusal
+from parbench.bench.plan.layers import merged
+from parbench.bench.plan.model_checks import check_model, check_training, refusal, refused_precision
 from parbench.bench.plan.names import AskedNames, expand_tasks
 from parbench.bench.plan.overrides import TRAINING, Overrides, read_sets
 from parbench.bench.plan.planned_run import PlannedRun
@@ -23,10 +24,11 @@ from parbench.bench.record.run_spec import RunSpec
 from parbench.bench.train.input_checks import check_length
 from parbench.bench.train.protocol import Protocol, Purpose
 from parbench.bench.train.settings import TrainingSettings
+from parbench.bench.util.base_precision import DESCRIPTIONS, FLOAT32, QUANTISED, BasePrecision
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.validation import validated
 from parbench.methods import find_method
-from parbench.methods.base import Setting
+from parbench.methods.base import Method, Setting
 from parbench.methods.expression import ResolvedMethod
 from parbench.methods.presets import TaskPreset, find_preset
 from parbench.tasks import find_task, task_code
@@ -106,22 +108,26 @@ class Resolver:
         """The budgets of the command, or else the suite's."""
         return asked_budget(self.suite, self.overrides, self.methods.values(), self.sets)
 
-    def run(self, expression: str, task: Task, seed: int, budget: Budget | None, fraction: float = 1.0) -> PlannedRun:
+    def run(
+        self,
+        expression: str,
+        task: Task,
+        seed: int,
+        budget: Budget | None,
+        fraction: float = 1.0,
+        precision: BasePrecision = FLOAT32,
+    ) -> PlannedRun:
         """Return one run with its setting and training resolved, checked and fitted to the budget."""
         choice = self.methods[expression]
         setting, training = self.resolved(expression, task)
         self.check_inputs(choice, setting, training, task)
-        skip: str | None = None
-        notes: tuple[str, ...] = ()
-        if budget is None:
-            skip = self.refusal(choice, setting, task)
-        else:
-            fitted = self.fitted(choice, task, budget)
-            skip = None if fitted.setting else fitted.note
-            setting = fitted.setting or setting
-            notes = (fitted.note,) if fitted.note and fitted.setting else ()
+        setting, skip, notes = self.sized(choice, setting, task, budget)
+        if precision != FLOAT32:
+            skip = skip or self.refused_precision(choice.method, task, precision)
+            notes += (f"base weights: {DESCRIPTIONS[precision]}",)
+        tuning = self.suite.tuning
         of_its_own = self.overrides.base_model in (None, self.suite.on(task, "base_model"))
-        if self.suite.tuning and not (of_its_own and self.suite.tuning.has(task.name, choice.method.name)):
+        if tuning and not (of_its_own and tuning.has(task.name, choice.method.name, precision)):
             notes += ("its setting was not tuned, though the suite is of tuned ones",)
         spec = RunSpec(
             suite=self.suite.name,
@@ -147,9 +153,21 @@ class Resolver:
             train_fraction=fraction,
             evaluation_limit=self.overrides.evaluation_limit or self.suite.on(task, "evaluation_limit"),
             retention=self.retention_revision(task),
+            base_precision=precision,
         )
         not_deciding = {"training": training.not_deciding(), "options": task.options.not_deciding()}
         return PlannedRun(spec, self.asked(expression, task), self.location, skip, notes, not_deciding)
+
+    def sized(
+        self, choice: ResolvedMethod, setting: Setting, task: Task, budget: Budget | None
+    ) -> tuple[Setting, str | None, tuple[str, ...]]:
+        """Return a setting fitted to the budget, why the run must be skipped, if so, and remarks on its size."""
+        if budget is None:
+            return setting, self.refusal(choice, setting, task), ()
+        fitted = self.fitted(choice, task, budget)
+        if fitted.setting is None:
+            return setting, fitted.note, ()
+        return fitted.setting, None, (fitted.note,) if fitted.note else ()
 
     def check_inputs(self, choice: ResolvedMethod, setting: Setting, training: TrainingSettings, task: Task) -> None:
         """Check that the base model and the task fit, and that inputs are not longer than the model takes."""
@@ -177,6 +195,18 @@ class Resolver:
 
         method = (choice.method.name, setting.model_dump_json(), chosen)
         return self.once(("refusal", *method, model.name, task.head.auto_class), find)
+
+    def refused_precision(self, method: Method[Any], task: Task, precision: BasePrecision) -> str | None:
+        """Return why a method does not work on base weights of a precision, see `model_checks.refused_precision`."""
+        model = self.base_model(task)
+
+        def find() -> str | None:
+            if self.announce and precision in QUANTISED:
+                self.announce(f"trying {method.name} on {precision} weights")
+            config = model.config("" if model.shape else self.model_revision(task))
+            return refused_precision(method, precision, config.model_type, task)
+
+        return self.once(("precision", method.name, precision, model.name, task.head.auto_class), find)
 
     def asked(self, expression: str, task: Task) -> AskedNames:
         """Return the names that the command uses for a run of a method on a task."""
@@ -239,7 +269,7 @@ class Resolver:
         layers = [dict(layer.settings.get(name, {})) for layer in over for name in names]
         if preset := self.preset(choice, task):
             layers.insert(0, preset.setting)
-        values = _merged(*layers, choice.values, *(self.sets.get(name, {}) for name in names))
+        values = merged(*layers, choice.values, *(self.sets.get(name, {}) for name in names))
         return validated(choice.method.setting_type, values, f"the setting of {choice.method.name} on {task.name}")
 
     def training(self, choice: ResolvedMethod, task: Task) -> TrainingSettings:
@@ -247,23 +277,9 @@ class Resolver:
         layers = [self.suite.training, *(layer.training for layer in self.suite.layers(task))]
         if preset := self.preset(choice, task):
             layers.insert(1, preset.training)
-        values = _merged(*layers, self.sets.get(TRAINING, {}))
+        values = merged(*layers, self.sets.get(TRAINING, {}))
         training = validated(TrainingSettings, values, f"the training of {choice.method.name} on {task.name}")
-        if training.select_epoch and self.protocol is Protocol.PAPER_BEST_EPOCH:
-            raise UserError(
-                f'protocol "{self.protocol}" chooses the epoch on the reported split and select_epoch on the selection '
-                "split; use --set train.select_epoch=false, or --protocol strict"
-            )
-        if training.gradient_checkpointing and not choice.method.allows_checkpointing:
-            raise UserError(
-                f'"{choice.method.name}" cannot be trained with recomputed activations; '
-                "use --set train.gradient_checkpointing=false"
-            )
-        if training.packing and not (task.kind == "language_model" and choice.method.rows_are_independent):
-            raise UserError(
-                f"train.packing puts several texts of a language model into a row, which {choice.method.name} on "
-                f"{task.name} cannot train on; use --set train.packing=false"
-            )
+        check_training(training, self.protocol, choice.method, task)
         return training
 
     @property
@@ -298,7 +314,7 @@ class Resolver:
         known = type(task.options).model_fields
         layers.append({name: value for name, value in self.overrides.options.items() if name in known})
         layers += [self.sets.get(owner, {}) for owner in dict.fromkeys((task.name.partition("/")[0], task.name))]
-        return task.configured(_merged(*layers))
+        return task.configured(merged(*layers))
 
     @cached_property
     def asked_tasks(self) -> dict[str, Task]:
@@ -332,18 +348,3 @@ class Resolver:
         for task in self.asked_tasks.values():
             names += [task.name.partition("/")[0], task.name]
         return read_sets(self.overrides.sets, dict.fromkeys(names))
-
-
-# Pairs of exclusive settings: one of them in a later layer replaces the other in an earlier layer.
-_EITHER_OR = (("max_steps", "epochs"), ("epochs", "max_steps"), ("warmup_ratio", "warmup_steps"))
-
-
-def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge layers, later over earlier; a length in steps replaces one in epochs, and the reverse."""
-    values: dict[str, Any] = {}
-    for layer in layers:
-        for given, replaced in _EITHER_OR:
-            if given in layer:
-                values.pop(replaced, None)
-        values.update(layer)
-    return values

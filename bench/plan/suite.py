@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from parbench.bench.train.protocol import Protocol
+from parbench.bench.util.base_precision import FLOAT32, BasePrecision
 from parbench.bench.util.shipped_yaml import ShippedYaml
 from parbench.bench.util.validation import validated
 from parbench.tasks.base import Kind, Task
@@ -62,12 +63,14 @@ class Tuning(BaseModel):
     sampler_seed: NonNegativeInt
     base_model: str = Field(description="what it was tuned on, and is for")
     budget: str | None = Field(default=None, description="the --budget it was tuned at")
+    base_precision: BasePrecision = Field(default=FLOAT32, description="of the base weights it was tuned on")
     sets: tuple[str, ...] = Field(default=(), description="the --set it was tuned with")
     found: dict[str, dict[str, Any]] = Field(description="by task and method: best trial, edges of the space, trials")
 
-    def has(self, task: str, method: str) -> bool:
-        """Return whether a setting was found for a method on a task."""
-        return self.found.get(task, {}).get(method, {}).get("best") is not None
+    def has(self, task: str, method: str, precision: str) -> bool:
+        """Return whether a setting was found for a method on a task, with base weights of a precision."""
+        found = self.found.get(task, {}).get(method, {}).get("best")
+        return found is not None and self.base_precision == precision
 
 
 class Suite(Layer):
@@ -96,6 +99,9 @@ class Suite(Layer):
     budget: str | None = Field(
         default=None,
         description="the --budget of every method, on the suite's own base models, unless the command sets a size",
+    )
+    base_precisions: tuple[BasePrecision, ...] = Field(
+        default=(FLOAT32,), min_length=1, description="of the frozen weights, one run per precision"
     )
     presets: bool = Field(default=False, description="start from the published settings of each method")
     requires: Requirements = Requirements()

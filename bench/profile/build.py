@@ -16,9 +16,11 @@ from parbench.bench.models.catalogue import find_model
 from parbench.bench.models.parameter_counts import Inventory, count_parameters
 from parbench.bench.profile.workload import MeasurementJob, ModelUse, Workload, kind_of
 from parbench.bench.record.run_record import ParameterCounts
+from parbench.bench.util.base_precision import QUANTISED
 from parbench.methods import find_method
 from parbench.methods.architecture import ModuleNames, module_names
 from parbench.methods.base import Method, ParameterGroup
+from parbench.methods.quantisation import convert_base
 from parbench.tasks.base import Head
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.data.package import cache_folder
@@ -103,7 +105,8 @@ def _base(workload: Workload, device: torch.device) -> tuple[PreTrainedModel, Mo
     base_model = find_model(workload.base_model)
     kind = kind_of(base_model)
     head = Head(kind.auto_class, () if kind.generates else ("0", "1"))
-    dtype = getattr(torch, workload.dtype)
+    quantised = workload.dtype in QUANTISED
+    dtype = torch.float32 if quantised else getattr(torch, workload.dtype)
     torch.manual_seed(workload.seed)
     if workload.random_weights:
         with _default_dtype(dtype):
@@ -113,6 +116,8 @@ def _base(workload: Workload, device: torch.device) -> tuple[PreTrainedModel, Mo
         base = base_model.load(head, revision)
     # The dtype of a configuration takes precedence over torch's default.
     cast(nn.Module, base).to(device=device, dtype=dtype)
+    if quantised:
+        convert_base(base, workload.dtype, module_names(base).head)
     text = base.config.get_text_config()
     if getattr(text, "pad_token_id", 0) is None:
         # By it a classifier finds a text's last token, and generation fills up.

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from parbench.bench.profile.measurement import Breakdown
+from parbench.methods.quantisation import statistics_bytes
 
 if TYPE_CHECKING:
     from parbench.bench.profile.build import BuiltCandidate
@@ -68,7 +69,8 @@ def breakdown(adapted: BuiltCandidate, optimiser: torch.optim.Optimizer | None, 
     optimised = {id(parameter) for parameter in (*adapter, *head)}
     state = optimiser.state.values() if optimiser else ()
     return Breakdown(
-        weights=_bytes(tensor for tensor in _own(adapted.model) if id(tensor) not in optimised),
+        weights=_bytes(tensor for tensor in _own(adapted.model) if id(tensor) not in optimised)
+        + statistics_bytes(adapted.model),
         adapter=_bytes(adapter),
         head=_bytes(head),
         gradients=_bytes(p.grad for p in adapted.model.parameters() if p.grad is not None),

@@ -14,6 +14,8 @@ FORWARD, BACKWARD, OPTIMISER, STEP = "forward", "backward", "optimiser", "step"
 # CPU time of a step, on a CPU: on a machine that is not idle it is more reliable than the wall clock.
 STEP_PROCESSOR = "step_processor"
 SPECIALISE = "specialise"
+# Dequantising all quantised weights once; a training step does so in its forward and in its backward pass.
+DEQUANTISE = "dequantise"
 EVALUATION, INFERENCE = "evaluation", "inference"
 PREFILL, DECODE = "prefill", "decode"
 MERGE, MERGED = "merge", "inference_merged"
@@ -45,7 +47,7 @@ class Breakdown:
     """The memory of a training step by purpose, in bytes; counted from the tensors, on any device.
 
     Attributes:
-        weights: parameters and buffers that are never optimised.
+        weights: parameters and buffers that are never optimised, and scales of quantised weights.
         adapter: optimised parameters outside the task head.
         head: optimised parameters of the task head.
         gradients: after the backward pass.

@@ -17,8 +17,18 @@ from parbench.bench.profile.build import BuiltCandidate, CallbackDriver
 from parbench.bench.profile.energy import Meter, obstacle
 from parbench.bench.profile.flops import breakdown, count_flops, saved_tensors
 from parbench.bench.profile.inputs import Batch, on_device
-from parbench.bench.profile.measurement import BACKWARD, FORWARD, OPTIMISER, STEP, STEP_PROCESSOR, Breakdown, Span
+from parbench.bench.profile.measurement import (
+    BACKWARD,
+    DEQUANTISE,
+    FORWARD,
+    OPTIMISER,
+    STEP,
+    STEP_PROCESSOR,
+    Breakdown,
+    Span,
+)
 from parbench.bench.train.settings import TrainingSettings
+from parbench.methods.quantisation import quantised_layers
 from parbench.tasks.inference import autocast
 from parbench.tasks.kinds.language_model import next_token_loss
 
@@ -96,7 +106,17 @@ def measure_training(
     with recorder.phase(STEP):
         stepper.forward(placed[0]).backward()
         stepper.step()
+    _measure_dequantising(stepper.adapted.model, recorder, effort.steps)
     return _joules(stepper, placed, recorder, recorder.seconds.get(STEP, [])) if job.counts else None
+
+
+def _measure_dequantising(model: nn.Module, recorder: Recorder, repetitions: int) -> None:
+    """Measure how long it takes to dequantise all quantised weights once; nothing is done where there are none."""
+    layers = [layer for _, layer in quantised_layers(model)]
+    for _ in range(repetitions if layers else 0):
+        with recorder.phase(DEQUANTISE, timed=True):
+            for layer in layers:
+                layer.dequantised()
 
 
 def _joules(stepper: Stepper, batches: Sequence[Batch], recorder: Recorder, steps: Sequence[float]) -> float | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from parbench.bench.util.base_precision import BasePrecision
 from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
     from parbench.bench.models.base_model import BaseModel
     from parbench.methods.base import Method, Setting
 
-Dtype = Literal["float32", "bfloat16"]
+Dtype = BasePrecision
 Part = Literal["training", "evaluation", "generation", "merging"]
 
 ALL_PARTS: tuple[Part, ...] = ("training", "evaluation", "generation", "merging")
@@ -31,7 +32,8 @@ class Workload:
         length: tokens per example, with those of its image where it has one; of no meaning for images or videos alone.
         device: where.
         dtype: of the base weights; with ``bfloat16`` the forward pass runs under autocast, and all that is optimised
-            is in float32: adapters, heads, and weights of the base model that a method trains.
+            is in float32: adapters, heads, and weights of the base model that a method trains. For ``int8`` and ``nf4``
+            see `parbench.bench.util.base_precision`.
         random_weights: build the architecture without a download; its cost does not depend on the weights.
         padding: mean share of a batch's tokens that are padding.
         at: how far the training is, as a share, when it is measured: some methods train different things over time.

@@ -31,6 +31,7 @@ class ParameterCounts:
         head: numbers of the task head; never part of a budget.
         frozen: numbers that the adapter adds and never trains, such as VeRA's shared projections.
         frozen_stored: how many of those are in the adapter file; the others are regenerated from a seed.
+        base_bytes: of the base model as it was loaded: parameters, buffers, and the scales of quantised weights.
     """
 
     reported: int
@@ -40,6 +41,7 @@ class ParameterCounts:
     head: int
     frozen: int
     frozen_stored: int
+    base_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from parbench.bench.util.base_precision import FLOAT32
+
 Json = dict[str, Any]
 
 # Fields that only describe a run, or say where its data was read; they are not part of its id.
@@ -22,6 +24,7 @@ _LATER_FIELDS: tuple[tuple[str, object], ...] = (
     ("train_fraction", 1.0),
     ("evaluation_limit", None),
     ("retention", None),
+    ("base_precision", FLOAT32),
 )
 
 
@@ -54,6 +57,7 @@ class RunSpec:
         retention: commit or content hash of the general text on which forgetting is measured, if it is measured.
         purpose: ``report``, or ``selection`` where hyper-parameters are chosen and the reported split is not scored.
         repeat: number of the repetition, for otherwise identical runs that measure the variation between repetitions.
+        base_precision: of the frozen weights, see `parbench.bench.util.base_precision`.
     """
 
     suite: str
@@ -80,6 +84,7 @@ class RunSpec:
     train_fraction: float = 1.0
     evaluation_limit: int | None = None
     retention: str | None = None
+    base_precision: str = FLOAT32
 
     @cached_property
     def run_id(self) -> str:
@@ -97,7 +102,9 @@ class RunSpec:
         budget = f" within {self.budget['asked']}" if self.budget else ""
         repeat = f", repeat {self.repeat}" if self.repeat else ""
         share = f" ({100 * self.train_fraction:g} % of the training split)" if self.train_fraction < 1 else ""
-        return f"{self.method} on {self.task}{share} with {self.base_model}{budget}, seed {self.seed}{repeat}"
+        precision = f" in {self.base_precision}" if self.base_precision != FLOAT32 else ""
+        base = f"{self.base_model}{precision}"
+        return f"{self.method} on {self.task}{share} with {base}{budget}, seed {self.seed}{repeat}"
 
 
 def digest(value: Any) -> str:

@@ -18,6 +18,7 @@ Layout::
       tensorboard/NAME/         what ``--report-to tensorboard`` shows
       comparisons/              results of `bench judge compare`, and the raw judgments
       profile/                  the profile that a report shows, if there is one
+      deployment/RUN_ID/        what `bench adapter measure` found of the run's adapter
       slurm/                    job files of submitit
       aside/                    records that were replaced or could not be read: moved here, never deleted
 """
@@ -35,6 +36,7 @@ ASIDE = "aside"
 TENSORBOARD = "tensorboard"
 COMPARISONS = "comparisons"
 PROFILE = "profile"
+DEPLOYMENT = "deployment"
 SLURM = "slurm"
 # An import is unpacked into a folder of this prefix, beside the records.
 IMPORTING = ".import-"

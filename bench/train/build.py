@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, TrainerCallback, set_seed
 
 from parbench.bench.train.prepare import PreparedData, task_for_method, training_inputs
 from parbench.bench.train.resolved_run import ResolvedRun
+from parbench.bench.util.base_precision import BasePrecision
 from parbench.methods.architecture import ModuleNames, module_names
 from parbench.methods.base import ParameterGroup
 from parbench.tasks.base import Collate, Task
@@ -99,4 +100,5 @@ def adapt(
 
 
 def _base_model(run: ResolvedRun) -> PreTrainedModel:
-    return run.base_model.load(run.task.head, run.spec.model_revision)
+    precision = cast(BasePrecision, run.spec.base_precision)
+    return run.base_model.load(run.task.head, run.spec.model_revision, precision)

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from parbench.bench.record.run_spec import RunSpec
 from parbench.bench.train.settings import TrainingSettings
+from parbench.bench.util.base_precision import BasePrecision
 from parbench.methods.base import Method, Setting
 from parbench.tasks.base import Head, Modality, Task
 from parbench.tasks.data.source import DataSource
@@ -27,7 +28,7 @@ class Backbone(Protocol):
     def processor(self, modality: Modality, revision: str) -> Any:
         """Return the tokenizer or the image processor."""
 
-    def load(self, head: Head, revision: str) -> PreTrainedModel:
+    def load(self, head: Head, revision: str, precision: BasePrecision) -> PreTrainedModel:
         """Return the model under its own head, or under a new one drawn from torch's generator."""
 
 

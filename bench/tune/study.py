@@ -201,6 +201,8 @@ def make_studies(suite: Suite, overrides: Overrides, effort: TuningBudget, lock:
     plan = make_plan(suite.model_copy(update={"tuning": None}), trial, lock)
     if len({run.spec.budget["asked"] for run in plan.runs if run.spec.budget}) > 1:
         raise UserError("one budget is tuned at a time, because the best learning rate differs; give one to --budget")
+    if len({run.spec.base_precision for run in plan.runs}) > 1:
+        raise UserError("one precision of the base weights is tuned at a time; give one to --base-precision")
     grouped: dict[tuple[str, str], list[PlannedRun]] = {}
     for run in plan.runs:
         # One that no budget fits has nothing to tune; the report says so.

@@ -20,6 +20,7 @@ def tuned_suite(suite: Suite, overrides: Overrides, effort: TuningBudget, found:
     found = list(found)
     by_task = dict(suite.by_task)
     (budget,) = {run.spec.budget["asked"] if run.spec.budget else None for one in found for run in one.study.runs}
+    base_precisions = overrides.base_precisions or suite.base_precisions
     # The command line goes before what the suite sets for a task, also when the tuned suite is run later.
     overridden = {
         name: None for name in ("base_model", "seeds", "limit", "evaluation_limit") if getattr(overrides, name)
@@ -38,6 +39,7 @@ def tuned_suite(suite: Suite, overrides: Overrides, effort: TuningBudget, found:
         "name": f"{suite.name}-tuned",
         "budget": budget,
         "base_model": base_model,
+        "base_precisions": base_precisions,
         "methods": overrides.methods or suite.methods,
         "tasks": tuple(notes),
         "seeds": overrides.seeds or suite.seeds,
@@ -53,6 +55,7 @@ def tuned_suite(suite: Suite, overrides: Overrides, effort: TuningBudget, found:
             sampler_seed=SAMPLER_SEED,
             base_model=base_model,
             budget=budget,
+            base_precision=base_precisions[0],
             sets=overrides.sets,
             found=notes,
         ),

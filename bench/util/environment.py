@@ -30,6 +30,7 @@ PACKAGES = (
     "numpy",
     "scikit-learn",
     "scipy",
+    "bitsandbytes",
 )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from parbench.methods.fourierft_fast.basis import FourierBasis
 from parbench.methods.from_peft.tuner import FullPrecisionParameterDict, check_mergeable
+from parbench.methods.quantisation import is_quantised
 from parbench.methods.spectral.fused import DeltaCache, foldable, fused_linear, update_linear
 from parbench.methods.spectral.precision import at_least_float32
 from parbench.methods.spectral.spectrum import Cells, SparseSpectrum
@@ -103,7 +104,8 @@ class FastFourierFTLinear(FourierFTLinear):
             for adapter in adapters
         ]
         parameters = [tensor for adapter in adapters for tensor in self._parameters_of(adapter)]
-        keep = x.device.type == "cpu" if self._keep_update is None else self._keep_update
+        on_cpu = x.device.type == "cpu" and not is_quantised(self.get_base_layer())
+        keep = on_cpu if self._keep_update is None else self._keep_update
         kept = self._kept if keep else None
         if not (args or kwargs) and foldable(self.base_layer, x):
             return fused_linear(self.base_layer, x, updates, parameters, kept).to(x.dtype)
@@ -156,7 +158,8 @@ def compute_fast(model: nn.Module, keep_update: bool | None = None) -> None:
         raise ValueError("This model has no FourierFT layers; make it with get_peft_model and a FourierFTConfig first.")
     for layer in layers:
         layer.__class__ = FastFourierFTLinear
-        layer._spectrum = SparseSpectrum(layer.out_features, layer.in_features, FourierBasis)
+        dense = not is_quantised(layer.get_base_layer())
+        layer._spectrum = SparseSpectrum(layer.out_features, layer.in_features, FourierBasis, dense)
         layer._kept = DeltaCache()
         layer._placed = {}
         layer._keep_update = keep_update

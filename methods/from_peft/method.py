@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
+import torch
 from peft import PeftConfig, PeftModel, PeftType, PromptLearningConfig, TaskType, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.utils import TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING
@@ -22,6 +23,7 @@ from parbench.bench.util.reference import Reference
 from parbench.methods.base import Dimension, Method, Setting, adapter_parameters, head_parameters, warn_of_excess
 from parbench.methods.from_peft.known import KnownTuner
 from parbench.methods.parts import with_parts
+from parbench.methods.quantisation import weight_shape
 from parbench.methods.selection import Selection, adapted_modules, matches
 
 if TYPE_CHECKING:
@@ -240,11 +242,13 @@ def _prepare_beft(model: PreTrainedModel, config: Any, names: ModuleNames) -> No
     """Give targets without a bias a bias of zeros, into which the trained one can be merged."""
     for module in _targets(model, config):
         if isinstance(module, nn.Linear) and module.bias is None:
-            module.bias = nn.Parameter(module.weight.new_zeros(module.out_features), requires_grad=False)
+            dtype = module.weight.dtype if module.weight.is_floating_point() else torch.float32
+            zeros = torch.zeros(module.out_features, dtype=dtype, device=module.weight.device)
+            module.bias = nn.Parameter(zeros, requires_grad=False)
 
 
 def _prepare_randlora(model: PreTrainedModel, config: Any, names: ModuleNames) -> None:
-    width = min((min(module.weight.shape) for module in _targets(model, config)), default=config.r)
+    width = min((min(weight_shape(module)) for module in _targets(model, config)), default=config.r)
     if config.r > width:
         raise ValueError(f"bases of rank {config.r} are larger than the narrowest weight, of rank {width}")
 

@@ -15,6 +15,7 @@ from parbench.methods.from_peft.tuner import AddedUpdateLayer, FullPrecisionPara
 from parbench.methods.loca.basis import CosineBasis
 from parbench.methods.loca.config import LOCATION_CLAMPS, LocaConfig
 from parbench.methods.loca.update import CosineUpdate
+from parbench.methods.quantisation import is_quantised
 from parbench.methods.spectral.fused import DeltaCache, foldable, fused_linear, total_delta, update_linear
 from parbench.methods.spectral.spectrum import Cells, SparseSpectrum
 from parbench.methods.spectral.tensor_cache import TensorCache
@@ -57,7 +58,8 @@ class LocaLayer(AddedUpdateLayer):
         else:
             raise TypeError(f"LoCA adapts torch.nn.Linear and transformers' Conv1D, not {type(base).__name__}.")
         self.transposed = isinstance(base, Conv1D)
-        self._spectrum = SparseSpectrum(self.out_features, self.in_features, CosineBasis)
+        self._on_quantised = is_quantised(base)
+        self._spectrum = SparseSpectrum(self.out_features, self.in_features, CosineBasis, dense=not self._on_quantised)
         self._kept = DeltaCache()
         self._placed: dict[str, TensorCache[tuple[Cells, Tensor]]] = {}
 
@@ -134,8 +136,10 @@ class LocaLayer(AddedUpdateLayer):
 
     def _keeps_update(self, adapter: str, device: torch.device) -> bool:
         choice = self.loca_keep_update[adapter]
+        if choice is not None:
+            return choice
         # Building takes longest on the CPU; in training, memory is needed for activations.
-        return device.type == "cpu" and not torch.is_grad_enabled() if choice is None else choice
+        return device.type == "cpu" and not torch.is_grad_enabled() and not self._on_quantised
 
     def _active_here(self) -> list[str]:
         return [adapter for adapter in self.active_adapters if adapter in self.loca_coefficients]

@@ -49,6 +49,9 @@ STEP = 100
 MATRIX_UNITS = 8
 """Speed of matrix products in 16 bits relative to float32."""
 
+_PACKED = 8
+"""Weights of 4 bits in the memory of one number of 32 bits."""
+
 _IN_CACHE = 1 << 16
 """Numbers per block such that the copies made by an FFT fit into a core's cache."""
 
@@ -126,10 +129,15 @@ class SparseSpectrum:
 
     `values` have shape ``(E,)``, one per cell. Entries of the same cell add up. Results have the dtype of `values` or
     `grad`, which is float32 or float64.
+
+    Args:
+        dense: whether training may form matrices of the weight's shape where that is cheaper. Beside a quantised
+            weight, which takes a fraction of such a matrix, it may not.
     """
 
-    def __init__(self, out_features: int, in_features: int, basis: type[Basis]) -> None:
+    def __init__(self, out_features: int, in_features: int, basis: type[Basis], dense: bool = True) -> None:
         self.shape = (out_features, in_features)
+        self._dense = dense
         self._row_basis, self._col_basis = shared(basis, out_features), shared(basis, in_features)
 
     def cells(self, rows: Tensor, cols: Tensor) -> Cells:
@@ -187,13 +195,21 @@ class SparseSpectrum:
         return _rows_of(self._row_basis, cells.rows, like), _rows_of(self._col_basis, cells.cols, like)
 
     def multiplies_by_rows(self, entries: int) -> bool:
-        """Whether to multiply by the basis vectors of so many cells rather than by the update that they add up to."""
-        p, q = self.shape
-        return entries * (p + q) < p * q
+        """Whether to multiply by the basis vectors of so many cells rather than by the update that they add up to.
 
-    def transforms_tokens(self, tokens: int, entries: int, device: torch.device) -> bool:
-        """Whether to multiply by so many entries by transforms of the tokens: the rule at the top of this module."""
-        if device.type != "cpu" or torch.compiler.is_compiling() or entries <= STEP:
+        Beside a quantised weight they may take as much memory as the weight, not as much as a matrix of its shape.
+        """
+        p, q = self.shape
+        return entries * (p + q) * (1 if self._dense else _PACKED) < p * q
+
+    def transforms_tokens(self, tokens: int, entries: int, device: torch.device, trains_places: bool = False) -> bool:
+        """Whether to multiply by so many entries by transforms of the tokens: the rule at the top of this module.
+
+        Where the places of the entries are trained as well, their gradient takes other products.
+        """
+        if not self._dense:
+            return True
+        if device.type != "cpu" or torch.compiler.is_compiling() or entries <= STEP or trains_places:
             return False
         p, q = self.shape
         return 0 < tokens * (p + 2 * q) < 4 * p * q
@@ -239,7 +255,8 @@ class SparseSpectrum:
         The result has at least 32 bits, and so has the computation where ``G`` is not formed; ``G`` itself has the
         dtype of `grad_y` and `x`.
         """
-        if torch.compiler.is_compiling() or self.forms_product(len(x), len(cells), grad_y.dtype):
+        formed = torch.compiler.is_compiling() or self.forms_product(len(x), len(cells), grad_y.dtype)
+        if formed and self._dense:
             return self.entries(at_least_float32(grad_y.T @ x), cells)
         result = torch.zeros(len(cells), dtype=at_least_float32(grad_y[:0]).dtype, device=x.device)
         # Independent of the number of threads, as the order of the sum and its rounding must be.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -49,15 +50,21 @@ class SpectralUpdate(ABC):
         return self.spectrum.multiplies_by_rows(self.cells_of_each * len(parameters[0]))
 
     def multiply(self, x: Tensor, *parameters: Tensor) -> Tensor | None:
-        """See `parbench.methods.spectral.fused.Update`; ``None`` while the places are trained as well."""
+        """See `parbench.methods.spectral.fused.Update`."""
         coefficients, places = parameters
         tokens, entries = x.shape[:-1].numel(), self.cells_of_each * len(coefficients)
-        if places.requires_grad or not self.spectrum.transforms_tokens(tokens, entries, x.device):
+        if not self.spectrum.transforms_tokens(tokens, entries, x.device, places.requires_grad):
             return None
         return transformed_linear(x, self, coefficients, places)
 
     @abstractmethod
     def first_gradient(self, entries: Tensor, *parameters: Tensor) -> Tensor:
+        """See `parbench.methods.spectral.outer_products.FactoredUpdate`."""
+
+    @abstractmethod
+    def gradients(
+        self, grad_y: Tensor, x: Tensor, needed: Sequence[bool], *parameters: Tensor
+    ) -> Sequence[Tensor | None]:
         """See `parbench.methods.spectral.outer_products.FactoredUpdate`."""
 
     def outer_products(self, dtype: torch.dtype, *parameters: Tensor) -> OuterProducts:

@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from parbench.methods.base import Method, Setting
 from parbench.methods.declaration import declaration_fault
-from parbench.methods.testing import after_training, before_training, robustness
+from parbench.methods.testing import after_training, before_training, quantised, robustness
 from parbench.methods.testing.findings import FaultError, NotApplicableError
 from parbench.methods.testing.models import TINY_MODELS, WIDER_MODELS, TinyModel
 from parbench.methods.testing.report import Check, CheckOutcome, ConformanceReport
@@ -59,6 +59,8 @@ RULES: tuple[Rule, ...] = (
     Rule("vocabulary", robustness.check_vocabulary, ("save",)),
     Rule("recompute", robustness.check_checkpointing, ("gradients", "determinism")),
     Rule("bfloat16", before_training.check_bfloat16, ("adapt",)),
+    Rule("int8", quantised.check_int8, ("training",)),
+    Rule("nf4", quantised.check_nf4, ("training",)),
 )
 ON_EVERY_MODEL: tuple[Rule, ...] = tuple(rule for rule in RULES if rule.everywhere)
 

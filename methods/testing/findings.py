@@ -10,6 +10,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from parbench.methods.testing.subject import OTHER_SEED, State, Subject
 
@@ -75,13 +76,13 @@ def stored_tensors(folder: Path) -> State:
     return {name: tensor for file in files for name, tensor in load_file(file).items()}
 
 
-def loaded(subject: Subject, folder: Path) -> nn.Module:
-    """Load a saved adapter onto a fresh base model, in another state of the random generators."""
-    if isinstance(subject.trained.model, PeftModel):
-        base = subject.tiny.build()
+def loaded(subject: Subject, folder: Path, base: PreTrainedModel | None = None) -> nn.Module:
+    """Load a saved adapter onto a base model, by default a fresh one, in another state of the random generators."""
+    if isinstance(subject.fresh.model, PeftModel):
+        base = base or subject.tiny.build()
         torch.manual_seed(OTHER_SEED)
         return PeftModel.from_pretrained(base, str(folder))
-    model = subject.adapt(seed=OTHER_SEED).model
+    model = subject.adapt(seed=OTHER_SEED, base=base).model
     unknown = model.load_state_dict(stored_tensors(folder), strict=False).unexpected_keys
     if unknown:
         raise FaultError(f"{several(unknown, 'tensor')} in the file, but not in the adapted model")

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import (
+    PreTrainedModel,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -119,10 +120,11 @@ class Subject:
         seed: int = SEED,
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
+        base: PreTrainedModel | None = None,
     ) -> AdaptedTinyModel:
-        """Adapt a fresh base model."""
+        """Adapt a base model, by default a fresh one."""
         setting = setting or self.setting
-        base = self.tiny.build(dtype, device)
+        base = base or self.tiny.build(dtype, device)
         names = module_names(base)
         # The tensors are kept, since an identity may be reused after its object was freed.
         own = {id(tensor): tensor for tensor in [*base.parameters(), *base.buffers()]}

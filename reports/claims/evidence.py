@@ -17,6 +17,7 @@ from parbench.bench.plan.suite import load_suite
 from parbench.bench.record.run_spec import Json, canonical
 from parbench.bench.train.protocol import Protocol
 from parbench.bench.train.settings import TrainingSettings
+from parbench.bench.util.base_precision import FLOAT32
 from parbench.bench.util.errors import UserError
 from parbench.methods import find_method
 from parbench.methods.expression import ResolvedMethod
@@ -110,7 +111,7 @@ def _matches(runs: pd.DataFrame, side: Side, here: SetUp, task: str) -> pd.Serie
     asked = side.budget or here.budget
     share = side.train_fraction or here.train_fraction
     found = (runs["method"] == choice.method.name) & (runs["task"] == task)
-    found &= runs["protocol"] == Protocol.STRICT.value
+    found &= (runs["protocol"] == Protocol.STRICT.value) & (runs["base_precision"] == FLOAT32)
     found &= (runs["train_fraction"] - share).abs() < 1e-9
     if asked == NO_BUDGET:
         found &= runs["budget"].isna()

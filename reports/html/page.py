@@ -24,6 +24,7 @@ from parbench.reports.charts import REPLACED, Chart, Charts
 from parbench.reports.claims.judge import Judged
 from parbench.reports.claims.tables import claims_section
 from parbench.reports.data_efficiency import NOTE, EfficiencyTable
+from parbench.reports.deployment.tables import Deployed
 from parbench.reports.figures import CAPTIONS, History, Picture, Reason
 from parbench.reports.figures.forest import Forest
 from parbench.reports.frame import Frame
@@ -65,6 +66,7 @@ class Page:
         charts: the interactive figures, which replace static ones where the page's script runs.
         claims: what the records show of claims of papers.
         by_budget: scores by parameter budget, where there are two or more.
+        deployment: what the trained adapters can be used for, where it was measured.
     """
 
     frame: Frame
@@ -81,6 +83,7 @@ class Page:
     charts: Charts | None = None
     claims: Judged = field(default_factory=Judged)
     by_budget: Sequence[EfficiencyTable] = ()
+    deployment: Deployed | None = None
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,7 @@ def render_page(page: Page) -> str:
             smaller=[_Article(board, None, _folded(board)) for board in page.smaller],
             profiled=page.profiled,
             profile_note=PROFILE_NOTE,
+            deployment=page.deployment,
             reproduction=_reproduction(page.reproduced),
             pictures=[_shown(name, picture, charts) for name, picture in page.pictures.items()],
             charts=charts.others if charts else (),

@@ -19,6 +19,7 @@ from parbench.bench.profile.result import PROFILE, Profile, read_profile
 from parbench.bench.record.run_spec import Json
 from parbench.bench.store.layout import PROFILE as PROFILE_FOLDER
 from parbench.bench.store.store import Store
+from parbench.bench.util.base_precision import QUANTISED
 from parbench.bench.util.errors import UserError
 from parbench.reports.profile.summary import CandidateRow, Spread, reference_of, rows_of
 from parbench.reports.profile.tables import conditions
@@ -109,7 +110,7 @@ class _Part:
         rows: list[CandidateRow] = []
         lacking: dict[str, list[str]] = {}
         for place, (_, cell) in enumerate(cells.iterrows()):
-            found = _row_of(cell, choices)
+            found = _row_of(cell, choices, profile.workload.dtype)
             if isinstance(found, CandidateRow):
                 places.append(place)
                 rows.append(found)
@@ -179,8 +180,17 @@ class _Lack:
     label: str
 
 
-def _row_of(cell: Any, choices: Iterable[CandidateRow]) -> CandidateRow | _Lack:
-    """Return the row of a profile with a cell's method and size, or why there is none."""
+def _row_of(cell: Any, choices: Iterable[CandidateRow], precision: str) -> CandidateRow | _Lack:
+    """Return the row of a profile with a cell's method and size, or why there is none.
+
+    Args:
+        cell: of a summary.
+        choices: rows of the profile.
+        precision: of the base weights in the profile.
+    """
+    # A profile in bfloat16 is shown with runs in float32 as well, and is called so.
+    if cell["base_precision"] != precision and {cell["base_precision"], precision} & set(QUANTISED):
+        return _Lack(f"not profiled with base weights in {cell['base_precision']}", cell["row"])
     of_method = [row for row in choices if row.candidate.method == cell["method"]]
     if not of_method:
         return _Lack("not in the profile", cell["row"])

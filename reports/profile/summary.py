@@ -13,6 +13,7 @@ import pandas as pd
 from parbench.bench.profile.measurement import (
     BACKWARD,
     DECODE,
+    DEQUANTISE,
     EVALUATION,
     FORWARD,
     INFERENCE,
@@ -221,6 +222,7 @@ def costs_of(path: Path) -> pd.DataFrame:
             "step_seconds": row.seconds(STEP),
             "step_to_lora": row.to_reference.median if row.to_reference else None,
             "step_to_floor": row.to_floor.median if row.to_floor else None,
+            "dequantise_seconds": row.seconds(DEQUANTISE),
             "specialise_seconds": row.seconds(SPECIALISE),
             "inference_seconds": row.seconds(INFERENCE),
             "merged_seconds": row.seconds(MERGED),

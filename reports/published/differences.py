@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from parbench.bench.util.base_precision import FLOAT32
 from parbench.methods.presets import Preset, presets_of
 from parbench.reports.published.sources import PublishedNumber
 from parbench.reports.tables import percent
@@ -25,6 +26,8 @@ def differences(runs: pd.DataFrame, printed: PublishedNumber) -> Iterator[str]:
     run, source = runs.iloc[0], printed.source
     if run["base_model"] != printed.base_model:
         yield f"base model {run['base_model']}, not {printed.base_model}"
+    if run["base_precision"] != FLOAT32:
+        yield f"base weights in {run['base_precision']}"
     if run["small"]:
         yield "small suite: small data, few steps"
     if pd.notna(run["limit"]):

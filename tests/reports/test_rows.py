@@ -10,7 +10,7 @@ import pytest
 
 from parbench.reports.rows import board_labels, column_labels, row_labels
 
-NO_SETTING = ("task", "method", "epochs", "share")
+NO_SETTING = ("task", "method", "epochs", "share", "precision")
 
 
 def label(*runs: dict[str, Any]) -> list[str]:
@@ -26,7 +26,8 @@ def label(*runs: dict[str, Any]) -> list[str]:
                 "metric": "accuracy",
                 "method": run.get("method", "lora"),
                 "column": run["task"],
-                "setting_id": json.dumps([setting, training], sort_keys=True),
+                "base_precision": run.get("precision", "float32"),
+                "setting_id": json.dumps([setting, training, run.get("precision")], sort_keys=True),
                 "setting": json.dumps(setting),
                 "training": json.dumps(training),
             }
@@ -46,6 +47,23 @@ def test_two_settings_on_one_task_are_two_rows_named_by_what_differs() -> None:
     assert label({"task": "a", "rank": 4, "lr": 0.1}, {"task": "a", "rank": 16, "lr": 0.1}) == [
         "lora (rank=4)",
         "lora (rank=16)",
+    ]
+
+
+def test_base_weights_that_are_not_in_float32_are_in_the_name() -> None:
+    assert label({"task": "a", "precision": "nf4"}, {"task": "a", "method": "loca"}) == ["lora (base=nf4)", "loca"]
+    assert label({"task": "a", "rank": 4, "precision": "nf4"}, {"task": "a", "rank": 4}) == [
+        "lora (base=nf4)",
+        "lora (base=float32)",
+    ]
+
+
+def test_base_weights_of_two_precisions_never_share_a_row() -> None:
+    assert label({"task": "a"}, {"task": "b", "precision": "nf4"}) == ["lora (base=float32)", "lora (base=nf4)"]
+    assert label({"task": "a", "lr": 1}, {"task": "a", "lr": 1, "precision": "int8"}, {"task": "b", "lr": 2}) == [
+        "lora (base=float32)",
+        "lora (base=int8)",
+        "lora (base=float32)",
     ]
 
 

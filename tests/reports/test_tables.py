@@ -84,6 +84,12 @@ def test_parameters_and_cost(planted: Any) -> None:
     assert costs.rows[0] == lora  # 50 s / 100 steps; 2**30 bytes; no accelerator
 
 
+def test_bytes_of_the_base_model_are_shown_where_records_have_them(planter: Any) -> None:
+    planter.run(0.5, ledger=replace(planter.ledger, base_bytes=1234567))
+    costs = board_of(planter).costs
+    assert (costs.head[-1], costs.rows[0][-1]) == ("base model (bytes)", "1,234,567")
+
+
 def test_cost_spans_the_tasks_and_leaves_failed_runs_out(planter: Any) -> None:
     slow = replace(planter.cost, train_seconds=100.0, peak_device_bytes=3 * 2**30)
     planter.run(0.5, cost=replace(planter.cost, peak_device_bytes=2**30), ledger=replace(planter.ledger, head=10))

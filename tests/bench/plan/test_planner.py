@@ -254,3 +254,35 @@ def test_options_of_a_kind_apply_only_to_tasks_that_have_them(tmp_path):
     assert (layer.options, layer.limit) == ({}, 5)
     assert [layer.base_model for layer in mini.layers(find_task("e2e_nlg"))] == ["smollm2-135m"]
     assert mini.layers(find_task("glue/cola")) == []
+
+
+def test_each_precision_of_the_base_weights_is_a_run(plan):
+    alone = plan(methods=("lora",), tasks=("glue/sst2",), seeds=(1,)).runs
+    runs = plan(methods=("lora",), tasks=("glue/sst2",), seeds=(1,), base_precisions=("float32", "bfloat16")).runs
+    assert [run.spec.base_precision for run in runs] == ["float32", "bfloat16"]
+    # As before there was a choice.
+    assert runs[0].spec.run_id == alone[0].spec.run_id
+    assert runs[1].spec.run_id != runs[0].spec.run_id
+    assert not any("base weights" in note for note in runs[0].notes)
+    assert any("rounded to bfloat16" in note for note in runs[1].notes)
+    assert "with minilm-l6 in bfloat16 within" in str(runs[1].spec)
+
+
+def test_methods_that_do_not_work_on_quantised_weights_are_skipped_with_the_reason(plan):
+    pytest.importorskip("bitsandbytes")
+    made = plan(methods=("lora", "full"), tasks=("glue/sst2",), seeds=(1,), base_precisions=("nf4",), budgets="24k")
+    lora, full = made.runs
+    assert lora.skip is None
+    # Counted on the architecture before it is quantised: two projections in six layers.
+    assert lora.spec.setting["r"] * 2 * 6 * (384 + 384) <= 24_000 < (lora.spec.setting["r"] + 1) * 2 * 6 * 768
+    assert full.skip.startswith("full does not work on nf4 base weights: ") or "nothing fits" in full.skip
+
+
+def test_a_suite_may_have_a_precision_and_the_command_line_another(tmp_path):
+    suite = load_suite("mini").model_copy(update={"base_precisions": ("bfloat16",)})
+    lock = RevisionLock(tmp_path / "lock.json")
+    common = {"methods": ("lora",), "tasks": ("glue/sst2",), "seeds": (1,)}
+    (run,) = make_plan(suite, Overrides(**common), lock).runs
+    assert run.spec.base_precision == "bfloat16"
+    (run,) = make_plan(suite, Overrides(**common, base_precisions=("float32",)), lock).runs
+    assert run.spec.base_precision == "float32"

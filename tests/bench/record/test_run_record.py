@@ -30,6 +30,7 @@ CHANGED = {
     "train_fraction": 0.5,
     "evaluation_limit": 5,
     "retention": "sha256:5",
+    "base_precision": "nf4",
 }
 DESCRIPTIVE = {"suite": "other", "small": False, "data_source": "elsewhere"}
 
@@ -50,6 +51,7 @@ def test_what_only_describes_does_not(name):
 
 def test_fields_that_came_later_left_the_ids_as_they_were():
     later = {"purpose", "repeat", "options", "definition", "train_fraction", "evaluation_limit", "retention"}
+    later.add("base_precision")
     earlier = {name: value for name, value in asdict(SPEC).items() if name not in {*DESCRIPTIVE, *later}}
     assert SPEC.run_id == digest(earlier)[:16]
 

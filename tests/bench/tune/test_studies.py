@@ -273,8 +273,8 @@ def test_tunings_under_the_same_conditions_are_merged(studies, tiny_model):
 
     both = merged(suite(lora), suite(loca))
     assert both.methods == ("lora", "loca")
-    assert both.tuning.has("glue/sst2", "lora")
-    assert both.tuning.has("glue/sst2", "loca")
+    assert both.tuning.has("glue/sst2", "lora", "float32")
+    assert both.tuning.has("glue/sst2", "loca", "float32")
     assert set(both.by_task["glue/sst2"].settings) == {"lora", "loca"}
     assert merged(suite(lora), suite(loca, TuningBudget(4))) is None
     assert merged(mini.model_copy(update={"tuning": None}), suite(loca)) is None

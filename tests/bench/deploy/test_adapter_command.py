@@ -1,0 +1,215 @@
+"""`bench adapter` on runs of a tiny model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from parbench.bench.deploy.plain_peft import torchvision_hook
+from parbench.bench.deploy.result import read_deployments
+from parbench.bench.store.layout import PREDICTIONS
+from parbench.reports.tables import SMALL_LABEL
+from tests.support.upload_stub import upload_hub
+
+_WITHOUT_PARBENCH = """
+import json, sys
+import torch
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification
+
+base, adapter, merged = sys.argv[1:]
+ids = torch.tensor([[2, 5, 6, 7, 3]])
+one = PeftModel.from_pretrained(AutoModelForSequenceClassification.from_pretrained(base), adapter).eval()
+other = AutoModelForSequenceClassification.from_pretrained(merged).eval()
+with torch.no_grad():
+    print(json.dumps([model(input_ids=ids).logits.tolist() for model in (one, other)]))
+assert not any(name.startswith("parbench") for name in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny_model, tiny_data, trained_store):
+    """Where the runs of the store had their base model and data."""
+    return ("--model", tiny_model, "--data-root", tiny_data, "--out", trained_store.root)
+
+
+def test_exported_folders_are_loaded_without_parbench(bench, adapter, run_of, tiny_model, trained_store, tmp_path):
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    run = run_of("loca")
+    for options in (("--as", "lora", "--rank", "32"), ("--merged",)):
+        result = bench("adapter", "export", run[:6], "--to", tmp_path / options[0], *options, *adapter)
+        assert result.code == 0, result.err
+    shown = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            torchvision_hook() + _WITHOUT_PARBENCH,
+            tiny_model,
+            tmp_path / "--as",
+            tmp_path / "--merged",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.returncode == 0, shown.stderr
+    as_lora, merged = json.loads(shown.stdout)
+    base = AutoModelForSequenceClassification.from_pretrained(tiny_model)
+    model = PeftModel.from_pretrained(base, str(trained_store.runs / run / "adapter")).eval()
+    with torch.no_grad():
+        expected = model(input_ids=torch.tensor([[2, 5, 6, 7, 3]])).logits
+    torch.testing.assert_close(torch.tensor(merged), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(torch.tensor(as_lora), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_card_says_what_the_record_says(bench, adapter, run_of, trained_store, tmp_path):
+    run = run_of("lora")
+    assert bench("adapter", "export", run, "--to", tmp_path / "mine", *adapter).code == 0
+    assert (tmp_path / "mine" / "adapter_model.safetensors").read_bytes() == (
+        trained_store.runs / run / "adapter" / "adapter_model.safetensors"
+    ).read_bytes()
+    text = (tmp_path / "mine" / "README.md").read_text(encoding="utf-8")
+    _, metadata, body = text.split("---\n", 2)
+    assert yaml.safe_load(metadata) == {"library_name": "peft", "license": "unknown", "tags": ["parbench", "lora"]}
+    record = trained_store.find(run)
+    assert record.spec.model_revision in body
+    assert record.spec.data_revision in body
+    assert f"| accuracy | {100 * record.metrics['accuracy']:.1f} [" in body
+    assert SMALL_LABEL in body
+    assert "LoRA: Low-Rank Adaptation of Large Language Models" in body
+
+
+def test_what_cannot_be_exported_is_one_sentence(bench, adapter, run_of, tmp_path):
+    def refused(*options):
+        result = bench("adapter", "export", *options, *adapter)
+        assert result.code == 2
+        assert result.out == ""
+        return result.err
+
+    (tmp_path / "there").mkdir()
+    lora, bitfit = run_of("lora"), run_of("bitfit")
+    assert "is there already" in refused(lora, "--to", tmp_path / "there")
+    assert "give one of the two" in refused(lora, "--to", tmp_path / "x", "--as", "lora", "--merged")
+    assert "cannot be converted to a LoRA of rank 99" in refused(
+        lora, "--to", tmp_path / "x", "--as", "lora", "--rank", 99
+    )
+    assert "neither a rank nor a share" in refused(lora, "--to", tmp_path / "x", "--as", "lora", "--rank", "0")
+    assert "which are no LoRA" in refused(bitfit, "--to", tmp_path / "x", "--as", "lora")
+    assert "no run begins with" in refused("zzz", "--to", tmp_path / "x")
+    assert "give --as lora as well" in refused(lora, "--to", tmp_path / "x", "--rank", 8)
+    assert "give --publish as well" in refused(lora, "--to", tmp_path / "x", "--hub", "someone/mine")
+    assert "give --hub OWNER/NAME" in refused(lora, "--to", tmp_path / "x", "--publish")
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_base_model_must_be_that_of_the_run(bench, adapter, run_of, tiny_model, trained_store, tmp_path):
+    import shutil
+
+    other = shutil.copytree(tiny_model, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.5}))
+    run = run_of("lora")
+    result = bench("adapter", "export", run, "--to", tmp_path / "x", "--model", other, "--out", trained_store.root)
+    assert "is at revision" in result.err
+    result = bench("adapter", "export", run, "--to", tmp_path / "x", "--out", trained_store.root)
+    assert "name the base model of the run with --model" in result.err
+    assert result.code == 2
+
+
+def test_the_hub_is_written_to_with_the_users_token_only(bench, adapter, run_of, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    run = run_of("lora")
+    with upload_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setattr("parbench.bench.deploy.export.get_token", lambda: None)
+        result = bench("adapter", "export", run, "--to", tmp_path / "a", "--hub", "someone/mine", "--publish", *adapter)
+        assert result.code == 2
+        assert "there is no token" in result.err
+        assert not hub.repositories
+        monkeypatch.setattr("parbench.bench.deploy.export.get_token", lambda: "hf_mine")
+        result = bench("adapter", "export", run, "--to", tmp_path / "b", "--hub", "someone/mine", "--publish", *adapter)
+    assert result.code == 0, result.err
+    assert "commit" in result.out
+    assert "hf_mine" not in result.out
+    assert hub.tokens == {"Bearer hf_mine"}
+    assert [(asked["name"], asked["visibility"]) for asked in hub.repositories] == [("mine", "private")]
+    assert hub.files == {path.name: path.read_bytes() for path in (tmp_path / "b").iterdir()}
+
+
+def test_what_is_measured_is_recomputed_by_hand(bench, adapter, run_of, trained_store, monkeypatch):
+    monkeypatch.setattr("parbench.bench.deploy.measure.why_not_plain_peft", lambda *arguments: "not tried")
+    result = bench("adapter", "measure", "--sizes", "1,32,99,0.5", *adapter)
+    assert result.code == 0, result.err
+    assert "bitfit trains weights of the base model itself" in result.out
+    found = {entry.run_id: entry for entry in read_deployments(trained_store)}
+    assert set(found) == {run_of("lora"), run_of("loca"), run_of("dora")}
+    loca = found[run_of("loca")]
+    assert (loca.kind, loca.rank, loca.targets, loca.whole_modules) == (
+        "LOCA",
+        None,
+        ("query", "value"),
+        ("classifier",),
+    )
+    assert [merge.difference < 1e-4 * merge.largest for merge in loca.merges] == [True, False]
+    assert loca.switched == found[run_of("lora")].mixed == ""
+    assert loca.mixed
+    assert found[run_of("dora")].variant == "dora"
+    by_target = {conversion.target: conversion for conversion in loca.conversions}
+    assert "larger" in by_target["99"].reason
+    assert by_target["32"].error < 1e-5 < by_target["1"].error
+    run = trained_store.runs / run_of("loca")
+    rows = pd.read_parquet(run / PREDICTIONS)
+    folder = trained_store.root / "deployment" / run.name
+    for target in ("as loaded", "32"):
+        again = pd.read_parquet(folder / by_target[target].rows)
+        assert list(again["prediction"]) == list(rows["prediction"])
+    lost = {
+        target: (rows["prediction"] == rows["label"]).mean() - (one["prediction"] == one["label"]).mean()
+        for target in ("1", "32", "0.5")
+        if (one := pd.read_parquet(folder / by_target[target].rows)) is not None
+    }
+    _check_report(bench, trained_store, lost)
+
+
+def _check_report(bench, store, lost):
+    assert bench("report", "--out", store.root).code == 0
+    table = pd.read_csv(store.root / "report" / "deployment.csv")
+    loca = table[table["row"].str.startswith("loca")].set_index("target")
+    for target, value in lost.items():
+        assert loca.loc[target, "lost_mean_of_seeds"] == pytest.approx(value, abs=1e-12)
+    assert loca.loc["as loaded", "lost_mean_of_seeds"] == 0
+    assert loca.loc["32", "lost_low"] == loca.loc["32", "lost_high"] == 0
+    page = (store.root / "report" / "index.html").read_text(encoding="utf-8")
+    text = (store.root / "report" / "leaderboard.md").read_text(encoding="utf-8")
+    for shown in ("Score lost by conversion to LoRA", "TensorRT-LLM", "What the adapters can be used for"):
+        assert shown in page
+        assert shown in text
+    assert "it loads no DoRA" in text or "merge only" in text
+
+
+@pytest.mark.slow
+def test_a_process_without_parbench_is_tried(bench, adapter, run_of, trained_store, tmp_path):
+    for method, able in (("lora", True), ("loca", False)):
+        assert bench("adapter", "measure", run_of(method), "--sizes", "8", "--again", *adapter).code == 0
+        (found,) = (entry for entry in read_deployments(trained_store) if entry.run_id == run_of(method))
+        assert (found.plain_peft == "") is able
+    assert "LOCA" in found.plain_peft
+
+
+def test_a_damaged_measurement_is_named(bench, adapter, trained_store):
+    folder = trained_store.root / "deployment" / "0000"
+    folder.mkdir(parents=True)
+    (folder / "deployment.json").write_text("{")
+    assert bench("report", "--out", trained_store.root).code == 0
+    assert "deployment/0000/deployment.json cannot be read" in Path(
+        trained_store.root / "report" / "leaderboard.md"
+    ).read_text(encoding="utf-8")
