@@ -77,13 +77,14 @@ def rows_by_rank(rows: Sequence[str], ranking: Ranking) -> list[str]:
     """
     shares: dict[str, list[float]] = {row: [] for row in rows}
     for column in ranking.columns.values():
-        for row, share in _rank_shares(column).items():
+        for row, share in rank_shares(column).items():
             shares[row].append(share)
     means = {row: sum(found) / len(found) for row, found in shares.items() if found}
     return sorted(rows, key=lambda row: (row not in means, means.get(row, 0.0), rows.index(row)))
 
 
-def _rank_shares(column: Column) -> Mapping[str, float]:
+def rank_shares(column: Column) -> Mapping[str, float]:
+    """Return for each row that learnt the share of the others that are above it, ties counting half."""
     means = {row: standing.estimate.mean for row, standing in column.standings.items() if standing.learnt}
     above = {row: sum(other > mean for other in means.values()) for row, mean in means.items()}
     level = {row: sum(other == mean for other in means.values()) - 1 for row, mean in means.items()}

@@ -41,6 +41,11 @@ def hardware_in_words(runs: pd.DataFrame) -> str:
     return "; ".join([*machines[:_MOST], *([f"{more} more machine{'s' if more > 1 else ''}"] if more > 0 else [])])
 
 
+def machine_in_words(hardware: Mapping[str, str]) -> str:
+    """Return a machine in the same words, from what a record has of it."""
+    return hardware_in_words(pd.DataFrame([{f"{_PREFIX}{name}": value for name, value in hardware.items()}]))
+
+
 def _machine(known: Mapping[str, str]) -> Iterable[str]:
     """Yield the parts of a machine's description, without its memory."""
     if "accelerator" in known:

@@ -22,6 +22,7 @@ from parbench.bench.cli.listing import list_names
 from parbench.bench.cli.new import new
 from parbench.bench.cli.plan import plan
 from parbench.bench.cli.profile import profile
+from parbench.bench.cli.recommend import recommend
 from parbench.bench.cli.report import report, show
 from parbench.bench.cli.run import run
 from parbench.bench.cli.status import status
@@ -48,6 +49,7 @@ app.command()(budget)
 app.command()(plan)
 app.command()(profile)
 app.command()(report)
+app.command()(recommend)
 app.command()(compare)
 app.command()(show)
 app.command()(status)

@@ -20,19 +20,20 @@ if TYPE_CHECKING:
 _TITLES = ("task", "base model", "variances", "seeds", "examples", "seeds needed", "examples needed", "could see")
 
 
-def print_needed(session: CommandSession, difference: float) -> None:
+def print_needed(session: CommandSession, difference: float, runs: Sequence[PlannedRun] | None = None) -> None:
     """Print what it takes to see a difference on each task of a plan.
 
     Args:
         session: with the plan and the store.
         difference: in the units that tables show, such as points of an accuracy.
+        runs: of the plan, where it has been made already.
 
     Raises:
         UserError: the difference is not above 0.
     """
     if not (math.isfinite(difference) and difference > 0):
         raise UserError(f"--detect is {difference:g}; give a difference above 0, in points")
-    runs = session.plan().runs
+    runs = session.plan().runs if runs is None else runs
     known = _known(session.store, runs)
     rows: list[tuple[str, ...]] = []
     for (task, model), part in _by_task(runs).items():

@@ -112,6 +112,10 @@ class MeasurementOptions:
         str | None,
         typer.Option(help="Memory of a measuring process, such as 8GiB; default on the CPU: 90 % of what is free."),
     ] = None
+    predict: Annotated[
+        bool,
+        typer.Option("--predict", help="Predict the memory of training instead of measuring; nothing is built."),
+    ] = False
     trace: Annotated[bool, typer.Option("--trace", help="Write a torch.profiler trace of one step per method.")] = False
     out: Annotated[
         Path | None,
@@ -128,6 +132,8 @@ class MeasurementOptions:
         read_positive(self.rounds, "--rounds")
         read_positive(self.steps, "--steps")
         read_positive(self.warm_up, "--warm-up", least=0)
+        if self.predict and (self.trace or self.max_batch or self.out is not None):
+            raise UserError("--predict measures nothing: leave out --trace, --max-batch and --out")
         if self.trace and self.out is None:
             raise UserError("--trace writes files; give a folder with --out")
 
@@ -182,8 +188,13 @@ def profile(
     quiet_libraries()
     chosen = choose_device(shape.device)
     work = shape.workload(str(chosen))
-    find_available_model(shape.model, weights=not shape.random_weights)
+    find_available_model(shape.model, weights=not (shape.random_weights or measurement.predict))
     check_length(work)
+    if measurement.predict:
+        from parbench.bench.cli.predicted_memory import print_predicted
+
+        print_predicted(_candidates(methods, budget, work), work, sizes, open_console())
+        return
     traces = measurement.prepared_folder()
     request = ProfileRequest(
         candidates=_candidates(methods, budget, work),

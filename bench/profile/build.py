@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -41,7 +41,7 @@ class BuiltCandidate:
         model: the adapted model, on its device.
         config: configuration of the base model.
         groups: optimised parameters; empty for the frozen floor.
-        ledger: parameter counts; ``None`` for the frozen floor.
+        ledger: parameter counts; ``None`` for the frozen floor, and where nothing was counted.
         mergeable: whether the method declares that its adapter can be merged into the base weights.
         reads_system_prompt: whether the method reads system prompts, see `parbench.methods.base.Method`.
     """
@@ -82,8 +82,30 @@ def build(job: MeasurementJob, device: torch.device) -> BuiltCandidate:
         UserError: the base model is not available.
         ValueError: the method cannot be applied to it.
     """
-    workload = job.workload
-    base, kind = _base(workload, device)
+    base, kind = build_base(job.workload, device)
+    inventory = Inventory.of(base)
+    names = module_names(base)
+    built = adapt(job, base, kind, device)
+    if job.candidate.expression is None:
+        return built
+    method = find_method(job.candidate.expression).method
+    return replace(built, ledger=_ledger(built.model, method, names, built.groups, inventory))
+
+
+def adapt(
+    job: MeasurementJob, base: PreTrainedModel, kind: ModelUse, device: torch.device | None = None
+) -> BuiltCandidate:
+    """Adapt a base model, in place, as a job has it; nothing is counted.
+
+    Args:
+        job: what is to be measured.
+        base: the base model.
+        kind: what it is used for.
+        device: to which the adapted model is moved; ``None`` leaves it where it is.
+
+    Raises:
+        ValueError: the method cannot be applied to it.
+    """
     names = module_names(base)
     if job.candidate.expression is None:
         base.requires_grad_(False)
@@ -92,16 +114,21 @@ def build(job: MeasurementJob, device: torch.device) -> BuiltCandidate:
     method: Method[Any] = find_method(job.candidate.expression).method
     setting = method.setting_type.model_validate(job.candidate.setting)
     config = base.config
-    inventory = Inventory.of(base)
-    model = method.adapt(base, names, setting).to(device)
+    model: nn.Module = method.adapt(base, names, setting)
+    if device is not None:
+        model = model.to(device)
     groups = method.parameter_groups(model, names, setting)
     _optimise_in_float32(model, groups)
-    counted = _ledger(model, method, names, groups, inventory)
     callbacks = method.callbacks(setting)
-    return BuiltCandidate(model, config, kind, groups, callbacks, counted, method.mergeable, method.reads_system_prompt)
+    return BuiltCandidate(model, config, kind, groups, callbacks, None, method.mergeable, method.reads_system_prompt)
 
 
-def _base(workload: Workload, device: torch.device) -> tuple[PreTrainedModel, ModelUse]:
+def build_base(workload: Workload, device: torch.device) -> tuple[PreTrainedModel, ModelUse]:
+    """Build the base model of a workload on ``device``; on ``meta``, without data.
+
+    Raises:
+        UserError: it is not available.
+    """
     base_model = find_model(workload.base_model)
     kind = kind_of(base_model)
     head = Head(kind.auto_class, () if kind.generates else ("0", "1"))

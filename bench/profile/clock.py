@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from parbench.bench.profile.measurement import Span
-from parbench.bench.util.process_memory import peak_bytes, reset_peak
+from parbench.bench.util.process_memory import peak_bytes, reset_peak, resident_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +72,7 @@ class Recorder:
                 self.add(name, [time.monotonic() - begin])
         finally:
             # Also for a phase that runs out of memory: its peak shows how much it used.
-            resident = max(_resident(), (peak_bytes() or 0) if is_marked else 0)
+            resident = max(resident_bytes(), (peak_bytes() or 0) if is_marked else 0)
             self.spans.append(Span(name, begin, time.monotonic(), resident, *self._peaks()))
 
     def add(self, name: str, seconds: Sequence[float]) -> None:
@@ -93,9 +93,3 @@ class Recorder:
         import torch
 
         return torch.cuda.max_memory_allocated(self.device), torch.cuda.max_memory_reserved(self.device)
-
-
-def _resident() -> int:
-    import psutil
-
-    return int(psutil.Process().memory_info().rss)

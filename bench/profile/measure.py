@@ -14,6 +14,7 @@ from parbench.bench.profile.workload import MeasurementJob
 from parbench.bench.record.failures import classify
 from parbench.bench.record.run_record import Status
 from parbench.bench.util.errors import UserError
+from parbench.bench.util.process_memory import resident_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +57,7 @@ def _measure(measurement: Measurement, recorder: Recorder, folder: Path) -> None
     if job.limit_bytes is not None and device.type == "cuda":
         whole = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, job.limit_bytes / whole), device)
+    measurement.start = resident_bytes()
     with recorder.phase(LOAD, timed=True):
         adapted = build(job, device)
     measurement.ledger = adapted.ledger

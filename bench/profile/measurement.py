@@ -101,6 +101,7 @@ class Measurement:
         prompt_tokens: number of tokens of each generation prompt.
         wall: seconds from the start to the end of the process.
         notes: what could not be measured, and why.
+        start: resident memory of the process before anything was built, in bytes.
     """
 
     job: MeasurementJob
@@ -119,3 +120,4 @@ class Measurement:
     wall: float = 0.0
     hardware: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    start: int = 0

@@ -8,6 +8,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 _CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 # Resets the mark to the present resident memory: proc(5), /proc/pid/clear_refs.
@@ -31,3 +33,8 @@ def peak_bytes() -> int | None:
             if name == "VmHWM":
                 return int(value.split()[0]) * 1024
     return None
+
+
+def resident_bytes() -> int:
+    """Return the resident memory of this process, in bytes."""
+    return int(psutil.Process().memory_info().rss)

@@ -1,0 +1,214 @@
+"""Predicts the memory of training a method on a base model, before anything is loaded.
+
+The adapted model is built without data: every tensor has its shape, its dtype and its device, and no memory. A training
+step is carried out on it, and the bytes of the tensors that are alive are counted all the while, see
+`parbench.bench.profile.live_bytes`. So whatever a method keeps, and however long, is in the count. What no tensor shows
+is added as measured, see `OVERHEAD_BYTES`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from parbench.bench.profile.build import BuiltCandidate, CallbackDriver, adapt, build_base
+from parbench.bench.profile.inputs import Batch, make_batches, with_system_prompts
+from parbench.bench.profile.live_bytes import LiveBytes, large_part
+from parbench.bench.profile.measurement import Breakdown
+from parbench.bench.profile.training import Stepper
+from parbench.bench.profile.workload import Candidate, MeasurementJob, Workload
+from parbench.bench.util.errors import UserError
+
+# Of a process that computes: code that is loaded late, and buffers of the libraries; measured.
+OVERHEAD_BYTES = 55 * 2**20
+# How much glibc takes from the kernel for tensors that come and go, as a multiple of the most that are alive at once:
+# the holes that freed ones leave rarely fit the next, since torch asks for aligned blocks. Measured on the pairs of
+# bench/profile/PERFORMANCE.md; with MALLOC_MMAP_THRESHOLD_=131072, which takes time, it is 1.
+RETAINED = 1.95
+# The first step makes the optimiser's state.
+_STEPS = 2
+
+
+@dataclass(frozen=True)
+class PredictedMemory:
+    """The memory of a training step, in bytes.
+
+    Attributes:
+        parts: by purpose; ``activations`` is all that is alive between the forward and the backward pass and was not
+            before.
+        load: the most that is alive while the model is built and adapted.
+        step: the most that is alive during a step, the optimiser's state included.
+        passing: of those, the bytes that come and go with each step, in blocks below `LARGE`.
+    """
+
+    parts: Breakdown
+    load: int
+    step: int
+    passing: int
+
+    @property
+    def peak(self) -> int:
+        """The most that is alive at any time."""
+        return max(self.load, self.step)
+
+    @property
+    def process(self) -> int:
+        """What a process on the CPU takes above its start-up, with glibc's default allocator."""
+        return OVERHEAD_BYTES + self.peak + round((RETAINED - 1) * self.passing)
+
+
+class CannotPredictError(ValueError):
+    """The memory cannot be predicted: one sentence."""
+
+
+def predict_memory(candidate: Candidate, workload: Workload) -> PredictedMemory:
+    """Predict the memory of training a candidate; nothing is loaded or downloaded but the configuration.
+
+    Args:
+        candidate: a method with a setting, or the frozen floor.
+        workload: base model, batch, length, dtype and progress of the training; its device is the CPU.
+
+    Raises:
+        UserError: the base model is not known and its configuration cannot be had.
+        CannotPredictError: the method cannot be applied to the model, or computes with the data of tensors.
+    """
+    job = MeasurementJob(candidate, replace(workload, random_weights=True, device="cpu"), counts=False)
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="parbench-predict-") as folder:
+        # Warnings of a method are given where it is trained.
+        warnings.simplefilter("ignore")
+        base, kind = build_base(job.workload, torch.device("meta"))
+        mode = FakeTensorMode(allow_non_fake_inputs=True)
+        _on_cpu(base, mode)
+        with torch.random.fork_rng(devices=[]), _convertible(), mode, LiveBytes() as live:
+            try:
+                for tensor in (*base.parameters(), *base.buffers()):
+                    live.add(tensor)
+                adapted = adapt(job, base, kind)
+                return _training(adapted, _batch(adapted, job.workload, mode), live, workload, Path(folder))
+            except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, NotImplementedError) as error:
+                reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+                name = candidate.name
+                raise CannotPredictError(f"the memory of {name} on {workload.base_model}: {reason}") from error
+
+
+def _on_cpu(model: nn.Module, mode: FakeTensorMode) -> None:
+    """Put a model without data on a CPU without data: kernels differ by device, and with them what they keep."""
+    moved: dict[int, torch.Tensor] = {}
+
+    def on_cpu(tensor: torch.Tensor) -> torch.Tensor:
+        fake = FakeTensor(mode, tensor.detach(), torch.device("cpu"))
+        return nn.Parameter(fake, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
+
+    for module in model.modules():
+        held: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        for tensors in held:
+            for name, tensor in tensors.items():
+                if tensor is not None:
+                    # Tied weights stay one tensor.
+                    if id(tensor) not in moved:
+                        moved[id(tensor)] = on_cpu(tensor)
+                    tensors[name] = moved[id(tensor)]
+
+
+@contextmanager
+def _convertible() -> Iterator[None]:
+    """Let modules without data be moved and cast: torch exchanges their parameters, which it refuses while it has
+    weak references to them, and it has for each without data.
+    """
+    before = torch.utils.swap_tensors
+
+    def take_over(parameter: torch.Tensor, converted: torch.Tensor) -> None:
+        parameter.data = converted.data
+
+    torch.utils.swap_tensors = take_over
+    try:
+        yield
+    finally:
+        torch.utils.swap_tensors = before
+
+
+def _batch(adapted: BuiltCandidate, workload: Workload, mode: FakeTensorMode) -> Batch:
+    batches = make_batches(adapted.config, adapted.kind, workload, 1)
+    if adapted.reads_system_prompt:
+        batches = with_system_prompts(batches, adapted.reader.reader_config, workload)
+    (batch,) = batches
+    if workload.padding == 0:
+        # A mask without padding is dropped by the model, which for that looks at its values.
+        batch = {name: tensor for name, tensor in batch.items() if name != "attention_mask"}
+    return {name: mode.from_tensor(tensor) for name, tensor in batch.items()}
+
+
+def _training(
+    adapted: BuiltCandidate, batch: Batch, live: LiveBytes, workload: Workload, folder: Path
+) -> PredictedMemory:
+    optimiser = adapted.optimiser()
+    stepper = Stepper(adapted, optimiser, CallbackDriver(adapted, optimiser, workload.at, folder), workload.dtype)
+    adapted.model.train()
+    load, loaded, loaded_large = live.peak, live.now, live.large
+    for tensor in batch.values():
+        live.add(tensor)
+    moments: dict[int, list[torch.Tensor]] = {}
+    kept = gradients = 0
+    for _ in range(_STEPS):
+        live.restart()
+        before = live.now
+        loss = stepper.forward(batch)
+        kept = live.now - before
+        loss.backward()
+        gradients = _bytes([p.grad for p in adapted.model.parameters() if p.grad is not None])
+        _optimise(adapted.optimised, moments)
+        stepper.free()
+        del loss
+    optimised = {id(parameter) for parameter in adapted.optimised}
+    parts = Breakdown(
+        weights=_bytes([t for t in (*adapted.model.parameters(), *adapted.model.buffers()) if id(t) not in optimised]),
+        adapter=_bytes([p for group in adapted.groups if not group.is_head for p in group.parameters]),
+        head=_bytes([p for group in adapted.groups if group.is_head for p in group.parameters]),
+        gradients=gradients,
+        optimiser=_bytes([moment for both in moments.values() for moment in both]),
+        activations=kept,
+    )
+    staying = [moment.untyped_storage().nbytes() for both in moments.values() for moment in both]
+    large = live.large_at_peak - loaded_large - sum(map(large_part, staying))
+    passing = live.peak - loaded - sum(staying) - max(0, large)
+    return PredictedMemory(parts, load, live.peak, max(0, passing))
+
+
+def _optimise(parameters: Sequence[nn.Parameter], moments: dict[int, list[torch.Tensor]]) -> None:
+    """Do to memory what AdamW's step does: two moments of each parameter stay, and two temporary tensors do not.
+
+    AdamW itself looks at the number of its steps, which has no data.
+    """
+    with torch.no_grad():
+        for parameter in parameters:
+            if parameter.grad is None:
+                continue
+            if id(parameter) not in moments:
+                moments[id(parameter)] = [torch.zeros_like(parameter), torch.zeros_like(parameter)]
+            _, second = moments[id(parameter)]
+            denominator = (second.sqrt() / 1.0).add_(1e-8)
+            parameter.addcdiv_(second, denominator)
+
+
+def _bytes(tensors: Sequence[Any]) -> int:
+    """Return the bytes of tensors; those that share memory are counted once."""
+    storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(storages.values())
+
+
+def predicted_or_why(candidate: Candidate, workload: Workload) -> PredictedMemory | str:
+    """Return the predicted memory, or in a sentence why there is no prediction."""
+    try:
+        return predict_memory(candidate, workload)
+    except (CannotPredictError, UserError, ValidationError) as error:
+        return " ".join(str(error).split())

@@ -1,0 +1,1 @@
+"""Which method for a base model and a task: a short list from records, profiles and predictions, with its evidence."""
