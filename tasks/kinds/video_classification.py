@@ -149,7 +149,7 @@ class VideoClassification(VisualClassification):
         """
         rows = super().predict(predictor, examples, inputs)
         if isinstance(inputs, ClipRows):
-            pictures = [strip(frames) for frames in inputs.frames(range(min(PICTURED, len(inputs))))]
+            pictures = list(inputs.each(range(min(PICTURED, len(inputs))), strip))
             rows["picture"] = [*pictures, *[None] * (len(rows) - len(pictures))]
         if TOP_5 in self.metrics:
             logits, labels = np.stack(rows["logits"].tolist()), rows["label"].to_numpy()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MOST_THREADS = 8
 # How a model gets the frames of a clip: one after the other, or side by side in one picture.
 Layout = Literal["frames", "grid"]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,18 @@ class ClipRows:
 
     def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
         """Return several rows, as torch's data loader asks for those of a batch."""
+        return self.transformed(rows)
+
+    def transformed(
+        self, rows: Sequence[int], draws: Sequence[np.random.Generator] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return rows under the transform of evaluation; see `each`."""
         transform = self._transform
-        return [
-            self.row(row, [transform(Image.fromarray(frame)) for frame in frames])
-            for row, frames in zip(rows, self.frames(rows), strict=True)
-        ]
+
+        def pixels(frames: np.ndarray) -> list[torch.Tensor]:
+            return [transform(Image.fromarray(frame)) for frame in frames]
+
+        return [self.row(row, found) for row, found in zip(rows, self.each(rows, pixels, draws), strict=True)]
 
     def select(self, indices: Sequence[int]) -> ClipRows:
         """Return the rows at ``indices``, in that order."""
@@ -77,11 +85,17 @@ class ClipRows:
             "labels": self.dataset[row]["label"],
         }
 
-    def frames(self, rows: Sequence[int], draws: Sequence[np.random.Generator] | None = None) -> Iterator[np.ndarray]:
-        """Yield the frames of clips, each uint8 of shape (frames, height, width, 3).
+    def each(
+        self,
+        rows: Sequence[int],
+        change: Callable[[np.ndarray], Result],
+        draws: Sequence[np.random.Generator] | None = None,
+    ) -> Iterator[Result]:
+        """Yield what becomes of the frames of clips, several of which are read at the same time.
 
         Args:
             rows: which clips.
+            change: gets a clip's frames, uint8 of shape (frames, height, width, 3); it must not draw.
             draws: draw which frames of each; ``None`` takes those of evaluation, which are kept on the disk.
 
         Raises:
@@ -92,10 +106,10 @@ class ClipRows:
         drawn: Sequence[np.random.Generator | None] = draws or [None] * len(rows)
         jobs = list(zip([example[VIDEO] for example in examples], names, drawn, strict=True))
         size = min(MOST_THREADS, len(os.sched_getaffinity(0)))
-        # Decoders work outside of Python's lock.
+        # Decoders and image libraries work outside of Python's lock.
         with ThreadPoolExecutor(max_workers=size) as threads:
             for start in range(0, len(jobs), size):
-                yield from list(threads.map(lambda job: self._frames(*job), jobs[start : start + size]))
+                yield from list(threads.map(lambda job: change(self._frames(*job)), jobs[start : start + size]))
 
     def _frames(self, clip: Mapping[str, Any], name: str, draw: np.random.Generator | None) -> np.ndarray:
         content = encoded(clip, name)
@@ -138,8 +152,10 @@ class DrawnClips:
         """Return several rows, as torch's data loader asks for those of a batch."""
         seeds = [(self._seed, self._epoch, row) for row in rows]
         draws = [np.random.default_rng(seed) for seed in seeds] if self._jitter else None
+        if self._augmentation == "none":
+            return self._rows.transformed(rows, draws)
         found = []
-        for row, seed, frames in zip(rows, seeds, self._rows.frames(rows, draws), strict=True):
+        for row, seed, frames in zip(rows, seeds, self._rows.each(rows, lambda frames: frames, draws), strict=True):
             pixels = []
             for frame in frames:
                 with drawn_by(*seed):

@@ -13,6 +13,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import IO, TYPE_CHECKING
@@ -46,8 +47,8 @@ class FrameCache:
         self._bytes: int | None = None
         self._lock = Lock()
 
-    @classmethod
-    def usual(cls) -> FrameCache:
+    @staticmethod
+    def usual() -> FrameCache:
         """Return the user's cache, for the installed decoder.
 
         Raises:
@@ -60,7 +61,7 @@ class FrameCache:
             size = -1.0
         if not 0 <= size < float("inf"):
             raise UserError(f'{SIZE_VARIABLE} is "{text}"; give a number of GiB, or 0 to keep no frames')
-        return cls(cache_folder() / "frames" / f"pyav-{decoder_version()}", int(size * 2**30))
+        return _shared(cache_folder() / "frames" / f"pyav-{decoder_version()}", int(size * 2**30))
 
     def facts(self, digest: str, find: Callable[[], ClipFacts]) -> ClipFacts:
         """Return what is known of the file with a hash, from the disk or by ``find``, which decodes it."""
@@ -133,3 +134,9 @@ class FrameCache:
             self._bytes -= size
             if self._bytes <= _KEPT_SHARE * self._most_bytes:
                 return
+
+
+@cache
+def _shared(folder: Path, most_bytes: int) -> FrameCache:
+    """Return one cache per process, which then measures its folder once."""
+    return FrameCache(folder, most_bytes)

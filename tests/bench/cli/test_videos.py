@@ -9,7 +9,9 @@ import yaml
 from PIL import Image
 
 from parbench.bench.store.store import Store
+from parbench.tasks import TASKS
 from tests.support.clips import clip, numbered_frame
+from tests.support.published_videos import WRITERS
 from tests.support.video_models import saved
 
 FIELDS = {
@@ -21,6 +23,7 @@ FIELDS = {
     "options": {"jitter": True},
 }
 
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("ucf101", "ssv2")]
 SIZES = ("lora.r=2", "loca.n_frequency=20", "train.max_steps=4", "train.batch_size=4")
 
 
@@ -77,6 +80,18 @@ def test_clips_from_the_command_to_the_report(bench, task, tmp_path):
     page = next((store.root / "report").glob("*.html")).read_text()
     assert "/9j/" in page  # how a JPEG begins in base 64
     assert "<b>" not in page.split("<style", 1)[1].split("dark ", 1)[-1][:40]
+
+
+@pytest.mark.parametrize("name", ["hmdb51", *SLOW])
+def test_a_check_works_on_the_publishers_files(bench, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("PARBENCH_CACHE", str(tmp_path / "cache"))
+    WRITERS[name](tmp_path / "data" / name, TASKS[f"video/{name}"].labels)
+    checked = bench("task", "check", f"video/{name}", "--data-root", tmp_path / "data", "--out", tmp_path / "store")
+    assert checked.code == 0, checked.err
+    assert "3 frames of 64 x 16 pixels" in checked.out
+    assert f"local folder {name}, as published, sha256:" in checked.out
+    assert "the references against themselves: accuracy 100.0" in checked.out
+    assert "leaks: 0 of" in checked.out
 
 
 def test_a_number_of_frames_that_the_model_does_not_take_is_refused_before_anything_is_trained(bench, task, tmp_path):

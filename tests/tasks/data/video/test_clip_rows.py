@@ -48,6 +48,24 @@ def test_selected_rows_are_in_the_order_that_was_asked_for(tmp_path):
     assert numbers(chosen[0]["pixel_values"]) == [3, 11, 18, 26]
 
 
+def test_the_rows_of_a_batch_are_those_that_are_read_one_by_one(tmp_path):
+    lengths = [12 + 3 * row for row in range(11)]
+    found = rows(tmp_path, lengths)
+    for either in (found, DrawnClips(found, "none", True, 1), DrawnClips(found, "flip", True, 1)):
+        batch = either.__getitems__([9, 0, 4, 4, 10])
+        for row, one in zip([9, 0, 4, 4, 10], batch, strict=True):
+            alone = either[row]
+            assert torch.equal(one["pixel_values"], alone["pixel_values"])
+            assert one["labels"] == alone["labels"] == row
+
+
+def test_a_broken_clip_of_a_batch_is_named(tmp_path):
+    found = rows(tmp_path)
+    broken = found.dataset.map(lambda row: {"video": {"bytes": row["video"]["bytes"][:900], "path": None}})
+    with pytest.raises(UserError, match="clip train:0 cannot be read as a video"):
+        ClipRows(broken, AS_IS, Sampling(4), "frames", FrameCache(tmp_path, 0)).__getitems__([0, 1])
+
+
 def test_a_grid_goes_row_by_row(tmp_path):
     pixels = rows(tmp_path, sampling=Sampling(3), layout="grid")[0]["pixel_values"]
     assert pixels.shape == (3, 2 * HEIGHT, 2 * WIDTH)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,6 +79,16 @@ def test_what_was_used_longest_ago_goes_first(tmp_path):
     assert sum(path.stat().st_size for path in left) <= 0.8 * 3 * size
     assert newest in left
     assert oldest not in left
+
+
+def test_the_folder_is_measured_once_and_not_for_each_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("PARBENCH_CACHE", str(tmp_path))
+    measured = []
+    glob = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda path, pattern: measured.append(path) or glob(path, pattern))
+    for number in range(5):
+        FrameCache.usual().frames(ONE, (number,), lambda: PIXELS)
+    assert len(measured) == 1
 
 
 def test_nothing_is_kept_where_the_limit_is_zero(tmp_path):
