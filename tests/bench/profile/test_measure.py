@@ -11,6 +11,7 @@ from parbench.bench.profile.measure import _cause, measure
 from parbench.bench.profile.measurement import (
     BACKWARD,
     DECODE,
+    DEQUANTISE,
     FORWARD,
     INFERENCE,
     MERGE,
@@ -186,3 +187,23 @@ def test_on_a_gpu(folders):
     assert peaks[BACKWARD] >= measurement.breakdown.weights + measurement.breakdown.adapter
     assert all(span.reserved >= span.allocated for span in measurement.spans)
     assert len(measurement.seconds[STEP]) == 2
+
+
+@pytest.mark.parametrize(("precision", "bits"), [("int8", 8), ("nf4", 4)])
+def test_a_quantised_base_model_is_smaller_and_its_dequantising_is_a_phase(folders, precision, bits):
+    pytest.importorskip("bitsandbytes")
+    plain = job_for(folders / "llama")
+    quick = replace(plain, effort=Repetitions(steps=2, warm_up=1, parts=("training",)))
+    whole = measure(quick, CPU)
+    found = measure(replace(quick, workload=replace(quick.workload, dtype=precision)), CPU)
+    assert found.status is whole.status is Status.OK, found.reason
+    assert len(found.seconds[DEQUANTISE]) == 2
+    assert DEQUANTISE not in whole.seconds
+    # Two layers of attention (32 x 32 and 16 x 32) and of a gated network (64 x 32).
+    linear = 2 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 64 * 32)
+    saved = whole.breakdown.weights - found.breakdown.weights
+    assert linear * (32 - bits) // 8 * 0.9 < saved < linear * (32 - bits) // 8
+    for part in ("adapter", "head", "gradients", "optimiser"):
+        assert getattr(found.breakdown, part) == getattr(whole.breakdown, part)
+    assert found.ledger.reported == whole.ledger.reported
+    assert found.ledger.base_bytes < whole.ledger.base_bytes

@@ -253,3 +253,11 @@ def test_the_command_takes_profiles_and_states_what_they_lack(planter: Any, tmp_
     arguments = ["--out", str(planter.store.root), "--profile", str(tmp_path / "other")]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert "profiled costs: no costs of roberta-base: the profile is of gpt2" in result.output
+
+
+def test_a_profile_on_other_base_weights_is_no_cost_of_a_run(planter: Any) -> None:
+    planter.run(0.5, base_precision="nf4")
+    planter.run(0.5)
+    found = matched(planter, profile_of())
+    assert found.cells["row"].tolist() == ["lora (base=float32)"]
+    assert any("not profiled with base weights in nf4: lora (base=nf4)" in remark for remark in found.remarks)
