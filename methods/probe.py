@@ -176,7 +176,7 @@ def why_unsuited(method: Method[Any], precision: BasePrecision, architecture: st
 
 def _on_quantised(subject: Subject, precision: BasePrecision) -> Ability:
     try:
-        check_on(precision, subject)
+        check_on(precision, subject, merging=False)
     except (FaultError, NotApplicableError) as finding:
         return Ability(False, shortened(str(finding)))
     return Ability(True)
