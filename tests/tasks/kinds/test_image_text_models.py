@@ -1,9 +1,13 @@
 """Families of models that see images, of random weights: batches of images of several sizes, and their parts."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     Idefics3ImageProcessorPil,
@@ -17,6 +21,7 @@ from transformers import (
 
 from parbench.methods import METHODS
 from parbench.methods.architecture import module_names
+from parbench.methods.parts import PARTS
 from parbench.methods.selection import adapted_modules
 from tests.support.image_questions import QUESTIONS, checked, questions
 from tests.support.pictures import encoded, picture
@@ -135,9 +140,23 @@ def test_a_whole_text_has_the_likelihood_that_its_processor_gives(made, data):
         assert found[row] == pytest.approx([expected, own], rel=1e-4)
 
 
-def test_adapters_are_on_the_language_model_and_the_connector_is_the_head(made):
-    import copy
+@pytest.mark.parametrize("kind", [kind for kind in PARTS if kind != "vl_bart"])
+def test_the_parts_of_every_family_are_called_so(kind):
+    config = AutoConfig.for_model(kind)
+    config.text_config.num_hidden_layers = config.vision_config.num_hidden_layers = 2
+    if getattr(config.text_config, "layer_types", None):
+        config.text_config.layer_types = config.text_config.layer_types[:2]
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config)
+    names = module_names(model)
+    present = {part for name, _ in model.named_modules() for part in name.split(".")}
+    assert {names.parts.vision_tower, names.parts.connector, names.parts.language_model} <= present
+    assert len(names.query_value) == 4
+    modules = dict(model.named_modules())
+    assert all(isinstance(modules[f"model.{name}"], torch.nn.Linear) for name in names.query_value)
 
+
+def test_adapters_are_on_the_language_model_and_the_connector_is_the_head(made):
     model = copy.deepcopy(made[0])
     names = module_names(model)
     parts = names.parts
