@@ -133,7 +133,8 @@ TASKS.register(
 )
 
 for _name, _attribute, _summary in (
-    ("digits_qa", "digits:DIGITS_QA", "questions made up by rule about scikit-learn's digits"),
+    ("digits_qa", "digits:DIGITS_QA", "questions made up by rule about four of scikit-learn's digits"),
+    ("one_digit_qa", "digits:ONE_DIGIT_QA", "questions made up by rule about one of scikit-learn's digits"),
     ("vqa_v2", "questions:VQA_V2", "VQA v2, Karpathy's splits"),
     ("gqa", "questions:GQA", "GQA, balanced, scored on testdev"),
     ("nlvr2", "nlvr2:NLVR2", "NLVR2, a statement about two photographs"),

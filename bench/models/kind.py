@@ -19,6 +19,9 @@ VIDEOS = "AutoModelForVideoClassification"
 # Architectures whose first positions belong to the padding token: their table is longer than what they can read.
 _POSITIONS_AFTER_PADDING = {"roberta", "xlm-roberta", "mpnet"}
 
+# Vision towers that interpolate their positions, so that images may have any size.
+OF_ANY_SIZE = {"dinov2"}
+
 # Architectures that read images of the size of their configuration only; others interpolate their positions.
 _FIXED_IMAGE_SIZE = {"vit", "videomae", "vivit"}
 # Likewise for the number of frames.

@@ -6,7 +6,7 @@ from typing import Any
 
 from parbench.bench.budget.count import Architecture, NeedsWeightsError
 from parbench.bench.models.base_model import BaseModel
-from parbench.bench.models.kind import fixed_image_size, frames_are_fixed, own_frames, positions
+from parbench.bench.models.kind import OF_ANY_SIZE, fixed_image_size, frames_are_fixed, own_frames, positions
 from parbench.bench.train.protocol import Protocol
 from parbench.bench.train.settings import TrainingSettings
 from parbench.bench.util.base_precision import QUANTISED, BasePrecision
@@ -14,7 +14,7 @@ from parbench.bench.util.errors import UserError
 from parbench.methods.base import Method, Setting
 from parbench.methods.probe import why_unsuited
 from parbench.methods.quantisation import library
-from parbench.tasks.base import Task
+from parbench.tasks.base import Modality, Task
 
 
 def check_model(model: BaseModel, revision: str, task: Task) -> int | None:
@@ -39,6 +39,12 @@ def check_model(model: BaseModel, revision: str, task: Task) -> int | None:
     frames, own = getattr(task.options, "frames", None), own_frames(config)
     if frames is not None and own is not None and frames_are_fixed(config) and frames != own:
         raise UserError(f"frames is {frames}, and {model.name} takes {own} frames only; leave frames out")
+    tower = getattr(getattr(config, "vision_config", None), "model_type", None)
+    if size is not None and task.modality is Modality.IMAGE_TEXT and tower not in OF_ANY_SIZE:
+        raise UserError(
+            f"image_size is {size}, and the vision tower of {model.name}, a {tower}, takes images as its own processor "
+            f"makes them; use --set {task.name}.image_size=null"
+        )
     if model.shape is not None:
         return positions(config) if task.modality.has_text else None
     model.skeleton(task.head)

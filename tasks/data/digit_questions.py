@@ -40,17 +40,36 @@ def _is_there(digits: np.ndarray, draw: np.random.Generator) -> tuple[str, str]:
     return f"Is there a {draw.choice(np.setdiff1d(np.arange(10), digits))}?", "no"
 
 
-# By the subset of the reported split that has them.
-KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], tuple[str, str]]] = {
-    "which": _which,
-    "how_many": _greater,
-    "is_there": _is_there,
+def _which_one(digits: np.ndarray, draw: np.random.Generator) -> tuple[str, str]:
+    return "Which digit is it?", str(digits[0])
+
+
+def _is_greater(digits: np.ndarray, draw: np.random.Generator) -> tuple[str, str]:
+    bound = int(draw.integers(3, 6))
+    return f"Is it greater than {bound}?", "yes" if digits[0] > bound else "no"
+
+
+def _is_even(digits: np.ndarray, draw: np.random.Generator) -> tuple[str, str]:
+    return "Is it even?", "no" if digits[0] % 2 else "yes"
+
+
+Kinds = dict[str, Callable[[np.ndarray, np.random.Generator], tuple[str, str]]]
+# By the digits of an image, and the subset of the reported split that has the questions.
+KINDS: dict[int, Kinds] = {
+    1: {"which": _which_one, "greater": _is_greater, "even": _is_even},
+    len(PLACES): {"which": _which, "how_many": _greater, "is_there": _is_there},
 }
 
 
 @dataclass(frozen=True)
 class DigitQuestions:
-    """Images of two by two digits, each with a question and its answer; every kind of question in equal parts."""
+    """Images of one digit or of two by two, each with a question; every kind of question in equal parts.
+
+    Attributes:
+        digits: of an image, one or four.
+    """
+
+    digits: int = len(PLACES)
 
     def missing(self, data: DataRef) -> str | None:
         """Return ``None``: scikit-learn is always installed."""
@@ -64,7 +83,7 @@ class DigitQuestions:
         """Return the hash of all images, questions and answers, before the images are encoded."""
         total = hashlib.sha256()
         for split in SIZES:
-            for pixels, question, answer, _ in _rows(split):
+            for pixels, question, answer, _ in self._rows(split):
                 total.update(pixels.tobytes() + f"{question}\0{answer}\n".encode())
         return f"sha256:{total.hexdigest()}"
 
@@ -77,7 +96,7 @@ class DigitQuestions:
         wanted |= {name: ("reported", kind) for kind, name in data.reported.items()}
         found = {}
         for name, (split, kind) in wanted.items():
-            rows = [row for row in _rows(split) if kind in (None, row[3])]
+            rows = [row for row in self._rows(split) if kind in (None, row[3])]
             columns: dict[str, list[Any]] = {
                 "image": [png(pixels) for pixels, *_ in rows],
                 "question": [question for _, question, _, _ in rows],
@@ -86,20 +105,20 @@ class DigitQuestions:
             found[name] = Dataset.from_dict(columns)
         return found
 
-
-def _rows(split: str) -> list[tuple[np.ndarray, str, str, str]]:
-    """Return image (uint8, two by two digits), question, answer and kind of question of each row of a split."""
-    images, labels = digit_images()
-    order = np.random.default_rng(CUT_SEED).permutation(len(labels))
-    ends = np.round(np.cumsum(list(SHARES.values())) * len(order)).astype(int)
-    own = np.split(order, ends[:-1])[list(SHARES).index(split)]
-    draw = np.random.default_rng([CUT_SEED, list(SHARES).index(split)])
-    rows = []
-    for number in range(SIZES[split]):
-        chosen = draw.choice(own, size=len(PLACES), replace=False)
-        top, bottom = images[chosen[:2]], images[chosen[2:]]
-        pixels = np.vstack([np.hstack(list(top)), np.hstack(list(bottom))])
-        kind = list(KINDS)[number % len(KINDS)]
-        question, answer = KINDS[kind](labels[chosen], draw)
-        rows.append((pixels, question, answer, kind))
-    return rows
+    def _rows(self, split: str) -> list[tuple[np.ndarray, str, str, str]]:
+        """Return image (uint8), question, answer and kind of question of each row of a split."""
+        kinds = KINDS[self.digits]
+        images, labels = digit_images()
+        order = np.random.default_rng(CUT_SEED).permutation(len(labels))
+        ends = np.round(np.cumsum(list(SHARES.values())) * len(order)).astype(int)
+        own = np.split(order, ends[:-1])[list(SHARES).index(split)]
+        draw = np.random.default_rng([CUT_SEED, list(SHARES).index(split)])
+        rows = []
+        for number in range(SIZES[split]):
+            chosen = draw.choice(own, size=self.digits, replace=False)
+            side = round(self.digits**0.5)
+            rows_of_image = [np.hstack(list(several)) for several in np.split(images[chosen], side)]
+            kind = list(kinds)[number % len(kinds)]
+            question, answer = kinds[kind](labels[chosen], draw)
+            rows.append((np.vstack(rows_of_image), question, answer, kind))
+        return rows

@@ -7,10 +7,9 @@ template of the prompt, or before its text where it has none.
 from __future__ import annotations
 
 import io
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
@@ -45,16 +44,30 @@ _LAYOUT: Any = Field(
 )
 
 
+_SIZE: Any = Field(
+    default=None,
+    ge=1,
+    le=2048,
+    description="height and width to which images are resized, where the model takes several; its own if not given",
+)
+
+
 class ImageTextOptions(GenerationOptions):
     """How a text about images is generated: without sampling, greedily or by beams."""
 
+    for_a_model: ClassVar[frozenset[str]] = frozenset({"image_size"})
+
     layout: Layout = _LAYOUT
+    image_size: int | None = _SIZE
 
 
 class ImageChoiceOptions(TaskOptions):
     """How a question about images is put to the model."""
 
+    for_a_model: ClassVar[frozenset[str]] = frozenset({"image_size"})
+
     layout: Layout = _LAYOUT
+    image_size: int | None = _SIZE
 
 
 class WithImages(LanguageModelTask):
@@ -69,11 +82,7 @@ class WithImages(LanguageModelTask):
     modality = Modality.IMAGE_TEXT
     images: tuple[str, ...]
     prompt_template: Template
-
-    @property
-    @abstractmethod
-    def layout(self) -> Layout:
-        """How images and text are put together."""
+    options: ImageTextOptions | ImageChoiceOptions
 
     @property
     def reads(self) -> Reads:
@@ -132,7 +141,9 @@ class WithImages(LanguageModelTask):
             prompts.append(self._laid_out(example, processor))
             responses.append(self._answer(self.response(example), processor))
         images = [name for name in dataset.column_names if name == "example" or name.startswith("image_")]
-        rows = ImageTextRows(dataset.select_columns(images), prompts, responses, processor, max_length)
+        rows = ImageTextRows(
+            dataset.select_columns(images), prompts, responses, processor, max_length, self.options.image_size
+        )
         if prompts:
             longest = max(range(len(prompts)), key=lambda row: len(prompts[row]))
             self._check_room(rows.with_responses(None)[longest]["input_ids"], processor.tokenizer)
@@ -179,7 +190,7 @@ class WithImages(LanguageModelTask):
                 )
 
     def _is_chat(self, processor: Any) -> bool:
-        return self.layout == "model" and bool(processor.chat_template)
+        return self.options.layout == "model" and bool(processor.chat_template)
 
     def _answer(self, response: str, processor: Any) -> str:
         """Return a response as it follows the prompt: behind a chat template without a blank before it."""
@@ -218,11 +229,6 @@ class ImageTextGeneration(WithImages, TextGeneration):
     own_source: DataSource | None = None
 
     @property
-    def layout(self) -> Layout:
-        """How images and text are put together."""
-        return self.options.layout
-
-    @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the templates."""
         return tuple(dict.fromkeys((*self.prompt_template.columns, *self.response_template.columns)))
@@ -255,11 +261,6 @@ class ImageTextChoice(WithImages, MultipleChoice):
     images: tuple[str, ...] = ("image",)
     options: ImageChoiceOptions = field(default_factory=ImageChoiceOptions)
     own_source: DataSource | None = None
-
-    @property
-    def layout(self) -> Layout:
-        """How images and text are put together."""
-        return self.options.layout
 
     def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
         """Return one row per example; see `MultipleChoice.predictions` and `WithImages.pictured`."""

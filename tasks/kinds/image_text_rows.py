@@ -30,6 +30,7 @@ class ImageTextRows:
         responses: of each row what is trained on; ``None`` leaves rows to generate from.
         processor: makes inputs of images and text.
         max_length: tokens of prompt, images and response.
+        image_size: height and width to which images are resized; the processor's own if ``None``.
         closed: whether an end of text follows each response.
     """
 
@@ -38,6 +39,7 @@ class ImageTextRows:
     responses: Sequence[str] | None
     processor: Any
     max_length: int
+    image_size: int | None = None
     closed: bool = True
 
     def __len__(self) -> int:
@@ -118,8 +120,11 @@ class ImageTextRows:
         ]
         prompt = self.prompts[row]
         begin = self.processor.tokenizer.bos_token
-        special = {"add_special_tokens": False} if begin and prompt.startswith(begin) else {}
-        return dict(self.processor(text=[prompt], images=[images], return_tensors="pt", **special))
+        changes: dict[str, Any] = {"add_special_tokens": False} if begin and prompt.startswith(begin) else {}
+        if self.image_size is not None:
+            size = {"height": self.image_size, "width": self.image_size}
+            changes |= {"size": size, "do_center_crop": False}
+        return dict(self.processor(text=[prompt], images=[images], return_tensors="pt", **changes))
 
 
 def _extended(values: torch.Tensor, count: int) -> torch.Tensor:

@@ -54,6 +54,13 @@ def test_a_chat_template_places_the_image_and_takes_the_blank_of_the_response():
     assert text_of(plain, processor) == f"{IMAGE * PLACES}\nwhat is ? thing 0</s>"
 
 
+def test_images_are_resized_where_a_model_takes_several_sizes():
+    rows = checked(QUESTIONS, questions())
+    row = QUESTIONS.configured({"image_size": 16}).prepare(rows, vlm_processor(), 100)[0]
+    assert row["pixel_values"].shape == (1, 3, 16, 16)
+    assert row["input_ids"].count(vlm_processor().image_token_id) == 16
+
+
 def test_images_stand_where_the_template_has_them():
     from dataclasses import replace
 

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from parbench.bench.util.errors import UserError
 from parbench.tasks import TASKS
 from parbench.tasks.data.location import DataLocation
-from parbench.tasks.vl.digits import DIGITS_QA
+from parbench.tasks.vl.digits import DIGITS_QA, ONE_DIGIT_QA
 from parbench.tasks.vl.nlvr2 import NLVR2
 from parbench.tasks.vl.questions import VQA_V2
 from tests.support import vl_files
@@ -122,6 +122,22 @@ def test_questions_about_digits_have_right_answers_and_splits_share_no_digit():
             seen[name] |= set(blocks)
             assert example["answer"] == _answered(example["question"], [known[block] for block in blocks])
     assert not seen["train"] & (seen["reported"] | seen["selection"])
+
+
+def test_a_question_about_one_digit_has_the_right_answer():
+    splits = ONE_DIGIT_QA.splits(ONE_DIGIT_QA.own_source)
+    bunch = load_digits()
+    files = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+    known = {pixels.tobytes(): int(label) for pixels, label in zip(files, bunch.target, strict=True)}
+    for example in splits.reported.select(range(0, 1000, 25)):
+        pixels = np.asarray(Image.open(io.BytesIO(example["image_1"]["bytes"])).convert("L"))
+        digit, words = known[pixels.tobytes()], example["question"].rstrip("?").split()
+        right = {"it": str(digit), "even": _said(digit % 2 == 0)}
+        assert example["answer"] == (right[words[-1]] if words[-1] in right else _said(digit > int(words[-1])))
+
+
+def _said(right):
+    return "yes" if right else "no"
 
 
 def _answered(question, digits):
