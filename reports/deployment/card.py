@@ -11,6 +11,7 @@ from huggingface_hub import ModelCardData
 from scipy.stats import t as student
 
 from parbench.bench.deploy.trained import TrainedRun
+from parbench.bench.models.convert.conversion import Conversion
 from parbench.bench.models.weights import ConvertedWeights, PackageWeights, Weights
 from parbench.bench.record.run_record import RunRecord
 from parbench.bench.store.store import Store
@@ -20,6 +21,7 @@ from parbench.reports.jackknife import LeftOut, score_methods
 from parbench.reports.statistics import Interval
 from parbench.reports.tables import SMALL_LABEL
 from parbench.tasks import metric_unit
+from parbench.tasks.data.package import Package
 
 UNKNOWN = "not recorded"
 
@@ -130,8 +132,8 @@ def _cost(record: RunRecord) -> Iterator[tuple[str, str]]:
 
 
 def _licence(weights: Weights) -> str:
-    if isinstance(weights, PackageWeights):
-        return weights.package.licence
-    if isinstance(weights, ConvertedWeights):
-        return weights.conversion.package.licence
-    return UNKNOWN
+    """Return the licence of a model that one package carries; of a model made of several it is not one."""
+    source = weights.package if isinstance(weights, PackageWeights) else None
+    if isinstance(weights, ConvertedWeights) and isinstance(weights.conversion, Conversion):
+        source = weights.conversion.package
+    return source.licence if isinstance(source, Package) else UNKNOWN

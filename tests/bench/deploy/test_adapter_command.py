@@ -213,3 +213,13 @@ def test_a_damaged_measurement_is_named(bench, adapter, trained_store):
     assert "deployment/0000/deployment.json cannot be read" in Path(
         trained_store.root / "report" / "leaderboard.md"
     ).read_text(encoding="utf-8")
+
+
+def test_the_licence_of_a_base_model_is_that_of_its_package():
+    from parbench.bench.models import MODELS
+    from parbench.reports.deployment.card import UNKNOWN, _licence
+
+    found = {name: _licence(MODELS[name].weights) for name in MODELS}
+    assert found["bert-tiny"] == found["smollm2-135m"] == "Apache-2.0"
+    assert found["vit-s-14"] == "MIT"
+    assert found["roberta-base"] == UNKNOWN
