@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from parbench.bench.util.errors import UserError
 
@@ -41,6 +41,7 @@ MOST_PIXELS_OF_ALL = 20_000_000_000
 # Headers of AVI files count packets, and some have one more of those than pictures.
 LEAST_SHARE = 0.9
 
+_NOTHING = "the row has neither the bytes nor the path of a file"
 _OPTIONS = {"format_whitelist": ",".join(FORMATS.values()), "protocol_whitelist": "none"}
 
 
@@ -100,30 +101,17 @@ def encoded(clip: Mapping[str, Any] | None, name: str) -> bytes:
     Raises:
         UserError: it is missing, empty or too large.
     """
-    if not clip or (not clip.get("bytes") and not clip.get("path")):
-        raise UserError(f"{name} has no video; give one, or remove the row")
-    if clip.get("bytes"):
-        return bytes(clip["bytes"])
-    path = Path(clip["path"])
-    with _explained(clip, name):
-        if not path.is_file():
-            raise ValueError("there is no such file")
-        size = path.stat().st_size
-        if not size:
-            raise ValueError("it is empty")
-        if size > MOST_BYTES:
-            raise ValueError(f"it has {size:,} bytes, and more than {MOST_BYTES:,} are not read")
-        return path.read_bytes()
+    with _explained(clip, name), _file(clip) as file:
+        return file.read()
 
 
 def check_header(clip: Mapping[str, Any] | None, name: str) -> None:
-    """Read the header of a file; no picture is decoded.
+    """Read the header of a file, and no more of it: no picture is decoded.
 
     Raises:
         UserError: it is no video of a known kind, or its pictures are too large.
     """
-    content = encoded(clip, name)
-    with _explained(clip, name), _opened(content):
+    with _explained(clip, name), _file(clip) as file, _opened(file):
         pass
 
 
@@ -138,7 +126,7 @@ def facts(content: bytes, clip: Mapping[str, Any] | None, name: str) -> ClipFact
     Raises:
         UserError: it cannot be decoded, is cut off, changes its size, or is too large.
     """
-    with _explained(clip, name), _opened(content) as (container, stream):
+    with _explained(clip, name), _opened(io.BytesIO(content)) as (container, stream):
         count, first, last = 0, None, None
         for last in _frames(container, stream):
             first = first or last
@@ -167,7 +155,7 @@ def read_frames(content: bytes, numbers: Sequence[int], clip: Mapping[str, Any] 
     import numpy as np
 
     wanted, found = set(numbers), {}
-    with _explained(clip, name), _opened(content) as (container, stream):
+    with _explained(clip, name), _opened(io.BytesIO(content)) as (container, stream):
         # One for all frames: making it costs more than a small frame does.
         colours = require_decoder().video.reformatter.VideoReformatter()
         for number, frame in enumerate(_frames(container, stream)):
@@ -182,7 +170,31 @@ def read_frames(content: bytes, numbers: Sequence[int], clip: Mapping[str, Any] 
 
 
 @contextmanager
-def _opened(content: bytes) -> Iterator[tuple[Any, Any]]:
+def _file(clip: Mapping[str, Any] | None) -> Iterator[IO[bytes]]:
+    """Yield a video file.
+
+    Raises:
+        ValueError: it is missing, empty or too large.
+    """
+    if not clip or (not clip.get("bytes") and not clip.get("path")):
+        raise ValueError(_NOTHING)
+    if clip.get("bytes"):
+        yield io.BytesIO(clip["bytes"])
+        return
+    path = Path(clip["path"])
+    if not path.is_file():
+        raise ValueError("there is no such file")
+    size = path.stat().st_size
+    if not size:
+        raise ValueError("it is empty")
+    if size > MOST_BYTES:
+        raise ValueError(f"it has {size:,} bytes, and more than {MOST_BYTES:,} are not read")
+    with path.open("rb") as file:
+        yield file
+
+
+@contextmanager
+def _opened(file: IO[bytes]) -> Iterator[tuple[Any, Any]]:
     """Yield a container and its stream of pictures.
 
     Raises:
@@ -190,7 +202,7 @@ def _opened(content: bytes) -> Iterator[tuple[Any, Any]]:
     """
     av = require_decoder()
     try:
-        container = av.open(io.BytesIO(content), options=_OPTIONS)
+        container = av.open(file, options=_OPTIONS)
     except av.FFmpegError as error:
         raise ValueError(f"it is none of {', '.join(FORMATS)}, or is damaged or cut off") from error
     with container:

@@ -119,8 +119,8 @@ def test_missing_and_empty_files(tmp_path):
         ({"path": str(tmp_path / "empty.mp4")}, "it is empty"),
         ({"path": str(tmp_path / "none.mp4")}, "no such file"),
         ({"path": str(tmp_path)}, "no such file"),
-        ({"path": None, "bytes": b""}, "has no video"),
-        (None, "has no video"),
+        ({"path": None, "bytes": b""}, "neither the bytes nor the path"),
+        (None, "neither the bytes nor the path"),
     ):
         with pytest.raises(UserError, match=reason):
             check_header(place, "row 2 of the train split")
