@@ -25,19 +25,25 @@ def print_predicted(candidates: Sequence[Candidate], work: Workload, batches: Se
     from parbench.bench.profile.prediction import predicted_or_why
 
     rows: list[tuple[str, ...]] = []
+    unknown: list[str] = []
     for batch in batches:
         for candidate in candidates:
             found = candidate.refusal or predicted_or_why(candidate, replace(work, batch_size=batch))
-            cells = [found, *("—",) * (len(_TITLES) - 4)] if isinstance(found, str) else _cells(found)
-            rows.append((candidate.name, candidate.size or "—", str(batch), *cells))
+            if isinstance(found, str):
+                unknown.append(f"{candidate.name}: not predicted ({found})")
+                continue
+            rows.append((candidate.name, candidate.size or "—", str(batch), *_cells(found)))
     where = f"{work.base_model}, {work.length} tokens, {work.dtype}"
     title = f"predicted memory of training, MiB: {where}"
     console.print(Grid(_TITLES, rows, title=title, numbers=frozenset(_TITLES[2:])))
     say(
         "At once: the most bytes of tensors that are alive at any time, in loading and in a step. Process: resident "
-        "memory on the CPU above that of a process that has only imported the libraries.",
+        "memory on the CPU above that of a process that has only imported the libraries; it varies by 8 % or so from "
+        "run to run.",
         console,
     )
+    for sentence in dict.fromkeys(unknown):
+        say(sentence, console)
 
 
 def _cells(found: PredictedMemory) -> list[str]:
