@@ -48,6 +48,9 @@ class RecommendOptions:
         typer.Option(help="In place of --task: a YAML file that describes your data.", parser=read_folder),
     ] = None
     memory: Annotated[str | None, typer.Option(help="Memory that training may take, such as 16GiB.")] = None
+    engine: Annotated[
+        str | None, typer.Option(help="Say how this serving engine could serve the methods, such as vllm.")
+    ] = None
     store: Annotated[
         list[Path] | None,
         typer.Option(
@@ -76,7 +79,7 @@ class RecommendOptions:
         Raises:
             UserError: they do, or one is missing or out of range.
         """
-        asked = (self.model, self.task, self.data, self.memory, self.methods, self.batch, self.seq)
+        asked = (self.model, self.task, self.data, self.memory, self.engine, self.methods, self.batch, self.seq)
         if self.validate:
             if any(value is not None for value in asked):
                 raise UserError("--validate takes no other option than --store")
@@ -113,6 +116,10 @@ def recommend(asked: RecommendOptions, workers: WorkerOptions, data_root: DataRo
 
     quiet_libraries()
     console = open_console()
+    if asked.engine is not None:
+        from parbench.reports.recommend.serving import find_engine
+
+        find_engine(asked.engine)
     target = None if asked.validate else _target(asked)
     stores = [*asked_stores(asked.store or [], DEFAULT_STORE), *published_stores()]
     for store in stores:
@@ -197,6 +204,11 @@ def _print_recommendation(
     if not chosen.options:
         say(f"{title}: no method that is known fits into {asked.memory}", console)
     _print_words(in_words(found, chosen, baseline, machine_in_words(hardware(device))), title, console)
+    if asked.engine is not None:
+        from parbench.reports.recommend.serving import find_engine, in_engine
+
+        for sentence in in_engine(find_engine(asked.engine), chosen.options, target.model, target.task.head):
+            say(sentence, console)
     if chosen.options:
         words = begin(chosen.options[0], target.task_name, str(asked.model))
         say(f"Begin with: {shlex.join(words)}", console)

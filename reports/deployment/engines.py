@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from datetime import date
 from functools import cache
 from importlib.resources import files
+from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from parbench.bench.deploy.result import Deployment
 from parbench.bench.util.validation import validated
 from parbench.bench.util.yaml import read_yaml
 
@@ -55,7 +55,31 @@ def known_engines() -> Engines:
     return validated(Engines, read_yaml(text), f"the file {_FILE}")
 
 
-def obstacles(engine: Engine, found: Deployment, converted_rank: int | None = None) -> Iterator[str]:
+class Adapter(Protocol):
+    """What an engine looks at; see `parbench.bench.deploy.result.Deployment`."""
+
+    @property
+    def kind(self) -> str:
+        """Type in peft; empty where weights of the base model are trained."""
+
+    @property
+    def rank(self) -> int | None:
+        """Of a LoRA, the largest of its modules."""
+
+    @property
+    def variant(self) -> str:
+        """What a LoRA has beside its factors."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Last names of the adapted modules."""
+
+    @property
+    def whole_modules(self) -> tuple[str, ...]:
+        """Modules that are saved whole."""
+
+
+def obstacles(engine: Engine, found: Adapter, converted_rank: int | None = None) -> Iterator[str]:
     """Yield why an engine does not load an adapter, as far as sources show.
 
     Args:

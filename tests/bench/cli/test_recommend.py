@@ -96,6 +96,18 @@ def test_a_limit_of_memory_excludes(ask, tmp_path):
     assert "Begin with" not in result.out
 
 
+def test_an_engine_is_joined(ask, tmp_path):
+    """The sources: vLLM loads LoRA without whole modules, such as the head of a classifier."""
+    store = plant(tmp_path / "store", {"lora": 0.1, "loca": 0.1, "linear_probe": 0.3}, ["glue/sst2"])
+    result = ask("--store", store.root, "--engine", "VLLM")
+    assert result.code == 0, result.err
+    assert re.search(
+        r"vLLM, by sources seen .*merged into the base model only \(the adapter has classifier whole\): lora",
+        result.out,
+    )
+    assert ask("--store", store.root, "--engine", "vlm").err.strip().endswith('called "vlm"; did you mean "vllm"?')
+
+
 def test_published_studies_are_read(ask, tmp_path):
     store = plant(tmp_path / "theirs", {"lora": 0.1, "loca": 0.3}, ["glue/sst2"])
     folder = tmp_path / "studies" / "2026-01-01-small"
