@@ -1,6 +1,6 @@
 """Publishes the result of a store as a study: tables, overview figure, suites, claims and the records behind them.
 
-.venv/bin/python .ci/study.py results/claims reports/studies/2026-11-28-claims
+.venv/bin/python .ci/study.py results/claims reports/studies/2026-11-28-claims "What a reader must know of these runs."
 
 The records have neither adapters nor logits. From them bench import and bench report make the same tables.
 """
@@ -20,6 +20,7 @@ from parbench.bench.plan.suite import load_suite, suite_names, suite_text
 from parbench.bench.store.archive import export
 from parbench.bench.store.declarations import Declaration, read_declarations
 from parbench.bench.store.store import Store
+from parbench.reports.claims.tables import claim_lines
 from parbench.reports.render import escape
 from parbench.reports.report import Report, write_report
 
@@ -29,18 +30,15 @@ VERSIONS = ("torch", "transformers", "peft")
 TABLES = ("claims.csv", "comparisons.csv", "leaderboard.csv")
 
 
-def main(store: Store, folder: Path) -> None:
+def main(store: Store, folder: Path, notes: list[str]) -> None:
     """Write the folder of a study; one that is there is replaced."""
     with tempfile.TemporaryDirectory() as scratch:
         report = write_report(store, Path(scratch))
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         made = {path.name: path for path in report.files}
-        pages = made["leaderboard.md"].read_text("utf-8")
-        for path in sorted(Path(scratch, "figures").glob("differences*.svg")):
-            if f"figures/{path.name}" in pages:
-                shutil.copy(path, folder)
-        (folder / "leaderboard.md").write_text(_own_figures(pages, folder), "utf-8")
+        page = made["leaderboard.md"].read_text("utf-8")
+        (folder / "leaderboard.md").write_text(_with_own_figures(page, made, folder), "utf-8")
         for name in TABLES:
             if name in made:
                 shutil.copy(made[name], folder)
@@ -50,16 +48,19 @@ def main(store: Store, folder: Path) -> None:
     if (size := (folder / RECORDS).stat().st_size) > MOST_BYTES:
         raise SystemExit(f"the records take {size:,} bytes; a study has at most {MOST_BYTES:,}")
     _write_inputs(store, report, folder)
-    (folder / "README.md").write_text("\n\n".join(_readme(report, folder)) + "\n", "utf-8")
+    (folder / "README.md").write_text("\n\n".join(_readme(report, folder, notes)) + "\n", "utf-8")
 
 
-def _own_figures(page: str, folder: Path) -> str:
-    """Return a page without the figures that are not kept in its folder."""
+def _with_own_figures(page: str, made: dict[str, Path], folder: Path) -> str:
+    """Copy the overview figures into the folder, and return the page with these alone."""
     lines = []
     for line in page.splitlines():
-        name = line.rpartition("(figures/")[2].removesuffix(")") if line.startswith("![") else ""
-        if not name or (folder / name).exists():
-            lines.append(line.replace("(figures/", "("))
+        name = line.rpartition("(figures/")[2].removesuffix(".png)") if line.startswith("![") else ""
+        if name.startswith("differences"):
+            shutil.copy(made[f"{name}.svg"], folder)
+            lines.append(line.replace(f"(figures/{name}.png)", f"({name}.svg)"))
+        elif not name:
+            lines.append(line)
     return "\n".join(lines) + "\n"
 
 
@@ -74,17 +75,16 @@ def _write_inputs(store: Store, report: Report, folder: Path) -> None:
             (claims / f"{made.name}.yaml").write_text(yaml.safe_dump(made.content, sort_keys=False, width=120), "utf-8")
 
 
-def _readme(report: Report, folder: Path) -> Iterator[str]:
-    runs = report.frame.runs
+def _readme(report: Report, folder: Path, notes: list[str]) -> Iterator[str]:
     yield f"# {folder.name}"
-    for board in report.boards:
-        yield f"## {escape(board.title)}"
-        yield "\n".join(f"- {escape(sentence)}" for sentence in board.verdict)
-        yield escape(" ".join(board.conditions))
-    yield f"## How it was made\n\n{_made(runs)} Tables and claims: `leaderboard.md`. The same from the records:"
-    yield (
-        f"```bash\nbench import {RECORDS} --out results/{folder.name}\nbench report --out results/{folder.name}\n```"
-    )
+    yield "\n".join(f"- {note}" for note in notes)
+    yield "## Claims, judged from the records alone"
+    yield "\n".join(f"- {escape(line.strip())}" for line in claim_lines(report.claims))
+    yield "## Scores"
+    yield "\n".join(f"- {escape(' '.join([f'{board.title}.', *board.conditions]))}" for board in report.boards)
+    yield f"Tables, differences and figures: `leaderboard.md`. {_made(report.frame.runs)} The same from the records:"
+    out = f"--out results/{folder.name}"
+    yield f"```bash\nbench import {RECORDS} {out}\nbench report {out}\n```"
 
 
 def _made(runs: pd.DataFrame) -> str:
@@ -98,4 +98,4 @@ def _distinct(column: pd.Series) -> str:
 
 
 if __name__ == "__main__":
-    main(Store(Path(sys.argv[1])), Path(sys.argv[2]))
+    main(Store(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3:])
