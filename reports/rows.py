@@ -155,11 +155,12 @@ def _row_names(settings: Mapping[str, Flat], columns: list[list[str]]) -> dict[s
     rows: dict[Hashable, list[Flat]] = {}
     for flat in settings.values():
         rows.setdefault(_values(flat, keys), []).append(flat)
+    mixed = _varies(settings.values(), PRECISION)
     # A key that happens to be the same all along each row, and not between rows of one column, belongs in the name
     # too: without it the difference between two rows would be laid to the wrong cause.
     shown = [
         key
-        for key in _varying_keys(settings, columns)
+        for key in dict.fromkeys([*_varying_keys(settings, columns), *([PRECISION] if mixed else [])])
         if len(rows) > 1 and not any(_varies(members, key) for members in rows.values())
     ]
     names: dict[str, str] = {}

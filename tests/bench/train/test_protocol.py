@@ -300,7 +300,7 @@ def test_the_chosen_epoch_is_scored_and_its_adapter_kept(do, method, monkeypatch
     assert not curve(history, "reported/accuracy")
     base = AutoModelForSequenceClassification.from_pretrained(tiny_model)
     model = PeftModel.from_pretrained(base, folder / "adapter").eval()
-    stored = np.stack(pd.read_parquet(folder / "predictions.parquet")["logits"].tolist())
+    stored = np.stack(pd.read_parquet(folder / "logits.parquet")["logits"].tolist())
     assert logits_of(model, SST2, tiny_data, tiny_model) == pytest.approx(stored, abs=1e-5)
     tensors = load_file(folder / "adapter" / "adapter_model.safetensors")
     assert record.ledger.reported == sum(t.numel() for name, t in tensors.items() if "classifier" not in name)
