@@ -6,12 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from transformers import (
-    AutoImageProcessor,
-    AutoTokenizer,
-    BartForConditionalGeneration,
-    TimmWrapperModel,
-)
+from timm.data import resolve_model_data_config
+from transformers import AutoTokenizer, BartForConditionalGeneration, BitImageProcessorPil, TimmWrapperModel
 
 from parbench.bench.models.vl_bart import VlBartConfig, VlBartForConditionalGeneration, VlBartProcessor
 from parbench.bench.models.weights import Weights
@@ -71,7 +67,15 @@ def join(bart: str, image_model: str, folder: str | Path, boxes: int = 36, **rev
     model.language_model.load_state_dict(language.state_dict())
     state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("visual_embedding.")}
     model.save_pretrained(folder, state_dict=state)
-    images = AutoImageProcessor.from_pretrained(image_model, **at)
-    tokenizer = AutoTokenizer.from_pretrained(bart)
+    own = resolve_model_data_config(vision.timm_model)
+    _, height, width = own["input_size"]
+    # As a whole, not cropped.
+    images = BitImageProcessorPil(
+        size={"height": height, "width": width},
+        do_center_crop=False,
+        image_mean=list(own["mean"]),
+        image_std=list(own["std"]),
+    )
+    tokenizer = AutoTokenizer.from_pretrained(bart, revision=revisions.get("bart_revision", "main"))
     VlBartProcessor(images, tokenizer, cast(int, language.config.decoder_start_token_id)).save_pretrained(folder)
     return Path(folder)

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from transformers import set_seed
 
 from parbench.bench.models.catalogue import find_model
+from parbench.bench.models.vl_bart_parts import join
+from parbench.bench.util.errors import UserError
 from parbench.methods import METHODS
 from parbench.methods.architecture import module_names
 from parbench.methods.selection import adapted_modules
@@ -13,6 +16,7 @@ from parbench.methods.testing import check_method
 from parbench.tasks.base import IMAGE_TEXT_MODEL, Modality
 from tests.support.image_questions import QUESTIONS, checked
 from tests.support.pictures import encoded, picture
+from tests.support.tiny_llama import byte_tokenizer
 from tests.support.tiny_vl_bart import TINY_VL_BART, tiny_vl_bart, vl_bart_folder, vl_bart_processor
 from tests.support.tiny_vlm import predictor_of
 
@@ -110,6 +114,37 @@ def test_it_is_saved_and_loaded_as_a_base_model(tmp_path):
     first, second = tiny_vl_bart().state_dict(), loaded.state_dict()
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_it_is_put_together_from_its_parts(tmp_path):
+    torch.manual_seed(1)
+    whole = tiny_vl_bart()
+    whole.language_model.save_pretrained(tmp_path / "bart")
+    byte_tokenizer().save_pretrained(tmp_path / "bart")
+    whole.vision_tower.save_pretrained(tmp_path / "resnet")
+    folder = join(str(tmp_path / "bart"), str(tmp_path / "resnet"), tmp_path / "joined", boxes=4)
+    base = find_model(str(folder))
+    drawn = []
+    for seed in (1, 2):
+        set_seed(seed)
+        loaded = base.load(IMAGE_TEXT_MODEL, "").eval()
+        drawn.append(loaded.visual_embedding.feature[0].weight.detach().clone())
+    assert not torch.equal(*drawn)
+    for part in ("language_model", "vision_tower"):
+        expected = getattr(whole, part).state_dict()
+        found = getattr(loaded, part).state_dict()
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    processor = base.processor(Modality.IMAGE_TEXT, "")
+    (row,) = (QUESTIONS.prepare(rows_of(1)[0], processor, 100)[0],)
+    assert row["pixel_values"].shape[:3] == (1, 1, 3)
+
+
+def test_the_registered_model_says_how_to_put_it_together(tmp_path):
+    with pytest.raises(UserError, match="put it together once, in Python"):
+        find_model("vl-bart").load(IMAGE_TEXT_MODEL, "")
+    with torch.device("meta"):
+        skeleton = find_model("vl-bart").skeleton(IMAGE_TEXT_MODEL)
+    assert 190e6 < sum(parameter.numel() for parameter in skeleton.parameters()) < 200e6
 
 
 def test_adapters_are_on_bart_and_the_visual_embedding_is_the_head():
