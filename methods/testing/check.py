@@ -38,6 +38,9 @@ class Rule:
     everywhere: bool = False
 
 
+# What would be found again on quantised weights.
+ON_FULL_PRECISION = ("start", "gradients", "training", "save")
+
 RULES: tuple[Rule, ...] = (
     Rule("adapt", before_training.check_adapt, everywhere=True),
     Rule("start", before_training.check_start, ("adapt",), everywhere=True),
@@ -59,8 +62,8 @@ RULES: tuple[Rule, ...] = (
     Rule("vocabulary", robustness.check_vocabulary, ("save",)),
     Rule("recompute", robustness.check_checkpointing, ("gradients", "determinism")),
     Rule("bfloat16", before_training.check_bfloat16, ("adapt",)),
-    Rule("int8", quantised.check_int8, ("training",)),
-    Rule("nf4", quantised.check_nf4, ("training",)),
+    Rule("int8", quantised.check_int8, ON_FULL_PRECISION),
+    Rule("nf4", quantised.check_nf4, ON_FULL_PRECISION),
 )
 ON_EVERY_MODEL: tuple[Rule, ...] = tuple(rule for rule in RULES if rule.everywhere)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from peft import get_peft_model_state_dict
 from peft.tuners.lora.layer import Linear as LoraLinear
+from peft.tuners.lora.layer import LoraLayer
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
@@ -174,6 +175,26 @@ class OverflowsInBfloat16(Lora):
         if model.dtype == torch.bfloat16:
             lora_layers(adapted)[0].scaling["default"] = torch.inf
         return adapted
+
+
+def double_on(layer_type, adapted):
+    """Double the update of each layer over quantised weights of a type; peft does not when it loads the adapter."""
+    for layer in adapted.modules():
+        if isinstance(layer, LoraLayer) and type(layer.get_base_layer()).__name__ == layer_type:
+            layer.scaling["default"] *= 2
+    return adapted
+
+
+@caught("int8", "the adapter that is saved and loaded onto int8 weights changes the outputs by")
+class DoublesOnInt8(Lora):
+    def adapt(self, model, names, setting):
+        return double_on("Int8Linear", super().adapt(model, names, setting))
+
+
+@caught("nf4", "the adapter that is saved and loaded onto nf4 weights changes the outputs by")
+class DoublesOnNf4(Lora):
+    def adapt(self, model, names, setting):
+        return double_on("Nf4Linear", super().adapt(model, names, setting))
 
 
 @caught("rates", "learning_rate is in the search space, but no parameter group follows setting.learning_rate")
