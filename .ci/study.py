@@ -7,18 +7,23 @@ The records have neither adapters nor logits. From them bench import and bench r
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
 from parbench.bench.plan.suite import load_suite, suite_names, suite_text
+from parbench.bench.record.run_record import RunRecord
+from parbench.bench.record.serialization import to_json
 from parbench.bench.store.archive import export
 from parbench.bench.store.declarations import Declaration, read_declarations
+from parbench.bench.store.layout import ADAPTER, DECLARATIONS, LOGITS, RECORD, RUNS
 from parbench.bench.store.store import Store
 from parbench.reports.claims.tables import claim_lines
 from parbench.reports.render import escape
@@ -30,10 +35,11 @@ VERSIONS = ("torch", "transformers", "peft")
 TABLES = ("claims.csv", "comparisons.csv", "leaderboard.csv")
 
 
-def main(store: Store, folder: Path, notes: list[str]) -> None:
+def main(source: Store, folder: Path, notes: list[str]) -> None:
     """Write the folder of a study; one that is there is replaced."""
     with tempfile.TemporaryDirectory() as scratch:
-        report = write_report(store, Path(scratch))
+        store = _without_paths(source, Path(scratch, "store"))
+        report = write_report(store, Path(scratch, "report"))
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         made = {path.name: path for path in report.files}
@@ -42,13 +48,28 @@ def main(store: Store, folder: Path, notes: list[str]) -> None:
         for name in TABLES:
             if name in made:
                 shutil.copy(made[name], folder)
-    done = export(store, folder / RECORDS, adapters=False, logits=False)
+        done = export(store, folder / RECORDS, adapters=False, logits=False)
+        _write_inputs(store, report, folder)
     if done.left_out:
         raise SystemExit("\n".join(done.left_out))
     if (size := (folder / RECORDS).stat().st_size) > MOST_BYTES:
         raise SystemExit(f"the records take {size:,} bytes; a study has at most {MOST_BYTES:,}")
-    _write_inputs(store, report, folder)
     (folder / "README.md").write_text("\n\n".join(_readme(report, folder, notes)) + "\n", "utf-8")
+
+
+def _without_paths(source: Store, folder: Path) -> Store:
+    """Copy a store; of the absolute paths in its records' commands the last part is kept, which says what they are."""
+    left_out = shutil.ignore_patterns(ADAPTER, LOGITS)
+    for name in (RUNS, DECLARATIONS):
+        if (source.root / name).is_dir():
+            shutil.copytree(source.root / name, folder / name, ignore=left_out)
+    store = Store(folder)
+    for record in list(store.scan()):
+        if isinstance(record, RunRecord):
+            command = re.sub(r"(?<=[\s='\"])/\S*/(?=[^/\s]+)", "", record.provenance.command)
+            changed = replace(record, provenance=replace(record.provenance, command=command))
+            (store.runs / record.run_id / RECORD).write_text(to_json(changed), "utf-8")
+    return store
 
 
 def _with_own_figures(page: str, made: dict[str, Path], folder: Path) -> str:
@@ -79,7 +100,9 @@ def _readme(report: Report, folder: Path, notes: list[str]) -> Iterator[str]:
     yield f"# {folder.name}"
     yield "\n".join(f"- {note}" for note in notes)
     yield "## Claims, judged from the records alone"
-    yield "\n".join(f"- {escape(line.strip())}" for line in claim_lines(report.claims))
+    # What it would take to tell is a line of its own, indented, behind its claim.
+    claims = "\n".join(claim_lines(report.claims)).replace("\n    ", "; ")
+    yield "\n".join(f"- {escape(line)}" for line in claims.splitlines())
     yield "## Scores"
     yield "\n".join(f"- {escape(' '.join([f'{board.title}.', *board.conditions]))}" for board in report.boards)
     yield f"Tables, differences and figures: `leaderboard.md`. {_made(report.frame.runs)} The same from the records:"
