@@ -92,7 +92,7 @@ class DigitQuestions:
         from datasets import Dataset
 
         names = {data.train: "train", data.selection or "selection": "selection"}
-        wanted = {name: (split, None) for name, split in names.items()}
+        wanted: dict[str, tuple[str, str | None]] = {name: (split, None) for name, split in names.items()}
         wanted |= {name: ("reported", kind) for kind, name in data.reported.items()}
         found = {}
         for name, (split, kind) in wanted.items():
