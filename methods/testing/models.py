@@ -193,7 +193,7 @@ def _llava(width: int) -> PreTrainedModel:
             text_config=text,
             image_token_index=VOCABULARY - 1,
             vision_feature_layer=-1,
-            initializer_range=STD,
+            initializer_range=STD,  # type: ignore[call-arg]  # of every configuration, though not of this signature
         )
     )
 
