@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -70,7 +71,10 @@ def measure(
             if (folder / RESULT).is_file() and not again:
                 continue
             folder.mkdir(parents=True, exist_ok=True)
-            found = measure_adapter(trained, inputs.of(trained.planned), Measured(asked, place, folder))
+            with warnings.catch_warnings():
+                # What loading the base model warns of is in the record of the run.
+                warnings.simplefilter("ignore")
+                found = measure_adapter(trained, inputs.of(trained.planned), Measured(asked, place, folder))
         except UserError as error:
             if runs:
                 raise
@@ -151,7 +155,9 @@ def export(
     store = Store(out)
     trained = find_trained(store, run, model, data_root)
     kind = "merged" if merged else form or "as trained"
-    write_export(trained, kind, size, to, card_of(store, trained, kind, size))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write_export(trained, kind, size, to, card_of(store, trained, kind, size))
     say(f"wrote {to} ({counted(len(list(to.iterdir())), 'file')})", open_console())
     if hub:
         say(f"uploaded to {upload(to, hub, os.environ.get('HF_ENDPOINT'))}", open_console())

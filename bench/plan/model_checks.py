@@ -112,4 +112,4 @@ def refused_precision(method: Method[Any], precision: BasePrecision, architectur
     library()
     by_head = "vit" if not task.modality.has_text else "bert" if task.head.is_new else "llama"
     reason = why_unsuited(method, precision, architecture, by_head)
-    return f"{method.name} does not work on {precision} base weights: {reason}" if reason else None
+    return f"{method.name}: {reason}" if reason else None
