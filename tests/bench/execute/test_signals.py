@@ -15,6 +15,9 @@ from parbench.bench.record.run_record import Status
 from parbench.bench.store.leases import Leases
 from parbench.bench.store.store import Store
 
+# No run of so many steps ends before it is stopped, however busy the machine is.
+LONG = 10_000
+
 
 def until(holds, process=None, seconds=400):
     end = time.monotonic() + seconds
@@ -68,7 +71,7 @@ def test_a_run_survives_its_terminal_its_fork_server_and_a_pause(begin, tmp_path
     long.mkdir()
     strange = {"TMPDIR": str(long), "PYTHONIOENCODING": "latin-1"}
     # The kernel stops no process by Ctrl-Z whose group has no shell; where tests run without one, theirs has none.
-    first = begin("crawls", "--time-limit", 60, environment=strange, own_group=True, steps=400)
+    first = begin("crawls", "--time-limit", 60, environment=strange, own_group=True, steps=LONG)
     until(lambda: list(store.work.glob("*/checkpoint-*/complete.json")), first)
     worker = worker_of(store)
 
@@ -82,7 +85,7 @@ def test_a_run_survives_its_terminal_its_fork_server_and_a_pause(begin, tmp_path
     until(lambda: worker.status() != psutil.STATUS_STOPPED, first)
 
     # Another command with the same run waits, and prints it.
-    second = begin("crawls", steps=400)
+    second = begin("crawls", steps=LONG)
     line = until(second.stdout.readline)
     while "waiting" not in line:
         line = second.stdout.readline()
