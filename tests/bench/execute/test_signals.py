@@ -31,6 +31,8 @@ def until(holds, process=None, seconds=400):
 @pytest.fixture
 def begin(command):
     started = []
+    # Where the tests run under nohup, their processes would inherit that the hang-up is ignored, and keep to it.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
     def start(*arguments, environment=None, own_group=False, **options):
         process = subprocess.Popen(
@@ -46,6 +48,7 @@ def begin(command):
         return process
 
     yield start
+    signal.signal(signal.SIGHUP, before)
     for process in started:
         with suppress(psutil.NoSuchProcess):
             for child in psutil.Process(process.pid).children(recursive=True):
