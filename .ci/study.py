@@ -86,7 +86,7 @@ def _with_own_figures(page: str, made: dict[str, Path], folder: Path) -> str:
 
 
 def _write_inputs(store: Store, report: Report, folder: Path) -> None:
-    """Write the suites and the declared claims, as they were when the runs were planned."""
+    """Write the suites as they are now, and the claims as they were declared."""
     for name in sorted(set(report.frame.runs["suite"]) & set(suite_names())):
         (folder / f"suite-{name}.yaml").write_text(suite_text(load_suite(name)), "utf-8")
     claims = folder / "claims"

@@ -257,5 +257,5 @@ def _write(run: PlannedRun, adapted: AdaptedModel, scores: EvaluationScores, out
         # No adapter: trials are many, and those of full fine-tuning would fill the disk.
         scores.predictions.to_parquet(output / SELECTION_PREDICTIONS, index=False)
     else:
-        write_rows(scores.predictions, adapted.task.score, output)
+        write_rows(scores.predictions, adapted.task.score, scores.metrics, output)
         save_adapter(run, adapted, output / ADAPTER)

@@ -12,8 +12,10 @@ from parbench.bench.store.layout import LOGITS, PREDICTIONS
 
 _LOGITS = "logits"
 
+Score = Callable[[pd.DataFrame], Mapping[str, float]]
 
-def write_rows(rows: pd.DataFrame, score: Callable[[pd.DataFrame], Mapping[str, float]], output: Path) -> None:
+
+def write_rows(rows: pd.DataFrame, score: Score, metrics: Mapping[str, float], output: Path) -> None:
     """Write the rows, and in a file of their own the logits that no metric needs.
 
     Logits can be ninety-nine parts of a hundred: without them the records of a study are small enough to be published.
@@ -21,9 +23,10 @@ def write_rows(rows: pd.DataFrame, score: Callable[[pd.DataFrame], Mapping[str, 
     Args:
         rows: one per example.
         score: the metrics of rows, which raises ``KeyError`` where it lacks a column.
+        metrics: those of the rows.
         output: the run's folder.
     """
-    if _LOGITS in rows and _scores_without_logits(rows, score):
+    if _LOGITS in rows and _are_scored_without_logits(rows, score, metrics):
         # The model computes them in this precision or in less.
         logits = rows[_LOGITS].map(lambda values: np.asarray(values, dtype=np.float32))
         logits.to_frame().to_parquet(output / LOGITS, index=False)
@@ -38,12 +41,11 @@ def read_rows(folder: Path) -> pd.DataFrame:
     return rows.join(pd.read_parquet(logits)) if logits.exists() else rows
 
 
-def _scores_without_logits(rows: pd.DataFrame, score: Callable[[pd.DataFrame], Mapping[str, float]]) -> bool:
+def _are_scored_without_logits(rows: pd.DataFrame, score: Score, metrics: Mapping[str, float]) -> bool:
     try:
         found = score(rows.drop(columns=_LOGITS))
     except KeyError:
         return False
-    needed = score(rows)
-    return found.keys() == needed.keys() and all(
-        np.array_equal(found[name], needed[name], equal_nan=True) for name in needed
+    return found.keys() == metrics.keys() and all(
+        np.array_equal(found[name], metrics[name], equal_nan=True) for name in metrics
     )

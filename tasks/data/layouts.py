@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.file_errors import reading
+from parbench.tasks.data.published_folder import PublishedFolder
 from parbench.tasks.data.source import DataRef
 from parbench.tasks.data.text_files import read_text, unreadable
 
@@ -20,15 +21,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PublishedFiles(ABC):
-    """One data set below a root of local files, in its folder `DataRef.folder`.
+class PublishedFiles(PublishedFolder):
+    """One data set of images beside files of annotations.
 
     Attributes:
-        root: the root.
         files: names of the files of annotations, relative to the data set's folder.
     """
 
-    root: Path
     files: ClassVar[tuple[str, ...]]
 
     @abstractmethod
@@ -39,22 +38,10 @@ class PublishedFiles(ABC):
             UserError: a file is not of the publishers' form.
         """
 
-    def missing(self, data: DataRef) -> str | None:
-        """Return which file is not there.
-
-        Raises:
-            UserError: it cannot even be looked for.
-        """
-        folder = self.root / data.folder
-        with reading(folder):
-            if not folder.is_dir():
-                return f'there is no folder "{data.folder}" in "{self.root}"'
-            absent = [name for name in self.files if not (folder / name).is_file()]
+    def lacking(self, folder: Path) -> str | None:
+        """Return which file is not there."""
+        absent = [name for name in self.files if not (folder / name).is_file()]
         return f'there is no file "{absent[0]}" in "{folder}"' if absent else None
-
-    def describe(self, data: DataRef) -> str:
-        """Return the folder's own name: a full path describes a machine more than the data."""
-        return f"local folder {data.folder}, as published"
 
     def revision(self, data: DataRef) -> str:
         """Return the hash of the annotations, which name the images.

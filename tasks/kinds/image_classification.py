@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import Field
 
-from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
 from parbench.tasks.base import Head, Modality
 from parbench.tasks.data.image_rows import AugmentedRows, ImageRows
 from parbench.tasks.data.images import checked_images
-from parbench.tasks.data.labels import class_ids
 from parbench.tasks.data.preprocessing import Augmentation, ImageFit, Interpolation, Preprocessing
 from parbench.tasks.data.source import DataRef, DataSource, Reads
 from parbench.tasks.kinds.visual_classification import VisualClassification
@@ -62,7 +60,6 @@ class ImageClassification(VisualClassification):
     reference: Reference
     data: DataRef
     image_columns: tuple[str, ...] = ("image",)
-    label_columns: tuple[str, ...] = ("label",)
     options: ImageOptions = field(default_factory=ImageOptions)
     own_source: DataSource | None = None
     modality = Modality.IMAGE
@@ -80,16 +77,7 @@ class ImageClassification(VisualClassification):
     def check(self, dataset: Dataset, split: str) -> Dataset:
         """Return the columns ``image``, not decoded, and ``label``; of every image the header is read."""
         where = f"the {split} split of {self.name}"
-        if not len(dataset):
-            raise UserError(f"{where} is empty; give a file with examples, or a folder with images")
-        image, label = (
-            next((name for name in names if name in dataset.column_names), None)
-            for names in (self.image_columns, self.label_columns)
-        )
-        if image is None or label is None:
-            lacking = self.image_columns if image is None else self.label_columns
-            raise UserError(f"{where} has no column {' or '.join(lacking)}; it has {', '.join(dataset.column_names)}")
-        ids = class_ids(dataset, label, self.labels, where)
+        image, ids = self.labelled(dataset, self.image_columns, "images", where)
         return checked_images(dataset.select_columns(image), image, where).add_column("label", ids)
 
     def prepare(self, dataset: Dataset, processor: Any, max_length: int) -> ImageRows:

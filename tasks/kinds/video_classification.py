@@ -16,7 +16,6 @@ from pydantic import Field
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
 from parbench.tasks.base import Head, Modality
-from parbench.tasks.data.labels import class_ids
 from parbench.tasks.data.preprocessing import Preprocessing
 from parbench.tasks.data.source import DataRef, DataSource, Reads
 from parbench.tasks.data.video.clip_processor import ClipProcessor
@@ -81,7 +80,6 @@ class VideoClassification(VisualClassification):
     reference: Reference
     data: DataRef
     video_columns: tuple[str, ...] = ("video",)
-    label_columns: tuple[str, ...] = ("label",)
     options: VideoOptions = field(default_factory=VideoOptions)
     own_source: DataSource | None = None
     modality = Modality.VIDEO
@@ -104,16 +102,7 @@ class VideoClassification(VisualClassification):
     def check(self, dataset: Dataset, split: str) -> Dataset:
         """Return the columns ``video``, not decoded, and ``label``; of every video the header is read."""
         where = f"the {split} split of {self.name}"
-        if not len(dataset):
-            raise UserError(f"{where} is empty; give a file with examples, or a folder with videos")
-        video, label = (
-            next((name for name in names if name in dataset.column_names), None)
-            for names in (self.video_columns, self.label_columns)
-        )
-        if video is None or label is None:
-            lacking = self.video_columns if video is None else self.label_columns
-            raise UserError(f"{where} has no column {' or '.join(lacking)}; it has {', '.join(dataset.column_names)}")
-        ids = class_ids(dataset, label, self.labels, where)
+        video, ids = self.labelled(dataset, self.video_columns, "videos", where)
         return checked_videos(dataset.select_columns(video), video, where).add_column("label", ids)
 
     def prepare(self, dataset: Dataset, processor: ClipProcessor, max_length: int) -> ClipRows:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from parbench.bench.util.errors import UserError
 from parbench.tasks.base import Collate, Task
+from parbench.tasks.data.labels import class_ids
 from parbench.tasks.metrics.classification import METRICS
 from parbench.tasks.metrics.subsets import over_subsets
 
@@ -27,16 +29,41 @@ class VisualClassification(Task):
 
     Attributes:
         labels: class names in the order of their ids; see `parbench.tasks.data.labels.numbered`.
+        label_columns: names that the column of labels may have.
         metrics: names of the metrics, the primary one first.
     """
 
     labels: tuple[str, ...]
+    label_columns: tuple[str, ...] = ("label",)
     metrics: tuple[str, ...] = ("accuracy", MEAN_PER_CLASS)
 
     @property
     def primary(self) -> str:  # type: ignore[override]
         """The first of the metrics."""
         return self.metrics[0]
+
+    def labelled(self, dataset: Dataset, columns: Sequence[str], what: str, where: str) -> tuple[str, list[int]]:
+        """Return the name of the column of images or videos, and the class id of every row.
+
+        Args:
+            dataset: a split.
+            columns: names that the column may have.
+            what: it holds, such as ``images``.
+            where: the split in words, for an error.
+
+        Raises:
+            UserError: there are no rows, or no such column or labels, or a label that is no class.
+        """
+        if not len(dataset):
+            raise UserError(f"{where} is empty; give a file with examples, or a folder with {what}")
+        column, label = (
+            next((name for name in names if name in dataset.column_names), None)
+            for names in (columns, self.label_columns)
+        )
+        if column is None or label is None:
+            lacking = columns if column is None else self.label_columns
+            raise UserError(f"{where} has no column {' or '.join(lacking)}; it has {', '.join(dataset.column_names)}")
+        return column, class_ids(dataset, label, self.labels, where)
 
     def collate(self, processor: Any) -> Collate:
         """Return plain stacking: all inputs have one shape."""

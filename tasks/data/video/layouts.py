@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.file_errors import reading
+from parbench.tasks.data.published_folder import PublishedFolder
 from parbench.tasks.data.source import DataRef
 from parbench.tasks.data.split import SELECTION_SHARE
 from parbench.tasks.data.text_files import read_text
@@ -45,18 +46,8 @@ class Clips(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PublishedVideos(ABC):
-    """A data set below a root of local files, in its folder `DataRef.folder`.
-
-    Attributes:
-        root: the root.
-    """
-
-    root: Path
-
-    @abstractmethod
-    def lacking(self, folder: Path) -> str | None:
-        """Return which folder or list is not there, or ``None``."""
+class PublishedVideos(PublishedFolder):
+    """A data set of clips beside lists of them."""
 
     @abstractmethod
     def clips(self, folder: Path) -> Clips:
@@ -65,22 +56,6 @@ class PublishedVideos(ABC):
         Raises:
             UserError: one is not in the publishers' form.
         """
-
-    def missing(self, data: DataRef) -> str | None:
-        """Return which folder or list is not there.
-
-        Raises:
-            UserError: it cannot even be looked for.
-        """
-        folder = self.root / data.folder
-        with reading(folder):
-            if not folder.is_dir():
-                return f'there is no folder "{data.folder}" in "{self.root}"'
-            return self.lacking(folder)
-
-    def describe(self, data: DataRef) -> str:
-        """Return the folder's own name: a full path describes a machine more than the data."""
-        return f"local folder {data.folder}, as published"
 
     def revision(self, data: DataRef) -> str:
         """Return the hash of the lists and of all clips that they name.
