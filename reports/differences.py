@@ -66,7 +66,7 @@ def _difference(column: Column | None, row: str, baseline: str) -> Difference:
             verdict: Verdict = "open" if better is None else "better" if better == row else "worse"
             interval = (ends[0], ends[1]) if ends else None
             return Difference(row, sign * pair.difference, interval, verdict, ranks, unbeaten, "")
-    return Difference(row, None, None, "open", ranks, unbeaten, f"{baseline} has no rank here")
+    return Difference(row, None, None, "open", ranks, unbeaten, "baseline has no rank")
 
 
 def rows_by_rank(rows: Sequence[str], ranking: Ranking) -> list[str]:

@@ -20,10 +20,12 @@ class Examples:
     Attributes:
         subsets: index of each example's subset, of shape (examples,).
         labels: of shape (examples,); ``None`` where they are not numbers.
+        names: of the subsets, by index.
     """
 
     subsets: np.ndarray
     labels: np.ndarray | None = None
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.subsets)
@@ -71,7 +73,7 @@ def layout_of(known: KnownLayouts, task: str, table: pa.Table) -> Layout | None:
         ordered = rows.take(order)
         shared = next((layout.examples for layout in layouts if layout.ordered.equals(ordered)), None)
         labels = ordered[_LABEL].to_numpy() if numbered else None
-        found = Layout(rows, ordered, order.to_numpy(), shared or Examples(_codes(ordered["subset"]), labels))
+        found = Layout(rows, ordered, order.to_numpy(), shared or _examples(ordered["subset"], labels))
         layouts.append(found)
     return found
 
@@ -81,5 +83,7 @@ def is_numbers(column: pa.ChunkedArray) -> bool:
     return not column.null_count and (pa.types.is_integer(column.type) or pa.types.is_floating(column.type))
 
 
-def _codes(column: pa.ChunkedArray) -> np.ndarray:
-    return column.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+def _examples(subsets: pa.ChunkedArray, labels: np.ndarray | None) -> Examples:
+    encoded = subsets.combine_chunks().dictionary_encode()
+    names = tuple(map(str, encoded.dictionary.to_pylist()))
+    return Examples(encoded.indices.to_numpy(zero_copy_only=False), labels, names)

@@ -46,14 +46,14 @@ def list_names(
     elif what is Listing.CLAIMS:
         from parbench.reports.claims.claim import claim_names, load_claim
 
-        rows = [(name, _claim_summary(load_claim(name).claim)) for name in claim_names()]
+        rows = [(name, claim_summary(load_claim(name).claim)) for name in claim_names()]
     else:
         registry = _registry(what)
         rows = [(name, registry.entry(name).summary) for name in registry]
     open_console().print(Grid((what.value.rstrip("s"), "summary"), rows, sentences=frozenset({"summary"})))
 
 
-def _claim_summary(claim: Claim) -> str:
+def claim_summary(claim: Claim) -> str:
     """Return a claim in words, with its source and whether it can be tested here."""
     untestable = "" if claim.here else "; cannot be tested here"
     return f"{claim.words} [{claim.source}{untestable}]"

@@ -33,6 +33,9 @@ class LocaSetting(Setting):
         le=1.0,
         description="share of all optimiser steps after which locations stay fixed",
     )
+    alternating: bool = Field(
+        default=True, description="train coefficients and locations in turns; false: both in every step, an ablation"
+    )
 
 
 class Loca(Method[LocaSetting]):
@@ -80,14 +83,15 @@ class Loca(Method[LocaSetting]):
         return setting.alpha
 
     def schedule_share(self, setting: LocaSetting) -> float:
-        """Return the share of steps in which coefficients and locations alternate."""
+        """Return the share of steps in which locations are trained."""
         return setting.location_fraction
 
     def callbacks(self, setting: LocaSetting) -> list[TrainerCallback]:
-        """Return the alternation of coefficient and location steps (Du et al., 2025, section 4.4)."""
+        """Return the schedule of coefficient and location steps (Du et al., 2025, section 4.4)."""
         from parbench.methods.loca import LocaCallback
 
-        return [LocaCallback(setting.location_fraction, setting.coefficient_steps, setting.location_steps)]
+        cycle = (setting.coefficient_steps, setting.location_steps)
+        return [LocaCallback(setting.location_fraction, *cycle, setting.alternating)]
 
 
 LOCA = Loca()

@@ -1,4 +1,4 @@
-"""The alternating optimisation of LoCA's coefficients and locations (arXiv 2502.06820, section 4.4)."""
+"""When LoCA's coefficients and locations are trained: in turns (arXiv 2502.06820, section 4.4), or together."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ class Phase(Enum):
 
     COEFFICIENTS = "coefficients"
     LOCATIONS = "locations"
+    BOTH = "both"
     FROZEN_LOCATIONS = "frozen locations"
     """The coefficients, after the locations have become final."""
 
     @property
-    def frozen_group(self) -> str:
-        """Name of the parameter group that is frozen in this phase."""
-        return COEFFICIENTS if self is Phase.LOCATIONS else LOCATIONS
+    def frozen_groups(self) -> tuple[str, ...]:
+        """Names of the parameter groups that are frozen in this phase."""
+        if self is Phase.BOTH:
+            return ()
+        return (COEFFICIENTS,) if self is Phase.LOCATIONS else (LOCATIONS,)
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class LocaSchedule:
         location_until: first step at which locations stay frozen for good, the paper's `B_s`.
         coefficient_steps: coefficient steps at the start of each cycle, the paper's `B_a`; at least 1.
         location_steps: location steps at the end of each cycle, the paper's `B_l`; 0 never trains locations.
+        alternating: whether there are cycles; without them every step before `location_until` trains both.
 
     Raises:
         ValueError: a number is out of range.
@@ -46,6 +50,7 @@ class LocaSchedule:
     location_until: int
     coefficient_steps: int = 10
     location_steps: int = 20
+    alternating: bool = True
 
     def __post_init__(self) -> None:
         for name, minimum in (("location_until", 0), ("coefficient_steps", 1), ("location_steps", 0)):
@@ -57,14 +62,16 @@ class LocaSchedule:
         """The phase of the optimiser step number `step`, counted from 0."""
         if step >= self.location_until:
             return Phase.FROZEN_LOCATIONS
+        if not self.alternating:
+            return Phase.BOTH
         in_cycle = step % (self.coefficient_steps + self.location_steps)
         return Phase.COEFFICIENTS if in_cycle < self.coefficient_steps else Phase.LOCATIONS
 
     def apply(self, model: nn.Module, step: int) -> Phase:
         """Set the phase of `step` in `model`, wrapped or not; call it before each optimiser step.
 
-        The other group of every adapter in training is frozen and loses its gradient, so that an optimiser neither
-        moves nor decays it. Build the optimiser before the first call, while both groups are trainable.
+        A group that the phase does not train is frozen in every adapter and loses its gradient, so that an optimiser
+        neither moves nor decays it. Build the optimiser before the first call, while both groups are trainable.
 
         Raises:
             ValueError: no LoCA adapter of the model is in training.
@@ -77,7 +84,7 @@ class LocaSchedule:
                 "is_trainable=True, or enable it if adapters are disabled."
             )
         for layer, adapter in adapters:
-            layer.freeze(adapter, [phase.frozen_group])
+            layer.freeze(adapter, phase.frozen_groups)
         return phase
 
     @staticmethod
@@ -100,6 +107,7 @@ class LocaCallback(TrainerCallback):
             step as a fraction of all optimiser steps; the default, a tenth, follows the paper's appendix E.
         coefficient_steps: see `LocaSchedule`.
         location_steps: see `LocaSchedule`.
+        alternating: see `LocaSchedule`.
 
     Raises:
         ValueError: a number is out of its range; or, when training starts, no LoCA adapter of the model is in
@@ -107,7 +115,11 @@ class LocaCallback(TrainerCallback):
     """
 
     def __init__(
-        self, location_until: int | float = 0.1, coefficient_steps: int = 10, location_steps: int = 20
+        self,
+        location_until: int | float = 0.1,
+        coefficient_steps: int = 10,
+        location_steps: int = 20,
+        alternating: bool = True,
     ) -> None:
         self.fraction: float | None = None
         steps = 0
@@ -120,7 +132,7 @@ class LocaCallback(TrainerCallback):
                 f"LocaCallback: location_until is {location_until!r}; give a fraction from 0.0 to 1.0, or an "
                 "integer number of steps."
             )
-        self.schedule = LocaSchedule(steps, coefficient_steps, location_steps)
+        self.schedule = LocaSchedule(steps, coefficient_steps, location_steps, alternating)
 
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Release both groups before the optimiser is built: an earlier training may have ended in a phase."""
@@ -132,8 +144,8 @@ class LocaCallback(TrainerCallback):
         """Turn a fraction into steps, and check that the optimiser holds both groups."""
         if self.fraction is not None:
             self.schedule = replace(self.schedule, location_until=round(self.fraction * state.max_steps))
-        until = self.schedule.location_until
-        if self.schedule.location_steps and 0 < until <= self.schedule.coefficient_steps:
+        until, alternating = self.schedule.location_until, self.schedule.alternating
+        if alternating and self.schedule.location_steps and 0 < until <= self.schedule.coefficient_steps:
             warnings.warn(
                 f"LocaCallback: all {until} steps before location_until are coefficient steps, so the "
                 "locations never move; raise location_until or lower coefficient_steps.",

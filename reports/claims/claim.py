@@ -117,6 +117,9 @@ class Claim(_Strict):
     against: tuple[Side, ...] = Field(min_length=1, description="the claim must hold against each of them")
     over: Literal["mean", "each"] = Field(default="mean", description="of the tasks: their mean score, or each of them")
     metric: str | None = Field(default=None, description="default: the primary metric of each task")
+    subsets: tuple[str, ...] = Field(
+        default=(), description="of each task: its score is the mean of the primary metric over these; default: all"
+    )
     margin: PositiveFloat | None = Field(default=None, description="in the units that tables show, such as points")
     smallest_effect: PositiveFloat | None = Field(
         default=None, description="what it should take to see, likewise; default: the margin, or 1"
@@ -141,8 +144,12 @@ class Claim(_Strict):
             raise ValueError('measure and factor belong to the kind "cheaper", which needs both')
         if self.kind in WITH_MARGIN and self.margin is None:
             raise ValueError(f'the kind "{self.kind}" needs a margin')
-        if self.kind == "cheaper" and (self.margin or self.smallest_effect or self.metric):
-            raise ValueError('margin, smallest_effect and metric do not belong to the kind "cheaper"')
+        if self.kind == "cheaper" and (self.margin or self.smallest_effect or self.metric or self.subsets):
+            raise ValueError('margin, smallest_effect, metric and subsets do not belong to the kind "cheaper"')
+        if self.metric and self.subsets:
+            raise ValueError("subsets are scored by the primary metric of their task; leave metric out")
+        if len(set(self.subsets)) < len(self.subsets):
+            raise ValueError("subsets has a subset twice; give each once")
         names = [str(side) for side in (self.row, *self.against)]
         if len(set(names)) < len(names):
             raise ValueError("two sides are the same; give each once")
@@ -174,12 +181,13 @@ class Claim(_Strict):
             return f"{self.row} takes at most {self.factor:g} times the {measured} of {others}"
         by = f" by more than {self.margin:g}" if self.kind == "better" and self.margin else ""
         within = f"{self.margin or 0:g}"
+        on = f" on {', '.join(self.subsets)}" if self.subsets else ""
         return {
             "better": f"{self.row} is better than {others}{by}",
             "not_worse": f"{self.row} is not worse than {others} by {within}",
             "equivalent": f"{self.row} is within {within} of {others}",
             "reaches": f"{self.row} is not worse than {others} by {within}",
-        }[self.kind]
+        }[self.kind] + on
 
 
 @dataclass(frozen=True)

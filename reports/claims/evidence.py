@@ -100,7 +100,8 @@ def _scored_by(runs: pd.DataFrame, metric: str | None) -> pd.DataFrame:
 
 def _lacking(found: pd.DataFrame, here: SetUp) -> str:
     """Return in words which seeds of the set-up have no score, and why; empty where all have one."""
-    ended = dict(zip(found["seed"], how_ended(found), strict=True))
+    unscored = (found["status"] == "ok") & ~is_counted(found) & found["reason"].notna()
+    ended = dict(zip(found["seed"], how_ended(found).mask(unscored, found["reason"]), strict=True))
     scored = set(found.loc[is_counted(found), "seed"])
     lacking = [seed for seed in here.seeds if seed not in scored]
     return ", ".join(f"seed {seed} ({ended.get(seed, 'not run')})" for seed in lacking)

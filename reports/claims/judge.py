@@ -16,6 +16,7 @@ from parbench.bench.util.errors import UserError
 from parbench.reports.attempt import NotComputed, attempt
 from parbench.reports.claims.claim import Claim, ClaimFile, as_claim, claim_names, load_claim
 from parbench.reports.claims.effects import Effect, effects_of
+from parbench.reports.claims.subsets import on_subsets
 from parbench.reports.frame import Frame
 from parbench.reports.scored import LEVEL
 from parbench.reports.statistics import holm
@@ -131,6 +132,8 @@ def _evidence(claim: Claim, frame: Frame, declared: Mapping[str, Sequence[str]])
     from parbench.reports.claims.evidence import runs_of_side, tasks_of
 
     here, metric = claim.here, claim.metric
+    if claim.subsets:
+        frame = on_subsets(frame, claim.subsets)
     try:
         tasks = tasks_of(here)
         by_side = {

@@ -28,7 +28,9 @@ from parbench.reports.figures.style import (
     drawn_or_reason,
     figure_style,
     fit,
+    fit_width,
     pictured,
+    width_of_text,
 )
 from parbench.reports.leaderboard import Leaderboard
 from parbench.reports.rows import COLUMN, WITH_MODEL
@@ -37,11 +39,12 @@ from parbench.reports.verdict import times
 from parbench.tasks.metrics.units import Unit
 
 ROW, HEAD, FOOT = 0.17, 0.45, 0.3  # inches: a method, a panel's title, its axis
-NAMES, COSTS, RANKS = 1.0, 1.5, 0.3  # inches: names at the left, costs at the right, the ranks right of a panel
+COSTS, RANKS = 1.5, 0.3  # inches: costs at the right, the ranks right of a panel
+LEAST_NAMES, MOST_NAMES, BESIDE = 0.6, 1.75, 0.1  # inches: of the column of names, and between it and a panel
+LEAST_PANEL = 1.0  # inches: fewer stand side by side where long names leave less
 GAP = 0.12  # inches between panels
-LEGEND = 0.17  # inches, a line of it
+LEGEND, MARKER = 0.17, 0.3  # inches: a line of it, and what an entry has around its text
 MOST_TASKS = 24  # so that a figure stays readable
-LETTERS = 21  # of a name
 MOST_LETTERS = 600  # of the conditions
 MOST_FORESTS = 12
 
@@ -53,6 +56,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "baseline": {"marker": "D", "color": "0.1", "markerfacecolor": "0.1"},
 }
 _NOTE: dict[str, Any] = {"ha": "center", "va": "center", "color": "0.35", "style": "italic"}
+_LEGEND = {"baseline": "baseline: ", "better": "better", "open": "not told apart from it", "worse": "worse"}
 CAPTION = (
     "Mean minus that of {baseline}, paired by example and seed, with its 95 % interval. Triangles: better or worse "
     "than {baseline} after Holm's correction for all pairs of methods on the task; circles: not told apart from it. At "
@@ -100,7 +104,7 @@ class _Foot:
     @property
     def height(self) -> float:
         """With the legend, in inches."""
-        return LEGEND * (3 if self.narrow else 1) + self.height_of_lines
+        return LEGEND * (len(_LEGEND) if self.narrow else 1) + self.height_of_lines
 
 
 @dataclass(frozen=True)
@@ -187,14 +191,13 @@ def _costs_of(board: Leaderboard, baseline: str) -> _Costs:
 def _laid_out(panels: Sequence[_Panel], costs: _Costs, rows: Sequence[str], foot: _Foot) -> Figure:
     """Place everything in inches, from the top."""
     narrow, width = foot.narrow, foot.width
-    across = 1 if narrow else columns_of(len(panels))
+    names = _width_of_names(rows)
+    across, inner = _widths(width - names - (0.0 if narrow else COSTS), 1 if narrow else columns_of(len(panels)))
     lines = [panels[start : start + across] for start in range(0, len(panels), across)]
     height = HEAD + ROW * len(rows) + FOOT
     total = height * len(lines) + (HEAD + ROW * len(rows) + 0.1 if narrow else 0.0) + foot.height
     figure = Figure(figsize=(width, total))
     FigureCanvasAgg(figure)
-    aside = 0.0 if narrow else COSTS
-    inner = (width - NAMES - aside - across * (RANKS + GAP)) / across
 
     def axes_at(left: float, top: float, wide: float) -> Axes:
         high = ROW * len(rows)
@@ -202,25 +205,37 @@ def _laid_out(panels: Sequence[_Panel], costs: _Costs, rows: Sequence[str], foot
 
     for number, line in enumerate(lines):
         for place, panel in enumerate(line):
-            axes = axes_at(NAMES + place * (inner + RANKS + GAP), number * height, inner)
-            _draw_panel(axes, panel, rows if place == 0 else None, int(inner * 17))
+            axes = axes_at(names + place * (inner + RANKS + GAP), number * height, inner)
+            _draw_panel(axes, panel, rows if place == 0 else None, inner)
     if narrow:
-        _draw_costs(axes_at(NAMES, len(lines) * height, width - NAMES), costs, rows, named=True)
+        _draw_costs(axes_at(names, len(lines) * height, width - names), costs, rows, named=True)
     else:
         _draw_costs(axes_at(width - COSTS, 0.0, COSTS), costs, rows, named=False)
     _draw_foot(figure, foot, total)
     return figure
 
 
-def _draw_panel(axes: Axes, panel: _Panel, names: Sequence[str] | None, letters: int) -> None:
-    """Draw a task; ``names`` at its left, if it is the first of its line."""
+def _width_of_names(rows: Sequence[str]) -> float:
+    """Return the room for names at the left, in inches: as much as they need, within limits."""
+    needed = max(width_of_text(fit_width(row, MOST_NAMES - BESIDE)) for row in rows)
+    return max(LEAST_NAMES, needed + BESIDE)
+
+
+def _widths(room: float, most: int) -> tuple[int, float]:
+    """Return how many panels stand side by side, and how wide each is, in inches."""
+    each = {across: room / across - RANKS - GAP for across in range(most, 0, -1)}
+    return next(((across, width) for across, width in each.items() if width >= LEAST_PANEL), (1, each[1]))
+
+
+def _draw_panel(axes: Axes, panel: _Panel, names: Sequence[str] | None, width: float) -> None:
+    """Draw a task, so many inches wide; ``names`` at its left, if it is the first of its line."""
     _prepare(axes, len(panel.lines), names)
-    axes.set_title("\n".join(fit(text, letters) for text in panel.title.split("\n")), loc="left")
+    axes.set_title("\n".join(fit_width(text, width + RANKS) for text in panel.title.split("\n")), loc="left")
     factor = panel.unit.factor
     axes.axvline(0.0, color="0.5", linewidth=0.7, zorder=1)
     for place, line in enumerate(panel.lines):
         if line.value is None:
-            axes.text(0.5, place, line.note, transform=axes.get_yaxis_transform(), **_NOTE)
+            axes.text(0.5, place, fit_width(line.note, width), transform=axes.get_yaxis_transform(), **_NOTE)
             continue
         look = _LOOKS[line.verdict]
         if line.interval:
@@ -246,7 +261,7 @@ def _prepare(axes: Axes, count: int, names: Sequence[str] | None) -> None:
     axes.spines["left"].set_visible(False)
     axes.set_yticks(range(count) if names else [])
     if names:
-        axes.set_yticklabels([fit(name, LETTERS) for name in names], fontsize=FONT_SIZE)
+        axes.set_yticklabels([fit_width(name, MOST_NAMES - BESIDE) for name in names], fontsize=FONT_SIZE)
     axes.tick_params(axis="y", length=0)
 
 
@@ -273,21 +288,28 @@ def _draw_costs(axes: Axes, costs: _Costs, rows: Sequence[str], named: bool) -> 
 
 def _draw_foot(figure: Figure, foot: _Foot, total: float) -> None:
     """Draw the legend, and below it what the file must say where it is shown alone."""
-    name, below = fit(foot.baseline, LETTERS), foot.height_of_lines / total
+    below = foot.height_of_lines / total
     if foot.lines:
         at: dict[str, Any] = {"ha": "left", "va": "bottom", "fontsize": FONT_SIZE - 1, "color": "0.3"}
         figure.text(0.005, 0.03 / total, "\n".join(foot.lines), **at)
     figure.text(0.995, below + 0.03 / total, foot.label, ha="right", va="bottom", color="0.35")
-    words = {"better": "better than", "open": "not told apart from", "worse": "worse than"}
-    handles = [Line2D([], [], linestyle="none", markersize=4.5, **_LOOKS[verdict]) for verdict in words]
-    labels = [f"{text} {name}" for text in words.values()]
+    handles = [Line2D([], [], linestyle="none", markersize=4.5, **_LOOKS[verdict]) for verdict in _LEGEND]
     figure.legend(
         handles,
-        labels,
+        _legend_of(foot),
         loc="lower left",
         bbox_to_anchor=(0.0, below),
-        ncols=1 if foot.narrow else 3,
+        ncols=1 if foot.narrow else len(handles),
         frameon=False,
         handletextpad=0.2,
+        columnspacing=1.0,
         borderaxespad=0.1,
     )
+
+
+def _legend_of(foot: _Foot) -> list[str]:
+    """Return the legend's texts; the baseline's name gets the room that the others leave it."""
+    beside = [_LEGEND["baseline"]] if foot.narrow else list(_LEGEND.values())
+    taken = sum(width_of_text(text) + MARKER for text in beside) + width_of_text(foot.label) + MARKER
+    name = fit_width(foot.baseline, foot.width - taken)
+    return [text + (name if verdict == "baseline" else "") for verdict, text in _LEGEND.items()]

@@ -310,6 +310,30 @@ def fit(text: str, length: int) -> str:
     return f"{text[: length // 2]}…{text[-(length - length // 2 - 1) :]}"
 
 
+def fit_width(text: str, inches: float, size: float = FONT_SIZE) -> str:
+    """Return text that the font has and that is not wider than this, its middle left out where it is.
+
+    Args:
+        text: to show.
+        inches: the room there is.
+        size: of the font, in points.
+    """
+    shown = longest = _printable(text)
+    length = len(longest)
+    while width_of_text(shown, size) > inches and length > 3:
+        length -= 1
+        shown = fit(longest, length)
+    return shown
+
+
+def width_of_text(text: str, size: float = FONT_SIZE) -> float:
+    """Return how wide a line of text is drawn, in inches; ``size`` is in points."""
+    font = get_font(findfont(FONT))
+    font.set_size(size, 72)
+    font.set_text(text, 0.0)
+    return font.get_width_height()[0] / 64 / 72
+
+
 def _printable(text: str) -> str:
     known = get_font(findfont(FONT)).get_charmap()
     return "".join(c if ord(c) in known else "\N{REPLACEMENT CHARACTER}" for c in one_line(text))

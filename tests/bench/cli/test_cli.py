@@ -8,7 +8,9 @@ import tomllib
 import pytest
 
 from parbench.bench.cli.console import open_console, say
+from parbench.bench.cli.listing import claim_summary
 from parbench.bench.store.store import Store
+from tests.support.claims import claim
 from tests.support.paths import ROOT
 
 HEAVY = ("torch", "transformers", "peft", "pandas", "matplotlib", "datasets", "scipy", "sklearn")
@@ -47,13 +49,19 @@ def test_version(bench):
         ("tasks", ["glue/cola", "glue/wnli"]),
         ("models", ["minilm-l6", "roberta-large"]),
         ("suites", ["mini", "loca_paper"]),
-        ("claims", ["loca_half_of_lora", "arXiv 2502.03044", "cannot be tested here"]),
+        ("claims", ["loca_half_of_lora", "arXiv 2502.03044"]),
     ],
 )
 def test_lists(bench, what, names):
     result = bench("list", what)
     assert result.code == 0
     assert all(name in result.out for name in names)
+
+
+def test_a_claim_is_listed_with_its_source_and_whether_it_can_be_tested():
+    assert claim_summary(claim().claim) == "LoCA is better than LoRA [Somebody, 2025, abstract]"
+    untestable = claim(here=None, not_testable="there is no such option").claim
+    assert claim_summary(untestable) == "LoCA is better than LoRA [Somebody, 2025, abstract; cannot be tested here]"
 
 
 def test_a_comparison_from_the_command_to_the_report(bench, bench_run, tmp_path):

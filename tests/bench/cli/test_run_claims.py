@@ -89,8 +89,10 @@ def test_nothing_of_what_a_claim_declares_can_be_changed(
 
 
 def test_what_cannot_be_run_is_a_sentence(bench: Any, tmp_path: Path) -> None:
+    untestable = claim(name="untestable", here=None, not_testable="there is no such option").content
+    (tmp_path / "untestable.yaml").write_text(yaml.safe_dump(untestable), encoding="utf-8")
     for name, complaint in (
-        ("loca_alternating", "cannot be tested here: LoCA has no option"),
+        (str(tmp_path / "untestable.yaml"), '"untestable" cannot be tested here: there is no such option'),
         ("no_such", 'there is no claim called "no_such"'),
         ("", "--claims is empty"),
     ):

@@ -17,7 +17,7 @@ from parbench.methods.loca import LocaCallback, LocaLayer, LocaSchedule, Phase
 from parbench.methods.loca.layer import COEFFICIENTS, LOCATIONS
 
 Build = Callable[..., PeftModel]
-C, L, F = Phase.COEFFICIENTS, Phase.LOCATIONS, Phase.FROZEN_LOCATIONS
+C, L, B, F = Phase.COEFFICIENTS, Phase.LOCATIONS, Phase.BOTH, Phase.FROZEN_LOCATIONS
 
 
 def layers(model: nn.Module) -> list[LocaLayer]:
@@ -53,6 +53,35 @@ def test_cycle_is_cut_where_locations_end() -> None:
     assert [schedule.phase_at(step) for step in range(6)] == [C, L, L, C, F, F]
     assert LocaSchedule(location_until=0).phase_at(0) is F
     assert L not in [LocaSchedule(9, coefficient_steps=2, location_steps=0).phase_at(step) for step in range(9)]
+
+
+def test_without_alternation_both_are_trained_until_locations_end(adapted_bert: Build, input_ids: Tensor) -> None:
+    schedule = LocaSchedule(location_until=2, alternating=False)
+    assert [schedule.phase_at(step) for step in range(4)] == [B, B, F, F]
+    model = adapted_bert(init_weights=False)
+    optimiser = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), lr=0.01)
+    for step, moving in enumerate([{COEFFICIENTS, LOCATIONS}, {COEFFICIENTS, LOCATIONS}, {COEFFICIENTS}]):
+        before = copied(model)
+        schedule.apply(model, step)
+        model(input_ids=input_ids, labels=torch.tensor([0, 1])).loss.backward()
+        optimiser.step()
+        after = groups(model)
+        for name, old in before.items():
+            assert [not torch.equal(a, b) for a, b in zip(old, after[name], strict=True)] == [name in moving] * len(old)
+
+
+def test_gradients_of_both_together_are_those_of_each_alone(adapted_bert: Build, input_ids: Tensor) -> None:
+    model = adapted_bert(init_weights=False).double()
+    found: dict[Phase, dict[str, list[Tensor | None]]] = {}
+    for phase in (B, C, L):
+        for layer in layers(model):
+            layer.freeze("default", phase.frozen_groups)
+        model.zero_grad()
+        model(input_ids=input_ids, labels=torch.tensor([0, 1])).loss.backward()
+        found[phase] = {name: [p.grad for p in parameters] for name, parameters in groups(model).items()}
+    for phase, name in ((C, COEFFICIENTS), (L, LOCATIONS)):
+        for together, alone in zip(found[B][name], found[phase][name], strict=True):
+            torch.testing.assert_close(together, alone, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize(

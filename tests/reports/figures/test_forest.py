@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.text import Text
 
 from parbench.reports.differences import differences_on, rows_by_rank
 from parbench.reports.figures import Picture, Reason
@@ -79,12 +80,34 @@ def test_every_task_has_a_panel_and_every_row_its_costs(planter: Any, narrow: bo
         assert box.y1 <= edges.y1
 
 
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("learns", [False, True])
+def test_long_names_stay_within_the_figure_and_apart(planter: Any, narrow: bool, learns: bool) -> None:
+    baseline = "lora (learning_rate=0.001445, location_schedule=alternating)"
+    shares = {baseline: 0.25 if learns else CONSTANT, "W" * 90: 0.1, "vera": 0.3}
+    plant_shares(planter, shares, ("glue/rte", "glue/sst2", "glue/mrpc"))
+    figure = forest(board_of(planter, baseline), narrow)
+    assert not isinstance(figure, Reason)
+    figure.draw_without_rendering()
+    edges = figure.bbox.padded(1)
+    drawn = [text.get_window_extent() for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    assert all(edges.x0 <= box.x0 and box.x1 <= edges.x1 for box in drawn)
+    assert all(edges.y0 <= box.y0 and box.y1 <= edges.y1 for box in drawn)
+    legend, label = figure.legends[0].get_window_extent(), figure.texts[-1].get_window_extent()
+    assert not legend.overlaps(label) or narrow
+    for axes in figure.axes[:-1]:
+        assert all(axes.bbox.x0 <= text.get_window_extent().x0 for text in axes.texts)
+        notes = [text.get_window_extent() for text in axes.texts if "baseline" in text.get_text()]
+        assert len(notes) == (0 if learns else 2)
+        assert all(box.x1 <= axes.bbox.x1 for box in notes)
+
+
 def test_a_baseline_that_did_not_learn_is_no_baseline(planter: Any) -> None:
     plant_shares(planter, {"lora": CONSTANT, "loca": 0.1, "vera": 0.2})
     figure = forest(board_of(planter))
     assert not isinstance(figure, Reason)
     texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts.count("lora has no rank here") == 2
+    assert texts.count("baseline has no rank") == 2
     assert texts.count("did not learn") == 1
 
 
