@@ -331,8 +331,8 @@ def plant_sets(planter: Any, method: str, mistakes: dict[str, int], sizes: tuple
 
 
 def test_a_claim_about_some_subsets_is_judged_on_these_alone(planter: Any) -> None:
-    loca = plant_sets(planter, "loca", {"boolq": 0, "hellaswag": 2, "piqa": 3}, A_LOT)
-    lora = plant_sets(planter, "lora", {"boolq": 4, "hellaswag": 1, "piqa": 2}, UNEVEN)
+    loca = plant_sets(planter, "loca", {"boolq": 0, "hellaswag": 1, "piqa": 2}, A_LOT)
+    lora = plant_sets(planter, "lora", {"boolq": 4, "hellaswag": 0, "piqa": 1}, UNEVEN)
     unseen = ["hellaswag", "piqa"]
     here = set_up(tasks=["commonsense"])
     whole, part = judged(planter, claim(here=here, name="a"), claim(here=here, name="b", subsets=unseen))
@@ -340,7 +340,8 @@ def test_a_claim_about_some_subsets_is_judged_on_these_alone(planter: Any) -> No
     (effect,) = part.effects
     mine, others = loca[:, 1:].mean(axis=1), lora[:, 1:].mean(axis=1)
     assert effect.value == pytest.approx((mine - others).mean())
-    assert part.fails == pytest.approx(ttest_rel(mine, others).pvalue, rel=1e-6)
+    # Twice, for the two claims of the page.
+    assert part.fails == pytest.approx(2 * ttest_rel(mine, others).pvalue, rel=1e-6)
     assert part.claim.comparison == "loca is better than lora on hellaswag, piqa"
 
 
