@@ -160,7 +160,9 @@ MODULE_NAMES: dict[str, ModuleNames] = {
     # Queries and the gate of the output come of one projection.
     "axk2": replace(_LATENT, query="q_gate_proj"),
     # Of BART, its language model.
-    "vl_bart": ModuleNames("q_proj", "k_proj", "v_proj", "out_proj", ("visual_embedding",)),
+    **dict.fromkeys(
+        ("vl_bart", "vl_bart_video"), ModuleNames("q_proj", "k_proj", "v_proj", "out_proj", ("visual_embedding",))
+    ),
     # Its queries and outputs are projected by experts, which are no linear layers.
     "jetmoe": ModuleNames("kv_proj", "kv_proj", "kv_proj", "experts.output_linear", ("score",)),
 }

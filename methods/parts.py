@@ -57,7 +57,7 @@ _QWEN_LIKE = Parts("visual", "merger", "language_model")
 
 # Keyed by `config.model_type`; the names are those of transformers 5. VL-BART is not of transformers.
 PARTS: dict[str, Parts] = {
-    "vl_bart": Parts("vision_tower", "visual_embedding", "language_model"),
+    **dict.fromkeys(("vl_bart", "vl_bart_video"), Parts("vision_tower", "visual_embedding", "language_model")),
     **dict.fromkeys(("llava", "llava_next", "llava_onevision", "internvl"), _LLAVA_LIKE),
     **dict.fromkeys(("idefics3", "smolvlm"), _IDEFICS_LIKE),
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), _QWEN_LIKE),

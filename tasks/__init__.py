@@ -141,6 +141,13 @@ for _name, _attribute, _summary in (
     ("coco_caption", "captions:COCO_CAPTION", "COCO captions, Karpathy's splits"),
 ):
     TASKS.register(f"vl/{_name}", f"parbench.tasks.vl.{_attribute}", f"images and text: {_summary}")
+for _name, _summary in (
+    ("tvqa", "TVQA, five answers, VALUE's validation split"),
+    ("how2qa", "How2QA, four answers, VALUE's validation split"),
+    ("tvc", "TVC, captions of moments, VALUE's validation split"),
+    ("yc2c", "YouCook2's captions, VALUE's validation split"),
+):
+    TASKS.register(f"vl/{_name}", f"parbench.tasks.vl.videos:{_name.upper()}", f"videos and text: {_summary}")
 
 
 def find_task(name: str, definition: Mapping[str, Any] | None = None) -> Task:

@@ -35,22 +35,29 @@ Collate = Callable[[list[dict[str, Any]]], dict[str, "torch.Tensor"]]
 
 
 # The kinds of tasks that need training values of their own: an encoder's, an image model's, a video model's, a language
-# model's, and those of a language model that sees images.
-Kind = Literal["text", "image", "video", "language_model", "image_text"]
+# model's, and those of a language model that sees images, or is given features of a video.
+Kind = Literal["text", "image", "video", "language_model", "image_text", "features_text"]
 
 
 class Modality(StrEnum):
-    """What a model reads, and so what prepares its inputs: a tokenizer, a processor of images or clips, or of both."""
+    """What a model reads, and so what prepares its inputs: a tokenizer, a processor of images or clips, or of both.
+
+    Features are arrays that another model has made of a video.
+    """
 
     TEXT = "text"
     IMAGE = "image"
     VIDEO = "video"
     IMAGE_TEXT = "image_text"
+    FEATURES_TEXT = "features_text"
 
     @property
     def has_text(self) -> bool:
         """Whether there is a tokenizer, alone or beside an image processor, and a greatest number of tokens."""
-        return self in (Modality.TEXT, Modality.IMAGE_TEXT)
+        return self in (Modality.TEXT, Modality.IMAGE_TEXT, Modality.FEATURES_TEXT)
+
+
+_OF_LANGUAGE_MODELS = ("AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForSeq2SeqLM")
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class Head:
     @property
     def is_new(self) -> bool:
         """Whether the head is made for the task; a language model keeps its own, also one that sees images."""
-        return self.auto_class not in ("AutoModelForCausalLM", "AutoModelForImageTextToText")
+        return self.auto_class not in _OF_LANGUAGE_MODELS
 
     @property
     def num_labels(self) -> int:
@@ -78,6 +85,7 @@ class Head:
 
 LANGUAGE_MODEL = Head("AutoModelForCausalLM")
 IMAGE_TEXT_MODEL = Head("AutoModelForImageTextToText")
+FEATURES_TEXT_MODEL = Head("AutoModelForSeq2SeqLM")
 
 
 @dataclass(frozen=True)
@@ -172,6 +180,8 @@ class Task(ABC):
         """The kind of model that it needs; suites have default values for each."""
         if self.modality is Modality.IMAGE_TEXT:
             return "image_text"
+        if self.modality is Modality.FEATURES_TEXT:
+            return "features_text"
         if self.modality is Modality.VIDEO:
             return "video"
         if not self.head.is_new:

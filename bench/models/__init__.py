@@ -43,6 +43,11 @@ MODELS.register(
     "parbench.bench.models.catalogue:VL_BART",
     "BART-base over the features of CLIP's ResNet-101, 196 M, put together from its parts",
 )
+MODELS.register(
+    "vl-bart-video",
+    "parbench.bench.models.catalogue:VL_BART_VIDEO",
+    "BART-base over given features of videos, such as CLIP ViT-B/32's, 140 M, put together from BART",
+)
 MODELS.register("roberta-base", "parbench.bench.models.catalogue:ROBERTA_BASE", "RoBERTa-base, 125 M")
 MODELS.register("roberta-large", "parbench.bench.models.catalogue:ROBERTA_LARGE", "RoBERTa-large, 355 M")
 MODELS.register("gpt2-medium", "parbench.bench.models.catalogue:GPT2_MEDIUM", "GPT-2 medium, 355 M")
@@ -57,5 +62,10 @@ for _size, _parameters in (("t", 28), ("s", 50), ("b", 88)):
         f"parbench.bench.models.catalogue:SWIN3D_{_size.upper()}",
         f"Video Swin-{_size.upper()} of 224 pixels, Kinetics-400, {_parameters} M, torchvision's weights",
     )
+MODELS.register(
+    "swin3d-b-22k",
+    "parbench.bench.models.catalogue:SWIN3D_B_22K",
+    "Video Swin-B of 224 pixels, ImageNet-22K and Kinetics-400, 88 M, torchvision's weights",
+)
 MODELS.register("llama-7b", "parbench.bench.models.catalogue:LLAMA_7B", "LLaMA 7B")
 MODELS.register("llama-3.2-3b", "parbench.bench.models.catalogue:LLAMA_3_2_3B", "Llama 3.2 3B")

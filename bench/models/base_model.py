@@ -20,6 +20,7 @@ from parbench.bench.models.frames import read_clips
 from parbench.bench.models.kind import auto_class_for, own_auto_class, takes
 from parbench.bench.models.processors import (
     load_clip_processor,
+    load_features_text_processor,
     load_image_processor,
     load_image_text_processor,
     load_tokenizer,
@@ -84,9 +85,11 @@ class BaseModel:
         return self._own_config(self._any_commit if revision is None else self._commit(revision), **changes)
 
     def processor(self, modality: Modality, revision: str) -> Any:
-        """Load what prepares the inputs: the tokenizer, a processor of images or clips, or one of images and text."""
+        """Load what prepares the inputs: the tokenizer, a processor of images or clips, or one of either and text."""
         if modality == Modality.IMAGE_TEXT:
             return self.image_text_processor(revision)
+        if modality == Modality.FEATURES_TEXT:
+            return self.features_text_processor(revision)
         if modality == Modality.VIDEO:
             return self.clip_processor(revision)
         return self.tokenizer(revision) if modality == Modality.TEXT else self.image_processor(revision)
@@ -126,6 +129,15 @@ class BaseModel:
         """
         commit = self._commit(revision)
         return load_image_text_processor(self.name, self.weights, commit, self._own_config(commit))
+
+    def features_text_processor(self, revision: str) -> ProcessorMixin:
+        """Load the processor of features, see `parbench.bench.models.processors.load_features_text_processor`.
+
+        Raises:
+            UserError: there is none.
+        """
+        commit = self._commit(revision)
+        return load_features_text_processor(self.name, self.weights, commit, self._own_config(commit))
 
     def check(self, revision: str, head: Head) -> None:
         """Check that the model's architecture is known to methods and can have the head of a task.
@@ -253,6 +265,7 @@ _NEEDED = {
     "AutoModelForSequenceClassification": "a model of text",
     "AutoModelForImageClassification": "a model of images",
     "AutoModelForImageTextToText": "a language model that sees images",
+    "AutoModelForSeq2SeqLM": "a language model that is given the features of a video, such as vl-bart-video",
     "AutoModelForVideoClassification": "a model of videos or images",
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from parbench.bench.models import (
     MODELS,
     vl_bart,  # noqa: F401 - registers its architecture
+    vl_bart_video,  # noqa: F401 - likewise
 )
 from parbench.bench.models import configs as shapes
 from parbench.bench.models.base_model import BaseModel
@@ -16,7 +17,7 @@ from parbench.bench.models.convert.assembly import Assembly
 from parbench.bench.models.convert.conversion import Conversion
 from parbench.bench.models.convert.dinov2_onnx import VIT_S_14 as VIT_S_14_SIZES
 from parbench.bench.models.torchvision_weights import VideoSwinWeights
-from parbench.bench.models.vl_bart_parts import PartsToJoin
+from parbench.bench.models.vl_bart_parts import BART, IMAGE_MODEL, PartsToJoin
 from parbench.bench.models.weights import ConvertedWeights, FolderWeights, HubWeights, PackageWeights
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.tasks.data.package import Package
@@ -139,28 +140,33 @@ VIT_S_SMOLLM2 = BaseModel(
         },
     ),
 )
+_BART_BASE = {
+    "model_type": "bart",
+    "d_model": 768,
+    "encoder_layers": 6,
+    "decoder_layers": 6,
+    "encoder_attention_heads": 12,
+    "decoder_attention_heads": 12,
+    "encoder_ffn_dim": 3072,
+    "decoder_ffn_dim": 3072,
+}
 VL_BART = BaseModel(
     "vl-bart",
-    PartsToJoin(),
+    PartsToJoin("vl-bart", f'join("{BART}", "{IMAGE_MODEL}", "my-vl-bart")'),
     Shape(
         "vl_bart",
         "AutoModelForImageTextToText",
         {
             # 224 pixels make a grid of 7 x 7.
             "vision_config": {"model_type": "timm_wrapper", "architecture": "resnet101_clip", "do_pooling": False},
-            # BART-base.
-            "text_config": {
-                "model_type": "bart",
-                "d_model": 768,
-                "encoder_layers": 6,
-                "decoder_layers": 6,
-                "encoder_attention_heads": 12,
-                "decoder_attention_heads": 12,
-                "encoder_ffn_dim": 3072,
-                "decoder_ffn_dim": 3072,
-            },
+            "text_config": _BART_BASE,
         },
     ),
+)
+VL_BART_VIDEO = BaseModel(
+    "vl-bart-video",
+    PartsToJoin("vl-bart-video", f'join_for_videos("{BART}", "my-vl-bart-video")'),
+    Shape("vl_bart_video", "AutoModelForSeq2SeqLM", {"text_config": _BART_BASE}),
 )
 # The commits are those that independent public projects pin. Where none could be verified there is none: it is locked
 # at the first download.
@@ -179,12 +185,13 @@ GPT2_LARGE = BaseModel("gpt2-large", HubWeights("openai-community/gpt2-large"), 
 VIT_BASE = BaseModel("vit-base", HubWeights("google/vit-base-patch16-224-in21k"), shapes.VIT_BASE)
 VIT_LARGE = BaseModel("vit-large", HubWeights("google/vit-large-patch16-224-in21k"), shapes.VIT_LARGE)
 # The names of the files are those in torchvision's `Swin3D_T_Weights` and so on.
-SWIN3D_T, SWIN3D_S, SWIN3D_B = (
+SWIN3D_T, SWIN3D_S, SWIN3D_B, SWIN3D_B_22K = (
     BaseModel(f"swin3d-{size}", VideoSwinWeights(f"https://download.pytorch.org/models/{file}", shape), shape)
     for size, file, shape in (
         ("t", "swin3d_t-7615ae03.pth", shapes.SWIN3D_T),
         ("s", "swin3d_s-da41c237.pth", shapes.SWIN3D_S),
         ("b", "swin3d_b_1k-24f7c7c6.pth", shapes.SWIN3D_B),
+        ("b-22k", "swin3d_b_22k-7c6ae6fa.pth", shapes.SWIN3D_B),
     )
 )
 LLAMA_7B = BaseModel("llama-7b", HubWeights("huggyllama/llama-7b"), shapes.LLAMA_7B)

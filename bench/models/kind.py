@@ -14,7 +14,7 @@ from parbench.tasks.base import Head
 
 CLASSIFIER, CAUSAL = "AutoModelForSequenceClassification", "AutoModelForCausalLM"
 IMAGES, IMAGE_TEXT = "AutoModelForImageClassification", "AutoModelForImageTextToText"
-VIDEOS = "AutoModelForVideoClassification"
+VIDEOS, FEATURES_TEXT = "AutoModelForVideoClassification", "AutoModelForSeq2SeqLM"
 
 # Architectures whose first positions belong to the padding token: their table is longer than what they can read.
 _POSITIONS_AFTER_PADDING = {"roberta", "xlm-roberta", "mpnet"}
@@ -27,6 +27,9 @@ _FIXED_IMAGE_SIZE = {"vit", "videomae", "vivit"}
 # Likewise for the number of frames.
 _FIXED_FRAMES = {"videomae", "vivit"}
 
+# Architectures that write text about given features of a video.
+_GIVEN_FEATURES = {"vl_bart_video"}
+
 
 def own_auto_class(config: PreTrainedConfig) -> str:
     """Return the auto class of a model's own head.
@@ -37,6 +40,8 @@ def own_auto_class(config: PreTrainedConfig) -> str:
     # First: some of these also count as causal language models, and would then never see an image.
     if sees_images(config):
         return IMAGE_TEXT
+    if config.model_type in _GIVEN_FEATURES:
+        return FEATURES_TEXT
     for auto_class, names in (
         (CAUSAL, modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
         (IMAGES, modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES),
@@ -69,6 +74,8 @@ def takes(config: PreTrainedConfig, head: Head) -> bool:
         return False
     if head.auto_class == IMAGE_TEXT:
         return sees_images(config)
+    if head.auto_class == FEATURES_TEXT:
+        return config.model_type in _GIVEN_FEATURES
     return head.is_new or _continues_text(config)
 
 

@@ -109,15 +109,39 @@ def load_image_text_processor(name: str, weights: Weights, revision: str, config
     Raises:
         UserError: there is none, or it marks the places of images in no text.
     """
+    what = "processor of images and text"
+    processor = _beside_text(name, what, weights, revision, config)
+    if not hasattr(processor, "image_processor") or not getattr(processor, "image_token", None):
+        found = TypeError(f"there is a {type(processor).__name__}, which has no token for an image")
+        raise UserError(_lacking(name, what, weights, found))
+    return cast("ProcessorMixin", processor)
+
+
+def load_features_text_processor(
+    name: str, weights: Weights, revision: str, config: PreTrainedConfig
+) -> ProcessorMixin:
+    """Return a processor of a video's features and text, whose tokenizer is as `load_tokenizer` returns it.
+
+    Raises:
+        UserError: there is none, or it takes no features.
+    """
+    what = "processor of features and text"
+    processor = _beside_text(name, what, weights, revision, config)
+    if not hasattr(processor, "feature_size"):
+        found = TypeError(f"there is a {type(processor).__name__}, which takes no features")
+        raise UserError(_lacking(name, what, weights, found))
+    return cast("ProcessorMixin", processor)
+
+
+def _beside_text(name: str, what: str, weights: Weights, revision: str, config: PreTrainedConfig) -> Any:
+    """Return a model's own processor, with its tokenizer fitted."""
     try:
         processor: Any = AutoProcessor.from_pretrained(weights.location(), revision=revision)
     except (OSError, ValueError) as error:
-        raise UserError(_lacking(name, "processor of images and text", weights, error)) from error
-    if not hasattr(processor, "image_processor") or not getattr(processor, "image_token", None):
-        found = TypeError(f"there is a {type(processor).__name__}, which has no token for an image")
-        raise UserError(_lacking(name, "processor of images and text", weights, found))
-    processor.tokenizer = _fitted(processor.tokenizer, name, config)
-    return cast("ProcessorMixin", processor)
+        raise UserError(_lacking(name, what, weights, error)) from error
+    if hasattr(processor, "tokenizer"):
+        processor.tokenizer = _fitted(processor.tokenizer, name, config)
+    return processor
 
 
 def _lacking(name: str, what: str, weights: Weights, error: Exception) -> str:

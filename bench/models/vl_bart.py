@@ -54,19 +54,23 @@ class VlBartConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
-        text = cast(BartConfig, self.text_config)
-        self.is_encoder_decoder = True
-        self.tie_word_embeddings = text.tie_word_embeddings
-        for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"):
-            setattr(self, name, getattr(text, name))
+        take_tokens(self, cast(BartConfig, self.text_config))
+
+
+def take_tokens(config: PreTrainedConfig, bart: BartConfig) -> None:
+    """Give a configuration BART's special tokens, and whether its word embeddings also write words."""
+    config.is_encoder_decoder = True
+    config.tie_word_embeddings = bart.tie_word_embeddings
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"):
+        setattr(config, name, getattr(bart, name))
 
 
 class VisualEmbedding(nn.Module):
     """Makes an input of the encoder of each box: the sum of its feature, its image's number and its own."""
 
-    def __init__(self, config: VlBartConfig) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__()
-        size = int(cast(Any, config.text_config).d_model)
+        size = int(config.text_config.d_model)
         self.feature = nn.Sequential(nn.Linear(config.feature_size, size), nn.LayerNorm(size))
         self.image_order = nn.Embedding(config.images, size)
         self.box_order = nn.Embedding(config.boxes, size)
@@ -81,20 +85,76 @@ class VisualEmbedding(nn.Module):
 class VlBartPreTrainedModel(PreTrainedModel):
     """What loading needs to know."""
 
-    config_class = VlBartConfig
     base_model_prefix = "vl_bart"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
 
 
-class VlBartForConditionalGeneration(VlBartPreTrainedModel, GenerationMixin):
-    """BART with a visual embedding of the features of a frozen image model."""
+class OverFeatures(VlBartPreTrainedModel, GenerationMixin):
+    """BART with a visual embedding of features, wherever they are from; see its subclasses."""
 
     _tied_weights_keys = {  # noqa: RUF012 - of the class, as transformers has it
         "language_model.lm_head.weight": "language_model.model.shared.weight",
         "language_model.model.encoder.embed_tokens.weight": "language_model.model.shared.weight",
         "language_model.model.decoder.embed_tokens.weight": "language_model.model.shared.weight",
     }
+    visual_embedding: VisualEmbedding
+    language_model: BartForConditionalGeneration
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return BART's word embeddings."""
+        return self.language_model.get_input_embeddings()
+
+    def get_output_embeddings(self) -> nn.Module:
+        """Return the matrix that writes words."""
+        return self.language_model.lm_head
+
+    def answered(
+        self, encoded: BaseModelOutput, mask: torch.Tensor, decoder_input_ids: torch.Tensor, **kwargs: Any
+    ) -> Seq2SeqLMOutput:
+        """Return the logits of the words after each of ``decoder_input_ids``, of shape (batch, words)."""
+        return cast(
+            Seq2SeqLMOutput,
+            self.language_model(
+                encoder_outputs=encoded,
+                attention_mask=mask,
+                decoder_input_ids=decoder_input_ids,
+                **{**kwargs, "use_cache": False},
+            ),
+        )
+
+    def written(self, encoded: BaseModelOutput, mask: torch.Tensor, **decoding: Any) -> torch.Tensor:
+        """Return what BART writes, of shape (batch, words), the token that begins every text first."""
+        bart = cast(Any, self.language_model)
+        return cast(torch.Tensor, bart.generate(encoder_outputs=encoded, attention_mask=mask, **decoding))
+
+    def read(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, seen: torch.Tensor, visible: torch.Tensor
+    ) -> tuple[BaseModelOutput, torch.Tensor]:
+        """Return the encoder's outputs for texts and what is seen, and the mask of both.
+
+        Args:
+            input_ids: the prompts, of shape (batch, tokens).
+            attention_mask: where they are not padding.
+            seen: inputs that the visual embedding has made, of shape (batch, places, width).
+            visible: which of them there are, of shape (batch, places).
+        """
+        encoder = self.language_model.get_encoder()
+        words = encoder.embed_tokens(input_ids)
+        words = encoder.layernorm_embedding(words + encoder.embed_positions(words[:, :, -1]))
+        states = torch.cat([words, seen.to(words.dtype)], dim=1)
+        states = nn.functional.dropout(states, p=encoder.dropout, training=self.training)
+        mask = torch.cat([attention_mask, visible.to(attention_mask.dtype)], dim=1)
+        shown = create_bidirectional_mask(config=encoder.config, inputs_embeds=states, attention_mask=mask)
+        for layer in encoder.layers:
+            states = layer(states, shown)
+        return BaseModelOutput(last_hidden_state=states), mask
+
+
+class VlBartForConditionalGeneration(OverFeatures):
+    """BART with a visual embedding of the features of a frozen image model."""
+
+    config_class = VlBartConfig
 
     def __init__(self, config: VlBartConfig) -> None:
         super().__init__(config)
@@ -104,14 +164,6 @@ class VlBartForConditionalGeneration(VlBartPreTrainedModel, GenerationMixin):
         side = round(config.boxes**0.5)
         self.pool = nn.AdaptiveMaxPool2d((side, side))
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Return BART's word embeddings."""
-        return self.language_model.get_input_embeddings()
-
-    def get_output_embeddings(self) -> nn.Module:
-        """Return the matrix that writes words."""
-        return self.language_model.lm_head
 
     def forward(
         self,
@@ -130,41 +182,15 @@ class VlBartForConditionalGeneration(VlBartPreTrainedModel, GenerationMixin):
             decoder_input_ids: of shape (batch, words).
             kwargs: further arguments of BART.
         """
-        encoded, mask = self.encoded(input_ids, attention_mask, pixel_values)
-        return cast(
-            Seq2SeqLMOutput,
-            self.language_model(
-                encoder_outputs=encoded,
-                attention_mask=mask,
-                decoder_input_ids=decoder_input_ids,
-                **{**kwargs, "use_cache": False},
-            ),
-        )
+        read = self.read(input_ids, attention_mask, *self.visual_inputs(pixel_values))
+        return self.answered(*read, decoder_input_ids, **kwargs)
 
     @torch.no_grad()
     def generate(  # type: ignore[override]
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, pixel_values: torch.Tensor, **decoding: Any
     ) -> torch.Tensor:
         """Return what BART writes, of shape (batch, words), the token that begins every text first."""
-        encoded, mask = self.encoded(input_ids, attention_mask, pixel_values)
-        bart = cast(Any, self.language_model)
-        return cast(torch.Tensor, bart.generate(encoder_outputs=encoded, attention_mask=mask, **decoding))
-
-    def encoded(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, pixel_values: torch.Tensor
-    ) -> tuple[BaseModelOutput, torch.Tensor]:
-        """Return the encoder's outputs for texts and images, and the mask of both."""
-        encoder = self.language_model.get_encoder()
-        words = encoder.embed_tokens(input_ids)
-        words = encoder.layernorm_embedding(words + encoder.embed_positions(words[:, :, -1]))
-        seen, of_images = self.visual_inputs(pixel_values)
-        states = torch.cat([words, seen.to(words.dtype)], dim=1)
-        states = nn.functional.dropout(states, p=encoder.dropout, training=self.training)
-        mask = torch.cat([attention_mask, of_images.to(attention_mask.dtype)], dim=1)
-        visible = create_bidirectional_mask(config=encoder.config, inputs_embeds=states, attention_mask=mask)
-        for layer in encoder.layers:
-            states = layer(states, visible)
-        return BaseModelOutput(last_hidden_state=states), mask
+        return self.written(*self.read(input_ids, attention_mask, *self.visual_inputs(pixel_values)), **decoding)
 
     def visual_inputs(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the inputs that are made of images, and where there is an image."""

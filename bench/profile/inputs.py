@@ -38,6 +38,11 @@ def make_batches(config: Any, kind: ModelUse, workload: Workload, count: int) ->
     """
     draw = np.random.default_rng(workload.seed)
     makers = {"image": _images, "video": _images, "text": _texts, "image_text": _images_with_texts}
+    if kind.modality not in makers:
+        raise UserError(
+            f"a {config.model_type} has an encoder and a decoder, and a profile has one length of texts; it cannot be "
+            "measured"
+        )
     make = makers[kind.modality]
     return [make(config, kind, workload, draw) for _ in range(count)]
 

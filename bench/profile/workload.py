@@ -143,13 +143,13 @@ class ModelUse:
     """
 
     auto_class: str
-    modality: Literal["text", "image", "video", "image_text"]
+    modality: Literal["text", "image", "video", "image_text", "features_text"]
     generates: bool
 
     @property
     def has_text(self) -> bool:
         """Whether what it reads has a length in tokens."""
-        return self.modality in ("text", "image_text")
+        return self.modality in ("text", "image_text", "features_text")
 
 
 def kind_of(base_model: BaseModel) -> ModelUse:
@@ -157,6 +157,8 @@ def kind_of(base_model: BaseModel) -> ModelUse:
     auto_class = base_model.auto_class
     if auto_class == "AutoModelForImageTextToText":
         return ModelUse(auto_class, "image_text", generates=True)
+    if auto_class == "AutoModelForSeq2SeqLM":
+        return ModelUse(auto_class, "features_text", generates=True)
     if auto_class == "AutoModelForVideoClassification":
         return ModelUse(auto_class, "video", generates=False)
     return ModelUse(auto_class, "image" if "Image" in auto_class else "text", "CausalLM" in auto_class)

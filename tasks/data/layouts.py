@@ -119,25 +119,26 @@ def field(row: Any, name: str, kind: type | tuple[type, ...], path: Path) -> Any
     return value
 
 
-def image_file(folder: Path, name: str, where: Sequence[str]) -> str:
-    """Return the path of an image below one of some folders.
+def image_file(folder: Path, name: str, where: Sequence[str], what: str = "image") -> str:
+    """Return the path of an image, or of another file of an example, below one of some folders.
 
     Args:
         folder: the data set's.
         name: the image's own, without a folder.
         where: the folders that it may be in, relative to ``folder``.
+        what: what the file is, for an error.
 
     Raises:
         UserError: it is in none of them, or its name leads elsewhere.
     """
     if Path(name).name != name or name in ("", ".", ".."):
-        raise UserError(f'the annotations in "{folder}" name the image "{name}", which is no file\'s name')
+        raise UserError(f'the annotations in "{folder}" name the {what} "{name}", which is no file\'s name')
     for place in where:
         path = folder / place / name
         if path.is_file():
             return str(path)
     listed = " or ".join(f'"{folder / place}"' for place in where)
-    raise UserError(f'there is no image "{name}" in {listed}; put it there')
+    raise UserError(f'there is no {what} "{name}" in {listed}; put it there')
 
 
 def _as_dataset(rows: Sequence[Mapping[str, Any]]) -> Dataset:

@@ -58,7 +58,7 @@ class ImageTextRows:
         """Yield the tokens of each prompt as it is without its images, and of its response."""
         for row, prompt in enumerate(self.prompts):
             text = prompt if self.responses is None else f"{prompt}{self.responses[row]}"
-            yield self.processor.tokenizer(text.replace(self.processor.image_token, ""))["input_ids"]
+            yield self.processor.tokenizer(text.replace(getattr(self.processor, "image_token", ""), ""))["input_ids"]
 
     def with_responses(self, responses: Sequence[str] | None) -> ImageTextRows:
         """Return the same prompts with other responses."""

@@ -20,6 +20,7 @@ from PIL import Image
 from parbench.bench.util.errors import UserError
 from parbench.tasks import TASKS, is_task_file
 from parbench.tasks.base import Modality, Splits, Task
+from parbench.tasks.data.features import load, shape_of
 from parbench.tasks.data.images import decoded, images_of
 from parbench.tasks.data.location import DataLocation
 from parbench.tasks.data.source import DataSource
@@ -29,6 +30,7 @@ from parbench.tasks.data.video.frame_cache import FrameCache
 from parbench.tasks.e2e_nlg import E2eNlg
 from parbench.tasks.from_yaml import task_of_file
 from parbench.tasks.gpt4tools import Gpt4Tools
+from parbench.tasks.kinds.features_text import FEATURES, WithFeatures
 from parbench.tasks.kinds.language_model import LanguageModelTask
 from parbench.tasks.kinds.multiple_choice import MultipleChoice
 from parbench.tasks.kinds.special_tokens import closed_ids
@@ -109,6 +111,8 @@ def shown(task: Task, example: Mapping[str, Any]) -> dict[str, str]:
     if isinstance(task, LanguageModelTask):
         parts: dict[str, Any] = {"prompt": task.prompt(example), "response": task.response(example)}
         parts |= {f"image {number}": image for number, image in enumerate(images_of(example), start=1)}
+        if isinstance(task, WithFeatures):
+            parts["features"] = "{} segments of {} numbers".format(*shape_of(Path(example[FEATURES]), "the video"))
         parts |= {name: example[name] for name in ("choices", "references") if name in example}
         if "choices" in example:
             parts["right choice"] = example["label"]
@@ -123,7 +127,7 @@ def shown(task: Task, example: Mapping[str, Any]) -> dict[str, str]:
 
 
 def check_files(splits: Splits) -> None:
-    """Decode every image and video: reading a task reads the headers only, and a run would end at a broken file.
+    """Read every image, video and file of features: reading a task reads the headers only, and a run would end there.
 
     Raises:
         UserError: one cannot be decoded.
@@ -132,6 +136,9 @@ def check_files(splits: Splits) -> None:
         if VIDEO in dataset.column_names and isinstance(dataset.features[VIDEO], Video):
             for example in dataset.select_columns(["example", VIDEO]):
                 _facts(example[VIDEO], f"clip {example['example']}")
+        if FEATURES in dataset.column_names:
+            for path in dict.fromkeys(dataset[FEATURES][:]):
+                load(Path(path), "a video")
         columns = [name for name in dataset.column_names if name == "image" or name.startswith("image_")]
         seen: set[str] = set()
         for example in dataset.select_columns(["example", *columns]) if columns else ():
@@ -254,6 +261,9 @@ def _lengths(task: Task, dataset: Dataset, tokenizer: Any) -> Iterator[int]:
 def _input(task: Task, example: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what a model is given of an example."""
     images = tuple(hashlib.sha256(_encoded(image)).hexdigest() for image in images_of(example))
+    if isinstance(task, WithFeatures):
+        # By name: a video of several questions would be read for each.
+        return (task.prompt(example), *example.get("choices", ()), example[FEATURES])
     if isinstance(task, LanguageModelTask):
         return (task.prompt(example), *example.get("choices", ()), *images)
     own = {name: value for name, value in example.items() if name not in (*_ADDED, "label")}

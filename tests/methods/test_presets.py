@@ -17,12 +17,13 @@ TASKS = {
     *(f"glue/{name}" for name in ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb")),
     *(f"vision/{name}" for name in VISION),
     *(f"vl/{name}" for name in ("vqa_v2", "gqa", "nlvr2", "coco_caption")),
+    *(f"vl/{name}" for name in ("tvqa", "how2qa", "tvc", "yc2c")),
     "e2e_nlg",
     "commonsense",
 }
 BASE_MODELS = {
     *("roberta-base", "roberta-large", "gpt2-medium", "gpt2-large", "vit-base", "vit-large"),
-    *("llama-7b", "llama-13b", "llama2-7b", "llama3-8b", "vl-bart"),
+    *("llama-7b", "llama-13b", "llama2-7b", "llama3-8b", "vl-bart", "vl-bart-video"),
 }
 ALL = [(method, preset) for method in WITH_PRESETS for preset in presets_of(method)]
 

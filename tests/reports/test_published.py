@@ -16,6 +16,7 @@ from parbench.reports.tables import SMALL_LABEL
 from tests.support.planter import rows_of
 
 LORA_ON_COLA = {"r": 8, "alpha": 8.0, "learning_rate": 4e-4, "head_learning_rate": 4e-4}
+VIDEOS = "the table of video action recognition"
 TRAINING = {"batch_size": 32, "epochs": 80, "warmup_ratio": 0.06, "max_length": 512, "max_steps": None}
 
 
@@ -47,8 +48,12 @@ def beside(planter: Any, **cells: Any) -> tuple[Reproduced, ...]:
         ("fourierft", "gpt2-medium", "e2e_nlg", "cider", "2405.03003", "Table 3", [2.51]),
         ("dora", "llama-7b", "commonsense", "accuracy", "2402.09353", "Table 1", [77.5, 78.4]),
         ("dora", "llama-7b", "commonsense", "accuracy_hellaswag", "2402.09353", "Table 1", [83.2, 87.2]),
-        ("lora", "swin3d-b", "video/ssv2", "accuracy", "V-PETL", "the table of video action recognition", [38.34]),
-        ("full", "swin3d-b", "video/hmdb51", "accuracy", "V-PETL", "the table of video action recognition", [68.07]),
+        ("lora", "swin3d-b-22k", "video/ssv2", "accuracy", "V-PETL", VIDEOS, [38.34]),
+        ("full", "swin3d-b-22k", "video/hmdb51", "accuracy", "V-PETL", VIDEOS, [68.07]),
+        ("full", "videomae-base on kinetics-400", "video/ssv2", "accuracy", "V-PETL", VIDEOS, [53.97]),
+        ("lora", "vl-bart-video", "vl/yc2c", "cider", "2112.06825", "the table of video-text tasks", [140.9]),
+        ("dora", "vl-bart-video", "vl/how2qa", "accuracy", "2402.09353", "Table 3", [74.1]),
+        ("full", "vl-bart-video", "vl/tvc", "cider", "2402.09353", "Table 3", [45.7]),
         ("lora+qv_ratio(8,strict)", "roberta-base", "glue/rte", "accuracy", "2410.02247", "Table 2", [76.13, 72.92]),
         ("dora+qv_ratio(2,strict)", "roberta-base", "glue/qnli", "accuracy", "2410.02247", "Table 2", [92.60, 92.70]),
         ("loca", "llama-3.1-8b in 4 bits", "commonsense", "accuracy_boolq", "2509.17428", "Table 11", [83.06]),

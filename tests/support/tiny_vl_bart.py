@@ -16,9 +16,9 @@ IMAGE_MODEL, SIDE = "test_resnet", 64
 WIDTH, VOCABULARY = 64, 259
 
 
-def tiny_vl_bart(std: float = 0.5, boxes: int = 4) -> VlBartForConditionalGeneration:
-    """Return a model of one layer that knows nothing, but whose outputs depend on the image."""
-    text = BartConfig(
+def tiny_bart(std: float, positions: int = 128) -> BartConfig:
+    """Return a BART of one layer."""
+    return BartConfig(
         vocab_size=VOCABULARY,
         d_model=WIDTH,
         encoder_layers=1,
@@ -27,7 +27,7 @@ def tiny_vl_bart(std: float = 0.5, boxes: int = 4) -> VlBartForConditionalGenera
         decoder_attention_heads=4,
         encoder_ffn_dim=WIDTH,
         decoder_ffn_dim=WIDTH,
-        max_position_embeddings=128,
+        max_position_embeddings=positions,
         dropout=0.0,
         init_std=std,
         pad_token_id=0,
@@ -36,6 +36,11 @@ def tiny_vl_bart(std: float = 0.5, boxes: int = 4) -> VlBartForConditionalGenera
         decoder_start_token_id=2,
         forced_eos_token_id=None,
     )
+
+
+def tiny_vl_bart(std: float = 0.5, boxes: int = 4) -> VlBartForConditionalGeneration:
+    """Return a model of one layer that knows nothing, but whose outputs depend on the image."""
+    text = tiny_bart(std)
     vision = TimmWrapperConfig(architecture=IMAGE_MODEL, do_pooling=False)
     channels = timm.create_model(IMAGE_MODEL).num_features
     return VlBartForConditionalGeneration(

@@ -38,6 +38,7 @@ FORMATS = {
 MOST_BYTES = 2**30
 MOST_PIXELS = 4096 * 2304
 MOST_PIXELS_OF_ALL = 20_000_000_000
+MOST_SECONDS = 100_000
 # Headers of AVI files count packets, and some have one more of those than pictures.
 LEAST_SHARE = 0.9
 
@@ -167,6 +168,47 @@ def read_frames(content: bytes, numbers: Sequence[int], clip: Mapping[str, Any] 
         else:
             raise ValueError(f"it has no frame {max(wanted - set(found))}")
         return np.stack([found[number] for number in numbers])
+
+
+def frames_every(content: bytes, seconds: float, clip: Mapping[str, Any] | None, name: str) -> Iterator[np.ndarray]:
+    """Yield the frame that is shown in the middle of each so many seconds, uint8 of shape (height, width, 3) in RGB.
+
+    Other than elsewhere, time counts: a frame that is shown for long is there several times. Of a clip of less than
+    half a segment there is the last frame.
+
+    Args:
+        content: the file.
+        seconds: of a segment.
+        clip: where it is from, for an error.
+        name: its name in an error.
+
+    Raises:
+        UserError: it cannot be decoded, or a frame has no time.
+    """
+    import numpy as np
+
+    def pixels(frame: Any) -> np.ndarray:
+        return np.rot90(frame.to_ndarray(format="rgb24"), _quarter_turns(frame))
+
+    with _explained(clip, name), _opened(io.BytesIO(content)) as (container, stream):
+        start, shown, last = 0.0, 0, None
+        for frame in _frames(container, stream):
+            if frame.pts is None:
+                raise ValueError("a picture in it has no time")
+            time = float(frame.pts * frame.time_base)
+            start = time if last is None else start
+            if time - start > MOST_SECONDS:
+                raise ValueError(f"it lasts for more than {MOST_SECONDS:,} seconds")
+            while last is not None and (shown + 0.5) * seconds < time - start:
+                yield pixels(last)
+                shown += 1
+            last = frame
+        if last is None:
+            raise ValueError("it has no pictures")
+        end = float((last.pts + (last.duration or 0)) * last.time_base) - start
+        while shown == 0 or (shown + 0.5) * seconds < end:
+            yield pixels(last)
+            shown += 1
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from parbench.bench.store.store import Store
 from parbench.tasks import TASKS
 from tests.support.clips import clip, numbered_frame
 from tests.support.published_videos import WRITERS
+from tests.support.value_files import value_folder
 from tests.support.video_models import saved
 
 FIELDS = {
@@ -92,6 +93,16 @@ def test_a_check_works_on_the_publishers_files(bench, tmp_path, monkeypatch, nam
     assert f"local folder {name}, as published, sha256:" in checked.out
     assert "the references against themselves: accuracy 100.0" in checked.out
     assert "leaks: 0 of" in checked.out
+
+
+def test_a_check_works_on_features_of_videos_with_subtitles(bench, tmp_path):
+    value_folder(tmp_path / "data")
+    checked = bench("task", "check", "vl/how2qa", "--data-root", tmp_path / "data", "--out", tmp_path / "store")
+    assert checked.code == 0, checked.err
+    assert "3 segments of 6 numbers" in checked.out
+    assert "local folder value, as published, sha256:" in checked.out
+    assert "the references against themselves: accuracy 100.0" in checked.out
+    assert "leaks: 0 of 4" in checked.out
 
 
 def test_a_number_of_frames_that_the_model_does_not_take_is_refused_before_anything_is_trained(bench, task, tmp_path):
