@@ -23,7 +23,6 @@ from parbench.reports.figures.style import (
     Reason,
     Section,
     columns_of,
-    fit,
     is_small,
     looks_of,
     page,
@@ -32,6 +31,7 @@ from parbench.reports.figures.style import (
     section_title,
     width_of,
 )
+from parbench.reports.figures.text import fit
 from parbench.reports.rows import COLUMN
 from parbench.reports.tables import boards
 

@@ -18,7 +18,6 @@ from parbench.reports.cost_ratios import cost_ratios, memory_column
 from parbench.reports.differences import Difference, differences_on, rows_by_rank
 from parbench.reports.figures.style import (
     COLUMN_WIDTH,
-    FONT_SIZE,
     PAGE_WIDTH,
     SMALL_LINE_HEIGHT,
     SMALL_PER_INCH,
@@ -27,11 +26,9 @@ from parbench.reports.figures.style import (
     columns_of,
     drawn_or_reason,
     figure_style,
-    fit,
-    fit_width,
     pictured,
-    width_of_text,
 )
+from parbench.reports.figures.text import FONT_SIZE, fit, fit_apart, fit_width, width_of_text
 from parbench.reports.leaderboard import Leaderboard
 from parbench.reports.rows import COLUMN, WITH_MODEL
 from parbench.reports.tables import NOTHING, unit_of
@@ -217,7 +214,7 @@ def _laid_out(panels: Sequence[_Panel], costs: _Costs, rows: Sequence[str], foot
 
 def _width_of_names(rows: Sequence[str]) -> float:
     """Return the room for names at the left, in inches: as much as they need, within limits."""
-    needed = max(width_of_text(fit_width(row, MOST_NAMES - BESIDE)) for row in rows)
+    needed = max(map(width_of_text, fit_apart(rows, MOST_NAMES - BESIDE)))
     return max(LEAST_NAMES, needed + BESIDE)
 
 
@@ -261,7 +258,7 @@ def _prepare(axes: Axes, count: int, names: Sequence[str] | None) -> None:
     axes.spines["left"].set_visible(False)
     axes.set_yticks(range(count) if names else [])
     if names:
-        axes.set_yticklabels([fit_width(name, MOST_NAMES - BESIDE) for name in names], fontsize=FONT_SIZE)
+        axes.set_yticklabels(fit_apart(names, MOST_NAMES - BESIDE), fontsize=FONT_SIZE)
     axes.tick_params(axis="y", length=0)
 
 

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 
 from parbench.reports.differences import differences_on
-from parbench.reports.figures.style import COLUMN_WIDTH, PAGE_WIDTH, Reason, Section, fit, is_small, page, section_title
+from parbench.reports.figures.style import COLUMN_WIDTH, PAGE_WIDTH, Reason, Section, is_small, page, section_title
+from parbench.reports.figures.text import FONT_SIZE, fit, fit_apart
 from parbench.reports.leaderboard import Leaderboard
 from parbench.reports.ranking import Ranking
 from parbench.reports.rows import COLUMN
@@ -124,7 +125,7 @@ def _map(area: SubFigure, cells: pd.DataFrame, baseline: str, ranking: Ranking |
         linewidths=0.6,
         linecolor="white",
         xticklabels=heads,
-        yticklabels=[fit(name, 24) for name in names],
+        yticklabels=fit_apart(names, NAME_WIDTH, FONT_SIZE - 1),
         ax=axes,
     )
     for row, column in np.argwhere(np.isnan(values)):

@@ -18,7 +18,6 @@ from parbench.reports.figures.style import (
     Look,
     Section,
     columns_of,
-    fit,
     is_small,
     looks_of,
     page,
@@ -27,6 +26,7 @@ from parbench.reports.figures.style import (
     titled,
     width_of,
 )
+from parbench.reports.figures.text import fit
 from parbench.reports.rows import COLUMN
 from parbench.reports.tables import unit_of
 

@@ -12,7 +12,8 @@ from matplotlib.ticker import ScalarFormatter
 from parbench.bench.profile.measurement import STEP
 from parbench.bench.profile.result import Profile
 from parbench.bench.util.files import explained, write_atomically
-from parbench.reports.figures.style import PAGE_WIDTH, figure_style, fit, looks_of
+from parbench.reports.figures.style import MOST_LEGEND, PAGE_WIDTH, figure_style, looks_of
+from parbench.reports.figures.text import fit_apart
 from parbench.reports.profile.summary import CandidateRow, rows_of
 
 
@@ -35,10 +36,10 @@ def _figure(rows: Sequence[CandidateRow], batches: Sequence[int]) -> Figure:
     looks = looks_of(row.method for row in rows)
     figure = Figure(figsize=(PAGE_WIDTH, 3), layout="constrained")
     time, memory = figure.subplots(1, 2)
-    for name, look in looks.items():
+    for (name, look), label in zip(looks.items(), fit_apart(list(looks), MOST_LEGEND), strict=True):
         own = sorted((row for row in rows if row.method == name), key=lambda row: row.batch)
         sizes = [row.batch for row in own]
-        time.plot(sizes, [row.timings[STEP].median for row in own], label=fit(name, 28), **look.mean)
+        time.plot(sizes, [row.timings[STEP].median for row in own], label=label, **look.mean)
         low, high = ([getattr(row.timings[STEP], end) for row in own] for end in ("p5", "p95"))
         time.fill_between(sizes, low, high, color=look.colour, alpha=0.15, linewidth=0)
         memory.plot(sizes, [peak_gib(row) for row in own], **look.mean)

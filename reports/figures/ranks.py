@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from parbench.reports.figures.style import COLUMN_WIDTH, FONT_SIZE, Reason, Section, fit, is_small, page, section_title
+from parbench.reports.figures.style import COLUMN_WIDTH, Reason, Section, is_small, page, section_title
+from parbench.reports.figures.text import FONT_SIZE, fit_apart
 from parbench.reports.rows import COLUMN
 from parbench.reports.statistics import TaskRanking, rank_over_tasks
 from parbench.reports.tables import boards, title
@@ -115,10 +116,11 @@ def _diagram(area: SubFigure, ranking: TaskRanking) -> None:
         axes.plot(ends, [under, under], color="0.1", linewidth=2.4, solid_capstyle="butt")
         under += GROUP_HEIGHT
     half = (len(names) + 1) // 2
-    for names_here, edge, side in ((names[:half], left - 0.1, "right"), (names[half:][::-1], right + 0.1, "left")):
-        _names(
-            axes, names_here, [at(ranking.mean_ranks[name]) for name in names_here], (line, under + 0.06, edge), side
-        )
+    labels = list(
+        zip(fit_apart(names, SIDE - 0.15, FONT_SIZE - 1), [at(ranking.mean_ranks[name]) for name in names], strict=True)
+    )
+    for shown, edge, side in ((labels[:half], left - 0.1, "right"), (labels[half:][::-1], right + 0.1, "left")):
+        _names(axes, shown, (line, under + 0.06, edge), side)
 
 
 def _critical(axes: Axes, at: Callable[[float], float], ranking: TaskRanking) -> None:
@@ -127,18 +129,23 @@ def _critical(axes: Axes, at: Callable[[float], float], ranking: TaskRanking) ->
     axes.text(at(1) + length / 2, 0.15, f"CD = {ranking.critical_difference:.2f}", ha="center", va="bottom")
 
 
-def _names(
-    axes: Axes, names: Sequence[str], places: Sequence[float], where: tuple[float, float, float], side: str
-) -> None:
-    """Draw names on one side with lines to their ranks; ``where`` is the axis, the first name's top and the edge."""
+def _names(axes: Axes, names: Sequence[tuple[str, float]], where: tuple[float, float, float], side: str) -> None:
+    """Draw names on one side with lines to their ranks' places.
+
+    Args:
+        axes: where to draw.
+        names: each with its place.
+        where: the axis, the first name's top and the edge.
+        side: on which a name ends.
+    """
     top, first, edge = where
-    for number, (name, place) in enumerate(zip(names, places, strict=True)):
+    for number, (name, place) in enumerate(names):
         level = first + NAME_HEIGHT * (number + 0.5)
         axes.plot([place, place, edge], [top, level, level], color="0.45", linewidth=0.6)
         axes.text(
             edge + (-0.04 if side == "right" else 0.04),
             level,
-            fit(name, 21),
+            name,
             ha=side,
             va="center",
             fontsize=FONT_SIZE - 1,

@@ -17,21 +17,19 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 
 from parbench.reports.attempt import NotComputed, attempt
-from parbench.reports.render import one_line
+from parbench.reports.figures.text import FONT, FONT_SIZE, fit, fit_apart
 from parbench.reports.tables import SMALL_LABEL, title
 
 T = TypeVar("T")
 
 COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0  # inches, of a two-column page
 LINE_HEIGHT, SMALL_LINE_HEIGHT = 0.15, 0.1  # inches, of titles and legends, and of the caption
-FONT_SIZE = 7  # points
-FONT = "DejaVu Sans"  # comes with matplotlib, so that every machine draws the same
 BOLD_PER_INCH, SMALL_PER_INCH = 16, 21  # characters of titles and of the caption
 LEFT, ABOVE, BELOW = 0.5, 0.17, 0.22  # inches, of a panel's label and ticks, its title, and its ticks
+MOST_LEGEND = 1.6  # inches of a method's name in a legend
 MOST_HEIGHT = 16  # inches of a figure, legend and caption aside: longer figures are unreadable and slow to draw
 DOTS_PER_INCH = 300
 MOST_PIXELS = 60_000  # a side; what the renderer can do, rounded down
@@ -147,7 +145,8 @@ def page(
         caption += f"; not drawn, to save space: the last {len(sections) - len(drawn)} of {len(sections)} parts"
     caption = f"{caption}. {conditions}" if conditions else caption
     # The space: matplotlib before 3.10 leaves labels that begin with an underscore out of a legend.
-    labels = [fit(f" {method}" if method.startswith("_") else method, 28) for method in looks]
+    named = [f" {method}" if method.startswith("_") else method for method in looks]
+    labels = fit_apart(named, MOST_LEGEND)
     across = max(1, min(len(labels), int(width / (0.055 * max(map(len, labels), default=0) + 0.35))))
     caption = textwrap.fill(caption, int(width * SMALL_PER_INCH))
     heights = [section.full_height for section in drawn]
@@ -300,43 +299,6 @@ def bars_in_words(cells: pd.DataFrame) -> str:
 def has_intervals(cells: pd.DataFrame) -> bool:
     """Return whether the summary has an interval for any cell."""
     return {"low", "high"} <= set(cells.columns) and bool(cells["low"].notna().any())
-
-
-def fit(text: str, length: int) -> str:
-    """Return text that the font has and that is not longer than this, its middle left out where it is."""
-    text = _printable(text)
-    if len(text) <= length:
-        return text
-    return f"{text[: length // 2]}…{text[-(length - length // 2 - 1) :]}"
-
-
-def fit_width(text: str, inches: float, size: float = FONT_SIZE) -> str:
-    """Return text that the font has and that is not wider than this, its middle left out where it is.
-
-    Args:
-        text: to show.
-        inches: the room there is.
-        size: of the font, in points.
-    """
-    shown = longest = _printable(text)
-    length = len(longest)
-    while width_of_text(shown, size) > inches and length > 3:
-        length -= 1
-        shown = fit(longest, length)
-    return shown
-
-
-def width_of_text(text: str, size: float = FONT_SIZE) -> float:
-    """Return how wide a line of text is drawn, in inches; ``size`` is in points."""
-    font = get_font(findfont(FONT))
-    font.set_size(size, 72)
-    font.set_text(text, 0.0)
-    return font.get_width_height()[0] / 64 / 72
-
-
-def _printable(text: str) -> str:
-    known = get_font(findfont(FONT)).get_charmap()
-    return "".join(c if ord(c) in known else "\N{REPLACEMENT CHARACTER}" for c in one_line(text))
 
 
 @contextmanager

@@ -21,7 +21,6 @@ from parbench.reports.figures.style import (
     bars_in_words,
     bars_of,
     columns_of,
-    fit,
     is_small,
     looks_of,
     page,
@@ -30,6 +29,7 @@ from parbench.reports.figures.style import (
     section_title,
     width_of,
 )
+from parbench.reports.figures.text import fit
 from parbench.reports.profile.costs import MEMORY, STEP, Profiled
 from parbench.reports.rows import COLUMN, CONDITION, at_same
 from parbench.reports.tables import boards, is_counted, summarise, unit_of

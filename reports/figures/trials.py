@@ -19,13 +19,13 @@ from parbench.reports.figures.style import (
     Look,
     Reason,
     Section,
-    fit,
     is_small,
     looks_of,
     page,
     section_title,
     width_of,
 )
+from parbench.reports.figures.text import fit
 from parbench.reports.rows import COLUMN
 from parbench.reports.statistics import expected_best, rank_by_trials
 from parbench.reports.tables import boards, unit_of
