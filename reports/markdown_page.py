@@ -17,7 +17,7 @@ from parbench.reports.html import Page
 from parbench.reports.leaderboard_render import markdown
 from parbench.reports.parameter_budgets import NOTE_ON_BUDGETS
 from parbench.reports.profile.costs import NOTE as PROFILE_NOTE
-from parbench.reports.published import reproduction_table
+from parbench.reports.published import not_joined, reproduction_table
 from parbench.reports.render import escape, markdown_table
 from parbench.reports.tables import SMALL_LABEL, Table, how_ended, is_counted
 
@@ -30,6 +30,7 @@ def markdown_page(page: Page) -> str:
     parts += [*_profiled(page), *_deployment(page)]
     if page.reproduced:
         parts += ["## Printed in papers and measured here\n", markdown_table(reproduction_table(page.reproduced))]
+        parts += [f"* {escape(sentence)}\n" for sentence in not_joined(page.reproduced)]
     return "\n".join([*parts, *_figures(page), *_incidents(page)])
 
 

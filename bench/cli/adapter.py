@@ -41,6 +41,10 @@ def measure(
         str, typer.Option(help="LoRAs to convert to: ranks, and shares of energy below 1.", metavar="A,B")
     ] = "8,16,64,0.9,0.99",
     model: Model = None,
+    task: Annotated[
+        Path | None,
+        typer.Option(help="YAML file of the runs' task, if it has one.", parser=read_folder, metavar="FILE"),
+    ] = None,
     data_root: DataRoot = None,
     device: Device = None,
     again: Annotated[bool, typer.Option("--again", help="Also runs that were measured before.")] = False,
@@ -52,12 +56,14 @@ def measure(
     """
     from parbench.bench.deploy.measure import Measured
     from parbench.bench.deploy.measure import measure as measure_adapter
-    from parbench.bench.deploy.result import RESULT, folder_of, write_deployment
-    from parbench.bench.deploy.trained import find_trained
+    from parbench.bench.deploy.trained import Whereabouts, find_trained
+    from parbench.bench.record.deployment import Deployment
     from parbench.bench.run.inputs import DataCache
+    from parbench.bench.store.deployments import new_folder, read_deployment, write_deployment
     from parbench.bench.store.store import Store
     from parbench.bench.util.environment import choose_device, quiet_libraries
 
+    where = Whereabouts(model, data_root, task)
     asked, store = read_sizes(sizes, "--sizes"), Store(out)
     store.require()
     announce_loading()
@@ -66,21 +72,20 @@ def measure(
     refused = []
     for run_id in runs or _completed(store):
         try:
-            trained = find_trained(store, run_id, model, data_root)
-            folder = folder_of(store, trained.record.run_id)
-            if (folder / RESULT).is_file() and not again:
+            trained = find_trained(store, run_id, where)
+            if isinstance(read_deployment(store, trained.record), Deployment) and not again:
                 continue
-            folder.mkdir(parents=True, exist_ok=True)
-            with warnings.catch_warnings():
+            trained.check_data()
+            with new_folder(store, trained.record.run_id) as folder, warnings.catch_warnings():
                 # What loading the base model warns of is in the record of the run.
                 warnings.simplefilter("ignore")
                 found = measure_adapter(trained, inputs.of(trained.planned), Measured(asked, place, folder))
+                write_deployment(found, store, folder)
         except UserError as error:
             if runs:
                 raise
             refused.append(f"{run_id}: {error}")
             continue
-        write_deployment(found, folder)
         say(f"measured {trained.record.spec}", console)
     for sentence in refused:
         say(f"not measured: {sentence}", console)
@@ -123,7 +128,6 @@ def export(
         bool, typer.Option("--publish", help="Your word that --hub may write to the repository.")
     ] = False,
     model: Model = None,
-    data_root: DataRoot = None,
     out: Out = DEFAULT_STORE,
 ) -> None:
     """Write the adapter of a run as a folder for peft, a serving engine or the hub, with a model card.
@@ -145,7 +149,7 @@ def export(
     (size,) = read_sizes(rank or DEFAULT_RANK, "--rank", most=1)
     from parbench.bench.deploy.export import export as write_export
     from parbench.bench.deploy.export import upload
-    from parbench.bench.deploy.trained import find_trained
+    from parbench.bench.deploy.trained import Whereabouts, find_trained
     from parbench.bench.store.store import Store
     from parbench.bench.util.environment import quiet_libraries
     from parbench.reports.deployment.card import card_of
@@ -153,7 +157,7 @@ def export(
     announce_loading()
     quiet_libraries()
     store = Store(out)
-    trained = find_trained(store, run, model, data_root)
+    trained = find_trained(store, run, Whereabouts(model))
     kind = "merged" if merged else form or "as trained"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -52,10 +52,9 @@ def import_(
         say(f"not imported: {text}; keep one of them with --take ours or --take theirs", console)
     replaced = f", {len(done.replaced)} replaced (the previous ones are in aside/)" if done.replaced else ""
     completed = f", {len(done.completed)} completed with adapters or logits" if done.completed else ""
+    measured = f", {counted(len(done.deployments), 'measurement')} of adapters" if done.deployments else ""
     kept = f", {len(done.kept)} not taken because ours are kept" if done.kept else ""
-    say(
-        f"{counted(len(done.new), 'record')} imported, {len(done.same)} already present{completed}{replaced}{kept}",
-        console,
-    )
+    known = f"{len(done.same)} already present{completed}{replaced}{kept}{measured}"
+    say(f"{counted(len(done.new), 'record')} imported, {known}", console)
     if done.refused or done.conflicts:
         raise typer.Exit(1)

@@ -20,8 +20,10 @@ from transformers import PreTrainedModel
 from parbench.bench.deploy.conversion import CannotConvertError, to_lora
 from parbench.bench.deploy.lora_files import write_lora
 from parbench.bench.deploy.plain_peft import why_not_plain_peft
-from parbench.bench.deploy.result import AS_LOADED, Conversion, Deployment, Merge
 from parbench.bench.deploy.trained import TrainedRun
+from parbench.bench.record.deployment import AS_LOADED, Conversion, Deployment, Merge
+from parbench.bench.store.deployments import adapter_digest
+from parbench.bench.store.rows import without_unused_logits
 from parbench.bench.train.prepare import PreparedData
 from parbench.bench.train.train import Trained
 from parbench.bench.util import environment
@@ -34,6 +36,8 @@ from parbench.tasks.inference import Predictor
 EXAMPLES = 16
 REPETITIONS = 10
 DTYPES = ("float32", "bfloat16")
+PROMPT = "it is a prompt before the input, and no update of weights"
+JUDGED = "answers are rated by a judge, which is not asked again"
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,14 @@ def measure(trained: TrainedRun, data: PreparedData, asked: Measured) -> Deploym
         asked: what to measure.
 
     Raises:
-        UserError: the run trained weights of the base model, or its answers are rated by a judge.
+        UserError: the run trained weights of the base model.
     """
-    run = trained.planned
     if not trained.is_adapter:
-        raise UserError(f"{run.spec.method} trains weights of the base model itself: it has no adapter to be deployed")
-    if run.method.virtual_tokens(run.setting):
-        raise UserError(f"{run.spec.method} puts a prompt before the input: there is nothing to merge or to convert")
-    if hasattr(run.task.options, "judge"):
-        raise UserError(f"answers to {run.spec.task} are rated by a judge, which scores no converted adapter here")
+        method = trained.record.spec.method
+        raise UserError(
+            f"{method} trains weights of the base model itself: it has no adapter to be measured, and can be used as a "
+            "whole model; bench adapter export with --merged writes it"
+        )
     base = trained.base(dequantised=True)
     model = cast(PeftModel, trained.model(copy.deepcopy(base)))
     inputs = _inputs(trained, data)
@@ -99,6 +102,7 @@ def measure(trained: TrainedRun, data: PreparedData, asked: Measured) -> Deploym
         made=environment.now(),
         hardware=environment.hardware(asked.device),
         versions=environment.versions(),
+        adapter=adapter_digest(trained.record),
     )
 
 
@@ -113,7 +117,9 @@ def _inputs(trained: TrainedRun, data: PreparedData) -> dict[str, Tensor]:
     rows = data.selection.inputs
     collate = trained.planned.task.collate(data.processor)
     batch = collate([rows[place] for place in range(min(EXAMPLES, len(rows)))])
-    return {name: tensor for name, tensor in batch.items() if name != "labels"}
+    # Labels are the inputs of a decoder beside an encoder.
+    left_out = set() if trained.planned.base_model.config().is_encoder_decoder else {"labels"}
+    return {name: tensor for name, tensor in batch.items() if name not in left_out}
 
 
 def _rank(config: Any) -> int | None:
@@ -131,11 +137,17 @@ def _variant(config: Any) -> str:
 
 def _merged_in(model: PeftModel, dtype: str) -> nn.Module | str:
     """Return a copy of a model with the adapter merged, or why it cannot be merged."""
+    if _is_prompt(model):
+        return PROMPT
     copied: Any = copy.deepcopy(model).to(getattr(torch, dtype))
     try:
         return cast(nn.Module, copied.merge_and_unload())
     except Exception as error:  # whatever a tuner raises
         return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _is_prompt(model: PeftModel) -> bool:
+    return bool(model.peft_config["default"].is_prompt_learning)
 
 
 def _merge(model: PeftModel, inputs: dict[str, Tensor], dtype: str) -> Merge:
@@ -197,10 +209,17 @@ def _seconds(model: nn.Module, inputs: dict[str, Tensor]) -> float:
 def _conversions(
     trained: TrainedRun, base: PreTrainedModel, model: PeftModel, data: PreparedData, asked: Measured
 ) -> list[Conversion]:
-    rows = _score(trained, copy.deepcopy(model), data, asked, "as_loaded.parquet")
-    found = [Conversion(AS_LOADED, rows=rows)]
+    judged = JUDGED if hasattr(trained.planned.task.options, "judge") else ""
+
+    def scored(scored_model: nn.Module, name: str) -> str | None:
+        return None if judged else _score(trained, scored_model, data, asked, name)
+
+    found = [Conversion(AS_LOADED, rows=scored(copy.deepcopy(model), "as_loaded.parquet"), reason=judged)]
     for size in asked.sizes:
         target = f"{size:g}"
+        if _is_prompt(model):
+            found.append(Conversion(target, reason=PROMPT))
+            continue
         try:
             lora = to_lora(model, size)
         except CannotConvertError as error:
@@ -209,8 +228,8 @@ def _conversions(
         folder = asked.folder / f"lora_{target}"
         stored = write_lora(lora, folder)
         converted = cast(nn.Module, PeftModel.from_pretrained(copy.deepcopy(base), str(folder)))
-        rows = _score(trained, converted, data, asked, f"lora_{target}.parquet")
-        found.append(Conversion(target, (lora.ranks[0], lora.ranks[-1]), stored, lora.error, rows))
+        rows = scored(converted, f"lora_{target}.parquet")
+        found.append(Conversion(target, (lora.ranks[0], lora.ranks[-1]), stored, lora.error, rows, judged))
     return found
 
 
@@ -230,5 +249,5 @@ def _score(trained: TrainedRun, model: nn.Module, data: PreparedData, asked: Mea
     # The run is over: its record is the evidence.
     split = data.reported(run.spec).after(Trained(steps, seconds, counts.trainable if counts else 0, []))
     rows: pd.DataFrame = run.task.predict(predictor, split.rows, split.inputs)
-    rows.to_parquet(asked.folder / name, index=False)
+    without_unused_logits(rows, run.task.score).to_parquet(asked.folder / name, index=False)
     return name

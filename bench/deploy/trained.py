@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from parbench.bench.plan.names import AskedNames
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.run_record import RunRecord, Status
+from parbench.bench.record.run_spec import RunSpec, canonical
 from parbench.bench.store.layout import ADAPTER
 from parbench.bench.store.store import Store
 from parbench.bench.train.build import load_base
@@ -21,8 +22,25 @@ from parbench.bench.util.errors import UserError
 from parbench.methods.architecture import module_names
 from parbench.methods.quantisation import dequantise_base
 from parbench.methods.selective import SelectiveMethod, load_trained
+from parbench.tasks import is_task_file
 from parbench.tasks.data.location import DataLocation
 from parbench.tasks.data.lock import RevisionLock
+from parbench.tasks.from_yaml import task_of_file
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """Where the things are that a record names, where the names do not lead to them.
+
+    Attributes:
+        base_model: the base model: a folder.
+        data_root: the data, if the run had it from a folder.
+        task: the YAML file that defines the task.
+    """
+
+    base_model: str | None = None
+    data_root: Path | None = None
+    task: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +61,27 @@ class TrainedRun:
     def is_adapter(self) -> bool:
         """Whether the folder has an adapter of peft, not trained weights of the base model."""
         return not isinstance(self.planned.method, SelectiveMethod)
+
+    def check_data(self) -> None:
+        """Check that the data of the run is here.
+
+        Raises:
+            UserError: it is not, or is other data by now.
+        """
+        run = self.planned
+        definition = run.spec.definition
+        of_record = definition is not None and not is_task_file(run.asked.task) and run.location.root is None
+        if of_record and "hub" not in (definition or {})["data"]:
+            raise UserError(
+                f"the task {run.spec.task} of run {run.spec.run_id} was defined by a YAML file beside its data; name "
+                "that file with --task, or the folder that its data is in with --data-root"
+            )
+        here = run.task.revision(run.source)
+        if here != run.spec.data_revision:
+            raise UserError(
+                f"the data of {run.spec.task} is at revision {here}, and run {run.spec.run_id} had "
+                f"{run.spec.data_revision}; give what it was trained on with --data-root"
+            )
 
     def base(self, dequantised: bool = False) -> PreTrainedModel:
         """Load the base model as the run began with it.
@@ -70,18 +109,18 @@ class TrainedRun:
         return cast(nn.Module, base.requires_grad_(False))
 
 
-def find_trained(store: Store, prefix: str, base_model: str | None = None, data_root: Path | None = None) -> TrainedRun:
-    """Return a finished run by the beginning of its id.
+def find_trained(store: Store, prefix: str, where: Whereabouts | None = None) -> TrainedRun:
+    """Return a finished run by the beginning of its id; see `TrainedRun.check_data` for its data.
 
     Args:
         store: what holds the runs.
         prefix: of the run's id.
-        base_model: where the base model is, if the record's name does not say so: a folder.
-        data_root: where the data is, if the run had it from a folder.
+        where: where the things are that its record names.
 
     Raises:
-        UserError: there is no such run, it has no adapter, or its base model or data are others than those here.
+        UserError: there is no such run, it has no adapter, or its base model or task are others than those here.
     """
+    where = where or Whereabouts()
     record = store.find(prefix)
     spec = record.spec
     if record.status is not Status.OK or spec.purpose != Purpose.REPORT:
@@ -90,10 +129,8 @@ def find_trained(store: Store, prefix: str, base_model: str | None = None, data_
     folder = store.runs / record.run_id / ADAPTER
     if not folder.is_dir():
         raise UserError(f'run {record.run_id} has no adapter in "{folder}"; was it imported without adapters?')
-    if spec.definition is not None:
-        raise UserError(f"the task {spec.task} was defined by a file; runs of registered tasks can be loaded again")
-    location = DataLocation("any", str(store.lock_file), None if data_root is None else str(data_root))
-    asked = AskedNames(spec.method, spec.task, base_model or spec.base_model)
+    location = DataLocation("any", str(store.lock_file), None if where.data_root is None else str(where.data_root))
+    asked = AskedNames(spec.method, _task_name(spec, where.task), where.base_model or spec.base_model)
     run = PlannedRun(spec, asked, location)
     if run.method.reads_system_prompt:
         raise UserError(
@@ -101,6 +138,20 @@ def find_trained(store: Store, prefix: str, base_model: str | None = None, data_
         )
     _check_base(run, store)
     return TrainedRun(record, run, folder)
+
+
+def _task_name(spec: RunSpec, file: Path | None) -> str:
+    """Return the name of a run's task, or its file where that is given."""
+    if file is None or spec.definition is None:
+        return spec.task
+    task = task_of_file(file)
+    if task.name != spec.task:
+        return spec.task
+    if canonical(dict(task.definition or {})) != canonical(spec.definition):
+        raise UserError(
+            f'"{file}" defines {spec.task} otherwise than run {spec.run_id} had it; give the file as it was then'
+        )
+    return str(file)
 
 
 def _check_base(run: PlannedRun, store: Store) -> None:

@@ -22,7 +22,7 @@ from parbench.bench.util.validation import validated
 from parbench.methods import find_method
 from parbench.methods.base import Method, Setting
 from parbench.methods.expression import ResolvedMethod
-from parbench.tasks import find_task, task_code
+from parbench.tasks import find_task, is_task_file, task_code
 from parbench.tasks.base import Task
 from parbench.tasks.data.location import DataLocation
 from parbench.tasks.data.source import DataSource
@@ -81,7 +81,11 @@ class PlannedRun:
     @cached_property
     def task(self) -> Task:
         """The task under the options of the run."""
-        return _task(self.asked.task).configured({**self.spec.options, **self.not_deciding.get("options", {})})
+        name, options = self.asked.task, {**self.spec.options, **self.not_deciding.get("options", {})}
+        if self.spec.definition is not None and not is_task_file(name):
+            # Of a record, whose file need not be here.
+            return find_task(name, self.spec.definition).configured(options)
+        return _task(name).configured(options)
 
     @cached_property
     def source(self) -> DataSource:

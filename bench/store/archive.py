@@ -1,8 +1,8 @@
 """Exports and imports records, as a file or from folder to folder, without loss.
 
-An archive is a gzipped tar of ``runs/RUN_ID/...``, and of ``declarations/...`` where runs were planned for claims. It
-contains only files and folders. Imports are not trusted: every record and every file beside it is checked, and a link,
-or a path out of the folder, refuses the whole archive.
+An archive is a gzipped tar of ``runs/RUN_ID/...``, of ``deployment/RUN_ID/...`` where adapters were measured, and of
+``declarations/...`` where runs were planned for claims. It contains only files and folders. Imports are not trusted:
+every record and every file beside it is checked, and a link, or a path out of the folder, refuses the whole archive.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from typing import Literal
 
 from parbench.bench.record.run_record import RunRecord
 from parbench.bench.record.serialization import to_json
+from parbench.bench.store.copies import copy_in
 from parbench.bench.store.declarations import file_name, keep, read_declarations
-from parbench.bench.store.layout import ADAPTER, DECLARATIONS, IMPORTING, LOGITS, RUNS
+from parbench.bench.store.deployments import RESULT, Taken, folder_of, is_of_adapter, read_deployment, take_deployment
+from parbench.bench.store.layout import ADAPTER, DECLARATIONS, DEPLOYMENT, IMPORTING, LOGITS, RUNS
 from parbench.bench.store.leases import Leases
 from parbench.bench.store.store import Store, Unreadable, checksums
 from parbench.bench.util.errors import UserError
@@ -63,6 +65,7 @@ class Imported:
         completed: already present, and given the adapter or the logits that ours lacked.
         replaced: imported, with our record moved aside, because it was requested or because ours cannot be read.
         kept: not imported, because keeping ours was requested.
+        deployments: runs whose measured adapters were imported.
         conflicts: not imported, because ours differs and ``take`` was not given.
         refused: incomplete, or being executed here at the moment.
     """
@@ -72,6 +75,7 @@ class Imported:
     completed: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
+    deployments: list[str] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
@@ -80,7 +84,7 @@ def export(store: Store, file: Path, adapters: bool = True, logits: bool = True)
     """Write the records of a store, and the files beside them, into a file.
 
     Args:
-        adapters: with the trained adapters.
+        adapters: with the trained adapters, and what they were converted to.
         logits: with the files of logits, which no table needs.
 
     Raises:
@@ -101,6 +105,7 @@ def export(store: Store, file: Path, adapters: bool = True, logits: bool = True)
                     done.left_out.append(f"{store.runs / record.run_id} {fault}")
                 else:
                     _add(archive, store.runs / record.run_id, left_out)
+                    _add_deployment(archive, store, record, adapters, done)
                     done.runs += 1
             for made in read_declarations(store):
                 if isinstance(made, Unreadable):
@@ -146,6 +151,17 @@ def _add(archive: tarfile.TarFile, folder: Path, left_out: Collection[str]) -> N
             archive.add(path, str(name), recursive=False, filter=_anonymous)
 
 
+def _add_deployment(archive: tarfile.TarFile, store: Store, record: RunRecord, adapters: bool, done: Exported) -> None:
+    found = read_deployment(store, record)
+    if isinstance(found, str):
+        done.left_out.append(f"{store.root}/{found}")
+    elif found is not None:
+        folder = folder_of(store, record.run_id)
+        for name in sorted([RESULT, *found.files]):
+            if (folder / name).exists() and (adapters or not is_of_adapter(name)):
+                archive.add(folder / name, f"{DEPLOYMENT}/{folder.name}/{name}", recursive=False, filter=_anonymous)
+
+
 def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     """Remove the owner of a file."""
     entry.uid = entry.gid = 0
@@ -182,7 +198,7 @@ def _unpacked(file: Path, store: Store) -> Iterator[Store]:
 def _check(entry: tarfile.TarInfo, file: Path) -> None:
     parts = PurePosixPath(entry.name).parts
     plain = entry.isreg() or entry.isdir()
-    of_a_run = parts[:1] == (RUNS,) and all(map(_RUN_ID.fullmatch, parts[1:2])) and ".." not in parts
+    of_a_run = parts[:1] in ((RUNS,), (DEPLOYMENT,)) and all(map(_RUN_ID.fullmatch, parts[1:2])) and ".." not in parts
     declared = parts[:1] == (DECLARATIONS,) and len(parts) == 2 and _DECLARATION.fullmatch(parts[1])
     home = of_a_run or (declared and entry.isreg())
     if not plain or not home:
@@ -208,6 +224,7 @@ def _merge(theirs: Store, store: Store, take: Take | None) -> Imported:
         else:
             try:
                 _take_one(folder, record, store, take, done)
+                _take_deployment(theirs, record, store, take, done)
             finally:
                 leases.release(run_id)
     for made in read_declarations(theirs):
@@ -246,15 +263,7 @@ def _complete(folder: Path, store: Store) -> bool:
     ours = store.runs / folder.name
     missing = [name for name in _OPTIONAL if (folder / name).exists() and not (ours / name).exists()]
     for name in missing:
-        staging = store.root / f"{IMPORTING}{uuid.uuid4().hex}"
-        with explained(staging):
-            try:
-                staging.mkdir()
-                part = staging / name
-                shutil.copytree(folder / name, part) if (folder / name).is_dir() else shutil.copy(folder / name, part)
-                os.replace(part, ours / name)
-            finally:
-                shutil.rmtree(staging, ignore_errors=True)
+        copy_in(folder / name, ours / name, store)
     return bool(missing)
 
 
@@ -265,15 +274,21 @@ def _outcome(record: RunRecord) -> str:
 
 def _copy(folder: Path, store: Store) -> None:
     """Put a run's folder into a store, all of it or nothing; what is there is moved aside."""
-    staging = store.root / f"{IMPORTING}{uuid.uuid4().hex}"
-    with explained(staging):
-        try:
-            shutil.copytree(folder, staging)
-            if (store.runs / folder.name).exists():
-                store.move_aside(folder.name)
-            os.replace(staging, store.runs / folder.name)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+    copy_in(folder, store.runs / folder.name, store, aside=folder.name)
+
+
+def _take_deployment(theirs: Store, record: RunRecord, store: Store, take: Take | None, done: Imported) -> None:
+    """Copy what was measured of a run's adapter, if the record here is the one that it was measured of."""
+    ours = store.load(record.run_id)
+    if not isinstance(ours, RunRecord) or not _is_same(ours, record):
+        return
+    taken = take_deployment(theirs, store, record, replace=take == "theirs")
+    if isinstance(taken, str):
+        done.refused.append(taken)
+    elif taken in (Taken.NEW, Taken.REPLACED):
+        done.deployments.append(record.run_id)
+    elif taken is Taken.DIFFERS and take is None:
+        done.conflicts.append(f"{DEPLOYMENT}/{record.run_id}, which was measured here, too, and differs")
 
 
 def _fault(folder: Path, record: RunRecord) -> str | None:

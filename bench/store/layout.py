@@ -18,7 +18,8 @@ Layout::
       tensorboard/NAME/         what ``--report-to tensorboard`` shows
       comparisons/              results of `bench judge compare`, and the raw judgments
       profile/                  the profile that a report shows, if there is one
-      deployment/RUN_ID/        what `bench adapter measure` found of the run's adapter
+      deployment/RUN_ID/        what `bench adapter measure` found of the run's adapter, see
+                                `parbench.bench.store.deployments`
       slurm/                    job files of submitit
       aside/                    records that were replaced or could not be read: moved here, never deleted
 """

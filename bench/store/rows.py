@@ -34,6 +34,12 @@ def write_rows(rows: pd.DataFrame, score: Score, metrics: Mapping[str, float], o
     rows.to_parquet(output / PREDICTIONS, index=False)
 
 
+def without_unused_logits(rows: pd.DataFrame, score: Score) -> pd.DataFrame:
+    """Return rows without their logits, where no metric needs these."""
+    unused = _LOGITS in rows and _are_scored_without_logits(rows, score, score(rows))
+    return rows.drop(columns=_LOGITS) if unused else rows
+
+
 def read_rows(folder: Path) -> pd.DataFrame:
     """Return the rows of a run's folder, with their logits where these are there."""
     rows = pd.read_parquet(folder / PREDICTIONS)

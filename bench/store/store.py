@@ -198,11 +198,14 @@ class Store:
 
     def move_aside(self, run_id: str) -> None:
         """Move the folder of a run out of the way; nothing is ever deleted."""
-        folder = self.runs / run_id
+        self.put_aside(self.runs / run_id, run_id)
+
+    def put_aside(self, folder: Path, name: str) -> None:
+        """Move a folder of the store out of the way, under a name that begins with ``name``."""
         aside = self.root / ASIDE
         with explained(aside):
             aside.mkdir(exist_ok=True)
-            os.replace(folder, aside / f"{folder.name}-{uuid.uuid4().hex[:8]}")
+            os.replace(folder, aside / f"{name}-{uuid.uuid4().hex[:8]}")
 
 
 def _check_name(root: Path) -> None:

@@ -56,7 +56,7 @@ def known_engines() -> Engines:
 
 
 class Adapter(Protocol):
-    """What an engine looks at; see `parbench.bench.deploy.result.Deployment`."""
+    """What an engine looks at; see `parbench.bench.record.deployment.Deployment`."""
 
     @property
     def kind(self) -> str:

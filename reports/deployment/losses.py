@@ -12,8 +12,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 from scipy.stats import t as student
 
-from parbench.bench.deploy.result import AS_LOADED, Conversion, Deployment, folder_of, read_deployments
+from parbench.bench.record.deployment import AS_LOADED, Conversion, Deployment
 from parbench.bench.record.run_record import RunRecord
+from parbench.bench.store.deployments import folder_of, read_deployments
 from parbench.bench.store.store import Store
 from parbench.reports.attempt import NotComputed, attempt
 from parbench.reports.examples import KnownLayouts, layout_of
@@ -31,7 +32,7 @@ class Loss:
     """What the adapters of a row lose on one task by a conversion.
 
     Attributes:
-        target: see `parbench.bench.deploy.result.Conversion`.
+        target: see `parbench.bench.record.deployment.Conversion`.
         lost: mean score of the run minus that of the converted adapter, over the seeds; ``None`` where no adapter could
             be converted or scored.
         interval: of these adapters' loss, over the draw of the examples; ``None`` where it is not known.
@@ -131,7 +132,7 @@ def _loss(
 def _scored(store: Store, record: RunRecord, file: str, known: KnownLayouts) -> tuple[float, LeftOut | str]:
     """Return the score of per-example rows, and how it varies with the examples."""
     spec = record.spec
-    task = find_task(spec.task).configured(spec.options)
+    task = find_task(spec.task, spec.definition).configured(spec.options)
     table = pq.read_table(folder_of(store, record.run_id) / file)
     score = float(task.score(to_frame(table))[record.primary])
     return score, leave_out(task, table, layout_of(known, spec.task, table), record.primary, score)

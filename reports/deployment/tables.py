@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from parbench.bench.deploy.result import AS_LOADED, Deployment
+from parbench.bench.record.deployment import AS_LOADED, Deployment
 from parbench.reports.deployment.engines import Engine, known_engines, obstacles
 from parbench.reports.deployment.losses import DeployedRow, Loss, reproduces
 from parbench.reports.tables import NOTHING, Table

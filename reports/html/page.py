@@ -35,7 +35,7 @@ from parbench.reports.leaderboard import Leaderboard
 from parbench.reports.parameter_budgets import NOTE_ON_BUDGETS
 from parbench.reports.profile.costs import NOTE as PROFILE_NOTE
 from parbench.reports.profile.costs import Profiled
-from parbench.reports.published import Reproduced, reproduction_table
+from parbench.reports.published import Reproduced, not_joined, reproduction_table
 from parbench.reports.render import one_line
 from parbench.reports.tables import SMALL_LABEL, Table, how_ended, is_counted
 
@@ -293,6 +293,7 @@ def _reproduction(rows: Sequence[Reproduced]) -> dict[str, Any] | None:
         "head": table.head,
         "differences": table.head.index("protocol differences"),
         "rows": [(texts, row.differences) for texts, row in zip(table.rows, rows, strict=True)],
+        "not_joined": not_joined(rows),
     }
 
 

@@ -15,6 +15,9 @@ from parbench.methods.presets import Preset, presets_of
 from parbench.reports.published.sources import PublishedNumber
 from parbench.reports.tables import percent
 
+# Bits of a quantised weight of the base model, by precision.
+QUANTISED_BITS = {"int8": 8, "nf4": 4}
+
 
 def differences(runs: pd.DataFrame, printed: PublishedNumber) -> Iterator[str]:
     """Yield every part of the protocol that differs, or is not known to be the same.
@@ -26,8 +29,7 @@ def differences(runs: pd.DataFrame, printed: PublishedNumber) -> Iterator[str]:
     run, source = runs.iloc[0], printed.source
     if run["base_model"] != printed.base_model:
         yield f"base model {run['base_model']}, not {printed.base_model}"
-    if run["base_precision"] != FLOAT32:
-        yield f"base weights in {run['base_precision']}"
+    yield from _base_weights(str(run["base_precision"]), printed)
     if run["small"]:
         yield "small suite: small data, few steps"
     if pd.notna(run["limit"]):
@@ -59,6 +61,17 @@ def differences(runs: pd.DataFrame, printed: PublishedNumber) -> Iterator[str]:
         yield printed.note
 
 
+def _base_weights(precision: str, printed: PublishedNumber) -> Iterator[str]:
+    """Yield how the weights of the base model differ in precision, or in how they were quantised."""
+    if printed.base_bits is None:
+        if precision != FLOAT32:
+            yield f"base weights in {precision}"
+    elif QUANTISED_BITS.get(precision) == printed.base_bits:
+        yield f"base weights in {precision}; the paper's have {printed.base_bits} bits, too"
+    else:
+        yield f"base weights in {precision}, not in {printed.base_bits} bits"
+
+
 def names_it(method: str, printed: PublishedNumber) -> bool:
     """Return whether a measured method is the printed one, with or without the authors' parameter grouping."""
     return method in (printed.method, _without_strict(printed.method))
@@ -84,7 +97,7 @@ def _settings(run: Any, printed: PublishedNumber) -> Iterator[str]:
     on_task = preset.on(printed.task) if preset else None
     for kind, theirs in (
         ("setting", {**(on_task.setting if on_task else {}), **printed.setting}),
-        ("training", {**(on_task.training if on_task else {}), **printed.source.training}),
+        ("training", {**(on_task.training if on_task else {}), **printed.training}),
     ):
         ours: Mapping[str, Any] = json.loads(run[kind])
         for name, value in sorted(theirs.items()):

@@ -9,8 +9,8 @@ from functools import cache
 import pandas as pd
 
 from parbench.reports.data_efficiency import in_full
-from parbench.reports.published.differences import differences, names_it
-from parbench.reports.published.sources import UNAVAILABLE, PublishedNumber, published
+from parbench.reports.published.differences import QUANTISED_BITS, differences, names_it
+from parbench.reports.published.sources import COSTS, UNAVAILABLE, PublishedNumber, published
 from parbench.reports.rows import COLUMN, CONDITION, at_same
 from parbench.reports.tables import NOTHING, SMALL_LABEL, Table, is_counted
 from parbench.tasks import metric_unit
@@ -30,6 +30,7 @@ class Reproduced:
     Attributes:
         row: the measured row's name in the tables.
         base_model: its base model.
+        base_precision: of the base model's weights.
         task: its task.
         metric: the metric of both.
         mean: over seeds, in the record's unit.
@@ -45,6 +46,7 @@ class Reproduced:
 
     row: str
     base_model: str
+    base_precision: str
     task: str
     metric: str
     mean: float
@@ -59,11 +61,13 @@ class Reproduced:
 
     @property
     def difference(self) -> float | None:
-        """Measured minus printed, in the printed unit; ``None`` for different base models.
+        """Measured minus printed, in the printed unit; ``None`` for different base models, or bits of their weights.
 
         Also ``None`` where a metric is printed in percent but not measured as a fraction.
         """
         if self.printed is None or self.printed.base_model != self.base_model:
+            return None
+        if self.printed.base_bits != QUANTISED_BITS.get(self.base_precision):
             return None
         if self.printed.unit == "percent" and metric_unit(self.task, self.metric).factor != 100:
             return None
@@ -74,8 +78,8 @@ def reproduction(runs: pd.DataFrame, cells: pd.DataFrame | None = None) -> tuple
     """Pair every measured score with the printed numbers of the same method, task and metric.
 
     If no paper has the base model, the row is paired with the first number per metric that a paper's authors measured
-    with another base model, without a difference. Rows without a printed number are left out, as are all points of a
-    data-efficiency curve but the last.
+    with another base model, without a difference; a row on a quantised base model with those per metric and number of
+    bits. Rows without a printed number are left out, as are all points of a data-efficiency curve but the last.
 
     Args:
         runs: the frame's runs.
@@ -108,20 +112,41 @@ def _beside(runs: pd.DataFrame, cells: pd.DataFrame | None) -> Iterator[Reproduc
     if (paper := UNAVAILABLE.get(name)) is not None:
         yield _reproduced(runs, str(run["metric"]), cells, None, paper)
     same = [number for number in _by_task().get(str(run["task"]), ()) if names_it(name, number)]
-    # For other base models, one number per metric is enough for orientation: of the method's authors, or, where their
-    # tables could not be read, of those who measured it.
-    others = [
+    own = [number for number in same if number.base_model == run["base_model"]]
+    for number in own or _for_orientation(run, name, same):
+        values = _measured(runs, number.metric)
+        if values is not None and bool(values.notna().all()):
+            yield _reproduced(runs, number.metric, cells, number, None)
+
+
+def _for_orientation(run: pd.Series, method: str, same: Sequence[PublishedNumber]) -> list[PublishedNumber]:
+    """Return numbers of another base model: one per metric is enough.
+
+    They are of the method's authors, or, where their tables could not be read, of those who measured it. Of quantised
+    base models they are of whoever measured it, one for each number of bits.
+    """
+    quantised = run["base_precision"] in QUANTISED_BITS
+    known = [
         number
         for number in same
         if number.source.own
-        and number.source.measured_by_others == (name in UNAVAILABLE)
-        and number.base_model != run["base_model"]
+        and (
+            number.base_bits is not None
+            if quantised and any(other.base_bits is not None for other in same)
+            else number.source.measured_by_others == (method in UNAVAILABLE)
+        )
     ]
-    first = {number.metric: number for number in reversed(others)}
-    for number in [number for number in same if number.base_model == run["base_model"]] or list(first.values()):
-        column = f"metric/{number.metric}"
-        if column in runs and bool(runs[column].notna().all()):
-            yield _reproduced(runs, number.metric, cells, number, None)
+    first = {(number.metric, number.base_bits if quantised else None): number for number in reversed(known)}
+    return list(reversed(first.values()))
+
+
+def _measured(runs: pd.DataFrame, metric: str) -> pd.Series | None:
+    """Return a metric of runs, or a cost in the printed unit; ``None`` where it was not measured."""
+    column, units = COSTS.get(metric, (f"metric/{metric}", 1.0))
+    if metric in COSTS and bool((runs["cost/shared_device"] == 1).any()):
+        # Beside other runs on one accelerator a training takes longer than it takes.
+        return None
+    return runs[column].astype("float64") / units if column in runs else None
 
 
 def _reproduced(
@@ -131,11 +156,14 @@ def _reproduced(
     printed: PublishedNumber | None,
     unavailable: str | None,
 ) -> Reproduced:
-    run, values = runs.iloc[0], runs[f"metric/{metric}"].astype("float64")
+    run, values = runs.iloc[0], _measured(runs, metric)
+    if values is None:
+        raise ValueError(f"the runs have no {metric}")
     counts = runs["ledger/reported"].dropna()
     return Reproduced(
         row=str(run["row"]),
         base_model=str(run["base_model"]),
+        base_precision=str(run["base_precision"]),
         task=str(run["task"]),
         metric=metric,
         mean=float(values.mean()),
@@ -159,9 +187,8 @@ def _interval(run: pd.Series, cells: pd.DataFrame | None) -> tuple[float, float]
 
 
 def _key(row: Reproduced) -> tuple[object, ...]:
-    source = (
-        (row.printed.base_model, str(row.printed.source), str(row.printed.setting)) if row.printed else ("", "", "")
-    )
+    printed = row.printed
+    source = (printed.base, str(printed.source), str(printed.setting), str(printed.training)) if printed else ("",) * 4
     return (row.small, row.base_model, row.task, row.row, row.metric, *source)
 
 
@@ -177,13 +204,27 @@ def _texts(row: Reproduced) -> tuple[str, ...]:
         paper, source, theirs = PAPER_VALUE_UNAVAILABLE, f"{row.unavailable}: its tables could not be read", NOTHING
     else:
         paper = f"{printed.value:.{places}f}" + (f" ± {printed.spread:g}" if printed.spread is not None else "")
-        if printed.base_model != row.base_model:
-            paper += f" ({printed.base_model})"
+        if printed.base != row.base_model:
+            paper += f" ({printed.base})"
         source, theirs = str(printed.source), printed.parameters or NOTHING
-    compared = NOT_COMPARED if printed else NOTHING
+    compared = _why_not_compared(printed) if printed else NOTHING
     return (
         *(row.row, row.base_model, row.task, row.metric, f"{measured} (n={row.n})", interval, paper),
         f"{difference:+.{places}f}" if difference is not None else compared,
         *("; ".join(row.differences) or NOTHING, source),
         *(NOTHING if row.parameters is None else f"{row.parameters:,}", theirs),
     )
+
+
+def _why_not_compared(printed: PublishedNumber) -> str:
+    if printed.base_bits is None or printed.base_bits in QUANTISED_BITS.values():
+        return NOT_COMPARED
+    return f"unavailable: there are no base weights in {printed.base_bits} bits here"
+
+
+def not_joined(rows: Sequence[Reproduced]) -> tuple[str, ...]:
+    """Return what the papers of the rows print, too, and why it stands beside nothing."""
+    papers = {row.printed.source.paper for row in rows if row.printed}
+    sources = {id(number.source): number.source for number in published() if number.source.paper in papers}
+    found = (f"{source.paper}: not shown: {text}" for source in sources.values() for text in source.not_joined)
+    return tuple(dict.fromkeys(found))

@@ -19,6 +19,10 @@ UNAVAILABLE = {
 }
 
 
+# Costs that papers print, by the name of the metric: the column of the frame, and its units in one of the printed.
+COSTS = {"train_hours": ("cost/train_seconds", 3600.0), "peak_device_gb": ("cost/peak_device_bytes", 1e9)}
+
+
 class PublishedTable(BaseModel):
     """A table of a paper, or a part of it with uniform provenance.
 
@@ -36,6 +40,7 @@ class PublishedTable(BaseModel):
         setting: hyper-parameters of the method that are the same in all rows.
         training: likewise of the training.
         notes: further remarks.
+        not_joined: numbers of the paper that stand beside nothing here, and why; a sentence for each.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,6 +58,7 @@ class PublishedTable(BaseModel):
     setting: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    not_joined: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         origin = ("" if self.own else ", quoted there") + (", measured by others" if self.measured_by_others else "")
@@ -66,20 +72,23 @@ class PublishedNumber:
     Attributes:
         method: registered name of the method.
         base_model: name of the base model.
+        base_bits: of a weight of the base model, if it is quantised; ``None`` of one that is not.
         task: name of the task.
-        metric: name of the metric; on a subset of a task ``METRIC_SUBSET``.
+        metric: name of the metric; on a subset of a task ``METRIC_SUBSET``; or of a cost, see `COSTS`.
         value: as printed.
         spread: the number printed after ±, if any; a standard deviation unless the source's notes state otherwise.
         unit: what ``value`` is: ``percent`` of a fraction, or the metric ``as is``.
         decimals: how many are printed, at least one.
         parameters: trainable parameters, as printed; empty if not printed.
         setting: hyper-parameters that the table prints, with those of the source.
+        training: likewise of the training.
         source: the table.
         note: a remark on this number.
     """
 
     method: str
     base_model: str
+    base_bits: int | None
     task: str
     metric: str
     value: float
@@ -88,6 +97,7 @@ class PublishedNumber:
     decimals: int
     parameters: str
     setting: dict[str, Any]
+    training: dict[str, Any]
     source: PublishedTable
     note: str
 
@@ -95,6 +105,11 @@ class PublishedNumber:
     def factor(self) -> int:
         """Factor from the measured to the printed unit."""
         return 100 if self.unit == "percent" else 1
+
+    @property
+    def base(self) -> str:
+        """The base model in words."""
+        return self.base_model if self.base_bits is None else f"{self.base_model} in {self.base_bits} bits"
 
 
 @cache
@@ -112,11 +127,12 @@ def published() -> tuple[PublishedNumber, ...]:
 
 
 def _number(row: dict[str, str], source: PublishedTable) -> PublishedNumber:
-    pairs = (pair.split("=") for pair in row["setting"].split())
+    setting, training = (_pairs(row.get(name) or "") for name in ("setting", "training"))
     unit: Literal["percent", "as is"] = "percent" if row["unit"] == "percent" else "as is"
     return PublishedNumber(
         method=row["method"],
         base_model=row["base_model"],
+        base_bits=int(row["base_bits"]) if row.get("base_bits") else None,
         task=row["task"],
         metric=row["metric"],
         value=float(row["value"]),
@@ -124,7 +140,12 @@ def _number(row: dict[str, str], source: PublishedTable) -> PublishedNumber:
         unit=unit,
         decimals=max(1, len(row["value"].partition(".")[2])),
         parameters=row["parameters"],
-        setting={**source.setting, **{name: json.loads(value) for name, value in pairs}},
+        setting={**source.setting, **setting},
+        training={**source.training, **training},
         source=source,
         note=row["note"],
     )
+
+
+def _pairs(text: str) -> dict[str, Any]:
+    return {name: json.loads(value) for name, value in (pair.split("=") for pair in text.split())}

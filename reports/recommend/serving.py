@@ -15,10 +15,13 @@ from parbench.reports.recommend.options import Option
 from parbench.reports.words import grouped, listed
 from parbench.tasks.base import Head
 
+# Of the LoRA that an adapter would be converted to: what engines load by default.
+CONVERTED_RANK = 16
+
 
 @dataclass(frozen=True)
 class AdapterForm:
-    """What an engine looks at, of an adapter that is not trained yet; see `parbench.bench.deploy.result.Deployment`."""
+    """What an engine looks at of an adapter that is not trained yet: an `engines.Adapter`."""
 
     kind: str
     rank: int | None
@@ -28,22 +31,27 @@ class AdapterForm:
 
 
 def find_engine(name: str) -> Engine:
-    """Return an engine by its name, in whatever case.
+    """Return an engine by its name, whatever its case and its signs between letters.
 
     Raises:
         UserError: it is not known.
     """
-    engines = {engine.name.lower(): engine for engine in known_engines().engines}
-    if name.lower() not in engines:
-        raise UserError(f'there is no serving engine called "{name}"{did_you_mean(name.lower(), engines)}')
-    return engines[name.lower()]
+    engines = {_letters(engine.name): engine for engine in known_engines().engines}
+    if (found := engines.get(_letters(name))) is not None:
+        return found
+    known = [engine.name.lower() for engine in engines.values()]
+    raise UserError(f'there is no serving engine called "{name}"{did_you_mean(name.lower(), known)}')
+
+
+def _letters(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
 
 
 def in_engine(engine: Engine, options: Sequence[Option], base_model: BaseModel, head: Head) -> Iterator[str]:
     """Yield how an engine could serve each option, in sentences.
 
     An adapter that it does not load can be merged into the base model where the method allows that, and served as an
-    ordinary model.
+    ordinary model; or converted to a LoRA, where the engine would load that.
     """
     model = base_model.skeleton(head)
     told = [(_served(engine, option, model), option.row) for option in options]
@@ -53,10 +61,18 @@ def in_engine(engine: Engine, options: Sequence[Option], base_model: BaseModel, 
 
 def _served(engine: Engine, option: Option, model: Any) -> str:
     method: Any = find_method(option.method).method
-    why = next(obstacles(engine, _form(method, option, model)), None)
+    form = _form(method, option, model)
+    why = next(obstacles(engine, form), None)
     if why is None:
         return "serves as they are"
-    return f"merged into the base model only ({why})" if method.mergeable else f"cannot serve ({why})"
+    if not method.mergeable:
+        return f"cannot serve ({why})"
+    if form.kind and next(obstacles(engine, form, CONVERTED_RANK), None) is None:
+        return (
+            f"as a LoRA that they are converted to, whose loss bench adapter measure shows, or merged into the base "
+            f"model ({why})"
+        )
+    return f"merged into the base model only ({why})"
 
 
 def _form(method: Any, option: Option, model: Any) -> AdapterForm:

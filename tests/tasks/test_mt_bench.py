@@ -11,6 +11,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from parbench.bench.deploy.measure import Measured, measure
+from parbench.bench.deploy.trained import Whereabouts, find_trained
+from parbench.bench.run.inputs import DataCache
 from tests.support.judge_stub import chat, endpoint, text_of
 from tests.support.mt_bench import QUESTIONS, do, rated, rows_of
 from tests.support.tiny_llama import SPECIAL, byte_tokenizer, tiny_model_folder
@@ -54,6 +57,22 @@ def test_ratings_land_in_the_record(planned, store, method):
         assert f"turn 1|{question['turns'][0]}|{answers[0]}{'|right' if reference else ''}" in asked
         told = [*zip(question["turns"], answers, strict=True), *([("right", "too")] if reference else [])]
         assert "|".join(["turn 2", *(part for pair in told for part in pair)]) in asked
+
+
+def test_a_converted_adapter_is_not_judged(planned, store, llama_folder, mt_bench_root, tmp_path):
+    with endpoint(rated) as stub:
+        record = do(planned(f"gpt-4@{stub.url}"), store)
+        asked = len(stub.requests)
+        trained = find_trained(store, record.run_id, Whereabouts(str(llama_folder), mt_bench_root))
+        trained.check_data()
+        what = Measured((2, 8), torch.device("cpu"), tmp_path, plain_peft=False)
+        found = measure(trained, DataCache().of(trained.planned), what)
+        assert len(stub.requests) == asked
+    assert found.merges[0].difference < 1e-4 * found.merges[0].largest
+    assert {(one.rows, one.reason) for one in found.conversions} == {
+        (None, "answers are rated by a judge, which is not asked again")
+    }
+    assert found.conversions[-1].error < 1e-5
 
 
 def test_intervals_are_over_questions(planned, store):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
 from parbench.bench.deploy.plain_peft import torchvision_hook
-from parbench.bench.deploy.result import read_deployments
+from parbench.bench.store.deployments import folder_of, read_deployments
 from parbench.bench.store.layout import PREDICTIONS
 from parbench.reports.tables import SMALL_LABEL
+from tests.support.data import sentences, write_jsonl
 from tests.support.upload_stub import upload_hub
 
 _WITHOUT_PARBENCH = """
@@ -34,9 +35,15 @@ assert not any(name.startswith("parbench") for name in sys.modules)
 
 
 @pytest.fixture(scope="module")
-def adapter(tiny_model, tiny_data, trained_store):
-    """Where the runs of the store had their base model and data."""
-    return ("--model", tiny_model, "--data-root", tiny_data, "--out", trained_store.root)
+def adapter(tiny_model, trained_store):
+    """Where the runs of the store had their base model."""
+    return ("--model", tiny_model, "--out", trained_store.root)
+
+
+@pytest.fixture(scope="module")
+def data(tiny_data):
+    """Where they had their data."""
+    return ("--data-root", tiny_data)
 
 
 def test_exported_folders_are_loaded_without_parbench(bench, adapter, run_of, tiny_model, trained_store, tmp_path):
@@ -112,8 +119,6 @@ def test_what_cannot_be_exported_is_one_sentence(bench, adapter, run_of, tmp_pat
 
 
 def test_the_base_model_must_be_that_of_the_run(bench, adapter, run_of, tiny_model, trained_store, tmp_path):
-    import shutil
-
     other = shutil.copytree(tiny_model, tmp_path / "other")
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.5}))
@@ -145,11 +150,12 @@ def test_the_hub_is_written_to_with_the_users_token_only(bench, adapter, run_of,
     assert hub.files == {path.name: path.read_bytes() for path in (tmp_path / "b").iterdir()}
 
 
-def test_what_is_measured_is_recomputed_by_hand(bench, adapter, run_of, trained_store, monkeypatch):
+def test_what_is_measured_is_recomputed_by_hand(bench, adapter, data, run_of, trained_store, monkeypatch):
     monkeypatch.setattr("parbench.bench.deploy.measure.why_not_plain_peft", lambda *arguments: "not tried")
-    result = bench("adapter", "measure", "--sizes", "1,32,99,0.5", *adapter)
+    result = bench("adapter", "measure", "--sizes", "1,32,99,0.5", *adapter, *data)
     assert result.code == 0, result.err
     assert "bitfit trains weights of the base model itself" in result.out
+    assert not [path for path in (trained_store.root / "deployment").iterdir() if path.name.startswith(".")]
     found = {entry.run_id: entry for entry in read_deployments(trained_store)}
     assert set(found) == {run_of("lora"), run_of("loca"), run_of("dora")}
     loca = found[run_of("loca")]
@@ -197,22 +203,31 @@ def _check_report(bench, store, lost):
 
 
 @pytest.mark.slow
-def test_a_process_without_parbench_is_tried(bench, adapter, run_of, trained_store, tmp_path):
+def test_a_process_without_parbench_is_tried(bench, adapter, data, run_of, trained_store, tmp_path):
     for method, able in (("lora", True), ("loca", False)):
-        assert bench("adapter", "measure", run_of(method), "--sizes", "8", "--again", *adapter).code == 0
+        assert bench("adapter", "measure", run_of(method), "--sizes", "8", "--again", *adapter, *data).code == 0
         (found,) = (entry for entry in read_deployments(trained_store) if entry.run_id == run_of(method))
         assert (found.plain_peft == "") is able
     assert "LOCA" in found.plain_peft
 
 
-def test_a_damaged_measurement_is_named(bench, adapter, trained_store):
-    folder = trained_store.root / "deployment" / "0000"
+def test_measuring_needs_the_data_of_the_run(bench, adapter, run_of, tiny_data, tmp_path):
+    other = shutil.copytree(tiny_data, tmp_path / "other")
+    write_jsonl(other / "glue-sst2" / "validation.jsonl.gz", sentences(60, seed=9))
+    result = bench("adapter", "measure", run_of("lora"), "--again", *adapter, "--data-root", other)
+    assert result.code == 2
+    assert "the data of glue/sst2 is at revision" in result.err
+    assert result.out == ""
+
+
+def test_a_damaged_measurement_is_named(bench, adapter, run_of, trained_store):
+    folder = folder_of(trained_store, run_of("bitfit"))
     folder.mkdir(parents=True)
     (folder / "deployment.json").write_text("{")
     assert bench("report", "--out", trained_store.root).code == 0
-    assert "deployment/0000/deployment.json cannot be read" in Path(
-        trained_store.root / "report" / "leaderboard.md"
-    ).read_text(encoding="utf-8")
+    shutil.rmtree(folder)
+    text = (trained_store.root / "report" / "leaderboard.md").read_text(encoding="utf-8")
+    assert f"deployment/{folder.name}/deployment.json cannot be read" in text
 
 
 def test_the_licence_of_a_base_model_is_that_of_its_package():

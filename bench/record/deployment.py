@@ -1,21 +1,9 @@
-"""What was measured of a trained adapter, as JSON in the store beside the runs."""
+"""What was measured of a trained adapter: what it can be used for."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
-
-from parbench.bench.store.layout import DEPLOYMENT
-from parbench.bench.store.store import Store
-from parbench.bench.util.files import explained, write_atomically
-
-RESULT = "deployment.json"
 AS_LOADED = "as loaded"
 """The target of a conversion that is none: the adapter itself, loaded again and scored again."""
 
@@ -81,6 +69,8 @@ class Deployment:
         made: when.
         hardware: where.
         versions: of the libraries.
+        adapter: digest of the files of the adapter that was measured.
+        files: sha256 of the files beside this, by path: per-example rows, and the converted adapters in folders.
     """
 
     run_id: str
@@ -100,36 +90,5 @@ class Deployment:
     made: str
     hardware: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
-
-
-def folder_of(store: Store, run_id: str) -> Path:
-    """Return where the deployment of a run is kept."""
-    return store.root / DEPLOYMENT / run_id
-
-
-def write_deployment(found: Deployment, folder: Path) -> None:
-    """Write a deployment.
-
-    Raises:
-        UserError: the folder cannot be written to.
-    """
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / RESULT, json.dumps(dataclasses.asdict(found), indent=1) + "\n")
-
-
-def read_deployments(store: Store) -> Iterator[Deployment | str]:
-    """Yield what was measured, and a sentence for each folder that cannot be read."""
-    for path in sorted((store.root / DEPLOYMENT).glob(f"*/{RESULT}")):
-        try:
-            found = _adapter().validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
-            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
-            yield f"{DEPLOYMENT}/{path.parent.name}/{RESULT} cannot be read ({reason})"
-            continue
-        yield found if found.run_id == path.parent.name else f"{DEPLOYMENT}/{path.parent.name} is of another run"
-
-
-@cache
-def _adapter() -> TypeAdapter[Deployment]:
-    return TypeAdapter(with_config(ConfigDict(extra="forbid"))(Deployment))
+    adapter: str = ""
+    files: dict[str, str] = field(default_factory=dict)
