@@ -8,16 +8,18 @@ from parbench.reports.examples import Examples
 from parbench.reports.statistics import Estimate
 
 DID_NOT_LEARN = "did not learn"
+# The share of generated texts that are the right answer.
+EXACT_MATCH = "exact_match"
 
 
 def constant_score(metric: str, examples: Examples) -> float | None:
     """Return the best score of a constant prediction, such as that of always the most frequent class.
 
-    ``None`` where there is none to compare with: for generated text, likelihoods and ratings.
+    ``None`` where there is none to compare with: for texts that are not simply right or wrong, likelihoods and ratings.
 
     Args:
         metric: the one that ranks.
-        examples: with their labels, where these are numbers.
+        examples: with their labels, where these are numbers, or of texts the right answers as numbers.
     """
     if examples.labels is None or not len(examples):
         return None
@@ -29,7 +31,7 @@ def constant_score(metric: str, examples: Examples) -> float | None:
         return float(np.mean([2 * share / (1 + share) for share in ones]))
     if metric == "mean_per_class_accuracy":
         return float(np.mean([1 / len(np.unique(part)) for part in parts]))
-    if metric == "accuracy":
+    if metric in ("accuracy", EXACT_MATCH):
         classes, places = np.unique(np.concatenate(parts), return_inverse=True)
         weights = np.concatenate([np.full(len(part), 1 / len(part) / len(parts)) for part in parts])
         return float(np.bincount(places, weights, len(classes)).max())

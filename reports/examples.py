@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +12,8 @@ import pyarrow.compute as pc
 
 _EXAMPLE = ("example", "subset")
 _LABEL = "label"
+# Of generated texts, the column of right answers.
+REFERENCES = "references"
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +22,8 @@ class Examples:
 
     Attributes:
         subsets: index of each example's subset, of shape (examples,).
-        labels: of shape (examples,); ``None`` where they are not numbers.
+        labels: of shape (examples,); ``None`` where they are not numbers. Of texts that are right or wrong, a number
+            for each right answer, see `with_answers`.
         names: of the subsets, by index.
     """
 
@@ -76,6 +80,25 @@ def layout_of(known: KnownLayouts, task: str, table: pa.Table) -> Layout | None:
         found = Layout(rows, ordered, order.to_numpy(), shared or _examples(ordered["subset"], labels))
         layouts.append(found)
     return found
+
+
+def with_answers(table: pa.Table, references: pa.ChunkedArray) -> pa.Table:
+    """Return rows whose label is a number for the right answer of each; unchanged where one has none or several.
+
+    Args:
+        table: rows of generated texts, without a label.
+        references: of each row the list of its right answers.
+    """
+    if references.null_count or pc.any(pc.not_equal(pc.list_value_length(references), 1)).as_py():
+        return table
+    answers = pc.utf8_trim_whitespace(pc.list_flatten(references)).combine_chunks()
+    if answers.null_count:
+        return table
+    found = answers.dictionary_encode()
+    # Equal in every run, in whatever order it has the examples.
+    digests = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in found.dictionary.to_pylist()]
+    numbers = np.array([int.from_bytes(digest, signed=True) for digest in digests], dtype="int64")
+    return table.append_column(_LABEL, pa.array(numbers[found.indices.to_numpy()]))
 
 
 def is_numbers(column: pa.ChunkedArray) -> bool:

@@ -18,7 +18,8 @@ from parbench.bench.store.layout import PREDICTIONS
 from parbench.bench.store.store import Store, Unreadable
 from parbench.bench.util.errors import UserError
 from parbench.reports.attempt import NotComputed, attempt
-from parbench.reports.examples import KnownLayouts, layout_of
+from parbench.reports.constant import EXACT_MATCH
+from parbench.reports.examples import REFERENCES, KnownLayouts, layout_of, with_answers
 from parbench.reports.jackknife import TOLERANCE, LeftOut, leave_out, to_frame
 from parbench.tasks import TASKS, find_task, task_code
 from parbench.tasks.base import Task
@@ -142,7 +143,7 @@ class Checker:
         score = record.score
         if score is None or not math.isfinite(score) or not is_reported(record.spec):
             return None
-        layout = layout_of(self.known, record.spec.task, table)
+        layout = layout_of(self.known, record.spec.task, _labelled(table, record.primary, file))
         try:
             return leave_out(task, table, layout, record.primary, score)
         except KeyError:  # a score that needs fewer columns than how it varies
@@ -157,6 +158,13 @@ class Checker:
         if record.spec.task_code == task_code(task):
             return what
         return f"{what}; {record.spec.task} has changed since, so that either may be right"
+
+
+def _labelled(table: pa.Table, metric: str, file: pq.ParquetFile) -> pa.Table:
+    """Return rows with a number for the right answer of each, where a constant answer has a score."""
+    if metric != EXACT_MATCH or REFERENCES not in file.schema_arrow.names:
+        return table
+    return with_answers(table, file.read([REFERENCES], use_threads=False)[REFERENCES])
 
 
 def is_reported(spec: RunSpec) -> bool:

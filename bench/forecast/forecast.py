@@ -147,7 +147,7 @@ def _estimate(run: PlannedRun, found: Calibration | str, sizes: dict[str, int]) 
         return RunForecast(run, failure=found)
     training = run.training
     per_epoch = -(-max(1, round(sizes["train"] * run.spec.train_fraction)) // _step_rows(training))
-    steps = training.max_steps or max(1, round((training.epochs or 0.0) * per_epoch))
+    steps = training.steps(per_epoch)
     selection_row = found.row_seconds if run.task.selected_by is run.task else _forward_seconds(found, training)
     reports = run.spec.purpose == Purpose.REPORT
     seconds = found.fixed_seconds + steps * found.step_seconds

@@ -86,6 +86,11 @@ def check_training(training: TrainingSettings, protocol: Protocol, method: Metho
             f'protocol "{protocol}" chooses the epoch on the reported split and select_epoch on the selection '
             "split; use --set train.select_epoch=false, or --protocol strict"
         )
+    if training.max_steps == 0 and protocol is Protocol.PAPER_BEST_EPOCH:
+        raise UserError(
+            f'protocol "{protocol}" chooses an epoch, and train.max_steps is 0; use --protocol strict to score the '
+            "model as it is before training"
+        )
     if training.gradient_checkpointing and not method.allows_checkpointing:
         raise UserError(
             f'"{method.name}" cannot be trained with recomputed activations; '

@@ -39,7 +39,7 @@ class Movement:
         self._is_adapter = hasattr(model, "peft_config")
 
     def check(self, steps: int, may_rest: bool = False) -> None:
-        """Check that the adapter has moved; after `FEW_STEPS` every parameter in a group of which any has.
+        """Check that the adapter has moved, if there was a step; after `FEW_STEPS` every parameter of a group that has.
 
         A group that rests as a whole may do so by the method's own schedule.
 
@@ -50,6 +50,8 @@ class Movement:
         Raises:
             UntrainedError: it has not.
         """
+        if not steps:
+            return
         still = [
             [name for name, parameter in group.items() if _sums(parameter) == before[name]]
             for group, before in zip(self._groups, self._before, strict=True)

@@ -24,7 +24,9 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    max_steps: PositiveInt | None = Field(default=None, description="optimiser steps; or give epochs")
+    max_steps: NonNegativeInt | None = Field(
+        default=None, description="optimiser steps; or give epochs; 0 scores the model as it is before training"
+    )
     epochs: PositiveFloat | None = Field(default=None, description="passes over the training split; or give max_steps")
     batch_size: PositiveInt = Field(default=32, description="examples per forward pass")
     gradient_accumulation: PositiveInt = Field(default=1, description="forward passes per optimiser step")
@@ -68,10 +70,22 @@ class TrainingSettings(BaseModel):
         """Return the settings that do not: those of how a training is carried out."""
         return self.model_dump(mode="json", include=set(_NOT_DECIDING))
 
+    def steps(self, per_epoch: int) -> int:
+        """Return the optimiser steps of a training.
+
+        Args:
+            per_epoch: those of a pass over the training split.
+        """
+        if self.max_steps is not None:
+            return self.max_steps
+        return max(1, round((self.epochs or 0.0) * per_epoch))
+
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         if (self.max_steps is None) == (self.epochs is None):
             raise ValueError("give either max_steps or epochs")
         if self.patience is not None and not self.select_epoch:
             raise ValueError("patience stops by the epochs' scores; give select_epoch as well")
+        if self.max_steps == 0 and self.select_epoch:
+            raise ValueError("there is no epoch to select in 0 steps; leave select_epoch out")
         return self

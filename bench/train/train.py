@@ -29,12 +29,14 @@ from parbench.bench.train.callbacks import (
     StopOnRequest,
 )
 from parbench.bench.train.checkpoints import COMPLETE, last_checkpoint
+from parbench.bench.train.counted_logits import computes_some_logits
 from parbench.bench.train.length_groups import most_groups
 from parbench.bench.train.settings import TrainingSettings
 from parbench.bench.train.trainer import TaskTrainer
 from parbench.methods.base import ParameterGroup
 from parbench.tasks.base import Collate, Task
 from parbench.tasks.inference import Rows
+from parbench.tasks.kinds.language_model import LanguageModelTask
 
 
 class StoppedError(RuntimeError):
@@ -87,12 +89,14 @@ class Job:
 
 
 def train(job: Job) -> Trained:
-    """Train ``job.model`` in place.
+    """Train ``job.model`` in place; in 0 steps it stays as it is.
 
     Raises:
         DivergedError: the loss became infinite or NaN.
         StoppedError: ``job.stop`` returned true before the last step.
     """
+    if job.settings.max_steps == 0:
+        return Trained(0, 0.0, sum(p.numel() for p in job.model.parameters() if p.requires_grad), [])
     clock = StepClock()
     count = CountTrainable()
     epochs = [EpochEnds(job.best_epoch, _steps_per_epoch(job), clock)] if job.best_epoch else []
@@ -117,6 +121,7 @@ def train(job: Job) -> Trained:
     )
     trainer.task_loss = partial(job.task.loss, label_smoothing=job.settings.label_smoothing)
     trainer.packing = job.settings.packing
+    trainer.some_logits = _has_token_loss(job.task) and computes_some_logits(job.model)
     if job.rows_are_independent:
         trainer.most_groups = most_groups(job.settings.length_groups, job.device)
     # Printing is left to the command line.
@@ -137,6 +142,11 @@ def train(job: Job) -> Trained:
     return Trained(trainer.state.global_step, clock.seconds, count.numbers, history)
 
 
+def _has_token_loss(task: Task) -> bool:
+    """Return whether the loss is that of each labelled token by itself."""
+    return isinstance(task, LanguageModelTask) and type(task).loss is LanguageModelTask.loss
+
+
 # transformers' names: its "constant" has no warm-up.
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
@@ -147,7 +157,7 @@ def _warmup_steps(settings: TrainingSettings, steps: int) -> int:
 
 def _arguments(job: Job) -> TrainingArguments:
     settings = job.settings
-    steps = settings.max_steps or max(1, round((settings.epochs or 0.0) * _steps_per_epoch(job)))
+    steps = settings.steps(_steps_per_epoch(job))
     arguments = TrainingArguments(
         output_dir=str(job.workspace),
         max_steps=steps,

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, Trainer
 
+from parbench.bench.train.counted_logits import KEPT, counted_alone
 from parbench.bench.train.length_groups import split_by_length
 from parbench.bench.train.packing import check_packing, pack
 from parbench.bench.util.errors import DivergedError
@@ -31,6 +32,8 @@ class TaskTrainer(Trainer):
     most_groups: int = 1
     # Whether the texts of a batch are packed into rows, see `packing`.
     packing: bool = False
+    # Whether logits are computed only where a label counts, see `counted_logits`.
+    some_logits: bool = False
     _checked: bool = False
 
     def __init__(self, **arguments: Any) -> None:
@@ -68,9 +71,12 @@ class TaskTrainer(Trainer):
 
         To it comes the method's own loss, if the outputs have one (see `parbench.methods.base.Method`).
         """
-        labels = inputs["labels"]
-        outputs = model(**{name: tensor for name, tensor in inputs.items() if name != "labels"})
-        loss = self.task_loss(outputs.logits, labels)
+        labels = wanted = inputs["labels"]
+        given = {name: tensor for name, tensor in inputs.items() if name != "labels"}
+        if self.some_logits:
+            given, wanted = counted_alone(given, labels)
+        outputs = model(**given)
+        loss = self.task_loss(outputs.logits[None] if KEPT in given else outputs.logits, wanted)
         if (auxiliary := getattr(outputs, "auxiliary_loss", None)) is not None:
             loss = loss + auxiliary.to(loss.device)
         if num_items_in_batch is not None:

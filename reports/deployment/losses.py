@@ -17,7 +17,8 @@ from parbench.bench.record.run_record import RunRecord
 from parbench.bench.store.deployments import folder_of, read_deployments
 from parbench.bench.store.store import Store
 from parbench.reports.attempt import NotComputed, attempt
-from parbench.reports.examples import KnownLayouts, layout_of
+from parbench.reports.constant import EXACT_MATCH
+from parbench.reports.examples import REFERENCES, KnownLayouts, layout_of, with_answers
 from parbench.reports.frame import Frame
 from parbench.reports.jackknife import LeftOut, leave_out, score_methods, to_frame
 from parbench.reports.rows import BOARD, COLUMN
@@ -135,7 +136,9 @@ def _scored(store: Store, record: RunRecord, file: str, known: KnownLayouts) -> 
     task = find_task(spec.task, spec.definition).configured(spec.options)
     table = pq.read_table(folder_of(store, record.run_id) / file)
     score = float(task.score(to_frame(table))[record.primary])
-    return score, leave_out(task, table, layout_of(known, spec.task, table), record.primary, score)
+    of_texts = record.primary == EXACT_MATCH and REFERENCES in table.column_names
+    labelled = with_answers(table, table[REFERENCES]) if of_texts else table
+    return score, leave_out(task, table, layout_of(known, spec.task, labelled), record.primary, score)
 
 
 def _interval(before: Mapping[int, LeftOut | str], after: Mapping[int, LeftOut | str]) -> Interval | None:

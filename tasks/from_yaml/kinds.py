@@ -176,7 +176,7 @@ def _image_text(definition: Any, common: dict[str, Any]) -> Task:
         choices=(choices,) if isinstance(choices, str) else choices,
         label=definition.label,
         metrics=definition.metrics,
-        options=ImageChoiceOptions(layout=definition.options.layout),
+        options=ImageChoiceOptions(**definition.options.model_dump(include=set(ImageChoiceOptions.model_fields))),
     )
 
 

@@ -21,7 +21,7 @@ from pydantic import (
 from parbench.bench.util.errors import UserError
 from parbench.tasks import is_task_file
 from parbench.tasks.kinds.image_classification import ImageOptions
-from parbench.tasks.kinds.image_text import ImageTextOptions
+from parbench.tasks.kinds.image_text import ImageChoiceOptions, ImageTextOptions
 from parbench.tasks.kinds.text_generation import GenerationOptions, Template
 from parbench.tasks.kinds.video_classification import VideoOptions
 from parbench.tasks.metrics.tokens import BleuTokens, RougeTokens, TokenizerNames
@@ -235,7 +235,7 @@ class ImageText(Definition):
         if self.choices is None:
             what, metrics, options = "a response", get_args(TEXT_METRICS), set(ImageTextOptions.model_fields)
         else:
-            what, metrics, options = "choices", get_args(CHOICE_METRICS), {"layout"}
+            what, metrics, options = "choices", get_args(CHOICE_METRICS), set(ImageChoiceOptions.model_fields)
         if wrong := sorted(set(self.metrics) - set(metrics)):
             raise ValueError(f'"{wrong[0]}" is no metric of a task with {what}; there is: {", ".join(metrics)}')
         if unused := sorted(self.options.model_fields_set - options):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from sklearn.dummy import DummyClassifier
 
@@ -13,7 +14,7 @@ from parbench.bench.util.errors import UserError
 from parbench.reports.columns import best_rows
 from parbench.reports.constant import constant_score
 from parbench.reports.contrasts import contrast_methods
-from parbench.reports.examples import Examples
+from parbench.reports.examples import Examples, with_answers
 from parbench.reports.frame import read_frame
 from parbench.reports.leaderboard import Leaderboard, leaderboards
 from parbench.reports.report import write_report
@@ -111,3 +112,36 @@ def test_bold_stops_at_the_first_row_that_is_not() -> None:
     assert best_rows(means, ranks, set(means)) == {"a", "b"}
     assert best_rows(means, ranks, {"b", "c", "wide"}) == set()  # the best could not be tested
     assert best_rows(means, dict.fromkeys(means, RankRange(1, 4)), set(means)) == set()
+
+
+def texts_of(answers: list[list[str]], hits: list[bool], order: Any = None) -> pd.DataFrame:
+    written = [wanted[0] if hit else "something else" for wanted, hit in zip(answers, hits, strict=True)]
+    names = [f":{number}" for number in range(len(answers))]
+    rows = pd.DataFrame({"example": names, "subset": "", "text": written, "references": answers})
+    rows["exact_match"] = np.array(hits, dtype="float64")
+    return rows if order is None else rows.iloc[order].reset_index(drop=True)
+
+
+def test_of_texts_it_is_the_most_frequent_answer(planter: Any) -> None:
+    """A model that always writes the one answer, in another order of the examples, has not learnt; one above it has."""
+    answers = [[" yes"] if number % 5 < 3 else ["no "] for number in range(100)]
+    always = [wanted == [" yes"] for wanted in answers]
+    more = [hit or number % 2 == 0 for number, hit in enumerate(always)]
+    for seed in range(3):
+        shuffled = np.random.default_rng(seed).permutation(100)
+        for method, hits in {"always": always, "more": more}.items():
+            rows = texts_of(answers, hits, shuffled)
+            score = float(rows["exact_match"].mean())
+            planter.run(score, "exact_match", task="vl/one_digit_qa", method=method, seed=seed, rows=rows)
+    column = board_of(planter).ranking.columns["vl/one_digit_qa", "exact_match"]
+    assert column.constant == pytest.approx(0.6)
+    assert {row: standing.learnt for row, standing in column.standings.items()} == {"always": False, "more": True}
+
+
+def test_of_texts_with_several_answers_it_is_not_known() -> None:
+    table = pa.table({"example": ["a", "b"], "subset": ["", ""], "exact_match": [0.0, 1.0]})
+    several = pa.chunked_array([[["x", "y"], ["x"]]])
+    assert with_answers(table, several) is table
+    assert with_answers(table, pa.chunked_array([[["x"], None]])) is table
+    labels = with_answers(table, pa.chunked_array([[["x "], [" x"]]]))["label"].to_pylist()
+    assert labels[0] == labels[1]

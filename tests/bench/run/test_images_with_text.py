@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from parbench.bench.models.catalogue import find_model
+from parbench.bench.plan.model_checks import check_training
 from parbench.bench.plan.overrides import Overrides
 from parbench.bench.plan.planner import make_plan
 from parbench.bench.plan.suite import load_suite
@@ -16,12 +17,15 @@ from parbench.bench.profile.workload import Candidate, MeasurementJob, Repetitio
 from parbench.bench.record.run_record import Status
 from parbench.bench.run.execute_run import RunHooks, execute_run
 from parbench.bench.run.inputs import DataCache
+from parbench.bench.train.protocol import Protocol
+from parbench.bench.train.settings import TrainingSettings
 from parbench.bench.util.errors import UserError
 from parbench.methods import find_method
 from parbench.reports.frame import read_frame
 from parbench.reports.html.page import Page, render_page
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.kinds.image_text import PICTURED
+from parbench.tasks.vl.digits import ONE_DIGIT_QA
 from tests.support.pictures import encoded, picture
 from tests.support.training import interrupt_at
 from tests.support.yaml_files import REFERENCE, task_file, write
@@ -164,6 +168,41 @@ def test_a_profile_times_a_text_with_an_image(model):
     assert {FORWARD, BACKWARD, PREFILL, DECODE, MERGED} <= found.seconds.keys()
     short = measure(MeasurementJob(candidate, Workload(str(model), 3, 4, "cpu"), repetitions), CPU)
     assert "an image is 4 tokens of this model" in short.reason
+
+
+def test_in_no_step_the_untrained_connector_is_scored(planned, store, model):
+    """What the model of the run's seed writes before training, by transformers' own ``generate``."""
+    from transformers import set_seed
+
+    from parbench.tasks.base import IMAGE_TEXT_MODEL
+
+    run = planned("linear_probe", max_steps=0)
+    record = do(run, store)
+    assert (record.status, record.cost.train_steps, record.ledger.head) == (Status.OK, 0, CONNECTOR)
+    set_seed(1)
+    base = find_model(str(model)).load(IMAGE_TEXT_MODEL, "").eval()
+    data = DataCache().of(run)
+    rows = data.reported(run.spec).after(None).inputs.with_responses(None)
+    rows_of_store = pd.read_parquet(store.runs / record.run_id / "predictions.parquet")
+    for place, text in enumerate(rows_of_store["text"][:5]):
+        one = rows[place]
+        inputs = {"input_ids": torch.tensor([one["input_ids"]]), "pixel_values": one["pixel_values"]}
+        found = base.generate(**inputs, do_sample=False, max_new_tokens=4, pad_token_id=0)
+        written = data.processor.tokenizer.decode(found[0, len(one["input_ids"]) :], skip_special_tokens=True)
+        assert text == written
+    trained = do(planned("linear_probe"), store)
+    assert trained.run_id != record.run_id
+    rows_of_frame = set(read_frame(store).runs["row"])
+    assert rows_of_frame == {"linear_probe (training.max_steps=0)", "linear_probe (training.max_steps=4)"}
+
+
+def test_no_steps_have_no_epoch(planned):
+    with pytest.raises(UserError, match="no epoch to select in 0 steps"):
+        planned(max_steps=0, select_epoch="true")
+    settings, method = TrainingSettings(max_steps=0), find_method("lora").method
+    with pytest.raises(UserError, match=r"chooses an epoch, and train\.max_steps is 0"):
+        check_training(settings, Protocol.PAPER_BEST_EPOCH, method, ONE_DIGIT_QA)
+    check_training(settings, Protocol.STRICT, method, ONE_DIGIT_QA)
 
 
 def test_the_linear_probe_trains_the_connector_alone(planned, store):

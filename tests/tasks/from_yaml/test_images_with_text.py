@@ -57,6 +57,8 @@ def test_choices_about_images_are_one_too(tmp_path):
     assert splits.reported["label"][:] == [0, 1] * 4
     assert task.response(splits.reported[1]) == " b"
     assert task.options.layout == "model"
+    chosen = task_file(folder(tmp_path / "other", ".jsonl"), RANKED, options={"layout": "plain", "image_size": 28})
+    assert task_of_file(chosen).options.deciding() == {"layout": "plain", "image_size": 28}
 
 
 def test_a_record_has_all_of_the_definition(tmp_path):
