@@ -32,7 +32,7 @@ class Lora(Method[LoraSetting]):
     reference = Reference("LoRA: Low-Rank Adaptation of Large Language Models", 2021, "ICLR 2022", "2106.09685")
     setting_type = LoraSetting
     size_knob = SizeKnob("r", per_layer=True, rank=True)
-    search_space = (Dimension("learning_rate", 1e-4, 1e-2),)
+    search_space = (Dimension("learning_rate", 3e-5, 3e-2),)
 
     def config(self, names: ModuleNames, setting: LoraSetting) -> LoraConfig:
         """Return peft's `LoraConfig` on the query and value projections, or on ``setting.target_modules``."""

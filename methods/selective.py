@@ -126,7 +126,7 @@ class Full(SelectiveMethod[FullSetting]):
     name = "full"
     reference = Reference("Universal Language Model Fine-tuning for Text Classification", 2018, "ACL", "1801.06146")
     setting_type = FullSetting
-    search_space = (Dimension("learning_rate", 3e-6, 3e-4),)
+    search_space = (Dimension("learning_rate", 3e-6, 1e-3),)
     lacking = "no parameter belongs to the given target_modules and layers"
 
     def selects(self, parameter_name: str) -> bool:

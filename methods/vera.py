@@ -40,7 +40,7 @@ class Vera(Method[VeraSetting]):
     reference = Reference("VeRA: Vector-based Random Matrix Adaptation", 2024, "ICLR", "2310.11454")
     setting_type = VeraSetting
     size_knob = SizeKnob("r")
-    search_space = (Dimension("learning_rate", 1e-3, 1e-1),)
+    search_space = (Dimension("learning_rate", 1e-3, 3e-1),)
 
     def config(self, names: ModuleNames, setting: VeraSetting) -> VeraConfig:
         """Return peft's `VeraConfig` on the query and value projections, or on ``setting.target_modules``."""

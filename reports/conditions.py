@@ -22,6 +22,8 @@ UNTUNED_NOTE = f"{DAGGER}: its setting was not tuned, while others of this table
 NOT_TUNED = "its setting was not tuned"
 # What the trials of a cell have in common with it.
 _SEARCH = ["base_model", "base_precision", "column", "method", "budget"]
+# In place of the budget of trials of a method of fixed size.
+_EVERY = "every budget"
 _MOST = 4
 
 
@@ -48,7 +50,8 @@ def trials_of_cells(
     found = []
     for _, row in cells.iterrows():
         cell = tuple(row[key])
-        in_store = searched.get(tuple("" if pd.isna(row[name]) else row[name] for name in _SEARCH), 0)
+        place = tuple("" if pd.isna(row[name]) else row[name] for name in _SEARCH)
+        in_store = searched.get(place, 0) or searched.get((*place[:-1], _EVERY), 0)
         recorded = [_recorded(row, suites.get(name)) for name in suites_of.get(cell, ())]
         found.append(0 if cell in untuned else in_store or min(recorded, default=0))
     return found
@@ -58,7 +61,9 @@ def _searched(aside: pd.DataFrame) -> Mapping[tuple[Any, ...], int]:
     """Return the number of settings that were tried in the store."""
     if aside.empty:
         return {}
-    trials = aside.loc[aside["purpose"] == "selection", [*_SEARCH, "setting_id"]].drop_duplicates()
+    budgets = aside["budget"].mask(aside["every_budget"], _EVERY)
+    trials = aside.assign(budget=budgets).loc[aside["purpose"] == "selection", [*_SEARCH, "setting_id"]]
+    trials = trials.drop_duplicates()
     return Counter(trials[_SEARCH].astype("object").fillna("").itertuples(index=False, name=None))
 
 

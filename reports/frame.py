@@ -18,6 +18,7 @@ from parbench.bench.store.store import Store, Unreadable
 from parbench.bench.util.base_precision import FLOAT32
 from parbench.bench.util.errors import UserError
 from parbench.reports.attempt import NotComputed, attempt
+from parbench.reports.every_budget import at_every_budget
 from parbench.reports.examples import KnownLayouts
 from parbench.reports.integrity import Checked, Checker
 from parbench.reports.jackknife import LeftOut
@@ -32,7 +33,8 @@ _SPEC = [field.name for field in dataclasses.fields(RunSpec) if field.name not i
 LEDGER = [f"ledger/{field.name}" for field in dataclasses.fields(ParameterCounts)]
 _COST = [f"cost/{field.name}" for field in dataclasses.fields(Cost)]
 _COLUMNS = [
-    *("run_id", *_SPEC, "budget", "budget/parameters", "board", "curve", "column", "row", "setting_id", "repeat_of"),
+    *("run_id", *_SPEC, "budget", "budget/parameters", "every_budget", "is_reported"),
+    *("board", "curve", "column", "row", "setting_id", "repeat_of"),
     *("status", "reason", "unchecked", "metric", "score", "selection_score"),
     *(*LEDGER, *_COST, *(f"version/{library}" for library in LIBRARIES)),
     *("setting", "training", "options", "definition", "started", "finished", "git_commit", "git_dirty", "notes"),
@@ -53,6 +55,8 @@ _TYPES = {
         name: "float64" for name in ("score", "selection_score", "train_fraction", *_COST) if name not in _WHOLE_NUMBERS
     },
     "small": "bool",
+    "every_budget": "bool",
+    "is_reported": "bool",
     "repeat": "int64",
     "git_dirty": "boolean",
 }
@@ -64,8 +68,10 @@ class Frame:
     """What a store holds.
 
     Attributes:
-        runs: one row per run, sorted. The columns are those of the run's spec and: ``run_id``; ``budget``, the limit on
-            parameters in words, missing if there was none, and ``budget/parameters``, the limit itself; ``setting_id``,
+        runs: one row per run, sorted; of a run that stands at several budgets because its method's size is fixed one
+            row for each, see `parbench.reports.every_budget`. The columns are those of the run's spec and: ``run_id``;
+            ``budget``, the limit on parameters in words, missing if there was none, and ``budget/parameters``, the
+            limit itself; ``every_budget``, whether it was run without one and stands at all; ``setting_id``,
             the hash of setting, training and precision of the base weights; ``setting`` and ``training`` as JSON, as
             are ``options`` and ``definition`` of the task, missing where it has none; ``column`` and ``row``, the run's
             place in the tables of its ``board``, which is on a ``curve``; ``repeat_of``, the run that it is the same as
@@ -110,7 +116,7 @@ def read_frame(store: Store, known: KnownLayouts | None = None) -> Frame:
         unreadable += unfit
         rows = _rows(kept)
     left_out = {entry.run_id: entry.left_out for entry in kept if entry.left_out is not None}
-    reported = pd.Series([entry.is_reported for entry in kept], index=rows.index, dtype="bool")
+    reported = rows["is_reported"]
     suites = read_suites(sorted(rows["suite"].unique()), store.root)
     return Frame(_tidy(rows[reported]), unreadable, left_out, _tidy(rows[~reported]), suites)
 
@@ -142,7 +148,7 @@ def _rows(kept: list[Checked]) -> pd.DataFrame:
     extra = sorted({name for row in rows for name in row}.difference(_COLUMNS))
     runs = pd.DataFrame(rows, columns=[*_COLUMNS, *extra]).astype(_TYPES)
     runs = runs.astype({name: "Int64" for name in extra if name.startswith("examples/")})
-    runs = runs.assign(column=column_labels(runs))
+    runs = at_every_budget(runs.assign(column=column_labels(runs)))
     # Searches are no part of what the leaderboards show, and do not decide how many there are.
     parts = [part for _, part in runs.groupby("purpose", sort=False)]
     labels = pd.concat([board_labels(part) for part in parts]) if parts else board_labels(runs)
@@ -150,7 +156,7 @@ def _rows(kept: list[Checked]) -> pd.DataFrame:
 
 
 def _tidy(rows: pd.DataFrame) -> pd.DataFrame:
-    runs = rows.assign(row=row_labels(rows), row_order=0)
+    runs = rows.drop(columns="is_reported").assign(row=row_labels(rows), row_order=0)
     return runs.sort_values([*CONDITION, *COLUMN, "row", "seed", "run_id"], ignore_index=True)
 
 
@@ -162,6 +168,8 @@ def _row(entry: Checked) -> dict[str, Any]:
         **{name: getattr(spec, name) for name in _SPEC},
         "budget": budget_text(spec.budget),
         "budget/parameters": spec.budget["parameters"] if spec.budget else None,
+        "every_budget": False,
+        "is_reported": entry.is_reported,
         "setting_id": _setting_id(spec),
         "repeat_of": dataclasses.replace(spec, repeat=0).run_id if spec.repeat else entry.run_id,
         "status": record.status.value,

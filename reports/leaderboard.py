@@ -19,12 +19,13 @@ from parbench.reports.detectable import detectable_table
 from parbench.reports.differences import rows_by_rank
 from parbench.reports.extra_tables import other_metrics, retention_table, subset_scores, subset_tables
 from parbench.reports.frame import Frame
+from parbench.reports.main_row import main_row_note
 from parbench.reports.over_tasks_table import over_tasks_notes, over_tasks_table, wins_table
 from parbench.reports.ranking import Ranking, rank_board
 from parbench.reports.repeats import floors, noise_notes, noise_table, repeats
 from parbench.reports.rows import BOARD, at_same, flatten
 from parbench.reports.scores_table import ScoresTable
-from parbench.reports.settings_table import settings_table
+from parbench.reports.settings_table import bound_notes, settings_table
 from parbench.reports.statistics import no_ranking, win_tie_loss
 from parbench.reports.suites import limits_of
 from parbench.reports.tables import SMALL_LABEL, Table, boards, distinct, row_key, summarise, title
@@ -182,7 +183,7 @@ def _leaderboard(
         facts=tuple(facts(runs)),
         warnings=tuple(warnings(runs)),
         scores=scores.table(rows),
-        notes=(*scores.notes(), *_setting_notes(rows)),
+        notes=(*scores.notes(), *_setting_notes(rows), *main_row_note(cells), *bound_notes(rows, frame.suites)),
         subsets=tuple(marked(subset_tables(subset_scores(runs)), cells)),
         other_metrics=tuple(marked(other_metrics(runs), cells)),
         costs=costs_table(rows, budgeted=bool(pd.notna(first["budget"]))),

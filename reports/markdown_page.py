@@ -12,6 +12,7 @@ import pandas as pd
 from parbench.bench.store.store import Unreadable
 from parbench.reports.claims.tables import claims_section
 from parbench.reports.data_efficiency import NOTE, EfficiencyTable
+from parbench.reports.every_budget import once
 from parbench.reports.figures import CAPTIONS, Picture, is_drawn
 from parbench.reports.html import Page
 from parbench.reports.leaderboard_render import markdown
@@ -51,12 +52,12 @@ def _claims(page: Page) -> Iterator[str]:
 
 def failure_sentences(runs: pd.DataFrame) -> Iterator[str]:
     """Yield a sentence for each run without a score."""
-    for method, task, _, seed, status, reason, run_id in _failures(runs[~is_counted(runs)]).rows:
+    for method, task, _, seed, status, reason, run_id in _failures(once(runs[~is_counted(runs)])).rows:
         yield f"{method} on {task}, seed {seed}: {status}, {reason} ({run_id})"
 
 
 def _head(page: Page) -> Iterator[str]:
-    frame, runs = page.frame, page.frame.runs
+    frame, runs = page.frame, once(page.frame.runs)
     yield "# Leaderboard\n"
     if runs["small"].any():
         yield f"**{SMALL_LABEL}**{'' if runs['small'].all() else ' (where so marked)'}\n"
@@ -88,7 +89,7 @@ def _deployment(page: Page) -> Iterator[str]:
 
 
 def _figures(page: Page) -> Iterator[str]:
-    runs = page.frame.runs
+    runs = once(page.frame.runs)
     for name, picture in page.pictures.items():
         if not isinstance(picture, Picture):
             continue
@@ -101,7 +102,7 @@ def _figures(page: Page) -> Iterator[str]:
 
 def _incidents(page: Page) -> Iterator[str]:
     """Yield the warnings of runs, the runs without a score, and the refused records."""
-    frame, runs = page.frame, page.frame.runs
+    frame, runs = page.frame, once(page.frame.runs)
     notes = Counter(note for noted in runs["notes"].dropna() for note in json.loads(noted))
     if notes:
         yield "## Warnings from runs\n"

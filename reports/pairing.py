@@ -14,6 +14,7 @@ from parbench.bench.record.run_spec import canonical
 from parbench.bench.store.layout import PREDICTIONS
 from parbench.bench.store.store import Store
 from parbench.bench.util.errors import UserError, did_you_mean
+from parbench.reports.every_budget import once
 from parbench.reports.frame import read_frame
 from parbench.reports.rows import CONDITION
 from parbench.reports.tables import SMALL_LABEL, is_counted
@@ -90,7 +91,7 @@ def pair_answers(store: Store, task: str, a: str, b: str, data_root: Path | None
     if not isinstance(answering, JudgedAnswers):
         raise UserError(f'"{task}" has no answers to be judged; name mt_bench, vicuna_bench or mt_bench_mini')
     frame = read_frame(store)
-    counted = frame.runs[is_counted(frame.runs) & (frame.runs["task"] == task)]
+    counted = once(frame.runs[is_counted(frame.runs) & (frame.runs["task"] == task)])
     if counted.empty:
         refused = f"; {len(frame.unreadable)} records of the store were refused" if frame.unreadable else ""
         raise UserError(f'no run of {task} in "{store.root}" has left answers{refused}; do one with bench run')

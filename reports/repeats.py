@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import pandas as pd
 
 from parbench.reports.frame import Frame
-from parbench.reports.rows import COLUMN
+from parbench.reports.rows import BOARD, COLUMN
 from parbench.reports.statistics import NoiseFloor, floor_of_mean, noise_floor
 from parbench.reports.tables import Table, is_counted, unit_of
 
@@ -23,10 +23,11 @@ def repeats(frame: Frame) -> pd.DataFrame:
     again = frame.aside[(frame.aside["purpose"] == "report").astype("bool")] if len(frame.aside) else frame.aside
     both = pd.concat([frame.runs, again], ignore_index=True) if len(again) else frame.runs.iloc[:0]
     counted = both[is_counted(both)]
-    kept = counted[counted.duplicated("repeat_of", keep=False)]
-    rows = dict(zip(frame.runs["run_id"], frame.runs["row"], strict=True))
+    kept = counted[counted.duplicated([*BOARD, "repeat_of"], keep=False)]
+    rows = frame.runs.set_index([*BOARD, "run_id"])["row"].to_dict()
     # Where only the repeats are left, none of a table's rows is theirs.
-    named = kept["repeat_of"].map(rows).fillna(kept["method"])
+    places = zip(*(kept[name] for name in (*BOARD, "repeat_of", "method")), strict=True)
+    named = [rows.get(tuple(place), method) for *place, method in places]
     return kept.assign(row=named).sort_values([*COLUMN, "row", "seed", "repeat_of", "repeat"], ignore_index=True)
 
 

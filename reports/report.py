@@ -23,6 +23,7 @@ from parbench.reports.data_efficiency import efficiency_tables, in_full
 from parbench.reports.deployment.losses import DeployedRow, deployed_rows
 from parbench.reports.deployment.tables import deployed, deployment_frame
 from parbench.reports.display import DEFAULT, Display, displayed
+from parbench.reports.every_budget import once
 from parbench.reports.examples import KnownLayouts
 from parbench.reports.figures import Picture, all_figures, pictured, read_histories
 from parbench.reports.figures.forest import forests
@@ -214,7 +215,7 @@ def _contents(page: Page, boards: Sequence[Leaderboard], cells: pd.DataFrame) ->
 
 
 def _labelled(frame: Frame) -> pd.DataFrame:
-    runs = pd.concat([frame.runs, frame.aside], ignore_index=True) if len(frame.aside) else frame.runs
+    runs = once(pd.concat([frame.runs, frame.aside], ignore_index=True) if len(frame.aside) else frame.runs)
     labels = runs["small"].map({True: SMALL_LABEL, False: None})
     return pd.concat([labels.rename("label"), _without_labels(runs)], axis="columns")
 

@@ -2,8 +2,9 @@
 
 A row never holds two settings of a method on one task. But a method may have another setting on each task
 (published recipes and tuned learning rates do), and then its runs still belong in one row. So a row is fixed
-by as few hyper-parameters as tell the settings *within every task* apart, and named by them. Base weights of several
-precisions are always several rows, and those that are not in float32 are named.
+by as few hyper-parameters as tell the settings *within every task* apart, and named by them, unless that tears a row
+that a method would have without the further settings of some tasks, see `parbench.reports.main_row`. Base weights of
+several precisions are always several rows, and those that are not in float32 are named.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pandas as pd
 
 from parbench.bench.record.run_spec import Json, canonical, digest
 from parbench.bench.util.base_precision import FLOAT32
+from parbench.reports.main_row import Column, main_row
 
 # What the cells of one column hold fixed. Everything else that differs between their runs is a row or a warning. The
 # suite is not part of it: a run belongs to every suite that asks for it, and is done once.
@@ -130,8 +132,8 @@ def row_labels(runs: pd.DataFrame) -> pd.Series[str]:
 
     Args:
         runs: one row per run, with ``curve``, the columns of `COLUMN`, ``train_fraction``, ``method``, ``setting_id``,
-            ``base_precision``, and as JSON ``setting`` and ``training``. A method has the same rows whatever the share
-            of the training split.
+            ``base_precision``, ``seed``, ``started``, and as JSON ``setting`` and ``training``. A method has the same
+            rows whatever the share of the training split.
     """
     labels: dict[Hashable, str] = {}
     for key, group in runs.groupby([*CURVE, "method"], dropna=False, sort=False):
@@ -141,33 +143,41 @@ def row_labels(runs: pd.DataFrame) -> pd.Series[str]:
             setting_id: {PRECISION: precision, **flatten(json.loads(setting), json.loads(training))}
             for setting_id, setting, training, precision in places
         }
-        columns = [list(ids.unique()) for _, ids in group.groupby([*COLUMN, "train_fraction"])["setting_id"]]
-        names = _row_names(settings, columns)
-        method = str(key[-1])
-        labels |= {index: method + names[setting_id] for index, setting_id in group["setting_id"].items()}
+        parts = [part for _, part in group.groupby([*COLUMN, "train_fraction"])]
+        names = _row_names(settings, [Column.of(part) for part in parts])
+        for part, of_setting in zip(parts, names, strict=True):
+            labels |= {index: f"{key[-1]}{of_setting[setting]}" for index, setting in part["setting_id"].items()}
     return pd.Series(labels, index=runs.index, dtype="str")
 
 
-def _row_names(settings: Mapping[str, Flat], columns: list[list[str]]) -> dict[str, str]:
-    """Return what follows the method's name for each setting: ``" (rank=4)"``, nothing for a sole row."""
-    keys = _telling_keys(settings, columns)
+def _row_names(settings: Mapping[str, Flat], columns: list[Column]) -> list[dict[str, str]]:
+    """Return for each column what follows the method's name for each setting: ``" (rank=4)"``, or nothing."""
+    ids = [list(column) for column in columns]
+    keys = _telling_keys(settings, ids)
     keys += [PRECISION] if PRECISION not in keys else []
+    places = {setting_id: (flat[PRECISION], _values(flat, keys)) for setting_id, flat in settings.items()}
+    main = main_row(columns, places)
     rows: dict[Hashable, list[Flat]] = {}
-    for flat in settings.values():
-        rows.setdefault(_values(flat, keys), []).append(flat)
+    for number, column in enumerate(columns):
+        for setting_id in column:
+            if (number, setting_id) not in main:
+                rows.setdefault(places[setting_id], []).append(settings[setting_id])
     mixed = _varies(settings.values(), PRECISION)
     # A key that happens to be the same all along each row, and not between rows of one column, belongs in the name
     # too: without it the difference between two rows would be laid to the wrong cause.
     shown = [
         key
-        for key in dict.fromkeys([*_varying_keys(settings, columns), *([PRECISION] if mixed else [])])
-        if len(rows) > 1 and not any(_varies(members, key) for members in rows.values())
+        for key in dict.fromkeys([*_varying_keys(settings, ids), *([PRECISION] if mixed else [])])
+        if len(rows) + bool(main) > 1 and not any(_varies(members, key) for members in rows.values())
     ]
-    names: dict[str, str] = {}
-    for setting_id, flat in settings.items():
-        told = shown if flat[PRECISION] == FLOAT32 else list(dict.fromkeys([*shown, PRECISION]))
-        names[setting_id] = f" ({_told(flat, told)})" if told else ""
-    return names
+
+    def name(number: int, setting_id: str) -> str:
+        flat = settings[setting_id]
+        told = [key for key in shown if key == PRECISION or (number, setting_id) not in main]
+        told = told if flat[PRECISION] == FLOAT32 else list(dict.fromkeys([*told, PRECISION]))
+        return f" ({_told(flat, told)})" if told else ""
+
+    return [{setting_id: name(number, setting_id) for setting_id in column} for number, column in enumerate(columns)]
 
 
 def _telling_keys(settings: Mapping[str, Flat], columns: list[list[str]]) -> list[str]:

@@ -16,6 +16,7 @@ SETTINGS_NOTE = (
     "One value where it is the same on all tasks. Tried: the smallest and the largest value of all trials of the "
     "method on these tasks, in the store or recorded by the suite."
 )
+AT_BOUND = "At an end of what was searched, so that a better setting may lie beyond:"
 # Of a trial that a suite records, what is no hyper-parameter.
 _OUTCOME = {"score", "reason"}
 
@@ -31,6 +32,20 @@ def settings_table(rows: Sequence[pd.DataFrame], aside: pd.DataFrame, suites: Ma
     searched = aside[aside["purpose"] == "selection"] if len(aside) else aside
     body = [line for cells in rows for line in _lines(cells, searched, suites)]
     return Table(("method", "hyper-parameter", "value", "tried", "trials"), tuple(body))
+
+
+def bound_notes(rows: Sequence[pd.DataFrame], suites: Mapping[str, Suite]) -> Iterator[str]:
+    """Yield a sentence on each tuned value that lies at an end of its search space, as the suite records it.
+
+    Args:
+        rows: the cells of each row of a leaderboard, with ``trials``.
+        suites: what is known of the suites.
+    """
+    for cells in rows:
+        for _, cell in cells[cells["trials"] > 0].iterrows():
+            found = [_found(suites[name], cell) for name in str(cell["suites"]).split("; ") if name in suites]
+            for edge in dict.fromkeys(edge for one in found for edge in one.get("at_bounds", ())):
+                yield f"{AT_BOUND} {cell['row']} on {cell['column']}, {edge}."
 
 
 def _lines(cells: pd.DataFrame, searched: pd.DataFrame, suites: Mapping[str, Suite]) -> Iterator[tuple[str, ...]]:
@@ -69,7 +84,7 @@ def _tried(cells: pd.DataFrame, searched: pd.DataFrame, suites: Mapping[str, Sui
             trial
             for name in str(cell["suites"]).split("; ")
             if name in suites
-            for trial in _recorded(suites[name], str(cell["task"]), str(cell["method"]))
+            for trial in _recorded(suites[name], cell)
         ]
         for key in dict.fromkeys(key for trial in trials for key in trial):
             values = [trial[key] for trial in trials if trial.get(key) is not None]
@@ -81,13 +96,20 @@ def _tried(cells: pd.DataFrame, searched: pd.DataFrame, suites: Mapping[str, Sui
 def _in_store(cell: pd.Series[Any], searched: pd.DataFrame) -> list[dict[str, Any]]:
     if searched.empty:
         return []
-    own = searched[at_same(searched, cell, ["base_model", "base_precision", "column", "method", "budget"])]
+    same = at_same(searched, cell, ["base_model", "base_precision", "column", "method"])
+    own = searched[same & (at_same(searched, cell, ["budget"]) | searched["every_budget"])]
     return [json.loads(str(setting)) for setting in own["setting"].unique()]
 
 
-def _recorded(suite: Suite, task: str, method: str) -> list[dict[str, Any]]:
-    trials = suite.tuning.found.get(task, {}).get(method, {}).get("trials") if suite.tuning else None
-    return [{key: value for key, value in trial.items() if key not in _OUTCOME} for trial in trials or ()]
+def _recorded(suite: Suite, cell: pd.Series[Any]) -> list[dict[str, Any]]:
+    trials = _found(suite, cell).get("trials") or ()
+    return [{key: value for key, value in trial.items() if key not in _OUTCOME} for trial in trials]
+
+
+def _found(suite: Suite, cell: pd.Series[Any]) -> Mapping[str, Any]:
+    """Return what a suite records of the search for the setting of a cell; nothing where there was none."""
+    found: Mapping[str, Any] = suite.tuning.found.get(str(cell["task"]), {}) if suite.tuning else {}
+    return found.get(str(cell["method"]), {})
 
 
 def _range(values: Iterable[Any]) -> str:

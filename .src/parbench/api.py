@@ -91,7 +91,7 @@ class Results(pd.DataFrame):
         names = ["run_id", "task", "row", "seed"]
         if missing := [name for name in (*names, "status") if name not in self]:
             raise UserError(f"examples() needs the columns {', '.join(missing)}; select rows only, and columns later")
-        scored = self[self["status"] == "ok"]
+        scored = self[self["status"] == "ok"].drop_duplicates("run_id")
         parts = []
         for run in scored[names].itertuples(index=False):
             rows = read_rows(store.runs / str(run.run_id))

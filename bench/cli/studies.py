@@ -114,7 +114,7 @@ def _print_found(found: list[StudyResult], console: Console) -> None:
         for trial in tuned.trials:
             point = ", ".join(f"{name} {value:.3g}" for name, value in trial.point.items())
             score = trial.reason if trial.score is None else unit.text(trial.score)
-            mark = "best" if trial is tuned.best else ""
+            mark = _mark(tuned) if trial is tuned.best else ""
             rows.append((tuned.study.task, tuned.study.method.name, str(trial.number), point, score, mark))
     console.print(Grid(titles, rows, names=3, sentences=frozenset({"point", "selection score"})))
     for tuned in found:
@@ -123,4 +123,11 @@ def _print_found(found: list[StudyResult], console: Console) -> None:
             what = f"trial {tuned.best.number} is ahead of {others} by one example or less; any may be best"
             say(f"{tuned.study.method.name} on {tuned.study.task}: {what}", console)
         for edge in tuned.at_bounds:
-            say(f"{tuned.study.method.name} on {tuned.study.task}: {edge}; the best may lie beyond", console)
+            what = f"{tuned.study.method.name} on {tuned.study.task}: the best {edge}; a better one may lie beyond"
+            say(f"WARNING: {what}", console)
+
+
+def _mark(tuned: StudyResult) -> str:
+    """Return the mark of the best trial, with what of it lies at an end of its range."""
+    edges = ", ".join(text.partition(" ")[0] for text in tuned.at_bounds)
+    return f"best; at an end of its range: {edges}" if edges else "best"

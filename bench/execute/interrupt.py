@@ -24,7 +24,7 @@ class Interrupt:
 
     Args:
         note: shows the user a line.
-        is_busy: returns whether a run is in progress, which then saves its present step.
+        is_busy: returns whether a run is in progress or being started, which then saves its present step.
     """
 
     def __init__(self, note: Callable[[str], None], is_busy: Callable[[], bool]) -> None:
@@ -72,7 +72,7 @@ def until_interrupted(
 
     Args:
         note: shows the user a line.
-        is_busy: returns whether a run is in progress.
+        is_busy: returns whether a run is in progress or being started.
 
     Raises:
         KeyboardInterrupt: the user has asked to stop.

@@ -65,7 +65,7 @@ class LocalExecutor:
         """Execute the runs of a queue, whose data was checked before."""
         session = _LocalSession(self, queue, store, progress, follow_up)
         with suspending(session.process_groups):
-            yield from until_interrupted(progress.note, session.is_busy, session.records, session.kill_all)
+            yield from until_interrupted(progress.note, session.has_begun, session.records, session.kill_all)
 
 
 @dataclass
@@ -134,7 +134,7 @@ class _LocalSession(ExecutorSession):
     def start_runs(self) -> None:
         """See `ExecutorSession`."""
         while len(self.jobs) < self.packing.workers and (run := self.queue.take(self._has_place)) is not None:
-            self._begin(run)
+            self.begin(run)
 
     def note_completed(self, found: RunRecord) -> None:
         """See `ExecutorSession`."""
@@ -179,6 +179,7 @@ class _LocalSession(ExecutorSession):
         return self.packing.place(self._peak(run)) is not None
 
     def _begin(self, run: PlannedRun) -> None:
+        """See `ExecutorSession`."""
         run_id, peak = run.spec.run_id, self._peak(run)
         device = self.packing.place(peak)
         if device is None:

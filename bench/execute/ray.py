@@ -79,7 +79,7 @@ class RayExecutor:
         check_data(runs)
         with _connected(self):
             session = _RaySession(self, _gpus(self), Queue(runs, store), store, progress, follow_up)
-            yield from until_interrupted(progress.note, session.is_busy, session.records, session.cancel_all)
+            yield from until_interrupted(progress.note, session.has_begun, session.records, session.cancel_all)
 
 
 @dataclass
@@ -126,7 +126,7 @@ class _RaySession(ExecutorSession):
     def start_runs(self) -> None:
         """See `ExecutorSession`."""
         while len(self.jobs) < self._room() and (run := self.queue.take()) is not None:
-            self._begin(run)
+            self.begin(run)
 
     def note_completed(self, found: RunRecord) -> None:
         """See `ExecutorSession`: nothing is learned from it."""
@@ -168,6 +168,7 @@ class _RaySession(ExecutorSession):
         return max(1, room)
 
     def _begin(self, run: PlannedRun) -> None:
+        """See `ExecutorSession`."""
         import ray
 
         run_id, executor = run.spec.run_id, self.executor

@@ -9,6 +9,7 @@ from parbench.bench.execute.executor import FollowUp, RunOptions, failed
 from parbench.bench.execute.interrupt import Interrupt
 from parbench.bench.execute.progress import Progress
 from parbench.bench.execute.queue import Queue
+from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.run_record import RunRecord
 
 
@@ -21,6 +22,7 @@ class ExecutorSession(ABC):
         options: of the runs.
         follow_up: returns the runs that a record leads to.
         stopping: whether the user has asked to stop: runs in progress save their current step, and no other starts.
+        beginning: whether a run is being started, which takes seconds where its process is the first.
     """
 
     queue: Queue
@@ -28,6 +30,7 @@ class ExecutorSession(ABC):
     options: RunOptions
     follow_up: FollowUp
     stopping: bool = False
+    beginning: bool = False
 
     def records(self, interrupt: Interrupt) -> Iterator[RunRecord]:
         """Yield the record of every run, as it comes, until all are done, or are stopped."""
@@ -49,6 +52,18 @@ class ExecutorSession(ABC):
                 if self.options.fail_fast and failed(record):
                     return
 
+    def has_begun(self) -> bool:
+        """Return whether any run is in progress or is being started: what a request to stop would save."""
+        return self.beginning or self.is_busy()
+
+    def begin(self, run: PlannedRun) -> None:
+        """Start a run, leased."""
+        self.beginning = True
+        try:
+            self._begin(run)
+        finally:
+            self.beginning = False
+
     def _ended(self, record: RunRecord) -> RunRecord:
         self.progress.end(record)
         self.queue.add(self.follow_up(record))
@@ -65,6 +80,10 @@ class ExecutorSession(ABC):
     @abstractmethod
     def start_runs(self) -> None:
         """Start as many runs as there is room for."""
+
+    @abstractmethod
+    def _begin(self, run: PlannedRun) -> None:
+        """Start a run; afterwards it is in progress."""
 
     @abstractmethod
     def note_completed(self, found: RunRecord) -> None:

@@ -68,7 +68,7 @@ class SlurmExecutor:
             session.submit(runs)
             yield from session.records(interrupt)
 
-        yield from until_interrupted(progress.note, lambda: bool(session.jobs), records, session.cancel_all)
+        yield from until_interrupted(progress.note, session.has_begun, records, session.cancel_all)
 
 
 @dataclass
@@ -93,6 +93,8 @@ class _SlurmSession:
     tries: Counter[str] = field(default_factory=Counter)
     before: dict[str, tuple[int, int] | None] = field(default_factory=dict)
     begun: set[str] = field(default_factory=set)
+    # Whether runs are being handed to Slurm, which takes seconds.
+    submitting: bool = False
     started: str = field(default_factory=environment.now)
 
     def submit(self, runs: Sequence[PlannedRun]) -> None:
@@ -105,8 +107,16 @@ class _SlurmSession:
             self.tries[run.spec.run_id] += 1
         size = max(executor.runs_per_job, -(-len(runs) // executor.array))
         parts = [runs[start : start + size] for start in range(0, len(runs), size)]
-        for part, job in zip(parts, self._submitit().submit_array([self._chunk(part) for part in parts]), strict=True):
-            self.jobs.append(_Submitted(job, deque(part)))
+        self.submitting = True
+        try:
+            submitted = self._submitit().submit_array([self._chunk(part) for part in parts])
+            self.jobs += [_Submitted(job, deque(part)) for part, job in zip(parts, submitted, strict=True)]
+        finally:
+            self.submitting = False
+
+    def has_begun(self) -> bool:
+        """Return whether runs are at Slurm or are being handed to it: what a request to stop would save."""
+        return self.submitting or bool(self.jobs)
 
     def records(self, interrupt: Interrupt) -> Iterator[RunRecord]:
         patience: float | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from parbench.methods.expression import ResolvedMethod
+
 # Pairs of exclusive settings: one of them in a later layer replaces the other in an earlier layer.
 _EITHER_OR = (("max_steps", "epochs"), ("epochs", "max_steps"), ("warmup_ratio", "warmup_steps"))
 
@@ -18,3 +20,8 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
                 values.pop(replaced, None)
         values.update(layer)
     return values
+
+
+def given(choice: ResolvedMethod, sets: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
+    """Return the options of a method that its expression or the command line sets."""
+    return frozenset((*choice.values, *(field for name in choice.setting_names for field in sets.get(name, ()))))

@@ -10,7 +10,8 @@ from parbench.bench.plan.names import refuse_unknown_names
 from parbench.bench.plan.overrides import Overrides
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.plan.resolve import Resolver
-from parbench.bench.plan.suite import Suite, SuiteChoice, Tuning, choose_suite
+from parbench.bench.plan.suite import Suite, SuiteChoice, choose_suite
+from parbench.bench.plan.tuning import differences_from_tuning
 from parbench.bench.util.errors import UserError
 from parbench.tasks.data.hub import obstacle
 from parbench.tasks.data.lock import RevisionLock
@@ -24,11 +25,13 @@ class Plan:
         suite: the suite.
         runs: the runs, each once.
         notes: tasks that were left out of a group, with the reason, and differences from the tuning of the suite.
+        budget: the budgets as they were asked for; runs of methods of fixed size have none of their own.
     """
 
     suite: Suite
     runs: list[PlannedRun]
     notes: list[str] = field(default_factory=list)
+    budget: str | None = None
 
 
 def make_plan(
@@ -48,7 +51,7 @@ def make_plan(
     refuse_unknown_names(suite, [task.name for task in resolver.asked_tasks.values()])
     if suite.tuning:
         refuse_shared_seeds(suite.tuning.selection_seeds, overrides.seeds or suite.seeds)
-        notes += _differences_from_tuning(suite, suite.tuning, overrides, resolver.asked_budget.text)
+        notes += differences_from_tuning(suite, suite.tuning, overrides, resolver.asked_budget.text)
     notes += filter(None, [resolver.asked_budget.note])
     runs = [
         run
@@ -62,8 +65,9 @@ def make_plan(
     ]
     if resolver.asked_budget.text is None:
         _refuse_if_none_can_run(runs)
-    # One method under two names, or one to which several budgets give the same size, is one run.
-    return Plan(suite, list({run.spec.run_id: run for run in runs}.values()), notes)
+    # One method under two names is one run, and so is one whose size is the same at every budget.
+    distinct = {run.spec.run_id: run for run in runs}
+    return Plan(suite, list(distinct.values()), notes, resolver.asked_budget.text)
 
 
 def _refuse_if_none_can_run(runs: Iterable[PlannedRun]) -> None:
@@ -101,37 +105,3 @@ def choose_suite_for(name: str, overrides: Overrides) -> SuiteChoice:
         return next((reason for name in repositories if (reason := obstacle(name))), None)
 
     return choose_suite(name, unreachable)
-
-
-def _differences_from_tuning(suite: Suite, tuning: Tuning, overrides: Overrides, budget: str | None) -> list[str]:
-    """Return what differs from how the suite's settings were tuned.
-
-    A suite that comes with parbench is also the start for other base models; each of their runs has a note that its
-    setting was not tuned.
-
-    Raises:
-        UserError: they were tuned on another base model.
-    """
-    asked = overrides.base_model or suite.base_model
-    if asked != tuning.base_model and not suite.is_shipped:
-        raise UserError(
-            f'the suite "{suite.name}" was tuned on {tuning.base_model}, not on {asked}; tune it again, '
-            "or leave --model out"
-        )
-    if asked != tuning.base_model:
-        return [f"the settings of the suite were tuned on its own base models, not on {asked}"]
-    compared = [
-        ("--budget", tuning.budget, budget),
-        ("--base-precision", (tuning.base_precision,), overrides.base_precisions or suite.base_precisions),
-        ("--set", tuning.sets, overrides.sets),
-    ]
-    return [
-        f"tuned with {option} {_words(before)}, and run with {_words(now)}"
-        for option, before, now in compared
-        if before != now
-    ]
-
-
-def _words(value: str | tuple[str, ...] | None) -> str:
-    """Return an option's value as text."""
-    return value if isinstance(value, str) else " ".join(value or ()) or "none"

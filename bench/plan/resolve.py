@@ -13,12 +13,13 @@ from parbench.bench.budget.fit import Fit, fit
 from parbench.bench.models.base_model import BaseModel
 from parbench.bench.models.catalogue import find_model
 from parbench.bench.plan.asked_budget import AskedBudget, asked_budget
-from parbench.bench.plan.layers import merged
+from parbench.bench.plan.layers import given, merged
 from parbench.bench.plan.model_checks import check_model, check_training, refusal, refused_precision
 from parbench.bench.plan.names import AskedNames, expand_tasks
 from parbench.bench.plan.overrides import TRAINING, Overrides, read_sets
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.plan.suite import Suite
+from parbench.bench.plan.tuning import untuned
 from parbench.bench.record.code_hashes import harness_code, method_code
 from parbench.bench.record.run_spec import RunSpec
 from parbench.bench.train.input_checks import check_length
@@ -122,13 +123,12 @@ class Resolver:
         setting, training = self.resolved(expression, task)
         self.check_inputs(choice, setting, training, task)
         setting, skip, notes = self.sized(choice, setting, task, budget)
+        if choice.method.size_knob is None:  # one run for all budgets
+            budget, notes = None, ()
         if precision != FLOAT32:
             skip = skip or self.refused_precision(choice.method, task, precision)
             notes += (f"base weights: {DESCRIPTIONS[precision]}",)
-        tuning = self.suite.tuning
-        of_its_own = self.overrides.base_model in (None, self.suite.on(task, "base_model"))
-        if tuning and not (of_its_own and tuning.has(task.name, choice.method.name, precision)):
-            notes += ("its setting was not tuned, though the suite is of tuned ones",)
+        notes += untuned(self.suite, self.overrides, task, choice.method.name, precision, given(choice, self.sets))
         spec = RunSpec(
             suite=self.suite.name,
             small=self.suite.small,
@@ -186,7 +186,7 @@ class Resolver:
         It is tried once for all tasks of one auto class: the labels of a head do not matter.
         """
         model = self.base_model(task)
-        chosen = bool(choice.values) or any(self.sets.get(name) for name in choice.setting_names)
+        chosen = bool(given(choice, self.sets))
 
         def find() -> str | None:
             if self.announce:

@@ -19,7 +19,7 @@ def tuned_suite(suite: Suite, overrides: Overrides, effort: TuningBudget, found:
     """Return the suite with the best settings laid over its own, task by task, and how they were found."""
     found = list(found)
     by_task = dict(suite.by_task)
-    (budget,) = {run.spec.budget["asked"] if run.spec.budget else None for one in found for run in one.study.runs}
+    (budget,) = {one.study.budget for one in found}
     base_precisions = overrides.base_precisions or suite.base_precisions
     # The command line goes before what the suite sets for a task, also when the tuned suite is run later.
     overridden = {
@@ -128,6 +128,7 @@ def _note(tuned: StudyResult) -> dict[str, Any]:
         "metric": tuned.metric,
         "tied": [trial.number for trial in tuned.tied],
         "at_bounds": tuned.at_bounds,
+        "space": {axis.field: [axis.low, axis.high] for axis in tuned.study.space},
         "trials": [
             {**trial.point, "score": trial.score, **({"reason": trial.reason} if trial.reason else {})}
             for trial in tuned.trials

@@ -60,7 +60,7 @@ class RepLora(Method[RepLoraSetting]):
     setting_type = RepLoraSetting
     size_knob = SizeKnob("hidden")
     # The range of the grid that the paper searches on vision tasks.
-    search_space = (Dimension("learning_rate", 1e-3, 1e-1),)
+    search_space = (Dimension("learning_rate", 3e-4, 1e-1),)
 
     def config(self, names: ModuleNames, setting: RepLoraSetting) -> RepLoraConfig:
         """Return a `RepLoraConfig` on the query and value projections, or on ``setting.target_modules``."""

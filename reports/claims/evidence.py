@@ -117,7 +117,9 @@ def _matches(runs: pd.DataFrame, side: Side, here: SetUp, task: str) -> pd.Serie
     if asked == NO_BUDGET:
         found &= runs["budget"].isna()
     else:
-        found &= runs["budget"].str.startswith(f"{asked}: ").fillna(False).astype("bool")
+        at_budget = runs["budget"].str.startswith(f"{asked}: ").fillna(False).astype("bool")
+        # A method of fixed size is run without the budget.
+        found &= at_budget | (runs["budget"].isna() & (choice.method.size_knob is None))
     if (model := _base_model(here, task)) is not None:
         found &= runs["base_model"] == model
     wanted = _wanted(choice, side, here, task)

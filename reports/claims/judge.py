@@ -17,6 +17,7 @@ from parbench.reports.attempt import NotComputed, attempt
 from parbench.reports.claims.claim import Claim, ClaimFile, as_claim, claim_names, load_claim
 from parbench.reports.claims.effects import Effect, effects_of
 from parbench.reports.claims.subsets import on_subsets
+from parbench.reports.every_budget import once
 from parbench.reports.frame import Frame
 from parbench.reports.scored import LEVEL
 from parbench.reports.statistics import holm
@@ -134,12 +135,11 @@ def _evidence(claim: Claim, frame: Frame, declared: Mapping[str, Sequence[str]])
     here, metric = claim.here, claim.metric
     if claim.subsets:
         frame = on_subsets(frame, claim.subsets)
+    runs = once(frame.runs)
     try:
         tasks = tasks_of(here)
         by_side = {
-            str(side): [
-                runs_of_side(frame.runs, side, here, task, metric, declared.get(str(side), ())) for task in tasks
-            ]
+            str(side): [runs_of_side(runs, side, here, task, metric, declared.get(str(side), ())) for task in tasks]
             for side in (claim.row, *claim.against)
         }
     except UserError as error:
@@ -154,8 +154,8 @@ def _evidence(claim: Claim, frame: Frame, declared: Mapping[str, Sequence[str]])
         both = zip(tasks, by_side[str(claim.row)], by_side[str(other)], strict=True)
         pairs = {task: (row.runs, against.runs) for task, row, against in both}
         effects += effects_of(claim, str(other), pairs, frame)
-    runs = pd.concat([one.runs for one in sides]).drop_duplicates("run_id")
-    return _Evidence(tuple(effects), runs)
+    judged = pd.concat([one.runs for one in sides]).drop_duplicates("run_id")
+    return _Evidence(tuple(effects), judged)
 
 
 def _together(effects: Sequence[Effect]) -> tuple[float | None, float | None]:

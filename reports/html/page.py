@@ -25,6 +25,7 @@ from parbench.reports.claims.judge import Judged
 from parbench.reports.claims.tables import claims_section
 from parbench.reports.data_efficiency import NOTE, EfficiencyTable
 from parbench.reports.deployment.tables import Deployed
+from parbench.reports.every_budget import once
 from parbench.reports.figures import CAPTIONS, History, Picture, Reason
 from parbench.reports.figures.forest import Forest
 from parbench.reports.frame import Frame
@@ -153,7 +154,7 @@ def render_page(page: Page) -> str:
     Whatever the data hold is shown as text: the template escapes it, the script sets it as text, and the content
     security policy allows this page's own script and style alone, nothing from outside.
     """
-    runs = page.frame.runs
+    runs = once(page.frame.runs)
     script, style = _resource("page.js"), _resource("page.css")
     charts = page.charts
     drawing = [charts.library.script, _resource("charts.js")] if charts else []
@@ -235,11 +236,12 @@ def _charts_json(charts: Charts) -> str:
 
 
 def _counts(frame: Frame) -> dict[str, int]:
-    scored = int(is_counted(frame.runs).sum())
+    runs = once(frame.runs)
+    scored = int(is_counted(runs).sum())
     return {
-        "runs": len(frame.runs),
+        "runs": len(runs),
         "with a score": scored,
-        "without a score": len(frame.runs) - scored,
+        "without a score": len(runs) - scored,
         "refused records": len(frame.unreadable),
     }
 

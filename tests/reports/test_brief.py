@@ -109,6 +109,24 @@ def test_a_suite_that_records_its_trials_tells_which_settings_are_tuned(planter:
     }
 
 
+def test_a_tuned_value_at_an_end_of_its_search_space_is_reported(planter: Any) -> None:
+    edge = "learning_rate 0.001 is at the low end of 0.001 to 0.1"
+    searched = {"best": 0, "at_bounds": [edge], "trials": [{"learning_rate": 0.001}, {"learning_rate": 0.05}]}
+    tuning = Tuning(
+        trials=2,
+        selection_seeds=(11,),
+        sampler="x",
+        sampler_seed=0,
+        base_model="roberta-base",
+        found={"glue/rte": {"lora": searched, "loca": {**searched, "at_bounds": []}}},
+    )
+    suite = load_suite("mini").model_copy(update={"name": "own-tuned", "tuning": tuning})
+    (planter.store.root / "tuned.yaml").write_text(suite_text(suite), encoding="utf-8")
+    plant_shares(planter, {"lora": 0.25, "loca": 0.1}, suite="own-tuned")
+    notes = [note for note in board_of(planter).notes if "an end of what was searched" in note]
+    assert [note.partition(": ")[2] for note in notes] == [f"lora on glue/rte, {edge}."]
+
+
 def test_the_note_of_a_run_says_that_it_was_not_tuned(planter: Any) -> None:
     plant_shares(planter, {"lora": 0.25})
     noted = replace(PROVENANCE, notes=(NOT_TUNED,))

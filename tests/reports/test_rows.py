@@ -10,7 +10,7 @@ import pytest
 
 from parbench.reports.rows import board_labels, column_labels, row_labels
 
-NO_SETTING = ("task", "method", "epochs", "share", "precision")
+NO_SETTING = ("task", "method", "epochs", "share", "precision", "seed", "started")
 
 
 def label(*runs: dict[str, Any]) -> list[str]:
@@ -30,6 +30,8 @@ def label(*runs: dict[str, Any]) -> list[str]:
                 "setting_id": json.dumps([setting, training, run.get("precision")], sort_keys=True),
                 "setting": json.dumps(setting),
                 "training": json.dumps(training),
+                "seed": run.get("seed", 1),
+                "started": run.get("started"),
             }
         )
     return list(row_labels(pd.DataFrame(rows)))
@@ -82,13 +84,64 @@ def test_all_that_differs_between_rows_is_in_the_name() -> None:
 
 
 def test_what_differs_between_tasks_alone_is_not_in_the_name() -> None:
-    """One more learning rate on one task, where each task has its own rate and its own number of epochs."""
+    """Learning rate and number of epochs differ, but no task has two numbers of epochs."""
     labels = label(
         {"task": "a", "lr": 0.1, "epochs": 3},
         {"task": "a", "lr": 0.01, "epochs": 3},
-        {"task": "b", "lr": 0.2, "epochs": 9},
+        {"task": "b", "lr": 0.1, "epochs": 9},
     )
-    assert labels == ["lora (lr=0.1)", "lora (lr=0.01)", "lora (lr=0.2)"]
+    assert labels == ["lora (lr=0.1)", "lora (lr=0.01)", "lora (lr=0.1)"]
+
+
+TUNED = [{"task": "a", "lr": 0.1}, {"task": "b", "lr": 0.2}, {"task": "c", "lr": 0.3}]
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        # One more rate on one task: the row of the rates of each task stays whole.
+        ([{"task": "a", "lr": 0.01}], ["lora", "lora", "lora", "lora (lr=0.01)"]),
+        # Nothing but the order in which they were run tells which of two is the row's.
+        (
+            [{"task": "a", "lr": 0.01, "started": "2025-01-01"}, {"task": "a", "lr": 0.1, "started": "2025-01-02"}],
+            ["lora (lr=0.1)", "lora", "lora", "lora", "lora (lr=0.1)"],
+        ),
+        # More seeds go before an earlier start.
+        (
+            [{"task": "a", "lr": 0.01, "started": "2025", "seed": seed} for seed in (1, 2)],
+            ["lora (lr=0.1)", "lora", "lora", "lora", "lora"],
+        ),
+        (
+            [{"task": "a", "lr": 0.1, "seed": 2}, {"task": "a", "lr": 0.01, "started": "2025"}],
+            ["lora"] * 4 + ["lora (lr=0.01)"],
+        ),
+        # What tasks with only one setting have goes before both.
+        (
+            [{"task": "a", "lr": 0.2, "started": "2026"}, {"task": "a", "lr": 0.1, "seed": 2}],
+            ["lora (lr=0.1)", "lora", "lora", "lora", "lora (lr=0.1)"],
+        ),
+        # The same further rate on two tasks is one further row.
+        (
+            [{"task": "a", "lr": 0.01}, {"task": "b", "lr": 0.01}],
+            ["lora", "lora", "lora", "lora (lr=0.01)", "lora (lr=0.01)"],
+        ),
+        # Each precision has a row of its own, and its own further settings.
+        (
+            [{"task": "a", "lr": 0.01}, {"task": "b", "lr": 0.1, "precision": "nf4"}],
+            [*["lora (base=float32)"] * 3, "lora (base=float32, lr=0.01)", "lora (base=nf4, lr=0.1)"],
+        ),
+    ],
+)
+def test_a_further_setting_on_one_task_leaves_the_row_of_the_others_whole(
+    others: list[dict[str, Any]], expected: list[str]
+) -> None:
+    tuned = [{"started": "2025-06", **run} for run in TUNED]
+    assert label(*tuned, *others) == expected
+
+
+def test_settings_of_which_no_task_has_only_one_are_a_row_per_value() -> None:
+    runs = [{"task": task, "lr": rate} for task, rate in (("a", 1), ("a", 2), ("b", 3), ("b", 4))]
+    assert label(*runs) == [f"lora (lr={rate})" for rate in (1, 2, 3, 4)]
 
 
 def test_a_size_sweep_with_learning_rates_tuned_for_each_task_makes_a_row_a_size() -> None:

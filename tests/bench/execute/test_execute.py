@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from transformers import TrainerCallback
 
+from parbench.bench.execute.worker import start
 from parbench.bench.record.run_record import Status
 from parbench.bench.store.layout import LOG
 from parbench.bench.store.log import read_log
@@ -108,6 +109,20 @@ def test_ctrl_c_is_followed_without_processes_too(run_here, tmp_path, monkeypatc
     assert cut.code == 130, cut.err
     assert list((tmp_path / "store" / "work").glob("*/checkpoint-4"))
     check_resumes(cut.out + cut.err, run_here, tmp_path, "--no-isolate")
+
+
+def test_ctrl_c_while_a_run_is_being_started_does_not_say_that_there_is_none(run_here, tmp_path, monkeypatch):
+    def interrupted(order):
+        signal.raise_signal(signal.SIGINT)
+        return start(order)
+
+    monkeypatch.setattr("parbench.bench.execute.local.start", interrupted)
+    cut = run_here("lora", steps=60)
+    assert cut.code == 130, cut.err
+    message = cut.out + cut.err
+    assert "finishing and saving the present step" in message
+    assert "no run is in progress" not in message
+    assert not records(tmp_path)
 
 
 def check_resumes(message, run_here, tmp_path, *arguments):

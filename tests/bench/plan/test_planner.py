@@ -191,6 +191,22 @@ def test_a_suites_budget_gives_way_to_a_size_of_the_command(budgets, overrides, 
     assert re.match(f"the suite's budget, 0.17%, does not apply: {sized} sets a size; give --budget", note)
 
 
+def test_a_method_of_fixed_size_is_one_run_for_all_budgets(plan):
+    made = plan(methods=("full", "lora", "linear_probe"), tasks=("glue/sst2",), seeds=(1, 2), budgets="24k,48k")
+    found = [(run.spec.method, run.spec.budget and run.spec.budget["asked"], run.spec.seed) for run in made.runs]
+    assert sorted(found, key=str) == [
+        *(("full", None, seed) for seed in (1, 2)),
+        *(("linear_probe", None, seed) for seed in (1, 2)),
+        *(("lora", budget, seed) for budget in ("24k", "48k") for seed in (1, 2)),
+    ]
+    assert made.budget == "24k,48k"
+    assert not any("budget" in note for run in made.runs if run.spec.budget is None for note in run.notes)
+    # They are the runs of a comparison without a budget.
+    without = plan(methods=("full", "linear_probe"), tasks=("glue/sst2",), seeds=(1, 2), budgets="none")
+    fixed = [run for run in made.runs if run.spec.budget is None]
+    assert {run.spec.run_id for run in without.runs} == {run.spec.run_id for run in fixed}
+
+
 def test_a_suites_budget_is_for_its_own_base_models(budgets, tiny_model):
     asked, (note,) = budgets(methods=("lora",), base_model=str(tiny_model))
     assert asked == {None}
@@ -198,7 +214,7 @@ def test_a_suites_budget_is_for_its_own_base_models(budgets, tiny_model):
 
 
 def test_tuned_settings_of_a_suite_are_for_its_own_base_models(tmp_path, tiny_model, tiny_data):
-    found = {"glue/sst2": {"lora": {"best": 0}}}
+    found = {"glue/sst2": {"lora": {"best": 0, "trials": [{"learning_rate": 0.1, "score": 0.5}]}}}
     tuning = Tuning(
         trials=1,
         selection_seeds=(9,),
@@ -213,6 +229,9 @@ def test_tuned_settings_of_a_suite_are_for_its_own_base_models(tmp_path, tiny_mo
     untuned = "its setting was not tuned, though the suite is of tuned ones"
     for method, base_model, expected in (
         ("lora", None, []),
+        # What is set by hand in place of what was tuned was not tuned.
+        ("lora(learning_rate=0.2)", None, [untuned]),
+        ("lora(dropout=0.1)", None, []),
         ("vera", None, [untuned]),
         ("lora", str(tiny_model), ["the settings of the suite were tuned on its own base models", untuned]),
     ):

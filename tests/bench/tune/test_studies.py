@@ -65,7 +65,7 @@ def hill(setting):
 
 def test_every_method_gets_its_space_and_the_same_range_for_the_head(studies):
     found = {study.method.name: study for study in studies("lora", "loca", "linear_probe")}
-    assert found["lora"].space == (Dimension("learning_rate", 1e-4, 1e-2), HEAD)
+    assert found["lora"].space == (Dimension("learning_rate", 3e-5, 3e-2), HEAD)
     assert found["loca"].space == (Dimension("update_step", 2e-4, 1e-1), HEAD)
     assert found["linear_probe"].space == METHODS["linear_probe"].search_space == (HEAD,)
     assert all([run.spec.seed for run in study.runs] == [1001, 1002] for study in found.values())
@@ -75,7 +75,7 @@ def test_every_method_gets_its_space_and_the_same_range_for_the_head(studies):
 def test_a_language_model_keeps_its_head_and_has_no_rate_for_one(tmp_path):
     overrides = Overrides(methods=("lora",), tasks=("restaurants_nlg",))
     (study,) = make_studies(load_suite("mini"), overrides, TuningBudget(1), RevisionLock(tmp_path / "lock.json"))
-    assert study.space == (Dimension("learning_rate", 1e-4, 1e-2),)
+    assert study.space == (Dimension("learning_rate", 3e-5, 3e-2),)
 
 
 def test_the_range_of_the_head_holds_what_is_published_but_for_heads_that_hardly_move():
@@ -183,9 +183,20 @@ def test_an_optimum_at_the_end_of_its_range_is_flagged(studies):
     (study,) = studies("lora")
     tuned = tune(study, TuningBudget(25), planted(lambda setting: setting.learning_rate))
     (edge,) = [text for text in tuned.at_bounds if text.startswith("learning_rate")]
-    assert "is at the high end of 0.0001 to 0.01" in edge
+    assert "is at the high end of 3e-05 to 0.03" in edge
     inside = tune(study, TuningBudget(25), planted(hill))
     assert not [text for text in inside.at_bounds if text.startswith("learning_rate")]
+
+
+@pytest.mark.parametrize("method", ["lora", "loca"])
+def test_the_even_design_of_eight_trials_reaches_both_ends_of_every_range(studies, method):
+    (study,) = studies(method)
+    for field in ("learning_rate", "head_learning_rate"):
+        for sign, end in ((1, "high"), (-1, "low")):
+            best = tune(study, TuningBudget(8), planted(lambda setting, f=field, s=sign: s * getattr(setting, f)))
+            named = "update_step" if (field, method) == ("learning_rate", "loca") else field
+            (edge,) = [text for text in best.at_bounds if text.startswith(named)]
+            assert f"is at the {end} end of" in edge
 
 
 @pytest.mark.parametrize(("method", "norm"), [("loca", 2.0), ("fourierft", 300 / math.sqrt(2 * 32 * 32))])
@@ -225,8 +236,22 @@ def test_the_tuned_suite_holds_the_best_settings_and_the_trials(studies, tiny_mo
         note = suite.tuning.found["glue/sst2"][name]
         assert note["best"] == tuned.best.number
         assert [trial["score"] for trial in note["trials"]] == [trial.score for trial in tuned.trials]
+        assert note["space"] == {axis.field: [axis.low, axis.high] for axis in tuned.study.space}
     assert suite.tuning.selection_seeds == (1001, 1002)
     assert suite.settings == load_suite("mini").settings
+
+
+def test_a_method_of_fixed_size_is_tuned_for_the_budget_of_the_others(studies, tiny_model):
+    both = studies("lora", "linear_probe", budgets="1k")
+    alone = studies("linear_probe", budgets="1k")
+    assert [study.budget for study in (*both, *alone)] == ["1k"] * 3
+    overrides = Overrides(budgets="1k", base_model=str(tiny_model))
+    suites = [
+        tuned_suite(load_suite("mini"), overrides, THREE, [tune(study, THREE, planted(lambda setting: 0.5))])
+        for study in (both[0], *alone)
+    ]
+    assert {suite.budget for suite in suites} == {"1k"}
+    assert set(merged(*suites).tuning.found["glue/sst2"]) == {"lora", "linear_probe"}
 
 
 def test_a_best_trial_that_is_ahead_by_one_example_is_reported_as_tied(studies):

@@ -1,0 +1,65 @@
+"""What the settings of a tuned suite were tuned for, and what they are run with."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from parbench.bench.plan.overrides import Overrides
+from parbench.bench.plan.suite import Suite, Tuning
+from parbench.bench.util.base_precision import BasePrecision
+from parbench.bench.util.errors import UserError
+from parbench.tasks.base import Task
+
+
+def untuned(
+    suite: Suite, overrides: Overrides, task: Task, method: str, precision: BasePrecision, fixed: Collection[str]
+) -> tuple[str, ...]:
+    """Return a note for a run whose setting was not tuned in a suite of tuned ones.
+
+    Args:
+        suite: the suite.
+        overrides: what the command changes of it.
+        task: of the run.
+        method: its name.
+        precision: of the base weights.
+        fixed: fields of the setting that the command sets.
+    """
+    tuning = suite.tuning
+    of_its_own = overrides.base_model in (None, suite.on(task, "base_model"))
+    if tuning is None or (of_its_own and tuning.has(task.name, method, precision, fixed)):
+        return ()
+    return ("its setting was not tuned, though the suite is of tuned ones",)
+
+
+def differences_from_tuning(suite: Suite, tuning: Tuning, overrides: Overrides, budget: str | None) -> list[str]:
+    """Return what differs from how the suite's settings were tuned.
+
+    A suite that comes with parbench is also the start for other base models; each of their runs has a note that its
+    setting was not tuned.
+
+    Raises:
+        UserError: they were tuned on another base model.
+    """
+    asked = overrides.base_model or suite.base_model
+    if asked != tuning.base_model and not suite.is_shipped:
+        raise UserError(
+            f'the suite "{suite.name}" was tuned on {tuning.base_model}, not on {asked}; tune it again, '
+            "or leave --model out"
+        )
+    if asked != tuning.base_model:
+        return [f"the settings of the suite were tuned on its own base models, not on {asked}"]
+    compared = [
+        ("--budget", tuning.budget, budget),
+        ("--base-precision", (tuning.base_precision,), overrides.base_precisions or suite.base_precisions),
+        ("--set", tuning.sets, overrides.sets),
+    ]
+    return [
+        f"tuned with {option} {_words(before)}, and run with {_words(now)}"
+        for option, before, now in compared
+        if before != now
+    ]
+
+
+def _words(value: str | tuple[str, ...] | None) -> str:
+    """Return an option's value as text."""
+    return value if isinstance(value, str) else " ".join(value or ()) or "none"
