@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from parbench.bench.cli.console import counted, say
@@ -17,20 +18,38 @@ if TYPE_CHECKING:
     from parbench.bench.forecast.forecast import Forecast, RunForecast
     from parbench.bench.plan.planned_run import PlannedRun
     from parbench.bench.store.store import Store
+    from parbench.bench.tune.study import TuningBudget
 
 # Number of kinds of runs without a measurement that are named.
 MOST_NAMED = 4
 
 
-def print_forecast(runs: Sequence[PlannedRun], store: Store, executor: Executor, console: Console) -> None:
-    """Estimate the cost of runs, measuring what is not known yet, and print it.
+def print_forecast(
+    runs: Sequence[PlannedRun], store: Store, executor: Executor, console: Console, effort: TuningBudget
+) -> None:
+    """Estimate the cost of runs, measuring what is not known yet, and print it, by task as well.
+
+    Args:
+        effort: of an equal tuning, whose cost is printed apart.
 
     Raises:
         UserError: they cannot be done here; what is known is printed before.
     """
-    from parbench.bench.forecast.forecast import forecast
+    from parbench.bench.forecast.forecast import first_trials, forecast
 
-    _print(forecast(runs, store, machine_of(executor), lambda text: say(text, console)), console)
+    machine = machine_of(executor)
+
+    def announced(text: str) -> None:
+        say(text, console)
+
+    found = forecast(runs, store, machine, announced)
+    # As if none was done: which trials a store has is known only when they are drawn.
+    tuning = forecast(first_trials(runs), store, machine, announced, is_to_do=lambda run: True)
+    _print_table(found, console)
+    _print_tasks(found, tuning, effort, console)
+    _print_sum(found, console)
+    _print_tuning(tuning, effort, console)
+    found.require_fit()
 
 
 def print_known_forecast(
@@ -105,6 +124,41 @@ def _print_table(found: Forecast, console: Console) -> None:
     failed = ((one.run.spec, one.failure) for one in found.estimates if one.failure)
     for failure in dict.fromkeys(f"{spec.method} on {spec.task}: {reason}" for spec, reason in failed):
         say(f"cannot be estimated: {failure}", console)
+
+
+def _print_tasks(found: Forecast, tuning: Forecast, effort: TuningBudget, console: Console) -> None:
+    """Print runs and time of each task, where there are several."""
+    titles = ("task", "runs", "time", "trial runs", "time of tuning")
+    tasks = dict.fromkeys(one.run.spec.task for one in (*found.estimates, *tuning.estimates))
+    rows = []
+    for task in tasks:
+        own, trials = (_of_task(part, task) for part in (found, tuning))
+        runs = [str(len(own.estimates)), _time(own)]
+        rows.append((task, *runs, str(len(trials.estimates) * effort.runs), _time(trials, effort.runs)))
+    if len(rows) > 1:
+        console.print(Grid(titles, rows, names=1, numbers=frozenset(titles[1:])))
+
+
+def _of_task(found: Forecast, task: str) -> Forecast:
+    return replace(found, estimates=[one for one in found.estimates if one.run.spec.task == task])
+
+
+def _time(found: Forecast, times: int = 1) -> str:
+    """Return the time of runs in words, a dash where that of none is known."""
+    known = [one for one in found.estimates if one.calibration is not None]
+    more = "" if len(known) == len(found.estimates) else " and more"
+    return f"{duration(times * found.seconds)}{more}" if known else "—"
+
+
+def _print_tuning(tuning: Forecast, effort: TuningBudget, console: Console) -> None:
+    studies = len(tuning.estimates)
+    if studies:
+        say(
+            f"equal tuning, which this leaves out: {effort.trials} trials of {len(effort.seeds)} seeds for each of "
+            f"{studies} methods, tasks and budgets: {counted(studies * effort.runs, 'run')}, about "
+            f"{_time(tuning, effort.runs)} (bench tune --trials {effort.trials})",
+            console,
+        )
 
 
 def _print_sum(found: Forecast, console: Console) -> None:

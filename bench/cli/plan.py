@@ -10,6 +10,7 @@ from parbench.bench.cli.console import announce_loading
 from parbench.bench.cli.detect import print_needed
 from parbench.bench.cli.forecast_table import print_forecast
 from parbench.bench.cli.options import ComparisonOptions, ScoringOptions, WorkerOptions, takes
+from parbench.bench.cli.parsing import read_positive
 from parbench.bench.cli.session import open_session, read_overrides
 
 
@@ -26,11 +27,17 @@ def plan(
             metavar="POINTS",
         ),
     ] = None,
+    trials: Annotated[
+        int, typer.Option(help="Trials per method and task of an equal tuning, whose cost is printed apart.")
+    ] = 8,
 ) -> None:
     """Estimate the time, memory and disk of a suite on this device, from a few real steps of each kind of run."""
     announce_loading()
+    from parbench.bench.tune.study import TuningBudget
+
+    read_positive(trials, "--trials")
     session = open_session(comparison, read_overrides(comparison, scoring), workers)
     if detect is not None:
         print_needed(session, detect)
         return
-    print_forecast(session.plan().runs, session.store, session.executor, session.console)
+    print_forecast(session.plan().runs, session.store, session.executor, session.console, TuningBudget(trials))

@@ -142,6 +142,22 @@ def forecast(
     return replace(found, obstacles=_obstacles(found, store, machine))
 
 
+def first_trials(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
+    """Return one run of each study of an equal tuning: a trial costs what the setting costs that it starts from."""
+    distinct: dict[str, PlannedRun] = {}
+    for run in runs:
+        one = replace(
+            run.spec,
+            purpose=Purpose.SELECTION.value,
+            protocol=Protocol.STRICT.value,
+            seed=0,
+            train_fraction=1.0,
+            retention=None,
+        )
+        distinct.setdefault(one.run_id, replace(run, spec=one))
+    return list(distinct.values())
+
+
 def _estimate(run: PlannedRun, found: Calibration | str, sizes: dict[str, int]) -> RunForecast:
     if isinstance(found, str):
         return RunForecast(run, failure=found)

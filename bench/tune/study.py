@@ -61,6 +61,11 @@ class TuningBudget:
     sampler: Sampler = "tpe"
 
     @property
+    def runs(self) -> int:
+        """The number of runs per method and task."""
+        return self.trials * len(self.seeds)
+
+    @property
     def designed(self) -> int:
         """The number of first trials that the design gives; all of a short search."""
         return 0 if self.sampler == "random" else min(self.trials, DESIGNED)

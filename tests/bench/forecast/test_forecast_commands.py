@@ -1,5 +1,6 @@
 """What the commands print of a forecast before anything is trained."""
 
+import shutil
 from types import SimpleNamespace
 
 import psutil
@@ -29,6 +30,30 @@ def test_the_command_prints_the_sum(bench, calibrated):
     text = bench("plan", "--seeds", "1,2")
     assert "2 runs to do" in text
     assert SUM in text
+
+
+def test_the_command_prints_what_tuning_takes_apart_from_the_runs(bench, calibrated):
+    text = " ".join(bench("plan", "--seeds", "1,2", "--methods", "lora,linear_probe", "--budget", "500,1k").split())
+    # The linear probe has no budget. Of one task its table would say what the sum says.
+    assert "6 runs to do" in text
+    assert "time of tuning" not in text
+    # 100 steps of half a second, and no reported rows: 60 s each, 16 of each of three.
+    tuning = (
+        "8 trials of 2 seeds for each of 3 methods, tasks and budgets: 48 runs, about 48 min (bench tune --trials 8)"
+    )
+    assert tuning in text
+    assert "6 runs, about 6 min" in " ".join(bench("plan", "--methods", "lora", "--trials", "3").split())
+
+
+def test_the_command_prints_runs_and_time_of_each_task(bench, calibrated, tiny_data, tmp_path):
+    root = tmp_path / "two"
+    for name in ("sst2", "cola"):
+        shutil.copytree(tiny_data / "glue-sst2", root / f"glue-{name}")
+    text = bench("plan", "--seeds", "1,2", "--tasks", "glue/sst2,glue/cola", "--trials", "1", "--data-root", str(root))
+    lines = [line.split() for line in text.splitlines() if line.startswith("glue/")][-2:]
+    # Two runs of 75 seconds, and two trial runs of 60, which score no reported rows.
+    times = ["2", "2", "min", "2", "2", "min"]
+    assert lines == [["glue/sst2", *times], ["glue/cola", *times]]
 
 
 def test_a_dry_run_prints_what_is_known_and_trains_nothing(bench, calibrated):
