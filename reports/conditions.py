@@ -50,8 +50,8 @@ def trials_of_cells(
     found = []
     for _, row in cells.iterrows():
         cell = tuple(row[key])
-        place = tuple("" if pd.isna(row[name]) else row[name] for name in _SEARCH)
-        in_store = searched.get(place, 0) or searched.get((*place[:-1], _EVERY), 0)
+        searches = tuple("" if pd.isna(row[name]) else row[name] for name in _SEARCH)
+        in_store = searched.get(searches, 0) or searched.get((*searches[:-1], _EVERY), 0)
         recorded = [_recorded(row, suites.get(name)) for name in suites_of.get(cell, ())]
         found.append(0 if cell in untuned else in_store or min(recorded, default=0))
     return found

@@ -34,9 +34,9 @@ def at_every_budget(runs: pd.DataFrame) -> pd.DataFrame:
     without = set(places[~budgeted & ~fixed])
     moved = fixed & places.isin(list(offered))
     copies = [
-        runs.loc[[index]].assign(**dict(zip(_BUDGET, budget, strict=True)))
+        runs.loc[[index]].assign(budget=words, **{"budget/parameters": limit})
         for index, place in places[moved].items()
-        for budget in offered[place]
+        for words, limit in offered[place]
     ]
     kept = runs[~moved | places.isin(list(without))]
     marked = pd.concat([kept, *(copy.astype(runs.dtypes) for copy in copies)]) if copies else runs
