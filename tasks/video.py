@@ -4,7 +4,9 @@ The copies are as their publishers distribute them, in a folder of the task's ow
 see `parbench.tasks.data.video.layouts`. None may be downloaded without its publishers' terms, so that no hub is named.
 
 A clip is read once in evaluation, by its middle frames. Published scores are often means over several places in time
-and crops.
+and crops, which are the options ``views`` and ``crops``. Video Swin's own (the configurations of
+SwinTransformer/Video-Swin-Transformer, commit db018fb) are 32 frames two apart in 4 views of 3 crops on Kinetics-400,
+and 32 frames over the whole clip in 3 crops on Something-Something V2. Settings are chosen by one view.
 """
 
 from __future__ import annotations

@@ -66,9 +66,12 @@ class BaseModel:
         """Return the architecture under ``head``, or the model's own; its weights are random, or empty on ``meta``.
 
         Raises:
-            UserError: neither shape nor configuration is available, or the checkpoint does not fit its configuration.
+            UserError: neither shape nor configuration is available, the checkpoint does not fit its configuration, or
+                the model cannot have the head.
         """
         config = self.config(num_labels=head.num_labels if head else 2)
+        if head:
+            self._check_head(config, head)
         auto_class = getattr(transformers, auto_class_for(config, head) if head else self.auto_class)
         with torch.device(device):
             model: PreTrainedModel = auto_class.from_config(config)
@@ -158,11 +161,7 @@ class BaseModel:
                 f'the weights of "{self.name}" are quantised ({getattr(method, "value", method) or "unnamed method"}), '
                 "and runs start from weights in full precision; give the model that they were made of"
             )
-        if not takes(config, head):
-            raise UserError(
-                f'the task needs {_NEEDED.get(head.auto_class, head.auto_class)}, and the base model "{self.name}" is '
-                f"a {kind}; give another to --model"
-            )
+        self._check_head(config, head)
 
     def load(self, head: Head, revision: str, precision: BasePrecision = FLOAT32) -> PreTrainedModel:
         """Load the backbone under its own head, or a new one drawn from torch's generator.
@@ -210,6 +209,13 @@ class BaseModel:
         self._pad_alike(model, commit)
         convert_base(model, precision, module_names(model).head)
         return model if auto_class.__name__ == head.auto_class else read_clips(model)
+
+    def _check_head(self, config: PreTrainedConfig, head: Head) -> None:
+        if not takes(config, head):
+            raise UserError(
+                f'the task needs {_NEEDED.get(head.auto_class, head.auto_class)}, and the base model "{self.name}" is '
+                f"a {adapted_kind(config)}; give another to --model"
+            )
 
     def _pad_alike(self, model: PreTrainedModel, commit: str) -> None:
         """Give a model of text the padding token of its tokenizer, or of its configuration where it has none."""

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torchvision.transforms import Compose
 
 Augmentation = Literal["none", "flip", "crop_flip"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 ImageFit = Literal["model", "squash", "crop"]
+# Where along its longer side an image is cropped.
+Place = Literal["start", "middle", "end"]
 
 # Of the resized image, what the usual crop keeps: 224 of 256 pixels.
 USUAL_CROP = 0.875
@@ -129,6 +132,16 @@ class Preprocessing:
             crop_mode=self.crop_mode,
         )
 
+    def at(self, place: Place) -> Compose:
+        """Return a transform that resizes the shorter side to the crop's, and crops the longer one at a place.
+
+        All three places see the whole image, where it is not longer than three crops.
+        """
+        from torchvision import transforms
+
+        resize, _, *rest = replace(self, crop_pct=1.0, crop_mode="center").evaluation().transforms
+        return transforms.Compose([resize, _CropAt(self.size, place), *rest])
+
     def training(self, augmentation: Augmentation) -> Compose:
         """Return the same with chance, which is drawn from torch's generator of the CPU.
 
@@ -145,6 +158,21 @@ class Preprocessing:
             fill = tuple(round(255 * value) for value in self.mean)
             crop = transforms.RandomCrop(self.size, pad_if_needed=True, fill=fill)
         return transforms.Compose([resize, crop, transforms.RandomHorizontalFlip(), *rest])
+
+
+@dataclass(frozen=True)
+class _CropAt:
+    """Crops an image at one end of what it has too much, or in the middle."""
+
+    size: tuple[int, int]
+    place: Place
+
+    def __call__(self, image: Image) -> Image:
+        height, width = self.size
+        left, top = image.width - width, image.height - height
+        share = {"start": 0.0, "middle": 0.5, "end": 1.0}[self.place]
+        x, y = int(share * left), int(share * top)
+        return image.crop((x, y, x + width, y + height))
 
 
 def _plain(size: Any) -> dict[str, int]:

@@ -7,15 +7,16 @@ one picture (option ``fusion=grid``; Fan et al., 2021, arXiv 2106.14104), and th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import numpy as np
 from pydantic import Field
+from scipy.special import log_softmax, logsumexp
 
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
-from parbench.tasks.base import Head, Modality
+from parbench.tasks.base import Evaluation, Head, Modality
 from parbench.tasks.data.preprocessing import Preprocessing
 from parbench.tasks.data.source import DataRef, DataSource, Reads
 from parbench.tasks.data.video.clip_processor import ClipProcessor
@@ -60,6 +61,17 @@ class VideoOptions(ImageOptions):
         default="average",
         description="how a model of images sees a clip: one frame at a time, averaging the logits, blind to their "
         "order (average), or all of them side by side in a picture of image_size (grid)",
+    )
+    views: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="of each reported clip at even distances in time, whose class probabilities are averaged",
+    )
+    crops: Literal[1, 3] = Field(
+        default=1,
+        description="of each view: the model's own, or three along the longer side of frames whose shorter side is "
+        "resized to image_size",
     )
 
 
@@ -130,6 +142,20 @@ class VideoClassification(VisualClassification):
         if options.augmentation == "none" and not options.jitter:
             return inputs
         return DrawnClips(cast(ClipRows, inputs), options.augmentation, options.jitter, seed)
+
+    @property
+    def selected_by(self) -> Evaluation:
+        """By one view: what is reported once may cost more than what is scored for every epoch and trial."""
+        single = {"views": 1, "crops": 1}
+        return replace(self, options=self.options.model_copy(update=single))
+
+    def logits(self, predictor: Predictor, inputs: Rows) -> np.ndarray:
+        """Return the outputs for prepared rows; of several views the logarithm of their mean probabilities."""
+        options = self.options
+        if options.views * options.crops == 1 or not isinstance(inputs, ClipRows):
+            return predictor.logits(inputs)
+        seen = [predictor.logits(rows) for rows in inputs.views(options.views, options.crops)]
+        return np.asarray(logsumexp([log_softmax(one, axis=1) for one in seen], axis=0) - np.log(len(seen)))
 
     def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
         """Return one row per example: class ids in ``label`` and ``prediction``, the ``logits``, and `TOP_5`.

@@ -90,7 +90,7 @@ class VisualClassification(Task):
         """Return one row per example: class ids in ``label`` and ``prediction``, and the ``logits``."""
         import pandas as pd
 
-        logits = predictor.logits(inputs)
+        logits = self.logits(predictor, inputs)
         return pd.DataFrame(
             {
                 "example": examples["example"][:],
@@ -100,6 +100,10 @@ class VisualClassification(Task):
                 "logits": list(logits),
             }
         )
+
+    def logits(self, predictor: Predictor, inputs: Rows) -> np.ndarray:
+        """Return the outputs for prepared rows, of shape (rows, classes)."""
+        return predictor.logits(inputs)
 
     def score(self, predictions: pd.DataFrame) -> Mapping[str, float]:
         """Return each metric; over subsets its unweighted mean, and each subset's own as ``metric_subset``."""

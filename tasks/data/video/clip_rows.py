@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from parbench.tasks.data.image_rows import drawn_by
-from parbench.tasks.data.preprocessing import Augmentation, Preprocessing
+from parbench.tasks.data.preprocessing import Augmentation, Place, Preprocessing
 from parbench.tasks.data.video.columns import VIDEO
 from parbench.tasks.data.video.decoding import encoded, facts, read_frames
 from parbench.tasks.data.video.frame_cache import FrameCache
@@ -43,6 +43,7 @@ class ClipRows:
         sampling: which frames.
         layout: how the model gets them.
         cache: of decoded frames.
+        crop: where frames are cropped in evaluation; ``None`` as the preprocessing does.
     """
 
     dataset: Dataset
@@ -50,6 +51,7 @@ class ClipRows:
     sampling: Sampling
     layout: Layout
     cache: FrameCache
+    crop: Place | None = None
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -76,6 +78,18 @@ class ClipRows:
     def select(self, indices: Sequence[int]) -> ClipRows:
         """Return the rows at ``indices``, in that order."""
         return replace(self, dataset=self.dataset.select(indices))
+
+    def views(self, times: int, crops: int) -> Iterator[ClipRows]:
+        """Yield the same rows as each of their views in evaluation shows them.
+
+        Args:
+            times: choices of frames, see `parbench.tasks.data.video.sampling.Sampling`.
+            crops: of each: 1, as the preprocessing does, or 3, along the longer side.
+        """
+        places: dict[int, tuple[Place | None, ...]] = {1: (None,), 3: ("start", "middle", "end")}
+        for view in range(times):
+            sampling = replace(self.sampling, view=view, views=times)
+            yield from (replace(self, sampling=sampling, crop=place) for place in places[crops])
 
     def row(self, row: int, frames: Sequence[torch.Tensor]) -> dict[str, Any]:
         """Return a row with the pixels of its frames in the layout of the model."""
@@ -124,7 +138,7 @@ class ClipRows:
 
     @cached_property
     def _transform(self) -> Compose:
-        return self.preprocessing.evaluation()
+        return self.preprocessing.at(self.crop) if self.crop else self.preprocessing.evaluation()
 
 
 class DrawnClips:

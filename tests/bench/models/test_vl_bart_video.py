@@ -194,6 +194,8 @@ def test_a_model_of_images_and_features_of_another_size_are_refused_before_train
         planned(root, vlm_folder(tmp_path / "vlm"), "vl/tvqa", store)
     with pytest.raises(UserError, match="a language model that sees images"):
         planned(root, folder, "vl/digits_qa", store)
+    with pytest.raises(UserError, match='and the base model "minilm-l6" is a bert'):
+        planned(root, "minilm-l6", "vl/tvqa", store)
     torch.manual_seed(0)
     other = vl_bart_video_processor()
     other.feature_size = 9

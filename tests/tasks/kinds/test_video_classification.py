@@ -225,3 +225,25 @@ def test_a_training_on_drawn_frames_that_was_cut_ends_as_one_in_one_go(tmp_path,
     train(job)
     for (name, first), (_, second) in zip(whole.named_parameters(), resumed.named_parameters(), strict=True):
         assert torch.equal(first, second), name
+
+
+def test_probabilities_are_averaged_over_views_and_crops(digits):
+    torch.manual_seed(0)
+    model, examples = videomae(40).eval(), digits.reported.select(range(5))
+    options = {"frames": FRAMES, "fusion": "average", "image_size": SIDE, "stride": 1}
+    plain = MOVING_DIGITS.configured(options)
+    seen = plain.configured({"views": 2, "crops": 3})
+    rows = seen.prepare(examples, OF_CLIPS, 1)
+    predictor = Predictor(model, OF_CLIPS, seen.collate(OF_CLIPS), 2, CPU)
+    frame = seen.predict(predictor, examples, rows)
+    views = [torch.stack([row["pixel_values"] for row in view.__getitems__(range(5))]) for view in rows.views(2, 3)]
+    with torch.no_grad():
+        by_hand = torch.stack([model(pixel_values=view).logits.softmax(1) for view in views]).mean(0).numpy()
+    np.testing.assert_allclose(np.exp(np.stack(frame["logits"])), by_hand, rtol=1e-4)
+    assert frame["prediction"].tolist() == by_hand.argmax(axis=1).tolist()
+    # What is reported once; settings and epochs are chosen by one view.
+    single = seen.selected_by.predict(predictor, examples, rows)
+    np.testing.assert_array_equal(
+        np.stack(single["logits"]), np.stack(plain.predict(predictor, examples, rows)["logits"])
+    )
+    assert not np.allclose(np.stack(single["logits"]), np.stack(frame["logits"]))

@@ -1,5 +1,7 @@
 """Clips as rows: which frames a model gets, in which layout, drawn by what."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -166,3 +168,20 @@ def test_memory_does_not_grow_with_the_clips(tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4 * 16 * 480 * 640 * 3
+
+
+def test_views_are_other_frames_and_other_places(tmp_path):
+    """Of frames twice as wide as the crop: at the left end, in the middle, at the right end."""
+    square = Preprocessing((HEIGHT, HEIGHT), (0.0,) * 3, (1.0,) * 3, "nearest", 0.5, "center")
+    found = replace(rows(tmp_path, sampling=Sampling(2, 1)), preprocessing=square)
+    views = list(found.views(2, 3))
+    assert [(view.sampling.view, view.crop) for view in views] == [
+        (view, place) for view in (0, 1) for place in ("start", "middle", "end")
+    ]
+    shown = [view[1]["pixel_values"] for view in views]
+    whole = [replace(found, preprocessing=AS_IS, sampling=view.sampling)[1]["pixel_values"] for view in views]
+    for pixels, frames, left in zip(shown, whole, (0, 24, 48) * 2, strict=True):
+        assert torch.equal(pixels, frames[:, :, :, left : left + HEIGHT])
+    assert not torch.equal(whole[0], whole[3])
+    (alone,) = found.views(1, 1)
+    assert torch.equal(alone[1]["pixel_values"], found[1]["pixel_values"])

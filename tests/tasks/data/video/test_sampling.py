@@ -43,6 +43,28 @@ def test_a_training_segment_gives_any_of_its_frames():
         assert set(column) == set(range(4 * part, 4 * part + 4))
 
 
+@pytest.mark.parametrize(
+    ("stride", "total", "starts"),
+    [
+        # mmaction2's `_get_test_clips`: (100 - 8 * 2 + 1) / 4 = 21.25 apart, the first half of that from the start.
+        (2, 100, [10, 31, 53, 74]),
+        (2, 16, [0, 0, 0, 0]),
+        (2, 17, [0, 0, 1, 1]),
+        # Shorter than a view: all begin at the start, and the last frame stands for what is missing.
+        (2, 10, [0, 0, 0, 0]),
+    ],
+)
+def test_views_begin_where_video_swin_was_tested(stride, total, starts):
+    views = [Sampling(8, stride, view, 4).numbers(total) for view in range(4)]
+    assert [numbers[0] for numbers in views] == starts
+    assert all(numbers[-1] == min(total - 1, start + 14) for numbers, start in zip(views, starts, strict=True))
+
+
+def test_views_of_a_whole_clip_take_another_frame_of_every_part():
+    # Parts of 6 frames, of which three views take the middle of each third.
+    assert [Sampling(2, None, view, 3).numbers(12) for view in range(3)] == [(1, 7), (3, 9), (5, 11)]
+
+
 @pytest.mark.parametrize("stride", [None, 1, 3])
 def test_no_frame_is_beyond_the_end(stride):
     draw = np.random.default_rng(1)
