@@ -28,16 +28,17 @@ from parbench.reports.figures.style import (
     figure_style,
     pictured,
 )
-from parbench.reports.figures.text import FONT_SIZE, fit, fit_apart, fit_width, width_of_text
+from parbench.reports.figures.text import FONT_SIZE, fit, fit_width, row_labels, width_of_text
 from parbench.reports.leaderboard import Leaderboard
 from parbench.reports.rows import COLUMN, WITH_MODEL
 from parbench.reports.tables import NOTHING, unit_of
 from parbench.reports.verdict import times
 from parbench.tasks.metrics.units import Unit
 
-ROW, HEAD, FOOT = 0.17, 0.45, 0.3  # inches: a method, a panel's title, its axis
+ROW, SECOND_LINE = 0.17, 0.09  # inches: a row, and what it has more where a name takes two lines
+HEAD, FOOT = 0.45, 0.3  # inches: a panel's title, its axis
 COSTS, RANKS = 1.5, 0.3  # inches: costs at the right, the ranks right of a panel
-LEAST_NAMES, MOST_NAMES, BESIDE = 0.6, 1.75, 0.1  # inches: of the column of names, and between it and a panel
+LEAST_NAMES, MOST_NAMES, BESIDE = 0.6, 1.8, 0.16  # inches: of the column of names, and between it and a panel
 LEAST_PANEL = 1.0  # inches: fewer stand side by side where long names leave less
 GAP = 0.12  # inches between panels
 LEGEND, MARKER = 0.17, 0.3  # inches: a line of it, and what an entry has around its text
@@ -105,6 +106,25 @@ class _Foot:
 
 
 @dataclass(frozen=True)
+class _Rows:
+    """The rows by name, and their labels at the left."""
+
+    names: Sequence[str]
+    labels: Sequence[str]
+
+    @property
+    def width(self) -> float:
+        """Of the column of labels, in inches: as much as they need, within limits."""
+        needed = max(width_of_text(line) for label in self.labels for line in label.split("\n"))
+        return max(LEAST_NAMES, needed + BESIDE)
+
+    @property
+    def height(self) -> float:
+        """Of all rows, in inches."""
+        return len(self.names) * (ROW + (SECOND_LINE if any("\n" in label for label in self.labels) else 0.0))
+
+
+@dataclass(frozen=True)
 class Forest:
     """The forest plot of a leaderboard.
 
@@ -160,7 +180,8 @@ def forest(board: Leaderboard, narrow: bool = False) -> Figure | Reason:
         for unit in [unit_of(cells)]
     ]
     with figure_style():
-        return _laid_out(panels[:MOST_TASKS], _costs_of(board, baseline), rows, _foot_of(board, baseline, narrow))
+        shown = _Rows(rows, row_labels(rows, MOST_NAMES - BESIDE))
+        return _laid_out(panels[:MOST_TASKS], _costs_of(board, baseline), shown, _foot_of(board, baseline, narrow))
 
 
 def _foot_of(board: Leaderboard, baseline: str, narrow: bool) -> _Foot:
@@ -185,25 +206,24 @@ def _costs_of(board: Leaderboard, baseline: str) -> _Costs:
     return _Costs(("step\ntime", f"{where}\nmemory", "param-\neters"), texts)
 
 
-def _laid_out(panels: Sequence[_Panel], costs: _Costs, rows: Sequence[str], foot: _Foot) -> Figure:
+def _laid_out(panels: Sequence[_Panel], costs: _Costs, rows: _Rows, foot: _Foot) -> Figure:
     """Place everything in inches, from the top."""
     narrow, width = foot.narrow, foot.width
-    names = _width_of_names(rows)
+    names, high = rows.width, rows.height
     across, inner = _widths(width - names - (0.0 if narrow else COSTS), 1 if narrow else columns_of(len(panels)))
     lines = [panels[start : start + across] for start in range(0, len(panels), across)]
-    height = HEAD + ROW * len(rows) + FOOT
-    total = height * len(lines) + (HEAD + ROW * len(rows) + 0.1 if narrow else 0.0) + foot.height
+    height = HEAD + high + FOOT
+    total = height * len(lines) + (HEAD + high + 0.1 if narrow else 0.0) + foot.height
     figure = Figure(figsize=(width, total))
     FigureCanvasAgg(figure)
 
     def axes_at(left: float, top: float, wide: float) -> Axes:
-        high = ROW * len(rows)
         return figure.add_axes((left / width, 1 - (top + HEAD + high) / total, wide / width, high / total))
 
     for number, line in enumerate(lines):
         for place, panel in enumerate(line):
             axes = axes_at(names + place * (inner + RANKS + GAP), number * height, inner)
-            _draw_panel(axes, panel, rows if place == 0 else None, inner)
+            _draw_panel(axes, panel, rows.labels if place == 0 else None, inner)
     if narrow:
         _draw_costs(axes_at(names, len(lines) * height, width - names), costs, rows, named=True)
     else:
@@ -212,21 +232,15 @@ def _laid_out(panels: Sequence[_Panel], costs: _Costs, rows: Sequence[str], foot
     return figure
 
 
-def _width_of_names(rows: Sequence[str]) -> float:
-    """Return the room for names at the left, in inches: as much as they need, within limits."""
-    needed = max(map(width_of_text, fit_apart(rows, MOST_NAMES - BESIDE)))
-    return max(LEAST_NAMES, needed + BESIDE)
-
-
 def _widths(room: float, most: int) -> tuple[int, float]:
     """Return how many panels stand side by side, and how wide each is, in inches."""
     each = {across: room / across - RANKS - GAP for across in range(most, 0, -1)}
     return next(((across, width) for across, width in each.items() if width >= LEAST_PANEL), (1, each[1]))
 
 
-def _draw_panel(axes: Axes, panel: _Panel, names: Sequence[str] | None, width: float) -> None:
-    """Draw a task, so many inches wide; ``names`` at its left, if it is the first of its line."""
-    _prepare(axes, len(panel.lines), names)
+def _draw_panel(axes: Axes, panel: _Panel, labels: Sequence[str] | None, width: float) -> None:
+    """Draw a task, so many inches wide; ``labels`` at its left, if it is the first of its line."""
+    _prepare(axes, len(panel.lines), labels)
     axes.set_title("\n".join(fit_width(text, width + RANKS) for text in panel.title.split("\n")), loc="left")
     factor = panel.unit.factor
     axes.axvline(0.0, color="0.5", linewidth=0.7, zorder=1)
@@ -250,15 +264,15 @@ def _draw_panel(axes: Axes, panel: _Panel, names: Sequence[str] | None, width: f
     axes.tick_params(axis="x", length=2)
 
 
-def _prepare(axes: Axes, count: int, names: Sequence[str] | None) -> None:
+def _prepare(axes: Axes, count: int, labels: Sequence[str] | None) -> None:
     axes.set_ylim(count - 0.5, -0.5)
     axes.grid(visible=False)
     for place in range(0, count, 2):
         axes.axhspan(place - 0.5, place + 0.5, color="0.955", linewidth=0, zorder=0)
     axes.spines["left"].set_visible(False)
-    axes.set_yticks(range(count) if names else [])
-    if names:
-        axes.set_yticklabels(fit_apart(names, MOST_NAMES - BESIDE), fontsize=FONT_SIZE)
+    axes.set_yticks(range(count) if labels else [])
+    if labels:
+        axes.set_yticklabels(labels, fontsize=FONT_SIZE, linespacing=1.0)
     axes.tick_params(axis="y", length=0)
 
 
@@ -269,16 +283,16 @@ def _symmetric(axes: Axes) -> None:
     axes.set_xlim(min(low, -margin), max(high, margin))
 
 
-def _draw_costs(axes: Axes, costs: _Costs, rows: Sequence[str], named: bool) -> None:
+def _draw_costs(axes: Axes, costs: _Costs, rows: _Rows, named: bool) -> None:
     """Draw costs as numbers, in line with the rows of the panels."""
-    _prepare(axes, len(rows), rows if named else None)
+    _prepare(axes, len(rows.names), rows.labels if named else None)
     axes.set_xlim(0, 1)
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
     for column, head in enumerate(costs.heads):
         right = (column + 1) / len(costs.heads) - 0.03
-        axes.text(right, 1 + 0.04 / (ROW * len(rows)), head, transform=axes.transAxes, ha="right", va="bottom")
-        for place, row in enumerate(rows):
+        axes.text(right, 1 + 0.04 / rows.height, head, transform=axes.transAxes, ha="right", va="bottom")
+        for place, row in enumerate(rows.names):
             values = costs.texts.get(row, ())
             axes.text(right, place, values[column] if values else NOTHING, ha="right", va="center")
 

@@ -53,6 +53,22 @@ def fit_apart(texts: Sequence[str], inches: float, size: float = FONT_SIZE) -> l
     return [fit_width(text, inches - width_of_text(ends[text], size), size) + ends[text] for text in texts]
 
 
+def row_labels(names: Sequence[str], inches: float) -> list[str]:
+    """Return names of rows that stay different; where one is too wide, its setting is a line of its own.
+
+    Args:
+        names: such as ``lora (learning_rate=0.005)``.
+        inches: the room there is.
+    """
+    broken = [" (" in name and width_of_text(_printable(name)) > inches for name in names]
+    parts = [
+        name.partition(" (") if is_broken else (name, "", "") for name, is_broken in zip(names, broken, strict=True)
+    ]
+    firsts = fit_apart([first for first, _, _ in parts], inches)
+    seconds = fit_apart([f"({rest}" if rest else "" for _, _, rest in parts], inches)
+    return ["\n".join(filter(None, lines)) for lines in zip(firsts, seconds, strict=True)]
+
+
 def width_of_text(text: str, size: float = FONT_SIZE) -> float:
     """Return how wide a line of text is drawn, in inches; ``size`` is in points."""
     font = get_font(findfont(FONT))

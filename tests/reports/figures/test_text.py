@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from parbench.reports.figures.style import figure_style
-from parbench.reports.figures.text import fit_apart, fit_width, width_of_text
+from parbench.reports.figures.text import fit_apart, fit_width, row_labels, width_of_text
 
 SETTINGS = [
     "lora+qv_ratio(4) (learning_rate=0.001445, train.max_steps=200)",
@@ -44,3 +44,11 @@ def test_different_names_stay_different(names: list[str], inches: float) -> None
     assert len(set(shown)) == len(set(names))
     assert [shown[names.index(name)] for name in names] == shown
     assert all(width_of_text(text) <= inches for text in shown)
+
+
+def test_the_setting_of_a_wide_row_is_a_second_line() -> None:
+    labels = row_labels(["lora", "lora (r=4)", *SETTINGS], 1.6)
+    assert labels[:2] == ["lora", "lora (r=4)"]
+    assert [label.split("\n")[0] for label in labels[2:]] == [name.split(" ")[0] for name in SETTINGS]
+    assert len(set(labels)) == 5
+    assert all(width_of_text(line) <= 1.6 for label in labels for line in label.split("\n"))
