@@ -135,7 +135,7 @@ def contrast_methods(store: Store, a: str, b: str) -> Contrasts:
         UserError: there is no such method, it has several rows on a leaderboard, or there is no common task.
     """
     frame = read_frame(store)
-    first, second = (_Side(name, frame, _runs_of(frame.runs, name)) for name in (a, b))
+    first, second = (_Side(name, frame, _runs_of(frame, name)) for name in (a, b))
     return _contrasts(first, second, by_method=False)
 
 
@@ -154,7 +154,7 @@ def contrast_stores(a: Store, b: Store, method: str | None = None) -> Contrasts:
     frames = _named_alike([read_frame(store, known) for store in (a, b)])
     names = _names_of(a, b)
     first, second = (
-        _Side(name, frame, frame.runs if method is None else _runs_of(frame.runs, method))
+        _Side(name, frame, frame.runs if method is None else _runs_of(frame, method))
         for name, frame in zip(names, frames, strict=True)
     )
     return _contrasts(first, second, by_method=True)
@@ -298,13 +298,15 @@ def _scored(runs: pd.DataFrame, side: _Side) -> Scored:
     return replace(found, scores=replace(found.scores, method=side.name))
 
 
-def _runs_of(runs: pd.DataFrame, name: str) -> pd.DataFrame:
+def _runs_of(frame: Frame, name: str) -> pd.DataFrame:
     """Return the runs of a row of the leaderboards, or else of a method."""
+    runs = frame.runs
     for column in ("row", "method"):
         if (runs[column] == name).any():
             return runs[runs[column] == name]
     known = {*runs["method"], *runs["row"]}
-    raise UserError(f'there are no runs of "{name}"{did_you_mean(name, known)}')
+    refused = f"; refused records: {len(frame.unreadable)}, see bench report" if frame.unreadable else ""
+    raise UserError(f'there are no runs of "{name}"{did_you_mean(name, known)}{refused}')
 
 
 def _names_of(a: Store, b: Store) -> tuple[str, str]:

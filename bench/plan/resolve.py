@@ -122,9 +122,9 @@ class Resolver:
         choice = self.methods[expression]
         setting, training = self.resolved(expression, task)
         self.check_inputs(choice, setting, training, task)
-        setting, skip, notes = self.sized(choice, setting, task, budget)
         if choice.method.size_knob is None:  # one run for all budgets
-            budget, notes = None, ()
+            budget = None
+        setting, skip, notes = self.sized(choice, setting, task, budget)
         if precision != FLOAT32:
             skip = skip or self.refused_precision(choice.method, task, precision)
             notes += (f"base weights: {DESCRIPTIONS[precision]}",)

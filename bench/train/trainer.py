@@ -49,6 +49,9 @@ class TaskTrainer(Trainer):
     ) -> torch.Tensor:
         """Go forward and backward for a batch, in one pass per group of rows of similar length; return its loss."""
         step = super().training_step
+        if num_items_in_batch and not _count_labels(inputs["labels"]):
+            # The mean over no labels is not a number; this part of an accumulated batch has no share in its loss.
+            return torch.zeros((), device=self.args.device)
         if self.packing:
             if not self._checked:
                 check_packing(model, self._prepare_inputs(inputs))
@@ -56,7 +59,7 @@ class TaskTrainer(Trainer):
             return step(model, pack(inputs), num_items_in_batch)
         groups = list(split_by_length(inputs, self.most_groups))
         if len(groups) > 1:
-            # The mean over no labels is not a number; such rows have no share in the loss.
+            # Likewise rows of a batch.
             groups = [group for group in groups if _count_labels(group["labels"])] or [inputs]
         return torch.stack([step(model, group, num_items_in_batch) for group in groups]).sum()
 

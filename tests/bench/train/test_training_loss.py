@@ -82,6 +82,29 @@ def test_accumulation_weighs_every_token_of_a_language_model_equally(tmp_path):
     assert found[2] == pytest.approx(found[0], rel=1e-4)
 
 
+def test_a_part_of_an_accumulated_batch_without_labels_has_no_share(tmp_path):
+    """One row has no label that counts: by itself its mean would be no number."""
+    found = []
+    task = _Echo()
+    data = answers().to_list()
+    data[3]["labels"] = [-100] * len(data[3]["labels"])
+    for parts in (1, ROWS):
+        settings = {"max_steps": 1, "batch_size": ROWS // parts, "gradient_accumulation": parts, "max_gradient_norm": 0}
+        work = job(tmp_path / str(parts), llama(20), Dataset.from_list(data), rate=1e-12, task=task, **settings)
+        work.collate = task.collate(SimpleNamespace(pad_token_id=0))
+        done = train(work)
+        found.append((done.history[0]["loss"], done.history[0]["grad_norm"]))
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+
+
+def test_a_step_without_any_label_is_no_training(tmp_path):
+    data = [{**row, "labels": [-100] * len(row["labels"])} for row in answers()]
+    work = job(tmp_path, llama(20), Dataset.from_list(data), task=_Echo(), max_steps=1, batch_size=ROWS)
+    work.collate = _Echo().collate(SimpleNamespace(pad_token_id=0))
+    with pytest.raises(DivergedError, match="not finite at step 1"):
+        train(work)
+
+
 def test_label_smoothing_reaches_the_loss(tmp_path):
     done = train(job(tmp_path, bert(), texts(), rate=1e-12, max_steps=1, batch_size=ROWS, label_smoothing=0.3))
     logits = torch.tensor(Predictor(bert(), None, collate, ROWS, CPU).logits(texts()))
