@@ -102,8 +102,8 @@ class OverFeatures(VlBartPreTrainedModel, GenerationMixin):
     language_model: BartForConditionalGeneration
 
     def get_input_embeddings(self) -> nn.Module:
-        """Return BART's word embeddings."""
-        return self.language_model.get_input_embeddings()
+        """Return BART's word embeddings as its encoder calls them: hooks on what only shares the weight never run."""
+        return cast(nn.Module, self.language_model.get_encoder().embed_tokens)
 
     def get_output_embeddings(self) -> nn.Module:
         """Return the matrix that writes words."""

@@ -56,7 +56,8 @@ class PartsToJoin(Weights):
         """
         raise UserError(
             f'the base model "{self.model}" is in no one place; put it together once, in Python: '
-            f"parbench.bench.models.vl_bart_parts.{self.call}, and give --model my-{self.model}"
+            f"parbench.bench.models.vl_bart_parts.{self.call}, and give --model my-{self.model} (or measure it with "
+            "--random-weights)"
         )
 
 

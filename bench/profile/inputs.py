@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 Batch = dict[str, "torch.Tensor"]
 
+# Tokens that a decoder of its own writes: as many as VL-Adapter's are trained and generate at most.
+WRITTEN = 20
+# Pixels of an image of VL-BART.
+IMAGE_SIDE = 224
 # Mandelbrot's law of word frequencies, p(rank) ~ 1 / (rank + 2.7), with the usual constants.
 _MANDELBROT_SHIFT = 2.7
 
@@ -30,20 +34,16 @@ def make_batches(config: Any, kind: ModelUse, workload: Workload, count: int) ->
 
     Texts are ``input_ids`` and ``attention_mask`` of shape (batch, length); images are ``pixel_values`` of shape
     (batch, channels, side, side), of videos (batch, frames, channels, side, side), uniform in [-1, 1]. Labels are class
-    ids of shape (batch,), or for a language model the token ids, without padding. A model that sees images gets one
-    with each text.
+    ids of shape (batch,), or for a language model the token ids, without padding. A model that sees images, or is given
+    features of videos, gets one with each text. A model with an encoder and a decoder reads texts of ``length`` tokens,
+    and its labels are `WRITTEN` tokens, before which ``decoder_input_ids`` has what it has written.
 
     Raises:
         UserError: it is not known how many tokens the model makes of an image, or they are more than ``length``.
     """
     draw = np.random.default_rng(workload.seed)
     makers = {"image": _images, "video": _images, "text": _texts, "image_text": _images_with_texts}
-    if kind.modality not in makers:
-        raise UserError(
-            f"a {config.model_type} has an encoder and a decoder, and a profile has one length of texts; it cannot be "
-            "measured"
-        )
-    make = makers[kind.modality]
+    make = _written if _has_decoder(config) else makers[kind.modality]
     return [make(config, kind, workload, draw) for _ in range(count)]
 
 
@@ -54,6 +54,8 @@ def make_prompts(config: Any, kind: ModelUse, workload: Workload, length: int) -
     draw = np.random.default_rng(workload.seed)
     ids = torch.from_numpy(token_ids(config.get_text_config(), (workload.batch_size, length), draw))
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if _has_decoder(config):
+        return {**batch, **_seen(config, workload, draw)}
     return _with_images(batch, config, workload, draw) if kind.modality == "image_text" else batch
 
 
@@ -118,6 +120,31 @@ def _texts(config: Any, kind: ModelUse, workload: Workload, draw: np.random.Gene
     labels = np.where(mask, ids, IGNORED) if kind.generates else _labels(config, workload, draw)
     arrays = {"input_ids": ids, "attention_mask": mask.astype(np.int64), "labels": labels}
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+
+def _has_decoder(config: Any) -> bool:
+    """Return whether a model writes in a decoder of its own; not every configuration tells."""
+    return bool(getattr(config, "is_encoder_decoder", False))
+
+
+def _written(config: Any, kind: ModelUse, workload: Workload, draw: np.random.Generator) -> Batch:
+    """Return a batch for a model with an encoder and a decoder."""
+    import torch
+
+    read = _texts(config, kind, workload, draw)
+    words = torch.from_numpy(token_ids(config.get_text_config(), (workload.batch_size, WRITTEN), draw))
+    return {**read, **_seen(config, workload, draw), "decoder_input_ids": words, "labels": words}
+
+
+def _seen(config: Any, workload: Workload, draw: np.random.Generator) -> Batch:
+    """Return what VL-BART is given beside each text: an image, or the features of a video."""
+    import torch
+
+    if config.model_type == "vl_bart_video":
+        shape: tuple[int, ...] = (workload.batch_size, 1, config.boxes, config.feature_size)
+        return {"features": torch.from_numpy(draw.standard_normal(shape).astype(np.float32))}
+    shape = (workload.batch_size, 1, 3, IMAGE_SIDE, IMAGE_SIDE)
+    return {"pixel_values": torch.from_numpy(draw.uniform(-1.0, 1.0, size=shape).astype(np.float32))}
 
 
 def _images_with_texts(config: Any, kind: ModelUse, workload: Workload, draw: np.random.Generator) -> Batch:

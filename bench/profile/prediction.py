@@ -142,7 +142,7 @@ def _batch(adapted: BuiltCandidate, workload: Workload, mode: FakeTensorMode) ->
     if adapted.reads_system_prompt:
         batches = with_system_prompts(batches, adapted.reader.reader_config, workload)
     (batch,) = batches
-    if workload.padding == 0:
+    if workload.padding == 0 and not getattr(adapted.config, "is_encoder_decoder", False):
         # A mask without padding is dropped by the model, which for that looks at its values.
         batch = {name: tensor for name, tensor in batch.items() if name != "attention_mask"}
     return {name: mode.from_tensor(tensor) for name, tensor in batch.items()}

@@ -251,7 +251,7 @@ def _opened(file: IO[bytes]) -> Iterator[tuple[Any, Any]]:
         cover = av.stream.Disposition.attached_pic
         stream = next((one for one in container.streams.video if not one.disposition & cover), None)
         if stream is None:
-            raise ValueError("it has no moving pictures")
+            raise ValueError("it has no moving pictures, or is cut off before it describes them")
         context = stream.codec_context
         if context is None:
             raise ValueError("its pictures are compressed in a way that the decoder does not know")

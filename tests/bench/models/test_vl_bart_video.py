@@ -12,10 +12,14 @@ from parbench.bench.models.vl_bart_video import in_boxes
 from parbench.bench.plan.overrides import Overrides
 from parbench.bench.plan.planner import make_plan
 from parbench.bench.plan.suite import load_suite
+from parbench.bench.profile.measure import measure
+from parbench.bench.profile.measurement import BACKWARD, DECODE, FORWARD, MERGED, PREFILL
+from parbench.bench.profile.workload import FROZEN_FLOOR, Candidate, MeasurementJob, Repetitions, Workload
+from parbench.bench.record.run_record import Status
 from parbench.bench.run.execute_run import RunHooks, execute_run
 from parbench.bench.run.inputs import DataCache
 from parbench.bench.util.errors import UserError
-from parbench.methods import METHODS
+from parbench.methods import METHODS, find_method
 from parbench.methods.architecture import module_names
 from parbench.methods.selection import adapted_modules
 from parbench.methods.testing import check_method
@@ -27,6 +31,7 @@ from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.metrics import java
 from tests.support.clips import clip, number_of, numbered_frame
 from tests.support.tiny_llama import byte_tokenizer
+from tests.support.tiny_vl_bart import vl_bart_folder
 from tests.support.tiny_vl_bart_video import (
     BOXES,
     TINY_VL_BART_VIDEO,
@@ -204,6 +209,21 @@ def test_a_model_of_images_and_features_of_another_size_are_refused_before_train
     run = planned(root, tmp_path / "other", "vl/tvqa", store)
     record = execute_run(run, store, DataCache(), torch.device("cpu"), RunHooks())
     assert "the video of example train:0 has features of 6 numbers, and the base model takes 9" in record.reason
+
+
+@pytest.mark.parametrize("kind", ["features", "images"])
+def test_a_profile_times_what_is_read_and_what_is_written(folder, kind, tmp_path):
+    model = folder if kind == "features" else vl_bart_folder(tmp_path / "vl-bart")
+    choice = find_method("lora")
+    candidate = Candidate.of("lora", choice.method, choice.method.setting_type())
+    repetitions = Repetitions(steps=1, warm_up=1, new_tokens=3)
+    workload = Workload(str(model), 2, 12, "cpu")
+    floor = measure(MeasurementJob(FROZEN_FLOOR, workload, Repetitions(1, 1, 1, ("training",))), torch.device("cpu"))
+    assert floor.status is Status.OK, floor.reason
+    found = measure(MeasurementJob(candidate, workload, repetitions), torch.device("cpu"))
+    assert found.status is Status.OK, found.reason
+    assert {FORWARD, BACKWARD, PREFILL, DECODE, MERGED} <= found.seconds.keys()
+    assert len(found.seconds[DECODE]) == 2
 
 
 def test_adapters_are_on_bart_and_the_visual_embedding_is_the_head():

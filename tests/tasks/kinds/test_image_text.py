@@ -134,6 +134,16 @@ def test_images_of_several_sizes_and_numbers_are_filled_up():
     assert batch["image_sizes"].shape == (2, 2)
 
 
+def test_logits_are_those_of_a_row_alone():
+    rows = QUESTIONS.prepare(checked(QUESTIONS, questions()), vlm_processor(), 100)
+    model, pad = tiny_vlm(), vlm_processor().tokenizer.pad_token_id
+    with torch.no_grad():
+        several = model(**batch_of([rows[row] for row in range(5)], pad)).logits
+        for row, found in enumerate(several):
+            alone = model(**batch_of([rows[row]], pad)).logits[0]
+            torch.testing.assert_close(found[: len(alone)], alone, rtol=1e-4, atol=1e-4)
+
+
 def test_likelihoods_do_not_depend_on_the_batch_and_are_the_models_own():
     data = checked(QUESTIONS, questions())
     processor, model = vlm_processor(), tiny_vlm()
