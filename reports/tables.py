@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from parbench.bench.record.run_record import MOST_CORE_WAIT
 from parbench.reports.frame import LEDGER
 from parbench.reports.rows import BOARD, COLUMN, CONDITION, CURVE
 from parbench.tasks import metric_unit
@@ -16,8 +17,6 @@ from parbench.tasks.metrics.units import Unit
 
 SMALL_LABEL = "SMALL SUITE: small model, small data, few steps; not comparable with published numbers"
 NOTHING = "—"
-# Of the time of training. On a machine without other work the kernel's own tasks take less than a hundredth.
-MOST_CORE_WAIT = 0.05
 NOT_RUN = "not run"
 MOST_NAMES = 4  # of base models in a title
 

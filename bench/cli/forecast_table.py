@@ -11,10 +11,12 @@ from parbench.bench.cli.dry_run import differences
 from parbench.bench.cli.grid import Grid
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
     from parbench.bench.execute.executor import Executor
-    from parbench.bench.forecast.calibration import IsToDo, Machine
+    from parbench.bench.forecast.calibration import Calibration, IsToDo, Machine
     from parbench.bench.forecast.forecast import Forecast, RunForecast
     from parbench.bench.plan.planned_run import PlannedRun
     from parbench.bench.store.store import Store
@@ -42,9 +44,11 @@ def print_forecast(
     def announced(text: str) -> None:
         say(text, console)
 
-    found = forecast(runs, store, machine, announced)
+    measured: dict[Path, Calibration | str] = {}
+    found = forecast(runs, store, machine, announced, again=True, measured=measured)
     # As if none was done: which trials a store has is known only when they are drawn.
-    tuning = forecast(first_trials(runs), store, machine, announced, is_to_do=lambda run: True)
+    trials = first_trials(runs)
+    tuning = forecast(trials, store, machine, announced, lambda run: True, again=True, measured=measured)
     _print_table(found, console)
     _print_tasks(found, tuning, effort, console)
     _print_sum(found, console)

@@ -16,7 +16,7 @@ from parbench.bench.execute.local import LocalExecutor
 from parbench.bench.execute.progress import SilentProgress
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.record.cost_key import cost_key
-from parbench.bench.record.run_record import RunRecord, Status
+from parbench.bench.record.run_record import MOST_CORE_WAIT, RunRecord, Status
 from parbench.bench.record.run_spec import RunSpec, digest
 from parbench.bench.store.store import Store
 from parbench.bench.train.protocol import Protocol, Purpose
@@ -51,6 +51,7 @@ class Calibration:
         row_bytes: size of the predictions per row.
         checkpoint_bytes: size of one checkpoint, from the number of trained parameters.
         made: time of the calibration, in UTC.
+        core_wait_share: see `parbench.bench.record.run_record.Cost`.
     """
 
     step_seconds: float
@@ -63,6 +64,12 @@ class Calibration:
     row_bytes: float
     checkpoint_bytes: int
     made: str
+    core_wait_share: float | None = None
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether other processes had the cores for so long that a run takes less time without them."""
+        return (self.core_wait_share or 0.0) > MOST_CORE_WAIT
 
 
 @dataclass(frozen=True)
@@ -139,6 +146,7 @@ def _measured(record: RunRecord, watch: _StepTimes, store: Store) -> Calibration
         row_bytes=predictions / rows,
         checkpoint_bytes=counted.stored_bytes + 4 * (counted.head + _MOMENTS * (counted.optimised + counted.head)),
         made=environment.now(),
+        core_wait_share=cost.core_wait_share,
     )
 
 
@@ -155,10 +163,16 @@ def _files(runs: Iterable[PlannedRun], machine: Machine) -> Iterator[Path]:
         yield cache_folder() / "forecast" / f"{digest([cost_key(run.spec), *here])[:32]}.json"
 
 
-def _calibration(run: PlannedRun, file: Path, machine: Machine, say: Say) -> Calibration | str:
-    if file.is_file():
-        return Calibration(**json.loads(file.read_text(encoding="utf-8")))
-    say(f"calibrating: {STEPS} steps of {run.spec}")
+def _known(file: Path, again: bool) -> Calibration | None:
+    """Return a cached calibration; with ``again`` not one that other processes disturbed."""
+    if not file.is_file():
+        return None
+    found = Calibration(**json.loads(file.read_text(encoding="utf-8")))
+    return None if again and found.is_disturbed else found
+
+
+def _measure(run: PlannedRun, file: Path, machine: Machine, say: Say, place: str) -> Calibration | str:
+    say(f"calibrating {place}: {STEPS} steps of {run.spec}")
     found = calibrate(run, machine)
     if isinstance(found, Calibration):
         with explained(file):

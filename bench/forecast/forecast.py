@@ -20,10 +20,11 @@ from parbench.bench.forecast.calibration import (
     IsToDo,
     Machine,
     Say,
-    _calibration,
     _files,
     _forward_seconds,
     _is_judged,
+    _known,
+    _measure,
     _step_rows,
     _waiting,
 )
@@ -114,32 +115,49 @@ def forecast(
     machine: Machine,
     say: Say = lambda text: None,
     is_to_do: IsToDo | None = None,
+    again: bool = False,
+    measured: dict[Path, Calibration | str] | None = None,
 ) -> Forecast:
     """Estimate the cost of runs; completed runs cost nothing.
 
     Args:
         say: receives a message about each missing calibration, which takes a while.
         is_to_do: whether to execute a run; default: runs without a record whose status is ``ok``.
+        again: measure again what was measured while other processes had the cores.
+        measured: calibrations of an earlier call, which are used and added to.
 
     Raises:
         UserError: data or base model are not available.
     """
     waiting = _waiting(runs, store, is_to_do)
     sizes = _Sizes()
-    kinds: dict[Path, Calibration | str] = {}
+    kinds = {} if measured is None else measured
+    files = list(_files(waiting, machine))
+    cached = {file: _known(file, again) for file in files if file not in kinds}
+    kinds.update((file, known) for file, known in cached.items() if known)
+    unknown = [file for file, known in cached.items() if known is None]
     estimates = []
-    for run, file in zip(waiting, _files(waiting, machine), strict=True):
+    for run, file in zip(waiting, files, strict=True):
         if file not in kinds:
-            kinds[file] = _calibration(run, file, machine, say)
+            kinds[file] = _measure(run, file, machine, say, f"{unknown.index(file) + 1} of {len(unknown)}")
         estimates.append(_estimate(run, kinds[file], sizes.of(run)))
-    judged = any(_is_judged(run.spec) for run in waiting)
-    found = Forecast(
-        estimates,
-        len(runs) - len(waiting),
-        machine.workers,
-        notes=["the estimate does not include judging, which depends on the judge"] if judged else [],
-    )
+    found = Forecast(estimates, len(runs) - len(waiting), machine.workers, notes=_notes(waiting, kinds.values()))
     return replace(found, obstacles=_obstacles(found, store, machine))
+
+
+def _notes(waiting: Iterable[PlannedRun], kinds: Iterable[Calibration | str]) -> list[str]:
+    """Return what an estimate leaves out, and what makes it too long."""
+    disturbed = [kind for kind in kinds if isinstance(kind, Calibration) and kind.is_disturbed]
+    notes = []
+    if any(_is_judged(run.spec) for run in waiting):
+        notes.append("the estimate does not include judging, which depends on the judge")
+    if disturbed:
+        worst = max(kind.core_wait_share or 0.0 for kind in disturbed)
+        notes.append(
+            f"WARNING: other processes had the cores while {len(disturbed)} kinds of runs were measured, for up to "
+            f"{100 * worst:.0f} % of the time: without them the runs take less; bench plan measures these again"
+        )
+    return notes
 
 
 def first_trials(runs: Iterable[PlannedRun]) -> list[PlannedRun]:

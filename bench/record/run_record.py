@@ -7,6 +7,10 @@ from enum import StrEnum
 
 from parbench.bench.record.run_spec import RunSpec
 
+# A run that waited longer for cores, as a share of its training, measures the other load, too. On a machine without
+# other work the kernel's own tasks take less than a hundredth.
+MOST_CORE_WAIT = 0.05
+
 
 class Status(StrEnum):
     """How a run ended."""

@@ -58,13 +58,38 @@ def test_each_kind_of_run_is_calibrated_once_and_kept(planned, store, calibrated
     runs = planned(methods=("lora", "bitfit"), seeds=(1, 2, 3))
     found = forecast(runs, store, CPU, message.append)
     assert [run.spec.method for run in calibrated] == ["lora", "bitfit"]
-    assert len(message) == 2
+    assert [text.partition(": ")[0] for text in message] == ["calibrating 1 of 2", "calibrating 2 of 2"]
     assert len(found.estimates) == 6
     again = forecast(planned(methods=("lora", "bitfit"), seeds=(4,)), store, CPU, message.append)
     assert len(calibrated) == 2
     assert again.estimates[0].calibration == COST
     assert len(list(cache.iterdir())) == 2
     assert json.loads(next(cache.iterdir()).read_text())["step_seconds"] == 0.5
+
+
+def test_what_was_measured_beside_other_work_is_said_and_measured_again(planned, store, monkeypatch):
+    found = iter([replace(COST, core_wait_share=0.6), replace(COST, step_seconds=0.2, core_wait_share=0.01)])
+    asked = []
+
+    def calibrate(run, machine):
+        asked.append(run)
+        return next(found)
+
+    monkeypatch.setattr(module, "calibrate", calibrate)
+    kinds = {}
+    busy = forecast(planned(), store, CPU, again=True, measured=kinds)
+    (note,) = busy.notes
+    assert note.startswith("WARNING: other processes had the cores while 1 kinds of runs were measured, for up to 60 %")
+    # Not within one command, and not where nothing may be measured.
+    assert forecast(planned(), store, CPU, again=True, measured=kinds).seconds == busy.seconds
+    assert forecast(planned(), store, CPU).notes == busy.notes
+    assert uncalibrated(planned(), store, CPU) == []
+    assert len(asked) == 1
+    quiet = forecast(planned(), store, CPU, again=True)
+    assert quiet.notes == []
+    assert quiet.seconds < busy.seconds
+    assert forecast(planned(), store, CPU, again=True) == quiet
+    assert len(asked) == 2
 
 
 def test_other_hardware_and_other_versions_are_calibrated_again(planned, store, calibrated, monkeypatch):
