@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from parbench.bench.models.base_model import BaseModel
     from parbench.bench.store.store import Store
+    from parbench.reports.recommend.costs import TargetCosts
     from parbench.reports.recommend.evidence import Known
+    from parbench.reports.recommend.options import Option
     from parbench.reports.recommend.quality import Quality
     from parbench.reports.recommend.words import Words
     from parbench.tasks.base import Task
@@ -201,8 +203,9 @@ def _print_recommendation(
     announce(f"predicting the memory of {counted(len(found.rows), 'method')} with {target.model.name}")
     chosen = short_list(make_options(found, costs.of), found, limit)
     title = f"{target.task.name} with {target.model.name}"
-    if not chosen.options:
+    if not chosen.options and limit is not None:
         say(f"{title}: no method that is known fits into {asked.memory}", console)
+        _print_fewer_bits(min((left.option for left in chosen.left), key=_memory_of), costs, limit, console)
     _print_words(in_words(found, chosen, baseline, machine_in_words(hardware(device))), title, console)
     if asked.engine is not None:
         from parbench.reports.recommend.serving import find_engine, in_engine
@@ -212,6 +215,23 @@ def _print_recommendation(
     if chosen.options:
         words = begin(chosen.options[0], target.task_name, str(asked.model))
         say(f"Begin with: {shlex.join(words)}", console)
+
+
+def _memory_of(option: Option) -> float:
+    return option.costs.memory.value if option.costs.memory else 0.0
+
+
+def _print_fewer_bits(option: Option, costs: TargetCosts, limit: int, console: Console) -> None:
+    """Print what the smallest of the methods takes on base weights of fewer bits."""
+    from parbench.bench.util.base_precision import FLOAT32, PRECISIONS
+    from parbench.reports.recommend.words import in_fewer_bits
+
+    sizes = {
+        precision: costs.memory(option.method, option.setting, option.training, precision)
+        for precision in PRECISIONS
+        if precision not in (FLOAT32, option.precision)
+    }
+    say(in_fewer_bits(option, sizes, limit), console)
 
 
 def _print_words(words: Words, title: str, console: Console) -> None:

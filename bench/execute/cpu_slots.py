@@ -10,24 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from parbench.bench.execute.gpu_packing import MARGIN, SLACK
-from parbench.bench.plan.planned_run import PlannedRun
 
 DEVICE = "cpu"
-# Of a run's process before it has a model, and of its activations, until a run of the same configuration was measured.
-START_BYTES = 2**30
-ACTIVATION_BYTES = 2**30
-# Copies of the weights at most: while they are loaded, or with the gradients and both moments of AdamW.
-WEIGHT_COPIES = 4
-
-
-def estimated_peak(run: PlannedRun) -> int | None:
-    """Return a bound of the memory of a run's process from the size of its weights; ``None`` if they are not local."""
-    folder = Path(run.base_model.weights.location())
-    sizes = [file.stat().st_size for pattern in ("*.safetensors", "*.bin") for file in folder.glob(pattern)]
-    return WEIGHT_COPIES * sum(sizes) + START_BYTES + ACTIVATION_BYTES if sizes else None
 
 
 def own_cores() -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from parbench.bench.execute.cpu_slots import DEVICE, CpuSlots, estimated_peak, own_cores
+from parbench.bench.execute.cpu_slots import DEVICE, CpuSlots, own_cores
 from parbench.bench.execute.executor import FollowUp, RunOptions, check_data, no_follow_up
 from parbench.bench.execute.failed_run import record_failure
 from parbench.bench.execute.gpu_packing import Packing, accelerator_name, packed_memory, visible_outside
@@ -21,6 +21,7 @@ from parbench.bench.execute.local_limits import KernelKills, cause_of_death, ove
 from parbench.bench.execute.memory_history import PeakMemoryHistory
 from parbench.bench.execute.progress import Progress
 from parbench.bench.execute.queue import Queue
+from parbench.bench.execute.run_memory import MemoryEstimates
 from parbench.bench.execute.session import ExecutorSession
 from parbench.bench.execute.worker import Worker, WorkerJob, WorkerMessage, start
 from parbench.bench.plan.planned_run import PlannedRun
@@ -104,6 +105,7 @@ class _LocalSession(ExecutorSession):
     tries: Counter[str] = field(default_factory=Counter)
     # Runs that had no room beside others, and now get a device for themselves.
     alone: set[str] = field(default_factory=set)
+    estimates: MemoryEstimates = field(default_factory=MemoryEstimates)
     kernel_kills: KernelKills = field(default_factory=KernelKills)
     watched: float = field(default_factory=time.monotonic)
 
@@ -169,7 +171,9 @@ class _LocalSession(ExecutorSession):
         if self.peaks is None or run.spec.run_id in self.alone:
             return None
         measured = self.peaks.of(run.spec)
-        return estimated_peak(run) if measured is None and isinstance(self.packing, CpuSlots) else measured
+        if measured is not None or not isinstance(self.packing, CpuSlots) or self.packing.workers == 1:
+            return measured
+        return self.estimates.of(run)
 
     def _learn(self, record: RunRecord) -> None:
         if self.peaks is not None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,18 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from parbench.bench.profile.build import BuiltCandidate, CallbackDriver, adapt, build_base
 from parbench.bench.profile.inputs import Batch, make_batches, with_system_prompts
 from parbench.bench.profile.live_bytes import LiveBytes, large_part
 from parbench.bench.profile.measurement import Breakdown
 from parbench.bench.profile.training import Stepper
+from parbench.bench.profile.without_data import convertible, on_cpu, pack, prepare_packing
 from parbench.bench.profile.workload import Candidate, MeasurementJob, Workload
+from parbench.bench.util.base_precision import QUANTISED
 from parbench.bench.util.errors import UserError
+from parbench.methods.quantisation import statistics_bytes
 
 # Of a process that computes: code that is loaded late, and buffers of the libraries; measured.
 OVERHEAD_BYTES = 55 * 2**20
@@ -88,53 +90,20 @@ def predict_memory(candidate: Candidate, workload: Workload) -> PredictedMemory:
         warnings.simplefilter("ignore")
         base, kind = build_base(job.workload, torch.device("meta"))
         mode = FakeTensorMode(allow_non_fake_inputs=True)
-        _on_cpu(base, mode)
-        with torch.random.fork_rng(devices=[]), _convertible(), mode, LiveBytes() as live:
+        on_cpu(base, mode)
+        prepare_packing(workload.dtype)
+        with torch.random.fork_rng(devices=[]), convertible(), mode, LiveBytes() as live:
             try:
                 for tensor in (*base.parameters(), *base.buffers()):
                     live.add(tensor)
+                if workload.dtype in QUANTISED:
+                    pack(base, workload.dtype)
                 adapted = adapt(job, base, kind)
                 return _training(adapted, _batch(adapted, job.workload, mode), live, workload, Path(folder))
             except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, NotImplementedError) as error:
                 reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
                 name = candidate.name
                 raise CannotPredictError(f"the memory of {name} on {workload.base_model}: {reason}") from error
-
-
-def _on_cpu(model: nn.Module, mode: FakeTensorMode) -> None:
-    """Put a model without data on a CPU without data: kernels differ by device, and with them what they keep."""
-    moved: dict[int, torch.Tensor] = {}
-
-    def on_cpu(tensor: torch.Tensor) -> torch.Tensor:
-        fake = FakeTensor(mode, tensor.detach(), torch.device("cpu"))
-        return nn.Parameter(fake, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
-
-    for module in model.modules():
-        held: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
-        for tensors in held:
-            for name, tensor in tensors.items():
-                if tensor is not None:
-                    # Tied weights stay one tensor.
-                    if id(tensor) not in moved:
-                        moved[id(tensor)] = on_cpu(tensor)
-                    tensors[name] = moved[id(tensor)]
-
-
-@contextmanager
-def _convertible() -> Iterator[None]:
-    """Let modules without data be moved and cast: torch exchanges their parameters, which it refuses while it has
-    weak references to them, and it has for each without data.
-    """
-    before = torch.utils.swap_tensors
-
-    def take_over(parameter: torch.Tensor, converted: torch.Tensor) -> None:
-        parameter.data = converted.data
-
-    torch.utils.swap_tensors = take_over
-    try:
-        yield
-    finally:
-        torch.utils.swap_tensors = before
 
 
 def _batch(adapted: BuiltCandidate, workload: Workload, mode: FakeTensorMode) -> Batch:
@@ -171,7 +140,8 @@ def _training(
         del loss
     optimised = {id(parameter) for parameter in adapted.optimised}
     parts = Breakdown(
-        weights=_bytes([t for t in (*adapted.model.parameters(), *adapted.model.buffers()) if id(t) not in optimised]),
+        weights=_bytes([t for t in (*adapted.model.parameters(), *adapted.model.buffers()) if id(t) not in optimised])
+        + statistics_bytes(adapted.model),
         adapter=_bytes([p for group in adapted.groups if not group.is_head for p in group.parameters]),
         head=_bytes([p for group in adapted.groups if group.is_head for p in group.parameters]),
         gradients=gradients,

@@ -16,6 +16,7 @@ from parbench.bench.profile.prediction import PredictedMemory, predicted_or_why
 from parbench.bench.profile.result import Profile
 from parbench.bench.profile.workload import Candidate, Dtype, Workload
 from parbench.bench.record.run_spec import Json
+from parbench.bench.util.base_precision import FLOAT32, BasePrecision
 from parbench.bench.util.errors import UserError
 from parbench.methods import find_method
 from parbench.reports.cost_ratios import cost_ratios
@@ -52,7 +53,7 @@ class TargetCosts:
     _architecture: Architecture | None = None
     _known: dict[str, PredictedMemory | str] = field(default_factory=dict)
 
-    def of(self, row: str, method: str, setting: Json, training: Json) -> Costs:
+    def of(self, row: str, method: str, setting: Json, training: Json, precision: BasePrecision = FLOAT32) -> Costs:
         """Return the costs of a method with a setting.
 
         Args:
@@ -60,14 +61,21 @@ class TargetCosts:
             method: its name.
             setting: its hyper-parameters, as JSON has them.
             training: settings of the training, likewise.
+            precision: of the base model's weights.
         """
-        predicted = self._memory(method, setting, training)
-        memory, why = (None, predicted) if isinstance(predicted, str) else (self._whole(predicted), "")
+        found = self.memory(method, setting, training, precision)
+        memory, why = (None, found) if isinstance(found, str) else (found, "")
         return Costs(memory, self.steps.get(row), self._adapter(method, setting), why)
 
-    def workload(self, training: Json) -> Workload:
+    def memory(self, method: str, setting: Json, training: Json, precision: BasePrecision) -> Amount | str:
+        """Return the memory of training, or why it is not known; the arguments are those of `of`."""
+        predicted = self._memory(method, setting, self.workload(training, precision))
+        return predicted if isinstance(predicted, str) else self._whole(predicted)
+
+    def workload(self, training: Json, precision: BasePrecision) -> Workload:
         """Return the workload that memory is predicted of."""
-        dtype: Dtype = "bfloat16" if training.get("precision") == "bfloat16" else "float32"
+        in_bfloat16 = precision == FLOAT32 and training.get("precision") == "bfloat16"
+        dtype: Dtype = "bfloat16" if in_bfloat16 else precision
         return Workload(
             base_model=self.asked,
             batch_size=self.batch or int(training.get("batch_size", 32)),
@@ -80,8 +88,7 @@ class TargetCosts:
         value = predicted.peak if self.on_device else self.start_bytes + predicted.process
         return Amount(float(value), "predicted")
 
-    def _memory(self, method: str, setting: Json, training: Json) -> PredictedMemory | str:
-        workload = self.workload(training)
+    def _memory(self, method: str, setting: Json, workload: Workload) -> PredictedMemory | str:
         key = repr((method, sorted(setting.items()), workload))
         if key not in self._known:
             self._known[key] = predicted_or_why(Candidate(method, method, setting, method=method), workload)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from parbench.bench.record.run_spec import Json
+from parbench.bench.util.base_precision import FLOAT32, BasePrecision
 from parbench.reports.cost_ratios import BASELINE
 from parbench.reports.recommend.evidence import Evidence
 from parbench.reports.recommend.quality import Quality
@@ -78,6 +79,7 @@ class Option:
         costs: of its setting.
         setting: hyper-parameters, as JSON has them.
         training: settings of the training that they were run with.
+        precision: of the base model's weights in these runs.
         rates: learning rates of its runs by task, and whether they were tuned.
         on_tasks: on how many tasks of the evidence it learnt.
     """
@@ -90,6 +92,7 @@ class Option:
     training: Json
     rates: Mapping[str, tuple[float, bool]]
     on_tasks: int
+    precision: BasePrecision = FLOAT32
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class ShortList:
     left: tuple[Left, ...]
 
 
-CostsOf = Callable[[str, str, Json, Json], Costs]
+CostsOf = Callable[[str, str, Json, Json, BasePrecision], Costs]
 
 
 def make_options(found: Quality, costs_of: CostsOf) -> list[Option]:
@@ -121,16 +124,16 @@ def make_options(found: Quality, costs_of: CostsOf) -> list[Option]:
 
     Args:
         found: how good the rows are.
-        costs_of: returns the costs of a row, from its name, its method, setting and training.
+        costs_of: returns the costs of a row, from its name, its method, setting, training and precision.
     """
     options = []
     for row in found.rows:
         _, cell = found.cell_of(row)
         setting, training = json.loads(str(cell["setting"])), json.loads(str(cell["training"]))
-        method = str(cell["method"])
-        costs = costs_of(row, method, setting, training)
-        rates = _rates(row, found.evidence)
-        options.append(Option(row, method, found.values[row], costs, setting, training, rates, found.on_tasks[row]))
+        method, precision = str(cell["method"]), cast(BasePrecision, str(cell["base_precision"]))
+        costs = costs_of(row, method, setting, training, precision)
+        rates, on_tasks = _rates(row, found.evidence), found.on_tasks[row]
+        options.append(Option(row, method, found.values[row], costs, setting, training, rates, on_tasks, precision))
     return options
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from parbench.bench.util.base_precision import FLOAT32, BasePrecision
 from parbench.reports.recommend.options import Amount, Option, ShortList, size_text
 from parbench.reports.recommend.quality import Quality
 from parbench.reports.recommend.validation import LeftOutTask, Validation
@@ -203,6 +204,27 @@ def _left(chosen: ShortList) -> Iterator[str]:
         yield f"Not on the list: {listed(rows)}: {why}."
 
 
+def in_fewer_bits(option: Option, sizes: Mapping[BasePrecision, Amount | str], limit: int) -> str:
+    """Return what training an option takes on base weights of fewer bits, as a sentence.
+
+    Args:
+        option: the option.
+        sizes: its memory, or why that is not known, by precision.
+        limit: bytes that training may take.
+    """
+    known = {name: size.value for name, size in sizes.items() if isinstance(size, Amount)}
+    if not known:
+        return f"Base weights of fewer bits: not known ({next(iter(sizes.values()))})."
+    shown = listed([f"{name} {size_text(value)}" for name, value in known.items()])
+    fitting = [name for name, value in known.items() if value <= limit]
+    advice = (
+        f"whether {option.method} works on them, and how well, shows a run with --base-precision {fitting[0]}"
+        if fitting
+        else "none of them fits; give a smaller --batch or --seq, or another --model"
+    )
+    return f"On base weights of fewer bits {option.row} would take, predicted: {shown}; {advice}."
+
+
 def validation_in_words(found: Validation) -> Words:
     """Return what following the recommendation would have cost, task by task and in the mean."""
     head = ("left out", "recommended", "from", "best there", "regret", "interval", "shown to be worse")
@@ -261,6 +283,8 @@ def begin(option: Option, task: str, model: str) -> Sequence[str]:
     """Return the words of a command that runs an option with its setting."""
     sets = [f"{option.method}.{name}={value}" for name, value in _given(option).items()]
     words = ["bench", "run", "--methods", option.method, "--tasks", task, "--model", model, "--seeds", "1,2,3"]
+    if option.precision != FLOAT32:
+        words += ["--base-precision", option.precision]
     return [*words, *(part for one in sets for part in ("--set", one))]
 
 

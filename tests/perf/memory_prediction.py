@@ -2,17 +2,21 @@
 
     python -m tests.perf.memory_prediction [PAIR ...]
 
-A pair is METHOD@MODEL@BATCH; default: `PAIRS`. See bench/profile/PERFORMANCE.md.
+A pair is METHOD@MODEL@BATCH, or METHOD@MODEL@BATCH@PRECISION of the base weights; default: `PAIRS`. Each is measured
+several times, as the same step takes another amount in each process. See bench/profile/PERFORMANCE.md.
 """
 
 from __future__ import annotations
 
+import statistics
 import sys
+from typing import cast
 
 from parbench.bench.profile.prediction import predict_memory
 from parbench.bench.profile.process import measure_in_subprocess
 from parbench.bench.profile.workload import Candidate, MeasurementJob, Repetitions, Workload
 from parbench.bench.record.run_record import Status
+from parbench.bench.util.base_precision import FLOAT32, BasePrecision
 from parbench.methods import find_method
 from parbench.methods.expression import default_setting
 
@@ -27,32 +31,44 @@ PAIRS = (
     "linear_probe@minilm-l6@16",
     "lora@vit-s-14@2",
     "loca@smollm2-135m@4",
+    "lora@minilm-l6@16@nf4",
+    "lora@minilm-l6@16@int8",
+    "loca@minilm-l6@16@nf4",
 )
+TIMES = 3
 LENGTH = 64
 TRAINING = Repetitions(steps=2, warm_up=2, parts=("training",))
 MIB = 2**20
-TITLES = ("method", "base model", "batch", "loaded", "in a step", "predicted", "measured", "error")
+TITLES = ("method", "base model", "weights", "batch", "loaded", "in a step", "predicted", "median", "measured", "error")
 
 
 def compare(pair: str) -> str:
     """Return a row of the table: MiB above the start-up, predicted and measured."""
-    name, model, batch = pair.split("@")
+    name, model, batch, *precision = pair.split("@")
     choice = find_method(name)
     candidate = Candidate.of(name, choice.method, default_setting(choice))
-    workload = Workload(model, int(batch), LENGTH, "cpu")
+    dtype = cast(BasePrecision, precision[0] if precision else FLOAT32)
+    workload = Workload(model, int(batch), LENGTH, "cpu", dtype)
     predicted = predict_memory(candidate, workload)
-    measured = measure_in_subprocess(MeasurementJob(candidate, workload, TRAINING, counts=False))
-    if measured.status is not Status.OK:
-        raise RuntimeError(f"{pair}: {measured.reason}")
-    above = measured.peak_process - measured.start
-    sizes = (predicted.load, predicted.step, predicted.process, above)
-    error = f"{100 * (predicted.process / above - 1):+.1f} %"
-    cells = [name, model, f"{batch} x {LENGTH}", *(f"{size / MIB:,.1f}" for size in sizes), error]
+    found = sorted(above_start(MeasurementJob(candidate, workload, TRAINING, counts=False)) for _ in range(TIMES))
+    middle = statistics.median(found)
+    sizes = (predicted.load, predicted.step, predicted.process, middle)
+    error = f"{100 * (predicted.process / middle - 1):+.1f} %"
+    span = f"{found[0] / MIB:,.0f} to {found[-1] / MIB:,.0f}"
+    cells = [name, model, dtype, f"{batch} x {LENGTH}", *(f"{size / MIB:,.1f}" for size in sizes), span, error]
     return f"| {' | '.join(cells)} |"
 
 
+def above_start(job: MeasurementJob) -> int:
+    """Return the most bytes that a process took above its start-up."""
+    measured = measure_in_subprocess(job)
+    if measured.status is not Status.OK:
+        raise RuntimeError(f"{job.candidate.name}: {measured.reason}")
+    return measured.peak_process - measured.start
+
+
 def main(pairs: tuple[str, ...]) -> None:
-    print(f"| {' | '.join(TITLES)} |\n| {' | '.join(['---'] * 3 + ['---:'] * 5)} |")
+    print(f"| {' | '.join(TITLES)} |\n| {' | '.join(['---'] * 4 + ['---:'] * 6)} |")
     for pair in pairs:
         print(compare(pair), flush=True)
 

@@ -92,6 +92,10 @@ def test_a_limit_of_memory_excludes(ask, tmp_path):
     result = ask("--store", store.root, "--memory", "100MiB")
     assert result.code == 0
     assert "no method that is known fits into 100MiB" in result.out
+    assert re.search(
+        r"On base weights of fewer bits lo[rc]a would take, predicted: bfloat16 [\d.]+ MiB, int8 ", result.out
+    )
+    assert "none of them fits; give a smaller --batch or --seq, or another --model" in result.out
     assert re.search(r"Not on the list: lora.*takes [\d.,]+ [MG]iB of memory, more than 100.0 MiB", result.out)
     assert "Begin with" not in result.out
 
@@ -106,6 +110,26 @@ def test_an_engine_is_joined(ask, tmp_path):
         result.out,
     )
     assert ask("--store", store.root, "--engine", "vlm").err.strip().endswith('called "vlm"; did you mean "vllm"?')
+
+
+@pytest.mark.parametrize("name", ["tensorrt llm", "TENSORRT_LLM", " TensorRT-LLM "])
+def test_an_engine_has_many_spellings(ask, tmp_path, name):
+    store = plant(tmp_path / "store", {"lora": 0.1, "loca": 0.1}, ["glue/sst2"])
+    result = ask("--store", store.root, "--engine", name)
+    assert result.code == 0, result.err
+    assert "TensorRT-LLM, by sources seen" in result.out
+
+
+def test_rows_on_quantised_weights_are_recommended_with_their_memory_and_precision(ask, tmp_path):
+    """In 4 bits the linear layers take an eighth."""
+    store = plant(tmp_path / "store", {"lora": 0.1, "linear_probe": 0.3}, ["glue/sst2"])
+    plain = ask("--store", store.root)
+    quantised = plant(tmp_path / "nf4", {"lora": 0.1, "linear_probe": 0.3}, ["glue/sst2"], base_precision="nf4")
+    result = ask("--store", quantised.root)
+    assert result.code == 0, result.err
+    assert "--base-precision nf4" in result.out
+    assert "--base-precision" not in plain.out
+    assert "Memory not known" not in result.out
 
 
 def test_published_studies_are_read(ask, tmp_path):

@@ -1,11 +1,10 @@
 import hashlib
 import json
 import os
-from types import SimpleNamespace
 
 import pytest
 
-from parbench.bench.execute.cpu_slots import CpuSlots, estimated_peak
+from parbench.bench.execute.cpu_slots import CpuSlots
 
 GIB = 2**30
 
@@ -52,14 +51,6 @@ def test_runs_that_do_not_fit_in_memory_together_do_not_start_together(first, se
     assert (found.place(peaks[1]) == "cpu") is fits
     found.leave("a")
     assert found.place(peaks[1]) == "cpu"
-
-
-def test_the_estimate_is_made_of_the_weights(tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(b"0" * 1000)
-    local = SimpleNamespace(base_model=SimpleNamespace(weights=SimpleNamespace(location=lambda: tmp_path)))
-    assert estimated_peak(local) == 4 * 1000 + 2 * GIB
-    hub = SimpleNamespace(base_model=SimpleNamespace(weights=SimpleNamespace(location=lambda: "org/model")))
-    assert estimated_peak(hub) is None
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")

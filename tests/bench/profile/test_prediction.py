@@ -50,6 +50,23 @@ def test_the_parts_are_those_of_a_real_step(work, expression):
     assert real.breakdown.activations == pytest.approx(found.activations, rel=0.1, abs=20_000)
 
 
+@pytest.mark.parametrize("expression", ["lora", "dora", "loca(n_frequency=40)", "bitfit"])
+@pytest.mark.parametrize("precision", ["int8", "nf4"])
+def test_the_parts_are_those_of_a_real_step_on_quantised_weights(tiny_model, expression, precision):
+    """Scales, and scales of scales, included; what is alive while the weights are quantised is that of float32."""
+    pytest.importorskip("bitsandbytes")
+    work = Workload(str(tiny_model), 8, 24, "cpu", precision)
+    real = measure(MeasurementJob(candidate(expression), work, TRAINING), CPU)
+    assert real.status is Status.OK, real.reason
+    found = predict_memory(candidate(expression), work)
+    for part in ("weights", "adapter", "head", "gradients"):
+        assert getattr(found.parts, part) == getattr(real.breakdown, part), part
+    assert real.breakdown.activations == pytest.approx(found.parts.activations, rel=0.15, abs=40_000)
+    in_full = predict_memory(candidate(expression), Workload(str(tiny_model), 8, 24, "cpu"))
+    assert found.parts.weights < in_full.parts.weights
+    assert found.load >= in_full.parts.weights
+
+
 def real_peak(job, tmp_path):
     """Return the peak of the tensors' bytes in a step of a real model, by torch's own tracker."""
     from torch.distributed._tools.mem_tracker import MemTracker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,10 @@ def test_full_fine_tuning_does_not(precision: str) -> None:
     assert reason.startswith(f"does not work on {precision} weights (only Tensors of floating point dtype can require")
 
 
+# Of peft's tuners; the first may still be trained, the second is refused when runs are planned.
+KNOWN_FAULTS = {"pvera": "with what cannot be dequantised", "unilora": "without a gradient"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(METHODS))
 def test_every_method_that_works_on_a_4_bit_llama_computes_what_it_computes_in_float32(
@@ -45,8 +50,11 @@ def test_every_method_that_works_on_a_4_bit_llama_computes_what_it_computes_in_f
         subject = make_subject(METHODS[name], None, (TINY_MODELS["llama"], WIDER_MODELS["llama"]), tmp_path)
         if subject.obstacle is not None:
             pytest.skip(str(subject.obstacle))
+        known = KNOWN_FAULTS.get(name)
+        expected = pytest.raises(FaultError, match=known) if known else nullcontext()
         try:
-            check_on("nf4", subject)
+            with expected:
+                check_on("nf4", subject)
         except NotApplicableError as reason:
             pytest.skip(str(reason))
 

@@ -1,0 +1,113 @@
+"""Base models whose tensors have a shape, a dtype and a device, and no data, so that their memory can be counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from parbench.bench.util.base_precision import BasePrecision
+from parbench.methods.quantisation import library, quantised_layers
+
+# What the layers of bitsandbytes, and peft, find out about a weight from its type.
+_TYPES = {"nf4": "Params4bit", "int8": "Int8Params"}
+
+
+def on_cpu(model: nn.Module, mode: FakeTensorMode) -> None:
+    """Put a model on the meta device on a CPU without data: kernels differ by device, and with them what they keep."""
+    moved: dict[int, torch.Tensor] = {}
+
+    def moved_once(tensor: torch.Tensor) -> torch.Tensor:
+        fake = FakeTensor(mode, tensor.detach().as_subclass(torch.Tensor), torch.device("cpu"))
+        return nn.Parameter(fake, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
+
+    for module in model.modules():
+        held: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        for tensors in held:
+            for name, tensor in tensors.items():
+                if tensor is not None:
+                    # Tied weights stay one tensor.
+                    if id(tensor) not in moved:
+                        moved[id(tensor)] = moved_once(tensor)
+                    tensors[name] = moved[id(tensor)]
+
+
+def pack(model: nn.Module, precision: BasePrecision) -> None:
+    """Quantise the weights of layers that were made on the meta device, where bitsandbytes leaves them as they are.
+
+    Called in the mode that their tensors are of; each gets what bitsandbytes makes of a weight with data.
+    """
+    for _, layer in quantised_layers(model):
+        made = _packed_4_bits(layer.weight) if precision == "nf4" else _packed_8_bits(layer.weight)
+        layer.weight = made
+
+
+def prepare_packing(precision: BasePrecision) -> None:
+    """Let bitsandbytes make its table of values once, from a weight with data; it looks at them."""
+    if precision == "nf4":
+        library().Nf4Linear(torch.zeros(64, 64), torch.bfloat16)
+
+
+def _packed_4_bits(weight: torch.Tensor) -> nn.Parameter:
+    import bitsandbytes.functional as functional
+
+    block = library().BLOCK
+    packed, state = functional.quantize_4bit(weight, blocksize=block, compress_statistics=True, quant_type="nf4")
+    of_weight = {
+        "blocksize": block,
+        "compress_statistics": True,
+        "quant_type": "nf4",
+        "quant_state": state,
+        "quant_storage": torch.uint8,
+        "bnb_quantized": True,
+    }
+    return _as_type(packed, "nf4", of_weight)
+
+
+def _packed_8_bits(weight: torch.Tensor) -> nn.Parameter:
+    import bitsandbytes.functional as functional
+
+    packed, scales, _ = functional.int8_vectorwise_quant(weight.to(torch.float16))
+    made = _as_type(packed, "int8", {"SCB": scales, "has_fp16_weights": False})
+    made.CB = made.data  # type: ignore[attr-defined]
+    return made
+
+
+def _as_type(packed: torch.Tensor, precision: BasePrecision, values: dict[str, Any]) -> nn.Parameter:
+    made: Any = nn.Parameter(packed, requires_grad=False)
+    made.__class__ = type(_TYPES[precision], (_Packed,), {})
+    for name, value in values.items():
+        setattr(made, name, value)
+    return made  # type: ignore[no-any-return]
+
+
+class _Packed(FakeTensor):
+    """Stays of its type where a module is moved or cast, as the parameters of bitsandbytes do."""
+
+    def detach(self) -> Any:
+        """Return the same without its gradient."""
+        found: Any = super().detach()
+        found.__class__ = type(self)
+        found.__dict__.update({name: value for name, value in vars(self).items() if name not in vars(found)})
+        return found
+
+
+@contextmanager
+def convertible() -> Iterator[None]:
+    """Let modules without data be moved and cast: torch exchanges their parameters, which it refuses while it has
+    weak references to them, and it has for each without data.
+    """
+    before = torch.utils.swap_tensors
+
+    def take_over(parameter: torch.Tensor, converted: torch.Tensor) -> None:
+        parameter.data = converted.data
+
+    torch.utils.swap_tensors = take_over
+    try:
+        yield
+    finally:
+        torch.utils.swap_tensors = before
