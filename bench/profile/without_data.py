@@ -82,7 +82,7 @@ def _as_type(packed: torch.Tensor, precision: BasePrecision, values: dict[str, A
     made.__class__ = type(_TYPES[precision], (_Packed,), {})
     for name, value in values.items():
         setattr(made, name, value)
-    return made  # type: ignore[no-any-return]
+    return made
 
 
 class _Packed(FakeTensor):
