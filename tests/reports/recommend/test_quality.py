@@ -96,3 +96,35 @@ def test_a_task_of_a_package_that_is_not_here_has_no_kind(tmp_path):
         Planter(store).seeds([0.5, 0.6, 0.7], method=method, task="mine/theirs", metric="accuracy")
     (one,) = read_evidence([store]).evidence
     assert one.kind is None
+
+
+def test_of_one_seed_nothing_is_told_apart(planted):
+    store, means = planted("one", {"lora": 0.10, "loca": 0.11, "vera": 0.25}, ["glue/rte"], seeds=(0,))
+    found = quality(read_evidence([store]).evidence, "glue/rte", "roberta-base", "text")
+    assert found.rows[0] == "lora"
+    assert found.values["vera"] == pytest.approx(means["glue/rte", "vera"])
+    assert found.better == frozenset()
+    assert found.why_not_told
+
+
+def test_where_no_method_learnt_there_is_nothing_to_recommend(planted):
+    store, _ = planted("constant", {"lora": 1.0, "loca": 1.0}, ["glue/rte"])
+    assert quality(read_evidence([store]).evidence, "glue/rte", "roberta-base", "text") is None
+
+
+def test_methods_of_two_protocols_are_not_put_into_one_list(planted):
+    strict, _ = planted("strict", {"lora": 0.2, "loca": 0.1}, ["glue/rte"])
+    best, _ = planted("best", {"dora": 0.01, "lora": 0.02, "vera": 0.03}, ["glue/rte"], protocol="paper:best_epoch")
+    known = read_evidence([strict, best])
+    (one,) = known.evidence
+    assert set(one.cells) == {"dora", "lora", "vera"}
+    assert "was run under 2 conditions; used is that of the most methods" in " ".join(known.notes)
+    assert "best_epoch" in one.conditions
+
+
+def test_runs_on_other_base_weights_are_rows_of_their_own(planted):
+    full, _ = planted("mixed", {"lora": 0.1, "vera": 0.2}, ["glue/rte"])
+    planted("mixed", {"lora": 0.3}, ["glue/rte"], base_precision="nf4")
+    found = quality(read_evidence([full]).evidence, "glue/rte", "roberta-base", "text")
+    assert len(found.rows) == 3
+    assert {str(found.cell_of(row)[1]["base_precision"]) for row in found.rows} == {"float32", "nf4"}
