@@ -63,7 +63,8 @@ def why_not_plain_peft(base: PreTrainedModel, adapter: Path, inputs: dict[str, T
         job = {
             "model_class": type(base).__name__,
             "base": str(folder / "base"),
-            "adapter": str(adapter),
+            # The process works in another folder.
+            "adapter": str(adapter.absolute()),
             "inputs": str(folder / "inputs.safetensors"),
             "outputs": str(folder / "outputs.safetensors"),
         }

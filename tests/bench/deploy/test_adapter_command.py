@@ -203,9 +203,12 @@ def _check_report(bench, store, lost):
 
 
 @pytest.mark.slow
-def test_a_process_without_parbench_is_tried(bench, adapter, data, run_of, trained_store, tmp_path):
+def test_a_process_without_parbench_is_tried(bench, adapter, data, run_of, trained_store, monkeypatch):
+    """Also of a store that is named from the working folder: that process works in another one."""
+    monkeypatch.chdir(trained_store.root.parent)
+    where = (*adapter, *data, "--out", trained_store.root.name)
     for method, able in (("lora", True), ("loca", False)):
-        assert bench("adapter", "measure", run_of(method), "--sizes", "8", "--again", *adapter, *data).code == 0
+        assert bench("adapter", "measure", run_of(method), "--sizes", "8", "--again", *where).code == 0
         (found,) = (entry for entry in read_deployments(trained_store) if entry.run_id == run_of(method))
         assert (found.plain_peft == "") is able
     assert "LOCA" in found.plain_peft
