@@ -119,6 +119,8 @@ def _costs(cells: pd.DataFrame, baseline: str | None) -> str:
         return f"Only {baseline} has a score, so its cost is compared with nothing."
     if not known:
         return "Costs were not measured."
+    # A row that shares no task with the baseline has no ratio.
+    ratios = {row: one for row, one in ratios.items() if any(getattr(one, name) is not None for name in known)}
     if len(ratios) > MOST + 1:
         ranges = "; ".join(_range(ratios, name, word) for name, word in known.items())
         return f"Cost as a multiple of {baseline}'s: {ranges}."

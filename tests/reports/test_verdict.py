@@ -137,6 +137,13 @@ def test_a_cost_that_was_not_measured_is_left_out(planter: Any) -> None:
     assert verdict_of(planter)[1] == "Costs were not measured."
 
 
+def test_a_row_on_no_task_of_the_baseline_has_no_cost_in_it(planter: Any) -> None:
+    plant_shares(planter, {"lora": 0.1, "loca": 0.1})
+    planter.seeds([0.6, 0.62, 0.64], metric="accuracy", task="glue/sst2", task_code="sst2", method="vera")
+    (costs,) = [text for text in verdict_of(planter) if text.startswith("Cost as a multiple")]
+    assert costs.endswith(": loca 1.00x, 1.00x, 1.00x.")
+
+
 def test_a_run_without_a_score_is_named(planter: Any) -> None:
     plant_shares(planter, {"lora": 0.2, "loca": 0.2})
     planter.run(status=Status.DIVERGED, reason="It is.", method="vera", task="glue/rte", task_code="glue/rte")
