@@ -16,7 +16,7 @@ from parbench.bench.deploy.conversion import CannotConvertError, to_lora
 from parbench.bench.deploy.lora_files import write_lora
 from parbench.bench.deploy.trained import TrainedRun
 from parbench.bench.util.errors import UserError
-from parbench.bench.util.files import explained
+from parbench.bench.util.file_errors import writing
 from parbench.methods.adapter_files import CARD
 
 Form = Literal["as trained", "lora", "merged"]
@@ -38,7 +38,7 @@ def export(trained: TrainedRun, form: Form, rank: int | float, target: Path, car
     """
     if target.exists():
         raise UserError(f'"{target}" is there already; name a new folder, or remove it')
-    with explained(target):
+    with writing(target, "another --to"):
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as name:
             folder = Path(name) / "export"

@@ -116,6 +116,8 @@ def test_what_cannot_be_exported_is_one_sentence(bench, adapter, run_of, tmp_pat
     assert "give --publish as well" in refused(lora, "--to", tmp_path / "x", "--hub", "someone/mine")
     assert "give --hub OWNER/NAME" in refused(lora, "--to", tmp_path / "x", "--publish")
     assert not (tmp_path / "x").exists()
+    (tmp_path / "file").write_text("mine")
+    assert "or give another --to" in refused(lora, "--to", tmp_path / "file" / "below")
 
 
 def test_the_base_model_must_be_that_of_the_run(bench, adapter, run_of, tiny_model, trained_store, tmp_path):
