@@ -250,6 +250,20 @@ def test_budgets_and_steps_are_part_of_the_condition(planter: Any) -> None:
     assert judged(planter, claim(**sides))[0].reason == "lora on glue/rte was not run"
 
 
+@pytest.mark.parametrize("budgets", [("24k",), ("9k", "24k"), ("9k",)])
+def test_a_method_of_fixed_size_is_judged_at_every_budget(planter: Any, budgets: tuple[str, ...]) -> None:
+    """It is run once, without any; the other side must be at the claim's."""
+    for text in budgets:
+        limit = {"asked": text, "parameters": 1000 * int(text[:-1]), "mode": "uniform"}
+        plant_seeds(planter, "loca", 1, A_LOT, budget=limit, setting={"rank": 8, "budget": text})
+    plant_seeds(planter, "full", 2, UNEVEN, setting={"learning_rate": 1e-5})
+    (one,) = judged(planter, claim(against=["full"], here=set_up(budget="24k")))
+    if "24k" in budgets:
+        assert (one.verdict, len(one.runs)) == ("supported", 10)
+    else:
+        assert one.reason == "loca on glue/rte was not run"
+
+
 def test_a_method_that_did_not_learn_is_compared_with_nothing(planter: Any) -> None:
     plant_seeds(planter, "loca", 1, A_LOT)
     plant_seeds(planter, "lora", 3, UNEVEN)
