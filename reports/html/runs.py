@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ import pyarrow.parquet as pq
 
 from parbench.bench.store.layout import PREDICTIONS
 from parbench.bench.store.store import Store
+from parbench.bench.util.errors import UserError
 from parbench.reports.figures import History
 from parbench.reports.html.thumbnails import Thumbnails
 from parbench.reports.render import one_line
 from parbench.reports.rows import BOARD, CURVE
 from parbench.reports.tables import how_ended
+from parbench.tasks import TASKS, find_task
 
 # Of each run, but of many runs fewer, so that a page of 5,000 runs still opens.
 MOST_PREDICTIONS, LEAST_PREDICTIONS, PREDICTIONS_OF_ALL = 12, 2, 20_000
@@ -28,6 +31,10 @@ MOST_CHARACTERS = 300  # of a text in a prediction
 _JSON = {"setting", "training", "options", "definition", "notes"}
 # Of tasks with images: a small JPEG of some examples, and what was asked about it.
 PICTURE, QUESTION = "picture", "question"
+# Empty for each example of a task without subsets.
+SUBSET = "subset"
+# Of classifications, columns of the places of classes.
+_CLASS_IDS = {"label", "prediction"}
 # Outputs that a reader cannot take in, such as logits.
 _UNREADABLE = (pa.types.is_fixed_size_list, pa.types.is_binary)
 MOST_TEXTS = 3  # of a list of them, such as the references of a text
@@ -65,9 +72,15 @@ def extras_json(
         thumbnails: gets the pictures of the examples; without it there are none.
     """
     size = max(LEAST_PREDICTIONS, min(MOST_PREDICTIONS, PREDICTIONS_OF_ALL // max(1, len(runs))))
+    found = zip(runs["run_id"], runs["task"], runs["definition"], strict=True)
     return "\n".join(
-        script_json({"curve": _curve(histories.get(run_id)), "predictions": _sample(store, run_id, size, thumbnails)})
-        for run_id in runs["run_id"]
+        script_json(
+            {
+                "curve": _curve(histories.get(run_id)),
+                "predictions": _sample(store, run_id, size, thumbnails, _class_names(task, definition)),
+            }
+        )
+        for run_id, task, definition in found
     )
 
 
@@ -111,7 +124,20 @@ def _curve(history: History | None) -> dict[str, list[float]] | None:
     return {"steps": list(history.steps[::every]), "losses": [float(f"{loss:.4g}") for loss in history.losses[::every]]}
 
 
-def _sample(store: Store | None, run_id: str, size: int, thumbnails: Thumbnails | None) -> dict[str, Any] | None:
+@cache
+def _class_names(task: str, definition: str | float | None) -> tuple[str, ...]:
+    """Return what a task's class ids stand for; nothing where it has none, or is not known in this version."""
+    if not isinstance(definition, str) and task not in TASKS:
+        return ()
+    try:
+        return find_task(task, json.loads(definition) if isinstance(definition, str) else None).head.labels
+    except (UserError, ImportError):
+        return ()
+
+
+def _sample(
+    store: Store | None, run_id: str, size: int, thumbnails: Thumbnails | None, classes: Sequence[str] = ()
+) -> dict[str, Any] | None:
     """Return the first of a run's per-example rows, or ``None`` where it left none that can be read."""
     if store is None:
         return None
@@ -129,11 +155,15 @@ def _sample(store: Store | None, run_id: str, size: int, thumbnails: Thumbnails 
     if batch is None or not names:
         return None
     columns = batch.to_pydict()
+    if SUBSET in columns and not any(columns[SUBSET]):
+        del columns[SUBSET]
+    for name in _CLASS_IDS & columns.keys():
+        columns[name] = [_class_of(value, classes) for value in columns[name]]
     pictures = columns.pop(PICTURE) if pictured else []
     found = {name: [_cell(value) for value in values] for name, values in columns.items()}
     if thumbnails is not None and pictured:
         # Beside the question, where there is one.
-        first = {name: found[name] for name in ("example", "subset", QUESTION) if name in found}
+        first = {name: found[name] for name in ("example", SUBSET, QUESTION) if name in found}
         found = {**first, PICTURE: [_picture(thumbnails.place(content)) for content in pictures], **found}
     rows = [list(row) for row in zip(*found.values(), strict=True)]
     return {"columns": [one_line(name) for name in found], "rows": rows, "total": total}
@@ -141,6 +171,10 @@ def _sample(store: Store | None, run_id: str, size: int, thumbnails: Thumbnails 
 
 def _has_pictures(schema: pa.Schema) -> bool:
     return PICTURE in schema.names and pa.types.is_binary(schema.field(PICTURE).type)
+
+
+def _class_of(value: Any, classes: Sequence[str]) -> Any:
+    return classes[value] if isinstance(value, int) and 0 <= value < len(classes) else value
 
 
 def _cell(value: Any) -> Any:

@@ -230,6 +230,8 @@ class ImageText(Definition):
     def _one_way(self) -> Self:
         if (self.response is None) == (self.choices is None):
             raise ValueError("needs either a response, which is written, or choices, which are ranked")
+        if not isinstance(self.images, str) and len(set(self.images)) < len(self.images):
+            raise ValueError("names a column of images twice; several images of a row are several columns, or a list")
         if self.choices is not None and self.references is not None:
             raise ValueError("has references, which are of a response; choices have a label")
         if self.choices is None:

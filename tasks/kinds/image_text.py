@@ -6,7 +6,6 @@ template of the prompt, or before its text where it has none.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
@@ -15,8 +14,9 @@ from pydantic import Field
 
 from parbench.bench.util.errors import UserError
 from parbench.tasks.base import IMAGE_TEXT_MODEL, Collate, Head, Modality
-from parbench.tasks.data.images import checked_image_columns, decoded, images_of
+from parbench.tasks.data.images import checked_image_columns, images_of
 from parbench.tasks.data.source import DataSource, Reads
+from parbench.tasks.data.thumbnail import thumbnail
 from parbench.tasks.kinds.image_text_rows import DECODER, ImageTextRows, batch_of
 from parbench.tasks.kinds.language_model import LanguageModelTask
 from parbench.tasks.kinds.multiple_choice import MultipleChoice
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 IMAGE = "<image>"
 # Of so many examples the per-example rows have a small picture and the question: as many as a report shows.
 PICTURED = 12
-# Pixels of a picture's longer side; a JPEG of it has two or three kilobytes.
-PICTURE_SIDE = 112
 
 Layout = Literal["model", "plain"]
 _LAYOUT: Any = Field(
@@ -302,24 +300,6 @@ def generate(predictor: Predictor, rows: ImageTextRows, **decoding: Any) -> list
             written.append(tokens[: tokens.index(end)] if end in tokens else tokens)
         predictor.on_batch(len(rows_of_batch))
     return written
-
-
-def thumbnail(example: Mapping[str, Any]) -> bytes:
-    """Return the images of an example beside each other as a small JPEG."""
-    from PIL import Image
-
-    images = [decoded(image, f"an image of example {example['example']}") for image in images_of(example)]
-    side = max(PICTURE_SIDE // len(images), PICTURE_SIDE // 4)
-    for image in images:
-        image.thumbnail((side, PICTURE_SIDE))
-    sheet = Image.new("RGB", (sum(image.width for image in images), max(image.height for image in images)), "white")
-    at = 0
-    for image in images:
-        sheet.paste(image, (at, 0))
-        at += image.width
-    file = io.BytesIO()
-    sheet.save(file, "JPEG", quality=80)
-    return file.getvalue()
 
 
 def _in_batches(rows: ImageTextRows, size: int) -> Iterator[list[dict[str, Any]]]:

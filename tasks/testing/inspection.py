@@ -191,9 +191,16 @@ def _folded(texts: tuple[str, ...]) -> tuple[str, ...]:
 def constant(task: Task, splits: Splits) -> Constant | None:
     """Return what the simplest prediction scores, or ``None`` where it is not known what that would be.
 
-    It is the most frequent class of the training split, its mean number, an empty text, or the first choice.
+    It is the most frequent class of the training split, its mean number, the first choice, or a text: the most frequent
+    answer of the training split, where one is there several times, and otherwise none.
     """
     reported = splits.reported
+    if isinstance(task, TextGeneration):
+        answers = Counter(texts[0].strip() for texts in splits.train["references"][:])
+        text, count = answers.most_common(1)[0] if answers else ("", 0)
+        if count > 1:
+            scores = task.score(task.predictions(reported, [text] * len(reported)))
+            return Constant(f"{_line(text, 60)} always, as is most frequent in train", scores)
     if isinstance(task, TextGeneration | Gpt4Tools):
         return Constant("nothing", task.score(task.predictions(reported, [""] * len(reported))))
     if isinstance(task, MultipleChoice):

@@ -179,7 +179,14 @@
     const head = table.createTHead().insertRow();
     head.append(...columns.map((name) => make("th", name, { scope: "col" })));
     const body = table.createTBody();
-    for (const values of rows) body.insertRow().append(...values.map(cell));
+    for (const values of rows) {
+      const cells = values.map(cell);
+      // On a narrow screen each example is a card, whose lines are named.
+      cells.forEach((one, number) => { one.dataset.name = columns[number]; one.setAttribute("role", "cell"); });
+      const row = body.insertRow();
+      row.setAttribute("role", "row");
+      row.append(...cells);
+    }
     const frame = make("div", null, { class: "wide", tabindex: "0", role: "region", "aria-label": title });
     frame.append(table);
     return frame;

@@ -100,8 +100,8 @@ def test_a_run_leaves_rows_a_ledger_and_pictures_for_the_page(planned, store):
     assert not frame.unreadable
     text = render_page(Page(frame=frame, boards=(), store=store))
     extra = json.loads(text.split('id="extras-data">')[1].split("</script>")[0].strip())
-    assert extra["predictions"]["columns"][:4] == ["example", "subset", "question", "picture"]
-    assert [row[3] for row in extra["predictions"]["rows"]] == [{"picture": place} for place in range(PICTURED)]
+    assert extra["predictions"]["columns"][:3] == ["example", "question", "picture"]
+    assert [row[2] for row in extra["predictions"]["rows"]] == [{"picture": place} for place in range(PICTURED)]
     thumbnails = json.loads(text.split('id="thumbnails-data">')[1].split("</script>")[0])
     assert len(thumbnails) == PICTURED
     assert all(content.startswith("/9j/") for content in thumbnails)

@@ -26,6 +26,7 @@ from parbench.reports.html.runs import (
 from parbench.reports.profile.costs import match_profiles
 from parbench.reports.render import one_line
 from parbench.reports.tables import summarise
+from parbench.tasks import TASKS
 from parbench.tasks.averages import Average
 from tests.support.pages import Parsed, page_of
 from tests.support.profiles import candidate, profile_of
@@ -102,7 +103,11 @@ def test_runs_and_their_extras_are_in_the_page(planted: Any) -> None:
     sample = extras[0]["predictions"]
     whole = pd.read_parquet(planted.store.runs / listed[0]["run_id"] / PREDICTIONS)
     assert sample["total"] == len(whole)
-    assert sample["rows"] == whole.head(MOST_PREDICTIONS)[sample["columns"]].to_numpy().tolist()
+    # Classes by their names, and no subset where there are none.
+    assert sample["columns"] == ["example", "label", "prediction"]
+    names = TASKS["glue/cola"].head.labels
+    first = whole.head(MOST_PREDICTIONS)[sample["columns"]].to_numpy().tolist()
+    assert sample["rows"] == [[example, names[label], names[prediction]] for example, label, prediction in first]
     assert extras[[run["ended"] for run in listed].index("diverged")]["predictions"] is None
 
 
@@ -123,7 +128,7 @@ def test_samples_are_capped(planter: Any) -> None:
 
 def test_lists_of_texts_are_shown_shortened(planter: Any) -> None:
     texts = ["a\nb", "x" * 1000, "c", "d"]
-    rows = pd.DataFrame({"example": ["1"], "subset": "", "references": [texts], "steps": [[1, 2]]})
+    rows = pd.DataFrame({"example": ["1"], "subset": "part", "references": [texts], "steps": [[1, 2]]})
     planter.run(0.5, task="outside/task", rows=rows)
     (extra,) = extras_of(page_of(planter, store=planter.store))
     assert extra["predictions"]["columns"] == ["example", "subset", "references"]

@@ -78,6 +78,7 @@ def test_a_record_has_all_of_the_definition(tmp_path):
         (RANKED, {"options": {"num_beams": 2}}, 'the option "num_beams" has no meaning for a task with choices'),
         (RANKED, {"references": "answer"}, "has references, which are of a response"),
         (WRITTEN, {"images": []}, "images"),
+        (WRITTEN, {"images": ["image", "image"]}, "names a column of images twice"),
     ],
 )
 def test_fields_that_do_not_go_together_are_refused(tmp_path, fields, changes, reason):

@@ -9,13 +9,10 @@ from datasets import Dataset
 from PIL import Image
 
 from parbench.bench.util.errors import UserError
+from parbench.tasks.data.digits import digit_images, png
+from parbench.tasks.data.thumbnail import PICTURE_SIDE, thumbnail
 from parbench.tasks.inference import IGNORED
-from parbench.tasks.kinds.image_text import (
-    PICTURE_SIDE,
-    PICTURED,
-    ImageTextChoice,
-    thumbnail,
-)
+from parbench.tasks.kinds.image_text import PICTURED, ImageTextChoice
 from parbench.tasks.kinds.image_text_rows import batch_of
 from parbench.tasks.kinds.text_generation import Template
 from tests.support.image_questions import COMMON, QUESTIONS, checked, files, questions
@@ -217,7 +214,16 @@ def test_the_first_rows_have_a_small_picture_and_the_question():
     assert (shown.format, shown.size) == ("JPEG", (PICTURE_SIDE, PICTURE_SIDE * 3 // 4))
     assert len(frame["picture"][0]) < 20_000
     two = thumbnail({"example": "x", "image_1": {"bytes": files(1)[0]}, "image_2": {"bytes": files(1)[0]}})
-    assert Image.open(io.BytesIO(two)).size == (24, 9)
+    # Four times their 12 x 9 pixels.
+    assert Image.open(io.BytesIO(two)).size == (96, 36)
+
+
+def test_an_image_of_few_pixels_is_enlarged_as_it_is():
+    (digit, *_), _ = digit_images()
+    shown = Image.open(io.BytesIO(thumbnail({"example": "x", "image": {"bytes": png(digit)}}))).convert("L")
+    assert shown.size == (56, 56)
+    found = np.asarray(shown, dtype=float).reshape(8, 7, 8, 7).mean(axis=(1, 3))
+    assert np.abs(found - digit).max() < 16  # of 255; a JPEG is not exact
 
 
 @pytest.mark.parametrize(
