@@ -20,33 +20,39 @@ if TYPE_CHECKING:
 SHARES = {"train": 0.6, "selection": 0.1, "reported": 0.3}
 # Images per split, each with one question.
 SIZES = {"train": 4000, "selection": 300, "reported": 1000}
+# Of one token each in most vocabularies.
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PLACES = ("top left", "top right", "bottom left", "bottom right")
 
 
 def _which(digits: np.ndarray, draw: np.random.Generator) -> tuple[str, str]:
     place = int(draw.integers(len(PLACES)))
-    return f"Which digit is at the {PLACES[place]}?", str(digits[place])
+    return f"Which digit is at the {PLACES[place]}?", WORDS[digits[place]]
 
 
 def _greater(digits: np.ndarray, draw: np.random.Generator) -> tuple[str, str]:
     bound = int(draw.integers(3, 7))
-    return f"How many digits are greater than {bound}?", str(int((digits > bound).sum()))
+    return f"How many digits are greater than {WORDS[bound]}?", WORDS[(digits > bound).sum()]
 
 
 def _is_there(digits: np.ndarray, draw: np.random.Generator) -> tuple[str, str]:
     # Half of the answers are yes.
     if draw.integers(2):
-        return f"Is there a {draw.choice(digits)}?", "yes"
-    return f"Is there a {draw.choice(np.setdiff1d(np.arange(10), digits))}?", "no"
+        return f"Is there {_some(draw.choice(digits))}?", "yes"
+    return f"Is there {_some(draw.choice(np.setdiff1d(np.arange(10), digits)))}?", "no"
+
+
+def _some(digit: int) -> str:
+    return f"an {WORDS[digit]}" if digit == 8 else f"a {WORDS[digit]}"
 
 
 def _which_one(digits: np.ndarray, draw: np.random.Generator) -> tuple[str, str]:
-    return "Which digit is it?", str(digits[0])
+    return "Which digit is it?", WORDS[digits[0]]
 
 
 def _is_greater(digits: np.ndarray, draw: np.random.Generator) -> tuple[str, str]:
     bound = int(draw.integers(3, 6))
-    return f"Is it greater than {bound}?", "yes" if digits[0] > bound else "no"
+    return f"Is it greater than {WORDS[bound]}?", "yes" if digits[0] > bound else "no"
 
 
 def _is_even(digits: np.ndarray, draw: np.random.Generator) -> tuple[str, str]:
@@ -64,6 +70,8 @@ KINDS: dict[int, Kinds] = {
 @dataclass(frozen=True)
 class DigitQuestions:
     """Images of one digit or of two by two, each with a question; every kind of question in equal parts.
+
+    Half of the questions to train on ask which digit it is, from which the others follow.
 
     Attributes:
         digits: of an image, one or four.
@@ -113,12 +121,14 @@ class DigitQuestions:
         ends = np.round(np.cumsum(list(SHARES.values())) * len(order)).astype(int)
         own = np.split(order, ends[:-1])[list(SHARES).index(split)]
         draw = np.random.default_rng([CUT_SEED, list(SHARES).index(split)])
+        first, *others = kinds
+        cycle = [kind for other in others for kind in (first, other)] if split == "train" else list(kinds)
         rows = []
         for number in range(SIZES[split]):
             chosen = draw.choice(own, size=self.digits, replace=False)
             side = round(self.digits**0.5)
             rows_of_image = [np.hstack(list(several)) for several in np.split(images[chosen], side)]
-            kind = list(kinds)[number % len(kinds)]
+            kind = cycle[number % len(cycle)]
             question, answer = kinds[kind](labels[chosen], draw)
             rows.append((np.vstack(rows_of_image), question, answer, kind))
         return rows

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ class Assembly:
     Attributes:
         name: of the folder in the cache.
         vision: the vision transformer.
+        vision_layers: how many of its layers are taken, from the first on.
         language: the language model.
         image_mark: a token of the language model's vocabulary that no text has; it stands where an image is.
         image_size: height and width to which images are resized, a multiple of the patches'.
@@ -42,6 +44,7 @@ class Assembly:
 
     name: str
     vision: Conversion
+    vision_layers: int
     language: Conversion
     image_mark: str
     image_size: tuple[int, int]
@@ -53,6 +56,7 @@ class Assembly:
         """The hash of both models and of what puts them together."""
         parts = {
             "vision": self.vision.revision,
+            "layers": self.vision_layers,
             "language": self.language.revision,
             "code": source_hash(__name__, rooms=("parbench.bench.models.convert",)),
             "image": [self.image_mark, *self.image_size],
@@ -75,12 +79,12 @@ class Assembly:
         try:
             processor = self._processor(vision, language)
             config = LlavaConfig(
-                vision_config=AutoConfig.from_pretrained(vision),
+                vision_config=self._vision_config(vision),
                 text_config=AutoConfig.from_pretrained(language),
                 image_token_index=processor.tokenizer.convert_tokens_to_ids(self.image_mark),
                 **self.sizes,
             )
-            tensors = dict(_tensors(vision, language))
+            tensors = {name: tensor for name, tensor in _tensors(vision, language) if not self._leaves_out(name)}
             save_model(LlavaForConditionalGeneration, config, tensors, folder, untrained=_CONNECTOR)
             processor.save_pretrained(folder)
         except (OSError, ValueError, LookupError, SafetensorError) as error:
@@ -89,6 +93,20 @@ class Assembly:
         found = checksum(folder)
         if found != self.checksum:
             raise UserError(f"the base model {self.name} is not the expected one (its tensors hash to {found})")
+
+    def _vision_config(self, vision: Path) -> Any:
+        from transformers import AutoConfig
+
+        whole = AutoConfig.from_pretrained(vision).to_dict()
+        # Of a backbone's stages, which are its layers.
+        kept = {
+            name: value for name, value in whole.items() if name not in ("out_features", "out_indices", "stage_names")
+        }
+        return AutoConfig.for_model(**{**kept, "num_hidden_layers": self.vision_layers})
+
+    def _leaves_out(self, name: str) -> bool:
+        number = re.match(r"model\.vision_tower\.encoder\.layer\.(\d+)\.", name)
+        return number is not None and int(number[1]) >= self.vision_layers
 
     def _processor(self, vision: Path, language: Path) -> Any:
         from transformers import AutoConfig, AutoTokenizer, BitImageProcessorPil, LlavaProcessor
