@@ -1,7 +1,7 @@
 """Questions about digits: tasks with images and text that are small enough for any machine.
 
 What scores of ``vl/one_digit_qa`` are to be read beside, on the first 100 reported questions of each kind, exact match:
-"yes" always 37.0, which reports mark by themselves; to each kind of question its most frequent answer, without a look at
+"yes" always 37.0, which reports compare with; to each kind of question its most frequent answer, without a look at
 the image, 42.0; ViT-S and SmolLM2 with an untrained connector 0.0, by
 ``bench run --suite mini --methods linear_probe --tasks vl/one_digit_qa --set train.max_steps=0``. The same without
 ``--set`` is the trained connector without an adapter.
