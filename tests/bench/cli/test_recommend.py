@@ -93,7 +93,7 @@ def test_a_limit_of_memory_excludes(ask, tmp_path):
     assert result.code == 0
     assert "no method that is known fits into 100MiB" in result.out
     assert re.search(
-        r"On base weights of fewer bits lo[rc]a would take, predicted: bfloat16 [\d.]+ MiB, int8 ", result.out
+        r"On base weights of fewer bits lo[rc]a would take, predicted: bfloat16 [\d.]+ [MG]iB, int8 ", result.out
     )
     assert "none of them fits; give a smaller --batch or --seq, or another --model" in result.out
     assert re.search(r"Not on the list: lora.*takes [\d.,]+ [MG]iB of memory, more than 100.0 MiB", result.out)

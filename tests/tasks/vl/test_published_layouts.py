@@ -1,18 +1,14 @@
 """VQA v2, GQA, NLVR2 and COCO's captions, read from their publishers' files."""
 
-import io
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
-from sklearn.datasets import load_digits
 
 from parbench.bench.util.errors import UserError
 from parbench.tasks import TASKS
 from parbench.tasks.data.location import DataLocation
-from parbench.tasks.vl.digits import DIGITS_QA, ONE_DIGIT_QA
 from parbench.tasks.vl.nlvr2 import NLVR2
 from parbench.tasks.vl.questions import VQA_V2
 from tests.support import vl_files
@@ -104,46 +100,3 @@ def test_nlvr2_counts_examples_and_statements(tmp_path):
     many = pd.concat([frame] * 3, ignore_index=True).assign(group=["a", "b", "c", "a", "b", "c", "d", "d", "a"])
     without = [NLVR2.score(many.drop(index=row))["consistency"] for row in range(9)]
     assert NLVR2.leave_one_out(many, "consistency").tolist() == pytest.approx(without)
-
-
-def test_questions_about_digits_have_right_answers_and_splits_share_no_digit():
-    splits = DIGITS_QA.splits(DIGITS_QA.own_source)
-    assert splits.sizes["train"] >= 1000
-    assert set(splits.reported["subset"][:]) == {"which", "how_many", "is_there"}
-    bunch = load_digits()
-    files = np.round(bunch.images * (255 / 16)).astype(np.uint8)
-    known = {pixels.tobytes(): int(label) for pixels, label in zip(files, bunch.target, strict=True)}
-    seen = {}
-    for name, split in splits.by_name.items():
-        seen[name] = set()
-        for example in split.select(range(60)):
-            pixels = np.asarray(Image.open(io.BytesIO(example["image_1"]["bytes"])).convert("L"))
-            blocks = [pixels[y : y + 8, x : x + 8].tobytes() for y in (0, 8) for x in (0, 8)]
-            seen[name] |= set(blocks)
-            assert example["answer"] == _answered(example["question"], [known[block] for block in blocks])
-    assert not seen["train"] & (seen["reported"] | seen["selection"])
-
-
-def test_a_question_about_one_digit_has_the_right_answer():
-    splits = ONE_DIGIT_QA.splits(ONE_DIGIT_QA.own_source)
-    bunch = load_digits()
-    files = np.round(bunch.images * (255 / 16)).astype(np.uint8)
-    known = {pixels.tobytes(): int(label) for pixels, label in zip(files, bunch.target, strict=True)}
-    for example in splits.reported.select(range(0, 1000, 25)):
-        pixels = np.asarray(Image.open(io.BytesIO(example["image_1"]["bytes"])).convert("L"))
-        digit, words = known[pixels.tobytes()], example["question"].rstrip("?").split()
-        right = {"it": str(digit), "even": _said(digit % 2 == 0)}
-        assert example["answer"] == (right[words[-1]] if words[-1] in right else _said(digit > int(words[-1])))
-
-
-def _said(right):
-    return "yes" if right else "no"
-
-
-def _answered(question, digits):
-    words = question.rstrip("?").split()
-    if words[0] == "How":
-        return str(sum(digit > int(words[-1]) for digit in digits))
-    if words[0] == "Is":
-        return "yes" if int(words[-1]) in digits else "no"
-    return str(digits[["top left", "top right", "bottom left", "bottom right"].index(" ".join(words[-2:]))])
