@@ -4,8 +4,8 @@ What scores of ``vl/one_digit_qa`` are to be read beside, on the first 100 repor
 "yes" always 37.0, which reports compare with; to each kind of question its most frequent answer, without a look at
 the image, 42.0; ViT-S and SmolLM2 with an untrained connector 0.0, by
 ``bench run --suite mini --methods linear_probe --tasks vl/one_digit_qa --set train.max_steps=0``. The same without
-``--set`` is the trained connector without an adapter: 46.7, where LoRA has 61.3 and LoCA 41.7, of one seed each.
-LoCA's is not above answers without a look, though it names 31 digits of 100.
+``--set`` is the trained connector without an adapter: 46.7, where LoRA has 61.3 and LoCA 47.7, of one seed each.
+LoCA's is hardly above the connector's own.
 
 ``vl/digits_qa`` costs twice as much per question, and its questions ask for more: no score of it is known yet.
 """
