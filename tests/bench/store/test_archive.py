@@ -15,19 +15,9 @@ from parbench.bench.store.leases import Leases
 from parbench.bench.util.errors import UserError
 from tests.support.commands import call
 from tests.support.records import RECORD, with_spec
-from tests.support.stores import make_store, put
+from tests.support.stores import put
 
 SLOWER = replace(RECORD, cost=replace(RECORD.cost, train_seconds=99.0))
-
-
-@pytest.fixture
-def ours(tmp_path):
-    return make_store(tmp_path / "ours")
-
-
-@pytest.fixture
-def theirs(tmp_path):
-    return make_store(tmp_path / "theirs")
 
 
 def content(store):

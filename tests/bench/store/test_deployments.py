@@ -12,17 +12,7 @@ from parbench.bench.record.deployment import Deployment
 from parbench.bench.store.deployments import folder_of, read_deployment, read_deployments
 from tests.support.commands import call
 from tests.support.records import RECORD
-from tests.support.stores import make_store, put, put_deployment
-
-
-@pytest.fixture
-def ours(tmp_path):
-    return make_store(tmp_path / "ours")
-
-
-@pytest.fixture
-def theirs(tmp_path):
-    return make_store(tmp_path / "theirs")
+from tests.support.stores import put, put_deployment
 
 
 def content(folder):
