@@ -109,12 +109,14 @@ def _quantise(
     model: PreTrainedModel, precision: BasePrecision, head: Collection[str], compute_dtype: torch.dtype
 ) -> None:
     layers = library()
-    found = list(_linear_layers(model, head))
+    # Their names alone: each weight in float32 is freed as soon as it is quantised.
+    found = [name for name, _ in _linear_layers(model, head)]
     if not found:
         raise UserError(
             f"a {model.config.model_type} has no linear layers that could be quantised; give another --base-precision"
         )
-    for name, layer in found:
+    for name in found:
+        layer: Any = model.get_submodule(name)
         weight = (layer.weight.data.T if isinstance(layer, Conv1D) else layer.weight.data).contiguous()
         made = layers.Nf4Linear(weight, compute_dtype) if precision == "nf4" else layers.Int8Linear(weight)
         made.bias = layer.bias

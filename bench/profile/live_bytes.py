@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-# From here on glibc gets a block from the kernel by itself, always, and gives it back when it is freed:
-# DEFAULT_MMAP_THRESHOLD_MAX of malloc.c, on 64 bits.
-LARGE = 32 * 2**20
+from parbench.bench.profile.heap import Block, Heap
 
 
 class LiveBytes(TorchDispatchMode):
@@ -22,25 +21,34 @@ class LiveBytes(TorchDispatchMode):
 
     Attributes:
         now: bytes of the storages that are alive.
-        large: those of storages of `LARGE` and more.
         peak: the most that ``now`` has been since the last `restart`.
-        large_at_peak: ``large`` at that time.
+        heap: where malloc puts them.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0
-        self.large = 0
         self.peak = 0
-        self.large_at_peak = 0
+        self.heap = Heap()
         self._known: set[int] = set()
+        self._is_recording = False
 
     def restart(self) -> None:
-        """Begin a new peak."""
-        self.peak, self.large_at_peak = self.now, self.large
+        """Begin a new peak; what autograd has recorded is gone."""
+        self.peak = self.now
+        self.heap.end_graph()
 
-    def add(self, tensor: torch.Tensor) -> None:
-        """Count a tensor's storage, unless it is counted already."""
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Within, autograd records the operations on tensors that require gradients: a forward pass."""
+        self._is_recording = True
+        try:
+            yield
+        finally:
+            self._is_recording = False
+
+    def add(self, tensor: torch.Tensor, recorded: bool = False) -> None:
+        """Count a tensor's storage, unless it is counted already; see `Heap.allocate`."""
         if tensor.layout is not torch.strided:
             raise NotImplementedError(f"tensors of the layout {tensor.layout} are not counted")
         storage = tensor.untyped_storage()
@@ -50,27 +58,24 @@ class LiveBytes(TorchDispatchMode):
         size = storage.nbytes()
         self._known.add(key)
         self.now += size
-        self.large += large_part(size)
-        if self.now > self.peak:
-            self.restart()
-        weakref.finalize(storage, self._free, key, size)
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._free, key, size, self.heap.allocate(size, recorded))
 
-    def _free(self, key: int, size: int) -> None:
+    def _free(self, key: int, size: int, block: Block) -> None:
         self._known.discard(key)
         self.now -= size
-        self.large -= large_part(size)
+        self.heap.free(block)
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run an operation and count what it returns."""
         result = func(*args, **(kwargs or {}))
-        for value in tree_iter(result):
-            if isinstance(value, torch.Tensor):
-                self.add(value)
+        recorded = self._is_recording and any(tensor.requires_grad for tensor in _tensors((args, kwargs)))
+        for tensor in _tensors(result):
+            self.add(tensor, recorded)
         return result
 
 
-def large_part(size: int) -> int:
-    """Return the size of a storage if it is `LARGE` or more, else 0."""
-    return size if size >= LARGE else 0
+def _tensors(tree: Any) -> Iterator[torch.Tensor]:
+    return (value for value in tree_iter(tree) if isinstance(value, torch.Tensor))

@@ -2,8 +2,9 @@
 
 The adapted model is built without data: every tensor has its shape, its dtype and its device, and no memory. A training
 step is carried out on it, and the bytes of the tensors that are alive are counted all the while, see
-`parbench.bench.profile.live_bytes`. So whatever a method keeps, and however long, is in the count. What no tensor shows
-is added as measured, see `OVERHEAD_BYTES`.
+`parbench.bench.profile.live_bytes`. So whatever a method keeps, and however long, is in the count. What a process takes
+for them on a CPU follows from where malloc puts them, see `parbench.bench.profile.heap`; what no tensor shows is added
+as measured, see `OVERHEAD_BYTES` and `UNSEEN`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from parbench.bench.profile.build import BuiltCandidate, CallbackDriver, adapt, build_base
 from parbench.bench.profile.inputs import Batch, make_batches, with_system_prompts
-from parbench.bench.profile.live_bytes import LiveBytes, large_part
+from parbench.bench.profile.live_bytes import LiveBytes
 from parbench.bench.profile.measurement import Breakdown
 from parbench.bench.profile.training import Stepper
 from parbench.bench.profile.without_data import convertible, on_cpu, pack, prepare_packing
@@ -31,12 +32,11 @@ from parbench.bench.util.base_precision import QUANTISED
 from parbench.bench.util.errors import UserError
 from parbench.methods.quantisation import statistics_bytes
 
-# Of a process that computes: code that is loaded late, and buffers of the libraries; measured.
-OVERHEAD_BYTES = 55 * 2**20
-# How much glibc takes from the kernel for tensors that come and go, as a multiple of the most that are alive at once:
-# the holes that freed ones leave rarely fit the next, since torch asks for aligned blocks. Measured on the pairs of
-# bench/profile/PERFORMANCE.md; with MALLOC_MMAP_THRESHOLD_=131072, which takes time, it is 1.
-RETAINED = 1.95
+# Of a process that computes: code that is loaded late; measured, see bench/profile/PERFORMANCE.md.
+OVERHEAD_BYTES = 48 * 2**20
+# What kernels use inside themselves, and objects that are no tensors, as a share of the tensors that a step adds to
+# those of the loaded model; fitted there.
+UNSEEN = 0.15
 # The first step makes the optimiser's state.
 _STEPS = 2
 
@@ -50,13 +50,15 @@ class PredictedMemory:
             before.
         load: the most that is alive while the model is built and adapted.
         step: the most that is alive during a step, the optimiser's state included.
-        passing: of those, the bytes that come and go with each step, in blocks below `LARGE`.
+        loaded: what is alive before the first step.
+        heap: the most that glibc's default allocator takes for these tensors, see `parbench.bench.profile.heap`.
     """
 
     parts: Breakdown
     load: int
     step: int
-    passing: int
+    loaded: int
+    heap: int
 
     @property
     def peak(self) -> int:
@@ -65,8 +67,8 @@ class PredictedMemory:
 
     @property
     def process(self) -> int:
-        """What a process on the CPU takes above its start-up, with glibc's default allocator."""
-        return OVERHEAD_BYTES + self.peak + round((RETAINED - 1) * self.passing)
+        """What a process on the CPU takes above its start-up."""
+        return OVERHEAD_BYTES + self.heap + round(UNSEEN * (self.step - self.loaded))
 
 
 class CannotPredictError(ValueError):
@@ -123,7 +125,7 @@ def _training(
     optimiser = adapted.optimiser()
     stepper = Stepper(adapted, optimiser, CallbackDriver(adapted, optimiser, workload.at, folder), workload.dtype)
     adapted.model.train()
-    load, loaded, loaded_large = live.peak, live.now, live.large
+    load, loaded = live.peak, live.now
     for tensor in batch.values():
         live.add(tensor)
     moments: dict[int, list[torch.Tensor]] = {}
@@ -131,7 +133,8 @@ def _training(
     for _ in range(_STEPS):
         live.restart()
         before = live.now
-        loss = stepper.forward(batch)
+        with live.recording():
+            loss = stepper.forward(batch)
         kept = live.now - before
         loss.backward()
         gradients = _bytes([p.grad for p in adapted.model.parameters() if p.grad is not None])
@@ -148,10 +151,7 @@ def _training(
         optimiser=_bytes([moment for both in moments.values() for moment in both]),
         activations=kept,
     )
-    staying = [moment.untyped_storage().nbytes() for both in moments.values() for moment in both]
-    large = live.large_at_peak - loaded_large - sum(map(large_part, staying))
-    passing = live.peak - loaded - sum(staying) - max(0, large)
-    return PredictedMemory(parts, load, live.peak, max(0, passing))
+    return PredictedMemory(parts, load, live.peak, loaded, live.heap.peak)
 
 
 def _optimise(parameters: Sequence[nn.Parameter], moments: dict[int, list[torch.Tensor]]) -> None:

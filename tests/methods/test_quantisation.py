@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import weakref
 from collections import Counter
 from typing import Any
 
@@ -94,6 +95,24 @@ def test_bytes_are_those_of_the_format() -> None:
     four = sum(number // 2 + number // 64 + 4 * -(-number // 64 // 256) + 4 for number in numbers)
     assert stored_bytes(quantised("llama", "nf4")) == whole - 4 * sum(numbers) + four
     assert stored_bytes(quantised("llama", "int8")) == whole - 4 * sum(numbers) + sum(numbers) + 4 * rows
+
+
+@pytest.mark.parametrize("precision", ["int8", "nf4"])
+def test_each_weight_is_freed_as_soon_as_it_is_quantised(monkeypatch: pytest.MonkeyPatch, precision: Any) -> None:
+    """The whole base in float32 beside the whole base in fewer bits would be the most that is taken."""
+    model = TINY_MODELS["llama"].build()
+    weights = [weakref.ref(layer.weight) for name, layer in model.named_modules() if type(layer) is nn.Linear]
+    alive: list[int] = []
+    of = type(model).set_submodule
+
+    def count(self: Any, *given: Any) -> None:
+        of(self, *given)
+        alive.append(sum(weight() is not None for weight in weights))
+
+    monkeypatch.setattr(type(model), "set_submodule", count)
+    convert_base(model, precision, module_names(model).head)
+    # The layer that was exchanged last is still in hand, and the vocabulary's matrix stays.
+    assert alive == list(range(len(weights), 1, -1))
 
 
 def test_heads_and_biases_stay_in_float32() -> None:

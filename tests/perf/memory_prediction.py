@@ -31,9 +31,19 @@ PAIRS = (
     "linear_probe@minilm-l6@16",
     "lora@vit-s-14@2",
     "loca@smollm2-135m@4",
+    "bitfit@minilm-l6@8",
+    "lora@minilm-l6@4",
+    "dora@minilm-l6@32",
+    "lora@bert-tiny@64",
+    "adalora@vit-s-14@1",
+    "lora@smollm2-135m@2",
+    "replora@smollm2-135m@1",
+    "full@bert-tiny@64",
     "lora@minilm-l6@16@nf4",
     "lora@minilm-l6@16@int8",
     "loca@minilm-l6@16@nf4",
+    "lora@smollm2-135m@2@nf4",
+    "lora@smollm2-135m@2@int8",
 )
 TIMES = 3
 LENGTH = 64

@@ -152,6 +152,22 @@ def test_alive_are_storages_and_not_views():
         live.add(torch.eye(3).to_sparse())
 
 
+def test_places_of_recorded_tensors_are_kept_until_the_graph_is_gone():
+    """Of those that autograd records, and of no others, what comes and goes leaves holes."""
+
+    def taken(requires_grad):
+        weight = torch.ones(100, requires_grad=requires_grad)
+        with LiveBytes() as live:
+            with live.recording():
+                kept = [(weight * number).exp() for number in range(50)]
+            del kept
+            before = live.heap.size
+            live.restart()
+        return before
+
+    assert taken(requires_grad=True) > taken(requires_grad=False)
+
+
 def test_alive_in_a_backward_pass():
     """By hand: relu(x W) keeps its own result alone, and the backward pass leaves the gradient of W."""
     layer = nn.Linear(100, 50, bias=False)
@@ -174,4 +190,4 @@ def test_the_process_takes_what_was_predicted(pair):
     work = Workload(model, 16, 64, "cpu")
     found = measure_in_subprocess(MeasurementJob(candidate(name), work, TRAINING, counts=False))
     assert found.status is Status.OK, found.reason
-    assert predict_memory(candidate(name), work).process == pytest.approx(found.peak_process - found.start, rel=0.2)
+    assert predict_memory(candidate(name), work).process == pytest.approx(found.peak_process - found.start, rel=0.15)
