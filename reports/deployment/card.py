@@ -16,6 +16,7 @@ from parbench.bench.models.weights import ConvertedWeights, PackageWeights, Weig
 from parbench.bench.record.run_record import RunRecord
 from parbench.bench.store.store import Store
 from parbench.bench.util.base_precision import DESCRIPTIONS
+from parbench.reports.deployment.usage import usage
 from parbench.reports.integrity import Checked, Checker
 from parbench.reports.jackknife import LeftOut, score_methods
 from parbench.reports.statistics import Interval
@@ -40,7 +41,7 @@ def card_of(store: Store, trained: TrainedRun, form: str, size: int | float) -> 
     licence = _licence(weights)
     metadata = ModelCardData(
         base_model=weights.location() if weights.on_hub else None,
-        library_name="transformers" if form == "merged" else "peft",
+        library_name="peft" if trained.is_adapter and form != "merged" else "transformers",
         license=licence.lower() if licence != UNKNOWN else "unknown",
         tags=["parbench", record.spec.method],
     )
@@ -54,7 +55,8 @@ def _text(store: Store, trained: TrainedRun, form: str, size: int | float, licen
     yield f"# {spec.method} on {spec.task}"
     if spec.small:
         yield f"**{SMALL_LABEL}.**"
-    yield _what(form, size, spec.method)
+    yield _what(trained, form, size)
+    yield usage(trained, form)
     reference = run.method.reference
     cited = f"{reference.title} ({reference.venue}, {reference.year})"
     yield _table(
@@ -81,12 +83,20 @@ def _text(store: Store, trained: TrainedRun, form: str, size: int | float, licen
     )
 
 
-def _what(form: str, size: int | float, method: str) -> str:
-    if form == "merged":
-        return f"The base model with the adapter of {method} merged into its weights, in float32."
+def _what(trained: TrainedRun, form: str, size: int | float) -> str:
+    method = trained.record.spec.method
     if form == "lora":
         kept = f"rank {size}" if isinstance(size, int) else f"{size:.0%} of each update's energy"
         return f"The adapter of {method}, converted to a LoRA of {kept}. The scores are those of the original."
+    if not trained.is_adapter:
+        whole = form == "merged"
+        return (
+            f"The whole model, with the weights that {method} trained."
+            if whole
+            else (f"The weights of the base model that {method} trained, and no others.")
+        )
+    if form == "merged":
+        return f"The base model with the adapter of {method} merged into its weights, in float32."
     return f"The adapter of {method} as it was trained."
 
 

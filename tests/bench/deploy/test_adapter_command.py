@@ -9,9 +9,11 @@ import sys
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from parbench.bench.deploy.plain_peft import torchvision_hook
+from parbench.bench.deploy.trained import Whereabouts, find_trained
 from parbench.bench.store.deployments import folder_of, read_deployments
 from parbench.bench.store.layout import PREDICTIONS
 from parbench.reports.tables import SMALL_LABEL
@@ -76,6 +78,40 @@ def test_exported_folders_are_loaded_without_parbench(bench, adapter, run_of, ti
         expected = model(input_ids=torch.tensor([[2, 5, 6, 7, 3]])).logits
     torch.testing.assert_close(torch.tensor(merged), expected, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(torch.tensor(as_lora), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "library"),
+    [
+        ("lora", (), "peft"),
+        ("loca", (), "peft"),
+        ("loca", ("--as", "lora", "--rank", "32"), "peft"),
+        ("loca", ("--merged",), "transformers"),
+        ("bitfit", (), "transformers"),
+        ("bitfit", ("--merged",), "transformers"),
+    ],
+)
+def test_the_lines_of_the_card_load_the_folder(
+    bench, adapter, run_of, tiny_model, trained_store, tmp_path, method, options, library
+):
+    """In a process that has nothing else; only a tuner of ours needs parbench."""
+    folder, run = tmp_path / "mine", run_of(method)
+    result = bench("adapter", "export", run, "--to", folder, *options, *adapter)
+    assert result.code == 0, result.err
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert yaml.safe_load(text.split("---\n")[1])["library_name"] == library
+    lines = text.partition("```python\n")[2].partition("```")[0]
+    assert ("parbench" in lines) == (method == "loca" and not options)
+    lines = lines.replace('"FOLDER', f'"{folder}').replace("BASE_MODEL", str(tiny_model))
+    name = "base" if "model = " not in lines else "model"
+    shown = f"import torch, json\nprint(json.dumps({name}.eval()(torch.tensor([[2, 5, 6, 7, 3]])).logits.tolist()))"
+    arguments = [sys.executable, "-c", f"{torchvision_hook()}\n{lines}\n{shown}"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    where = Whereabouts(base_model=str(tiny_model))
+    with torch.no_grad():
+        expected = find_trained(trained_store, run, where).model().eval()(torch.tensor([[2, 5, 6, 7, 3]])).logits
+    torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_the_card_says_what_the_record_says(bench, adapter, run_of, trained_store, tmp_path):

@@ -1,0 +1,62 @@
+"""How an exported folder is loaded: the lines that its card shows."""
+
+from __future__ import annotations
+
+import json
+
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from peft.utils import CONFIG_NAME
+
+from parbench.bench.deploy.trained import TrainedRun
+from parbench.methods.selective import TRAINED_FILE
+
+# In place of names that the record cannot know.
+FOLDER = "FOLDER"
+BASE = "BASE_MODEL"
+_PEFT = "peft."
+
+
+def usage(trained: TrainedRun, form: str) -> str:
+    """Return lines of Python that load an exported folder.
+
+    ``FOLDER`` stands for the folder itself, and ``BASE_MODEL`` for a base model that is not on the hub.
+
+    Args:
+        trained: the run.
+        form: of the export, see `parbench.bench.deploy.export.export`.
+    """
+    head, weights = trained.planned.task.head, trained.planned.base_model.weights
+    auto = head.auto_class
+    name = weights.location() if weights.on_hub else BASE
+    labels = f", num_labels={head.num_labels}" if head.is_new else ""
+    base = f'base = {auto}.from_pretrained("{name}"{labels})'
+    if form == "merged":
+        return _lines(f"from transformers import {auto}", "", f'model = {auto}.from_pretrained("{FOLDER}")')
+    if not trained.is_adapter:
+        return _lines(
+            "from safetensors.torch import load_file",
+            f"from transformers import {auto}",
+            "",
+            base,
+            f'base.load_state_dict(load_file("{FOLDER}/{TRAINED_FILE}"), strict=False)',
+        )
+    tuner = None if form == "lora" else _tuner(trained)
+    return _lines(
+        *([f"import {tuner}  # registers the method with peft"] if tuner else []),
+        "from peft import PeftModel",
+        f"from transformers import {auto}",
+        "",
+        base,
+        f'model = PeftModel.from_pretrained(base, "{FOLDER}")',
+    )
+
+
+def _tuner(trained: TrainedRun) -> str | None:
+    """Return the module to import before peft knows the adapter's method; ``None`` for peft's own methods."""
+    config = json.loads((trained.folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    module = PEFT_TYPE_TO_CONFIG_MAPPING[config["peft_type"]].__module__
+    return None if module.startswith(_PEFT) else module
+
+
+def _lines(*lines: str) -> str:
+    return "\n".join(["```python", *lines, "```"])
