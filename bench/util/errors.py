@@ -20,7 +20,10 @@ class DivergedError(RuntimeError):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``'; did you mean "lora"?'`` for a near miss, else the list of known names."""
     names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    lower = {name.lower(): name for name in names}
+    # Swapped letters are a common slip, which difflib counts as two.
+    swapped = [name for name in lower if sorted(name) == sorted(word.lower())]
+    close = swapped or difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.6)
     if close:
-        return f'; did you mean "{close[0]}"?'
+        return f'; did you mean "{lower[close[0]]}"?'
     return f"; there is: {', '.join(names)}" if names else "; there is none"

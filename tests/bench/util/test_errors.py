@@ -1,0 +1,28 @@
+"""What is offered in place of a name that is not known."""
+
+import pytest
+
+from parbench.bench.util.errors import did_you_mean
+
+NAMES = ("lora", "loca", "road", "dora", "fourierft", "linear_probe", "MRPC")
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("lorra", "lora"),
+        ("lroa", "lora"),
+        ("laco", "loca"),
+        ("LoRA", "lora"),
+        ("forierft", "fourierft"),
+        ("mrcp", "MRPC"),
+        ("linear_prob", "linear_probe"),
+    ],
+)
+def test_the_nearest_name_is_offered(word, name):
+    assert did_you_mean(word, NAMES) == f'; did you mean "{name}"?'
+
+
+def test_else_all_names_are():
+    assert did_you_mean("xyz", ("b", "a")) == "; there is: a, b"
+    assert did_you_mean("xyz", ()) == "; there is none"
