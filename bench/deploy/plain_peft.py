@@ -38,7 +38,12 @@ class NoParbench:
 
 sys.meta_path.insert(0, NoParbench())
 from peft import PeftModel
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
+with open(job["adapter"] + "/adapter_config.json", encoding="utf-8") as file:
+    kind = json.load(file)["peft_type"]
+if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
+    sys.exit(f"it has no {kind} until its module is imported")
 base = getattr(transformers, job["model_class"]).from_pretrained(job["base"], dtype=torch.float32)
 model = PeftModel.from_pretrained(base, job["adapter"]).eval()
 with torch.no_grad():

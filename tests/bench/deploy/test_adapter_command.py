@@ -249,7 +249,7 @@ def test_a_process_without_parbench_is_tried(bench, adapter, data, run_of, train
         assert bench("adapter", "measure", run_of(method), "--sizes", "8", "--again", *where).code == 0
         (found,) = (entry for entry in read_deployments(trained_store) if entry.run_id == run_of(method))
         assert (found.plain_peft == "") is able
-    assert "LOCA" in found.plain_peft
+    assert found.plain_peft == "it has no LOCA until its module is imported"
 
 
 def test_measuring_needs_the_data_of_the_run(bench, adapter, run_of, tiny_data, tmp_path):
