@@ -99,10 +99,11 @@ def _write_inputs(store: Store, report: Report, folder: Path) -> None:
 def _readme(report: Report, folder: Path, notes: list[str]) -> Iterator[str]:
     yield f"# {folder.name}"
     yield "\n".join(f"- {note}" for note in notes)
-    yield "## Claims, judged from the records alone"
-    # What it would take to tell is a line of its own, indented, behind its claim.
-    claims = "\n".join(claim_lines(report.claims)).replace("\n    ", "; ")
-    yield "\n".join(f"- {escape(line)}" for line in claims.splitlines())
+    if report.claims:
+        yield "## Claims, judged from the records alone"
+        # What it would take to tell is a line of its own, indented, behind its claim.
+        claims = "\n".join(claim_lines(report.claims)).replace("\n    ", "; ")
+        yield "\n".join(f"- {escape(line)}" for line in claims.splitlines())
     yield "## Scores"
     yield "\n".join(f"- {escape(' '.join([f'{board.title}.', *board.conditions]))}" for board in report.boards)
     yield f"Tables, differences and figures: `leaderboard.md`. {_made(report.frame.runs)} The same from the records:"
