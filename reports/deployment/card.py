@@ -89,12 +89,8 @@ def _what(trained: TrainedRun, form: str, size: int | float) -> str:
         kept = f"rank {size}" if isinstance(size, int) else f"{size:.0%} of each update's energy"
         return f"The adapter of {method}, converted to a LoRA of {kept}. The scores are those of the original."
     if not trained.is_adapter:
-        whole = form == "merged"
-        return (
-            f"The whole model, with the weights that {method} trained."
-            if whole
-            else (f"The weights of the base model that {method} trained, and no others.")
-        )
+        what = "The whole model" if form == "merged" else "The weights of the base model, and no others,"
+        return f"{what} that {method} trained."
     if form == "merged":
         return f"The base model with the adapter of {method} merged into its weights, in float32."
     return f"The adapter of {method} as it was trained."

@@ -1,4 +1,4 @@
-"""How an exported folder is loaded: the lines that its card shows."""
+"""How an exported folder is loaded: what its card shows."""
 
 from __future__ import annotations
 
@@ -17,14 +17,19 @@ _PEFT = "peft."
 
 
 def usage(trained: TrainedRun, form: str) -> str:
-    """Return lines of Python that load an exported folder.
-
-    ``FOLDER`` stands for the folder itself, and ``BASE_MODEL`` for a base model that is not on the hub.
+    """Return lines of Python that load an exported folder, and what the names in them stand for.
 
     Args:
         trained: the run.
         form: of the export, see `parbench.bench.deploy.export.export`.
     """
+    code = _code(trained, form)
+    names = f"`{FOLDER}` is this folder, or the repository that it was uploaded to"
+    names += f"; `{BASE}` is the folder of the base model." if BASE in code else "."
+    return f"```python\n{code}\n```\n\n{names}"
+
+
+def _code(trained: TrainedRun, form: str) -> str:
     head, weights = trained.planned.task.head, trained.planned.base_model.weights
     auto = head.auto_class
     name = weights.location() if weights.on_hub else BASE
@@ -59,4 +64,4 @@ def _tuner(trained: TrainedRun) -> str | None:
 
 
 def _lines(*lines: str) -> str:
-    return "\n".join(["```python", *lines, "```"])
+    return "\n".join(lines)

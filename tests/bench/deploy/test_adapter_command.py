@@ -102,6 +102,7 @@ def test_the_lines_of_the_card_load_the_folder(
     assert yaml.safe_load(text.split("---\n")[1])["library_name"] == library
     lines = text.partition("```python\n")[2].partition("```")[0]
     assert ("parbench" in lines) == (method == "loca" and not options)
+    assert ("`BASE_MODEL` is the folder of the base model." in text) == (options != ("--merged",))
     lines = lines.replace('"FOLDER', f'"{folder}').replace("BASE_MODEL", str(tiny_model))
     name = "base" if "model = " not in lines else "model"
     shown = f"import torch, json\nprint(json.dumps({name}.eval()(torch.tensor([[2, 5, 6, 7, 3]])).logits.tolist()))"
