@@ -45,8 +45,8 @@ def print_predicted(candidates: Sequence[Candidate], work: Workload, batches: Se
     )
     if work.dtype in QUANTISED:
         say(
-            "With weights in nf4 a process took up to 15 % more than predicted, in int8 up to three quarters more: the "
-            "library's kernels dequantise weights inside themselves.",
+            "With weights in nf4 a process took up to 15 % more than predicted, in int8 up to three quarters more; see "
+            "bench/profile/PERFORMANCE.md.",
             console,
         )
     for sentence in dict.fromkeys(unknown):

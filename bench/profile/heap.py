@@ -36,17 +36,20 @@ class Heap:
 
     Pages that were touched stay; that malloc gives the end of the heap back is left out.
 
+    Args:
+        bound: bytes from where on a block is mapped by itself, until a larger one is freed.
+
     Attributes:
         size: bytes from the heap's beginning to the end of its last block, as high as it ever was.
         mapped: bytes of blocks that are mapped by themselves.
         peak: the most that both have been together.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bound: int = FIRST_BOUND) -> None:
         self.size = 0
         self.mapped = 0
         self.peak = 0
-        self._bound = FIRST_BOUND
+        self._bound = bound
         # Of the holes: by size; their sizes by where they start; and where they start by where they end.
         self._holes: list[tuple[int, int]] = []
         self._sizes: dict[int, int] = {}

@@ -23,37 +23,37 @@ def usage(trained: TrainedRun, form: str) -> str:
         trained: the run.
         form: of the export, see `parbench.bench.deploy.export.export`.
     """
-    code = _code(trained, form)
+    code = "\n".join(_code(trained, form))
     names = f"`{FOLDER}` is this folder, or the repository that it was uploaded to"
     names += f"; `{BASE}` is the folder of the base model." if BASE in code else "."
     return f"```python\n{code}\n```\n\n{names}"
 
 
-def _code(trained: TrainedRun, form: str) -> str:
+def _code(trained: TrainedRun, form: str) -> list[str]:
     head, weights = trained.planned.task.head, trained.planned.base_model.weights
     auto = head.auto_class
     name = weights.location() if weights.on_hub else BASE
     labels = f", num_labels={head.num_labels}" if head.is_new else ""
     base = f'base = {auto}.from_pretrained("{name}"{labels})'
     if form == "merged":
-        return _lines(f"from transformers import {auto}", "", f'model = {auto}.from_pretrained("{FOLDER}")')
+        return [f"from transformers import {auto}", "", f'model = {auto}.from_pretrained("{FOLDER}")']
     if not trained.is_adapter:
-        return _lines(
+        return [
             "from safetensors.torch import load_file",
             f"from transformers import {auto}",
             "",
             base,
             f'base.load_state_dict(load_file("{FOLDER}/{TRAINED_FILE}"), strict=False)',
-        )
+        ]
     tuner = None if form == "lora" else _tuner(trained)
-    return _lines(
+    return [
         *([f"import {tuner}  # registers the method with peft"] if tuner else []),
         "from peft import PeftModel",
         f"from transformers import {auto}",
         "",
         base,
         f'model = PeftModel.from_pretrained(base, "{FOLDER}")',
-    )
+    ]
 
 
 def _tuner(trained: TrainedRun) -> str | None:
@@ -61,7 +61,3 @@ def _tuner(trained: TrainedRun) -> str | None:
     config = json.loads((trained.folder / CONFIG_NAME).read_text(encoding="utf-8"))
     module = PEFT_TYPE_TO_CONFIG_MAPPING[config["peft_type"]].__module__
     return None if module.startswith(_PEFT) else module
-
-
-def _lines(*lines: str) -> str:
-    return "\n".join(lines)

@@ -84,9 +84,7 @@ def test_the_heap_grows_as_glibcs_does():
     ratios = []
     for seed in range(12):
         steps = events(seed, MIB // 4, 8 * MIB)
-        heap = Heap()
-        heap._bound = 32 * MIB
-        ratios.append(max(ours(steps, heap)) / max(theirs(steps, "fixed")))
+        ratios.append(max(ours(steps, Heap(32 * MIB))) / max(theirs(steps, "fixed")))
     assert sum(ratios) / len(ratios) == pytest.approx(1, abs=0.03)
     assert all(ratio == pytest.approx(1, abs=0.15) for ratio in ratios)
 
