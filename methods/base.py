@@ -116,7 +116,8 @@ class Method(ABC, Generic[S]):
             ``reader_config``, the configuration of the model that reads the prompts.
         rows_are_independent: whether the output for a row, also in training, is independent of the other rows of the
             batch. A batch of such a model may be split into several passes.
-        may_rest: whether training may rightly leave single parameters where they are: experts that no input chooses.
+        may_rest: parts of the names of parameters that training may rightly leave where they are, such as experts that
+            no input chooses.
     """
 
     name: str
@@ -129,7 +130,7 @@ class Method(ABC, Generic[S]):
     allows_checkpointing: bool = True
     reads_system_prompt: bool = False
     rows_are_independent: bool = True
-    may_rest: bool = False
+    may_rest: tuple[str, ...] = ()
 
     @abstractmethod
     def config(self, names: ModuleNames, setting: S) -> PeftConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import nn
@@ -38,14 +38,14 @@ class Movement:
         # Of the base model's own parameters an architecture may leave some unused; an adapter has none to spare.
         self._is_adapter = hasattr(model, "peft_config")
 
-    def check(self, steps: int, may_rest: bool = False) -> None:
+    def check(self, steps: int, may_rest: Collection[str] = ()) -> None:
         """Check that the adapter has moved, if there was a step; after `FEW_STEPS` every parameter of a group that has.
 
         A group that rests as a whole may do so by the method's own schedule.
 
         Args:
             steps: optimiser steps done.
-            may_rest: the method may rightly leave single parameters where they are, such as experts never chosen.
+            may_rest: see `parbench.methods.base.Method`.
 
         Raises:
             UntrainedError: it has not.
@@ -59,10 +59,14 @@ class Movement:
         total = sum(map(len, self._groups))
         if total and sum(map(len, still)) == total:
             raise UntrainedError(f"training has moved none of the adapter's {total} parameters; {_HINT}")
-        if may_rest or steps < FEW_STEPS or not self._is_adapter:
+        if steps < FEW_STEPS or not self._is_adapter:
             return
         resting = [
-            name for group, names in zip(self._groups, still, strict=True) if len(names) < len(group) for name in names
+            name
+            for group, names in zip(self._groups, still, strict=True)
+            if len(names) < len(group)
+            for name in names
+            if not any(part in name for part in may_rest)
         ]
         if resting:
             more = f" and {len(resting) - _SHOWN} more" if len(resting) > _SHOWN else ""

@@ -71,6 +71,8 @@ class AdaLora(Method[AdaLoraSetting]):
     setting_type = AdaLoraSetting
     size_knob = SizeKnob("target_r")
     search_space = (Dimension("learning_rate", 1e-4, 1e-2),)
+    # They start at zero, and return there in a module that loses all of its directions.
+    may_rest = ("lora_E",)
 
     def config(self, names: ModuleNames, setting: AdaLoraSetting) -> AdaLoraConfig:
         """Return peft's `AdaLoraConfig` on the query and value projections, or on ``setting.target_modules``."""

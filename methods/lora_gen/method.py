@@ -129,7 +129,7 @@ class LoraGenMethod(Method[LoraGenSetting]):
     # The router normalises over the batch, and the balance loss sums over it.
     rows_are_independent = False
     # Experts that the router never chooses get no gradient.
-    may_rest = True
+    may_rest = ("pools.",)
 
     def config(self, names: ModuleNames, setting: LoraGenSetting) -> NoReturn:
         """Raise: there is not a peft configuration.

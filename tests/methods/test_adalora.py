@@ -1,3 +1,4 @@
+import re
 from functools import partial
 
 import pytest
@@ -5,6 +6,7 @@ import torch
 from peft import PeftModel
 from transformers import LlamaConfig, LlamaForCausalLM, TrainerControl, TrainerState, TrainingArguments
 
+from parbench.bench.train.movement import FEW_STEPS, Movement, UntrainedError
 from parbench.methods import METHODS
 from parbench.methods.adalora.schedule import AdaLoraCallback, orthogonality
 from parbench.methods.architecture import module_names
@@ -114,6 +116,25 @@ def test_a_trained_adapter_has_the_final_budget_and_can_be_loaded(tmp_path):
     ADALORA.save(model, tmp_path / "adapter")
     loaded = PeftModel.from_pretrained(TINY_MODELS["bert"].build(), str(tmp_path / "adapter"))
     assert torch.allclose(outputs(loaded, subject.rows[:4]), outputs(model, subject.rows[:4]), atol=1e-5)
+
+
+def test_a_module_that_loses_all_of_its_directions_has_not_failed_to_train(tmp_path):
+    subject = Subject(
+        ADALORA, ADALORA.setting_type(target_r=1, init_r=4, allocation_steps=1), TINY_MODELS["bert"], tmp_path
+    )
+    before = Movement(subject.fresh.model, subject.fresh.groups)
+    model = subject.trained.model
+    ranks = model.peft_config["default"].rank_pattern
+    empty = [name for name, kept in ranks.items() if not any(kept)]
+    assert empty
+    after = dict(model.named_parameters())
+    assert not any(parameter.any() for name, parameter in after.items() if any(part in name for part in empty))
+    with torch.no_grad():
+        for name, parameter in subject.fresh.model.named_parameters():
+            parameter.copy_(after[name])
+    before.check(FEW_STEPS, ADALORA.may_rest)
+    with pytest.raises(UntrainedError, match=re.escape(empty[0])):
+        before.check(FEW_STEPS)
 
 
 def test_the_count_is_that_of_the_directions_left_where_weights_differ_in_shape(tmp_path):

@@ -55,7 +55,12 @@ def test_a_group_may_rest_by_the_schedule_of_its_method():
 
 def test_a_single_parameter_may_rest_in_few_steps_or_where_the_method_allows_it():
     after({"a"}, FEW_STEPS - 1)
-    after({"a"}, may_rest=True)
+    after({"a", "c", "d"}, may_rest=("b",))
+
+
+def test_where_some_parameters_may_rest_others_may_not():
+    with pytest.raises(UntrainedError, match="not moved 1 of the adapter's 4 parameters: d;"):
+        after({"a", "c"}, may_rest=("b",))
 
 
 def test_a_base_model_may_have_parameters_without_use():
