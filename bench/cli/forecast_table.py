@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from parbench.bench.cli.session import CommandSession
     from parbench.bench.execute.executor import Executor
     from parbench.bench.forecast.calibration import Calibration, IsToDo, Machine
     from parbench.bench.forecast.forecast import Forecast, RunForecast
@@ -27,19 +28,21 @@ MOST_NAMED = 4
 
 
 def print_forecast(
-    runs: Sequence[PlannedRun], store: Store, executor: Executor, console: Console, effort: TuningBudget
+    runs: Sequence[PlannedRun], session: CommandSession, to_be_tuned: Sequence[PlannedRun], effort: TuningBudget
 ) -> None:
     """Estimate the cost of runs, measuring what is not known yet, and print it, by task as well.
 
     Args:
-        effort: of an equal tuning, whose cost is printed apart.
+        to_be_tuned: those whose settings an equal tuning has yet to find; its cost is printed apart.
+        effort: of this tuning.
 
     Raises:
         UserError: they cannot be done here; what is known is printed before.
     """
     from parbench.bench.forecast.forecast import first_trials, forecast
 
-    machine = machine_of(executor)
+    store, console = session.store, session.console
+    machine = machine_of(session.executor)
 
     def announced(text: str) -> None:
         say(text, console)
@@ -47,7 +50,7 @@ def print_forecast(
     measured: dict[Path, Calibration | str] = {}
     found = forecast(runs, store, machine, announced, again=True, measured=measured)
     # As if none was done: which trials a store has is known only when they are drawn.
-    trials = first_trials(runs)
+    trials = first_trials(to_be_tuned)
     tuning = forecast(trials, store, machine, announced, lambda run: True, again=True, measured=measured)
     _print_table(found, console)
     _print_tasks(found, tuning, effort, console)
@@ -156,13 +159,17 @@ def _time(found: Forecast, times: int = 1) -> str:
 
 def _print_tuning(tuning: Forecast, effort: TuningBudget, console: Console) -> None:
     studies = len(tuning.estimates)
-    if studies:
-        say(
-            f"equal tuning, which this leaves out: {effort.trials} trials of {len(effort.seeds)} seeds for each of "
-            f"{studies} methods, tasks and budgets: {counted(studies * effort.runs, 'run')}, about "
-            f"{_time(tuning, effort.runs)} (bench tune --trials {effort.trials})",
-            console,
-        )
+    if not studies:
+        return
+    asked = dict.fromkeys(one.run.spec.budget["asked"] for one in tuning.estimates if one.run.spec.budget)
+    command = f"bench tune --trials {effort.trials} --selection-seeds {','.join(map(str, effort.seeds))}"
+    budget = f' --budget "{",".join(asked)}"' if asked else ""
+    each = f"{counted(effort.trials, 'trial')} of {counted(len(effort.seeds), 'seed')}"
+    say(
+        f"equal tuning, which this leaves out: {each} for each of {studies} methods, tasks and budgets that are not "
+        f"tuned yet: {counted(studies * effort.runs, 'run')}, about {_time(tuning, effort.runs)} ({command}{budget})",
+        console,
+    )
 
 
 def _print_sum(found: Forecast, console: Console) -> None:

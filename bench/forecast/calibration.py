@@ -27,6 +27,8 @@ from parbench.tasks.data.package import cache_folder
 
 # The first of these steps is a warm-up and is left out of the mean.
 STEPS = 6
+# Of evaluation.
+_BATCHES = 4
 # A step goes forward, and backward for twice the operations at most; scoring a row by likelihood only goes forward.
 _STEP_TO_FORWARD = 1 / 3
 # AdamW keeps two numbers for each that it moves; the trainer keeps two checkpoints.
@@ -99,12 +101,14 @@ def uncalibrated(
 def shortened(run: PlannedRun) -> PlannedRun:
     """Return a run of few steps and rows whose cost per step and per row is that of ``run``."""
     lengths = {"max_steps": STEPS, "epochs": None, "select_epoch": False, "patience": None}
+    # Rows are sorted by length, so that the padding of a single batch is more than that of several. Text is written for
+    # minutes, and of a judged task it would be sent to the judge.
+    batches = 1 if run.task.kind == "language_model" else _BATCHES
     spec = replace(
         run.spec,
         training={**run.spec.training, **lengths},
         protocol=Protocol.STRICT.value,
-        # One batch only, because the answers of a judged task would be sent to its judge.
-        evaluation_limit=min(run.training.evaluation_batch_size, run.spec.evaluation_limit or 1 << 30),
+        evaluation_limit=min(batches * run.training.evaluation_batch_size, run.spec.evaluation_limit or 1 << 30),
         purpose=(Purpose.SELECTION if _is_judged(run.spec) else Purpose.REPORT).value,
         train_fraction=1.0,
     )
@@ -158,7 +162,8 @@ def _waiting(runs: Sequence[PlannedRun], store: Store, is_to_do: IsToDo | None) 
 def _files(runs: Iterable[PlannedRun], machine: Machine) -> Iterator[Path]:
     """Yield the path of the cached calibration of each run's kind on this machine."""
     hardware = environment.hardware(torch.device(machine.device))
-    here = [hardware, machine.threads, environment.versions(), [one.name for one in fields(Calibration)]]
+    measures = [STEPS, _BATCHES, *(one.name for one in fields(Calibration))]
+    here = [hardware, machine.threads, environment.versions(), measures]
     for run in runs:
         yield cache_folder() / "forecast" / f"{digest([cost_key(run.spec), *here])[:32]}.json"
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from parbench.bench.plan.overrides import Overrides
+from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.plan.suite import Suite, Tuning
 from parbench.bench.util.base_precision import BasePrecision
 from parbench.bench.util.errors import UserError
+from parbench.methods.expression import split
 from parbench.tasks.base import Task
+
+_UNTUNED = "its setting was not tuned, though the suite is of tuned ones"
 
 
 def untuned(
@@ -28,7 +32,21 @@ def untuned(
     of_its_own = overrides.base_model in (None, suite.on(task, "base_model"))
     if tuning is None or (of_its_own and tuning.has(task.name, method, precision, fixed)):
         return ()
-    return ("its setting was not tuned, though the suite is of tuned ones",)
+    return (_UNTUNED,)
+
+
+def to_be_tuned(suite: Suite, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """Return the runs whose settings an equal tuning has yet to find.
+
+    A suite whose settings were tuned has a part of them, and says at which of the budgets the others are to be tuned.
+    """
+    tuning = suite.tuning
+    if tuning is None:
+        return list(runs)
+    left = [run for run in runs if _UNTUNED in run.notes]
+    budgets = split(tuning.budget or "", ",")
+    at_these = [run for run in left if run.spec.budget is None or run.spec.budget["asked"] in budgets]
+    return at_these if any(run.spec.budget for run in at_these) else left
 
 
 def differences_from_tuning(suite: Suite, tuning: Tuning, overrides: Overrides, budget: str | None) -> list[str]:

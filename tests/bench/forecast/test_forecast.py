@@ -49,8 +49,11 @@ def test_a_shortened_run_is_the_same_but_for_its_length(planned):
     short = shortened(run)
     assert cost_key(short.spec) == cost_key(run.spec)
     assert (short.training.max_steps, short.training.epochs, short.training.select_epoch) == (STEPS, None, False)
-    assert short.spec.evaluation_limit == run.training.evaluation_batch_size
+    assert short.spec.evaluation_limit == 4 * run.training.evaluation_batch_size
     assert short.spec.run_id != run.spec.run_id
+    # A cached property of a frozen object: text is written for minutes, and one batch of it is enough.
+    vars(run)["task"] = SimpleNamespace(kind="language_model")
+    assert shortened(run).spec.evaluation_limit == run.training.evaluation_batch_size
 
 
 def test_each_kind_of_run_is_calibrated_once_and_kept(planned, store, calibrated, cache):

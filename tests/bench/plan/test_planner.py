@@ -5,6 +5,7 @@ import pytest
 
 from parbench.bench.plan.planner import Overrides, Plan, make_plan, refuse_unknown_names
 from parbench.bench.plan.suite import Suite, Tuning, load_suite
+from parbench.bench.plan.tuning import to_be_tuned
 from parbench.bench.util.errors import UserError
 from parbench.tasks import find_task
 from parbench.tasks.data.lock import RevisionLock
@@ -249,6 +250,33 @@ def test_tuned_settings_of_a_suite_are_for_its_own_base_models(tmp_path, tiny_mo
     own = tuned.model_copy(update={"name": "my-tuned"})
     with pytest.raises(UserError, match=r"was tuned on minilm-l6, not on .*; tune it again, or leave --model out"):
         make_plan(own, overrides, RevisionLock(tmp_path / "lock.json"))
+
+
+def test_of_a_suite_with_tuned_settings_the_others_are_left_to_tune_at_its_budget(tmp_path, tiny_data):
+    found = {"glue/sst2": {"lora": {"best": 0, "trials": [{"learning_rate": 0.1, "score": 0.5}]}}}
+    plain = load_suite("mini")
+    names = ("lora", "vera", "linear_probe")
+
+    def left(tuned_at, budgets):
+        tuning = Tuning(
+            trials=1,
+            selection_seeds=(9,),
+            sampler="tpe",
+            sampler_seed=0,
+            base_model=plain.base_model,
+            budget=tuned_at,
+            found=found,
+        )
+        suite = plain.model_copy(update={"tuning": tuning})
+        overrides = Overrides(tasks=("glue/sst2",), methods=names, seeds=(1,), budgets=budgets, data_root=tiny_data)
+        runs = make_plan(suite, overrides, RevisionLock(tmp_path / "lock.json")).runs
+        assert to_be_tuned(plain.model_copy(update={"tuning": None}), runs) == runs
+        return [(run.spec.method, run.spec.budget and run.spec.budget["asked"]) for run in to_be_tuned(suite, runs)]
+
+    assert left("24k", "24k,match:lora(r=8)") == [("vera", "24k"), ("linear_probe", None)]
+    assert left("12k,24k", "24k") == [("vera", "24k"), ("linear_probe", None)]
+    # At none of the budgets that are asked for: each of them is to be tuned at.
+    assert left("12k", "24k,48k") == [("vera", "24k"), ("linear_probe", None), ("vera", "48k")]
 
 
 def test_a_task_of_a_users_own_starts_from_the_values_of_its_kind(tmp_path):
