@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from parbench.bench.cli.console import say
 from parbench.bench.cli.grid import Grid
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from parbench.bench.plan.planned_run import PlannedRun
     from parbench.bench.profile.prediction import PredictedMemory
     from parbench.bench.profile.workload import Candidate, Workload
+    from parbench.bench.util.base_precision import BasePrecision
 
 _PARTS = ("weights", "adapter", "head", "gradients", "optimiser", "activations")
 _TITLES = ("method", "size", "batch", *_PARTS, "at once", "process")
@@ -73,8 +74,8 @@ def print_predicted_of_runs(runs: Sequence[PlannedRun], model: str, limit: int |
 
     start = resident_bytes()
     for run in {run.spec.method: run for run in runs}.values():
-        training, spec = run.training, run.spec
-        workload = Workload(model, training.batch_size, training.max_length, "cpu", training.precision)
+        spec = run.spec
+        workload = Workload.of_training(model, spec.training, cast("BasePrecision", spec.base_precision))
         found = predicted_or_why(Candidate(spec.method, spec.method, spec.setting, method=spec.method), workload)
         if isinstance(found, str):
             say(f"memory of {spec.method}: not known ({found})", console)

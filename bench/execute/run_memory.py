@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -39,15 +39,9 @@ class MemoryEstimates:
     def _training(self, run: PlannedRun) -> int | None:
         if not is_predictable(run):
             return None
-        spec, training = run.spec, run.training
-        work = Workload(
-            run.asked.base_model,
-            training.batch_size,
-            training.max_length,
-            "cpu",
-            cast(BasePrecision, spec.base_precision),
-        )
-        key = canonical([spec.method, spec.setting, work.base_model, work.batch_size, work.length, work.dtype])
+        spec = run.spec
+        work = Workload.of_training(run.asked.base_model, spec.training, cast(BasePrecision, spec.base_precision))
+        key = canonical([spec.method, spec.setting, asdict(work)])
         if key not in self._predicted:
             candidate = Candidate(spec.method, run.asked.method, spec.setting, method=spec.method)
             self._predicted[key] = predicted_or_why(candidate, work)

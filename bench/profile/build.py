@@ -119,6 +119,9 @@ def adapt(
         model = model.to(device)
     groups = method.parameter_groups(model, names, setting)
     _optimise_in_float32(model, groups)
+    if job.workload.gradient_checkpointing:
+        # As transformers' trainer does it in runs.
+        cast(Any, model).activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     callbacks = method.callbacks(setting)
     return BuiltCandidate(model, config, kind, groups, callbacks, None, method.mergeable, method.reads_system_prompt)
 
@@ -132,8 +135,7 @@ def build_base(workload: Workload, device: torch.device) -> tuple[PreTrainedMode
     base_model = find_model(workload.base_model)
     kind = kind_of(base_model)
     head = Head(kind.auto_class, () if kind.generates else ("0", "1"))
-    quantised = workload.dtype in QUANTISED
-    dtype = torch.float32 if quantised else getattr(torch, workload.dtype)
+    dtype = torch.float32 if workload.dtype in QUANTISED else getattr(torch, workload.dtype)
     torch.manual_seed(workload.seed)
     if workload.random_weights:
         with _default_dtype(dtype):
@@ -143,8 +145,12 @@ def build_base(workload: Workload, device: torch.device) -> tuple[PreTrainedMode
         base = base_model.load(head, revision)
     # The dtype of a configuration takes precedence over torch's default.
     cast(nn.Module, base).to(device=device, dtype=dtype)
-    if quantised:
-        convert_base(base, workload.dtype, module_names(base).head)
+    head_names = module_names(base).head
+    # As in runs, whose heads are made in float32.
+    for name, module in base.named_modules():
+        if name.rpartition(".")[2] in head_names:
+            module.float()
+    convert_base(base, workload.dtype, head_names)
     text = base.config.get_text_config()
     if getattr(text, "pad_token_id", 0) is None:
         # By it a classifier finds a text's last token, and generation fills up.

@@ -43,7 +43,7 @@ class _Rows(list[dict[str, Any]]):
 
 def measure_evaluation(adapted: BuiltCandidate, batches: Sequence[Batch], rec: Recorder, job: MeasurementJob) -> None:
     """Time the scoring of rows as in a run: making batches, transfer to the device, forward pass, fetching outputs."""
-    effort, dtype = job.effort, job.workload.dtype
+    effort, dtype = job.effort, job.workload.forward_precision
     predictor = Predictor(adapted.model, None, _collate, len(batches[0]["labels"]), rec.device, dtype)
     score = predictor.log_likelihoods if adapted.kind.generates else predictor.logits
     with rec.phase(EVALUATION):
@@ -64,7 +64,7 @@ def measure_inference(
     """Time forward passes on batches that are already on the device."""
     placed = on_device(batches, rec.device)
     model.eval()
-    dtype, effort = job.workload.dtype, job.effort
+    dtype, effort = job.workload.forward_precision, job.effort
 
     def answer(batch: Batch) -> None:
         # Each pass has its own autocast context, as in practice: within one context, weights are cast only once.
@@ -129,7 +129,7 @@ def measure_generation(
         )
         return [start, *marks.marks]
 
-    with rec.phase(decode), autocast(rec.device, workload.dtype):
+    with rec.phase(decode), autocast(rec.device, workload.forward_precision):
         write(min(2, effort.new_tokens))
         marks = write(effort.new_tokens)
         rec.clock.wait()

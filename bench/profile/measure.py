@@ -72,7 +72,9 @@ def _measure(measurement: Measurement, recorder: Recorder, folder: Path) -> None
         )
     if "training" in effort.parts:
         optimiser = adapted.optimiser()
-        stepper = Stepper(adapted, optimiser, CallbackDriver(adapted, optimiser, workload.at, folder), workload.dtype)
+        stepper = Stepper(
+            adapted, optimiser, CallbackDriver(adapted, optimiser, workload.at, folder), workload.forward_precision
+        )
         measurement.joules = measure_training(stepper, trained, recorder, job)
         if (why := obstacle(device)) is not None:
             measurement.notes.append(why)
@@ -95,7 +97,9 @@ def _measure(measurement: Measurement, recorder: Recorder, folder: Path) -> None
         serving.measure_unmerged(adapted, batches, recorder, job)
         if job.counts and "evaluation" in effort.parts:
             with _noted(measurement, "inference cannot be counted"):
-                measurement.flops[INFERENCE] = serving.count_inference(adapted.model, inputs[0], device, workload.dtype)
+                measurement.flops[INFERENCE] = serving.count_inference(
+                    adapted.model, inputs[0], device, workload.forward_precision
+                )
     if "merging" in effort.parts and job.candidate.expression is not None:
         _merge(measurement, adapted, inputs, recorder)
 

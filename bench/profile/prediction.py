@@ -123,7 +123,9 @@ def _training(
     adapted: BuiltCandidate, batch: Batch, live: LiveBytes, workload: Workload, folder: Path
 ) -> PredictedMemory:
     optimiser = adapted.optimiser()
-    stepper = Stepper(adapted, optimiser, CallbackDriver(adapted, optimiser, workload.at, folder), workload.dtype)
+    stepper = Stepper(
+        adapted, optimiser, CallbackDriver(adapted, optimiser, workload.at, folder), workload.forward_precision
+    )
     adapted.model.train()
     load, loaded = live.peak, live.now
     for tensor in batch.values():

@@ -49,13 +49,13 @@ class Stepper:
     adapted: BuiltCandidate
     optimiser: torch.optim.Optimizer | None
     steps: CallbackDriver
-    dtype: str
+    precision: str
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return the loss of a batch on the model's device, after the method's callbacks before a step."""
         self.steps.begin()
         inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-        with autocast(batch["labels"].device, self.dtype):
+        with autocast(batch["labels"].device, self.precision):
             outputs = self.adapted.model(**inputs)
         auxiliary = getattr(outputs, "auxiliary_loss", None)
         loss = self._loss(outputs.logits, batch["labels"])

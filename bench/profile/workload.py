@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from parbench.bench.train.settings import TrainingSettings
 from parbench.bench.util.base_precision import BasePrecision
 from parbench.bench.util.errors import UserError
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from parbench.methods.base import Method, Setting
 
 Dtype = BasePrecision
+Precision = Literal["float32", "bfloat16"]
 Part = Literal["training", "evaluation", "generation", "merging"]
 
 ALL_PARTS: tuple[Part, ...] = ("training", "evaluation", "generation", "merging")
@@ -31,9 +34,8 @@ class Workload:
         batch_size: examples per step.
         length: tokens per example, with those of its image where it has one; of no meaning for images or videos alone.
         device: where.
-        dtype: of the base weights; with ``bfloat16`` the forward pass runs under autocast, and all that is optimised
-            is in float32: adapters, heads, and weights of the base model that a method trains. For ``int8`` and ``nf4``
-            see `parbench.bench.util.base_precision`.
+        dtype: of the base weights; all that is optimised is in float32: adapters, heads, and weights of the base model
+            that a method trains. For ``int8`` and ``nf4`` see `parbench.bench.util.base_precision`.
         random_weights: build the architecture without a download; its cost does not depend on the weights.
         padding: mean share of a batch's tokens that are padding.
         at: how far the training is, as a share, when it is measured: some methods train different things over time.
@@ -41,6 +43,9 @@ class Workload:
         seed: of batches, random weights and adapters.
         system_prompt_tokens: of each system prompt, for methods that read one beside an example: see
             `parbench.methods.base.Method.reads_system_prompt`.
+        precision: of the forward pass, which in ``bfloat16`` runs under autocast; default: ``bfloat16`` where the base
+            weights are, else ``float32``.
+        gradient_checkpointing: the backward pass computes activations again instead of keeping them.
     """
 
     base_model: str
@@ -53,6 +58,43 @@ class Workload:
     at: float = 0.4
     seed: int = 0
     system_prompt_tokens: int = SYSTEM_PROMPT_TOKENS
+    precision: Precision | None = None
+    gradient_checkpointing: bool = False
+
+    @classmethod
+    def of_training(
+        cls,
+        base_model: str,
+        training: Mapping[str, Any],
+        weights: BasePrecision,
+        batch_size: int | None = None,
+        length: int | None = None,
+    ) -> Workload:
+        """Return the workload of a run's training on a CPU.
+
+        Args:
+            base_model: its name.
+            training: settings of the training, as JSON has them; what is missing is as by default.
+            weights: precision of the base weights.
+            batch_size: in place of the training's.
+            length: likewise.
+        """
+        usual = TrainingSettings.model_fields
+        given = {name: training.get(name, usual[name].default) for name in usual}
+        return cls(
+            base_model,
+            batch_size or int(given["batch_size"]),
+            length or int(given["max_length"]),
+            "cpu",
+            weights,
+            precision=given["precision"],
+            gradient_checkpointing=given["gradient_checkpointing"],
+        )
+
+    @property
+    def forward_precision(self) -> Precision:
+        """The precision of the forward pass."""
+        return self.precision or ("bfloat16" if self.dtype == "bfloat16" else "float32")
 
 
 @dataclass(frozen=True)

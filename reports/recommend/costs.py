@@ -14,7 +14,7 @@ from parbench.bench.models.base_model import BaseModel
 from parbench.bench.profile.measurement import STEP
 from parbench.bench.profile.prediction import PredictedMemory, predicted_or_why
 from parbench.bench.profile.result import Profile
-from parbench.bench.profile.workload import Candidate, Dtype, Workload
+from parbench.bench.profile.workload import Candidate, Workload
 from parbench.bench.record.run_spec import Json
 from parbench.bench.util.base_precision import FLOAT32, BasePrecision
 from parbench.bench.util.errors import UserError
@@ -74,15 +74,7 @@ class TargetCosts:
 
     def workload(self, training: Json, precision: BasePrecision) -> Workload:
         """Return the workload that memory is predicted of."""
-        in_bfloat16 = precision == FLOAT32 and training.get("precision") == "bfloat16"
-        dtype: Dtype = "bfloat16" if in_bfloat16 else precision
-        return Workload(
-            base_model=self.asked,
-            batch_size=self.batch or int(training.get("batch_size", 32)),
-            length=self.length or int(training.get("max_length", 128)),
-            device="cpu",
-            dtype=dtype,
-        )
+        return Workload.of_training(self.asked, training, precision, self.batch, self.length)
 
     def _whole(self, predicted: PredictedMemory) -> Amount:
         value = predicted.peak if self.on_device else self.start_bytes + predicted.process

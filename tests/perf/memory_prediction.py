@@ -2,15 +2,17 @@
 
     python -m tests.perf.memory_prediction [PAIR ...]
 
-A pair is METHOD@MODEL@BATCH, or METHOD@MODEL@BATCH@PRECISION of the base weights; default: `PAIRS`. Each is measured
-several times, as the same step takes another amount in each process. See bench/profile/PERFORMANCE.md.
+A pair is METHOD@MODEL@BATCH, METHOD@MODEL@BATCH@PRECISION of the base weights, or these and @autocast or
+@checkpointing; default: `PAIRS`. Each is measured several times, as the same step takes another amount in each process.
+See bench/profile/PERFORMANCE.md.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
-from typing import cast
+from dataclasses import replace
+from typing import Any, cast
 
 from parbench.bench.profile.prediction import predict_memory
 from parbench.bench.profile.process import measure_in_subprocess
@@ -44,7 +46,17 @@ PAIRS = (
     "loca@minilm-l6@16@nf4",
     "lora@smollm2-135m@2@nf4",
     "lora@smollm2-135m@2@int8",
+    "lora@minilm-l6@16@float32@autocast",
+    "full@minilm-l6@16@float32@autocast",
+    "lora@minilm-l6@16@bfloat16",
+    "lora@minilm-l6@16@float32@checkpointing",
+    "loca@smollm2-135m@4@float32@checkpointing",
 )
+CHANGES: dict[str, dict[str, Any]] = {
+    "": {},
+    "autocast": {"precision": "bfloat16"},
+    "checkpointing": {"gradient_checkpointing": True},
+}
 TIMES = 3
 LENGTH = 64
 TRAINING = Repetitions(steps=2, warm_up=2, parts=("training",))
@@ -54,18 +66,26 @@ TITLES = ("method", "base model", "weights", "batch", "loaded", "in a step", "pr
 
 def compare(pair: str) -> str:
     """Return a row of the table: MiB above the start-up, predicted and measured."""
-    name, model, batch, *precision = pair.split("@")
+    name, model, batch, *how = pair.split("@")
     choice = find_method(name)
     candidate = Candidate.of(name, choice.method, default_setting(choice))
-    dtype = cast(BasePrecision, precision[0] if precision else FLOAT32)
-    workload = Workload(model, int(batch), LENGTH, "cpu", dtype)
+    dtype = cast(BasePrecision, how[0] if how else FLOAT32)
+    workload = replace(Workload(model, int(batch), LENGTH, "cpu", dtype), **CHANGES[how[1] if how[1:] else ""])
     predicted = predict_memory(candidate, workload)
     found = sorted(above_start(MeasurementJob(candidate, workload, TRAINING, counts=False)) for _ in range(TIMES))
     middle = statistics.median(found)
     sizes = (predicted.load, predicted.step, predicted.process, middle)
     error = f"{100 * (predicted.process / middle - 1):+.1f} %"
     span = f"{found[0] / MIB:,.0f} to {found[-1] / MIB:,.0f}"
-    cells = [name, model, dtype, f"{batch} x {LENGTH}", *(f"{size / MIB:,.1f}" for size in sizes), span, error]
+    cells = [
+        name,
+        model,
+        ", ".join(how) or dtype,
+        f"{batch} x {LENGTH}",
+        *(f"{size / MIB:,.1f}" for size in sizes),
+        span,
+        error,
+    ]
     return f"| {' | '.join(cells)} |"
 
 

@@ -1,6 +1,7 @@
 """Predicted memory beside what is counted and measured on a real model."""
 
 import gc
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -48,6 +49,36 @@ def test_the_parts_are_those_of_a_real_step(work, expression):
     assert 0 <= real.breakdown.optimiser - found.optimiser <= 4 * 200
     # The profiler counts what autograd saves; alive are also the outputs themselves.
     assert real.breakdown.activations == pytest.approx(found.activations, rel=0.1, abs=20_000)
+
+
+def test_the_workload_of_a_training_has_its_precision_and_checkpointing():
+    training = {"batch_size": 4, "max_length": 24, "precision": "bfloat16", "gradient_checkpointing": True}
+    found = Workload.of_training("m", training, "nf4")
+    assert found == Workload("m", 4, 24, "cpu", "nf4", precision="bfloat16", gradient_checkpointing=True)
+    # What an older record lacks is as by default; what is asked for comes first.
+    older = Workload.of_training("m", {"max_length": 24}, "float32", batch_size=2, length=8)
+    assert older == Workload("m", 2, 8, "cpu", precision="float32")
+    assert Workload.of_training("m", {}, "bfloat16").forward_precision == "float32"
+    assert Workload("m", 4, 24, "cpu", "bfloat16").forward_precision == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"precision": "bfloat16"}, {"dtype": "bfloat16", "precision": "float32"}, {"gradient_checkpointing": True}],
+    ids=str,
+)
+@pytest.mark.parametrize("expression", ["lora", "loca(n_frequency=40)", "full"])
+def test_so_they_are_in_16_bits_and_with_checkpointing(work, expression, how):
+    changed = replace(work, **how)
+    real = measure(MeasurementJob(candidate(expression), changed, TRAINING), CPU)
+    assert real.status is Status.OK, real.reason
+    found, plain = predict_memory(candidate(expression), changed), predict_memory(candidate(expression), work)
+    for part in ("weights", "adapter", "head", "gradients"):
+        assert getattr(found.parts, part) == getattr(real.breakdown, part), part
+    assert real.breakdown.activations == pytest.approx(found.parts.activations, rel=0.15, abs=30_000)
+    # Autocast alone leaves the weights as they are.
+    assert (found.parts.weights < plain.parts.weights) == ("dtype" in how and expression != "full")
+    assert found.step < plain.step or (expression == "full" and "dtype" in how)
 
 
 @pytest.mark.parametrize("expression", ["lora", "dora", "loca(n_frequency=40)", "bitfit"])
