@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from parbench.bench.profile.heap import Block, Heap
+from parbench.bench.profile.heap import FIRST_BOUND, Block, Heap
 
 
 class LiveBytes(TorchDispatchMode):
@@ -19,17 +19,20 @@ class LiveBytes(TorchDispatchMode):
 
     The memory that a kernel uses inside itself is not seen.
 
+    Args:
+        bound: see `parbench.bench.profile.heap.Heap`.
+
     Attributes:
         now: bytes of the storages that are alive.
         peak: the most that ``now`` has been since the last `restart`.
         heap: where malloc puts them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bound: int = FIRST_BOUND) -> None:
         super().__init__()
         self.now = 0
         self.peak = 0
-        self.heap = Heap()
+        self.heap = Heap(bound)
         self._known: set[int] = set()
         self._is_recording = False
 

@@ -34,6 +34,8 @@ from parbench.methods.quantisation import statistics_bytes
 
 # Of a process that computes: code that is loaded late; measured, see bench/profile/PERFORMANCE.md.
 OVERHEAD_BYTES = 48 * 2**20
+# Where importing the libraries leaves malloc's bound, see `parbench.bench.profile.heap.Heap`; measured likewise.
+IMPORTED_BOUND = 3772 * 2**10
 # What kernels use inside themselves, and objects that are no tensors, as a share of the tensors that a step adds to
 # those of the loaded model; fitted there.
 UNSEEN = 0.15
@@ -94,7 +96,7 @@ def predict_memory(candidate: Candidate, workload: Workload) -> PredictedMemory:
         mode = FakeTensorMode(allow_non_fake_inputs=True)
         on_cpu(base, mode)
         prepare_packing(workload.dtype)
-        with torch.random.fork_rng(devices=[]), convertible(), mode, LiveBytes() as live:
+        with torch.random.fork_rng(devices=[]), convertible(), mode, LiveBytes(IMPORTED_BOUND) as live:
             try:
                 for tensor in (*base.parameters(), *base.buffers()):
                     live.add(tensor)

@@ -8,12 +8,14 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.utils import CONFIG_NAME
 
 from parbench.bench.deploy.trained import TrainedRun
+from parbench.bench.models.frames import read_clips
+from parbench.bench.models.kind import auto_class_for
 from parbench.methods.selective import TRAINED_FILE
 
 # In place of names that the record cannot know.
 FOLDER = "FOLDER"
 BASE = "BASE_MODEL"
-_PEFT = "peft."
+_PEFT, _OURS = "peft.", "parbench."
 
 
 def usage(trained: TrainedRun, form: str) -> str:
@@ -30,28 +32,33 @@ def usage(trained: TrainedRun, form: str) -> str:
 
 
 def _code(trained: TrainedRun, form: str) -> list[str]:
-    head, weights = trained.planned.task.head, trained.planned.base_model.weights
-    auto = head.auto_class
-    name = weights.location() if weights.on_hub else BASE
-    labels = f", num_labels={head.num_labels}" if head.is_new else ""
-    base = f'base = {auto}.from_pretrained("{name}"{labels})'
+    head, base_model = trained.planned.task.head, trained.planned.base_model
+    weights, config = base_model.weights, base_model.config(trained.planned.spec.model_revision)
+    auto = auto_class_for(config, head)
+    over_frames = auto != head.auto_class
+    imports = [
+        *([f"from {read_clips.__module__} import {read_clips.__name__}"] if over_frames else []),
+        f"from transformers import {auto}",
+    ]
+    if (module := type(config).__module__).startswith(_OURS):
+        imports = [f"import {module}  # registers the model with transformers", *imports]
+    name = FOLDER if form == "merged" else weights.location() if weights.on_hub else BASE
+    labels = f", num_labels={head.num_labels}" if head.is_new and form != "merged" else ""
+    loaded = f'{auto}.from_pretrained("{name}"{labels})'
+    loaded = f"{read_clips.__name__}({loaded})" if over_frames else loaded
     if form == "merged":
-        return [f"from transformers import {auto}", "", f'model = {auto}.from_pretrained("{FOLDER}")']
+        return [*imports, "", f"model = {loaded}"]
     if not trained.is_adapter:
-        return [
-            "from safetensors.torch import load_file",
-            f"from transformers import {auto}",
-            "",
-            base,
-            f'base.load_state_dict(load_file("{FOLDER}/{TRAINED_FILE}"), strict=False)',
-        ]
+        trained_file = f'load_file("{FOLDER}/{TRAINED_FILE}")'
+        lines = [f"base = {loaded}", f"base.load_state_dict({trained_file}, strict=False)"]
+        return ["from safetensors.torch import load_file", *imports, "", *lines]
     tuner = None if form == "lora" else _tuner(trained)
     return [
         *([f"import {tuner}  # registers the method with peft"] if tuner else []),
         "from peft import PeftModel",
-        f"from transformers import {auto}",
+        *imports,
         "",
-        base,
+        f"base = {loaded}",
         f'model = PeftModel.from_pretrained(base, "{FOLDER}")',
     ]
 
