@@ -87,6 +87,10 @@ case "${1:-run}" in
         PYTHONPATH=.src .venv/bin/lint-imports --no-cache
         .venv/bin/python .ci/lengths.py
         ;;
+    -h | --help)
+        # The lines above that say what there is.
+        sed -n '2,5s/^# //p' run_all.sh
+        ;;
     *)
         fail "\"$1\" is none of run, test, check"
         ;;
