@@ -1,0 +1,133 @@
+"""Measures what shared prompts save in scoring, and packing in training, on a small language model and real texts.
+
+    python -m tests.perf.language_models --data-root DATA
+
+Rounds are interleaved, so that a drift of the machine meets every way; median and range are printed. Nothing is
+asserted but that the ways agree. `DATA` has folders as `bench run --data-root` reads them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+
+from parbench.bench.models.catalogue import find_model
+from parbench.bench.train.length_groups import MOST_GROUPS, split_by_length
+from parbench.bench.train.packing import pack
+from parbench.bench.util import environment
+from parbench.methods import find_method
+from parbench.methods.architecture import module_names
+from parbench.methods.expression import default_setting
+from parbench.tasks import find_task, shared_prompts
+from parbench.tasks.data.location import DataLocation
+from parbench.tasks.inference import Predictor
+from parbench.tasks.kinds.language_model import next_token_loss
+
+MODEL = "smollm2-135m"
+QUESTIONS = ("commonsense_single/arc_easy", "commonsense_single/piqa", "commonsense_single/boolq")
+TEXTS = "instruct"
+LONGEST = 256
+Batch = dict[str, Any]
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rows", type=int, default=24, help="questions scored, and texts of a batch times three")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    machine = environment.hardware(torch.device("cpu"))
+    print(f"{machine['cpu']}, {machine['cores']} cores, 1 thread, {environment.versions()}, {MODEL}")
+    location = DataLocation("any", "none.json", str(asked.data_root))
+    print("\nscoring\n| task | whole rows, s | shared prompts, s | share (range) |\n| --- " + "| ---: " * 3 + "|")
+    for name in QUESTIONS:
+        ways = scoring(name, location, asked.rows)
+        print_ways(name, ways, asked.rounds)
+    print("\ntraining\n| step | padded, s | other way, s | share (range) |\n| --- " + "| ---: " * 3 + "|")
+    for size in (4, 8):
+        ways = training(location, size, max(1, asked.rows // size))
+        for other in ("length groups", "packing"):
+            print_ways(f"{size} texts, {other}", {"padded": ways["padded"], other: ways[other]}, asked.rounds)
+
+
+def print_ways(name: str, ways: Mapping[str, Callable[[], Any]], rounds: int) -> None:
+    """Print the times of two ways and of the second as a share of the first, after a check that they agree."""
+    (first, one), (second, other) = ways.items()
+    np.testing.assert_allclose(one(), other(), rtol=2e-3, atol=2e-3)
+    times: dict[str, list[float]] = {first: [], second: []}
+    for number in range(rounds):
+        for way in (first, second) if number % 2 == 0 else (second, first):
+            start = time.perf_counter()
+            ways[way]()
+            times[way].append(time.perf_counter() - start)
+    shares = [new / old for old, new in zip(times[first], times[second], strict=True)]
+    middle = " | ".join(f"{statistics.median(times[way]):.2f}" for way in ways)
+    print(f"| {name} | {middle} | {statistics.median(shares):.2f} ({min(shares):.2f}-{max(shares):.2f}) |", flush=True)
+
+
+def scoring(name: str, location: DataLocation, count: int) -> dict[str, Callable[[], Any]]:
+    """Return how a task's questions are scored, with and without shared prompts."""
+    task, model = find_task(name), find_model(MODEL)
+    revision = model.weights.revision(None)  # type: ignore[arg-type]  # a package needs no lock
+    tokenizer = model.tokenizer(revision)
+    base = model.load(task.head, revision).eval()
+    split = task.splits(location.source(task), None).capped(count).selection
+    rows = task.prepare(split, tokenizer, LONGEST)
+    predictor = Predictor(base, tokenizer, task.collate(tokenizer), 16, torch.device("cpu"), "float32")
+
+    def scored(share: bool) -> Any:
+        with nullcontext() if share else mock.patch.object(shared_prompts, "shares_prompts", return_value=False):
+            return task.predict(predictor, split, rows).select_dtypes("number").to_numpy()
+
+    return {"whole": lambda: scored(False), "shared": lambda: scored(True)}
+
+
+def training(location: DataLocation, size: int, count: int) -> dict[str, Callable[[], float]]:
+    """Return the ways to go forward and backward over batches of texts; each returns the sum of the losses."""
+    task, model, choice = find_task(TEXTS), find_model(MODEL), find_method("lora")
+    revision = model.weights.revision(None)  # type: ignore[arg-type]
+    tokenizer = model.tokenizer(revision)
+    torch.manual_seed(0)
+    base = model.load(task.head, revision)
+    adapted = choice.method.adapt(base, module_names(base), default_setting(choice)).train()
+    rows = task.prepare(task.splits(location.source(task), 500).train, tokenizer, LONGEST)
+    draw, collate = random.Random(0), task.collate(tokenizer)
+    batches = [collate([rows[row] for row in draw.sample(range(len(rows)), size)]) for _ in range(count)]
+
+    def way(passes: Callable[[Batch], list[Batch]]) -> Callable[[], float]:
+        def run() -> float:
+            total = 0.0
+            for batch in batches:
+                labels = int((batch["labels"][:, 1:] >= 0).sum())
+                for part in passes(batch):
+                    own = int((part["labels"][:, 1:] >= 0).sum())
+                    logits = adapted(**{name: value for name, value in part.items() if name != "labels"}).logits
+                    loss = next_token_loss(logits, part["labels"]) * own / labels
+                    loss.backward()
+                    total += float(loss.detach())
+                adapted.zero_grad()
+            return total
+
+        return run
+
+    return {
+        "padded": way(lambda batch: [batch]),
+        "length groups": way(lambda batch: list(split_by_length(batch, MOST_GROUPS["cpu"]))),
+        "packing": way(lambda batch: [pack(batch)]),
+    }
+
+
+if __name__ == "__main__":
+    main()
