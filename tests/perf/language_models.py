@@ -9,17 +9,21 @@ asserted but that the ways agree. `DATA` has folders as `bench run --data-root` 
 from __future__ import annotations
 
 import argparse
+import gzip
+import json
 import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
+from datasets import Dataset
 
 from parbench.bench.models.catalogue import find_model
 from parbench.bench.train.length_groups import MOST_GROUPS, split_by_length
@@ -29,12 +33,14 @@ from parbench.methods import find_method
 from parbench.methods.architecture import module_names
 from parbench.methods.expression import default_setting
 from parbench.tasks import find_task, shared_prompts
+from parbench.tasks.base import LANGUAGE_MODEL
 from parbench.tasks.data.location import DataLocation
-from parbench.tasks.inference import Predictor
+from parbench.tasks.inference import IGNORED, Predictor
 from parbench.tasks.kinds.language_model import next_token_loss
 
 MODEL = "smollm2-135m"
-QUESTIONS = ("commonsense_single/arc_easy", "commonsense_single/piqa", "commonsense_single/boolq")
+QUESTIONS = "commonsense/ARC-Easy/{}.jsonl.gz"
+CHOICES = tuple(f" the correct answer is answer{number}" for number in (1, 2, 3, 4))
 TEXTS = "instruct"
 LONGEST = 256
 Batch = dict[str, Any]
@@ -45,16 +51,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--rows", type=int, default=24, help="questions scored, and texts of a batch times three")
+    parser.add_argument(
+        "--rows", type=int, default=24, help="texts that a round trains on, and three for each question that it scores"
+    )
     asked = parser.parse_args()
     torch.set_num_threads(1)
     machine = environment.hardware(torch.device("cpu"))
     print(f"{machine['cpu']}, {machine['cores']} cores, 1 thread, {environment.versions()}, {MODEL}")
     location = DataLocation("any", "none.json", str(asked.data_root))
-    print("\nscoring\n| task | whole rows, s | shared prompts, s | share (range) |\n| --- " + "| ---: " * 3 + "|")
-    for name in QUESTIONS:
-        ways = scoring(name, location, asked.rows)
-        print_ways(name, ways, asked.rounds)
+    print(
+        "\nlikelihoods of four choices\n| questions | whole rows, s | shared prompts, s | share (range) |\n| --- "
+        + "| ---: " * 3
+        + "|"
+    )
+    for examples in (0, 3):
+        ways = scoring(asked.data_root, examples, asked.rows // 3)
+        print_ways(f"{asked.rows // 3}, each after {examples} examples", ways, asked.rounds)
     print("\ntraining\n| step | padded, s | other way, s | share (range) |\n| --- " + "| ---: " * 3 + "|")
     for size in (4, 8):
         ways = training(location, size, max(1, asked.rows // size))
@@ -77,21 +89,46 @@ def print_ways(name: str, ways: Mapping[str, Callable[[], Any]], rounds: int) ->
     print(f"| {name} | {middle} | {statistics.median(shares):.2f} ({min(shares):.2f}-{max(shares):.2f}) |", flush=True)
 
 
-def scoring(name: str, location: DataLocation, count: int) -> dict[str, Callable[[], Any]]:
-    """Return how a task's questions are scored, with and without shared prompts."""
-    task, model = find_task(name), find_model(MODEL)
+def scoring(root: Path, examples: int, count: int) -> dict[str, Callable[[], Any]]:
+    """Return how the choices of questions are scored, with and without shared prompts.
+
+    Args:
+        root: of the data.
+        examples: number of solved questions before each.
+        count: number of questions.
+    """
+    model = find_model(MODEL)
     revision = model.weights.revision(None)  # type: ignore[arg-type]  # a package needs no lock
     tokenizer = model.tokenizer(revision)
-    base = model.load(task.head, revision).eval()
-    split = task.splits(location.source(task), None).capped(count).selection
-    rows = task.prepare(split, tokenizer, LONGEST)
-    predictor = Predictor(base, tokenizer, task.collate(tokenizer), 16, torch.device("cpu"), "float32")
+    base = model.load(LANGUAGE_MODEL, revision).eval()
+    solved, asked = (_lines(root / QUESTIONS.format(split)) for split in ("train", "test"))
+    before = "".join(f"{line['instruction']}\n{line['output']}\n\n" for line in solved[:examples])
+    rows: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
+    for line in asked[:count]:
+        prompt = tokenizer(f"{before}{line['instruction']}\n")["input_ids"]
+        for choice in (tokenizer(text)["input_ids"] for text in CHOICES):
+            rows["input_ids"].append(prompt + choice)
+            rows["labels"].append([IGNORED] * len(prompt) + choice)
+    data = Dataset.from_dict(rows)
+    predictor = Predictor(base, tokenizer, partial(collated, tokenizer.pad_token_id or 0), 16, torch.device("cpu"))
 
     def scored(share: bool) -> Any:
         with nullcontext() if share else mock.patch.object(shared_prompts, "shares_prompts", return_value=False):
-            return task.predict(predictor, split, rows).select_dtypes("number").to_numpy()
+            return predictor.log_likelihoods(data)
 
     return {"whole": lambda: scored(False), "shared": lambda: scored(True)}
+
+
+def collated(pad: int, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Return rows as a batch, padded on the right."""
+    ids, mask = shared_prompts.padded([row["input_ids"] for row in rows], torch.device("cpu"), pad)
+    labels, _ = shared_prompts.padded([row["labels"] for row in rows], torch.device("cpu"), IGNORED)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def _lines(file: Path) -> list[dict[str, str]]:
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
 def training(location: DataLocation, size: int, count: int) -> dict[str, Callable[[], float]]:
