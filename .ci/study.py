@@ -99,10 +99,9 @@ def _write_inputs(store: Store, report: Report, folder: Path) -> None:
 def _readme(report: Report, folder: Path, notes: list[str]) -> Iterator[str]:
     yield f"# {folder.name}"
     yield "\n".join(f"- {note}" for note in notes)
-    if report.claims:
+    # What it would take to tell is a line of its own, indented, behind its claim.
+    if claims := "\n".join(claim_lines(report.claims)).replace("\n    ", "; ") if report.claims else "":
         yield "## Claims, judged from the records alone"
-        # What it would take to tell is a line of its own, indented, behind its claim.
-        claims = "\n".join(claim_lines(report.claims)).replace("\n    ", "; ")
         yield "\n".join(f"- {escape(line)}" for line in claims.splitlines())
     yield "## Scores"
     yield "\n".join(f"- {escape(' '.join([f'{board.title}.', *board.conditions]))}" for board in report.boards)
