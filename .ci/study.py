@@ -100,7 +100,7 @@ def _readme(report: Report, folder: Path, notes: list[str]) -> Iterator[str]:
     yield f"# {folder.name}"
     yield "\n".join(f"- {note}" for note in notes)
     # What it would take to tell is a line of its own, indented, behind its claim.
-    if claims := "\n".join(claim_lines(report.claims)).replace("\n    ", "; ") if report.claims else "":
+    if claims := "\n".join(claim_lines(report.claims)).replace("\n    ", "; "):
         yield "## Claims, judged from the records alone"
         yield "\n".join(f"- {escape(line)}" for line in claims.splitlines())
     yield "## Scores"

@@ -47,7 +47,7 @@ def _measure(measurement: Measurement, recorder: Recorder, folder: Path) -> None
     import torch
 
     from parbench.bench.profile import inference as serving
-    from parbench.bench.profile.build import CallbackDriver, build
+    from parbench.bench.profile.build import build
     from parbench.bench.profile.energy import obstacle
     from parbench.bench.profile.inputs import checksum, make_batches, with_system_prompts
     from parbench.bench.profile.training import Stepper, count_training, measure_training, trace_training
@@ -71,10 +71,7 @@ def _measure(measurement: Measurement, recorder: Recorder, folder: Path) -> None
             "and in inference one for all inputs; methods that read no system prompts get none"
         )
     if "training" in effort.parts:
-        optimiser = adapted.optimiser()
-        stepper = Stepper(
-            adapted, optimiser, CallbackDriver(adapted, optimiser, workload.at, folder), workload.forward_precision
-        )
+        stepper = Stepper.of(adapted, workload, folder)
         measurement.joules = measure_training(stepper, trained, recorder, job)
         if (why := obstacle(device)) is not None:
             measurement.notes.append(why)
@@ -85,7 +82,7 @@ def _measure(measurement: Measurement, recorder: Recorder, folder: Path) -> None
         if job.trace is not None:
             trace_training(stepper, trained[0], device, job.trace)
         # Memory left over from training is not part of serving.
-        del stepper, optimiser
+        del stepper
     if "generation" in effort.parts and adapted.kind.generates:
         measurement.prompt_tokens = serving.prompt_length(adapted.config, job)
     inputs = serving.without_labels(batches)

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from parbench.bench.profile.build import BuiltCandidate, CallbackDriver, adapt, build_base
+from parbench.bench.profile.build import BuiltCandidate, adapt, build_base
 from parbench.bench.profile.inputs import Batch, make_batches, with_system_prompts
 from parbench.bench.profile.live_bytes import LiveBytes
 from parbench.bench.profile.measurement import Breakdown
@@ -124,10 +124,7 @@ def _batch(adapted: BuiltCandidate, workload: Workload, mode: FakeTensorMode) ->
 def _training(
     adapted: BuiltCandidate, batch: Batch, live: LiveBytes, workload: Workload, folder: Path
 ) -> PredictedMemory:
-    optimiser = adapted.optimiser()
-    stepper = Stepper(
-        adapted, optimiser, CallbackDriver(adapted, optimiser, workload.at, folder), workload.forward_precision
-    )
+    stepper = Stepper.of(adapted, workload, folder)
     adapted.model.train()
     load, loaded = live.peak, live.now
     for tensor in batch.values():

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import nn
@@ -33,8 +33,10 @@ from parbench.tasks.inference import autocast
 from parbench.tasks.kinds.language_model import next_token_loss
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from parbench.bench.profile.clock import Recorder
-    from parbench.bench.profile.workload import MeasurementJob
+    from parbench.bench.profile.workload import MeasurementJob, Workload
 
 # Minimum duration of an energy measurement: how often the driver updates its counter is not documented.
 ENERGY_SECONDS = 2.0
@@ -50,6 +52,13 @@ class Stepper:
     optimiser: torch.optim.Optimizer | None
     steps: CallbackDriver
     precision: str
+
+    @classmethod
+    def of(cls, adapted: BuiltCandidate, workload: Workload, folder: Path) -> Self:
+        """Return what trains a candidate as a workload says; callbacks may write into the folder."""
+        optimiser = adapted.optimiser()
+        driver = CallbackDriver(adapted, optimiser, workload.at, folder)
+        return cls(adapted, optimiser, driver, workload.forward_precision)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return the loss of a batch on the model's device, after the method's callbacks before a step."""
