@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from parbench.bench.util import torchvision_on_cpu
+from parbench.bench.util import kernel_messages, torchvision_on_cpu
 
 if TYPE_CHECKING:
     from parbench.api import Results as Results
@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 
 # Before anything imports peft or transformers.
 torchvision_on_cpu.install()
+kernel_messages.install()
 
 # Imported when they are first used: `import parbench` loads neither torch nor pandas.
 _LAZY = {

@@ -58,15 +58,16 @@ class CommandSession:
 
     def show_notes(self, plan: Plan) -> None:
         """Print what is left out of a plan, and what is slow here."""
-        from parbench.bench.util.environment import emulates_bfloat16
+        from parbench.bench.util.product_speed import bfloat16_slowdown
 
         for note in plan.notes:
             say(note, self.console)
         in_16_bits = any(run.training.precision == "bfloat16" for run in plan.runs)
         devices = getattr(self.executor, "devices", None) or (getattr(self.executor, "device", ""),)
-        if in_16_bits and any(emulates_bfloat16(str(device)) for device in devices):
+        if in_16_bits and "cpu" in map(str, devices) and (slowdown := bfloat16_slowdown()) > 1:
             say(
-                "WARNING: this processor has no instructions for bfloat16 and emulates them: float32 is faster here",
+                f"WARNING: products in bfloat16 take {slowdown:.1f} times as long as in float32 here: without "
+                "train.precision=bfloat16 the runs are faster",
                 self.console,
             )
 

@@ -78,18 +78,6 @@ def git_state() -> GitState:
     return GitState(commit, bool(status) if commit and status is not None else None)
 
 
-def emulates_bfloat16(device: str) -> bool:
-    """Return whether a device has no instructions for bfloat16, so that it is slower there than float32.
-
-    Known for x86 processors only, which have them with AVX-512 BF16 or AMX.
-    """
-    import torch
-
-    if device != "cpu" or platform.machine().lower() not in ("x86_64", "amd64"):
-        return False
-    return not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
 def now() -> str:
     """Return the time in UTC, to the second, as ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")

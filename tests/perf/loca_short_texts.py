@@ -1,9 +1,11 @@
 """Measures training steps with few tokens: LoCA by transforms of the tokens against LoCA that builds its update.
 
-    python -m tests.perf.loca_short_texts [--rounds 40] [--threads 1]
+    python -m tests.perf.loca_short_texts [--rounds 40] [--threads 1] [--precision bfloat16]
 
 A round is one step of each variant on one block, in an order that alternates, so that other load on the machine meets
 all of them. Ratios and differences are those of a round. Time is the processor's, or with several threads wall time.
+In bfloat16 forward passes run under autocast, over weights in float32 (``train.precision=bfloat16``) or, by
+``--weights bfloat16``, in 16 bits, beside which no update is built: then the way does not matter.
 """
 
 from __future__ import annotations
@@ -48,11 +50,13 @@ def forced(by_tokens: bool | None) -> Iterator[None]:
         SparseSpectrum.transforms_tokens = rule  # type: ignore[method-assign]
 
 
-def times(shape: str, batch: int, length: int, rounds: int) -> dict[str, list[float]]:
+def times(
+    shape: str, batch: int, length: int, rounds: int, precision: torch.dtype, weights: torch.dtype
+) -> dict[str, list[float]]:
     """Return the milliseconds of one step of each way, in each of the rounds."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    trained = {way: Trained(variant, SHAPES[shape].base(1)) for way, (variant, _) in WAYS.items()}
-    inputs = torch.randn(batch, length, SHAPES[shape].width)
+    trained = {way: Trained(variant, SHAPES[shape].base(1).to(weights)) for way, (variant, _) in WAYS.items()}
+    inputs = torch.randn(batch, length, SHAPES[shape].width).to(precision)
     found: dict[str, list[float]] = {way: [] for way in WAYS}
     for number in range(rounds + 2):
         for way in list(WAYS)[:: 1 if number % 2 else -1]:
@@ -70,11 +74,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--threads", type=int, default=1)
+    for name in ("--precision", "--weights"):
+        parser.add_argument(name, choices=("float32", "bfloat16"), default="float32")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
+    precision, weights = getattr(torch, asked.precision), getattr(torch, asked.weights)
     print("| shape | tokens | variant | ms | of LoRA | ms above the floor, per layer |\n|---|---|---|---|---|---|")
     for shape, batch, length in BATCHES:
-        found = times(shape, batch, length, asked.rounds)
+        found = times(shape, batch, length, asked.rounds, precision, weights)
         for way, values in found.items():
             ratios = [value / lora for value, lora in zip(values, found["lora"], strict=True)]
             # Query and value.

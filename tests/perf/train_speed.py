@@ -1,6 +1,7 @@
 """Measures what training saves by length groups and by runs side by side, the old way against the new one.
 
     python -m tests.perf.train_speed                      tokens multiplied, and the time of steps, in this process
+    python -m tests.perf.train_speed --bfloat16           bfloat16 against float32, instead of groups against one pass
     python -m tests.perf.train_speed --suite              the GLUE part of the mini suite, 18 runs each way
     python -m tests.perf.train_speed --suite --seeds 1    a third of that
     python -m tests.perf.train_speed --suite --busy       beside one process that keeps a core busy
@@ -15,6 +16,7 @@ import argparse
 import random
 import statistics
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,8 +27,10 @@ from parbench.bench.util import environment
 from parbench.methods import find_method
 from parbench.methods.architecture import module_names
 from parbench.methods.expression import default_setting
+from parbench.methods.loca.layer import LOCATIONS, LocaLayer
 from parbench.tasks import find_task
 from parbench.tasks.data.package_source import PackageSource
+from parbench.tasks.inference import autocast
 from tests.perf.suite_speed import WAYS, measure
 
 MODEL = "minilm-l6"
@@ -43,6 +47,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8, help="steps in a round")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--methods", default="lora,loca")
+    parser.add_argument("--bfloat16", action="store_true", help="time bfloat16 against float32, both in groups")
     parser.add_argument("--suite", action="store_true", help="measure the mini suite instead")
     parser.add_argument("--busy", action="store_true", help="beside a busy process")
     parser.add_argument("--seeds", default="1,2,3", help="of the suite; each is a part of 6 runs")
@@ -61,7 +66,7 @@ def main() -> None:
     batches = {task: random_batches(task, size, asked.batches) for task, size in TASKS.items()}
     print_tokens(batches)
     for method in asked.methods.split(","):
-        print_steps(method, batches, asked.rounds, asked.steps)
+        print_steps(method, batches, asked.rounds, asked.steps, PRECISIONS if asked.bfloat16 else PASSES)
 
 
 def random_batches(name: str, size: int, count: int) -> list[Batch]:
@@ -86,32 +91,45 @@ def print_tokens(batches: dict[str, list[Batch]]) -> None:
         print(f"| {task} | {TASKS[task]} | {whole / real:.2f} | {cut / real:.2f} | {passes:.1f} |")
 
 
-def print_steps(method: str, batches: dict[str, list[Batch]], rounds: int, steps: int) -> None:
-    """Print the time of forward and backward passes of a step, in groups as a share of that in one pass."""
+@dataclass(frozen=True)
+class Way:
+    """How a batch goes through the model: in so many passes at most, and in which precision."""
+
+    name: str
+    most: int
+    precision: str = "float32"
+
+
+PASSES = (Way("one pass", 1), Way("groups", GROUPS))
+PRECISIONS = (Way("float32", GROUPS), Way("bfloat16", GROUPS, "bfloat16"))
+
+
+def print_steps(method: str, batches: dict[str, list[Batch]], rounds: int, steps: int, ways: tuple[Way, Way]) -> None:
+    """Print the time of forward and backward passes of a step, the second way's as a share of the first's."""
     print(
-        f"\n{method}: seconds per step, interleaved\n| task | one pass | groups | share (range) |\n"
+        f"\n{method}: seconds per step, interleaved\n| task | {ways[0].name} | {ways[1].name} | share (range) |\n"
         + "| ---: " * 4
         + "|"
     )
     for task, found in batches.items():
         step = Step(method, task)
-        for most in (1, GROUPS):
-            step.run(found[:2], most)
-        times: dict[int, list[float]] = {1: [], GROUPS: []}
+        for way in ways:
+            step.run(found[:2], way)
+        times: dict[Way, list[float]] = {way: [] for way in ways}
         for number in range(rounds):
             part = [found[(number * steps + place) % len(found)] for place in range(steps)]
-            for most in (1, GROUPS) if number % 2 == 0 else (GROUPS, 1):
+            for way in ways if number % 2 == 0 else ways[::-1]:
                 start = time.perf_counter()
-                step.run(part, most)
-                times[most].append((time.perf_counter() - start) / steps)
-        shares = [new / old for old, new in zip(times[1], times[GROUPS], strict=True)]
-        old, new = statistics.median(times[1]), statistics.median(times[GROUPS])
+                step.run(part, way)
+                times[way].append((time.perf_counter() - start) / steps)
+        old, new = (times[way] for way in ways)
+        shares = [after / before for before, after in zip(old, new, strict=True)]
         share = f"{statistics.median(shares):.2f} ({min(shares):.2f}-{max(shares):.2f})"
-        print(f"| {task} | {old:.3f} | {new:.3f} | {share} |")
+        print(f"| {task} | {statistics.median(old):.3f} | {statistics.median(new):.3f} | {share} |", flush=True)
 
 
 class Step:
-    """Forward and backward passes of an adapted model on a task's batches."""
+    """Forward and backward passes of an adapted model on a task's batches; of LoCA in its second phase."""
 
     def __init__(self, method: str, task: str) -> None:
         choice, model = find_method(method), find_model(MODEL)
@@ -119,14 +137,18 @@ class Step:
         torch.manual_seed(0)
         base = model.load(self.task.head, model.weights.revision(None))  # type: ignore[arg-type]
         self.model = choice.method.adapt(base, module_names(base), default_setting(choice)).train()
+        for module in self.model.modules():
+            if isinstance(module, LocaLayer):
+                module.freeze("default", [LOCATIONS])
 
-    def run(self, batches: list[Batch], most: int) -> None:
+    def run(self, batches: list[Batch], way: Way) -> None:
         """Do so many steps, without the optimiser's."""
         for batch in batches:
-            for group in split_by_length(batch, most):
+            for group in split_by_length(batch, way.most):
                 labels = group["labels"]
-                logits = self.model(**{name: value for name, value in group.items() if name != "labels"}).logits
-                (self.task.loss(logits, labels) * len(labels) / len(batch["labels"])).backward()
+                with autocast(labels.device, way.precision):
+                    logits = self.model(**{name: value for name, value in group.items() if name != "labels"}).logits
+                (self.task.loss(logits.float(), labels) * len(labels) / len(batch["labels"])).backward()
             self.model.zero_grad()
 
 
