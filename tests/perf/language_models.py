@@ -54,24 +54,35 @@ def main() -> None:
     parser.add_argument(
         "--rows", type=int, default=24, help="texts that a round trains on, and three for each question that it scores"
     )
+    parser.add_argument("--what", choices=("scoring", "training"), help="one of the two; default: both")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     machine = environment.hardware(torch.device("cpu"))
     print(f"{machine['cpu']}, {machine['cores']} cores, 1 thread, {environment.versions()}, {MODEL}")
-    location = DataLocation("any", "none.json", str(asked.data_root))
+    if asked.what != "training":
+        print_scoring(asked.data_root, asked.rows // 3, asked.rounds)
+    if asked.what != "scoring":
+        print_training(DataLocation("any", "none.json", str(asked.data_root)), asked.rows, asked.rounds)
+
+
+def print_scoring(root: Path, questions: int, rounds: int) -> None:
+    """Print the time of likelihoods of choices, with whole rows and with shared prompts."""
     print(
         "\nlikelihoods of four choices\n| questions | whole rows, s | shared prompts, s | share (range) |\n| --- "
         + "| ---: " * 3
         + "|"
     )
     for examples in (0, 3):
-        ways = scoring(asked.data_root, examples, asked.rows // 3)
-        print_ways(f"{asked.rows // 3}, each after {examples} examples", ways, asked.rounds)
-    print("\ntraining\n| step | padded, s | other way, s | share (range) |\n| --- " + "| ---: " * 3 + "|")
+        print_ways(f"{questions}, each after {examples} examples", scoring(root, examples, questions), rounds)
+
+
+def print_training(location: DataLocation, rows: int, rounds: int) -> None:
+    """Print the time of steps on padded rows, in length groups and on packed rows, two ways at a time."""
+    print("\ntraining\n| step | first way, s | second way, s | share (range) |\n| --- " + "| ---: " * 3 + "|")
     for size in (4, 8):
-        ways = training(location, size, max(1, asked.rows // size))
-        for other in ("length groups", "packing"):
-            print_ways(f"{size} texts, {other}", {"padded": ways["padded"], other: ways[other]}, asked.rounds)
+        ways = training(location, size, max(1, rows // size))
+        for first, second in (("padded", "length groups"), ("padded", "packing"), ("length groups", "packing")):
+            print_ways(f"{size} texts, {first}, {second}", {first: ways[first], second: ways[second]}, rounds)
 
 
 def print_ways(name: str, ways: Mapping[str, Callable[[], Any]], rounds: int) -> None:
