@@ -48,8 +48,12 @@ class Update(FactoredUpdate, Protocol):
             onto: shape ``(p, q)``; if given, the sum of it and the update is returned, and it is not changed.
         """
 
-    def multiply(self, x: Tensor, *parameters: Tensor) -> Tensor | None:
-        """``x dW^T`` in the dtype of `x` by transforms of the tokens; ``None`` where building ``dW`` is cheaper."""
+    def multiply(self, x: Tensor, *parameters: Tensor, apart: bool) -> Tensor | None:
+        """``x dW^T`` in the dtype of `x` by transforms of the tokens; ``None`` where building ``dW`` is cheaper.
+
+        Args:
+            apart: whether ``dW``, if built, is multiplied by itself and not added to the weight.
+        """
 
 
 def total_delta(updates: Sequence[Update], parameters: Sequence[Tensor], onto: Tensor | None = None) -> Tensor:
@@ -142,7 +146,7 @@ def fused_linear(
     bias: Any = base.bias
     if _autocasts(x):
         x = x.to(torch.get_autocast_dtype(x.device.type))
-    if kept is None and (product := _by_tokens(x, updates, parameters)) is not None:
+    if kept is None and (product := _by_tokens(x, updates, parameters, apart=False)) is not None:
         return F.linear(x, weight, bias) + product
     return _UpdatedLinear.apply(x, weight, bias, _delta(updates, parameters, kept), updates, *parameters)
 
@@ -154,16 +158,16 @@ def update_linear(
     pairs = _shares(updates, parameters)
     if all(update.multiplies_by_rows(*own) for update, own in pairs):
         return reduce(torch.add, (factored_linear(x, update, own) for update, own in pairs))
-    if kept is None and (product := _by_tokens(x, updates, parameters)) is not None:
+    if kept is None and (product := _by_tokens(x, updates, parameters, apart=True)) is not None:
         return product
     return _UpdatedLinear.apply(x, None, None, _delta(updates, parameters, kept), updates, *parameters)
 
 
-def _by_tokens(x: Tensor, updates: Sequence[Update], parameters: Sequence[Tensor]) -> Tensor | None:
+def _by_tokens(x: Tensor, updates: Sequence[Update], parameters: Sequence[Tensor], apart: bool) -> Tensor | None:
     """``x dW^T`` by transforms of the tokens, or ``None`` where building ``dW`` is cheaper."""
     total: Tensor | None = None
     for update, own in _shares(updates, parameters):
-        product = update.multiply(x, *own)
+        product = update.multiply(x, *own, apart=apart)
         if product is None:
             return None
         total = product if total is None else total + product

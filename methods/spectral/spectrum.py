@@ -6,7 +6,8 @@ number. With ``G = dL/d(dW) = grad_y^T x``, the gradient of the entry at ``(r, c
 
 The choice rule
 ---------------
-The algorithm is chosen from the shapes alone, so that runs can be repeated. Matrix products are counted in
+The algorithm is chosen from the shapes, and in 16 bits from whether the device has matrix units, so that runs can be
+repeated on a kind of machine. Matrix products are counted in
 multiply-adds of 32 or 64 bits. Everything else is bound by memory: passing one number through an FFT (including
 permutation and twiddle factors), or gathering two numbers and accumulating their product, counts as `STEP` of them.
 
@@ -15,17 +16,17 @@ permutation and twiddle factors), or gathering two numbers and accumulating thei
 * ``entries``, for a given ``G``: ``p q E`` or ``2 p q STEP``.
 * ``entries_of_product``, for ``T`` tokens: form ``G``, which takes ``T p q``, and then as for a given ``G``; or never
   form it: project ``grad_y`` and ``x``, which takes ``T (p + q) min(E, STEP)``, and add up ``T E`` products of the
-  pairs that belong to entries. Forming ``G`` in 16 bits counts as one `MATRIX_UNITS`-th: it runs on matrix
-  units, and everything else in float32.
-
+  pairs that belong to entries. Forming ``G`` in 16 bits counts as `product_cost` says, an eighth on matrix units;
+  everything else is in float32.
 * Multiplying by an update that is not added to the weight: `multiplies_by_rows`, which takes ``T E (p + q)``, if that
   is less than the ``T p q`` of a product with the update, which has to be built first.
 * A training step with an update that is not cached builds it twice, ``4 p q STEP``, and projects ``x`` and ``grad_y``
   for the gradient of its entries, ``T (p + q) STEP``. On a CPU `transforms_tokens` moves the transforms to the tokens
   instead where these are few: ``x``, ``y``, ``grad_y``, ``x`` again and ``grad_x`` take ``T (2 p + 3 q) STEP``, and the
-  products with ``S`` in between next to nothing. Nothing has the size of the weight then.
+  products with ``S`` in between next to nothing. Nothing has the size of the weight then. Beside a weight of 16 bits,
+  to which an update is not added, the built one takes two products of its own, ``2 T p q``.
 
-Both constants were measured on x86 CPUs (see methods/loca/PERFORMANCE.md). On accelerators they are assumptions, which
+The constants were measured on x86 CPUs (see methods/loca/PERFORMANCE.md). On accelerators they are assumptions, which
 can make a step slower but not wrong. A traced graph (torch.compile) always forms ``G``, because the other algorithm
 splits the tokens into chunks and would fix their number.
 """
@@ -41,13 +42,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from parbench.methods.spectral.basis import Basis, shared
-from parbench.methods.spectral.precision import at_least_float32
+from parbench.methods.spectral.precision import at_least_float32, product_cost
 
 STEP = 100
 """Multiply-adds of a matrix product in the time of one step through memory, at 32 and 64 bits."""
-
-MATRIX_UNITS = 8
-"""Speed of matrix products in 16 bits relative to float32."""
 
 _PACKED = 8
 """Weights of 4 bits in the memory of one number of 32 bits."""
@@ -202,17 +200,22 @@ class SparseSpectrum:
         p, q = self.shape
         return entries * (p + q) * (1 if self._dense else _PACKED) < p * q
 
-    def transforms_tokens(self, tokens: int, entries: int, device: torch.device, trains_places: bool = False) -> bool:
+    def transforms_tokens(
+        self, tokens: int, entries: int, device: torch.device, trains_places: bool = False, own: float = 0.0
+    ) -> bool:
         """Whether to multiply by so many entries by transforms of the tokens: the rule at the top of this module.
 
         Where the places of the entries are trained as well, their gradient takes other products.
+
+        Args:
+            own: the `product_cost` of products with the update, if it is not added to the weight; else zero.
         """
         if not self._dense:
             return True
         if device.type != "cpu" or torch.compiler.is_compiling() or entries <= STEP or trains_places:
             return False
         p, q = self.shape
-        return 0 < tokens * (p + 2 * q) < 4 * p * q
+        return 0 < tokens * (p + 2 * q) * STEP < 4 * p * q * STEP + own * 2 * tokens * p * q
 
     def multiply(self, values: Tensor, cells: Cells, x: Tensor) -> Tensor:
         """``x dW^T`` of shape ``(T, p)`` for `x` ``(T, q)``, by transforms of `x` and of the result."""
@@ -255,7 +258,8 @@ class SparseSpectrum:
         The result has at least 32 bits, and so has the computation where ``G`` is not formed; ``G`` itself has the
         dtype of `grad_y` and `x`.
         """
-        formed = torch.compiler.is_compiling() or self.forms_product(len(x), len(cells), grad_y.dtype)
+        cost = product_cost(grad_y.dtype, x.device)
+        formed = torch.compiler.is_compiling() or self.forms_product(len(x), len(cells), cost)
         if formed and self._dense:
             return self.entries(at_least_float32(grad_y.T @ x), cells)
         result = torch.zeros(len(cells), dtype=at_least_float32(grad_y[:0]).dtype, device=x.device)
@@ -267,11 +271,10 @@ class SparseSpectrum:
             result += left(grad_y_part).mul_(right(x_part)).sum(0)
         return result
 
-    def forms_product(self, tokens: int, entries: int, dtype: torch.dtype) -> bool:
-        """Whether `entries_of_product` forms ``G``: the rule at the top of this module."""
+    def forms_product(self, tokens: int, entries: int, cost: float) -> bool:
+        """Whether `entries_of_product` forms ``G``, by a product of this `product_cost`: the rule at the top."""
         p, q = self.shape
-        product = tokens * p * q // (1 if dtype.itemsize >= 4 else MATRIX_UNITS)
-        formed = product + p * q * min(entries, 2 * STEP)
+        formed = cost * tokens * p * q + p * q * min(entries, 2 * STEP)
         avoided = tokens * (p + q) * min(entries, STEP) + tokens * entries * STEP
         return formed <= avoided
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from parbench.methods.spectral.outer_products import OuterProducts
+from parbench.methods.spectral.precision import product_cost
 from parbench.methods.spectral.spectrum import Cells, SparseSpectrum
 from parbench.methods.spectral.tensor_cache import TensorCache
 from parbench.methods.spectral.token_transforms import transformed_linear
@@ -49,11 +50,12 @@ class SpectralUpdate(ABC):
         """See `parbench.methods.spectral.outer_products.FactoredUpdate`."""
         return self.spectrum.multiplies_by_rows(self.cells_of_each * len(parameters[0]))
 
-    def multiply(self, x: Tensor, *parameters: Tensor) -> Tensor | None:
+    def multiply(self, x: Tensor, *parameters: Tensor, apart: bool) -> Tensor | None:
         """See `parbench.methods.spectral.fused.Update`."""
         coefficients, places = parameters
         tokens, entries = x.shape[:-1].numel(), self.cells_of_each * len(coefficients)
-        if not self.spectrum.transforms_tokens(tokens, entries, x.device, places.requires_grad):
+        own = product_cost(x.dtype, x.device) if apart else 0.0
+        if not self.spectrum.transforms_tokens(tokens, entries, x.device, places.requires_grad, own):
             return None
         return transformed_linear(x, self, coefficients, places)
 

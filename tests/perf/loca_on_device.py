@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from parbench.methods.loca.basis import CosineBasis
 from parbench.methods.spectral.outer_products import OuterProducts
-from parbench.methods.spectral.precision import at_least_float32
+from parbench.methods.spectral.precision import at_least_float32, product_cost
 from parbench.methods.spectral.spectrum import SparseSpectrum
 from tests.perf.loca_variants import FREQUENCIES, SHAPES, Shape, Trained, spread
 
@@ -167,7 +167,7 @@ class _Forced(SparseSpectrum):
 
     forms = True
 
-    def forms_product(self, tokens: int, entries: int, dtype: torch.dtype) -> bool:
+    def forms_product(self, tokens: int, entries: int, cost: float) -> bool:
         """See `SparseSpectrum`."""
         return self.forms
 
@@ -187,7 +187,7 @@ def ways_table(shape: Shape, dtype: torch.dtype, device: torch.device, rounds: i
     products = OuterProducts(values, *SparseSpectrum(width, width, CosineBasis).rows(cells, dtype))
     spectra = {forms: _Forced(width, width, CosineBasis) for forms in (True, False)}
     spectra[False].forms = False
-    rule = SparseSpectrum(width, width, CosineBasis).forms_product(tokens, count, dtype)
+    rule = SparseSpectrum(width, width, CosineBasis).forms_product(tokens, count, product_cost(dtype, device))
     parts: dict[str, Callable[[], object]] = {
         "one product with the weight": lambda: x @ weight.T,
         "building the update": lambda: spectra[True].synthesise(values, cells),

@@ -124,4 +124,4 @@ def test_both_ways_of_the_rule_can_be_forced(forms: bool) -> None:
     cells = spectrum.cells(torch.randint(0, 16, (30,)), torch.randint(0, 12, (30,)))
     expected = spectrum.entries(grad_y.T @ x, cells)
     torch.testing.assert_close(spectrum.entries_of_product(grad_y, x, cells), expected, rtol=1e-4, atol=1e-4)
-    assert spectrum.forms_product(1, 1, torch.float32) is forms
+    assert spectrum.forms_product(1, 1, 1.0) is forms

@@ -12,6 +12,7 @@ from parbench.methods.fourierft_fast.basis import FourierBasis
 from parbench.methods.loca.basis import CosineBasis
 from parbench.methods.spectral import spectrum as module
 from parbench.methods.spectral.basis import Basis, shared
+from parbench.methods.spectral.precision import product_cost
 from parbench.methods.spectral.spectrum import SparseSpectrum
 
 SHAPES = [(12, 20), (20, 13), (16, 16), (1, 7), (33, 1), (2, 3)]
@@ -184,16 +185,34 @@ def test_large_side_needs_no_matrix() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "shape", "entries", "dtype", "forms"),
+    ("tokens", "shape", "entries", "cost", "forms"),
     [
-        (4096, (768, 768), 1000, torch.float32, False),  # the paper's coefficients on RoBERTa-base
-        (4096, (768, 768), 4000, torch.float32, False),  # its locations
-        (4096, (768, 768), 100_000, torch.float32, True),  # many entries: a dense transform serves all
-        (4096, (64, 64), 1000, torch.float32, True),  # a small weight
-        (4096, (768, 768), 1000, torch.bfloat16, True),  # on matrix units
-        (4096, (4096, 4096), 1000, torch.bfloat16, False),  # even there, for a large weight
-        (4096, (768, 768), 10, torch.float32, False),
+        (4096, (768, 768), 1000, 1, False),  # the paper's coefficients on RoBERTa-base
+        (4096, (768, 768), 4000, 1, False),  # its locations
+        (4096, (768, 768), 100_000, 1, True),  # many entries: a dense transform serves all
+        (4096, (64, 64), 1000, 1, True),  # a small weight
+        (4096, (768, 768), 1000, 1 / 8, True),  # on matrix units
+        (4096, (768, 768), 1000, 2, False),  # in 16 bits without them
+        (4096, (4096, 4096), 1000, 1 / 8, False),  # even on them, for a large weight
+        (4096, (768, 768), 10, 1, False),
     ],
 )
-def test_rule(tokens: int, shape: tuple[int, int], entries: int, dtype: torch.dtype, forms: bool) -> None:
-    assert SparseSpectrum(*shape, CosineBasis).forms_product(tokens, entries, dtype) is forms
+def test_rule(tokens: int, shape: tuple[int, int], entries: int, cost: float, forms: bool) -> None:
+    assert SparseSpectrum(*shape, CosineBasis).forms_product(tokens, entries, cost) is forms
+
+
+@pytest.mark.parametrize(
+    ("dtype", "device", "amx", "cost"),
+    [
+        (torch.float32, "cpu", True, 1),
+        (torch.float64, "cpu", False, 1),
+        (torch.bfloat16, "cpu", True, 1 / 8),
+        (torch.bfloat16, "cpu", False, 2),
+        (torch.bfloat16, "meta", False, 1 / 8),
+    ],
+)
+def test_cost_of_products(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, device: str, amx: bool, cost: float
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert product_cost(dtype, torch.device(device)) == cost

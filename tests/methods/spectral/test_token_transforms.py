@@ -106,6 +106,13 @@ def test_the_rule_counts_transforms(tokens: int, shape: tuple[int, int], entries
     assert SparseSpectrum(*shape, CosineBasis).transforms_tokens(tokens, entries, CPU) is by_tokens
 
 
+@pytest.mark.parametrize(("cost", "by_tokens"), [(2, True), (1, True), (1 / 8, False)])
+def test_the_rule_counts_products_of_an_update_that_is_not_added_to_the_weight(cost: float, by_tokens: bool) -> None:
+    rule = SparseSpectrum(768, 768, CosineBasis).transforms_tokens
+    assert rule(32 * 128, 1000, CPU, own=cost) is by_tokens
+    assert not rule(32 * 128, 1000, CPU)
+
+
 def test_only_the_cpu_transforms_tokens() -> None:
     assert not SparseSpectrum(384, 384, CosineBasis).transforms_tokens(272, 1000, torch.device("meta"))
 
