@@ -15,6 +15,7 @@ from parbench.methods.architecture import module_names
 from parbench.reports.deployment.usage import usage
 from parbench.tasks.base import IMAGE_TEXT_MODEL, Head
 from tests.support.tiny_vl_bart import vl_bart_folder
+from tests.support.video_models import video_swin
 
 CLIPS = Head("AutoModelForVideoClassification", ("run", "jump", "sit"))
 QUESTION = {
@@ -42,9 +43,16 @@ def vit_folder(folder):
     return folder
 
 
+def swin_folder(folder):
+    torch.manual_seed(0)
+    video_swin().save_pretrained(folder)
+    return folder
+
+
 @pytest.mark.parametrize("form", ["adapter", "merged"])
 @pytest.mark.parametrize(
-    ("make", "head", "inputs"), [(vl_bart_folder, IMAGE_TEXT_MODEL, QUESTION), (vit_folder, CLIPS, CLIP)]
+    ("make", "head", "inputs"),
+    [(vl_bart_folder, IMAGE_TEXT_MODEL, QUESTION), (vit_folder, CLIPS, CLIP), (swin_folder, CLIPS, CLIP)],
 )
 def test_the_lines_load_it_in_a_process_of_its_own(tmp_path, make, head, inputs, form):
     base_model = find_model(str(make(tmp_path / "base")))
