@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 from dataclasses import asdict, fields, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from parbench.bench.cli.console import announce_loading
 from parbench.bench.cli.options import (
     DEFAULT_SILENCE_MINUTES,
     ClusterOptions,
     ExecutionOptions,
+    ProcessOptions,
     WorkerOptions,
     option_name,
 )
 from parbench.bench.cli.parsing import read_bytes, read_names, read_positive
 from parbench.bench.util.errors import UserError
+from parbench.bench.util.process_environment import worker_server
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +28,19 @@ if TYPE_CHECKING:
     from parbench.bench.execute.executor import Executor, RunOptions
 
 _PACKAGES = {"ray": "ray", "slurm": "submitit"}
+
+
+def start_loading(options: ProcessOptions, cluster: ClusterOptions | None = None, dry_run: bool = False) -> None:
+    """Announce the import of the large libraries, which takes seconds, unless it is done.
+
+    The server that runs are forked from imports them as well: where there is a core for it, it begins at the same time.
+    """
+    if "transformers" in sys.modules:
+        return
+    announce_loading()
+    here = cluster is None or cluster.executor == "local"
+    if here and options.isolate and not dry_run and len(os.sched_getaffinity(0)) > 1:
+        worker_server()
 
 
 def make_executor(options: WorkerOptions, cluster: ClusterOptions | None = None) -> Executor:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from parbench.bench.cli.claims import declare_claims, plan_of_claims, read_claims, refuse_other_options
-from parbench.bench.cli.console import announce_loading, counted, say
+from parbench.bench.cli.console import counted, say
 from parbench.bench.cli.dry_run import plan_table
+from parbench.bench.cli.execution import start_loading
 from parbench.bench.cli.forecast_table import print_known_forecast
 from parbench.bench.cli.options import (
     AUTO,
@@ -122,7 +123,7 @@ def run_comparison(request: RunRequest) -> ComparisonOutcome:
         UserError: an option cannot be used, or the store cannot be written to.
         KeyboardInterrupt: the user asked to stop; the same request resumes.
     """
-    announce_loading()
+    start_loading(request.execution, request.cluster, request.rerun.dry_run)
     if request.rerun.claims is not None:
         return _run_claims(request)
     suite, rerun = request.suite(), request.rerun

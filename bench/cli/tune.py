@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from parbench.bench.cli.console import announce_loading, say
+from parbench.bench.cli.console import say
+from parbench.bench.cli.execution import start_loading
 from parbench.bench.cli.options import ComparisonOptions, DryRun, ProcessOptions, takes
 from parbench.bench.cli.parsing import read_positive, read_seeds
 from parbench.bench.cli.session import open_session, read_overrides
@@ -36,7 +37,7 @@ def tune(
     bench tune --methods loca,lora --tasks glue/sst2 --budget 24k --out results/mine
     bench run --tuned --methods loca,lora --tasks glue/sst2 --budget 24k --out results/mine
     """
-    announce_loading()
+    start_loading(processes, dry_run=dry_run)
     from parbench.bench.tune.study import SELECTION_SEEDS, TuningBudget
 
     read_positive(trials, "--trials")

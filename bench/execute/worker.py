@@ -30,7 +30,7 @@ from parbench.bench.store.log import run_log
 from parbench.bench.store.store import Store
 from parbench.bench.train.train import StoppedError
 from parbench.bench.util.environment import hardware, use_deterministic_algorithms
-from parbench.bench.util.process_environment import fork_server, ignore_interrupts
+from parbench.bench.util.process_environment import ignore_interrupts, worker_server
 from parbench.bench.util.search_path import leave_current_folder
 from parbench.bench.util.secrets import redact_file
 from parbench.bench.util.started_process import Started, start_process
@@ -115,9 +115,7 @@ def start(order: WorkerJob) -> Worker:
     Raises:
         UserError: the machine has no room for a process.
     """
-    # Read by OpenMP when the fork server loads torch: threads that wait for others must not keep the cores busy.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    context = fork_server()
+    context = worker_server()
     ours, theirs = context.Pipe()
     process = context.Process(target=_main, args=(order, theirs))
     started = start_process(process)

@@ -166,3 +166,10 @@ def fork_server() -> ForkServerContext:
                 os.environ[name] = value
         os.environ.update(removed)
     return context
+
+
+def worker_server() -> ForkServerContext:
+    """Return `fork_server` for runs, whose idle threads must not keep cores busy."""
+    # Read by OpenMP when the server loads torch.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return fork_server()
