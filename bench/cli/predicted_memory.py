@@ -46,8 +46,8 @@ def print_predicted(candidates: Sequence[Candidate], work: Workload, batches: Se
     )
     if work.dtype in QUANTISED:
         say(
-            "On weights in nf4 a process took up to 22 % more than predicted, or 10 % less, and in int8 up to 40 % more; "
-            "see bench/profile/PERFORMANCE.md.",
+            "On weights in nf4 a process took up to 22 % more than predicted, or 10 % less, and in int8 up to 40 % "
+            "more; see bench/profile/PERFORMANCE.md.",
             console,
         )
     for sentence in dict.fromkeys(unknown):

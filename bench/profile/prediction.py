@@ -26,7 +26,7 @@ from parbench.bench.profile.inputs import Batch, make_batches, with_system_promp
 from parbench.bench.profile.live_bytes import LiveBytes
 from parbench.bench.profile.measurement import Breakdown
 from parbench.bench.profile.training import Stepper
-from parbench.bench.profile.without_data import convertible, on_cpu, pack, prepare_packing
+from parbench.bench.profile.without_data import convertible, on_cpu, pack, prepare_packing, trust_places_of_images
 from parbench.bench.profile.workload import Candidate, MeasurementJob, Workload
 from parbench.bench.util.base_precision import QUANTISED
 from parbench.bench.util.errors import UserError
@@ -93,8 +93,10 @@ def predict_memory(candidate: Candidate, workload: Workload) -> PredictedMemory:
         # Warnings of a method are given where it is trained.
         warnings.simplefilter("ignore")
         base, kind = build_base(job.workload, torch.device("meta"))
+        batches = make_batches(base.config, kind, job.workload, 1)
         mode = FakeTensorMode(allow_non_fake_inputs=True)
         on_cpu(base, mode)
+        trust_places_of_images(base)
         prepare_packing(workload.dtype)
         with torch.random.fork_rng(devices=[]), convertible(), mode, LiveBytes(IMPORTED_BOUND) as live:
             try:
@@ -103,15 +105,16 @@ def predict_memory(candidate: Candidate, workload: Workload) -> PredictedMemory:
                 if workload.dtype in QUANTISED:
                     pack(base, workload.dtype)
                 adapted = adapt(job, base, kind)
-                return _training(adapted, _batch(adapted, job.workload, mode), live, workload, Path(folder))
+                batch = _batch(adapted, batches, job.workload, mode)
+                return _training(adapted, batch, live, workload, Path(folder))
             except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, NotImplementedError) as error:
                 reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
                 name = candidate.name
                 raise CannotPredictError(f"the memory of {name} on {workload.base_model}: {reason}") from error
 
 
-def _batch(adapted: BuiltCandidate, workload: Workload, mode: FakeTensorMode) -> Batch:
-    batches = make_batches(adapted.config, adapted.kind, workload, 1)
+def _batch(adapted: BuiltCandidate, batches: list[Batch], workload: Workload, mode: FakeTensorMode) -> Batch:
+    """Return a batch without data, of those that a real training would have."""
     if adapted.reads_system_prompt:
         batches = with_system_prompts(batches, adapted.reader.reader_config, workload)
     (batch,) = batches

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from parbench.bench.util.base_precision import BasePrecision
 from parbench.methods.quantisation import library, quantised_layers
 
 # What the layers of bitsandbytes, and peft, find out about a weight from its type.
 _TYPES = {"nf4": "Params4bit", "int8": "Int8Params"}
+# How models of transformers that see images find the places of their features among the tokens, and check them.
+_PLACES = "get_placeholder_mask"
 
 
 def on_cpu(model: nn.Module, mode: FakeTensorMode) -> None:
@@ -111,3 +115,32 @@ def convertible() -> Iterator[None]:
         yield
     finally:
         torch.utils.swap_tensors = before
+
+
+class _Agreeing(TorchDispatchMode):
+    """Answers a question about numbers that are not there with yes, or 0."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return True if args[0].dtype is torch.bool else 0
+        return func(*args, **(kwargs or {}))
+
+
+def trust_places_of_images(model: nn.Module) -> None:
+    """Let a model that sees images not check that a text has as many places for them as they take.
+
+    By convention of transformers that is done where the places are found, and by nothing else there; a batch of
+    `parbench.bench.profile.inputs` has as many.
+    """
+
+    def trusting(find: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(find)
+        def found(*args: Any, **kwargs: Any) -> Any:
+            with _Agreeing():
+                return find(*args, **kwargs)
+
+        return found
+
+    for module in model.modules():
+        if callable(find := getattr(module, _PLACES, None)):
+            setattr(module, _PLACES, trusting(find))

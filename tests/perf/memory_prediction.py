@@ -41,6 +41,7 @@ PAIRS = (
     "lora@smollm2-135m@2",
     "replora@smollm2-135m@1",
     "full@bert-tiny@64",
+    "lora@vit-s-smollm2@2",
     "lora@minilm-l6@16@nf4",
     "lora@minilm-l6@16@int8",
     "loca@minilm-l6@16@nf4",

@@ -20,6 +20,7 @@ from parbench.bench.record.run_record import Status
 from parbench.bench.util.errors import UserError
 from parbench.methods import find_method
 from parbench.methods.expression import default_setting
+from tests.support.tiny_vlm import vlm_folder
 
 CPU = torch.device("cpu")
 TRAINING = Repetitions(steps=1, warm_up=1, parts=("training",))
@@ -96,6 +97,29 @@ def test_the_parts_are_those_of_a_real_step_on_quantised_weights(tiny_model, exp
     in_full = predict_memory(candidate(expression), Workload(str(tiny_model), 8, 24, "cpu"))
     assert found.parts.weights < in_full.parts.weights
     assert found.load >= in_full.parts.weights
+
+
+@pytest.mark.parametrize("expression", ["lora", "loca(n_frequency=40)", "linear_probe"])
+def test_the_parts_are_those_of_a_real_step_of_a_model_that_sees_images(tmp_path, expression):
+    work = Workload(str(vlm_folder(tmp_path / "vlm")), 3, 24, "cpu")
+    real = measure(MeasurementJob(candidate(expression), work, TRAINING), CPU)
+    assert real.status is Status.OK, real.reason
+    found = predict_memory(candidate(expression), work).parts
+    for part in ("weights", "adapter", "head", "gradients"):
+        assert getattr(found, part) == getattr(real.breakdown, part), part
+    assert real.breakdown.activations == pytest.approx(found.activations, rel=0.1, abs=20_000)
+
+
+def test_whatever_else_computes_with_data_is_not_predicted(work, monkeypatch):
+    """Only the check of the places of images is trusted: the answer to another question is not known."""
+    asked = nn.Linear.forward
+
+    def forward(self, x):
+        return asked(self, x) if bool(x.sum() > 0) else x
+
+    monkeypatch.setattr(nn.Linear, "forward", forward)
+    with pytest.raises(CannotPredictError, match="_local_scalar_dense"):
+        predict_memory(candidate("lora"), work)
 
 
 def real_peak(job, tmp_path):
