@@ -117,9 +117,9 @@ def no_ranking(reason: str, alpha: float = 0.05) -> TaskRanking:
 def _no_friedman(ranks: np.ndarray) -> str | None:
     n_tasks, n_methods = ranks.shape
     if n_methods < 3:
-        return f"{n_methods} methods: Friedman's test needs 3 or more; for two, see their comparison task by task"
+        return f"methods: {n_methods}, and Friedman's test needs 3 or more; for two, see their comparison task by task"
     if n_tasks < 2:
-        return f"{n_tasks} tasks on which every method has a score: Friedman's test needs 2 or more"
+        return f"tasks on which every method has a score: {n_tasks}, and Friedman's test needs 2 or more"
     if np.ptp(ranks, axis=1).max() == 0:
         return "all methods score the same on every task"
     return None

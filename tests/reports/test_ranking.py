@@ -123,7 +123,7 @@ def test_reasons_over_tasks(planter: Any) -> None:
     planter.run(0.5, metric="accuracy", task=TASKS[0], method="half done", task_code=TASKS[0])
     board = board_of(planter)
     notes = " ".join(board.over_tasks_notes)
-    assert "2 methods: Friedman's test needs 3 or more" in notes
+    assert "methods: 2, and Friedman's test needs 3 or more" in notes
     assert "Not ranked over tasks, for want of a score on some of them: half done." in notes
     assert board.over_tasks.rows[-1] == ("half done", "—", "—", "—")
 

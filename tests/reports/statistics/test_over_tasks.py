@@ -100,12 +100,12 @@ def test_tasks_that_a_method_lacks_are_left_out_and_named() -> None:
 @pytest.mark.parametrize(
     ("scores", "reason", "mean_ranks"),
     [
-        ([[0.5, 0.4], [0.3, 0.6], [0.9, 0.8]], "2 methods: Friedman's test needs 3", {"0": 4 / 3, "1": 5 / 3}),
-        ([[0.5, 0.4, 0.4]], "1 tasks on which every method has a score", {"0": 1.0, "1": 2.5, "2": 2.5}),
-        ([[0.5, None, 0.4]], "0 tasks on which every method has a score", {}),
+        ([[0.5, 0.4], [0.3, 0.6], [0.9, 0.8]], "methods: 2, and Friedman's test needs 3", {"0": 4 / 3, "1": 5 / 3}),
+        ([[0.5, 0.4, 0.4]], "tasks on which every method has a score: 1", {"0": 1.0, "1": 2.5, "2": 2.5}),
+        ([[0.5, None, 0.4]], "tasks on which every method has a score: 0", {}),
         ([[0.5] * 3, [0.7] * 3], "all methods score the same on every task", {"0": 2.0, "1": 2.0, "2": 2.0}),
-        ([[0.5], [0.7]], "1 methods", {"0": 1.0}),
-        ([], "0 methods", {}),
+        ([[0.5], [0.7]], "methods: 1", {"0": 1.0}),
+        ([], "methods: 0", {}),
     ],
 )
 def test_what_cannot_be_tested_has_a_reason(
