@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from parbench.bench.budget import BudgetMode
 from parbench.bench.budget.count import Architecture
+from parbench.bench.budget.text import MATCH, budget_text, count, share
 from parbench.bench.util.errors import UserError
 from parbench.methods.expression import split
-
-_SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9}
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,7 @@ class Budget:
     """A limit on reported adapter parameters.
 
     Attributes:
-        text: as the user wrote it.
+        text: its name, see `parbench.bench.budget.text.budget_text`.
         parameters: the limit.
     """
 
@@ -47,16 +45,16 @@ def parse_budgets(text: str, architecture: Architecture, counted: Callable[[str]
 
 
 def _parse(text: str, architecture: Architecture, counted: Callable[[str], int]) -> Budget:
-    if text.startswith("match:"):
-        if not (expression := text.removeprefix("match:").strip()):
+    if text.startswith(MATCH):
+        if not (expression := text.removeprefix(MATCH).strip()):
             raise UserError(f'"--budget {text}" names no method to match; give for example match:lora(r=8)')
-        parameters = counted(expression)
-    elif match := re.fullmatch(r"(\d+(?:\.\d+)?)%", text):
-        parameters = math.floor(float(match[1]) / 100 * architecture.base_parameters)
-    elif match := re.fullmatch(r"(\d+(?:\.\d+)?)([kmb]?)", text.lower()):
-        parameters = round(float(match[1]) * _SCALES[match[2]])
+        parameters: int | None = counted(expression)
+    elif (percentage := share(text)) is not None:
+        parameters = math.floor(float(percentage) / 100 * architecture.base_parameters)
     else:
+        parameters = count(text)
+    if parameters is None:
         raise UserError(f'"--budget {text}" is none of 24000, 24k, 0.3M, 0.1% and match:lora(r=8)')
     if parameters < 1:
         raise UserError(f'"--budget {text}" comes to no parameter; give more')
-    return Budget(text, parameters)
+    return Budget(budget_text(text), parameters)

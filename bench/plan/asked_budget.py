@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from parbench.bench.budget.text import budget_text
 from parbench.bench.plan.overrides import NO_BUDGET, Overrides
 from parbench.bench.plan.suite import Suite
 from parbench.methods.expression import ResolvedMethod
@@ -14,7 +15,7 @@ class AskedBudget(NamedTuple):
     """The budgets of a command.
 
     Attributes:
-        text: as `parbench.bench.budget.budget.parse_budgets` reads them; ``None`` for no limit.
+        text: as `parbench.bench.budget.text.budget_text` writes them; ``None`` for no limit.
         note: why the suite's budget does not apply; empty where it does, or the suite has none.
     """
 
@@ -36,14 +37,18 @@ def asked_budget(
         sets: the command's ``--set`` by method.
     """
     if overrides.budgets is not None:
-        return AskedBudget(None if overrides.budgets == NO_BUDGET else overrides.budgets)
+        return AskedBudget(None if overrides.budgets == NO_BUDGET else budget_text(overrides.budgets))
     if suite.budget is None:
         return AskedBudget(None)
     if overrides.base_model is not None:
         reason = f"it is for the suite's own base models, not for {overrides.base_model}"
         return AskedBudget(None, _note(suite.budget, reason))
     sized = [found for choice in methods if (found := _size_by_hand(choice, sets))]
-    return AskedBudget(None, _note(suite.budget, f"{sized[0]} sets a size")) if sized else AskedBudget(suite.budget)
+    return (
+        AskedBudget(None, _note(suite.budget, f"{sized[0]} sets a size"))
+        if sized
+        else AskedBudget(budget_text(suite.budget))
+    )
 
 
 def _note(budget: str, reason: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from parbench.bench.budget.text import budget_text
 from parbench.bench.plan.overrides import Overrides
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.plan.suite import Suite, Tuning
@@ -44,7 +45,7 @@ def to_be_tuned(suite: Suite, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     if tuning is None:
         return list(runs)
     left = [run for run in runs if _UNTUNED in run.notes]
-    budgets = split(tuning.budget or "", ",")
+    budgets = split(budget_text(tuning.budget or ""), ",")
     at_these = [run for run in left if run.spec.budget is None or run.spec.budget["asked"] in budgets]
     return at_these if any(run.spec.budget for run in at_these) else left
 
@@ -67,7 +68,7 @@ def differences_from_tuning(suite: Suite, tuning: Tuning, overrides: Overrides, 
     if asked != tuning.base_model:
         return [f"the settings of the suite were tuned on its own base models, not on {asked}"]
     compared = [
-        ("--budget", tuning.budget, budget),
+        ("--budget", budget_text(tuning.budget) if tuning.budget else None, budget),
         ("--base-precision", (tuning.base_precision,), overrides.base_precisions or suite.base_precisions),
         ("--set", tuning.sets, overrides.sets),
     ]

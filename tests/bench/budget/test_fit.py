@@ -8,6 +8,7 @@ from transformers import AutoModelForSequenceClassification
 from parbench.bench.budget.budget import Budget, parse_budgets
 from parbench.bench.budget.count import Architecture
 from parbench.bench.budget.fit import fit
+from parbench.bench.budget.text import budget_text
 from parbench.bench.models.base_model import BaseModel
 from parbench.bench.models.catalogue import find_model
 from parbench.bench.models.configs import Shape
@@ -202,21 +203,37 @@ def test_a_size_that_must_divide_the_weights_is_chosen_among_those_that_do(llama
 
 
 @pytest.mark.parametrize(
-    ("text", "parameters"),
+    ("text", "name", "parameters"),
     [
-        ("24000", 24_000),
-        ("24k", 24_000),
-        ("24K", 24_000),
-        ("0.3M", 300_000),
-        ("1b", 10**9),
-        ("0.1%", 124_055),  # of 124,055,040
-        ("match:lora(r=8)", 294_912),
-        ("match:lora(r=8,target_modules=[query,key,value])", 442_368),
+        ("24000", "24k", 24_000),
+        ("24k", "24k", 24_000),
+        ("24K", "24k", 24_000),
+        ("0.024M", "24k", 24_000),
+        ("24576", "24576", 24_576),
+        ("0.3M", "0.3M", 300_000),
+        ("300k", "0.3M", 300_000),
+        ("1b", "1B", 10**9),
+        ("0.1%", "0.1%", 124_055),  # of 124,055,040
+        ("0.10%", "0.1%", 124_055),
+        ("10%", "10%", 12_405_504),
+        ("match:lora(r=8)", "match:lora(r=8)", 294_912),
+        ("match: lora(r = 8)", "match:lora(r=8)", 294_912),
+        (
+            "match:lora(r=8, target_modules=[query, key,value])",
+            "match:lora(r=8,target_modules=[query,key,value])",
+            442_368,
+        ),
     ],
 )
-def test_budgets_are_read(roberta, text, parameters):
+def test_budgets_are_read_and_have_one_name(roberta, text, name, parameters):
     (budget,) = parse_budgets(text, roberta, lambda expression: counts(roberta, expression).reported)
-    assert (budget.text, budget.parameters) == (text, parameters)
+    assert (budget.text, budget.parameters) == (name, parameters)
+
+
+def test_names_of_several_budgets():
+    assert budget_text("24000, match:dora(r = 2),0.50%") == "24k,match:dora(r=2),0.5%"
+    # What is no budget is refused where it is read.
+    assert budget_text("many") == "many"
 
 
 def test_several_budgets_at_once(roberta):

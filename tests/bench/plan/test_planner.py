@@ -192,6 +192,17 @@ def test_a_suites_budget_gives_way_to_a_size_of_the_command(budgets, overrides, 
     assert re.match(f"the suite's budget, 0.17%, does not apply: {sized} sets a size; give --budget", note)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("24k", "24000"), ("24K", "0.024M"), ("0.5%", "0.50%"), ("match:lora(r=1)", "match: lora(r = 1)")],
+)
+def test_however_a_budget_is_written_the_runs_are_the_same(plan, one, other):
+    made = [plan(methods=("lora",), tasks=("glue/sst2",), seeds=(1,), budgets=text) for text in (one, other)]
+    first, second = ([run.spec.run_id for run in found.runs] for found in made)
+    assert first == second
+    assert made[0].budget == made[1].budget
+
+
 def test_a_method_of_fixed_size_is_one_run_for_all_budgets(plan):
     made = plan(methods=("full", "lora", "linear_probe"), tasks=("glue/sst2",), seeds=(1, 2), budgets="24k,48k")
     found = [(run.spec.method, run.spec.budget and run.spec.budget["asked"], run.spec.seed) for run in made.runs]

@@ -242,7 +242,7 @@ def test_budgets_and_steps_are_part_of_the_condition(planter: Any) -> None:
     plant_seeds(planter, "lora", 2, UNEVEN, budget={**limit, "asked": "24"})
     plant_seeds(planter, "lora", 2, UNEVEN, training={"max_steps": 100})
     assert judged(planter, claim())[0].reason == "loca on glue/rte was not run"
-    sides = {"row": {"method": "loca", "budget": "24k"}, "against": [{"method": "lora", "steps": 100}]}
+    sides = {"row": {"method": "loca", "budget": "24000"}, "against": [{"method": "lora", "steps": 100}]}
     assert judged(planter, claim(**sides))[0].verdict == "supported"
     sides["against"] = [{"method": "lora", "steps": 50}]
     assert judged(planter, claim(**sides))[0].reason == "lora on glue/rte was not run"
