@@ -113,6 +113,7 @@ def read_overrides(
     Raises:
         UserError: an option cannot be read.
     """
+    from parbench.bench.models.catalogue import registered_name
     from parbench.bench.plan.overrides import Overrides
 
     if options.model == "":
@@ -123,7 +124,7 @@ def read_overrides(
     return Overrides(
         methods=read_names(options.methods, "--methods"),
         tasks=read_names(options.tasks, "--tasks"),
-        base_model=options.model,
+        base_model=options.model and registered_name(options.model),
         seeds=read_seeds(options.seeds),
         limit=read_positive(options.limit, "--limit"),
         evaluation_limit=read_positive(options.evaluation_limit, "--evaluation-limit"),

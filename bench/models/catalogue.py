@@ -205,6 +205,16 @@ LLAMA_3_2_3B = BaseModel("llama-3.2-3b", HubWeights("meta-llama/Llama-3.2-3B"), 
 _ADAPTER = "adapter_config.json"
 
 
+def registered_name(name: str) -> str:
+    """Return the registered name for the hub id of a registered base model; other names unchanged.
+
+    Its runs are those of that model, however a command names it.
+    """
+    weights = {known: MODELS[known].weights for known in MODELS} if "/" in name else {}
+    same = (known for known, one in weights.items() if one.on_hub and one.location().lower() == name.lower())
+    return next(same, name)
+
+
 def find_model(name: str) -> BaseModel:
     """Return a base model by registered name, local folder or hub id.
 
@@ -227,6 +237,8 @@ def find_model(name: str) -> BaseModel:
         except (OSError, ValueError) as error:
             raise UserError(f'the folder "{name}" is not a model: its config.json cannot be read ({error})') from error
         return BaseModel(folder.resolve().name, FolderWeights(folder))
+    if (known := registered_name(name)) in MODELS:
+        return MODELS[known]
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return BaseModel(name, HubWeights(name))
     raise UserError(

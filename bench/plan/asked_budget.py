@@ -26,6 +26,7 @@ class AskedBudget(NamedTuple):
 def asked_budget(
     suite: Suite,
     overrides: Overrides,
+    on_its_own_models: bool,
     methods: Iterable[ResolvedMethod],
     sets: Mapping[str, Mapping[str, Any]],
 ) -> AskedBudget:
@@ -34,13 +35,14 @@ def asked_budget(
     The suite's budget is for its own base models, and gives way to a size that the command sets.
 
     Args:
+        on_its_own_models: whether the suite's tasks have the base models that it gives them.
         sets: the command's ``--set`` by method.
     """
     if overrides.budgets is not None:
         return AskedBudget(None if overrides.budgets == NO_BUDGET else budget_text(overrides.budgets))
     if suite.budget is None:
         return AskedBudget(None)
-    if overrides.base_model is not None:
+    if not on_its_own_models:
         reason = f"it is for the suite's own base models, not for {overrides.base_model}"
         return AskedBudget(None, _note(suite.budget, reason))
     sized = [found for choice in methods if (found := _size_by_hand(choice, sets))]

@@ -51,7 +51,8 @@ def make_plan(
     refuse_unknown_names(suite, [task.name for task in resolver.asked_tasks.values()])
     if suite.tuning:
         refuse_shared_seeds(suite.tuning.selection_seeds, overrides.seeds or suite.seeds)
-        notes += differences_from_tuning(suite, suite.tuning, overrides, resolver.asked_budget.text)
+        own = resolver.on_its_own_models
+        notes += differences_from_tuning(suite, suite.tuning, overrides, resolver.asked_budget.text, own)
     notes += filter(None, [resolver.asked_budget.note])
     runs = [
         run

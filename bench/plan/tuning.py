@@ -50,7 +50,9 @@ def to_be_tuned(suite: Suite, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     return at_these if any(run.spec.budget for run in at_these) else left
 
 
-def differences_from_tuning(suite: Suite, tuning: Tuning, overrides: Overrides, budget: str | None) -> list[str]:
+def differences_from_tuning(
+    suite: Suite, tuning: Tuning, overrides: Overrides, budget: str | None, on_its_own_models: bool
+) -> list[str]:
     """Return what differs from how the suite's settings were tuned.
 
     A suite that comes with parbench is also the start for other base models; each of their runs has a note that its
@@ -60,12 +62,13 @@ def differences_from_tuning(suite: Suite, tuning: Tuning, overrides: Overrides, 
         UserError: they were tuned on another base model.
     """
     asked = overrides.base_model or suite.base_model
-    if asked != tuning.base_model and not suite.is_shipped:
+    on_others = not on_its_own_models or suite.base_model != tuning.base_model
+    if on_others and not suite.is_shipped:
         raise UserError(
             f'the suite "{suite.name}" was tuned on {tuning.base_model}, not on {asked}; tune it again, '
             "or leave --model out"
         )
-    if asked != tuning.base_model:
+    if on_others:
         return [f"the settings of the suite were tuned on its own base models, not on {asked}"]
     compared = [
         ("--budget", budget_text(tuning.budget) if tuning.budget else None, budget),
