@@ -80,6 +80,15 @@ class TrainingSettings(BaseModel):
             return self.max_steps
         return max(1, round((self.epochs or 0.0) * per_epoch))
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_learning_rate(cls, values: Any) -> Any:
+        if isinstance(values, dict) and (given := {"lr", "learning_rate"} & values.keys()):
+            raise ValueError(
+                f'there is no field "{min(given)}": methods have learning rates of their own, as lora.learning_rate'
+            )
+        return values
+
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         if (self.max_steps is None) == (self.epochs is None):

@@ -113,6 +113,11 @@ def test_pinned_revisions_are_in_the_spec(plan):
         ({"sets": ("lora.r=-1",)}, 'field "r": input should be greater than 0 \\(it is -1\\)'),
         ({"sets": ("lora.r=many",)}, "valid integer"),
         ({"sets": ("lora.learning_rate=.nan",)}, 'field "learning_rate"'),
+        (
+            {"sets": ("train.lr=1e-3",)},
+            'no field "lr": methods have learning rates of their own, as lora.learning_rate',
+        ),
+        ({"sets": ("lora.lr=1e-3",)}, 'there is no field "lr"; did you mean "learning_rate"'),
         ({"sets": ("train.max_step=3",)}, 'there is no field "max_step"; did you mean "max_steps"'),
         ({"sets": ("replora.r=1",)}, '"replora" is not in this comparison'),
         ({"sets": ("r=1",)}, "is not of the form method.key=value"),

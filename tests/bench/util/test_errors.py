@@ -23,6 +23,14 @@ def test_the_nearest_name_is_offered(word, name):
     assert did_you_mean(word, NAMES) == f'; did you mean "{name}"?'
 
 
+@pytest.mark.parametrize(
+    ("word", "name"), [("lr", "learning_rate"), ("BS", "batch_size"), ("hlr", "head_learning_rate")]
+)
+def test_initials_are_understood(word, name):
+    fields = ("r", "alpha", "learning_rate", "head_learning_rate", "batch_size", "bias")
+    assert did_you_mean(word, fields) == f'; did you mean "{name}"?'
+
+
 def test_else_all_names_are():
     assert did_you_mean("xyz", ("b", "a")) == "; there is: a, b"
     assert did_you_mean("xyz", ()) == "; there is none"
