@@ -45,12 +45,9 @@ def asked_budget(
     if not on_its_own_models:
         reason = f"it is for the suite's own base models, not for {overrides.base_model}"
         return AskedBudget(None, _note(suite.budget, reason))
-    sized = [found for choice in methods if (found := _size_by_hand(choice, sets))]
-    return (
-        AskedBudget(None, _note(suite.budget, f"{sized[0]} sets a size"))
-        if sized
-        else AskedBudget(budget_text(suite.budget))
-    )
+    if sized := [found for choice in methods if (found := _size_by_hand(choice, sets))]:
+        return AskedBudget(None, _note(suite.budget, f"{sized[0]} sets a size"))
+    return AskedBudget(budget_text(suite.budget))
 
 
 def _note(budget: str, reason: str) -> str:
