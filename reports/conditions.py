@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from parbench.bench.budget import TOLERANCE
+from parbench.bench.budget.text import budget_text
 from parbench.bench.plan.suite import Suite
 from parbench.reports.hardware import hardware_in_words
 from parbench.reports.rows import BOARD, COLUMN
@@ -27,12 +28,24 @@ _EVERY = "every budget"
 _MOST = 4
 
 
+class Tried(NamedTuple):
+    """How the setting of a cell was found.
+
+    Attributes:
+        trials: number of settings that were tried; 0 where none is known.
+        tuned_at: the budget that they were tried at, in words, if it is not the cell's; else empty.
+    """
+
+    trials: int
+    tuned_at: str = ""
+
+
 def trials_of_cells(
     cells: pd.DataFrame, runs: pd.DataFrame, aside: pd.DataFrame, suites: Mapping[str, Suite]
-) -> list[int]:
-    """Return for each cell how many settings were tried to find its own; 0 where no trial is known.
+) -> list[Tried]:
+    """Return for each cell how its setting was found.
 
-    Trials are those in the store, or else those that the suite of the runs records.
+    Trials are those in the store at the cell's budget, or else those that the suite of the runs records.
 
     Args:
         cells: the summary.
@@ -46,14 +59,15 @@ def trials_of_cells(
     suites_of: dict[tuple[Any, ...], list[str]] = {}
     for *place, suite in runs[[*key, "suite"]].drop_duplicates().itertuples(index=False, name=None):
         suites_of.setdefault(tuple(place), []).append(suite)
+    of_fixed_size = set(runs.loc[runs["every_budget"], key].itertuples(index=False, name=None))
     searched = _searched(aside)
     found = []
     for _, row in cells.iterrows():
         cell = tuple(row[key])
         searches = tuple("" if pd.isna(row[name]) else row[name] for name in _SEARCH)
         in_store = searched.get(searches, 0) or searched.get((*searches[:-1], _EVERY), 0)
-        recorded = [_recorded(row, suites.get(name)) for name in suites_of.get(cell, ())]
-        found.append(0 if cell in untuned else in_store or min(recorded, default=0))
+        recorded = [_recorded(row, cell in of_fixed_size, suites.get(name)) for name in suites_of.get(cell, ())]
+        found.append(Tried(0) if cell in untuned else Tried(in_store) if in_store else min(recorded, default=Tried(0)))
     return found
 
 
@@ -67,11 +81,15 @@ def _searched(aside: pd.DataFrame) -> Mapping[tuple[Any, ...], int]:
     return Counter(trials[_SEARCH].astype("object").fillna("").itertuples(index=False, name=None))
 
 
-def _recorded(cell: pd.Series[Any], suite: Suite | None) -> int:
-    """Return the number of trials that a suite records for a cell."""
+def _recorded(cell: pd.Series[Any], of_fixed_size: bool, suite: Suite | None) -> Tried:
+    """Return the trials that a suite records for a cell; those of a method of fixed size are for all budgets."""
     tuning = suite.tuning if suite else None
     where = (str(cell["task"]), str(cell["method"]), str(cell["base_precision"]))
-    return tuning.trials if tuning and tuning.has(*where) else 0
+    if tuning is None or not tuning.has(*where):
+        return Tried(0)
+    here = "none" if pd.isna(cell["budget"]) else str(cell["budget"]).partition(": ")[0]
+    at = budget_text(tuning.budget) if tuning.budget else "none"
+    return Tried(tuning.trials, "" if of_fixed_size or here == at else at)
 
 
 def is_untuned(cells: pd.DataFrame) -> pd.Series[bool]:
@@ -99,7 +117,7 @@ def conditions(runs: pd.DataFrame, cells: pd.DataFrame) -> Iterator[str]:
 
     Args:
         runs: the frame's runs of the leaderboard.
-        cells: its summary, with ``trials``.
+        cells: its summary, with ``trials`` and ``tuned_at``.
     """
     yield f"Seeds: {_by_column(cells.loc[cells['n_ok'] > 0], 'seeds')}."
     tried = cells["trials"]
@@ -108,7 +126,9 @@ def conditions(runs: pd.DataFrame, cells: pd.DataFrame) -> Iterator[str]:
     else:
         known = sorted(set(tried[tried > 0]))
         count = str(known[0]) if len(known) == 1 else f"{known[0]} to {known[-1]}"
-        yield f"Tuned with {count} trials for each method and task."
+        elsewhere = sorted(set(cells.loc[tried > 0, "tuned_at"]) - {""})
+        at = f", at the budget {' or '.join(elsewhere)} and not at this one" if elsewhere else ""
+        yield f"Tuned with {count} trials for each method and task{at}."
     machines = hardware_in_words(runs[is_counted(runs)])
     if machines:
         yield f"Hardware: {machines}."

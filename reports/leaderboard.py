@@ -111,7 +111,8 @@ def leaderboards(frame: Frame, baseline: str | None = None, by_rank: bool = Fals
     every = summarise(frame.runs)
     if baseline is not None:
         check_baseline(every, baseline)
-    every = every.assign(trials=trials_of_cells(every, frame.runs, frame.aside, frame.suites))
+    tried = trials_of_cells(every, frame.runs, frame.aside, frame.suites)
+    every = every.assign(trials=[one.trials for one in tried], tuned_at=[one.tuned_at for one in tried])
     pairs = zip(boards(frame.runs), boards(every.assign(in_full=in_full(every))), strict=True)
     found = []
     for runs, own in pairs:

@@ -9,6 +9,7 @@ from parbench.bench.budget.text import budget_text
 from parbench.bench.plan.overrides import NO_BUDGET, Overrides
 from parbench.bench.plan.suite import Suite
 from parbench.methods.expression import ResolvedMethod
+from parbench.tasks.base import Task
 
 
 class AskedBudget(NamedTuple):
@@ -26,7 +27,7 @@ class AskedBudget(NamedTuple):
 def asked_budget(
     suite: Suite,
     overrides: Overrides,
-    on_its_own_models: bool,
+    tasks: Iterable[Task],
     methods: Iterable[ResolvedMethod],
     sets: Mapping[str, Mapping[str, Any]],
 ) -> AskedBudget:
@@ -35,19 +36,24 @@ def asked_budget(
     The suite's budget is for its own base models, and gives way to a size that the command sets.
 
     Args:
-        on_its_own_models: whether the suite's tasks have the base models that it gives them.
+        tasks: those that were asked for.
         sets: the command's ``--set`` by method.
     """
     if overrides.budgets is not None:
         return AskedBudget(None if overrides.budgets == NO_BUDGET else budget_text(overrides.budgets))
     if suite.budget is None:
         return AskedBudget(None)
-    if not on_its_own_models:
+    if not on_its_own_models(suite, overrides, tasks):
         reason = f"it is for the suite's own base models, not for {overrides.base_model}"
         return AskedBudget(None, _note(suite.budget, reason))
     if sized := [found for choice in methods if (found := _size_by_hand(choice, sets))]:
         return AskedBudget(None, _note(suite.budget, f"{sized[0]} sets a size"))
     return AskedBudget(budget_text(suite.budget))
+
+
+def on_its_own_models(suite: Suite, overrides: Overrides, tasks: Iterable[Task]) -> bool:
+    """Return whether the base model of each task is that of the suite, named by the command or not."""
+    return all(overrides.base_model in (None, suite.on(task, "base_model")) for task in tasks)
 
 
 def _note(budget: str, reason: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from parbench.bench.models.catalogue import find_model
+from parbench.bench.plan.asked_budget import on_its_own_models
 from parbench.bench.plan.names import refuse_unknown_names
 from parbench.bench.plan.overrides import Overrides
 from parbench.bench.plan.planned_run import PlannedRun
@@ -51,7 +52,7 @@ def make_plan(
     refuse_unknown_names(suite, [task.name for task in resolver.asked_tasks.values()])
     if suite.tuning:
         refuse_shared_seeds(suite.tuning.selection_seeds, overrides.seeds or suite.seeds)
-        own = resolver.on_its_own_models
+        own = on_its_own_models(suite, overrides, resolver.asked_tasks.values())
         notes += differences_from_tuning(suite, suite.tuning, overrides, resolver.asked_budget.text, own)
     notes += filter(None, [resolver.asked_budget.note])
     runs = [

@@ -107,14 +107,7 @@ class Resolver:
     @cached_property
     def asked_budget(self) -> AskedBudget:
         """The budgets of the command, or else the suite's."""
-        return asked_budget(self.suite, self.overrides, self.on_its_own_models, self.methods.values(), self.sets)
-
-    @cached_property
-    def on_its_own_models(self) -> bool:
-        """Whether the base model of each task is that of the suite, named by the command or not."""
-        return all(
-            self.overrides.base_model in (None, self.suite.on(task, "base_model")) for task in self.asked_tasks.values()
-        )
+        return asked_budget(self.suite, self.overrides, self.asked_tasks.values(), self.methods.values(), self.sets)
 
     def run(
         self,

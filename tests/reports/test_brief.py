@@ -109,6 +109,33 @@ def test_a_suite_that_records_its_trials_tells_which_settings_are_tuned(planter:
     }
 
 
+@pytest.mark.parametrize(
+    ("tuned_at", "words"),
+    [
+        ("24000", "Tuned with 8 trials for each method and task."),
+        ("9k", "Tuned with 8 trials for each method and task, at the budget 9k and not at this one."),
+        (None, "Tuned with 8 trials for each method and task, at the budget none and not at this one."),
+    ],
+)
+def test_settings_that_were_tuned_at_another_budget_are_said_to_be(
+    planter: Any, tuned_at: str | None, words: str
+) -> None:
+    found = {"glue/rte": {method: {"best": 3} for method in ("lora", "loca", "full")}}
+    searched = {"trials": 8, "selection_seeds": (11,), "sampler": "x", "sampler_seed": 0, "base_model": "roberta-base"}
+    suite = load_suite("mini").model_copy(
+        update={"name": "own-tuned", "tuning": Tuning(**searched, budget=tuned_at, found=found)}
+    )
+    (planter.store.root / "tuned.yaml").write_text(suite_text(suite), encoding="utf-8")
+    limit = {"asked": "24k", "parameters": 24_000, "mode": "uniform"}
+    plant_shares(planter, {"lora": 0.25, "loca": 0.1}, suite="own-tuned", budget=limit)
+    plant_shares(planter, {"full": 0.3}, suite="own-tuned")
+    (board,) = (one for one in leaderboards(read_frame(planter.store)) if "24k" in one.title)
+    assert words in board.conditions
+    elsewhere = (tuned_at or "none") if "not at" in words else ""
+    # A method of fixed size has one setting for all budgets.
+    assert board.cells.set_index("row")["tuned_at"].to_dict() == {"lora": elsewhere, "loca": elsewhere, "full": ""}
+
+
 def test_a_tuned_value_at_an_end_of_its_search_space_is_reported(planter: Any) -> None:
     edge = "learning_rate 0.001 is at the low end of 0.001 to 0.1"
     searched = {"best": 0, "at_bounds": [edge], "trials": [{"learning_rate": 0.001}, {"learning_rate": 0.05}]}

@@ -3,9 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from parbench.bench.cli.options import ComparisonOptions
-from parbench.bench.cli.session import read_overrides
-from parbench.bench.models.catalogue import MODELS, find_model
 from parbench.bench.plan.planner import Overrides, Plan, make_plan, refuse_unknown_names
 from parbench.bench.plan.suite import Suite, Tuning, load_suite
 from parbench.bench.plan.tuning import to_be_tuned
@@ -200,17 +197,6 @@ def test_a_suites_budget_gives_way_to_a_size_of_the_command(budgets, overrides, 
     assert re.match(f"the suite's budget, 0.17%, does not apply: {sized} sets a size; give --budget", note)
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [("24k", "24000"), ("24K", "0.024M"), ("0.5%", "0.50%"), ("match:lora(r=1)", "match: lora(r = 1)")],
-)
-def test_however_a_budget_is_written_the_runs_are_the_same(plan, one, other):
-    made = [plan(methods=("lora",), tasks=("glue/sst2",), seeds=(1,), budgets=text) for text in (one, other)]
-    first, second = ([run.spec.run_id for run in found.runs] for found in made)
-    assert first == second
-    assert made[0].budget == made[1].budget
-
-
 def test_a_method_of_fixed_size_is_one_run_for_all_budgets(plan):
     made = plan(methods=("full", "lora", "linear_probe"), tasks=("glue/sst2",), seeds=(1, 2), budgets="24k,48k")
     found = [(run.spec.method, run.spec.budget and run.spec.budget["asked"], run.spec.seed) for run in made.runs]
@@ -231,23 +217,6 @@ def test_a_suites_budget_is_for_its_own_base_models(budgets, tiny_model):
     asked, (note,) = budgets(methods=("lora",), base_model=str(tiny_model))
     assert asked == {None}
     assert "it is for the suite's own base models" in note
-
-
-def test_a_suites_own_base_model_may_be_named(plan):
-    """By its name or, of one that is on the hub, by its id there."""
-    unnamed, named = (plan(tasks=("glue/sst2",), seeds=(1,), base_model=name) for name in (None, "minilm-l6"))
-    assert [run.spec.run_id for run in unnamed.runs] == [run.spec.run_id for run in named.runs]
-    assert unnamed.notes == named.notes
-    # Not the suite's first, but this task's.
-    made = plan(tasks=("boolq_passage",), methods=("lora",), seeds=(1,), base_model="bert-tiny")
-    assert (made.budget, made.notes) == ("0.17%", [])
-    assert {run.notes for run in made.runs} == {()}
-
-
-@pytest.mark.parametrize("name", ["FacebookAI/roberta-base", "facebookai/RoBERTa-base", "roberta-base"])
-def test_a_registered_base_model_has_one_name(name):
-    assert find_model(name) is MODELS["roberta-base"]
-    assert read_overrides(ComparisonOptions(model=name)).base_model == "roberta-base"
 
 
 def test_tuned_settings_of_a_suite_are_for_its_own_base_models(tmp_path, tiny_model, tiny_data):
