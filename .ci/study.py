@@ -26,6 +26,7 @@ from parbench.bench.store.declarations import Declaration, read_declarations
 from parbench.bench.store.layout import ADAPTER, DECLARATIONS, LOGITS, RECORD, RUNS
 from parbench.bench.store.store import Store
 from parbench.reports.claims.tables import claim_lines
+from parbench.reports.every_budget import once
 from parbench.reports.render import escape
 from parbench.reports.report import Report, write_report
 
@@ -105,7 +106,7 @@ def _readme(report: Report, folder: Path, notes: list[str]) -> Iterator[str]:
         yield "\n".join(f"- {escape(line)}" for line in claims.splitlines())
     yield "## Scores"
     yield "\n".join(f"- {escape(' '.join([f'{board.title}.', *board.conditions]))}" for board in report.boards)
-    yield f"Tables, differences and figures: `leaderboard.md`. {_made(report.frame.runs)} The same from the records:"
+    yield f"Tables, differences and figures: `leaderboard.md`. {_made(once(report.frame.runs))} The same from the records:"
     out = f"--out results/{folder.name}"
     yield f"```bash\nbench import {RECORDS} {out}\nbench report {out}\n```"
 
