@@ -106,7 +106,8 @@ def _readme(report: Report, folder: Path, notes: list[str]) -> Iterator[str]:
         yield "\n".join(f"- {escape(line)}" for line in claims.splitlines())
     yield "## Scores"
     yield "\n".join(f"- {escape(' '.join([f'{board.title}.', *board.conditions]))}" for board in report.boards)
-    yield f"Tables, differences and figures: `leaderboard.md`. {_made(once(report.frame.runs))} The same from the records:"
+    made = _made(once(report.frame.runs))
+    yield f"Tables, differences and figures: `leaderboard.md`. {made} The same from the records:"
     out = f"--out results/{folder.name}"
     yield f"```bash\nbench import {RECORDS} {out}\nbench report {out}\n```"
 

@@ -18,13 +18,15 @@ permutation and twiddle factors), or gathering two numbers and accumulating thei
   form it: project ``grad_y`` and ``x``, which takes ``T (p + q) min(E, STEP)``, and add up ``T E`` products of the
   pairs that belong to entries. Forming ``G`` in 16 bits counts as `product_cost` says, an eighth on matrix units;
   everything else is in float32.
+
 * Multiplying by an update that is not added to the weight: `multiplies_by_rows`, which takes ``T E (p + q)``, if that
   is less than the ``T p q`` of a product with the update, which has to be built first.
-* A training step with an update that is not cached builds it twice, ``4 p q STEP``, and projects ``x`` and ``grad_y``
-  for the gradient of its entries, ``T (p + q) STEP``. On a CPU `transforms_tokens` moves the transforms to the tokens
-  instead where these are few: ``x``, ``y``, ``grad_y``, ``x`` again and ``grad_x`` take ``T (2 p + 3 q) STEP``, and the
-  products with ``S`` in between next to nothing. Nothing has the size of the weight then. Beside a weight of 16 bits,
-  to which an update is not added, the built one takes two products of its own, ``2 T p q``.
+* A training step with an update that is not cached builds it twice, which takes ``3 p q STEP``, less than twice
+  `synthesise` since its blocks stay in cache, and projects ``x`` and ``grad_y`` for the gradient of its entries,
+  ``T (p + q) STEP``. On a CPU `transforms_tokens` moves the transforms to the tokens instead where these are few:
+  ``x``, ``y``, ``grad_y``, ``x`` again and ``grad_x`` take ``T (2 p + 3 q) STEP``, and the products with ``S`` in
+  between next to nothing. Nothing has the size of the weight then. Beside a weight of 16 bits, to which an update is
+  not added, the built one takes two products of its own, ``2 T p q``.
 
 The constants were measured on x86 CPUs (see methods/loca/PERFORMANCE.md). On accelerators they are assumptions, which
 can make a step slower but not wrong. A traced graph (torch.compile) always forms ``G``, because the other algorithm
@@ -215,7 +217,7 @@ class SparseSpectrum:
         if device.type != "cpu" or torch.compiler.is_compiling() or entries <= STEP or trains_places:
             return False
         p, q = self.shape
-        return 0 < tokens * (p + 2 * q) * STEP < 4 * p * q * STEP + own * 2 * tokens * p * q
+        return 0 < tokens * (p + 2 * q) * STEP < 3 * p * q * STEP + own * 2 * tokens * p * q
 
     def multiply(self, values: Tensor, cells: Cells, x: Tensor) -> Tensor:
         """``x dW^T`` of shape ``(T, p)`` for `x` ``(T, q)``, by transforms of `x` and of the result."""
