@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from parbench.bench.budget import TOLERANCE
-from parbench.bench.budget.text import budget_text
+from parbench.bench.plan.overrides import NO_BUDGET
 from parbench.bench.plan.suite import Suite
 from parbench.reports.hardware import hardware_in_words
 from parbench.reports.rows import BOARD, COLUMN
@@ -87,8 +87,8 @@ def _recorded(cell: pd.Series[Any], of_fixed_size: bool, suite: Suite | None) ->
     where = (str(cell["task"]), str(cell["method"]), str(cell["base_precision"]))
     if tuning is None or not tuning.has(*where):
         return Tried(0)
-    here = "none" if pd.isna(cell["budget"]) else str(cell["budget"]).partition(": ")[0]
-    at = budget_text(tuning.budget) if tuning.budget else "none"
+    here = NO_BUDGET if pd.isna(cell["budget"]) else str(cell["budget"]).partition(": ")[0]
+    at = tuning.budget or NO_BUDGET
     return Tried(tuning.trials, "" if of_fixed_size or here == at else at)
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from parbench.methods.expression import split
 
@@ -22,12 +25,16 @@ def budget_text(text: str) -> str:
     return ",".join(_canonical(part) for part in split(text, ","))
 
 
+BudgetText = Annotated[str, AfterValidator(budget_text)]
+"""A field of a file that users write: whatever reads it finds the budget under its name."""
+
+
 def count(text: str) -> int | None:
     """Return the parameters that a number such as ``24k`` stands for; ``None`` if it is no number."""
     if (found := _COUNT.fullmatch(text)) is None:
         return None
-    letter = found[2].lower()
-    return round(Decimal(found[1]) * next(scale for name, scale in _SCALES.items() if name.lower() == letter))
+    scale = {name.lower(): scale for name, scale in _SCALES.items()}[found[2].lower()]
+    return round(Decimal(found[1]) * scale)
 
 
 def share(text: str) -> Decimal | None:

@@ -48,12 +48,12 @@ def asked_budget(
         return AskedBudget(None, _note(suite.budget, reason))
     if sized := [found for choice in methods if (found := _size_by_hand(choice, sets))]:
         return AskedBudget(None, _note(suite.budget, f"{sized[0]} sets a size"))
-    return AskedBudget(budget_text(suite.budget))
+    return AskedBudget(suite.budget)
 
 
 def on_its_own_models(suite: Suite, overrides: Overrides, tasks: Iterable[Task]) -> bool:
     """Return whether the base model of each task is that of the suite, named by the command or not."""
-    return all(overrides.base_model in (None, suite.on(task, "base_model")) for task in tasks)
+    return all(suite.has_base_model(task, overrides.base_model) for task in tasks)
 
 
 def _note(budget: str, reason: str) -> str:

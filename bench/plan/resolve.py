@@ -308,7 +308,7 @@ class Resolver:
         What the suite sets for its own base model does not hold for another.
         """
         layers = [layer.options for layer in self.suite.layers(task)]
-        if self.overrides.base_model not in (None, self.suite.on(task, "base_model")):
+        if not self.suite.has_base_model(task, self.overrides.base_model):
             for_its_own = type(task.options).for_a_model
             layers = [{name: value for name, value in layer.items() if name not in for_its_own} for layer in layers]
         known = type(task.options).model_fields

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from parbench.bench.budget.text import BudgetText
 from parbench.bench.train.protocol import Protocol
 from parbench.bench.util.base_precision import FLOAT32, BasePrecision
 from parbench.bench.util.shipped_yaml import ShippedYaml
@@ -63,7 +64,7 @@ class Tuning(BaseModel):
     sampler: str
     sampler_seed: NonNegativeInt
     base_model: str = Field(description="what it was tuned on, and is for")
-    budget: str | None = Field(default=None, description="the --budget it was tuned at")
+    budget: BudgetText | None = Field(default=None, description="the --budget it was tuned at")
     base_precision: BasePrecision = Field(default=FLOAT32, description="of the base weights it was tuned on")
     sets: tuple[str, ...] = Field(default=(), description="the --set it was tuned with")
     found: dict[str, dict[str, Any]] = Field(description="by task and method: best trial, space, trials")
@@ -109,7 +110,7 @@ class Suite(Layer):
     evaluation_limit: PositiveInt | None = Field(
         default=None, description="at most so many of the selection split, and of each subset of the reported one"
     )
-    budget: str | None = Field(
+    budget: BudgetText | None = Field(
         default=None,
         description="the --budget of every method, on the suite's own base models, unless the command sets a size",
     )
@@ -146,6 +147,10 @@ class Suite(Layer):
         """
         given = (getattr(layer, field) for layer in reversed(self.layers(task)))
         return next((value for value in given if value is not None), getattr(self, field))
+
+    def has_base_model(self, task: Task, asked: str | None) -> bool:
+        """Return whether the base model that a command asks for on a task is the suite's; none asked for is."""
+        return asked in (None, self.on(task, "base_model"))
 
 
 @dataclass(frozen=True)

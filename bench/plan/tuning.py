@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from parbench.bench.budget.text import budget_text
 from parbench.bench.plan.overrides import Overrides
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.plan.suite import Suite, Tuning
@@ -30,7 +29,7 @@ def untuned(
         fixed: fields of the setting that the command sets.
     """
     tuning = suite.tuning
-    of_its_own = overrides.base_model in (None, suite.on(task, "base_model"))
+    of_its_own = suite.has_base_model(task, overrides.base_model)
     if tuning is None or (of_its_own and tuning.has(task.name, method, precision, fixed)):
         return ()
     return (_UNTUNED,)
@@ -45,7 +44,7 @@ def to_be_tuned(suite: Suite, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     if tuning is None:
         return list(runs)
     left = [run for run in runs if _UNTUNED in run.notes]
-    budgets = split(budget_text(tuning.budget or ""), ",")
+    budgets = split(tuning.budget or "", ",")
     at_these = [run for run in left if run.spec.budget is None or run.spec.budget["asked"] in budgets]
     return at_these if any(run.spec.budget for run in at_these) else left
 
@@ -71,7 +70,7 @@ def differences_from_tuning(
     if on_others:
         return [f"the settings of the suite were tuned on its own base models, not on {asked}"]
     compared = [
-        ("--budget", budget_text(tuning.budget) if tuning.budget else None, budget),
+        ("--budget", tuning.budget, budget),
         ("--base-precision", (tuning.base_precision,), overrides.base_precisions or suite.base_precisions),
         ("--set", tuning.sets, overrides.sets),
     ]

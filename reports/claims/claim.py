@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from parbench.bench.budget.text import BudgetText
 from parbench.bench.record.run_spec import Json, digest
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.shipped_yaml import ShippedYaml
@@ -48,7 +49,7 @@ class Side(_Strict):
     """One side of a comparison; what is left out is as in the set-up."""
 
     method: str = Field(description="a method expression, such as lora(r=4)+qv_ratio(4)")
-    budget: str | None = Field(default=None, description="as --budget; none for no limit")
+    budget: BudgetText | None = Field(default=None, description="as --budget; none for no limit")
     train_fraction: Share | None = None
     steps: PositiveInt | None = Field(default=None, description="optimiser steps")
     sets: tuple[str, ...] = Field(default=(), description="as --set, in addition to those of the set-up")
@@ -72,7 +73,7 @@ class SetUp(_Strict):
     suite: str = Field(default="mini", description="name or YAML file")
     tasks: tuple[str, ...] = Field(min_length=1)
     base_model: str | None = Field(default=None, description="default: the suite's on each task")
-    budget: str = Field(description="as --budget, of both sides; none for no limit")
+    budget: BudgetText = Field(description="as --budget, of both sides; none for no limit")
     train_fraction: Share = 1.0
     steps: PositiveInt | None = Field(default=None, description="optimiser steps; default: the suite's")
     seeds: tuple[_Seed, ...] = Field(min_length=3, description="of both sides; no other run is judged")

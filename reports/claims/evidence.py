@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from parbench.bench.budget.text import budget_text
 from parbench.bench.models.catalogue import find_model
 from parbench.bench.plan.names import expand_tasks
 from parbench.bench.plan.overrides import NO_BUDGET, TRAINING, read_sets
@@ -118,7 +117,7 @@ def _matches(runs: pd.DataFrame, side: Side, here: SetUp, task: str) -> pd.Serie
     if asked == NO_BUDGET:
         found &= runs["budget"].isna()
     else:
-        at_budget = runs["budget"].str.startswith(f"{budget_text(asked)}: ").fillna(False).astype("bool")
+        at_budget = runs["budget"].str.startswith(f"{asked}: ").fillna(False).astype("bool")
         # A method of fixed size is run without the budget.
         found &= at_budget | (runs["budget"].isna() & (choice.method.size_knob is None))
     if (model := _base_model(here, task)) is not None:
