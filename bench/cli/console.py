@@ -28,10 +28,11 @@ def announce(text: str) -> None:
     Console(stderr=True, emoji=False).print(f"bench: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
-def announce_loading() -> None:
-    """Announce the import of the large libraries, which takes seconds, unless it is done."""
-    if "transformers" not in sys.modules:
+def announce_loading() -> bool:
+    """Announce the import of the large libraries, which takes seconds, unless it is done; return whether it is due."""
+    if due := "transformers" not in sys.modules:
         announce("loading torch and transformers")
+    return due
 
 
 def counted(number: int, what: str) -> str:

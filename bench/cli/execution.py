@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from dataclasses import asdict, fields, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -35,11 +34,9 @@ def start_loading(options: ProcessOptions, cluster: ClusterOptions | None = None
 
     The server that runs are forked from imports them as well: where there is a core for it, it begins at the same time.
     """
-    if "transformers" in sys.modules:
-        return
-    announce_loading()
+    due = announce_loading()
     here = cluster is None or cluster.executor == "local"
-    if here and options.isolate and not dry_run and len(os.sched_getaffinity(0)) > 1:
+    if due and here and options.isolate and not dry_run and len(os.sched_getaffinity(0)) > 1:
         worker_server()
 
 

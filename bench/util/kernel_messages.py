@@ -14,10 +14,8 @@ _KERNEL = "gemm_4bit_forward"
 
 
 def install() -> None:
-    """Add the filter, once."""
-    logger = logging.getLogger(_LOGGER)
-    if _is_of_use not in logger.filters:
-        logger.addFilter(_is_of_use)
+    """Add the filter; a logger takes it once."""
+    logging.getLogger(_LOGGER).addFilter(_is_of_use)
 
 
 def _is_of_use(record: logging.LogRecord) -> bool:
