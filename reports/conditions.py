@@ -67,7 +67,9 @@ def trials_of_cells(
         searches = tuple("" if pd.isna(row[name]) else row[name] for name in _SEARCH)
         in_store = searched.get(searches, 0) or searched.get((*searches[:-1], _EVERY), 0)
         recorded = [_recorded(row, cell in of_fixed_size, suites.get(name)) for name in suites_of.get(cell, ())]
-        found.append(Tried(0) if cell in untuned else Tried(in_store) if in_store else min(recorded, default=Tried(0)))
+        # Of several suites the one that says least for the cell.
+        least = min(recorded, key=lambda tried: (tried.trials, not tried.tuned_at), default=Tried(0))
+        found.append(Tried(0) if cell in untuned else Tried(in_store) if in_store else least)
     return found
 
 

@@ -136,6 +136,20 @@ def test_settings_that_were_tuned_at_another_budget_are_said_to_be(
     assert board.cells.set_index("row")["tuned_at"].to_dict() == {"lora": elsewhere, "loca": elsewhere, "full": ""}
 
 
+def test_of_two_suites_the_one_that_was_tuned_elsewhere_counts(planter: Any) -> None:
+    limit = {"asked": "24k", "parameters": 24_000, "mode": "uniform"}
+    searched = {"trials": 8, "selection_seeds": (11,), "sampler": "x", "sampler_seed": 0, "base_model": "roberta-base"}
+    tried = []
+    for budget in ("24k", "9k"):
+        tuning = Tuning(**searched, budget=budget, found={"glue/rte": {"lora": {"best": 3}}})
+        tried.append(load_suite("mini").model_copy(update={"name": f"at-{budget}", "tuning": tuning}))
+    plant_shares(planter, {"lora": 0.25}, seeds=(0, 1), suite="at-24k", budget=limit)
+    plant_shares(planter, {"lora": 0.25}, seeds=(2, 3), suite="at-9k", budget=limit)
+    frame = replace(read_frame(planter.store), suites={suite.name: suite for suite in tried})
+    (board,) = leaderboards(frame)
+    assert "Tuned with 8 trials for each method and task, at the budget 9k and not at this one." in board.conditions
+
+
 def test_a_tuned_value_at_an_end_of_its_search_space_is_reported(planter: Any) -> None:
     edge = "learning_rate 0.001 is at the low end of 0.001 to 0.1"
     searched = {"best": 0, "at_bounds": [edge], "trials": [{"learning_rate": 0.001}, {"learning_rate": 0.05}]}
