@@ -10,7 +10,7 @@ from parbench.reports.constant import has_learnt
 from parbench.reports.frame import Frame
 from parbench.reports.rows import BOARD, COLUMN
 from parbench.reports.scored import LEVEL, Scored, score_column
-from parbench.reports.statistics import difference_by_seed, estimate
+from parbench.reports.statistics import MIN_SEEDS, difference_by_seed, estimate
 from parbench.reports.statistics.power import (
     NoiseSources,
     detectable,
@@ -56,8 +56,9 @@ class Needed:
         examples: number of reported examples.
         seeds: number of seeds that are planned.
         seeds_needed: with these examples; ``None`` where no number is enough.
-        examples_needed: with these seeds; ``None`` where no number is enough.
-        detectable: the difference that seeds and examples as planned find in 80 % of cases, in the metric's unit.
+        examples_needed: with these seeds; ``None`` where no number is enough, or the seeds are too few for a test.
+        detectable: the difference that seeds and examples as planned find in 80 % of cases, in the metric's unit;
+            ``None`` where the seeds are too few for a test.
     """
 
     origin: str
@@ -136,11 +137,12 @@ def needed(sources: NoiseSources, origin: str, difference: float, seeds: int, ex
         seeds: planned.
         examples: reported.
     """
+    tested = seeds >= MIN_SEEDS
     return Needed(
         origin,
         examples,
         seeds,
         seeds_needed(sources, difference, examples=examples),
-        examples_needed(sources, difference, seeds) if seeds > 1 else None,
-        detectable(sources.spread(seeds, examples)) if seeds > 1 else None,
+        examples_needed(sources, difference, seeds) if tested else None,
+        detectable(sources.spread(seeds, examples)) if tested else None,
     )

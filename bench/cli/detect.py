@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from parbench.bench.cli.console import announce, say
 from parbench.bench.cli.grid import Grid
 from parbench.bench.util.errors import UserError
+from parbench.tasks.metrics.units import SHARES_OF_EXAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,7 +83,7 @@ def _needed(runs: Sequence[PlannedRun], known: Measured | None, difference: floa
 
     run = runs[0]
     unit = run.task.unit(run.task.primary)
-    if known is None and unit.factor != 100:
+    if known is None and run.task.primary not in SHARES_OF_EXAMPLES:
         return f"not known: run a few seeds first, since nothing is assumed of {run.task.primary}"
     splits = run.task.splits(run.source, run.spec.limit).capped(run.spec.evaluation_limit)
     examples = splits.sizes["reported"]

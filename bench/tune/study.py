@@ -27,11 +27,10 @@ from parbench.methods.base import Dimension, Method, Setting
 from parbench.methods.declaration import UPDATE_STEP
 from parbench.methods.expression import ResolvedMethod
 from parbench.tasks.data.lock import RevisionLock
+from parbench.tasks.metrics.units import SHARES_OF_EXAMPLES
 
 SELECTION_SEEDS = (1001, 1002)
 SAMPLER_SEED = 0
-# Metrics that are a number of examples, divided by that of all.
-SHARES = frozenset({"accuracy", "exact_match"})
 # A power of two, at which Sobol's points are most even; as many as the random start of optuna's estimator, nearly.
 DESIGNED = 8
 
@@ -175,7 +174,7 @@ class StudyResult:
         Known of shares of right answers; of other metrics an example has no fixed weight.
         """
         best = self.best
-        if best is None or best.score is None or self.metric not in SHARES or not best.examples:
+        if best is None or best.score is None or self.metric not in SHARES_OF_EXAMPLES or not best.examples:
             return []
         # Scores are means of shares: rounding must not part what differs by one example exactly.
         least = best.score - 1.001 / best.examples

@@ -26,7 +26,7 @@ _FILES = ShippedYaml("claim", "reports/claims/*.yaml", "parbench.reports", "clai
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Source(_Strict):
@@ -117,7 +117,9 @@ class Claim(_Strict):
     row: Side
     against: tuple[Side, ...] = Field(min_length=1, description="the claim must hold against each of them")
     over: Literal["mean", "each"] = Field(default="mean", description="of the tasks: their mean score, or each of them")
-    metric: str | None = Field(default=None, description="default: the primary metric of each task")
+    metric: str | None = Field(
+        default=None, description="the primary metric of each task, written out; no other is judged"
+    )
     subsets: tuple[str, ...] = Field(
         default=(), description="of each task: its score is the mean of the primary metric over these; default: all"
     )

@@ -14,7 +14,7 @@ from parbench.reports.frame import Frame
 from parbench.reports.repeats import average_floor, floors, repeats
 from parbench.reports.scored import LEVEL, Scored, score_column
 from parbench.reports.statistics import Interval, NoiseFloor, Scores, difference_by_seed, estimate
-from parbench.reports.statistics.margins import MarginTest, Question, margin_test, ratio_test
+from parbench.reports.statistics.margins import MarginTest, Question, exact_ratio, margin_test, ratio_test
 from parbench.reports.statistics.power import NoiseSources, noise_sources
 from parbench.reports.tables import unit_of, waited_for_cores
 from parbench.tasks.metrics.units import Unit
@@ -115,16 +115,14 @@ def cost_effects(claim: Claim, against: str, pairs: Pairs, measure: Measure, mos
     for where, ratios in parts.items():
         if isinstance(ratios, str):
             yield Effect(against, where, None, reason=ratios)
-        elif measure == "parameters":
-            largest = float(ratios.max())
-            yield Effect(
-                against, where, largest, None, None, float(largest > most), float(largest <= most), is_exact=True
-            )
         else:
-            tested = ratio_test(ratios.tolist(), most)
-            logs = np.log(ratios)
-            sources = NoiseSources(float(logs.var(ddof=1)) if len(logs) > 1 else 0.0, 0.0, 0.0, 1)
-            yield replace(_of_test(against, where, None, tested, len(ratios)), sources=sources)
+            counted = measure == "parameters"
+            tested = exact_ratio(float(ratios.max()), most) if counted else ratio_test(ratios.tolist(), most)
+            effect = _of_test(against, where, None, tested, len(ratios))
+            if tested.interval is None:
+                yield replace(effect, is_exact=tested.reason is None)
+            else:
+                yield replace(effect, sources=NoiseSources(float(np.log(ratios).var(ddof=1)), 0.0, 0.0, 1))
 
 
 def _ratios(row: pd.DataFrame, other: pd.DataFrame, measure: Measure) -> np.ndarray | str:

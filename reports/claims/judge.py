@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
@@ -21,6 +21,9 @@ from parbench.reports.every_budget import once
 from parbench.reports.frame import Frame
 from parbench.reports.scored import LEVEL
 from parbench.reports.statistics import holm
+
+if TYPE_CHECKING:
+    from parbench.reports.claims.evidence import SideRuns
 
 Verdict = Literal["supported", "contradicted", "cannot tell"]
 EDITED = "edited after the runs"
@@ -115,7 +118,7 @@ class _Evidence:
 def _draft(one: ClaimFile, versions: Sequence[Declaration], frame: Frame) -> Judgment:
     """Return the judgment before the correction for several claims."""
     own = next((version for version in versions if version.sha256 == one.sha256), None)
-    found = attempt(lambda: _evidence(one.claim, frame, own.runs if own else {}))
+    found = attempt(lambda: _evidence(one.claim, frame, own.runs if own else None))
     evidence = _Evidence((), frame.runs.iloc[:0], found.reason) if isinstance(found, NotComputed) else found
     holds, fails = _together(evidence.effects)
     reason = evidence.reason or "; ".join(dict.fromkeys(effect.reason for effect in evidence.effects if effect.reason))
@@ -125,12 +128,12 @@ def _draft(one: ClaimFile, versions: Sequence[Declaration], frame: Frame) -> Jud
     )
 
 
-def _evidence(claim: Claim, frame: Frame, declared: Mapping[str, Sequence[str]]) -> _Evidence:
+def _evidence(claim: Claim, frame: Frame, declared: Mapping[str, Sequence[str]] | None) -> _Evidence:
     none = frame.runs.iloc[:0]
     if claim.here is None:
         return _Evidence((), none, f"it cannot be tested here: {claim.not_testable}")
     # What knows of methods and models loads torch, which only a report with claims has to wait for.
-    from parbench.reports.claims.evidence import runs_of_side, tasks_of
+    from parbench.reports.claims.evidence import runs_of_side, tasks_of, unlike
 
     here, metric = claim.here, claim.metric
     if claim.subsets:
@@ -138,10 +141,10 @@ def _evidence(claim: Claim, frame: Frame, declared: Mapping[str, Sequence[str]])
     runs = once(frame.runs)
     try:
         tasks = tasks_of(here)
-        by_side = {
-            str(side): [runs_of_side(runs, side, here, task, metric, declared.get(str(side), ())) for task in tasks]
-            for side in (claim.row, *claim.against)
-        }
+        by_side: dict[str, list[SideRuns]] = {}
+        for side in (claim.row, *claim.against):
+            planned = None if declared is None else declared.get(str(side), ())
+            by_side[str(side)] = [runs_of_side(runs, side, here, task, metric, planned) for task in tasks]
     except UserError as error:
         return _Evidence((), none, str(error))
     sides = [one for found in by_side.values() for one in found]
@@ -149,6 +152,8 @@ def _evidence(claim: Claim, frame: Frame, declared: Mapping[str, Sequence[str]])
         missing = all(one.is_missing for one in sides)
         listed = f"its runs are missing: bench run --claims {claim.name}" if missing else "; ".join(map(str, reasons))
         return _Evidence((), none, listed)
+    if apart := [reason for task, *on in zip(tasks, *by_side.values(), strict=True) if (reason := unlike(on, task))]:
+        return _Evidence((), none, "; ".join(apart))
     effects: list[Effect] = []
     for other in claim.against:
         both = zip(tasks, by_side[str(claim.row)], by_side[str(other)], strict=True)

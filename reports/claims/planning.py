@@ -10,7 +10,7 @@ from parbench.bench.plan.overrides import Overrides
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.plan.planner import Plan, make_plan
 from parbench.bench.plan.suite import load_suite
-from parbench.bench.util.errors import UserError
+from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.reports.claims.claim import Claim, ClaimFile, SetUp, Side
 from parbench.tasks.data.lock import RevisionLock
 
@@ -68,6 +68,7 @@ def plan_claims(
                 raise UserError(f'the claim "{claim.name}": {error}') from error
             sides[str(side)] = known[key]
         _refuse_skipped(claim, sides.values())
+        _check_scores(claim, (run for part in sides.values() for run in part.runs))
     if not plans:
         raise UserError("there are no claims to run; name some, see bench list claims")
     parts = [part for sides in plans.values() for part in sides.values()]
@@ -85,6 +86,22 @@ def _refuse_skipped(claim: Claim, plans: Iterable[Plan]) -> None:
     skipped = dict.fromkeys(_reason(run) for plan in plans for run in plan.runs if run.skip)
     if skipped:
         raise UserError(f'the claim "{claim.name}" cannot be tested: {"; ".join(skipped)}')
+
+
+def _check_scores(claim: Claim, runs: Iterable[PlannedRun]) -> None:
+    """Check that the runs will have the scores that the claim is judged by."""
+    for run in {run.spec.task: run for run in runs}.values():
+        task = run.task
+        if claim.metric not in (None, task.primary):
+            reason = (
+                f"a claim is judged by the primary metric of {task.name}, {task.primary}, and not by {claim.metric}"
+            )
+            raise UserError(f'the claim "{claim.name}": {reason}; leave metric out')
+        if claim.subsets:
+            known = sorted(set(task.splits(run.source, run.spec.limit).reported["subset"]))
+            if lacking := [name for name in claim.subsets if name not in known]:
+                reason = f"{task.name} has no subset {lacking[0]}{did_you_mean(lacking[0], known)}"
+                raise UserError(f'the claim "{claim.name}": {reason}')
 
 
 def _reason(run: PlannedRun) -> str:

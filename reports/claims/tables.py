@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from parbench.reports.claims.claim import SMALLEST_EFFECT, Claim
+from parbench.reports.claims.claim import SMALLEST_EFFECT, WITH_MARGIN, Claim
 from parbench.reports.claims.effects import Effect
 from parbench.reports.claims.judge import EDITED, Judged, Judgment
+from parbench.reports.scored import LEVEL
 from parbench.reports.statistics.power import examples_needed, seeds_needed
 from parbench.reports.tables import NOTHING, Table, distinct
 
@@ -66,12 +67,13 @@ def effect_text(effect: Effect) -> str:
     if effect.value is None:
         return NOTHING
     if effect.unit is None:
-        ends = f" [{effect.interval.low:.2f}x, {effect.interval.high:.2f}x]" if effect.interval else ""
+        ends = f" [{effect.interval.low:.2f}x, {effect.interval.high:.2f}x]{_level(effect)}" if effect.interval else ""
         return f"{effect.value:.2f}x of {effect.against} on {effect.where}{ends}"
     unit = effect.unit
     ends = ""
     if effect.interval:
-        ends = f" [{unit.text(effect.interval.low, sign=True)}, {unit.text(effect.interval.high, sign=True)}]"
+        low, high = (unit.text(end, sign=True) for end in (effect.interval.low, effect.interval.high))
+        ends = f" [{low}, {high}]{_level(effect)}"
     return f"{unit.text(effect.value, sign=True)}{ends} against {effect.against} on {effect.where}"
 
 
@@ -84,6 +86,12 @@ def would_take(one: Judgment) -> str:
     return "; ".join(dict.fromkeys(_needed(one.claim, effect) for effect in one.effects if effect.sources))
 
 
+def _level(effect: Effect) -> str:
+    """Return the level of an interval that is not of 95 %, as those of every other table are."""
+    level = effect.interval.level if effect.interval else LEVEL
+    return "" if level == LEVEL else f" ({level:.0%})".replace("%", " %")
+
+
 def _needed(claim: Claim, effect: Effect) -> str:
     """Return how many seeds, or how many examples, would show the effect that the claim is about."""
     if effect.sources is None:
@@ -91,23 +99,25 @@ def _needed(claim: Claim, effect: Effect) -> str:
     # An equivalence at no difference must pass two tests, each at half the risk.
     alpha, power = (0.05, 0.8) if claim.kind == "better" else (0.1, 0.9 if claim.kind == "equivalent" else 0.8)
     if effect.unit is None:
-        goal, looked_for, shown = abs(_log_gap(claim, effect)), "", "a ratio as measured"
+        goal, shown = abs(_log_gap(claim, effect)), "a ratio as measured"
         if goal == 0:
             return "more seeds"
     else:
-        unit = effect.unit
-        shown_goal = claim.smallest_effect or claim.margin or SMALLEST_EFFECT
-        goal = shown_goal / unit.factor
-        looked_for = "a difference of "
-        shown = f"{shown_goal:g}{' points' if unit.factor == 100 else ''}"
+        shown_goal = claim.smallest_effect or (claim.margin if claim.kind in WITH_MARGIN else None) or SMALLEST_EFFECT
+        goal = shown_goal / effect.unit.factor
+        points = " points" if effect.unit.factor == 100 else ""
+        beyond = f" beyond the margin of {claim.margin:g}" if claim.kind == "better" and claim.margin else ""
+        shown = f"a difference of {shown_goal:g}{points}{beyond}"
     seeds = seeds_needed(effect.sources, goal, alpha, power)
+    if seeds is not None and seeds <= effect.seeds:
+        return f"more than what shows {shown} with 80 % power: {effect.seeds} seeds, as there are, do"
     parts = [f"about {seeds} seeds"] if seeds else []
     if effect.unit is not None:
         parts[:1] = [f"{parts[0]} with these {effect.sources.examples:,} examples"] if parts else []
         examples = examples_needed(effect.sources, goal, effect.seeds, alpha, power)
         parts += [f"about {examples:,} examples with {effect.seeds} seeds"] if examples else []
     needed = ", or ".join(parts) or "more than 1,000 seeds with more examples"
-    return f"{needed}, to see {looked_for}{shown} with 80 % power"
+    return f"{needed}, to see {shown} with 80 % power"
 
 
 def _log_gap(claim: Claim, effect: Effect) -> float:

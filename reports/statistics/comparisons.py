@@ -116,7 +116,7 @@ def compare_scores(
     values = np.concatenate([a.by_seed, b.by_seed])
     spread = spread_of_difference(a, b)
     if is_zero(spread, values):
-        if math.isclose(difference, 0.0, abs_tol=1e-12 * max(1.0, float(np.abs(values).max()))):
+        if is_nothing(difference, values):
             same = "both score the same in every run, on whatever examples"
             return replace(untested, difference=0.0, p_value=1.0, reason=same)
         return replace(untested, reason="all runs differ by the same: there is no variation to judge by")
@@ -124,6 +124,11 @@ def compare_scores(
     interval = Interval(max(difference - half, -most), min(difference + half, most), level)
     found = replace(untested, interval=interval, p_value=spread.p_value(difference))
     return replace(found, detectable=detectable(spread))
+
+
+def is_nothing(difference: float, values: np.ndarray) -> bool:
+    """Return whether a difference of means of values is 0 up to rounding."""
+    return math.isclose(difference, 0.0, abs_tol=1e-12 * max(1.0, float(np.abs(values).max())))
 
 
 def spread_of_difference(a: Scores, b: Scores) -> VarianceComponents:

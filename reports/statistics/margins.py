@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from scipy.stats import t
 
-from parbench.reports.statistics.comparisons import spread_of_difference
+from parbench.reports.statistics.comparisons import is_nothing, spread_of_difference
 from parbench.reports.statistics.estimates import Interval, VarianceComponents, is_zero, too_few
 from parbench.reports.statistics.scores import Scores
 
@@ -53,16 +53,27 @@ def margin_test(a: Scores, b: Scores, question: Question, margin: float = 0.0) -
     if reason is not None:
         return MarginTest(difference, None, None, None, reason)
     spread = spread_of_difference(a, b)
-    if is_zero(spread, np.concatenate([a.by_seed, b.by_seed])):
+    values = np.concatenate([a.by_seed, b.by_seed])
+    if is_zero(spread, values):
+        if is_nothing(difference, values):
+            return _of_the_same(question, margin)
         reason = "all runs differ by the same: there is no variation to judge by"
         return MarginTest(difference, None, None, None, reason)
     return _answered(difference, spread, question, margin)
 
 
+def _of_the_same(question: Question, margin: float) -> MarginTest:
+    """Return the answer where both score the same in every run, on whatever examples: there is nothing to estimate."""
+    if question == "above":
+        return MarginTest(0.0, None, 1.0, 0.0 if margin > 0 else 1.0)
+    return MarginTest(0.0, None, 0.0, 1.0)
+
+
 def ratio_test(ratios: Sequence[float], most: float) -> MarginTest:
     """Test whether a ratio of two costs is at most ``most``, by a t test of its logarithm.
 
-    The interval is of 90 %, and of the ratio, as is ``difference``: the geometric mean.
+    The interval is of 90 %, and of the ratio, as is ``difference``: the geometric mean. A ratio that is the same for
+    every seed, as of bytes that are counted, is exact: its p-values are 0 and 1, and it has no interval.
 
     Args:
         ratios: one per seed, positive.
@@ -75,12 +86,18 @@ def ratio_test(ratios: Sequence[float], most: float) -> MarginTest:
         return MarginTest(float(np.exp(mean)), None, None, None, reason)
     error = float(logs.std(ddof=1)) / np.sqrt(len(logs))
     if error <= 1e-12:
-        return MarginTest(float(np.exp(mean)), None, None, None, "all runs have the same ratio of costs")
+        return exact_ratio(float(np.exp(mean)), most)
     degrees = len(logs) - 1
     half = float(t.isf(0.05, degrees)) * error
     interval = Interval(float(np.exp(mean - half)), float(np.exp(mean + half)), 0.9)
     below = float(t.cdf((mean - np.log(most)) / error, degrees))
     return MarginTest(float(np.exp(mean)), interval, below, 1 - below)
+
+
+def exact_ratio(ratio: float, most: float) -> MarginTest:
+    """Return whether a ratio that is counted, not estimated, is at most ``most``, up to the rounding of a quotient."""
+    over = float(ratio > most * (1 + 1e-9))
+    return MarginTest(ratio, None, over, 1 - over)
 
 
 def _answered(difference: float, spread: VarianceComponents, question: Question, margin: float) -> MarginTest:

@@ -62,6 +62,9 @@ UNITS: Mapping[str, Unit] = MappingProxyType(
     }
 )
 
+# Metrics that are a number of examples, divided by that of all.
+SHARES_OF_EXAMPLES = frozenset({"accuracy", "exact_match"})
+
 
 def unit_among(units: Mapping[str, Unit], metric: str) -> Unit | None:
     """Return the unit declared for a metric, or for the metric that it is of a subset: ``accuracy`` of

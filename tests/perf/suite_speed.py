@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ WAYS: dict[str, list[str]] = {
     "old": ["--workers", "1", "--set", "train.length_groups=1"],
     "one worker": ["--workers", "1"],
     "new": [],
+    "before": [],
 }
 
 
@@ -48,7 +50,13 @@ class Part:
 
 
 def measure(
-    folder: Path, tasks: Sequence[str], seeds: Sequence[int], ways: Sequence[str], busy: bool, options: Sequence[str]
+    folder: Path,
+    tasks: Sequence[str],
+    seeds: Sequence[int],
+    ways: Sequence[str],
+    busy: bool,
+    options: Sequence[str],
+    before: Path | None = None,
 ) -> None:
     """Measure what is missing, print the times so far after each part, and the scores at the end.
 
@@ -59,6 +67,7 @@ def measure(
         ways: keys of `WAYS`; within a seed they follow each other.
         busy: keep one core busy beside all of it.
         options: further arguments of ``bench run``, such as a limit.
+        before: a checkout of an earlier commit, whose own code is the way ``before``.
     """
     own = folder / ("busy" if busy else "quiet")
     own.mkdir(parents=True, exist_ok=True)
@@ -71,7 +80,8 @@ def measure(
             store = own / f"{way} {seed}"
             shutil.rmtree(store, ignore_errors=True)
             with neighbour(busy):
-                seconds = timed_run([*WAYS[way], *options, "--seeds", str(seed), "--out", str(store)], tasks)
+                arguments = [*WAYS[way], *options, "--seeds", str(seed), "--out", str(store.absolute())]
+                seconds = timed_run(arguments, tasks, before if way == "before" else None)
             found.append(Part(seed, way, len(parbench.load(store)), round(seconds, 1)))
             with times.open("a") as file:
                 file.write(json.dumps(asdict(found[-1])) + "\n")
@@ -79,11 +89,15 @@ def measure(
     print_scores({way: [own / f"{way} {seed}" for seed in seeds] for way in ways})
 
 
-def timed_run(arguments: Sequence[str], tasks: Sequence[str]) -> float:
-    """Return the seconds of one ``bench run``; its output is shown if it fails."""
-    command = [sys.executable, "-m", "parbench.bench", "run", "--suite", "mini", "--tasks", ",".join(tasks), *arguments]
+def timed_run(arguments: Sequence[str], tasks: Sequence[str], before: Path | None = None) -> float:
+    """Return the seconds of one ``bench run``, of an earlier checkout if given; its output is shown if it fails."""
+    module = "parbench.bench" if before is None or (before / ".src").exists() else "bench"
+    command = [sys.executable, "-m", module, "run", "--suite", "mini", "--tasks", ",".join(tasks), *arguments]
+    there = {} if before is None else {"PYTHONPATH": str(before / ".src" if module == "parbench.bench" else before)}
     start = time.perf_counter()
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=before, env=os.environ | there
+    )
     if done.returncode:
         raise SystemExit(f"{done.stdout}\n{' '.join(command)} ended with code {done.returncode}")
     return time.perf_counter() - start

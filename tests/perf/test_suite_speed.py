@@ -15,7 +15,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The stores that were measured, the third of which is interrupted."""
     seen: list[str] = []
 
-    def timed_run(arguments: list[str], tasks: list[str]) -> float:
+    def timed_run(arguments: list[str], tasks: list[str], before: Path | None) -> float:
         seen.append(Path(arguments[-1]).name)
         if len(seen) == 3:
             raise KeyboardInterrupt

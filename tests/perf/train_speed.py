@@ -5,6 +5,7 @@
     python -m tests.perf.train_speed --suite              the GLUE part of the mini suite, 18 runs each way
     python -m tests.perf.train_speed --suite --seeds 1    a third of that
     python -m tests.perf.train_speed --suite --busy       beside one process that keeps a core busy
+    python -m tests.perf.train_speed --suite --ways before,new --before CHECKOUT    an earlier commit as it was
 
 Rounds are interleaved, so that a drift of the machine meets both ways; median and range are printed. The suite is
 measured a seed at a time, and an interrupted measurement goes on where it was. Nothing here is asserted.
@@ -54,11 +55,16 @@ def main() -> None:
     parser.add_argument("--ways", default="old,new", help=f"of {', '.join(WAYS)}")
     parser.add_argument("--tasks", default=",".join(TASKS), help="of the suite")
     parser.add_argument("--options", default="--methods lora,loca", help="of bench run; a limit may follow")
+    parser.add_argument(
+        "--before", type=lambda text: Path(text).absolute(), help="checkout of an earlier commit, for the way before"
+    )
     parser.add_argument("--folder", type=Path, default=Path("train_speed"), help="of the suite's times and stores")
     asked = parser.parse_args()
     if asked.suite:
         seeds, ways = [int(seed) for seed in asked.seeds.split(",")], asked.ways.split(",")
-        measure(asked.folder, asked.tasks.split(","), seeds, ways, asked.busy, asked.options.split())
+        if "before" in ways and asked.before is None:
+            parser.error("the way before needs --before, a checkout of an earlier commit")
+        measure(asked.folder, asked.tasks.split(","), seeds, ways, asked.busy, asked.options.split(), asked.before)
         return
     torch.set_num_threads(asked.threads)
     machine = environment.hardware(torch.device("cpu"))

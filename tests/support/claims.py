@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from parbench.reports.claims.claim import ClaimFile, as_claim
+from parbench.bench.record.run_spec import Json
+from parbench.reports.claims.claim import ClaimFile, SetUp, Side, as_claim
+from parbench.reports.claims.condition import Condition
 from tests.support.planter import COST, LEDGER, PROVENANCE, Planter, rows_with
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -59,6 +61,19 @@ def predictions(mistakes: int, sizes: tuple[int, ...]) -> list[np.ndarray]:
     return found
 
 
+def fields_of(method: str, task: str, setting: Json | None = None, training: Json | None = None) -> Json:
+    """Return the fields of a run's spec that a claim's suite decides, with some values of its own."""
+    of = Condition.of(Side(method=method), SetUp.model_validate(set_up(tasks=[task])), task)
+    return {
+        "base_model": of.fixed["base_model"],
+        "limit": of.fixed["limit"],
+        "evaluation_limit": of.fixed["evaluation_limit"],
+        "setting": {**of.setting.model_dump(mode="json"), **(setting or {})},
+        "training": {**of.training.deciding(), **(training or {})},
+        "options": of.task.options.deciding(),
+    }
+
+
 def plant_seeds(
     planter: Planter,
     method: str,
@@ -70,7 +85,7 @@ def plant_seeds(
     started: str = "2025-01-01T00:00:00+00:00",
     **spec: Any,
 ) -> np.ndarray:
-    """Plant a run for each seed, and return their accuracies.
+    """Plant a run for each seed of the set-up of `set_up`, and return their accuracies.
 
     Args:
         planter: of the store.
@@ -81,9 +96,13 @@ def plant_seeds(
         seconds: of training, by seed.
         parameters: reported.
         started: when the runs began.
-        **spec: what differs from the planter's.
+        **spec: what differs; of a setting and a training, the values that do.
     """
     scores = []
+    spec = {
+        **fields_of(method, spec.get("task", "glue/rte"), spec.pop("setting", {}), spec.pop("training", {})),
+        **spec,
+    }
     for seed, predicted, time in zip(seeds, predictions(mistakes, sizes), seconds, strict=False):
         scores.append(float((predicted == LABELS).mean()))
         where = {"task": "glue/rte", "task_code": "rte", "method": method, "method_code": method, **spec}

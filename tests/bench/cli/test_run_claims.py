@@ -67,7 +67,25 @@ def test_claims_are_run_declared_and_judged(
     assert "claim tiny: " in told.out
     assert f"declared before its runs, {made.time:%Y-%m-%d %H:%M:%S} UTC" in told.out
     path.write_text(yaml.safe_dump({**content, "margin": 5.0}), encoding="utf-8")
-    assert "(edited after the runs)" in bench("report", "--out", out, "--claims", path).out
+    edited = bench("report", "--out", out, "--claims", path).out
+    assert "(edited after the runs)" in edited
+    # Of this version nothing was planned: its runs are found by what the planner makes of it.
+    assert "not run" not in edited
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"metric": "f1"}, "judged by the primary metric of glue/sst2, accuracy, and not by f1; leave metric out"),
+        ({"subsets": ["no_such"]}, "glue/sst2 has no subset no_such"),
+    ],
+)
+def test_a_claim_that_no_run_could_be_judged_by_is_not_planned(
+    bench: Any, claim_file: Any, tiny_data: Path, changes: dict[str, Any], complaint: str
+) -> None:
+    result = bench("run", "--claims", claim_file(**changes)[0], "--data-root", tiny_data, "--dry-run")
+    assert result.code == 2
+    assert complaint in result.err
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ def test_the_hash_is_that_of_the_content_and_not_of_its_layout() -> None:
         ({"subsets": ["piqa"], "metric": "f1"}, "by the primary metric of their task; leave metric out"),
         ({"subsets": ["piqa"], "kind": "cheaper", "measure": "memory", "factor": 1}, "do not belong to the kind"),
         ({"name": "../../x"}, 'field "name"'),
+        ({"margin": float("inf")}, 'field "margin"'),
         ({"margins": 1}, 'there is no field "margins"; did you mean "margin"'),
     ],
 )

@@ -26,6 +26,12 @@ def plant_both(planter: Any, started: str) -> None:
     plant_seeds(planter, "lora", 2, started=started)
 
 
+def planned(planter: Any) -> dict[str, list[str]]:
+    """Return the ids of all planted runs, by side of the claim."""
+    runs = read_frame(planter.store).runs
+    return {method: list(runs.loc[runs["method"] == method, "run_id"]) for method in ("loca", "lora")}
+
+
 def at(**shift: float) -> str:
     return (datetime.now(UTC) + timedelta(**shift)).isoformat()
 
@@ -36,8 +42,8 @@ def declared(planter: Any, *asked: Any) -> str:
 
 
 def test_a_claim_is_declared_before_its_runs(planter: Any) -> None:
-    made = declare(planter.store, "loca_better", claim().content, {})
     plant_both(planter, at(minutes=1))
+    made = declare(planter.store, "loca_better", claim().content, planned(planter))
     assert declared(planter) == f"declared before its runs, {made.time:%Y-%m-%d %H:%M:%S} UTC"
     assert declared(planter, claim()) == declared(planter)
     again = declare(planter.store, "loca_better", claim().content, {"loca": ("0" * 16,)})
@@ -45,11 +51,11 @@ def test_a_claim_is_declared_before_its_runs(planter: Any) -> None:
 
 
 def test_a_claim_that_was_edited_after_the_runs_shows_it(planter: Any) -> None:
-    declare(planter.store, "loca_better", claim().content, {})
     plant_both(planter, at(minutes=-1))
+    declare(planter.store, "loca_better", claim().content, planned(planter))
     edited = claim(kind="not_worse", margin=5.0)
     assert declared(planter, edited) == "edited after the runs"
-    declare(planter.store, "loca_better", edited.content, {})
+    declare(planter.store, "loca_better", edited.content, planned(planter))
     # Both versions were declared after the runs; the first of them did so without an edit.
     assert declared(planter, claim()) == "declared after 10 of its 10 runs"
     assert declared(planter, edited) == "edited after the runs"
@@ -69,9 +75,9 @@ def test_a_claim_that_was_changed_before_any_run_is_not_edited_after_them(plante
 
 
 def test_a_version_that_was_declared_before_its_runs_is_not_edited(planter: Any) -> None:
-    declare(planter.store, "loca_better", claim(kind="not_worse", margin=5.0).content, {})
-    declare(planter.store, "loca_better", claim().content, {})
     plant_both(planter, at(minutes=1))
+    declare(planter.store, "loca_better", claim(kind="not_worse", margin=5.0).content, planned(planter))
+    declare(planter.store, "loca_better", claim().content, planned(planter))
     assert declared(planter, claim()).startswith("declared before its runs")
 
 
@@ -81,17 +87,20 @@ def test_a_claim_that_is_asked_for_alone_was_not_declared(planter: Any) -> None:
 
 
 def test_the_runs_planned_for_a_claim_are_those_judged(planter: Any) -> None:
+    """And no others, however well they fit the claim's set-up: what was declared is not what was run later."""
     plant_seeds(planter, "loca", 1, A_LOT)
-    planned = {"loca": [], "lora": []}
     for rate, mistakes in ((0.001, 2), (0.01, 0)):
         plant_seeds(planter, "lora", mistakes, setting={"learning_rate": rate})
     runs = read_frame(planter.store).runs
     low = runs[(runs["method"] == "lora") & runs["setting"].str.contains("0.001")]
-    planned["lora"] = list(low["run_id"])
-    declare(planter.store, "loca_better", claim().content, planned)
+    declare(planter.store, "loca_better", claim().content, {**planned(planter), "lora": list(low["run_id"])})
     (one,) = judge_store(planter.store, read_frame(planter.store)).judgments
     assert one.verdict == "supported"
     assert set(low["run_id"]) < set(one.runs["run_id"])
+    plant_seeds(planter, "lora", 2)
+    declare(planter.store, "loca_better", claim().content, {**planned(planter), "lora": ["0" * 16]})
+    (one,) = judge_store(planter.store, read_frame(planter.store)).judgments
+    assert (one.verdict, one.reason) == ("cannot tell", "lora on glue/rte was not run")
 
 
 def test_a_spoilt_declaration_is_noted_and_costs_no_other(planter: Any) -> None:
@@ -116,8 +125,8 @@ def test_a_spoilt_declaration_is_noted_and_costs_no_other(planter: Any) -> None:
 @pytest.mark.usefixtures("_no_figures")
 def test_a_report_shows_claims_escaped_with_their_hash(planter: Any, capsys: pytest.CaptureFixture[str]) -> None:
     one = claim(claim="<b>LoCA</b> | wins", paper={"base_model": "RoBERTa-large", "seeds": 3}, notes=["Of note."])
-    declare(planter.store, "loca_better", one.content, {})
     plant_both(planter, at(minutes=1))
+    declare(planter.store, "loca_better", one.content, planned(planter))
     files = {path.name: path for path in write_report(planter.store).files}
     page, markdown = (files[name].read_text(encoding="utf-8") for name in ("index.html", "leaderboard.md"))
     assert "&lt;b&gt;LoCA&lt;/b&gt; | wins" in page

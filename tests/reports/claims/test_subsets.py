@@ -11,7 +11,7 @@ from scipy.stats import ttest_rel
 
 from parbench.reports.claims.judge import judge_store
 from parbench.reports.frame import read_frame
-from tests.support.claims import EVEN, LABELS, SEEDS, claim, predictions, set_up
+from tests.support.claims import EVEN, LABELS, SEEDS, claim, fields_of, predictions, set_up
 from tests.support.planter import rows_with
 
 # Number of examples whose mistakes begin with each seed.
@@ -30,6 +30,7 @@ def plant_sets(planter: Any, method: str, mistakes: dict[str, int], sizes: tuple
         )
         rows["accuracy"] = (rows["label"] == rows["prediction"]).astype("float64")
         where = {"task": "commonsense", "task_code": "c", "method": method, "method_code": method}
+        where |= fields_of(method, "commonsense")
         planter.run(scores[seed].mean(), "accuracy", seed=seed, rows=rows.reset_index(drop=True), **where)
     return scores
 
