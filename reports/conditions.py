@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +13,7 @@ import pandas as pd
 
 from parbench.bench.budget import TOLERANCE
 from parbench.bench.plan.overrides import NO_BUDGET
-from parbench.bench.plan.suite import Suite
+from parbench.bench.plan.suite import Suite, Tuning
 from parbench.reports.hardware import hardware_in_words
 from parbench.reports.rows import BOARD, COLUMN
 from parbench.reports.tables import Table, is_counted
@@ -21,6 +23,8 @@ DAGGER = "†"
 UNTUNED_NOTE = f"{DAGGER}: its setting was not tuned, while others of this table were."
 # What a run's notes hold where its suite is of tuned settings and has none for it; see `parbench.bench.plan.resolve`.
 NOT_TUNED = "its setting was not tuned"
+# And where it was tuned for runs of another training, or on another part of the data.
+_TUNED_OTHERWISE = "its setting was tuned with another training"
 # What the trials of a cell have in common with it.
 _SEARCH = ["base_model", "base_precision", "column", "method", "budget"]
 # In place of the budget of trials of a method of fixed size.
@@ -34,10 +38,12 @@ class Tried(NamedTuple):
     Attributes:
         trials: number of settings that were tried; 0 where none is known.
         tuned_at: the budget that they were tried at, in words, if it is not the cell's; else empty.
+        tuned_otherwise: whether they were tried with another training, or on other data.
     """
 
     trials: int
     tuned_at: str = ""
+    tuned_otherwise: bool = False
 
 
 def trials_of_cells(
@@ -54,8 +60,7 @@ def trials_of_cells(
         suites: what is known of the suites.
     """
     key = [*BOARD, *COLUMN, "row"]
-    noted = runs[runs["notes"].str.contains(NOT_TUNED, regex=False).fillna(False).astype("bool")]
-    untuned = set(noted[key].itertuples(index=False, name=None))
+    untuned, otherwise = (_cells_noted(runs, key, note) for note in (NOT_TUNED, _TUNED_OTHERWISE))
     suites_of: dict[tuple[Any, ...], list[str]] = {}
     for *place, suite in runs[[*key, "suite"]].drop_duplicates().itertuples(index=False, name=None):
         suites_of.setdefault(tuple(place), []).append(suite)
@@ -69,8 +74,17 @@ def trials_of_cells(
         recorded = [_recorded(row, cell in of_fixed_size, suites.get(name)) for name in suites_of.get(cell, ())]
         # Of several suites the one that says least for the cell.
         least = min(recorded, key=lambda tried: (tried.trials, not tried.tuned_at), default=Tried(0))
-        found.append(Tried(0) if cell in untuned else Tried(in_store) if in_store else least)
+        if cell in untuned:
+            found.append(Tried(0))
+        else:
+            tried = Tried(in_store) if in_store else least
+            found.append(tried._replace(tuned_otherwise=tried.trials > 0 and cell in otherwise))
     return found
+
+
+def _cells_noted(runs: pd.DataFrame, key: list[str], note: str) -> set[tuple[Any, ...]]:
+    noted = runs[runs["notes"].str.contains(note, regex=False).fillna(False).astype("bool")]
+    return set(noted[key].itertuples(index=False, name=None))
 
 
 def _searched(aside: pd.DataFrame) -> Mapping[tuple[Any, ...], int]:
@@ -87,11 +101,20 @@ def _recorded(cell: pd.Series[Any], of_fixed_size: bool, suite: Suite | None) ->
     """Return the trials that a suite records for a cell; those of a method of fixed size are for all budgets."""
     tuning = suite.tuning if suite else None
     where = (str(cell["task"]), str(cell["method"]), str(cell["base_precision"]))
-    if tuning is None or not tuning.has(*where):
+    if tuning is None or not tuning.has(*where) or not _is_the_one_found(cell, tuning):
         return Tried(0)
     here = NO_BUDGET if pd.isna(cell["budget"]) else str(cell["budget"]).partition(": ")[0]
     at = tuning.budget or NO_BUDGET
     return Tried(tuning.trials, "" if of_fixed_size or here == at else at)
+
+
+def _is_the_one_found(cell: pd.Series[Any], tuning: Tuning) -> bool:
+    """Return whether a cell has the values of the best trial; a rate that was searched as a step is not compared."""
+    found = tuning.found[str(cell["task"])][str(cell["method"])]
+    trials = found.get("trials", ())[found["best"] :]
+    setting = json.loads(str(cell["setting"]))
+    best = {name: value for name, value in (trials[0] if trials else {}).items() if name in setting}
+    return all(math.isclose(setting[name], value, rel_tol=1e-3) for name, value in best.items())
 
 
 def is_untuned(cells: pd.DataFrame) -> pd.Series[bool]:
@@ -130,7 +153,11 @@ def conditions(runs: pd.DataFrame, cells: pd.DataFrame) -> Iterator[str]:
         count = str(known[0]) if len(known) == 1 else f"{known[0]} to {known[-1]}"
         elsewhere = sorted(set(cells.loc[tried > 0, "tuned_at"]) - {""})
         at = f", at the budget {' or '.join(elsewhere)} and not at this one" if elsewhere else ""
-        yield f"Tuned with {count} trials for each method and task{at}."
+        otherwise = cells[cells["tuned_otherwise"]]
+        columns = sorted(otherwise["column"].unique())
+        on = f" on {', '.join(columns[:_MOST])}" if len(otherwise) < (tried > 0).sum() else ""
+        trained = f"; those{on} with another training, or on other data, than these runs" if columns else ""
+        yield f"Tuned with {count} trials for each method and task{at}{trained}."
     machines = hardware_in_words(runs[is_counted(runs)])
     if machines:
         yield f"Hardware: {machines}."

@@ -11,7 +11,7 @@ import pandas as pd
 
 from parbench.reports.attempt import NotComputed, attempt
 from parbench.reports.caveats import facts, warnings
-from parbench.reports.conditions import conditions, is_untuned, marked, trials_of_cells, unmatched_sizes
+from parbench.reports.conditions import Tried, conditions, is_untuned, marked, trials_of_cells, unmatched_sizes
 from parbench.reports.cost_ratios import baseline_row, check_baseline
 from parbench.reports.costs_table import costs_table
 from parbench.reports.data_efficiency import in_full
@@ -112,7 +112,7 @@ def leaderboards(frame: Frame, baseline: str | None = None, by_rank: bool = Fals
     if baseline is not None:
         check_baseline(every, baseline)
     tried = trials_of_cells(every, frame.runs, frame.aside, frame.suites)
-    every = every.assign(trials=[one.trials for one in tried], tuned_at=[one.tuned_at for one in tried])
+    every = every.assign(**{name: [getattr(one, name) for one in tried] for name in Tried._fields})
     pairs = zip(boards(frame.runs), boards(every.assign(in_full=in_full(every))), strict=True)
     found = []
     for runs, own in pairs:

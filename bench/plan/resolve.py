@@ -122,13 +122,13 @@ class Resolver:
         choice = self.methods[expression]
         setting, training = self.resolved(expression, task)
         self.check_inputs(choice, setting, training, task)
-        if choice.method.size_knob is None:  # one run for all budgets
-            budget = None
+        budget = budget if choice.method.size_knob else None  # else one run for all budgets
         setting, skip, notes = self.sized(choice, setting, task, budget)
         if precision != FLOAT32:
             skip = skip or self.refused_precision(choice.method, task, precision)
             notes += (f"base weights: {DESCRIPTIONS[precision]}",)
-        notes += untuned(self.suite, self.overrides, task, choice.method.name, precision, given(choice, self.sets))
+        fixed = given(choice, self.sets)
+        notes += untuned(self.suite, self.overrides, task, choice.method.name, precision, fixed, fraction)
         spec = RunSpec(
             suite=self.suite.name,
             small=self.suite.small,

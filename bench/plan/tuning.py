@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from parbench.bench.plan.overrides import Overrides
+from parbench.bench.plan.layers import merged
+from parbench.bench.plan.overrides import TRAINING, Overrides, read_sets
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.plan.suite import Suite, Tuning
+from parbench.bench.train.settings import TrainingSettings
 from parbench.bench.util.base_precision import BasePrecision
 from parbench.bench.util.errors import UserError
+from parbench.bench.util.validation import validated
 from parbench.methods.expression import split
 from parbench.tasks.base import Task
 
 _UNTUNED = "its setting was not tuned, though the suite is of tuned ones"
+_TUNED_OTHERWISE = "its setting was tuned with another training, or on other data"
 
 
 def untuned(
-    suite: Suite, overrides: Overrides, task: Task, method: str, precision: BasePrecision, fixed: Collection[str]
+    suite: Suite,
+    overrides: Overrides,
+    task: Task,
+    method: str,
+    precision: BasePrecision,
+    fixed: Collection[str],
+    fraction: float = 1.0,
 ) -> tuple[str, ...]:
-    """Return a note for a run whose setting was not tuned in a suite of tuned ones.
+    """Return a note for a run whose setting was not tuned in a suite of tuned ones, or for other runs than this.
 
     Args:
         suite: the suite.
@@ -27,12 +37,25 @@ def untuned(
         method: its name.
         precision: of the base weights.
         fixed: fields of the setting that the command sets.
+        fraction: share of the training split.
     """
     tuning = suite.tuning
     of_its_own = suite.has_base_model(task, overrides.base_model)
-    if tuning is None or (of_its_own and tuning.has(task.name, method, precision, fixed)):
+    if tuning is None:
         return ()
-    return (_UNTUNED,)
+    if not (of_its_own and tuning.has(task.name, method, precision, fixed)):
+        return (_UNTUNED,)
+    on_other_data = fraction != 1.0 or overrides.limit not in (None, suite.on(task, "limit"))
+    trained, tuned = (_training(suite, task, sets) for sets in (overrides.sets, tuning.sets))
+    return (_TUNED_OTHERWISE,) if on_other_data or trained.deciding() != tuned.deciding() else ()
+
+
+def _training(suite: Suite, task: Task, sets: Sequence[str]) -> TrainingSettings:
+    """Return the training of a task's runs with some ``--set``."""
+    of_training = [text for text in sets if text.startswith(f"{TRAINING}.")]
+    layers = (suite.training, *(layer.training for layer in suite.layers(task)))
+    values = merged(*layers, read_sets(of_training, ()).get(TRAINING, {}))
+    return validated(TrainingSettings, values, f"the training on {task.name}")
 
 
 def to_be_tuned(suite: Suite, runs: Sequence[PlannedRun]) -> list[PlannedRun]:

@@ -145,7 +145,8 @@ def _rates(row: str, evidence: Sequence[Evidence]) -> Mapping[str, tuple[float, 
         cell = one.cells[row]
         rate = json.loads(str(cell["setting"])).get("learning_rate")
         if isinstance(rate, int | float):
-            found[one.name] = (float(rate), bool(cell["trials"] > 0 and not cell["untuned"] and not cell["tuned_at"]))
+            for_these = not (cell["untuned"] or cell["tuned_at"] or cell["tuned_otherwise"])
+            found[one.name] = (float(rate), bool(cell["trials"] > 0 and for_these))
     return found
 
 

@@ -177,6 +177,35 @@ def test_the_note_of_a_run_says_that_it_was_not_tuned(planter: Any) -> None:
     assert board_of(planter).cells.set_index("row")["untuned"].to_dict() == {"lora": False, "loca": True}
 
 
+def test_a_setting_that_is_not_the_best_trial_was_not_tuned(planter: Any) -> None:
+    """Whatever the notes of its run say: those of an earlier version have none."""
+    searched = {"best": 1, "trials": [{"learning_rate": 0.05}, {"learning_rate": 0.001, "score": 0.5}]}
+    tuning = Tuning(
+        trials=2,
+        selection_seeds=(11,),
+        sampler="x",
+        sampler_seed=0,
+        base_model="roberta-base",
+        found={"glue/rte": dict.fromkeys(("lora", "loca"), searched)},
+    )
+    suite = load_suite("mini").model_copy(update={"name": "own-tuned", "tuning": tuning})
+    (planter.store.root / "tuned.yaml").write_text(suite_text(suite), encoding="utf-8")
+    plant_shares(planter, {"lora": 0.25}, suite="own-tuned")
+    plant_shares(planter, {"loca": 0.1}, suite="own-tuned", setting={"rank": 8, "learning_rate": 0.002})
+    assert board_of(planter).cells.set_index("row")["trials"].to_dict() == {"lora": 2, "loca": 0}
+
+
+def test_settings_that_were_tuned_with_another_training_are_said_to_be(planter: Any) -> None:
+    noted = replace(PROVENANCE, notes=("its setting was tuned with another training, or on other data",))
+    for method, provenance in (("lora", PROVENANCE), ("loca", noted)):
+        planter.run(0.5, "accuracy", task="glue/rte", task_code="glue/rte", method=method, provenance=provenance)
+        planter.run(None, purpose="selection", task="glue/rte", task_code="glue/rte", seed=11, method=method)
+    board = board_of(planter)
+    assert board.cells.set_index("row")["tuned_otherwise"].to_dict() == {"lora": False, "loca": True}
+    otherwise = "those on glue/rte with another training, or on other data, than these runs"
+    assert f"Tuned with 1 trials for each method and task; {otherwise}." in board.conditions
+
+
 def test_without_any_trial_nothing_is_marked(planter: Any) -> None:
     plant_shares(planter, {"lora": 0.25, "loca": 0.1})
     board = board_of(planter)

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -252,6 +253,21 @@ def test_tuned_settings_of_a_suite_are_for_its_own_base_models(tmp_path, tiny_mo
         plan = make_plan(tuned, overrides, RevisionLock(tmp_path / "lock.json"))
         notes = [note for note in (*plan.notes, *plan.runs[0].notes) if "tuned" in note]
         assert [note.partition(", not on")[0] for note in notes] == expected
+    trained = "its setting was tuned with another training, or on other data"
+    for changed, expected in (
+        ({}, []),
+        (
+            {"sets": ("train.max_length=64", "train.batch_size=16", "train.weight_decay=0")},
+            [],
+        ),  # the suite's, written out
+        ({"sets": ("train.max_length=64", "train.max_steps=5")}, [trained]),
+        ({"sets": ()}, [trained]),
+        ({"limit": 20}, [trained]),
+        ({"train_fractions": (0.5,)}, [trained]),
+    ):
+        asked = replace(overrides, methods=("lora",), base_model=None, **changed)
+        plan = make_plan(tuned, asked, RevisionLock(tmp_path / "lock.json"))
+        assert [note for note in plan.runs[0].notes if "tuned" in note] == expected
     own = tuned.model_copy(update={"name": "my-tuned"})
     with pytest.raises(UserError, match=r"was tuned on minilm-l6, not on .*; tune it again, or leave --model out"):
         make_plan(own, overrides, RevisionLock(tmp_path / "lock.json"))
