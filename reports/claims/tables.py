@@ -110,7 +110,7 @@ def _needed(claim: Claim, effect: Effect) -> str:
         shown = f"a difference of {shown_goal:g}{points}{beyond}"
     seeds = seeds_needed(effect.sources, goal, alpha, power)
     if seeds is not None and seeds <= effect.seeds:
-        return f"more than what shows {shown} with 80 % power: {effect.seeds} seeds, as there are, do"
+        return f"more than these {effect.seeds} seeds, which show {shown} with 80 % power"
     parts = [f"about {seeds} seeds"] if seeds else []
     if effect.unit is not None:
         parts[:1] = [f"{parts[0]} with these {effect.sources.examples:,} examples"] if parts else []

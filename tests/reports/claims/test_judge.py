@@ -138,7 +138,7 @@ def test_seeds_that_would_have_shown_the_effect_are_not_asked_for_again(planter:
     (one,) = judged(planter, claim())
     assert one.verdict == "cannot tell"
     shown = "a difference of 1 points with 80 % power"
-    assert would_take(one) == f"more than what shows {shown}: 5 seeds, as there are, do"
+    assert would_take(one) == f"more than these 5 seeds, which show {shown}"
 
 
 def test_p_values_are_corrected_for_the_claims_of_the_page(planter: Any) -> None:
