@@ -83,7 +83,9 @@ def would_take(one: Judgment) -> str:
         return ""
     if one.reason:
         return one.reason
-    return "; ".join(dict.fromkeys(_needed(one.claim, effect) for effect in one.effects if effect.sources))
+    # What holds by itself is not what the answer waits for.
+    unshown = [effect for effect in one.effects if effect.holds is None or effect.holds > 1 - LEVEL]
+    return "; ".join(dict.fromkeys(_needed(one.claim, effect) for effect in unshown or one.effects if effect.sources))
 
 
 def _level(effect: Effect) -> str:

@@ -170,6 +170,16 @@ def test_a_claim_against_two_must_hold_against_each(planter: Any) -> None:
     assert one.fails == pytest.approx(2 * min(effect.fails or 0 for effect in one.effects))
 
 
+def test_a_comparison_that_is_shown_already_takes_nothing_more(planter: Any) -> None:
+    plant_seeds(planter, "loca", 1, A_LITTLE)
+    plant_seeds(planter, "lora", 1, EVEN)
+    plant_seeds(planter, "vera", 1, UNEVEN)
+    (both,) = judged(planter, claim(kind="equivalent", margin=2.0, against=["lora", "vera"]))
+    (unshown,) = judged(planter, claim(kind="equivalent", margin=2.0, against=["vera"]))
+    assert both.verdict == unshown.verdict == "cannot tell"
+    assert would_take(both) == would_take(unshown) != ""
+
+
 def test_tasks_are_averaged_or_each_must_show_it(planter: Any) -> None:
     tasks = ("glue/rte", "glue/sst2")
     loca = [plant_seeds(planter, "loca", 1, A_LOT, task=task) for task in tasks]
