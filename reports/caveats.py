@@ -50,13 +50,13 @@ def warnings(runs: pd.DataFrame) -> Iterator[str]:
     for name, part in counted[counted["cost/shared_device"] == 1].groupby("row"):
         yield (
             f"shared accelerator: other runs were at work beside {name} ({_runs(len(part))}); "
-            "the times are no measurement of speed."
+            "their times are no measurement of speed, and are left out."
         )
     for name, part in counted[waited_for_cores(counted)].groupby("row"):
         yield (
             f"other work on the machine: {name} ({_runs(len(part))}) waited up to "
             f"{100 * part['cost/core_wait_share'].max():.0f} % of its training for cores that other processes used; "
-            "the times are no measurement of speed."
+            "their times are no measurement of speed, and are left out."
         )
     again = counted[counted.duplicated([*COLUMN, "method", "row", "seed"])]
     for (task, _, _, row), part in again.groupby([*COLUMN, "method", "row"]):

@@ -61,11 +61,12 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
 
     ``mean`` and ``std`` (the sample's, divisor n - 1; missing for one run) are of the primary metric, as the
     record has it, over the runs that are ok and have a score, ``n_ok`` of them; ``n_failed`` counts the
-    others, and ``failed`` gives how they ended. Times are means over those ``n_ok`` runs, in seconds; memory
-    is their largest peak, in bytes. Parameter counts are the largest over all runs of the cell, and ``of_budget``
-    is the share of the budget that they use. ``retention_before`` and ``retention_after`` are the mean log-likelihood
-    of a token of general text, ``retention_change`` their difference and ``retention_std`` its deviation over the
-    seeds. Suites, revisions and sources are joined by "; " where several were mixed.
+    others, and ``failed`` gives how they ended. Times are means over those of the ``n_ok`` runs that measure
+    speed, in seconds; memory is the largest peak of all of them, in bytes. Parameter counts are the largest over
+    all runs of the cell, and ``of_budget`` is the share of the budget that they use. ``retention_before`` and
+    ``retention_after`` are the mean log-likelihood of a token of general text, ``retention_change`` their difference
+    and ``retention_std`` its deviation over the seeds. Suites, revisions and sources are joined by "; " where several
+    were mixed.
 
     Args:
         runs: the frame's runs.
@@ -90,11 +91,11 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
         cells[name] = every[column].agg(lambda values: "; ".join(distinct(values)))
     cells[LEDGER] = every[LEDGER].max()
     cells["of_budget"] = (cells["ledger/reported"] / cells["budget/parameters"]).astype("float64")
-    # Beside other runs on one accelerator a step takes longer than it takes.
-    trained = keyed[ok & (keyed["cost/train_steps"] > 0) & (keyed["cost/shared_device"] != 1)]
+    timed = keyed[ok & measures_speed(keyed)]
+    trained = timed[timed["cost/train_steps"] > 0]
     step = (trained["cost/train_seconds"] / trained["cost/train_steps"]).astype("float64")
     cells["train_seconds_per_step"] = step.groupby(trained["cell"]).mean()
-    cells["evaluation_seconds"] = counted["cost/evaluation_seconds"].mean()
+    cells["evaluation_seconds"] = timed.groupby("cell")["cost/evaluation_seconds"].mean()
     for name in ("peak_process_bytes", "peak_device_bytes"):
         cells[name] = counted[f"cost/{name}"].max()
     cells = cells.join(_retention(keyed[ok]))
@@ -106,6 +107,11 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
 def is_counted(runs: pd.DataFrame) -> pd.Series[bool]:
     """Return which runs enter a mean: those that have a score, which in the frame only runs that are ok have."""
     return runs["score"].notna()
+
+
+def measures_speed(runs: pd.DataFrame) -> pd.Series[bool]:
+    """Return which runs were not slowed down by others: on one accelerator, or by waiting for processor cores."""
+    return (runs["cost/shared_device"] != 1).fillna(True).astype("bool") & ~waited_for_cores(runs)
 
 
 def waited_for_cores(runs: pd.DataFrame) -> pd.Series[bool]:

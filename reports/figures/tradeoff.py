@@ -32,7 +32,7 @@ from parbench.reports.figures.style import (
 from parbench.reports.figures.text import fit
 from parbench.reports.profile.costs import MEMORY, STEP, Profiled
 from parbench.reports.rows import COLUMN, CONDITION, at_same
-from parbench.reports.tables import boards, is_counted, summarise, unit_of
+from parbench.reports.tables import boards, is_counted, measures_speed, summarise, unit_of
 
 PANEL_HEIGHT = 2.2  # inches
 MOST_CAPTION = 2000  # characters: of hundreds of methods that a profile lacks not all can be named
@@ -329,5 +329,4 @@ def _process(runs: pd.DataFrame) -> pd.Series[float]:
 
 def _step(runs: pd.DataFrame) -> pd.Series[float]:
     steps = runs["cost/train_steps"].astype("float64")
-    # As in the tables, runs that shared an accelerator measure no speed.
-    return runs["cost/train_seconds"] / steps.where((steps > 0) & (runs["cost/shared_device"] != 1))
+    return runs["cost/train_seconds"] / steps.where((steps > 0) & measures_speed(runs))

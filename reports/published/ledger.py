@@ -12,7 +12,7 @@ from parbench.reports.data_efficiency import in_full
 from parbench.reports.published.differences import QUANTISED_BITS, differences, names_it
 from parbench.reports.published.sources import COSTS, UNAVAILABLE, PublishedNumber, published
 from parbench.reports.rows import COLUMN, CONDITION, at_same
-from parbench.reports.tables import NOTHING, SMALL_LABEL, Table, is_counted
+from parbench.reports.tables import NOTHING, SMALL_LABEL, Table, is_counted, measures_speed
 from parbench.tasks import metric_unit
 
 PAPER_VALUE_UNAVAILABLE = "paper value unavailable"
@@ -143,8 +143,7 @@ def _for_orientation(run: pd.Series, method: str, same: Sequence[PublishedNumber
 def _measured(runs: pd.DataFrame, metric: str) -> pd.Series | None:
     """Return a metric of runs, or a cost in the printed unit; ``None`` where it was not measured."""
     column, units = COSTS.get(metric, (f"metric/{metric}", 1.0))
-    if metric in COSTS and bool((runs["cost/shared_device"] == 1).any()):
-        # Beside other runs on one accelerator a training takes longer than it takes.
+    if metric in COSTS and not measures_speed(runs).all():
         return None
     return runs[column].astype("float64") / units if column in runs else None
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from parbench.reports.caveats import warnings
 from parbench.reports.frame import read_frame
+from parbench.reports.tables import summarise
 
 
 @pytest.mark.parametrize(
@@ -16,12 +18,13 @@ from parbench.reports.frame import read_frame
     [
         (
             {"shared_device": True},
-            "shared accelerator: other runs were at work beside lora (1 run); the times are no measurement of speed.",
+            "shared accelerator: other runs were at work beside lora (1 run); their times are no measurement of speed, "
+            "and are left out.",
         ),
         (
             {"core_wait_share": 0.25},
             "other work on the machine: lora (1 run) waited up to 25 % of its training for cores that other processes "
-            "used; the times are no measurement of speed.",
+            "used; their times are no measurement of speed, and are left out.",
         ),
         ({"core_wait_share": 0.03}, None),
         ({"core_wait_share": None}, None),
@@ -29,6 +32,19 @@ from parbench.reports.frame import read_frame
 )
 def test_times_beside_other_work_are_warned_of(planter: Any, changed: dict[str, Any], warning: str | None) -> None:
     planter.run(0.5, seed=1, cost=replace(planter.cost, core_wait_share=0.0))
-    planter.run(0.5, seed=2, cost=replace(planter.cost, **changed))
-    found = [text for text in warnings(read_frame(planter.store).runs) if "no measurement of speed" in text]
+    slow = replace(planter.cost, train_seconds=90.0, evaluation_seconds=9.0)
+    planter.run(0.5, seed=2, cost=replace(slow, **changed))
+    runs = read_frame(planter.store).runs
+    found = [text for text in warnings(runs) if "no measurement of speed" in text]
     assert found == ([] if warning is None else [warning])
+    (cell,) = summarise(runs).to_dict("records")
+    expected = (0.5, 3.0) if warning else (0.7, 6.0)
+    assert (cell["train_seconds_per_step"], cell["evaluation_seconds"]) == pytest.approx(expected)
+
+
+def test_of_a_row_whose_runs_all_waited_no_time_is_shown(planter: Any) -> None:
+    for seed in (1, 2):
+        planter.run(0.5, seed=seed, cost=replace(planter.cost, core_wait_share=0.25))
+    (cell,) = summarise(read_frame(planter.store).runs).to_dict("records")
+    assert np.isnan(cell["train_seconds_per_step"])
+    assert np.isnan(cell["evaluation_seconds"])

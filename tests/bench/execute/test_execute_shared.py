@@ -54,7 +54,7 @@ def test_a_run_records_that_it_was_not_alone(planned, store):
     events = [entry["event"] for entry in read_log(store.runs / record.run_id / LOG)]
     assert "shared" in events
     (caution,) = [text for text in warnings(read_frame(store).runs) if text.startswith("shared")]
-    assert caution.endswith("beside lora (1 run); the times are no measurement of speed.")
+    assert caution.endswith("beside lora (1 run); their times are no measurement of speed, and are left out.")
     alone = perform_logged(planned, store, shares=False)
     assert alone.cost.shared_device is False
     assert "shared" not in [entry["event"] for entry in read_log(store.runs / alone.run_id / LOG)]
