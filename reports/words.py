@@ -14,10 +14,10 @@ FEW = 3
 
 
 def listed(names: Sequence[str], most: int = MOST_NAMES) -> str:
-    """Return names as a list in words; of more than ``most`` the first `FEW`, and the rest are counted."""
+    """Return names as a list in words; of more than ``most`` the first `FEW`, and the rest are counted; of none ""."""
     if len(names) > most:
         return f"{', '.join(names[:FEW])} and {len(names) - FEW} more"
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def plural(word: str, count: int) -> str:

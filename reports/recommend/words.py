@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from parbench.bench.util.base_precision import FLOAT32, BasePrecision
-from parbench.reports.recommend.options import Amount, Option, ShortList, size_text
+from parbench.reports.recommend.options import SAME, Amount, Option, ShortList, size_text
 from parbench.reports.recommend.quality import Quality
 from parbench.reports.recommend.validation import LeftOutTask, Validation
 from parbench.reports.scored import LEVEL
@@ -16,6 +16,12 @@ from parbench.reports.tables import NOTHING, Table, with_interval
 from parbench.reports.words import grouped, listed, plural
 
 _MARKS = {"measured": "", "predicted": "", "counted": "", "extrapolated": "~"}
+# In the order of `Costs.amounts`, of one method and of several.
+_LEAST = (
+    ("takes the least memory", "take the least memory"),
+    ("has the fastest step", "have the fastest step"),
+    ("has the smallest adapter", "have the smallest adapter"),
+)
 
 
 @dataclass(frozen=True)
@@ -154,13 +160,14 @@ def _told(found: Quality, chosen: ShortList) -> Iterator[str]:
 
 
 def _cheapest(chosen: ShortList, level: set[str]) -> str:
-    """Return which of several options has the least of each cost."""
+    """Return which of several options have the least of each cost; nothing where none costs less than the others."""
     rows = [option for option in chosen.options if option.row in level]
     found = []
-    for place, words in enumerate(("takes the least memory", "has the fastest step", "has the smallest adapter")):
-        known = [(amount.value, one.row) for one in rows if (amount := one.costs.amounts()[place]) is not None]
-        if len(known) > 1:
-            found.append(f"{min(known)[1]} {words}")
+    for place, (of_one, of_several) in enumerate(_LEAST):
+        known = {one.row: amount.value for one in rows if (amount := one.costs.amounts()[place]) is not None}
+        least = [row for row, value in known.items() if value <= (1 + SAME) * min(known.values())]
+        if len(least) < len(known):
+            found.append(f"{listed(least)} {of_one if len(least) == 1 else of_several}")
     return listed(found)
 
 
