@@ -25,8 +25,13 @@ def read_suites(names: Iterable[str], root: Path) -> Mapping[str, Suite]:
     """
     known = [*_tuned(root / TUNED), *(load_suite(name) for name in suite_names())]
     by_name = {suite.name: suite for suite in reversed(known)}
-    wanted = dict.fromkeys(same for name in names for same in (name, name.removesuffix(_TUNED_SUFFIX)))
+    wanted = dict.fromkeys(same for name in names for same in (name, plain_name(name)))
     return {name: by_name[name] for name in wanted if name in by_name}
+
+
+def plain_name(name: str) -> str:
+    """Return the name of the suite that a tuned one was made from; of another its own."""
+    return name.removesuffix(_TUNED_SUFFIX)
 
 
 def limits_of(names: Iterable[str], suites: Mapping[str, Suite]) -> Sequence[str]:
@@ -36,7 +41,7 @@ def limits_of(names: Iterable[str], suites: Mapping[str, Suite]) -> Sequence[str
         names: of the suites of a leaderboard; a tuned suite has the limits of the one that it was tuned from.
         suites: of `read_suites`.
     """
-    found = (suites.get(name) or suites.get(name.removesuffix(_TUNED_SUFFIX)) for name in names)
+    found = (suites.get(name) or suites.get(plain_name(name)) for name in names)
     return tuple(dict.fromkeys(suite.cannot_show for suite in found if suite))
 
 

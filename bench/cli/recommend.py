@@ -136,7 +136,7 @@ def recommend(asked: RecommendOptions, workers: WorkerOptions, data_root: DataRo
     if found is None:
         _print_unknown(asked, target, limit, data_root, workers, console)
         return
-    _print_recommendation(asked, target, found, limit, stores, workers, console)
+    _print_recommendation(asked, target, found, limit, stores, data_root, workers, console)
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,7 @@ def _print_recommendation(
     found: Quality,
     limit: int | None,
     stores: list[Store],
+    data_root: Path | None,
     workers: WorkerOptions,
     console: Console,
 ) -> None:
@@ -186,7 +187,7 @@ def _print_recommendation(
     from parbench.reports.profile.costs import read_profiles
     from parbench.reports.recommend.costs import TargetCosts, steps
     from parbench.reports.recommend.options import baseline_of, make_options, short_list
-    from parbench.reports.recommend.words import begin, in_words
+    from parbench.reports.recommend.words import in_words
 
     baseline, device = baseline_of(found.rows), choose_device(workers.device)
     profiles = [profile for store in stores for profile in read_profiles((), store)]
@@ -213,8 +214,36 @@ def _print_recommendation(
         for sentence in in_engine(find_engine(asked.engine), chosen.options, target.model, target.task.head):
             say(sentence, console)
     if chosen.options:
-        words = begin(chosen.options[0], target.task_name, str(asked.model))
-        say(f"Begin with: {shlex.join(words)}", console)
+        _print_command(asked, target, found, chosen.options[0], data_root, console)
+
+
+def _print_command(
+    asked: RecommendOptions,
+    target: _Target,
+    found: Quality,
+    option: Option,
+    data_root: Path | None,
+    console: Console,
+) -> None:
+    from parbench.bench.models.kind import positions
+    from parbench.reports.recommend.command import Asked, begin
+
+    command = begin(
+        option,
+        found,
+        Asked(
+            target.task_name,
+            str(asked.model),
+            asked.batch,
+            asked.seq,
+            positions(target.model.config()) if target.task.modality.has_text else None,
+            data_root,
+            tuple(asked.store or ()),
+        ),
+    )
+    say(f"Begin with: {shlex.join(command.words)}", console)
+    if command.remark:
+        say(command.remark, console)
 
 
 def _memory_of(option: Option) -> float:

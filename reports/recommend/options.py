@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -193,6 +194,13 @@ def dominates(a: Option, b: Option, found: Quality) -> bool:
     if a.quality < b.quality or any(x > (1 + SAME) * y for x, y in pairs):
         return False
     return a.quality > b.quality or any((1 + SAME) * x < y for x, y in pairs)
+
+
+def rate_to_begin(option: Option) -> float | None:
+    """Return the learning rate to begin with; ``None`` where the method has none."""
+    tuned = [rate for rate, is_tuned in option.rates.values() if is_tuned]
+    rates = [rate for rate in tuned or [rate for rate, _ in option.rates.values()] if rate > 0]
+    return math.exp(sum(map(math.log, rates)) / len(rates)) if rates else None
 
 
 def size_text(value: float) -> str:

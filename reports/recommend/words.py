@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from parbench.bench.util.base_precision import FLOAT32, BasePrecision
-from parbench.reports.recommend.options import SAME, Amount, Option, ShortList, size_text
+from parbench.bench.util.base_precision import BasePrecision
+from parbench.reports.recommend.options import SAME, Amount, Option, ShortList, rate_to_begin, size_text
 from parbench.reports.recommend.quality import Quality
 from parbench.reports.recommend.validation import LeftOutTask, Validation
 from parbench.reports.scored import LEVEL
@@ -111,13 +110,6 @@ def _rate(option: Option) -> str:
     how = "tuned" if tuned else "not tuned"
     spread = f", {min(rates):.2g} to {max(rates):.2g}" if max(rates) > 1.01 * min(rates) else ""
     return f"{rate_to_begin(option):.2g} ({how}{spread})"
-
-
-def rate_to_begin(option: Option) -> float | None:
-    """Return the learning rate to begin with; ``None`` where the method has none."""
-    tuned = [rate for rate, is_tuned in option.rates.values() if is_tuned]
-    rates = [rate for rate in tuned or [rate for rate, _ in option.rates.values()] if rate > 0]
-    return math.exp(sum(map(math.log, rates)) / len(rates)) if rates else None
 
 
 def _bytes(amount: Amount | None) -> str:
@@ -284,23 +276,3 @@ def _points(mean: Estimate) -> str:
     if mean.interval is None:
         return f"{text} (no interval from {mean.n} {plural('task', mean.n)})"
     return f"{text} [{100 * mean.interval.low:.1f}, {100 * mean.interval.high:.1f}] over {mean.n} tasks"
-
-
-def begin(option: Option, task: str, model: str) -> Sequence[str]:
-    """Return the words of a command that runs an option with its setting."""
-    sets = [f"{option.method}.{name}={value}" for name, value in _given(option).items()]
-    words = ["bench", "run", "--methods", option.method, "--tasks", task, "--model", model, "--seeds", "1,2,3"]
-    if option.precision != FLOAT32:
-        words += ["--base-precision", option.precision]
-    return [*words, *(part for one in sets for part in ("--set", one))]
-
-
-def _given(option: Option) -> Mapping[str, float]:
-    """Return the hyper-parameters to give: those that are numbers, with the learning rate to begin with."""
-    rate = rate_to_begin(option)
-    numbers = {
-        name: value
-        for name, value in option.setting.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
-    return numbers | ({} if rate is None else {"learning_rate": float(f"{rate:.3g}")})

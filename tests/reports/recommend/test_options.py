@@ -5,9 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from parbench.reports.recommend.options import Amount, Costs, Option, StepTime, dominates, short_list, size_text
+from parbench.reports.recommend.options import (
+    Amount,
+    Costs,
+    Option,
+    StepTime,
+    dominates,
+    rate_to_begin,
+    short_list,
+    size_text,
+)
 from parbench.reports.recommend.quality import Quality
-from parbench.reports.recommend.words import rate_to_begin
 from parbench.reports.statistics import no_ranking
 
 GIB = 2**30
