@@ -21,6 +21,7 @@ from transformers.pytorch_utils import Conv1D
 from parbench.bench.util.base_precision import FLOAT32, BasePrecision
 from parbench.bench.util.errors import UserError
 
+_LINEAR = (nn.Linear, Conv1D)
 # By these marks peft and transformers choose the layers that fit.
 _MARKS = {"int8": "is_loaded_in_8bit", "nf4": "is_loaded_in_4bit"}
 
@@ -80,6 +81,12 @@ def weight_shape(layer: Any) -> tuple[int, ...]:
     return (layer.out_features, layer.in_features) if is_quantised(layer) else tuple(layer.weight.shape)
 
 
+def unquantised_layers(model: PreTrainedModel, head: Collection[str] = ()) -> list[str]:
+    """Return the names of the linear layers that `convert_base` does not quantise."""
+    quantised = {name for name, _ in _linear_layers(model, head)}
+    return [name for name, layer in model.named_modules() if type(layer) in _LINEAR and name not in quantised]
+
+
 def dequantise_base(model: nn.Module) -> None:
     """Give the quantised layers of a model that is not adapted the same weights in float32, in place."""
     for name, layer in list(quantised_layers(model)):
@@ -128,7 +135,7 @@ def _linear_layers(model: PreTrainedModel, head: Collection[str]) -> Iterator[tu
     """Yield the layers to quantise: all linear ones but the task head and the matrix of the vocabulary."""
     vocabulary = model.get_output_embeddings()
     for name, module in model.named_modules():
-        if type(module) in (nn.Linear, Conv1D) and module is not vocabulary and set(head).isdisjoint(name.split(".")):
+        if type(module) in _LINEAR and module is not vocabulary and set(head).isdisjoint(name.split(".")):
             yield name, module
 
 

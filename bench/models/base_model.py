@@ -206,7 +206,7 @@ class BaseModel:
             warnings.warn(f"{self.name}: {unused}", stacklevel=2)
         if head.is_new:
             redraw_head(model, report)
-        self._pad_alike(model, commit)
+        self._pad_alike(model, revision)
         convert_base(model, precision, module_names(model).head)
         return model if auto_class.__name__ == head.auto_class else read_clips(model)
 
@@ -217,18 +217,20 @@ class BaseModel:
                 f"a {adapted_kind(config)}; give another to --model"
             )
 
-    def _pad_alike(self, model: PreTrainedModel, commit: str) -> None:
-        """Give a model of text the padding token of its tokenizer, or of its configuration where it has none."""
-        text = model.config.get_text_config()
-        if not hasattr(text, "pad_token_id"):  # a model of images
-            return
+    def padding_token(self, config: PreTrainedConfig, revision: str) -> int | None:
+        """Return the padding token of a model of text: its tokenizer's, or its configuration's where it has none."""
         try:
-            padding = load_tokenizer(self.name, self.weights, commit, model.config).pad_token_id
+            return load_tokenizer(self.name, self.weights, self._commit(revision), config).pad_token_id
         except UserError:
             # Whoever tokenises is refused; a model alone can be loaded.
+            text = config.get_text_config()
             padding = text.pad_token_id if text.pad_token_id is not None else text.eos_token_id
-            padding = padding[0] if isinstance(padding, list) else padding
-        text.pad_token_id = model.config.pad_token_id = padding
+            return padding[0] if isinstance(padding, list) else padding
+
+    def _pad_alike(self, model: PreTrainedModel, revision: str) -> None:
+        text = model.config.get_text_config()
+        if hasattr(text, "pad_token_id"):  # not of a model of images
+            text.pad_token_id = model.config.pad_token_id = self.padding_token(model.config, revision)
 
     def _layers_for_head(self, model: PreTrainedModel) -> tuple[str, ...]:
         """Return the layers of the head that the checkpoint lacks, from the names of its tensors."""

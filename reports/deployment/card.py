@@ -15,7 +15,7 @@ from parbench.bench.models.convert.conversion import Conversion
 from parbench.bench.models.weights import ConvertedWeights, PackageWeights, Weights
 from parbench.bench.record.run_record import RunRecord
 from parbench.bench.store.store import Store
-from parbench.bench.util.base_precision import DESCRIPTIONS
+from parbench.bench.util.base_precision import DESCRIPTIONS, FLOAT32
 from parbench.reports.deployment.usage import usage
 from parbench.reports.integrity import Checked, Checker
 from parbench.reports.jackknife import LeftOut, score_methods
@@ -90,10 +90,21 @@ def _what(trained: TrainedRun, form: str, size: int | float) -> str:
         return f"The adapter of {method}, converted to a LoRA of {kept}. The scores are those of the original."
     if not trained.is_adapter:
         what = "The whole model" if form == "merged" else "The weights of the base model, and no others,"
-        return f"{what} that {method} trained."
+        return f"{what} that {method} trained.{_rounded(trained) if form == 'merged' else ''}"
     if form == "merged":
-        return f"The base model with the adapter of {method} merged into its weights, in float32."
+        return f"The base model with the adapter of {method} merged into its weights, in float32.{_rounded(trained)}"
     return f"The adapter of {method} as it was trained."
+
+
+def _rounded(trained: TrainedRun) -> str:
+    """Return what merged weights are of a run whose base weights were not in float32, as a sentence."""
+    precision = trained.record.spec.base_precision
+    if precision == FLOAT32:
+        return ""
+    return (
+        f" These are the run's own base weights, rounded to {precision} and given back in float32. How the run itself "
+        "computed with them is said below, under base weights; the scores are of that."
+    )
 
 
 def _table(values: dict[str, str]) -> str:

@@ -16,6 +16,7 @@ from parbench.bench.record.deployment import AS_LOADED, Conversion, Deployment
 from parbench.bench.record.run_record import RunRecord
 from parbench.bench.store.deployments import folder_of, read_deployments
 from parbench.bench.store.store import Store
+from parbench.bench.util.base_precision import FLOAT32
 from parbench.reports.attempt import NotComputed, attempt
 from parbench.reports.constant import EXACT_MATCH
 from parbench.reports.examples import REFERENCES, KnownLayouts, layout_of, with_answers
@@ -59,6 +60,7 @@ class DeployedRow:
         task: name of the task.
         found: what was measured, by seed.
         losses: by target, in the order of the measurement.
+        precision: of the base weights of the runs. What was measured is on a copy of them in float32.
     """
 
     row: str
@@ -67,6 +69,13 @@ class DeployedRow:
     task: str
     found: Mapping[int, Deployment]
     losses: tuple[Loss, ...]
+    precision: str = FLOAT32
+
+    def in_plain_peft(self, found: Deployment) -> str:
+        """Return whether peft alone loads an adapter of these, as text: on which base weights, or why not."""
+        if found.plain_peft:
+            return f"no: {found.plain_peft}"
+        return "yes" if self.precision == FLOAT32 else f"yes, on {self.precision} weights given back in float32"
 
 
 def deployed_rows(store: Store, frame: Frame, known: KnownLayouts) -> tuple[list[DeployedRow], list[str]]:
@@ -85,7 +94,8 @@ def deployed_rows(store: Store, frame: Frame, known: KnownLayouts) -> tuple[list
     for (_, column, metric, row), part in runs.groupby([*BOARD, *COLUMN, "row"], sort=False):
         found = {int(seed): measured[run_id] for seed, run_id in zip(part["seed"], part["run_id"], strict=True)}
         losses = tuple(_losses(store, frame, part, found, known))
-        rows.append(DeployedRow(str(row), str(column), str(metric), str(part["task"].iloc[0]), found, losses))
+        task, precision = str(part["task"].iloc[0]), str(part["base_precision"].iloc[0])
+        rows.append(DeployedRow(str(row), str(column), str(metric), task, found, losses, precision))
     return rows, unread
 
 

@@ -15,7 +15,8 @@ from parbench.reports.tables import NOTHING, Table
 from parbench.tasks import metric_unit
 
 NOTE = (
-    "Measured on the trained adapters by bench adapter measure. Merging: the largest change of a logit, over the "
+    "Measured on the trained adapters by bench adapter measure; where the base weights of the runs were not in float32, "
+    "on a copy of them that is. Merging: the largest change of a logit, over the "
     "largest logit. Converted to LoRA: score of the run minus that of the converted adapter on the same examples, the "
     "mean over the seeds, with its interval of 95 % over the draw of the examples, for these adapters. Whether an "
     "engine can serve an adapter follows from its type, rank and modules, and from the sources listed below; it was "
@@ -64,7 +65,8 @@ def _use(row: DeployedRow) -> Iterator[str]:
     yield _span(f"{one.adapter_bytes:,}" for one in found)
     for dtype in ("float32", "bfloat16"):
         yield _merging(found, dtype)
-    for values in ([one.plain_peft for one in found], [one.switched for one in found], [one.mixed for one in found]):
+    yield next((text for one in found if (text := row.in_plain_peft(one)).startswith("no")), row.in_plain_peft(first))
+    for values in ([one.switched for one in found], [one.mixed for one in found]):
         yield next((f"no: {value}" for value in values if value), "yes")
     for seconds in ([one.unmerged_seconds for one in found], [one.merged_seconds for one in found]):
         known = [value for value in seconds if value is not None]
@@ -174,7 +176,7 @@ def deployment_frame(rows: Iterable[DeployedRow]) -> pd.DataFrame:
                         "rank": found.rank,
                         "adapter_bytes": found.adapter_bytes,
                         **merges,
-                        "plain_peft": found.plain_peft or "yes",
+                        "plain_peft": found.plain_peft or row.in_plain_peft(found),
                         "several_switched": found.switched or "yes",
                         "several_mixed": found.mixed or "yes",
                         "unmerged_seconds": found.unmerged_seconds,
