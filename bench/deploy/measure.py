@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from parbench.bench.deploy.conversion import CannotConvertError, to_lora
 from parbench.bench.deploy.lora_files import write_lora
+from parbench.bench.deploy.lora_variant import lora_rank, lora_variant
 from parbench.bench.deploy.plain_peft import why_not_plain_peft
 from parbench.bench.deploy.trained import TrainedRun
 from parbench.bench.record.deployment import AS_LOADED, Conversion, Deployment, Merge
@@ -87,8 +88,8 @@ def measure(trained: TrainedRun, data: PreparedData, asked: Measured) -> Deploym
     return Deployment(
         run_id=trained.record.run_id,
         kind=str(getattr(config.peft_type, "value", config.peft_type)),
-        rank=_rank(config),
-        variant=_variant(config),
+        rank=lora_rank(config),
+        variant=lora_variant(config),
         targets=tuple(sorted({name.rpartition(".")[2] for name in adapted_modules(model)})),
         whole_modules=tuple(config.modules_to_save or ()) if hasattr(config, "modules_to_save") else (),
         adapter_bytes=len(save({name: tensor.contiguous() for name, tensor in adapter_tensors(model).items()})),
@@ -120,19 +121,6 @@ def _inputs(trained: TrainedRun, data: PreparedData) -> dict[str, Tensor]:
     # Labels are the inputs of a decoder beside an encoder.
     left_out = set() if trained.planned.base_model.config().is_encoder_decoder else {"labels"}
     return {name: tensor for name, tensor in batch.items() if name not in left_out}
-
-
-def _rank(config: Any) -> int | None:
-    if str(config.peft_type) != "PeftType.LORA":
-        return None
-    return max([config.r, *config.rank_pattern.values()])
-
-
-def _variant(config: Any) -> str:
-    if str(config.peft_type) != "PeftType.LORA":
-        return ""
-    found = {"dora": config.use_dora, "rslora": config.use_rslora, "bias": config.bias != "none" or config.lora_bias}
-    return ", ".join(name for name, used in found.items() if used)
 
 
 def _merged_in(model: PeftModel, dtype: str) -> nn.Module | str:

@@ -54,7 +54,7 @@ class Deployment:
         run_id: the run.
         kind: type of the adapter in peft; empty where weights of the base model were trained.
         rank: of a LoRA, the largest of its modules.
-        variant: what a LoRA has beside its factors, such as ``dora``; empty for a plain one.
+        variant: what a LoRA has beside its factors, such as ``dora``, joined by commas; empty for a plain one.
         targets: last names of the adapted modules.
         whole_modules: modules that are saved whole, such as the task head.
         adapter_bytes: of the adapter file.

@@ -64,8 +64,8 @@ def base_lines(trained: TrainedRun, with_parbench: bool) -> BaseLines:
             ", dtype=torch.float32, quantization_config=quantized",
             (f"quantized = BitsAndBytesConfig({_QUANTISED[precision]}, {kept})",),
             padding,
-            "On a CPU the layers of bitsandbytes round more than those that the run was scored with, and in 4 bits take "
-            "no layer whose width is not a multiple of 32. The run's own are had without `quantization_config`, by "
+            "On a CPU the layers of bitsandbytes round more than those that the run was scored with, and in 4 bits "
+            "take no layer whose width is not a multiple of 32. Those of the run: without `quantization_config`, by "
             f"`{module}` and `{convert}` after the base model is loaded.",
         )
     heads = [name for name, _ in skeleton.named_modules() if name.rpartition(".")[2] in head]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from functools import cache
 from importlib.resources import files
@@ -10,6 +10,7 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
+from parbench.bench.deploy.lora_variant import NAMES
 from parbench.bench.util.validation import validated
 from parbench.bench.util.yaml import read_yaml
 
@@ -33,6 +34,10 @@ class Engine(BaseModel):
     name: str
     loads_lora: bool
     dora: bool | None = None
+    rslora: bool | None = None
+    bias: bool | None = None
+    rank_pattern: bool | None = None
+    alpha_pattern: bool | None = None
     whole_modules: tuple[str, ...] | None = Field(default=None, description="that may be saved whole in an adapter")
     most_rank: PositiveInt | None = None
     targets: tuple[str, ...] | None = Field(default=None, description="modules that it adapts, by their last names")
@@ -68,7 +73,7 @@ class Adapter(Protocol):
 
     @property
     def variant(self) -> str:
-        """What a LoRA has beside its factors."""
+        """What a LoRA has beside its factors, see `parbench.bench.deploy.lora_variant`."""
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -80,7 +85,7 @@ class Adapter(Protocol):
 
 
 def obstacles(engine: Engine, found: Adapter, converted_rank: int | None = None) -> Iterator[str]:
-    """Yield why an engine does not load an adapter, as far as sources show.
+    """Yield why an engine does not load an adapter, as far as sources show; see also `unknown`.
 
     Args:
         engine: the engine.
@@ -91,8 +96,8 @@ def obstacles(engine: Engine, found: Adapter, converted_rank: int | None = None)
     if as_trained and found.kind != "LORA":
         yield f"it loads no {found.kind or 'trained weights'}"
         return
-    if as_trained and "dora" in found.variant and engine.dora is False:
-        yield "it loads no DoRA"
+    variants = _variants(found) if as_trained else []
+    yield from (f"it loads no {NAMES[name]}" for name in variants if getattr(engine, name) is False)
     rank = found.rank if as_trained else converted_rank
     if rank is not None and engine.most_rank is not None and rank > engine.most_rank:
         yield f"rank {rank} is over its {engine.most_rank}"
@@ -101,6 +106,15 @@ def obstacles(engine: Engine, found: Adapter, converted_rank: int | None = None)
         yield f"the adapter has {', '.join(whole)} whole"
     if engine.targets is not None and (others := _beyond(found.targets, engine.targets)):
         yield f"it adapts no {', '.join(others)}"
+
+
+def unknown(engine: Engine, found: Adapter) -> Sequence[str]:
+    """Return what an adapter has of which no source shows whether the engine loads it, in words."""
+    return [NAMES[name] for name in _variants(found) if getattr(engine, name) is None]
+
+
+def _variants(found: Adapter) -> list[str]:
+    return found.variant.split(", ") if found.variant else []
 
 
 def _beyond(names: Iterable[str], allowed: Iterable[str]) -> list[str]:

@@ -9,14 +9,15 @@ from typing import Any
 import pandas as pd
 
 from parbench.bench.record.deployment import AS_LOADED, Deployment
-from parbench.reports.deployment.engines import Engine, known_engines, obstacles
+from parbench.reports.deployment.engines import Engine, known_engines, obstacles, unknown
 from parbench.reports.deployment.losses import DeployedRow, Loss, reproduces
 from parbench.reports.tables import NOTHING, Table
+from parbench.reports.words import listed
 from parbench.tasks import metric_unit
 
 NOTE = (
-    "Measured on the trained adapters by bench adapter measure; where the base weights of the runs were not in float32, "
-    "on a copy of them that is. Merging: the largest change of a logit, over the "
+    "Measured on the trained adapters by bench adapter measure; where the base weights of the runs were not in "
+    "float32, on a copy of them that is. Merging: the largest change of a logit, over the "
     "largest logit. Converted to LoRA: score of the run minus that of the converted adapter on the same examples, the "
     "mean over the seeds, with its interval of 95 % over the draw of the examples, for these adapters. Whether an "
     "engine can serve an adapter follows from its type, rank and modules, and from the sources listed below; it was "
@@ -130,8 +131,10 @@ def _served(engine: Engine, row: DeployedRow) -> str:
     """Return how an engine can serve the adapters of a row: as they are, as a converted LoRA, or merged only."""
     first = next(iter(row.found.values()))
     as_trained = list(obstacles(engine, first))
-    if not as_trained:
+    if not as_trained and not (unclear := unknown(engine, first)):
         return "serve as is"
+    if not as_trained:
+        as_trained = [f"whether it loads {listed(unclear)} is not known"]
     ranks = [(int(loss.target), loss) for loss in row.losses if loss.target.isdecimal() and loss.lost is not None]
     fitting = [(rank, loss) for rank, loss in ranks if not list(obstacles(engine, first, rank))]
     if fitting:

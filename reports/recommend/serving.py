@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from parbench.bench.deploy.lora_variant import lora_rank, lora_variant
 from parbench.bench.models.base_model import BaseModel
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.methods import find_method
 from parbench.methods.architecture import module_names
-from parbench.reports.deployment.engines import Engine, known_engines, obstacles
+from parbench.methods.selective import SelectiveMethod
+from parbench.reports.deployment.engines import Engine, known_engines, obstacles, unknown
 from parbench.reports.recommend.options import Option
 from parbench.reports.words import grouped, listed
 from parbench.tasks.base import Head
@@ -61,10 +63,13 @@ def in_engine(engine: Engine, options: Sequence[Option], base_model: BaseModel, 
 
 def _served(engine: Engine, option: Option, model: Any) -> str:
     method: Any = find_method(option.method).method
+    if isinstance(method, SelectiveMethod):
+        return "as an ordinary model, which bench adapter export --merged writes; there is no adapter"
     form = _form(method, option, model)
     why = next(obstacles(engine, form), None)
-    if why is None:
+    if why is None and not (unclear := unknown(engine, form)):
         return "serves as they are"
+    why = why or f"whether it loads {listed(unclear)} is not known"
     if not method.mergeable:
         return f"cannot serve ({why})"
     if form.kind and next(obstacles(engine, form, CONVERTED_RANK), None) is None:
@@ -79,13 +84,13 @@ def _form(method: Any, option: Option, model: Any) -> AdapterForm:
     names = module_names(model)
     try:
         config = method.config(names, method.setting_type.model_validate(option.setting))
-    except (NotImplementedError, TypeError, ValueError):  # weights of the base model are trained, without peft
+    except (NotImplementedError, TypeError, ValueError):  # it is made without peft, or not for this base model
         return AdapterForm("", None, "", (), ())
     targets = getattr(config, "target_modules", None)
     return AdapterForm(
         kind=str(getattr(config.peft_type, "value", config.peft_type)),
-        rank=getattr(config, "r", None),
-        variant="dora" if getattr(config, "use_dora", False) else "",
+        rank=lora_rank(config),
+        variant=lora_variant(config),
         targets=tuple(targets) if isinstance(targets, list | set | tuple) else (),
         whole_modules=tuple(names.head) if names.head else (),
     )

@@ -122,6 +122,10 @@ def test_an_engine_is_joined(ask, tmp_path):
         r"vLLM, by sources seen .*merged into the base model only \(the adapter has classifier whole\): lora",
         result.out,
     )
+    assert re.search(
+        r"vLLM, .*as an ordinary model, which bench adapter export --merged writes.*: linear_probe", result.out
+    )
+    assert "trained weights" not in result.out
     assert ask("--store", store.root, "--engine", "vlm").err.strip().endswith('called "vlm"; did you mean "vllm"?')
 
 
