@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from parbench.bench.util.errors import UserError
 from parbench.methods.parts import PARTS, Parts, modules_in
 
 if TYPE_CHECKING:
@@ -56,11 +57,11 @@ def module_names(model: PreTrainedModel) -> ModuleNames:
     """Return the module names of ``model``; ``head`` names only what it has (a causal language model has none).
 
     Raises:
-        ValueError: the architecture is not described here.
+        UserError: the architecture is not described here.
     """
     kind = adapted_kind(model.config)
     if kind not in MODULE_NAMES:
-        raise ValueError(f'the architecture "{kind}" cannot be adapted: {why_not_described(kind)}')
+        raise UserError(f'the architecture "{kind}" cannot be adapted: {why_not_described(kind)}')
     present = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     names = MODULE_NAMES[kind]
     if parts := PARTS.get(model.config.model_type):

@@ -1,4 +1,4 @@
-"""Checks, before anything is loaded, that a base model is available."""
+"""Checks, before anything is loaded, that a base model is available and can be adapted."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def find_available_model(name: str, weights: bool) -> BaseModel:
-    """Return a base model that is available locally or on the hub.
+    """Return a base model that is available locally or on the hub, and whose architecture is described.
 
     Args:
         weights: whether the weights are needed; without, a model whose shape is registered needs no files.
 
     Raises:
-        UserError: the model does not exist or is not available.
+        UserError: the model does not exist, is not available, or cannot be adapted.
     """
     from parbench.bench.models.catalogue import find_model
     from parbench.tasks.data.hub import obstacle
@@ -27,4 +27,5 @@ def find_available_model(name: str, weights: bool) -> BaseModel:
         reason = obstacle(found.weights.location())
         if reason is not None:
             raise UserError(f"{reason}; correct the name, connect to the network, or give a local folder to --model")
+    found.check_described(found.config())
     return found

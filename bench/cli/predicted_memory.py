@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from parbench.bench.cli.console import say
 from parbench.bench.cli.grid import Grid
 from parbench.bench.util.base_precision import QUANTISED
+from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +24,11 @@ _TITLES = ("method", "size", "batch", *_PARTS, "at once", "process")
 
 
 def print_predicted(candidates: Sequence[Candidate], work: Workload, batches: Sequence[int], console: Console) -> None:
-    """Print the predicted memory of training each candidate, in MiB."""
+    """Print the predicted memory of training each candidate, in MiB.
+
+    Raises:
+        UserError: there is none of any of them.
+    """
     from parbench.bench.profile.prediction import predicted_or_why
 
     rows: list[tuple[str, ...]] = []
@@ -35,6 +40,8 @@ def print_predicted(candidates: Sequence[Candidate], work: Workload, batches: Se
                 unknown.append(f"{candidate.name}: not predicted ({found})")
                 continue
             rows.append((candidate.name, candidate.size or "—", str(batch), *_cells(found)))
+    if not rows:
+        raise UserError(f"nothing was predicted: {'; '.join(dict.fromkeys(unknown))}")
     where = f"{work.base_model}, {work.length} tokens, {work.dtype}"
     title = f"predicted memory of training, MiB: {where}"
     console.print(Grid(_TITLES, rows, title=title, numbers=frozenset(_TITLES[2:])))

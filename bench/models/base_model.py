@@ -149,12 +149,7 @@ class BaseModel:
             UserError: it is not, or cannot, or the weights are quantised.
         """
         config = self.config(revision)
-        kind = adapted_kind(config)
-        if kind not in MODULE_NAMES:
-            raise UserError(
-                f'the base model "{self.name}" has the architecture "{kind}", which cannot be adapted: '
-                f"{why_not_described(kind)}"
-            )
+        self.check_described(config)
         if quantised := getattr(config, "quantization_config", None):
             method = quantised.get("quant_method", "") if isinstance(quantised, dict) else quantised.quant_method
             raise UserError(
@@ -162,6 +157,18 @@ class BaseModel:
                 "and runs start from weights in full precision; give the model that they were made of"
             )
         self._check_head(config, head)
+
+    def check_described(self, config: PreTrainedConfig) -> None:
+        """Check that methods know the names of the modules of an architecture.
+
+        Raises:
+            UserError: they do not.
+        """
+        if (kind := adapted_kind(config)) not in MODULE_NAMES:
+            raise UserError(
+                f'the base model "{self.name}" has the architecture "{kind}", which cannot be adapted: '
+                f"{why_not_described(kind)}"
+            )
 
     def load(self, head: Head, revision: str, precision: BasePrecision = FLOAT32) -> PreTrainedModel:
         """Load the backbone under its own head, or a new one drawn from torch's generator.

@@ -9,9 +9,11 @@ as measured, see `OVERHEAD_BYTES` and `UNSEEN`.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,14 @@ from parbench.bench.profile.inputs import Batch, make_batches, with_system_promp
 from parbench.bench.profile.live_bytes import LiveBytes
 from parbench.bench.profile.measurement import Breakdown
 from parbench.bench.profile.training import Stepper
-from parbench.bench.profile.without_data import convertible, on_cpu, pack, prepare_packing, trust_places_of_images
+from parbench.bench.profile.without_data import (
+    GroupedProducts,
+    convertible,
+    on_cpu,
+    pack,
+    prepare_packing,
+    trust_places_of_images,
+)
 from parbench.bench.profile.workload import Candidate, MeasurementJob, Workload
 from parbench.bench.util.base_precision import QUANTISED
 from parbench.bench.util.errors import UserError
@@ -39,6 +48,8 @@ IMPORTED_BOUND = 3772 * 2**10
 # What kernels use inside themselves, and objects that are no tensors, as a share of the tensors that a step adds to
 # those of the loaded model; fitted there.
 UNSEEN = 0.15
+# Of methods, and of operations that have no result without data.
+_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 # The first step makes the optimiser's state.
 _STEPS = 2
 
@@ -98,7 +109,14 @@ def predict_memory(candidate: Candidate, workload: Workload) -> PredictedMemory:
         on_cpu(base, mode)
         trust_places_of_images(base)
         prepare_packing(workload.dtype)
-        with torch.random.fork_rng(devices=[]), convertible(), mode, LiveBytes(IMPORTED_BOUND) as live:
+        with (
+            torch.random.fork_rng(devices=[]),
+            convertible(),
+            _silent(),
+            mode,
+            GroupedProducts(),
+            LiveBytes(IMPORTED_BOUND) as live,
+        ):
             try:
                 for tensor in (*base.parameters(), *base.buffers()):
                     live.add(tensor)
@@ -107,10 +125,21 @@ def predict_memory(candidate: Candidate, workload: Workload) -> PredictedMemory:
                 adapted = adapt(job, base, kind)
                 batch = _batch(adapted, batches, job.workload, mode)
                 return _training(adapted, batch, live, workload, Path(folder))
-            except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, NotImplementedError) as error:
+            except _ERRORS as error:
                 reason = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
                 name = candidate.name
                 raise CannotPredictError(f"the memory of {name} on {workload.base_model}: {reason}") from error
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep torch from printing the stack of an operation that has no result without data: the error says it."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _batch(adapted: BuiltCandidate, batches: list[Batch], workload: Workload, mode: FakeTensorMode) -> Batch:

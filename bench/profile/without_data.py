@@ -126,6 +126,26 @@ class _Agreeing(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class GroupedProducts(TorchDispatchMode):
+    """Gives the products of experts, as models with a mixture of them compute it, a result without data.
+
+    torch knows its shape in bfloat16 alone, and computes it in other precisions as well. Entered within the mode that
+    the tensors are of.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._grouped_mm.default and args[0].dtype is not torch.bfloat16:
+            return args[0].new_empty(_grouped_shape(*args, **(kwargs or {})))
+        return func(*args, **(kwargs or {}))
+
+
+def _grouped_shape(a: torch.Tensor, b: torch.Tensor, offsets: torch.Tensor, *_: Any, **__: Any) -> list[int]:
+    """Return the shape of the products of groups: of rows with a matrix each, or of columns with rows."""
+    if a.dim() == b.dim() == 2:
+        return [offsets.shape[0], a.shape[0], b.shape[1]]
+    return [a.shape[-2], b.shape[-1]] if a.dim() != b.dim() else [a.shape[0], a.shape[1], b.shape[2]]
+
+
 def trust_places_of_images(model: nn.Module) -> None:
     """Let a model that sees images not check that a text has as many places for them as they take.
 

@@ -3,6 +3,8 @@
 import re
 
 import pytest
+from torch import nn
+from transformers import T5Config
 
 from parbench.bench.profile.prediction import predict_memory
 from parbench.bench.profile.workload import Candidate, Workload
@@ -24,3 +26,30 @@ def test_the_table_is_that_of_the_prediction(bench, tiny_model, precision):
     (line,) = (line for line in result.out.splitlines() if line.strip().startswith("lora"))
     assert re.split(r" {2,}", line.strip())[-2:] == [f"{size / 2**20:,.1f}" for size in (found.peak, found.process)]
     assert (MORE in " ".join(result.out.split())) == (precision == "nf4")
+
+
+def test_where_nothing_is_predicted_the_command_says_why_and_fails(bench, tiny_model, monkeypatch):
+    monkeypatch.setattr(nn.Linear, "forward", lambda self, x: x.item())
+    result = bench("profile", "--predict", "--methods", "lora", "--model", tiny_model, "--seq", "24")
+    assert result.code == 2
+    assert "nothing was predicted: frozen floor: not predicted" in result.err
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("recommend", "--task", "glue/sst2"),
+        ("profile", "--random-weights", "--methods", "lora", "--predict"),
+        ("profile", "--random-weights", "--methods", "lora"),
+        ("budget", "--budget", "24k", "--methods", "lora"),
+    ],
+)
+def test_an_architecture_that_is_not_described_is_one_sentence(bench, tmp_path, command):
+    config = T5Config(d_model=32, d_ff=64, num_layers=1, num_heads=2, d_kv=16, vocab_size=100)
+    config.architectures = ["T5ForConditionalGeneration"]
+    config.save_pretrained(tmp_path / "t5")
+    result = bench(command[0], "--model", tmp_path / "t5", *command[1:])
+    assert result.code == 2
+    assert 'the base model "t5" has the architecture "t5", which cannot be adapted' in result.err
+    assert "Traceback" not in result.err

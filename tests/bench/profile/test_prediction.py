@@ -7,6 +7,7 @@ import psutil
 import pytest
 import torch
 from torch import nn
+from transformers import MixtralConfig
 
 from parbench.bench.profile.build import CallbackDriver, build
 from parbench.bench.profile.inputs import make_batches, on_device
@@ -147,6 +148,43 @@ def test_the_peak_is_that_of_torchs_own_tracker(tiny_model, tmp_path, batch):
     """Of full fine-tuning: the tracker does not take parameters that are frozen."""
     job = MeasurementJob(candidate("full"), Workload(str(tiny_model), batch, 24, "cpu"), TRAINING)
     assert predict_memory(job.candidate, job.workload).step == pytest.approx(real_peak(job, tmp_path), rel=0.03)
+
+
+def experts_folder(folder):
+    config = MixtralConfig(
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=300,
+        num_local_experts=4,
+        architectures=["MixtralForCausalLM"],
+    )
+    config.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("expression", ["lora", "full"])
+def test_the_parts_are_those_of_a_real_step_of_a_mixture_of_experts(tmp_path, expression, capfd):
+    """torch knows the shape of products in groups in bfloat16 alone, and computes them in float32 as well."""
+    work = Workload(str(experts_folder(tmp_path / "experts")), 4, 24, "cpu")
+    real = measure(MeasurementJob(candidate(expression), work, TRAINING), CPU)
+    assert real.status is Status.OK, real.reason
+    found = predict_memory(candidate(expression), work)
+    for part in ("weights", "adapter", "head", "gradients"):
+        assert getattr(found.parts, part) == getattr(real.breakdown, part), part
+    assert real.breakdown.activations == pytest.approx(found.parts.activations, rel=0.1, abs=20_000)
+    if expression == "full":
+        assert found.step == pytest.approx(real_peak(MeasurementJob(candidate("full"), work), tmp_path), rel=0.03)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_an_operation_without_a_result_leaves_no_stack_on_stderr(work, monkeypatch, capfd):
+    """As torch logs it where it knows no shape of a result."""
+    monkeypatch.setattr(nn.Linear, "forward", lambda self, x: torch.linalg.eig(x[0, 0]))
+    assert isinstance(predicted_or_why(candidate("lora"), work), str)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_activations_grow_with_batch_and_length(work, tiny_model):
