@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import ref
 
 from safetensors.torch import save
 from torch import nn
@@ -21,19 +22,25 @@ class Inventory:
 
     Attributes:
         numbers: in its parameters and buffers; quantised weights have fewer than the architecture.
-        parameters: identities of its parameters.
+        parameters: its parameters by identity, as far as they still exist: an adapter may have replaced some, and an
+            identity that is free is soon another tensor's.
         bytes: of all of them, and of the scales of quantised weights.
     """
 
     numbers: int
-    parameters: frozenset[int]
+    parameters: Mapping[int, ref[nn.Parameter]]
     bytes: int
 
     @classmethod
     def of(cls, model: nn.Module) -> Inventory:
         """Count the parameters and buffers of ``model``."""
-        parameters = frozenset(id(parameter) for parameter in model.parameters())
+        parameters = {id(parameter): ref(parameter) for parameter in model.parameters()}
         return cls(_numbers(model), parameters, stored_bytes(model))
+
+    def has(self, parameter: nn.Parameter) -> bool:
+        """Return whether a parameter is one of the base model's."""
+        known = self.parameters.get(id(parameter))
+        return known is not None and known() is parameter
 
 
 def count_parameters(
@@ -53,7 +60,7 @@ def count_parameters(
     """
     head = sum(group.numbers for group in groups if group.is_head)
     optimised = sum(group.numbers for group in groups if not group.is_head)
-    added = sum(p.numel() for group in groups for p in group.parameters if id(p) not in base.parameters)
+    added = sum(p.numel() for group in groups for p in group.parameters if not base.has(p))
     state = method.adapter_state(model, names)
     return ParameterCounts(
         reported=method.reported_parameters(model, names),
