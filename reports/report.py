@@ -103,7 +103,7 @@ def write_report(
     cells = cells_frame(frame.runs, boards)
     found = attempt(lambda: judge_store(store, recorded, claims))
     judged = Judged(notes=(f"claims: {found.reason}",)) if isinstance(found, NotComputed) else found
-    rows = attempt(lambda: deployed_rows(store, frame, known))
+    rows = attempt(lambda: deployed_rows(store, frame, cells, known))
     page = replace(_page_of(store, frame, boards, cells, profiles, display.baseline), claims=judged)
     page = _with_deployment(page, rows)
     contents = _contents(page, boards, cells) | _deployment_csv(rows)

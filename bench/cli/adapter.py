@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -161,7 +163,14 @@ def export(
     kind = "merged" if merged else form or "as trained"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        write_export(trained, kind, size, to, card_of(store, trained, kind, size))
+        write_export(trained, kind, size, to, partial(card_of, store, trained, kind))
     say(f"wrote {to} ({counted(len(list(to.iterdir())), 'file')})", open_console())
     if hub:
-        say(f"uploaded to {upload(to, hub, os.environ.get('HF_ENDPOINT'))}", open_console())
+        try:
+            address = upload(to, hub, os.environ.get("HF_ENDPOINT"))
+        except UserError as error:
+            raise UserError(
+                f'{error}. The folder "{to}" is written: upload it with "hf upload {hub} {shlex.quote(str(to))} '
+                '--private", or remove it and give this command again'
+            ) from error
+        say(f"uploaded to {address}", open_console())

@@ -99,7 +99,7 @@ def read_precisions(text: str | None) -> tuple[BasePrecision, ...] | None:
 
 
 def read_sizes(text: str, option: str, most: int | None = None) -> tuple[int | float, ...]:
-    """Return comma-separated sizes of LoRAs: ranks, and shares of an update's energy between 0 and 1.
+    """Return comma-separated sizes of LoRAs, each once: ranks, and shares of an update's energy between 0 and 1.
 
     Args:
         text: the value of the option.
@@ -117,7 +117,8 @@ def read_sizes(text: str, option: str, most: int | None = None) -> tuple[int | f
             number = 0
         if not (number >= 1 and isinstance(number, int)) and not 0 < number < 1:
             raise UserError(f'"{option} {text}": "{name}" is neither a rank nor a share of energy between 0 and 1')
-        found.append(number)
+        if number not in found:
+            found.append(number)
     if most is not None and len(found) > most:
         raise UserError(f'"{option} {text}" has {len(found)} values; give {most}')
     return tuple(found)

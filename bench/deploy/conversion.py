@@ -34,6 +34,11 @@ class ConvertedLora:
     error: float
 
     @property
+    def numbers(self) -> int:
+        """The numbers in the factors."""
+        return sum(tensor.numel() for name, tensor in self.tensors.items() if ".lora_" in name)
+
+    @property
     def ranks(self) -> list[int]:
         """The ranks of the modules, ascending."""
         return sorted(tensor.shape[0] for name, tensor in self.tensors.items() if name.endswith("lora_A.weight"))

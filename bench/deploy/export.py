@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -12,9 +14,10 @@ from huggingface_hub.errors import HfHubHTTPError
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from parbench.bench.deploy.conversion import CannotConvertError, to_lora
+from parbench.bench.deploy.conversion import CannotConvertError, ConvertedLora, to_lora
 from parbench.bench.deploy.lora_files import write_lora
 from parbench.bench.deploy.trained import TrainedRun
+from parbench.bench.record.deployment import size_in_words
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.file_errors import writing
 from parbench.methods.adapter_files import CARD
@@ -22,7 +25,26 @@ from parbench.methods.adapter_files import CARD
 Form = Literal["as trained", "lora", "merged"]
 
 
-def export(trained: TrainedRun, form: Form, rank: int | float, target: Path, card: str) -> None:
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion to LoRA has left of an adapter.
+
+    Attributes:
+        size: that was asked for: a rank, or a share of the updates' energy.
+        numbers: in its factors.
+        bytes: of its file, the task head included.
+        error: Frobenius norm of what is lost of the weight updates, as a share of theirs.
+    """
+
+    size: int | float
+    numbers: int
+    bytes: int
+    error: float
+
+
+def export(
+    trained: TrainedRun, form: Form, rank: int | float, target: Path, card: Callable[[Converted | None], str]
+) -> None:
     """Write a folder that must not be there yet; all of it or nothing.
 
     Args:
@@ -31,7 +53,7 @@ def export(trained: TrainedRun, form: Form, rank: int | float, target: Path, car
             or image processor beside it.
         rank: of a LoRA, see `parbench.bench.deploy.conversion.to_lora`.
         target: the folder.
-        card: text of its README.md.
+        card: returns the text of its README.md, from what a conversion has left.
 
     Raises:
         UserError: it is there, cannot be written to, or the adapter has no such form.
@@ -42,12 +64,12 @@ def export(trained: TrainedRun, form: Form, rank: int | float, target: Path, car
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as name:
             folder = Path(name) / "export"
-            _write(trained, form, rank, folder)
-            (folder / CARD).write_text(card, encoding="utf-8")
+            converted = _write(trained, form, rank, folder)
+            (folder / CARD).write_text(card(converted), encoding="utf-8")
             folder.rename(target)
 
 
-def _write(trained: TrainedRun, form: Form, rank: int | float, folder: Path) -> None:
+def _write(trained: TrainedRun, form: Form, rank: int | float, folder: Path) -> Converted | None:
     if form == "as trained":
         shutil.copytree(trained.folder, folder)
     elif form == "merged":
@@ -56,7 +78,9 @@ def _write(trained: TrainedRun, form: Form, rank: int | float, folder: Path) -> 
         processor = trained.planned.base_model.processor(trained.planned.task.modality, spec.model_revision)
         processor.save_pretrained(str(folder))
     else:
-        write_lora(_converted(trained, rank), folder)
+        lora = _converted(trained, rank)
+        return Converted(rank, lora.numbers, write_lora(lora, folder), lora.error)
+    return None
 
 
 def merged(trained: TrainedRun) -> PreTrainedModel:
@@ -75,7 +99,7 @@ def merged(trained: TrainedRun) -> PreTrainedModel:
         raise UserError(f"the adapter of {trained.record.spec.method} cannot be merged: {reason}") from error
 
 
-def _converted(trained: TrainedRun, rank: int | float) -> Any:
+def _converted(trained: TrainedRun, rank: int | float) -> ConvertedLora:
     name = trained.record.spec.method
     if not trained.is_adapter:
         raise UserError(f"{name} trains weights of the base model itself, which are no LoRA; export it with --merged")
@@ -83,7 +107,9 @@ def _converted(trained: TrainedRun, rank: int | float) -> Any:
     try:
         return to_lora(model, rank)
     except CannotConvertError as error:
-        raise UserError(f"the adapter of {name} cannot be converted to a LoRA of rank {rank:g}: {error}") from error
+        raise UserError(
+            f"the adapter of {name} cannot be converted to a LoRA of {size_in_words(rank)}: {error}"
+        ) from error
 
 
 def upload(folder: Path, repository: str, endpoint: str | None = None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 NAMES: Mapping[str, str] = {
     "dora": "DoRA",
-    "rslora": "a rank-stabilised scale",
+    "rslora": "rank-stabilised scales",
     "bias": "biases",
     "rank_pattern": "ranks by module",
     "alpha_pattern": "scales by module",

@@ -22,7 +22,7 @@ from parbench.bench.deploy.lora_files import write_lora
 from parbench.bench.deploy.lora_variant import lora_rank, lora_variant
 from parbench.bench.deploy.plain_peft import why_not_plain_peft
 from parbench.bench.deploy.trained import TrainedRun
-from parbench.bench.record.deployment import AS_LOADED, Conversion, Deployment, Merge
+from parbench.bench.record.deployment import AS_LOADED, Conversion, Deployment, Merge, target_name
 from parbench.bench.store.deployments import adapter_digest
 from parbench.bench.store.rows import without_unused_logits
 from parbench.bench.train.prepare import PreparedData
@@ -204,7 +204,7 @@ def _conversions(
 
     found = [Conversion(AS_LOADED, rows=scored(copy.deepcopy(model), "as_loaded.parquet"), reason=judged)]
     for size in asked.sizes:
-        target = f"{size:g}"
+        target = target_name(size)
         if _is_prompt(model):
             found.append(Conversion(target, reason=PROMPT))
             continue

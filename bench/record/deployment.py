@@ -8,6 +8,16 @@ AS_LOADED = "as loaded"
 """The target of a conversion that is none: the adapter itself, loaded again and scored again."""
 
 
+def target_name(size: int | float) -> str:
+    """Return the target of a conversion as records and cards call it: a rank in digits, a share of energy in full."""
+    return repr(size)
+
+
+def size_in_words(size: int | float) -> str:
+    """Return what a conversion keeps, in words."""
+    return f"rank {size}" if isinstance(size, int) else f"a share of {size!r} of each update's energy"
+
+
 @dataclass(frozen=True)
 class Merge:
     """Merging an adapter into base weights of one dtype.

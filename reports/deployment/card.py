@@ -10,9 +10,11 @@ from typing import Any
 from huggingface_hub import ModelCardData
 from scipy.stats import t as student
 
+from parbench.bench.deploy.export import Converted
 from parbench.bench.deploy.trained import TrainedRun
 from parbench.bench.models.convert.conversion import Conversion
 from parbench.bench.models.weights import ConvertedWeights, PackageWeights, Weights
+from parbench.bench.record.deployment import size_in_words
 from parbench.bench.record.run_record import RunRecord
 from parbench.bench.store.store import Store
 from parbench.bench.util.base_precision import DESCRIPTIONS, FLOAT32
@@ -27,14 +29,14 @@ from parbench.tasks.data.package import Package
 UNKNOWN = "not recorded"
 
 
-def card_of(store: Store, trained: TrainedRun, form: str, size: int | float) -> str:
+def card_of(store: Store, trained: TrainedRun, form: str, converted: Converted | None = None) -> str:
     """Return the README.md of an exported folder: metadata of the hub, and what the record says.
 
     Args:
         store: what holds the run.
         trained: the run.
         form: of the export, see `parbench.bench.deploy.export.export`.
-        size: of a LoRA.
+        converted: what a conversion to LoRA has left.
     """
     record, run = trained.record, trained.planned
     weights = run.base_model.weights
@@ -45,17 +47,17 @@ def card_of(store: Store, trained: TrainedRun, form: str, size: int | float) -> 
         license=licence.lower() if licence != UNKNOWN else "unknown",
         tags=["parbench", record.spec.method],
     )
-    parts = [f"---\n{metadata.to_yaml()}\n---", *_text(store, trained, form, size, licence)]
+    parts = [f"---\n{metadata.to_yaml()}\n---", *_text(store, trained, form, licence, converted)]
     return "\n\n".join(parts) + "\n"
 
 
-def _text(store: Store, trained: TrainedRun, form: str, size: int | float, licence: str) -> Iterator[str]:
+def _text(store: Store, trained: TrainedRun, form: str, licence: str, converted: Converted | None) -> Iterator[str]:
     record, run = trained.record, trained.planned
     spec = record.spec
     yield f"# {spec.method} on {spec.task}"
     if spec.small:
         yield f"**{SMALL_LABEL}.**"
-    yield _what(trained, form, size)
+    yield _what(trained, form, converted)
     yield usage(trained, form)
     reference = run.method.reference
     cited = f"{reference.title} ({reference.venue}, {reference.year})"
@@ -75,7 +77,7 @@ def _text(store: Store, trained: TrainedRun, form: str, size: int | float, licen
     yield "## Setting"
     yield f"```json\n{json.dumps({'setting': spec.setting, 'training': spec.training}, indent=1, sort_keys=True)}\n```"
     yield "## Cost"
-    yield _table(dict(_cost(record)))
+    yield _table({**_of_conversion(converted), **dict(_cost(record, converted))})
     yield "## Licence"
     yield (
         f"Base model: {licence}. Data: {UNKNOWN}; see its publisher. This adapter: to be stated by whoever publishes "
@@ -83,10 +85,10 @@ def _text(store: Store, trained: TrainedRun, form: str, size: int | float, licen
     )
 
 
-def _what(trained: TrainedRun, form: str, size: int | float) -> str:
+def _what(trained: TrainedRun, form: str, converted: Converted | None) -> str:
     method = trained.record.spec.method
-    if form == "lora":
-        kept = f"rank {size}" if isinstance(size, int) else f"{size:.0%} of each update's energy"
+    if converted is not None:
+        kept = size_in_words(converted.size)
         return f"The adapter of {method}, converted to a LoRA of {kept}. The scores are those of the original."
     if not trained.is_adapter:
         what = "The whole model" if form == "merged" else "The weights of the base model, and no others,"
@@ -137,10 +139,21 @@ def _interval(left: LeftOut) -> Interval:
     return Interval(float(scores.by_seed[0]) - half, float(scores.by_seed[0]) + half, 0.95)
 
 
-def _cost(record: RunRecord) -> Iterator[tuple[str, str]]:
+def _of_conversion(converted: Converted | None) -> dict[str, str]:
+    if converted is None:
+        return {}
+    return {
+        "parameters of this LoRA": f"{converted.numbers:,}",
+        "its file (bytes, with the task head)": f"{converted.bytes:,}",
+        "lost of the updates by the conversion (Frobenius norm, relative)": f"{converted.error:.2g}",
+    }
+
+
+def _cost(record: RunRecord, converted: Converted | None) -> Iterator[tuple[str, str]]:
     if record.ledger is not None:
-        yield "parameters, as the paper counts", f"{record.ledger.reported:,}"
-        yield "adapter file (bytes, without the task head)", f"{record.ledger.stored_bytes:,}"
+        of = " of the original" if converted else ""
+        yield f"parameters{of}, as the paper counts", f"{record.ledger.reported:,}"
+        yield f"adapter file{of} (bytes, without the task head)", f"{record.ledger.stored_bytes:,}"
     if record.cost is not None:
         yield "training", f"{record.cost.train_steps:,} steps in {record.cost.train_seconds:.0f} s"
     machine = record.provenance.hardware

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -61,6 +62,7 @@ class DeployedRow:
         found: what was measured, by seed.
         losses: by target, in the order of the measurement.
         precision: of the base weights of the runs. What was measured is on a copy of them in float32.
+        learnt: whether the row is above a constant prediction; else a conversion has nothing to lose.
     """
 
     row: str
@@ -70,6 +72,7 @@ class DeployedRow:
     found: Mapping[int, Deployment]
     losses: tuple[Loss, ...]
     precision: str = FLOAT32
+    learnt: bool = True
 
     def in_plain_peft(self, found: Deployment) -> str:
         """Return whether peft alone loads an adapter of these, as text: on which base weights, or why not."""
@@ -78,25 +81,36 @@ class DeployedRow:
         return "yes" if self.precision == FLOAT32 else f"yes, on {self.precision} weights given back in float32"
 
 
-def deployed_rows(store: Store, frame: Frame, known: KnownLayouts) -> tuple[list[DeployedRow], list[str]]:
+def deployed_rows(
+    store: Store, frame: Frame, cells: pd.DataFrame, known: KnownLayouts
+) -> tuple[list[DeployedRow], list[str]]:
     """Return the measured adapters of the runs of a frame, and a sentence for each that could not be read.
 
     Args:
         store: what holds them.
         frame: its runs.
+        cells: of `parbench.reports.tidy_frames.cells_frame`.
         known: the layouts with which the frame was read.
     """
+    unlearnt = _unlearnt(cells)
     read = list(read_deployments(store))
     unread = [entry for entry in read if isinstance(entry, str)]
     measured = {entry.run_id: entry for entry in read if isinstance(entry, Deployment)}
     runs = frame.runs[frame.runs["run_id"].isin(measured) & frame.runs["score"].notna()]
     rows = []
-    for (_, column, metric, row), part in runs.groupby([*BOARD, *COLUMN, "row"], sort=False):
+    for key, part in runs.groupby([*BOARD, *COLUMN, "row"], sort=False):
         found = {int(seed): measured[run_id] for seed, run_id in zip(part["seed"], part["run_id"], strict=True)}
         losses = tuple(_losses(store, frame, part, found, known))
         task, precision = str(part["task"].iloc[0]), str(part["base_precision"].iloc[0])
-        rows.append(DeployedRow(str(row), str(column), str(metric), task, found, losses, precision))
+        _, column, metric, row = map(str, key)
+        rows.append(DeployedRow(row, column, metric, task, found, losses, precision, key not in unlearnt))
     return rows, unread
+
+
+def _unlearnt(cells: pd.DataFrame) -> set[tuple[Any, ...]]:
+    """Return the rows, with their boards and columns, that are not above a constant prediction."""
+    learnt = cells["learnt"].astype("boolean").fillna(True)
+    return set(cells.loc[~learnt, [*BOARD, *COLUMN, "row"]].itertuples(index=False, name=None))
 
 
 def _losses(

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from parbench.bench.record.deployment import AS_LOADED, Deployment
+from parbench.reports.constant import DID_NOT_LEARN
 from parbench.reports.deployment.engines import Engine, known_engines, obstacles, unknown
 from parbench.reports.deployment.losses import DeployedRow, Loss, reproduces
 from parbench.reports.tables import NOTHING, Table
@@ -96,7 +97,7 @@ def targets_of(rows: Iterable[DeployedRow]) -> list[str]:
 
 def _conversions(rows: Sequence[DeployedRow]) -> Table:
     targets = targets_of(rows)
-    heads = [f"energy {target}" if "." in target else f"rank {target}" for target in targets]
+    heads = [f"rank {target}" if target.isdecimal() else f"energy {target}" for target in targets]
     lines = []
     for row in rows:
         by_target = {loss.target: loss for loss in row.losses}
@@ -114,10 +115,11 @@ def _loss(row: DeployedRow, loss: Loss | None) -> str:
     if loss.interval is not None:
         ends = f" [{unit.text(loss.interval.low, sign=True)}, {unit.text(loss.interval.high, sign=True)}]"
     ranks = ""
-    if loss.ranks is not None and "." in loss.target:
+    if loss.ranks is not None and not loss.target.isdecimal():
         low, high = loss.ranks
         ranks = f", rank {low}" if low == high else f", ranks {low} to {high}"
-    return f"{unit.text(loss.lost, sign=True)}{ends}{ranks}"
+    unlearnt = "" if row.learnt else f", {DID_NOT_LEARN}"
+    return f"{unit.text(loss.lost, sign=True)}{ends}{ranks}{unlearnt}"
 
 
 def _engines(rows: Sequence[DeployedRow]) -> Table:
@@ -142,7 +144,8 @@ def _served(engine: Engine, row: DeployedRow) -> str:
         # The smallest rank that loses no more than half a percent of the scale, or else the one that loses least.
         close = [(rank, loss) for rank, loss in fitting if (loss.lost or 0.0) * unit.factor <= 0.5]
         rank, loss = min(close) if close else min(fitting, key=lambda pair: pair[1].lost or 0.0)
-        return f"serve as converted LoRA of rank {rank} (loses {unit.text(loss.lost or 0.0, sign=True)})"
+        lost = f"loses {unit.text(loss.lost or 0.0, sign=True)}" if row.learnt else f"the runs {DID_NOT_LEARN}"
+        return f"serve as converted LoRA of rank {rank} ({lost})"
     reason = next(iter(obstacles(engine, first, ranks[0][0])), as_trained[0]) if ranks else as_trained[0]
     can_merge = any(merge.difference is not None for one in row.found.values() for merge in one.merges)
     return f"merge only: {reason}" if can_merge else f"no: {reason}"

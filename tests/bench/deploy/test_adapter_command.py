@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from parbench.bench.deploy.plain_peft import torchvision_hook
 from parbench.bench.deploy.trained import Whereabouts, find_trained
@@ -115,6 +117,22 @@ def test_the_lines_of_the_card_load_the_folder(
     torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), expected, rtol=1e-3, atol=1e-4)
 
 
+def test_the_card_of_a_converted_lora_is_of_what_the_folder_has(bench, adapter, run_of, tmp_path):
+    folder = tmp_path / "mine"
+    result = bench("adapter", "export", run_of("loca"), "--to", folder, "--as", "lora", "--rank", "0.999", *adapter)
+    assert result.code == 0, result.err
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "converted to a LoRA of a share of 0.999 of each update's energy" in text
+    file = folder / "adapter_model.safetensors"
+    numbers = sum(tensor.numel() for name, tensor in load_file(file).items() if ".lora_" in name)
+    assert f"| parameters of this LoRA | {numbers:,} |" in text
+    assert f"| its file (bytes, with the task head) | {file.stat().st_size:,} |" in text
+    # What is lost of the energy is the square of the error's norm.
+    (error,) = re.findall(r"lost of the updates by the conversion \(Frobenius norm, relative\) \| ([\d.e-]+) \|", text)
+    assert 0 < float(error) ** 2 <= 0.00101
+    assert "| parameters of the original, as the paper counts |" in text
+
+
 def test_the_card_says_what_the_record_says(bench, adapter, run_of, trained_store, tmp_path):
     run = run_of("lora")
     assert bench("adapter", "export", run, "--to", tmp_path / "mine", *adapter).code == 0
@@ -178,6 +196,7 @@ def test_the_hub_is_written_to_with_the_users_token_only(bench, adapter, run_of,
         result = bench("adapter", "export", run, "--to", tmp_path / "a", "--hub", "someone/mine", "--publish", *adapter)
         assert result.code == 2
         assert "there is no token" in result.err
+        assert f'The folder "{tmp_path / "a"}" is written: upload it with "hf upload someone/mine' in result.err
         assert not hub.repositories
         monkeypatch.setattr("parbench.bench.deploy.export.get_token", lambda: "hf_mine")
         result = bench("adapter", "export", run, "--to", tmp_path / "b", "--hub", "someone/mine", "--publish", *adapter)
@@ -223,6 +242,16 @@ def test_what_is_measured_is_recomputed_by_hand(bench, adapter, data, run_of, tr
         if (one := pd.read_parquet(folder / by_target[target].rows)) is not None
     }
     _check_report(bench, trained_store, lost)
+
+
+def test_targets_that_are_nearly_alike_are_measured_apart(bench, adapter, data, run_of, trained_store, monkeypatch):
+    monkeypatch.setattr("parbench.bench.deploy.measure.why_not_plain_peft", lambda *arguments: "not tried")
+    asked = ("--sizes", "0.9999999,1,0.50,0.5", "--again")
+    assert bench("adapter", "measure", run_of("lora"), *asked, *adapter, *data).code == 0
+    (found,) = (entry for entry in read_deployments(trained_store) if entry.run_id == run_of("lora"))
+    targets = [conversion.target for conversion in found.conversions]
+    assert targets == ["as loaded", "0.9999999", "1", "0.5"]
+    assert len({conversion.rows for conversion in found.conversions}) == 4
 
 
 def _check_report(bench, store, lost):

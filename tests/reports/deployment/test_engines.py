@@ -26,7 +26,7 @@ def test_a_plain_lora_is_served_as_it_is(name):
     [
         ({"use_dora": True}, "DoRA", {"vLLM", "LoRAX", "llama.cpp"}, set()),
         # lora_alpha is the only scale that llama.cpp reads; LoRAX reads use_rslora.
-        ({"use_rslora": True}, "a rank-stabilised scale", {"llama.cpp"}, {"vLLM", "TensorRT-LLM"}),
+        ({"use_rslora": True}, "rank-stabilised scales", {"llama.cpp"}, {"vLLM", "TensorRT-LLM"}),
         # Of the tensors of an adapter TensorRT-LLM, LoRAX and llama.cpp read no bias.
         ({"bias": "lora_only"}, "biases", {"TensorRT-LLM", "LoRAX", "llama.cpp"}, {"vLLM"}),
         ({"rank_pattern": {"q_proj": 9}}, "ranks by module", {"LoRAX"}, {"vLLM", "TensorRT-LLM", "llama.cpp"}),
