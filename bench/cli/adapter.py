@@ -150,7 +150,6 @@ def export(
         raise UserError("--publish names no repository; give --hub OWNER/NAME as well")
     (size,) = read_sizes(rank or DEFAULT_RANK, "--rank", most=1)
     from parbench.bench.deploy.export import export as write_export
-    from parbench.bench.deploy.export import upload
     from parbench.bench.deploy.trained import Whereabouts, find_trained
     from parbench.bench.store.store import Store
     from parbench.bench.util.environment import quiet_libraries
@@ -166,11 +165,16 @@ def export(
         write_export(trained, kind, size, to, partial(card_of, store, trained, kind))
     say(f"wrote {to} ({counted(len(list(to.iterdir())), 'file')})", open_console())
     if hub:
-        try:
-            address = upload(to, hub, os.environ.get("HF_ENDPOINT"))
-        except UserError as error:
-            raise UserError(
-                f'{error}. The folder "{to}" is written: upload it with "hf upload {hub} {shlex.quote(str(to))} '
-                '--private", or remove it and give this command again'
-            ) from error
-        say(f"uploaded to {address}", open_console())
+        say(f"uploaded to {_upload(to, hub)}", open_console())
+
+
+def _upload(folder: Path, repository: str) -> str:
+    from parbench.bench.deploy.export import upload
+
+    try:
+        return upload(folder, repository, os.environ.get("HF_ENDPOINT"))
+    except UserError as error:
+        raise UserError(
+            f'{error}. The folder "{folder}" is written: upload it with "hf upload {repository} '
+            f'{shlex.quote(str(folder))} --private", or remove it and give this command again'
+        ) from error

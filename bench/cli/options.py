@@ -163,7 +163,10 @@ class ProcessOptions(WorkerOptions):
 
     isolate: Annotated[
         bool,
-        _execution_option(help="One process per run, or all in this process (no limits, and a crash ends all runs)."),
+        _execution_option(
+            help="One process per run, or all in this process: no limits, a crash ends all runs, and the memory of the "
+            "process is known of the first run only."
+        ),
     ] = True
     retries: Annotated[
         int, _execution_option(help="Retries after temporary failures: a killed process, a lost connection.")

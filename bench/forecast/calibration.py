@@ -131,7 +131,7 @@ def calibrate(run: PlannedRun, machine: Machine) -> Calibration | str:
 
 def _measured(record: RunRecord, watch: _StepTimes, store: Store) -> Calibration:
     cost, counted = record.cost, record.ledger
-    if cost is None or counted is None or cost.wall_seconds is None:
+    if cost is None or counted is None or cost.wall_seconds is None or cost.peak_process_bytes is None:
         raise RuntimeError(f"the record of {record.spec} has no cost")
     step = watch.step_seconds or cost.train_seconds / cost.train_steps
     rows = record.examples.get("reported", record.examples["selection"])

@@ -58,7 +58,8 @@ class Cost:
             over all parts of an interrupted run.
         train_steps: optimiser steps.
         evaluation_seconds: scoring the reported split once; the selection split in a run whose purpose is selection.
-        peak_process_bytes: peak resident memory of the process during training, including the scoring of epochs.
+        peak_process_bytes: peak resident memory of the process during training, including the scoring of epochs;
+            ``None`` in a process that has trained before, whose memory holds what the earlier runs have left.
         peak_device_bytes: peak memory allocated on the accelerator in the same period.
         scoring_seconds: all scoring: epochs in between, the selection split, the reported split and the retention.
         wall_seconds: from the start of the run (of its last part, if it was interrupted) to its record.
@@ -75,7 +76,7 @@ class Cost:
     train_seconds: float
     train_steps: int
     evaluation_seconds: float
-    peak_process_bytes: int
+    peak_process_bytes: int | None
     peak_device_bytes: int | None
     scoring_seconds: float | None = None
     wall_seconds: float | None = None

@@ -21,7 +21,7 @@ from parbench.bench.record.run_record import Cost, ParameterCounts, Provenance, 
 from parbench.bench.run.core_wait import CoreWait
 from parbench.bench.run.hooks import NO_HOOKS, RunHooks
 from parbench.bench.run.inputs import DataCache
-from parbench.bench.run.memory import Peak, free_device, peak_memory, reserved_memory
+from parbench.bench.run.memory import Peak, free_device, is_first_training, peak_memory, reserved_memory
 from parbench.bench.run.saving import check_savable
 from parbench.bench.run.trackers import reporting
 from parbench.bench.store.layout import ADAPTER, ERROR, HISTORY, OUTPUT, SELECTION_PREDICTIONS
@@ -170,7 +170,7 @@ def _train_and_evaluate(
     event("model ready", "the base model is loaded and adapted", seconds=load_seconds)
     scorer, reported = Scorer(adapted), data.reported(run.spec)
     best = best_epoch(run, scorer, data, reported, store.workspace(run.spec.run_id), _log_epoch)
-    core_wait = CoreWait()
+    core_wait, is_first = CoreWait(), is_first_training()
     trained, peak = _train(run, adapted, best, store, device, hooks)
     wait_share = core_wait.share()
     if best:
@@ -200,7 +200,7 @@ def _train_and_evaluate(
             train_steps=trained.steps,
             evaluation_seconds=scores.seconds,
             scoring_seconds=scoring_seconds,
-            peak_process_bytes=peak.process_bytes,
+            peak_process_bytes=peak.process_bytes if is_first else None,
             peak_device_bytes=peak.device_bytes,
             reserved_device_bytes=reserved_memory(device),
             core_wait_share=wait_share,

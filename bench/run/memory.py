@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 
 import psutil
 import torch
@@ -15,6 +16,7 @@ from parbench.bench.record.run_record import RunRecord
 from parbench.bench.util.process_memory import peak_bytes, reset_peak
 
 SAMPLE_SECONDS = 0.05
+_trainings = count()
 
 
 @dataclass
@@ -55,6 +57,14 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
             peak.process_bytes = max(peak.process_bytes, marked)
         if device.type == "cuda":
             peak.device_bytes = torch.cuda.max_memory_allocated(device)
+
+
+def is_first_training() -> bool:
+    """Return whether this is called for the first time in this process, as before each training.
+
+    The resident memory of a later one holds what the earlier ones have left: freed memory that was not given back.
+    """
+    return next(_trainings) == 0
 
 
 def reserved_memory(device: torch.device) -> int | None:
