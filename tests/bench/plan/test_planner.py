@@ -254,17 +254,10 @@ def test_tuned_settings_of_a_suite_are_for_its_own_base_models(tmp_path, tiny_mo
         notes = [note for note in (*plan.notes, *plan.runs[0].notes) if "tuned" in note]
         assert [note.partition(", not on")[0] for note in notes] == expected
     trained = "its setting was tuned with another training, or on other data"
-    for changed, expected in (
-        ({}, []),
-        (
-            {"sets": ("train.max_length=64", "train.batch_size=16", "train.weight_decay=0")},
-            [],
-        ),  # the suite's, written out
-        ({"sets": ("train.max_length=64", "train.max_steps=5")}, [trained]),
-        ({"sets": ()}, [trained]),
-        ({"limit": 20}, [trained]),
-        ({"train_fractions": (0.5,)}, [trained]),
-    ):
+    own_sets = [{"sets": (*tuning.sets, text)} for text in ("train.batch_size=16", "train.weight_decay=0")]
+    others = ({"sets": (*tuning.sets, "train.max_steps=5")}, {"sets": ()}, {"limit": 20}, {"train_fractions": (0.5,)})
+    for changed in ({}, *own_sets, *others):
+        expected = [trained] if changed in others else []
         asked = replace(overrides, methods=("lora",), base_model=None, **changed)
         plan = make_plan(tuned, asked, RevisionLock(tmp_path / "lock.json"))
         assert [note for note in plan.runs[0].notes if "tuned" in note] == expected
