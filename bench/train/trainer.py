@@ -134,5 +134,11 @@ class TaskTrainer(Trainer):
 
 
 def _count_labels(labels: torch.Tensor) -> torch.Tensor:
-    """Return the number of labels that the loss counts; the first token of a sequence is not predicted."""
+    """Return the number of labels that the loss counts.
+
+    The first token of a sequence is not predicted. A number to be predicted always counts, whatever it is: the mark of
+    what is ignored is a class or token that there cannot be.
+    """
+    if labels.is_floating_point():
+        return torch.tensor(labels.numel(), device=labels.device)
     return ((labels if labels.dim() == 1 else labels[:, 1:]) != IGNORED).sum()

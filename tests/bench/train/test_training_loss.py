@@ -52,6 +52,21 @@ def test_gradient_accumulation_changes_neither_loss_nor_gradient(tmp_path, make,
     assert found[2] == pytest.approx(found[0], rel=1e-4)
 
 
+@pytest.mark.parametrize("labels", [[-100.0] * 4 + [1.5] * (ROWS - 4), [-100.0] * ROWS], ids=["some", "all"])
+def test_a_number_to_be_predicted_is_never_an_ignored_label(tmp_path, labels):
+    """However a batch is accumulated, -100 counts as any other number: a part of such rows alone has its share."""
+    found = []
+    for parts in (1, 2, ROWS):
+        settings = {"max_steps": 1, "batch_size": ROWS // parts, "gradient_accumulation": parts, "max_gradient_norm": 0}
+        work = job(tmp_path / str(parts), bert(1), texts(labels), rate=1e-12, task=STSB, **settings)
+        done = train(work)
+        found.append((done.history[0]["loss"], done.history[0]["grad_norm"]))
+    logits = Predictor(bert(1), None, collate, 8, CPU).logits(texts(labels))[:, 0]
+    assert found[0][0] == pytest.approx(float(np.mean((logits - np.array(labels)) ** 2)), rel=1e-3)
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+    assert found[2] == pytest.approx(found[0], rel=1e-4)
+
+
 class _Echo(LanguageModelTask):
     """A language-model task of which only the loss and the batches are asked."""
 
