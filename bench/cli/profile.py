@@ -242,6 +242,7 @@ def _candidates(methods: str, budget: str | None, work: Workload) -> tuple[Candi
     from parbench.bench.budget.count import Architecture
     from parbench.bench.budget.fit import fit
     from parbench.bench.models.catalogue import find_model
+    from parbench.bench.plan.asked_budget import refuse_two_sizes
     from parbench.bench.profile.workload import FROZEN_FLOOR, Candidate
     from parbench.methods import METHODS, find_method
     from parbench.methods.expression import default_setting
@@ -254,6 +255,7 @@ def _candidates(methods: str, budget: str | None, work: Workload) -> tuple[Candi
     settings = {expression: default_setting(choice) for expression, choice in chosen.items()}
     candidates = {name: Candidate.of(name, choice.method, settings[name]) for name, choice in chosen.items()}
     if budget is not None:
+        refuse_two_sizes(budget, chosen.values())
         architecture = Architecture(find_model(work.base_model))
 
         def counted(expression: str) -> int:

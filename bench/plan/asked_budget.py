@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from parbench.bench.budget.text import budget_text
 from parbench.bench.plan.overrides import NO_BUDGET, Overrides
 from parbench.bench.plan.suite import Suite
+from parbench.bench.util.errors import UserError
 from parbench.methods.expression import ResolvedMethod
 from parbench.tasks.base import Task
 
@@ -38,9 +39,16 @@ def asked_budget(
     Args:
         tasks: those that were asked for.
         sets: the command's ``--set`` by method.
+
+    Raises:
+        UserError: the command has a budget and sets a size, too.
     """
+    methods = list(methods)
+    if overrides.budgets == NO_BUDGET:
+        return AskedBudget(None)
     if overrides.budgets is not None:
-        return AskedBudget(None if overrides.budgets == NO_BUDGET else budget_text(overrides.budgets))
+        refuse_two_sizes(overrides.budgets, methods, sets)
+        return AskedBudget(budget_text(overrides.budgets))
     if suite.budget is None:
         return AskedBudget(None)
     if not on_its_own_models(suite, overrides, tasks):
@@ -49,6 +57,19 @@ def asked_budget(
     if sized := [found for choice in methods if (found := _size_by_hand(choice, sets))]:
         return AskedBudget(None, _note(suite.budget, f"{sized[0]} sets a size"))
     return AskedBudget(suite.budget)
+
+
+def refuse_two_sizes(
+    budget: str, methods: Iterable[ResolvedMethod], sets: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """Check that a command which limits parameters sets no size itself: one of the two would have no effect.
+
+    Raises:
+        UserError: it does.
+    """
+    for choice in methods:
+        if sized := _size_by_hand(choice, sets or {}):
+            raise UserError(f"the budget {budget} sizes {choice.method.name}, and {sized} sets its size; give either")
 
 
 def on_its_own_models(suite: Suite, overrides: Overrides, tasks: Iterable[Task]) -> bool:

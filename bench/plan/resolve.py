@@ -244,15 +244,14 @@ class Resolver:
         """Return how a method meets a budget, the same for all seeds."""
         setting = self.setting(choice, task)
         return self.once(
-            ("fit", choice.method.name, setting.model_dump_json(), tuple(choice.values), task.name, budget),
+            ("fit", choice.method.name, setting.model_dump_json(), task.name, budget),
             lambda: self._fit(choice, setting, task, budget),
         )
 
     def _fit(self, choice: ResolvedMethod, setting: Setting, task: Task, budget: Budget) -> Fit:
         if self.announce:
             self.announce(f"fitting {choice.method.name} to {budget.text} on {task.name}")
-        mode = self.overrides.budget_mode
-        return fit(choice.method, setting, budget, self.architecture(task), mode, choice.values)
+        return fit(choice.method, setting, budget, self.architecture(task), self.overrides.budget_mode)
 
     def architecture(self, task: Task) -> Architecture:
         """Return the base model under the head of a task, for counting parameters."""

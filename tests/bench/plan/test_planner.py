@@ -1,4 +1,3 @@
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,40 +163,6 @@ def test_what_is_missing_beside_data_is_not_a_file(plan, monkeypatch):
     assert "--data-root" not in str(caught.value)
 
 
-@pytest.fixture
-def budgets(plan, tiny_data):
-    """Return the budgets of a plan of the miniature suite, as asked, and its notes about them."""
-
-    def of(**overrides):
-        sets = ("train.max_length=64", *overrides.pop("sets", ()))
-        made = plan(tasks=("glue/sst2",), seeds=(1,), data_root=tiny_data, sets=sets, **overrides)
-        asked = {run.spec.budget["asked"] if run.spec.budget else None for run in made.runs}
-        return asked, [note for note in made.notes if note.startswith("the suite's budget")]
-
-    return of
-
-
-def test_a_suites_budget_is_every_methods_unless_the_command_has_another(budgets):
-    assert load_suite("mini").budget == "0.17%"
-    assert budgets(methods=("lora", "loca")) == ({"0.17%"}, [])
-    assert budgets(methods=("lora",), budgets="24k")[0] == {"24k"}
-    assert budgets(methods=("lora",), budgets="none")[0] == {None}
-
-
-@pytest.mark.parametrize(
-    ("overrides", "sized"),
-    [
-        ({"methods": ("lora(r=4)", "loca")}, r"lora\(r=4\)"),
-        ({"methods": ("lora", "loca"), "sets": ("loca.n_frequency=9",)}, "--set loca.n_frequency"),
-        ({"methods": ("lora+qv_ratio(4)",), "sets": ("lora.r=2",)}, "--set lora.r"),
-    ],
-)
-def test_a_suites_budget_gives_way_to_a_size_of_the_command(budgets, overrides, sized):
-    asked, (note,) = budgets(**overrides)
-    assert asked == {None}
-    assert re.match(f"the suite's budget, 0.17%, does not apply: {sized} sets a size; give --budget", note)
-
-
 def test_a_method_of_fixed_size_is_one_run_for_all_budgets(plan):
     made = plan(methods=("full", "lora", "linear_probe"), tasks=("glue/sst2",), seeds=(1, 2), budgets="24k,48k")
     found = [(run.spec.method, run.spec.budget and run.spec.budget["asked"], run.spec.seed) for run in made.runs]
@@ -212,12 +177,6 @@ def test_a_method_of_fixed_size_is_one_run_for_all_budgets(plan):
     without = plan(methods=("full", "linear_probe"), tasks=("glue/sst2",), seeds=(1, 2), budgets="none")
     fixed = [run for run in made.runs if run.spec.budget is None]
     assert {run.spec.run_id for run in without.runs} == {run.spec.run_id for run in fixed}
-
-
-def test_a_suites_budget_is_for_its_own_base_models(budgets, tiny_model):
-    asked, (note,) = budgets(methods=("lora",), base_model=str(tiny_model))
-    assert asked == {None}
-    assert "it is for the suite's own base models" in note
 
 
 def test_tuned_settings_of_a_suite_are_for_its_own_base_models(tmp_path, tiny_model, tiny_data):

@@ -179,6 +179,7 @@ def test_a_profile_s_mistakes_are_sentences(bench_profile):
         (["--padding", "0.7"], "--padding is 0.7; give a share from 0 to 0.5"),
         (["--trace"], "--trace writes files"),
         (["--budget", "1k,2k"], "names several"),
+        (["--budget", "1k", "--methods", "lora(r=4)"], "the budget 1k sizes lora, and lora(r=4) sets its size"),
         (["--seq", "1000"], "takes at most 64 tokens"),
         (["--methods", "lorra"], 'did you mean "lora"?'),
         (["--memory-limit", "much"], "is not a size"),
