@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from parbench.bench.cli.console import open_console
+from parbench.bench.cli.console import end_incomplete, open_console
 from parbench.bench.cli.options import DEFAULT_STORE, Out
 from parbench.bench.util.errors import UserError
 
@@ -40,4 +40,4 @@ def compare(
         compared = contrast_methods(Store(out), a, b)
     open_console().print(TerminalContrasts(compared))
     if compared.unreadable:
-        raise UserError("left out of the comparison: " + "; ".join(map(str, compared.unreadable)))
+        end_incomplete("left out of the comparison", compared.unreadable)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
+from typing import NoReturn
 
+import typer
 from rich.console import Console
 
 _UNBOUNDED = 100_000
@@ -26,6 +29,20 @@ def say(text: str, on: Console | None = None) -> None:
 def announce(text: str) -> None:
     """Print what a command is doing, before it has anything to show; to standard error, so that results stay alone."""
     Console(stderr=True, emoji=False).print(f"bench: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def end_incomplete(what: str, entries: Iterable[object]) -> NoReturn:
+    """Say what a result, which is there otherwise, had to leave out, and end with exit code 1.
+
+    Args:
+        what: what was done with the entries, such as ``left out of the report``.
+        entries: each in words.
+
+    Raises:
+        typer.Exit: always.
+    """
+    announce(f"{what}: {'; '.join(map(str, entries))}")
+    raise typer.Exit(1)
 
 
 def announce_loading() -> bool:

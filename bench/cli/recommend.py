@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from parbench.bench.cli.console import announce, announce_loading, counted, open_console, say
+from parbench.bench.cli.console import announce, announce_loading, counted, end_incomplete, open_console, say
 from parbench.bench.cli.detect import print_needed
 from parbench.bench.cli.forecast_table import print_known_forecast
 from parbench.bench.cli.grid import Grid
@@ -131,12 +131,12 @@ def recommend(asked: RecommendOptions, workers: WorkerOptions, data_root: DataRo
         say(note, console)
     if target is None:
         _print_validation(known, console)
-        return
-    found = _quality(asked, target, known)
-    if found is None:
+    elif (found := _quality(asked, target, known)) is None:
         _print_unknown(asked, target, limit, data_root, workers, console)
-        return
-    _print_recommendation(asked, target, found, limit, stores, data_root, workers, console)
+    else:
+        _print_recommendation(asked, target, found, limit, stores, data_root, workers, console)
+    if known.left_out:
+        end_incomplete("left out of the evidence", known.left_out)
 
 
 @dataclass(frozen=True)

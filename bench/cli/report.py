@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from parbench.bench.cli.claims import read_claims
-from parbench.bench.cli.console import announce, counted, open_console, say
+from parbench.bench.cli.console import announce, counted, end_incomplete, open_console, say
 from parbench.bench.cli.options import DEFAULT_STORE, Out
-from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
     from parbench.reports.report import Report
@@ -77,7 +76,7 @@ def report(
     written = write_report(store, profiles=read_profiles(profile or (), store), display=display, claims=asked)
     _print_report(written, full)
     if written.frame.unreadable:
-        raise UserError("left out of the report: " + "; ".join(str(entry) for entry in written.frame.unreadable))
+        end_incomplete("left out of the report", written.frame.unreadable)
 
 
 def _print_report(written: Report, full: bool) -> None:

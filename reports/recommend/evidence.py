@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from parbench.bench.store.store import Store
+from parbench.bench.store.store import Store, Unreadable
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.reports.columns import Column
 from parbench.reports.frame import read_frame
@@ -78,10 +78,12 @@ class Known:
     Attributes:
         evidence: one per task and base model.
         notes: what was not used, and why.
+        left_out: records that cannot be used, which may be what is missing.
     """
 
     evidence: tuple[Evidence, ...]
     notes: tuple[str, ...]
+    left_out: tuple[Unreadable, ...] = ()
 
 
 def read_evidence(stores: Sequence[Store]) -> Known:
@@ -92,10 +94,10 @@ def read_evidence(stores: Sequence[Store]) -> Known:
     """
     found: dict[tuple[str, str], list[Evidence]] = {}
     notes: list[str] = []
+    left_out: list[Unreadable] = []
     for store in stores:
         frame = read_frame(store)
-        if frame.unreadable:
-            notes.append(f"left out of {store.root}: {'; '.join(map(str, frame.unreadable))}")
+        left_out += frame.unreadable
         definitions = _definitions(frame.runs)
         for board in leaderboards(frame):
             if board.in_full:
@@ -110,7 +112,7 @@ def read_evidence(stores: Sequence[Store]) -> Known:
                 f"{several[0].name} was run under {len(several)} conditions; used is that of the most methods: "
                 f"{several[0].conditions} (in {several[0].store})"
             )
-    return Known(tuple(chosen), tuple(notes))
+    return Known(tuple(chosen), tuple(notes), tuple(left_out))
 
 
 def _of_board(board: Leaderboard, runs: pd.DataFrame, store: str, definitions: Mapping[str, Any]) -> Iterator[Evidence]:

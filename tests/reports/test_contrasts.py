@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from rich.console import Console
 
 from parbench.bench.cli.compare import compare
@@ -112,9 +113,12 @@ def test_what_is_left_out_of_a_comparison_is_reported(planter: Any, capsys: pyte
     path.unlink()
     (found,) = contrast_methods(planter.store, "good", "bad").unreadable
     assert path.parent == found.path.parent
-    with pytest.raises(UserError, match=r"^left out of the comparison: "):
+    with pytest.raises(typer.Exit) as ended:
         compare("good", "bad", out=planter.store.root, method=None)
-    assert "roberta-base, protocol strict" in capsys.readouterr().out  # all the same
+    assert ended.value.exit_code == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith("bench: left out of the comparison: ")
+    assert "roberta-base, protocol strict" in printed.out  # all the same
 
 
 def test_mistakes_are_reported(planter: Any, other: Any) -> None:

@@ -73,6 +73,16 @@ def test_a_task_that_was_run_is_answered_from_it(ask, tmp_path):
     typer.main.get_command(app).commands[name].make_context(name, arguments)
 
 
+def test_what_the_evidence_had_to_leave_out_is_exit_code_1(ask, tmp_path):
+    store = plant(tmp_path / "store", {"lora": 0.1, "loca": 0.1, "linear_probe": 0.3}, ["glue/sst2"])
+    path = next(store.runs.glob("*/predictions.parquet"))
+    path.unlink()
+    result = ask("--store", store.root)
+    assert result.code == 1
+    assert "Evidence: glue/sst2 with tiny-bert: 3 methods" in result.out
+    assert f"bench: left out of the evidence: {path} is missing" in result.err
+
+
 def test_cheap_and_slightly_worse_stays_on_the_list_and_is_said_to_be_level(ask, tmp_path):
     """At half the time of a step it loses 0.5 points of 100, which no four seeds of 400 examples show."""
     store = plant(tmp_path / "store", {"lora": 0.100, "linear_probe": 0.105}, ["glue/sst2"])
