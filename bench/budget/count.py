@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from parbench.bench.models.base_model import BaseModel
+from parbench.bench.util.errors import UserError
 from parbench.methods.architecture import module_names
 from parbench.methods.base import Method, Setting, excess_rank
 from parbench.methods.from_peft.shapes_only import shapes_only
@@ -68,6 +69,7 @@ class Architecture:
 
         Raises:
             NeedsWeightsError: counting needs real weights.
+            UserError: the setting names what the architecture does not have.
             ValueError: the method cannot be applied to this architecture with this setting, or not be saved.
         """
         key = (method.name, setting.model_dump_json())
@@ -102,6 +104,8 @@ class Architecture:
                 return self._count_on(base_device, adapter_device, method, setting)
             except (MemoryError, torch.OutOfMemoryError):
                 break
+            except UserError:
+                raise
             except (RuntimeError, ValueError, TypeError) as error:
                 if "meta" not in str(error).lower():
                     raise ValueError(str(error)) from error

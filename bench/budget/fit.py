@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from parbench.bench.budget import TOLERANCE, BudgetMode
 from parbench.bench.budget.budget import Budget
 from parbench.bench.budget.count import Architecture, PredictedCounts
+from parbench.bench.util.errors import UserError
 from parbench.bench.util.validation import explain
 from parbench.methods.base import Method, Setting
 
@@ -79,18 +80,22 @@ def fit(
             that this misses: where not even the smallest size fits, it adapts only as many of the last layers as do;
             else it gives as many of the last layers as fit the next size up, if the method can.
         given: fields of the setting that the user has set; a note is made if the budget replaces one.
+
+    Raises:
+        UserError: the user has set something of the method, and the setting names modules or layers that the
+            architecture does not have.
     """
     sizes = _Sizes(method, setting, architecture)
     if method.size_knob is None:
         counts = sizes.count(setting)
         if counts is None:
-            return Fit(budget, method.name, note=f"cannot be counted here: {sizes.refusal}")
+            return sizes.refused(budget, given)
         return Fit(budget, method.name, setting, counts=counts, note=_of_fixed_size(counts, budget))
     at = sizes.last_within(budget.parameters)
     larger = sizes.after(at)
     if at is None:
         if larger is None:
-            return Fit(budget, method.name, note=f"cannot be counted here: {sizes.refusal}")
+            return sizes.refused(budget, given)
         return _on_fewer_layers(sizes, budget, larger, mode)
     found = sizes.at(at)
     missed = _shortfall(found.counts, budget, larger)
@@ -128,6 +133,14 @@ class _Sizes:
         self._knob = knob
         self._values: Sequence[int] = (knob.choices or range(knob.smallest, knob.ceiling + 1)) if knob else ()
         self.refusal = ""
+        self._mistake: UserError | None = None
+
+    def refused(self, budget: Budget, given: Collection[str]) -> Fit:
+        """Return the fit of a method that the architecture refuses; see `fit`."""
+        if self._mistake is not None and given:
+            where = f"{self.method.name} on {self._architecture.base_model.name}"
+            raise UserError(f"{where}: {self._mistake}") from self._mistake
+        return Fit(budget, self.method.name, note=f"cannot be counted here: {self.refusal}")
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -143,6 +156,7 @@ class _Sizes:
         try:
             return self._architecture.count(self.method, setting)
         except (ValueError, TypeError, NotImplementedError) as error:
+            self._mistake = error if isinstance(error, UserError) else None
             self.refusal = " ".join(str(error).split()).partition(". ")[0]
             return None
 

@@ -266,7 +266,7 @@ def _candidates(methods: str, budget: str | None, work: Workload) -> tuple[Candi
         if len(limits) > 1:
             raise UserError(f'"--budget {budget}" names several; profile them one after the other')
         for name, choice in chosen.items():
-            found = fit(choice.method, settings[name], limits[0], architecture)
+            found = fit(choice.method, settings[name], limits[0], architecture, given=choice.values)
             candidates[name] = (
                 Candidate.of(name, choice.method, found.setting)
                 if found.setting

@@ -251,7 +251,8 @@ class Resolver:
     def _fit(self, choice: ResolvedMethod, setting: Setting, task: Task, budget: Budget) -> Fit:
         if self.announce:
             self.announce(f"fitting {choice.method.name} to {budget.text} on {task.name}")
-        return fit(choice.method, setting, budget, self.architecture(task), self.overrides.budget_mode)
+        mode = self.overrides.budget_mode
+        return fit(choice.method, setting, budget, self.architecture(task), mode, given(choice, self.sets))
 
     def architecture(self, task: Task) -> Architecture:
         """Return the base model under the head of a task, for counting parameters."""

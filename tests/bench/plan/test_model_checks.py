@@ -133,6 +133,37 @@ def test_beside_methods_that_can_be_put_on_the_model_it_is_a_skipped_row(plan, l
     assert {run.spec.method: run.skip for run in runs} == {"lora": None, "bitfit": NO_BIAS}
 
 
+@pytest.mark.parametrize("budgets", ["2k", "none"])
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ("target_modules=[nothere]", 'target_modules has "nothere", which no module of this model is called'),
+        ("layers=[9]", "layers has 9, but the layers of this model are "),
+        ("target_modules=[vision_tower:q_proj]", "this model has no parts"),
+    ],
+)
+def test_what_the_user_has_set_and_the_model_does_not_have_is_a_mistake_at_any_budget(
+    plan, llama, value, complaint, budgets
+):
+    options = {"tasks": ("glue/sst2",), "base_model": llama, "budgets": budgets}
+    for methods, sets in (((f"lora({value})", "vera"), ()), (("lora", "vera"), (f"lora.{value}",))):
+        with pytest.raises(UserError, match=f"^lora on llama: .*{complaint}"):
+            plan(**options, methods=methods, sets=(*SHORT, *sets))
+
+
+def test_what_cannot_be_put_on_the_model_by_itself_is_skipped_whatever_is_set_of_it(plan, llama, monkeypatch):
+    def fails(*arguments):
+        raise ValueError("not on this one")
+
+    monkeypatch.setattr(type(METHODS["vera"]), "adapt", fails)
+    options = {"tasks": ("glue/sst2",), "base_model": llama, "budgets": "2k", "methods": ("lora", "vera")}
+    runs = plan(**options, sets=(*SHORT, "vera.learning_rate=0.1")).runs
+    assert {run.spec.method: run.skip for run in runs} == {
+        "lora": None,
+        "vera": "cannot be counted here: not on this one",
+    }
+
+
 def test_a_fault_of_a_methods_own_is_found_when_planning(llama, monkeypatch):
     architecture = Architecture(find_model(llama))
     lora = METHODS["lora"]
