@@ -146,7 +146,7 @@ class BaseModel:
         """Check that the model's architecture is known to methods and can have the head of a task.
 
         Raises:
-            UserError: it is not, or cannot, or the weights are quantised.
+            UserError: it is not, or cannot, or the weights are quantised, or there are none.
         """
         config = self.config(revision)
         self.check_described(config)
@@ -157,6 +157,9 @@ class BaseModel:
                 "and runs start from weights in full precision; give the model that they were made of"
             )
         self._check_head(config, head)
+        if self.shape is None:
+            with self._explained():
+                self.weights.check()
 
     def check_described(self, config: PreTrainedConfig) -> None:
         """Check that methods know the names of the modules of an architecture.

@@ -45,6 +45,11 @@ def load_tokenizer(name: str, weights: Weights, revision: str, config: PreTraine
 def _fitted(tokenizer: PreTrainedTokenizerBase, name: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
     """Return a tokenizer that pads on the right and takes no more than the model; see `load_tokenizer`."""
     size = config.get_text_config().vocab_size
+    if most := _tokens_beyond(tokenizer, size):
+        raise UserError(
+            f'the tokenizer of "{name}" makes tokens up to number {most}, and the model has embeddings for {size} only; '
+            "give the tokenizer that it was trained with, or resize its embeddings and save it again"
+        )
     usable = (token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id) if token is not None and token < size)
     padding = next(usable, None)
     if padding is None:
@@ -59,6 +64,18 @@ def _fitted(tokenizer: PreTrainedTokenizerBase, name: str, config: PreTrainedCon
     if most is not None:
         tokenizer.model_max_length = min(tokenizer.model_max_length, most)
     return tokenizer
+
+
+def _tokens_beyond(tokenizer: PreTrainedTokenizerBase, size: int) -> int | None:
+    """Return the largest token that texts are made of, where a model has no embedding for it.
+
+    A special token that no text is given, such as padding that was added later, may be beyond. Most models have more
+    embeddings than tokens.
+    """
+    beyond = {token for token in tokenizer.get_vocab().values() if token >= size}
+    special = {token for token, entry in tokenizer.added_tokens_decoder.items() if entry.special}
+    given = {*tokenizer("")["input_ids"], tokenizer.unk_token_id}
+    return max(beyond - (special - given), default=None)
 
 
 def load_image_processor(name: str, weights: Weights, revision: str, config: PreTrainedConfig) -> BaseImageProcessor:

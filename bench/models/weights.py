@@ -13,6 +13,7 @@ import torch
 from huggingface_hub import get_safetensors_metadata, try_to_load_from_cache
 from huggingface_hub.errors import NotASafetensorsRepoError
 from safetensors import safe_open
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from parbench.bench.models.convert.assembly import Assembly
 from parbench.bench.models.convert.conversion import Conversion
@@ -20,6 +21,9 @@ from parbench.tasks.data.hub import resolve
 from parbench.tasks.data.lock import RevisionLock
 from parbench.tasks.data.package import Package
 from parbench.tasks.data.package_parts import PackageParts
+
+# By which of these `from_pretrained` finds the weights of a folder.
+_ENTRIES = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
 
 
 class Weights(ABC):
@@ -41,6 +45,15 @@ class Weights(ABC):
     def has(self, file: str, revision: str) -> bool:
         """Return whether there is a file of this name; of a hub repository, among those downloaded."""
         return (Path(self.location()) / file).is_file()
+
+    def check(self) -> None:
+        """Check that there are weights, as far as is known without a network: a configuration alone has none.
+
+        Raises:
+            FileNotFoundError: there are none.
+        """
+        if not self.on_hub and not any(self.has(name, "") for name in _ENTRIES):
+            raise FileNotFoundError(f"there are no weights: none of {', '.join(_ENTRIES)}")
 
     def shapes(self, revision: str) -> dict[str, tuple[int, ...]] | None:
         """Return the shape of every tensor of the checkpoint by its name there, without reading any weight.

@@ -47,6 +47,44 @@ def test_a_folder_without_an_image_processor_is_refused(tmp_path):
         model.image_processor("any")
 
 
+def with_special(*tokens):
+    """Return a tokenizer of words, 23 tokens, and special ones behind them."""
+    tokenizer = word_tokenizer(WORDS)
+    tokenizer.add_special_tokens({"additional_special_tokens": list(tokens)})
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("make", "rows", "most"),
+    [
+        (lambda: word_tokenizer(WORDS), 22, 22),
+        (lambda: word_tokenizer(WORDS), 23, None),
+        (lambda: word_tokenizer(WORDS), 64, None),  # rounded up, as many models have it
+        (lambda: with_special("[LATER]"), 23, None),  # which no text has
+        (lambda: with_special("[LATER]"), 22, 22),
+    ],
+)
+def test_a_tokenizer_of_more_tokens_than_the_model_has_embeddings_for_is_refused(tmp_path, make, rows, most):
+    config = LlamaConfig(**{**LLAMA.to_dict(), "vocab_size": rows, "pad_token_id": 0})
+    model = folder_of(tmp_path / "model", LlamaForCausalLM(config), make())
+    if most is None:
+        assert model.tokenizer("any").pad_token_id == 0
+        return
+    with pytest.raises(UserError, match=f"makes tokens up to number {most}, and the model has embeddings for {rows} "):
+        model.tokenizer("any")
+
+
+def test_an_unknown_or_added_token_without_an_embedding_is_refused(tmp_path):
+    vocabulary = {"[PAD]": 0, "[END]": 1, "a": 2, "[UNK]": 3}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="[PAD]", eos_token="[END]", unk_token="[UNK]"
+    )
+    config = LlamaConfig(**{**LLAMA.to_dict(), "vocab_size": 3, "pad_token_id": 0})
+    with pytest.raises(UserError, match="makes tokens up to number 3"):
+        folder_of(tmp_path / "model", LlamaForCausalLM(config), tokenizer).tokenizer("any")
+
+
 def test_images_get_the_size_of_a_model_that_takes_no_other(tmp_path):
     ViTImageProcessor(size={"height": 24, "width": 24}).save_pretrained(tmp_path / "vit")
     model = find_model(saved(tmp_path / "vit", ViTForImageClassification(VIT)))

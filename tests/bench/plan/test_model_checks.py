@@ -1,6 +1,10 @@
 """What a run would be refused for because of its base model is refused when it is planned."""
 
+import shutil
+
 import pytest
+import torch
+from safetensors.torch import load_file
 from transformers import (
     BertForSequenceClassification,
     DebertaV2ForSequenceClassification,
@@ -20,7 +24,7 @@ from parbench.methods import METHODS
 from parbench.tasks.base import Head
 from parbench.tasks.data.lock import RevisionLock
 from tests.support.tiny_checkpoints import BERT, DEBERTA, LLAMA, VIT, saved
-from tests.support.tiny_llama import byte_tokenizer
+from tests.support.tiny_llama import word_tokenizer
 
 SHORT = ("train.max_length=32",)
 
@@ -57,6 +61,22 @@ def test_a_folder_without_a_tokenizer_is_not_planned(plan, tmp_path):
     folder = saved(tmp_path / "bert", BertForSequenceClassification(BERT))
     with pytest.raises(UserError, match="has no tokenizer"):
         plan(tasks=("glue/sst2",), base_model=folder, sets=SHORT)
+
+
+@pytest.mark.parametrize("format", ["safetensors", "bin"])
+def test_a_folder_without_weights_is_not_planned(plan, tiny_model, tmp_path, format):
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    if format == "bin":
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    options = {"tasks": ("glue/sst2",), "methods": ("lora",), "base_model": str(folder), "sets": SHORT}
+    if format == "bin":
+        assert plan(**options).runs
+        return
+    with pytest.raises(UserError, match=r'^the base model "model" cannot be loaded; check its files \(there are no w'):
+        plan(**options)
+    # What needs no weights needs none.
+    assert Architecture(find_model(str(folder))).base_parameters
 
 
 def test_a_checkpoint_that_does_not_fit_is_not_planned(plan, tmp_path):
@@ -111,7 +131,7 @@ def test_a_prefix_is_refused_where_the_model_takes_no_past_keys_and_values(tmp_p
 @pytest.fixture
 def llama(tmp_path):
     """A model without any bias."""
-    byte_tokenizer().save_pretrained(tmp_path / "llama")
+    word_tokenizer(("a", "b")).save_pretrained(tmp_path / "llama")
     return saved(tmp_path / "llama", LlamaForCausalLM(LLAMA))
 
 
