@@ -47,8 +47,8 @@ def _fitted(tokenizer: PreTrainedTokenizerBase, name: str, config: PreTrainedCon
     size = config.get_text_config().vocab_size
     if most := _tokens_beyond(tokenizer, size):
         raise UserError(
-            f'the tokenizer of "{name}" makes tokens up to number {most}, and the model has embeddings for {size} only; '
-            "give the tokenizer that it was trained with, or resize its embeddings and save it again"
+            f'the tokenizer of "{name}" makes tokens up to number {most}, and the model has embeddings for {size} '
+            "only; give the tokenizer that it was trained with, or resize its embeddings and save it again"
         )
     usable = (token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id) if token is not None and token < size)
     padding = next(usable, None)

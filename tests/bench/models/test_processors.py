@@ -70,16 +70,14 @@ def test_a_tokenizer_of_more_tokens_than_the_model_has_embeddings_for_is_refused
     if most is None:
         assert model.tokenizer("any").pad_token_id == 0
         return
-    with pytest.raises(UserError, match=f"makes tokens up to number {most}, and the model has embeddings for {rows} "):
+    with pytest.raises(UserError, match=f"tokens up to number {most}, and .* has embeddings for {rows} only"):
         model.tokenizer("any")
 
 
 def test_an_unknown_or_added_token_without_an_embedding_is_refused(tmp_path):
     vocabulary = {"[PAD]": 0, "[END]": 1, "a": 2, "[UNK]": 3}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="[PAD]", eos_token="[END]", unk_token="[UNK]"
-    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", eos_token="[END]", unk_token="[UNK]")
     config = LlamaConfig(**{**LLAMA.to_dict(), "vocab_size": 3, "pad_token_id": 0})
     with pytest.raises(UserError, match="makes tokens up to number 3"):
         folder_of(tmp_path / "model", LlamaForCausalLM(config), tokenizer).tokenizer("any")
