@@ -93,7 +93,7 @@ def _print_scores(console: Console, found: Task, splits: Splits) -> None:
 
 def _print_findings(console: Console, found: Task, splits: Splits, source: DataSource) -> None:
     from parbench.tasks.data.folder import FolderSource
-    from parbench.tasks.testing.inspection import leaks
+    from parbench.tasks.leaks import leaks
 
     leaked, size = leaks(found, splits), len(splits.reported)
     say(

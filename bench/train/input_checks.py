@@ -1,9 +1,9 @@
-"""Whether inputs fit their model: their length, and the words that its tokenizer knows."""
+"""Whether inputs fit their model: their length, what it cuts off, and the words that its tokenizer knows."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
@@ -11,6 +11,10 @@ from parbench.bench.util.errors import UserError
 
 # A tokenizer that fits a language leaves a rare symbol unknown, not a word in twenty.
 MOST_UNKNOWN = 0.03
+# A length that cuts one long text in ten leaves a task what it is; one that cuts most of them makes it another.
+MOST_CUT = 0.1
+# So many texts show the share well enough, and tokenising them again takes a moment.
+_TRIED = 1000
 
 
 def check_length(max_length: int, limit: int | None, virtual_tokens: int, name: str) -> None:
@@ -51,3 +55,22 @@ def unknown_tokens(ids: Iterable[Sequence[int]], tokenizer: PreTrainedTokenizerB
     if unknown is None or share <= MOST_UNKNOWN:
         return None
     return f"{share:.1%} of the training tokens are unknown to the tokenizer of {name}, which does not fit these texts"
+
+
+def cut_texts(lengths: Sequence[int], whole: Callable[[Sequence[int]], Iterable[int]], max_length: int) -> str | None:
+    """Return a warning where more than `MOST_CUT` of the training texts are longer than ``max_length``.
+
+    Args:
+        lengths: tokens of each prepared text, at most ``max_length``.
+        whole: returns the tokens of the texts at some places, where one more is allowed; asked for some of those that
+            have ``max_length`` tokens.
+    """
+    full = [place for place, length in enumerate(lengths) if length >= max_length]
+    if len(full) <= MOST_CUT * len(lengths):
+        return None
+    tried = full[:: -(-len(full) // _TRIED)]
+    longer = sum(length > max_length for length in whole(tried)) / len(tried)
+    share = longer * len(full) / len(lengths)
+    if share <= MOST_CUT:
+        return None
+    return f"{share:.0%} of the training texts have more than {max_length} tokens, train.max_length, and were cut"

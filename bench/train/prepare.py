@@ -11,14 +11,15 @@ from typing import Any
 from datasets import Dataset
 
 from parbench.bench.record.run_spec import RunSpec
-from parbench.bench.train.input_checks import check_length, unknown_tokens
+from parbench.bench.train.input_checks import check_length, cut_texts, unknown_tokens
 from parbench.bench.train.protocol import Protocol, Purpose, ReportedSplit, SplitData
 from parbench.bench.train.resolved_run import ResolvedRun
-from parbench.tasks.base import Task
+from parbench.tasks.base import Modality, Task
 from parbench.tasks.data.split import nested_share
 from parbench.tasks.inference import Rows
 from parbench.tasks.kinds.image_text_rows import ImageTextRows
 from parbench.tasks.kinds.system_prompt import SystemPrompts, split_system_prompt
+from parbench.tasks.leaks import leak_findings
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def task_for_method(run: ResolvedRun) -> Task:
 def prepare(run: ResolvedRun) -> PreparedData:
     """Load, cut and tokenise the data of a run; the reported split only when it is asked for.
 
-    Warns where the tokenizer does not know the words of the training texts.
+    Warns where the tokenizer does not know the words of the training texts, and where many of them are cut.
 
     Raises:
         UserError: data, base model or tokenizer are not available, or do not fit the task.
@@ -74,16 +75,38 @@ def prepare(run: ResolvedRun) -> PreparedData:
         return SplitData(rows, task.prepare(rows, processor, max_length))
 
     train = prepared(splits.train)
-    if task.modality.has_text and (warning := unknown_tokens(_token_ids(train.inputs), tokenizer, run.base_model.name)):
-        warnings.warn(warning, stacklevel=2)
+    if task.modality.has_text:
+        for warning in _misfits(task, train, processor, max_length, run.base_model.name):
+            warnings.warn(warning, stacklevel=2)
     return PreparedData(
         train=train,
         selection=prepared(splits.selection),
         sizes=splits.sizes,
         processor=processor,
-        findings=tuple(task.findings(splits)),
+        # By the whole prompt, also of a method that reads a part of it apart.
+        findings=(*task.findings(splits), *leak_findings(run.task, splits)),
         _load_reported=cache(lambda: prepared(splits.reported)),
     )
+
+
+def _misfits(task: Task, train: SplitData, processor: Any, max_length: int, model: str) -> Iterator[str]:
+    """Yield in what the training texts do not fit the tokenizer or the length."""
+    lengths: list[int] = []
+
+    def counted() -> Iterator[Sequence[int]]:
+        for ids in _token_ids(train.inputs):
+            lengths.append(len(ids))
+            yield ids
+
+    def whole(places: Sequence[int]) -> Iterator[int]:
+        rows = task.prepare(train.rows.select(places), processor, max_length + 1)
+        return (len(rows[row]["input_ids"]) for row in range(len(rows)))
+
+    if unknown := unknown_tokens(counted(), getattr(processor, "tokenizer", processor), model):
+        yield unknown
+    # Texts beside images are never cut.
+    if task.modality is Modality.TEXT and (cut := cut_texts(lengths, whole, max_length)):
+        yield cut
 
 
 def _token_ids(inputs: Rows) -> Iterator[Sequence[int]]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from parbench.bench.util.errors import UserError
 from parbench.tasks.base import Splits, Task
 from parbench.tasks.data.source import DataSource
-from parbench.tasks.testing.inspection import check_files, constant, leaks, perfect_scores
+from parbench.tasks.leaks import leaks
+from parbench.tasks.testing.inspection import check_files, constant, perfect_scores
 
 
 class TaskContractError(AssertionError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,14 +34,13 @@ from parbench.tasks.kinds.language_model import LanguageModelTask
 from parbench.tasks.kinds.multiple_choice import MultipleChoice
 from parbench.tasks.kinds.special_tokens import closed_ids
 from parbench.tasks.kinds.text_generation import TextGeneration
+from parbench.tasks.leaks import ADDED, content_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from parbench.tasks.inference import Predictor
 
-# What a task adds to an example's own columns.
-_ADDED = ("example", "subset")
 # Longer than any example; a tokenizer without a limit has a number that its own library cannot count to.
 ANY_LENGTH = 1_000_000
 
@@ -120,7 +118,7 @@ def shown(task: Task, example: Mapping[str, Any]) -> dict[str, str]:
             seen = task.as_scored(example["references"][0])
             parts |= {f"first reference to {metric}": text for metric, text in seen.items()}
     else:
-        parts = {name: value for name, value in example.items() if name not in _ADDED}
+        parts = {name: value for name, value in example.items() if name not in ADDED}
         if task.head.labels:
             parts["label"] = task.head.labels[example["label"]]
     return {name: _line(value, video=name == VIDEO) for name, value in parts.items()}
@@ -152,40 +150,6 @@ def truncated(task: Task, dataset: Dataset, tokenizer: Any, max_length: int) -> 
     """Return the share of the examples that have more than ``max_length`` tokens."""
     lengths = list(_lengths(task, dataset, tokenizer))
     return sum(length > max_length for length in lengths) / len(lengths)
-
-
-@dataclass(frozen=True)
-class Leaks:
-    """How many examples occur in two splits, whatever their labels.
-
-    Attributes:
-        reported: reported examples that are in train or selection as well.
-        similar: further reported examples that differ from one there in case, blanks or the form of a character only.
-        selection: selection examples that are in train as well, or similar to one there.
-    """
-
-    reported: int
-    similar: int
-    selection: int
-
-
-def leaks(task: Task, splits: Splits) -> Leaks:
-    """Return how many examples of the splits are in others as well."""
-    train, selection, reported = (
-        [_input(task, example) for example in split] for split in (splits.train, splits.selection, splits.reported)
-    )
-    known = {*train, *selection}
-    similar, similar_train = set(map(_folded, known)), set(map(_folded, train))
-    exact = sum(text in known for text in reported)
-    return Leaks(
-        exact,
-        sum(_folded(text) in similar for text in reported) - exact,
-        sum(_folded(text) in similar_train for text in selection),
-    )
-
-
-def _folded(texts: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(" ".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in texts)
 
 
 def constant(task: Task, splits: Splits) -> Constant | None:
@@ -260,29 +224,8 @@ def _lengths(task: Task, dataset: Dataset, tokenizer: Any) -> Iterator[int]:
             response = tokenizer(task.response(example), add_special_tokens=False)["input_ids"]
             yield len(task.prompt_ids(example, tokenizer)) + len(closed_ids(response, tokenizer))
     else:
-        longest = int(getattr(tokenizer, "tokenizer", tokenizer).model_max_length)
-        rows = task.prepare(dataset, tokenizer, min(longest, ANY_LENGTH))
+        rows = task.prepare(dataset, tokenizer, ANY_LENGTH)
         yield from (len(rows[row]["input_ids"]) for row in range(len(rows)))
-
-
-def _input(task: Task, example: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what a model is given of an example."""
-    images = tuple(hashlib.sha256(_encoded(image)).hexdigest() for image in images_of(example))
-    if isinstance(task, WithFeatures):
-        # By name: a video of several questions would be read for each.
-        return (task.prompt(example), *example.get("choices", ()), example[FEATURES])
-    if isinstance(task, LanguageModelTask):
-        return (task.prompt(example), *example.get("choices", ()), *images)
-    own = {name: value for name, value in example.items() if name not in (*_ADDED, "label")}
-    if images:
-        return images
-    if isinstance(own.get(VIDEO), Mapping):
-        return (hashlib.sha256(_encoded(own[VIDEO])).hexdigest(),)
-    return tuple(value if isinstance(value, str) else json.dumps(value, default=str) for value in own.values())
-
-
-def _encoded(image: Mapping[str, Any]) -> bytes:
-    return image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
 
 
 def _line(value: Any, most: int = 600, video: bool = False) -> str:
@@ -295,7 +238,7 @@ def _line(value: Any, most: int = 600, video: bool = False) -> str:
 
 
 def _image(value: Mapping[str, Any]) -> str:
-    content = _encoded(value)
+    content = content_of(value)
     with Image.open(io.BytesIO(content)) as image:
         return f"{image.format} of {image.width} x {image.height} pixels, {image.mode}, {len(content):,} bytes"
 
@@ -307,4 +250,4 @@ def _facts(clip: Mapping[str, Any], name: str) -> ClipFacts:
 
 def _clip(value: Mapping[str, Any]) -> str:
     clip = _facts(value, "the clip")
-    return f"{clip.frames} frames of {clip.width} x {clip.height} pixels, {len(_encoded(value)):,} bytes"
+    return f"{clip.frames} frames of {clip.width} x {clip.height} pixels, {len(content_of(value)):,} bytes"

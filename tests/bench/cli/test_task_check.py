@@ -9,7 +9,8 @@ from PIL import Image
 from parbench.bench.store.store import Store
 from parbench.tasks import find_task
 from parbench.tasks.kinds.language_model import LanguageModelTask
-from parbench.tasks.testing.inspection import constant, leaks, perfect_scores, shown, task_to_check
+from parbench.tasks.leaks import leaks
+from parbench.tasks.testing.inspection import constant, perfect_scores, shown, task_to_check
 from tests.support.data import sentences, write_jsonl
 from tests.support.films import COMMON, FILMS, task_file
 
@@ -57,6 +58,12 @@ def test_a_file_as_a_model_sees_it(bench, tiny_model, tmp_path):
     [message] = [line for line in lines if line.startswith("a constant prediction")]
     assert "(negative always, as is most frequent in train)" in message
     assert message.endswith("f1 0.0; accuracy ranks")
+
+
+def test_texts_that_are_longer_than_the_model_takes_are_truncated(bench, tiny_model, tmp_path):
+    path = task_file(tmp_path, FILMS, [{"sentence": "good " * 100, "label": n % 2} for n in range(20)])
+    result = bench("task", "check", path, "--model", tiny_model, "--max-length", 64, "--out", tmp_path / "store")
+    assert "longer than 64 tokens, and so truncated: 100.0% of train" in result.out
 
 
 def test_the_share_that_is_truncated_counts_the_whole_examples(bench, tiny_model, tmp_path):

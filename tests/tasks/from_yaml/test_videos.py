@@ -7,7 +7,8 @@ from parbench.bench.util.errors import UserError
 from parbench.tasks.data.preprocessing import Preprocessing
 from parbench.tasks.data.video.clip_processor import ClipProcessor
 from parbench.tasks.from_yaml import defined_task, task_of_file
-from parbench.tasks.testing.inspection import check_files, leaks, shown
+from parbench.tasks.leaks import leaks
+from parbench.tasks.testing.inspection import check_files, shown
 from tests.support.clips import clip
 from tests.support.image_models import processor
 from tests.support.yaml_files import DATA, REFERENCE, loaded, task_file, unusable, write
