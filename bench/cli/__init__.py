@@ -20,6 +20,7 @@ from parbench.bench.cli.gc import gc
 from parbench.bench.cli.judge import judge
 from parbench.bench.cli.listing import list_names
 from parbench.bench.cli.new import new
+from parbench.bench.cli.once import CommandLine
 from parbench.bench.cli.plan import plan
 from parbench.bench.cli.profile import profile
 from parbench.bench.cli.recommend import recommend
@@ -35,7 +36,7 @@ from parbench.bench.util.process_environment import clean_process
 
 INTERRUPTED = 130
 
-app = typer.Typer(
+app = CommandLine(
     name="bench",
     help="Compare parameter-efficient fine-tuning methods at equal budgets, equal tuning effort and measured cost.",
     no_args_is_help=True,

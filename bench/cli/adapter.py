@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from parbench.bench.cli.console import announce_loading, counted, end_incomplete, open_console, say
+from parbench.bench.cli.once import CommandLine
 from parbench.bench.cli.options import DEFAULT_STORE, DataRoot, Out
 from parbench.bench.cli.parsing import read_folder, read_sizes
 from parbench.bench.util.errors import UserError
@@ -23,7 +24,7 @@ _HELP = "Measure what trained adapters can be used for, or export one."
 
 DEFAULT_RANK = "16"
 
-adapter = typer.Typer(name="adapter", help=_HELP, no_args_is_help=True)
+adapter = CommandLine(name="adapter", help=_HELP, no_args_is_help=True)
 
 Model = Annotated[
     str | None, typer.Option(help="Base model of the runs, where its name in the records does not lead to it.")

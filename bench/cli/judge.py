@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from parbench.bench.cli.console import open_console, say
+from parbench.bench.cli.once import CommandLine
 from parbench.bench.cli.options import DEFAULT_STORE, Out
 from parbench.bench.cli.parsing import read_folder
 from parbench.bench.util.errors import UserError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 _HELP = "Compare answers pairwise, or check whether a judge can be asked."
 
-judge = typer.Typer(name="judge", help=_HELP, no_args_is_help=True)
+judge = CommandLine(name="judge", help=_HELP, no_args_is_help=True)
 
 # An answer that any judge can rate, in the form that FastChat's prompts ask for.
 _CHECK = (

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from parbench.bench.cli.console import say
+from parbench.bench.cli.once import CommandLine
 from parbench.bench.cli.parsing import read_folder
 
 if TYPE_CHECKING:
     from parbench.bench.scaffold.package import Kind
     from parbench.bench.util.registry import Registry
 
-new = typer.Typer(name="new", help="Write a small package with a method or a task of your own.", no_args_is_help=True)
+new = CommandLine(name="new", help="Write a small package with a method or a task of your own.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Its name: lower-case letters, digits and underscores.", metavar="NAME")]
 To = Annotated[

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from parbench.bench.cli.console import open_console, say
 from parbench.bench.cli.grid import Grid
+from parbench.bench.cli.once import CommandLine
 from parbench.bench.cli.options import DEFAULT_STORE, DataRoot, Out
 from parbench.bench.cli.parsing import read_positive
 from parbench.bench.util.errors import UserError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from parbench.tasks.base import Splits, Task
     from parbench.tasks.data.source import DataSource
 
-task = typer.Typer(name="task", help="Inspect a task before anything is trained.", no_args_is_help=True)
+task = CommandLine(name="task", help="Inspect a task before anything is trained.", no_args_is_help=True)
 
 
 @task.callback()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from parbench.bench.util.errors import UserError
 from parbench.methods.expression import ResolvedMethod
 
 # Pairs of exclusive settings: one of them in a later layer replaces the other in an earlier layer.
@@ -22,6 +23,19 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def given(choice: ResolvedMethod, sets: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
-    """Return the options of a method that its expression or the command line sets."""
-    return frozenset((*choice.values, *(field for name in choice.setting_names for field in sets.get(name, ()))))
+def by_hand(choice: ResolvedMethod, sets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the expression of a method and the command line's ``--set`` give its options.
+
+    Raises:
+        UserError: they give one option different values.
+    """
+    values: dict[str, Any] = {}
+    for name in choice.setting_names:
+        for field, value in sets.get(name, {}).items():
+            if field in choice.values and choice.values[field] != value:
+                raise UserError(
+                    f'"--set {name}.{field}={value}": {choice.method.name} has {field}={choice.values[field]} in '
+                    "--methods; give one of the two"
+                )
+            values[field] = value
+    return {**choice.values, **values}

@@ -60,7 +60,7 @@ def read_sets(sets: Iterable[str], owners: Iterable[str]) -> dict[str, dict[str,
     """Parse ``owner.key=value`` texts with YAML values; ``owners`` are the methods and tasks of the comparison.
 
     Raises:
-        UserError: a text is not of this form, or names another owner.
+        UserError: a text is not of this form, names another owner, or gives a second value to what another has set.
     """
     allowed = [TRAINING, *owners]
     found: dict[str, dict[str, Any]] = {}
@@ -73,7 +73,10 @@ def read_sets(sets: Iterable[str], owners: Iterable[str]) -> dict[str, dict[str,
                 f'"--set {text}": "{match["owner"]}" is not in this comparison{did_you_mean(match["owner"], allowed)}'
             )
         try:
-            found.setdefault(match["owner"], {})[match["key"]] = read_yaml(match["value"])
+            value = read_yaml(match["value"])
         except ValueError as error:
             raise UserError(f'"--set {text}": the value is neither a number, a word nor a [list]') from error
+        first = found.setdefault(match["owner"], {}).setdefault(match["key"], value)
+        if first is not value and first != value:
+            raise UserError(f'"--set {text}": another --set makes it {first}; give one of the two')
     return found

@@ -13,7 +13,7 @@ from parbench.bench.budget.fit import Fit, fit
 from parbench.bench.models.base_model import BaseModel
 from parbench.bench.models.catalogue import find_model
 from parbench.bench.plan.asked_budget import AskedBudget, asked_budget
-from parbench.bench.plan.layers import given, merged
+from parbench.bench.plan.layers import by_hand, merged
 from parbench.bench.plan.model_checks import check_model, check_training, refusal, refused_precision
 from parbench.bench.plan.names import AskedNames, expand_tasks
 from parbench.bench.plan.overrides import TRAINING, Overrides, read_sets
@@ -127,7 +127,7 @@ class Resolver:
         if precision != FLOAT32:
             skip = skip or self.refused_precision(choice.method, task, precision)
             notes += (f"base weights: {DESCRIPTIONS[precision]}",)
-        fixed = given(choice, self.sets)
+        fixed = by_hand(choice, self.sets)
         notes += untuned(self.suite, self.overrides, task, choice.method.name, precision, fixed, fraction)
         spec = RunSpec(
             suite=self.suite.name,
@@ -186,7 +186,7 @@ class Resolver:
         It is tried once for all tasks of one auto class: the labels of a head do not matter.
         """
         model = self.base_model(task)
-        chosen = bool(given(choice, self.sets))
+        chosen = bool(by_hand(choice, self.sets))
 
         def find() -> str | None:
             if self.announce:
@@ -252,7 +252,7 @@ class Resolver:
         if self.announce:
             self.announce(f"fitting {choice.method.name} to {budget.text} on {task.name}")
         mode = self.overrides.budget_mode
-        return fit(choice.method, setting, budget, self.architecture(task), mode, given(choice, self.sets))
+        return fit(choice.method, setting, budget, self.architecture(task), mode, by_hand(choice, self.sets))
 
     def architecture(self, task: Task) -> Architecture:
         """Return the base model under the head of a task, for counting parameters."""
@@ -269,7 +269,7 @@ class Resolver:
         layers = [dict(layer.settings.get(name, {})) for layer in over for name in names]
         if preset := self.preset(choice, task):
             layers.insert(0, preset.setting)
-        values = merged(*layers, choice.values, *(self.sets.get(name, {}) for name in names))
+        values = merged(*layers, by_hand(choice, self.sets))
         return validated(choice.method.setting_type, values, f"the setting of {choice.method.name} on {task.name}")
 
     def training(self, choice: ResolvedMethod, task: Task) -> TrainingSettings:

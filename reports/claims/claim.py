@@ -88,6 +88,12 @@ class SetUp(_Strict):
         return self
 
 
+def sets_of(side: Side, here: SetUp) -> tuple[str, ...]:
+    """Return what a side and its set-up set, as ``--set``; where both set one thing, the side's."""
+    own = {text.partition("=")[0] for text in side.sets}
+    return (*(text for text in here.sets if text.partition("=")[0] not in own), *side.sets)
+
+
 class PaperSetUp(_Strict):
     """How the paper tested it: stated, never run."""
 

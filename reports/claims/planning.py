@@ -11,7 +11,7 @@ from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.plan.planner import Plan, make_plan
 from parbench.bench.plan.suite import load_suite
 from parbench.bench.util.errors import UserError, did_you_mean
-from parbench.reports.claims.claim import Claim, ClaimFile, SetUp, Side
+from parbench.reports.claims.claim import Claim, ClaimFile, SetUp, Side, sets_of
 from parbench.tasks.data.lock import RevisionLock
 
 # What the sides of claims may differ in; two that do not are planned once.
@@ -111,7 +111,7 @@ def _reason(run: PlannedRun) -> str:
 def side_overrides(side: Side, here: SetUp, data_root: Path | None = None) -> Overrides:
     """Return what a side of a claim changes of the suite."""
     steps = side.steps or here.steps
-    sets = (*here.sets, *side.sets, *([f"train.max_steps={steps}"] if steps else []))
+    sets = (*sets_of(side, here), *([f"train.max_steps={steps}"] if steps else []))
     return Overrides(
         methods=(side.method,),
         tasks=here.tasks,

@@ -3,6 +3,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.support.commands import in_place_of
+
 
 @dataclass(frozen=True)
 class Result:
@@ -36,22 +38,9 @@ def bench_run(bench, tiny_data, tiny_model, tmp_path):
     """Run a comparison on the tiny model and data, into ``tmp_path / "store"``."""
 
     def call(*arguments: object, methods: str = "lora,loca", seeds: str = "1") -> Result:
-        small = ["--set", "train.max_steps=6", "--set", "train.max_length=32", "--set", "loca.n_frequency=50"]
-        common = ["--suite", "mini", "--tasks", "glue/sst2", "--model", tiny_model, "--data-root", tiny_data]
-        if "loca" not in methods:
-            small = small[:4]
-        return bench(
-            "run",
-            "--no-isolate",
-            *common,
-            "--methods",
-            methods,
-            "--seeds",
-            seeds,
-            *small,
-            "--out",
-            tmp_path / "store",
-            *arguments,
-        )
+        small = ["train.max_steps=6", "train.max_length=32", *(["loca.n_frequency=50"] if "loca" in methods else [])]
+        common = {"--suite": "mini", "--tasks": "glue/sst2", "--model": tiny_model, "--data-root": tiny_data}
+        rest = {"--methods": methods, "--seeds": seeds, "--out": tmp_path / "store"}
+        return bench("run", "--no-isolate", *in_place_of({**common, **rest}, small, arguments))
 
     return call

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from tests.support.commands import in_place_of
 from tests.support.outside_methods import importable, install_methods
 
 NAMES = ("segfault", "hang", "oom", "grow", "nan", "raises", "exits", "killed_once", "lost_once", "slow", "crawls")
@@ -19,12 +20,10 @@ def arguments(tiny_data, tiny_model, tmp_path):
     """Return the arguments of a `bench run` on the tiny model."""
 
     def make(methods, *more, seeds="1", steps=8):
-        settings = [f"--set=train.{value}" for value in (f"max_steps={steps}", "max_length=32", "checkpoint_steps=2")]
-        return [
-            *("run", "--suite", "mini", "--tasks", "glue/sst2", "--methods", methods, "--seeds", seeds, *settings),
-            *("--model", str(tiny_model), "--data-root", str(tiny_data), "--out", str(tmp_path / "store")),
-            *map(str, more),
-        ]
+        settings = [f"train.{value}" for value in (f"max_steps={steps}", "max_length=32", "checkpoint_steps=2")]
+        common = {"--suite": "mini", "--tasks": "glue/sst2", "--methods": methods, "--seeds": seeds}
+        places = {"--model": tiny_model, "--data-root": tiny_data, "--out": tmp_path / "store"}
+        return ["run", *map(str, in_place_of({**common, **places}, settings, more))]
 
     return make
 

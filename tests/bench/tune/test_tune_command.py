@@ -7,17 +7,19 @@ import pytest
 
 from parbench.bench.plan.suite import load_suite
 from parbench.bench.store.store import Store
+from tests.support.commands import in_place_of
 
 
 @pytest.fixture
 def bench_tune(bench, tiny_data, tiny_model, tmp_path):
     def call(*arguments, command="tune", methods="lora", trials=2, seeds="1"):
-        small = [f"--set=train.{value}" for value in ("max_steps=4", "max_length=32", "batch_size=8")]
-        common = ["--tasks", "glue/sst2", "--model", tiny_model, "--data-root", tiny_data, "--methods", methods]
-        budget = [] if trials is None else ["--trials", trials]
-        suite = [] if "--tuned" in arguments else ["--suite", "mini"]
-        rest = ["--seeds", seeds, "--out", tmp_path / "store", *arguments]
-        return bench(command, "--no-isolate", *suite, *common, *small, *budget, *rest)
+        small = ["train.max_steps=4", "train.max_length=32", "train.batch_size=8"]
+        common = {"--tasks": "glue/sst2", "--model": tiny_model, "--data-root": tiny_data, "--methods": methods}
+        effort = {} if trials is None else {"--trials": trials}
+        suite = {} if "--tuned" in arguments else {"--suite": "mini"}
+        rest = {"--seeds": seeds, "--out": tmp_path / "store"}
+        given = in_place_of({**suite, **common, **effort, **rest}, small, arguments)
+        return bench(command, "--no-isolate", *given)
 
     return call
 

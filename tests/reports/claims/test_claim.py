@@ -11,7 +11,8 @@ from parbench.bench.plan.names import expand_tasks
 from parbench.bench.plan.suite import load_suite
 from parbench.bench.util.errors import UserError
 from parbench.methods import find_method
-from parbench.reports.claims.claim import claim_names, load_claim, load_claims, parse_claim
+from parbench.reports.claims.claim import SetUp, Side, claim_names, load_claim, load_claims, parse_claim, sets_of
+from parbench.reports.claims.planning import side_overrides
 from tests.support.claims import claim, set_up
 
 
@@ -96,3 +97,10 @@ def test_names_and_files(tmp_path: Path) -> None:
 )
 def test_the_comparison_in_words(changes: dict[str, Any], words: str) -> None:
     assert claim(**changes).claim.comparison == words
+
+
+def test_what_a_side_sets_replaces_what_its_set_up_sets() -> None:
+    here = SetUp(tasks=("glue/sst2",), budget="none", seeds=(1, 2, 3), sets=("lora.alpha=2", "train.max_length=32"))
+    side = Side(method="lora", sets=("lora.alpha=4",))
+    assert sets_of(side, here) == ("train.max_length=32", "lora.alpha=4")
+    assert side_overrides(Side(method="lora", steps=5), here).sets == (*here.sets, "train.max_steps=5")
