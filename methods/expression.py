@@ -21,7 +21,7 @@ from typing import Any
 
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.bench.util.reference import Reference
-from parbench.bench.util.validation import validated
+from parbench.bench.util.validation import in_place_of, validated
 from parbench.bench.util.yaml import read_yaml
 from parbench.methods import METHODS
 from parbench.methods.base import Method
@@ -131,7 +131,7 @@ class _Term:
                 fault = "a second value" if equals else "not of the form option=value"
                 raise UserError(f'"{argument}" in "{expression}" is {fault}')
             if option not in method.setting_type.model_fields:
-                known = did_you_mean(option, method.setting_type.model_fields)
+                known = in_place_of(option, method.setting_type)
                 raise UserError(f'the method "{method.name}" has no option "{option}"{known}')
             try:
                 values[option] = read_yaml(value)

@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
+from parbench.bench.util.elsewhere import Elsewhere
+
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 """Names of modules, at least one: an empty list would adapt what none does."""
+
+_ELSEWHERE = Elsewhere(
+    renamed={
+        "rank": "r",
+        "lora_r": "r",
+        "lora_rank": "r",
+        "lora_alpha": "alpha",
+        "lora_dropout": "dropout",
+        "lora_target_modules": "target_modules",
+        "layers_to_transform": "layers",
+        "n": "n_frequency",
+    },
+    explained={
+        "use_rslora": "it is a modifier, as in the method lora+rslora",
+        "use_dora": "it is a method of its own, dora",
+        "init_lora_weights": "the start is a modifier, as in the methods lora+pissa and lora+olora",
+        "loraplus_lr_ratio": "it is a modifier, as in the method lora+lora_plus(16)",
+        "modules_to_save": "the task head is trained whole under every method",
+        "bias": "the method bitfit trains biases",
+    },
+)
 
 
 class Setting(BaseModel):
     """The hyper-parameters of one method; each method adds its own, its size knob among them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    elsewhere: ClassVar[Elsewhere] = _ELSEWHERE
 
     learning_rate: PositiveFloat = Field(description="peak learning rate of the adapter")
     head_learning_rate: PositiveFloat = Field(description="peak learning rate of the task head")

@@ -6,6 +6,19 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from parbench.bench.util.elsewhere import Elsewhere
+
+# Of lm-eval.
+_ELSEWHERE = Elsewhere(
+    renamed={"max_gen_toks": "max_new_tokens", "until": "stop"},
+    explained={
+        "num_fewshot": "examples in the prompt are an option of the commonsense tasks, as commonsense.num_fewshot",
+        "limit": "give --limit, or --evaluation-limit for what is scored alone",
+        "batch_size": "give train.evaluation_batch_size",
+        "max_length": "give train.max_length",
+    },
+)
+
 
 class TaskOptions(BaseModel):
     """Options of one task; a task with options of its own has its own subclass.
@@ -15,6 +28,7 @@ class TaskOptions(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    elsewhere: ClassVar[Elsewhere] = _ELSEWHERE
     for_a_model: ClassVar[frozenset[str]] = frozenset()
 
     def deciding(self) -> dict[str, Any]:

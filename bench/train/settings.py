@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -15,6 +15,46 @@ from pydantic import (
     model_validator,
 )
 
+from parbench.bench.util.elsewhere import Elsewhere
+
+_RATES = "methods have learning rates of their own, as lora.learning_rate"
+_LOGGED = "the loss is logged some fifty times in each run, in its history.jsonl"
+_HALF = "give precision=bfloat16, the only one beside float32"
+_ELSEWHERE = Elsewhere(
+    renamed={
+        "num_train_epochs": "epochs",
+        "num_epochs": "epochs",
+        "max_train_steps": "max_steps",
+        "per_device_train_batch_size": "batch_size",
+        "train_batch_size": "batch_size",
+        "micro_batch_size": "batch_size",
+        "per_device_eval_batch_size": "evaluation_batch_size",
+        "eval_batch_size": "evaluation_batch_size",
+        "gradient_accumulation_steps": "gradient_accumulation",
+        "max_seq_length": "max_length",
+        "cutoff_len": "max_length",
+        "num_warmup_steps": "warmup_steps",
+        "lr_scheduler_type": "schedule",
+        "label_smoothing_factor": "label_smoothing",
+        "max_grad_norm": "max_gradient_norm",
+        "save_steps": "checkpoint_steps",
+        "load_best_model_at_end": "select_epoch",
+        "early_stopping_patience": "patience",
+        "group_by_length": "length_groups",
+    },
+    explained={
+        "lr": _RATES,
+        "learning_rate": _RATES,
+        "fp16": _HALF,
+        "bf16": _HALF,
+        "logging_steps": _LOGGED,
+        "eval_steps": "select_epoch scores the selection split after every epoch",
+        "seed": "seeds are given with --seeds",
+        "optim": "every method is trained with AdamW",
+        "num_fewshot": "it is an option of a task, as commonsense.num_fewshot",
+    },
+)
+
 # A resumed training equals an uninterrupted one, so that the checkpoints do not decide.
 _NOT_DECIDING = ("checkpoint_steps",)
 
@@ -23,6 +63,7 @@ class TrainingSettings(BaseModel):
     """Hyper-parameters of the training loop, the same for every method unless a paper's preset differs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    elsewhere: ClassVar[Elsewhere] = _ELSEWHERE
 
     max_steps: NonNegativeInt | None = Field(
         default=None, description="optimiser steps; or give epochs; 0 scores the model as it is before training"
@@ -79,15 +120,6 @@ class TrainingSettings(BaseModel):
         if self.max_steps is not None:
             return self.max_steps
         return max(1, round((self.epochs or 0.0) * per_epoch))
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_learning_rate(cls, values: Any) -> Any:
-        if isinstance(values, dict) and (given := {"lr", "learning_rate"} & values.keys()):
-            raise ValueError(
-                f'there is no field "{min(given)}": methods have learning rates of their own, as lora.learning_rate'
-            )
-        return values
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

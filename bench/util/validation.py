@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from parbench.bench.util.elsewhere import Elsewhere
 from parbench.bench.util.errors import UserError, did_you_mean
-
-if TYPE_CHECKING:
-    pass
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -38,13 +36,22 @@ def _is_number(annotation: Any) -> bool:
     return (int in kinds or float in kinds) and bool not in kinds
 
 
+def in_place_of(name: str, model: type[BaseModel]) -> str:
+    """Return how a message on a field that a model does not have goes on: with the one that is meant, or all of them.
+
+    Names of other libraries are known by the model's ``elsewhere``, an `Elsewhere`, if it has one.
+    """
+    elsewhere: Elsewhere = getattr(model, "elsewhere", Elsewhere())
+    fields = model.model_fields
+    return elsewhere.hint(name, fields) or (did_you_mean(name, fields) if fields else "")
+
+
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Return pydantic's first error as a part of a sentence."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = model.model_fields if len(first["loc"]) == 1 else ()
-        return f'there is no field "{where}"{did_you_mean(where, known) if known else ""}'
+        return f'there is no field "{where}"{in_place_of(where, model) if len(first["loc"]) == 1 else ""}'
     given = "" if first["type"] == "missing" else f" (it is {first['input']!r})"
     # What YAML calls a list, pydantic reads into a tuple.
     message = first["msg"].removeprefix("Value error, ").replace("tuple", "list")
