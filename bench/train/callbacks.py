@@ -13,7 +13,8 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from parbench.bench.train.best_epoch import BestEpoch
-from parbench.bench.train.checkpoints import COMPLETE
+from parbench.bench.train.checkpoints import COMPLETE, UNLOGGED
+from parbench.bench.train.trainer import TaskTrainer, Unlogged
 
 # Called after every optimiser step with the steps done, all steps, and the last logged loss.
 OnStep = Callable[[int, int, float | None], None]
@@ -57,6 +58,31 @@ class StepClock(TrainerCallback):
         """Stop the clock."""
         _wait_for(args.device)
         self._stopped = time.perf_counter()
+
+
+class KeepUnlogged(TrainerCallback):
+    """Keeps in checkpoints the losses that were not logged yet, so that the history does not show an interruption.
+
+    Args:
+        checkpoint: what the training resumes from, if it does.
+    """
+
+    def __init__(self, trainer: TaskTrainer, checkpoint: Path | None) -> None:
+        self._trainer = trainer
+        self._checkpoint = checkpoint
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take up what the checkpoint has kept."""
+        if self._checkpoint is not None:
+            kept = json.loads((self._checkpoint / UNLOGGED).read_text(encoding="utf-8"))
+            self._trainer.go_on_from(Unlogged(**kept))
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Keep them."""
+        unlogged = json.dumps(self._trainer.unlogged()._asdict())
+        (_checkpoint(args, state) / UNLOGGED).write_text(unlogged, encoding="utf-8")
 
 
 class MarkComplete(TrainerCallback):

@@ -9,6 +9,8 @@ from pathlib import Path
 CHECKPOINTS = "checkpoint-*"
 # Written into a checkpoint last: a checkpoint without it is incomplete.
 COMPLETE = "complete.json"
+# The losses since the history was last written to, which go into its next entry.
+UNLOGGED = "unlogged.json"
 
 
 def last_checkpoint(workspace: Path) -> Path | None:

@@ -22,6 +22,7 @@ from parbench.bench.train.callbacks import (
     CountTrainable,
     EpochEnds,
     EpochStarts,
+    KeepUnlogged,
     MarkComplete,
     OnStep,
     ReportProgress,
@@ -116,7 +117,6 @@ def train(job: Job) -> Trained:
             *epochs,
             stopping,
             *job.callbacks,
-            MarkComplete(clock),
         ],
     )
     trainer.task_loss = partial(job.task.loss, label_smoothing=job.settings.label_smoothing)
@@ -128,6 +128,8 @@ def train(job: Job) -> Trained:
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     checkpoint = last_checkpoint(job.workspace)
+    trainer.add_callback(KeepUnlogged(trainer, checkpoint))
+    trainer.add_callback(MarkComplete(clock))
     if checkpoint is not None:
         clock.seconds_before = json.loads((checkpoint / COMPLETE).read_text())["seconds"]
     if job.best_epoch:
@@ -136,10 +138,15 @@ def train(job: Job) -> Trained:
     trainer.raise_if_diverged()
     if stopping.stopped:
         raise StoppedError(f"stopped at step {trainer.state.global_step}")
-    history = [entry for entry in trainer.state.log_history if "loss" in entry]
-    if job.best_epoch:
-        history = sorted([*history, *job.best_epoch.history], key=lambda entry: entry["step"])
-    return Trained(trainer.state.global_step, clock.seconds, count.numbers, history)
+    return Trained(trainer.state.global_step, clock.seconds, count.numbers, _history(trainer, job.best_epoch))
+
+
+def _history(trainer: TaskTrainer, best_epoch: BestEpoch | None) -> list[dict[str, float]]:
+    """Return the logged losses and the scores of epochs, in the order of the steps."""
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    # A checkpoint has its entries sorted by name.
+    entries = [dict(sorted(entry.items())) for entry in (*logged, *(best_epoch.history if best_epoch else ()))]
+    return sorted(entries, key=lambda entry: entry["step"])
 
 
 def _has_token_loss(task: Task) -> bool:

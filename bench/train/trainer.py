@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -15,6 +15,18 @@ from parbench.bench.train.length_groups import split_by_length
 from parbench.bench.train.packing import check_packing, pack
 from parbench.bench.util.errors import DivergedError
 from parbench.tasks.inference import IGNORED
+
+
+class Unlogged(NamedTuple):
+    """The losses of the steps since the history was last written to.
+
+    Attributes:
+        loss: their sum.
+        since: the step of its last entry.
+    """
+
+    loss: float
+    since: int
 
 
 class TaskTrainer(Trainer):
@@ -121,6 +133,20 @@ class TaskTrainer(Trainer):
         """Log, and stop a run whose loss is not finite."""
         self.raise_if_diverged()
         super().log(logs, start_time)
+
+    def unlogged(self) -> Unlogged:
+        """Return the losses that were not logged yet.
+
+        Raises:
+            DivergedError: one is not finite.
+        """
+        self.raise_if_diverged()
+        return Unlogged(float(self._tr_loss), self._globalstep_last_logged)
+
+    def go_on_from(self, unlogged: Unlogged) -> None:
+        """Log next as if the training had not been interrupted: `Trainer` forgets the losses since it last did."""
+        self._tr_loss += unlogged.loss
+        self._globalstep_last_logged = unlogged.since
 
     def raise_if_diverged(self) -> None:
         """Raise if a loss was not finite.

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from parbench.bench.train.checkpoints import COMPLETE, last_checkpoint
-from parbench.bench.train.train import train
+from parbench.bench.train.train import StoppedError, train
+from parbench.bench.util.errors import DivergedError
 from parbench.tasks.inference import Predictor
 from tests.support.training import CPU, bert, collate, interrupt_at, job, texts
 
@@ -83,6 +84,43 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path):
         whole.model.named_parameters(), resumed.model.named_parameters(), strict=True
     ):
         assert torch.equal(first, second), name
+
+
+@pytest.mark.parametrize(
+    "asked", [{"checkpoint_steps": 50, "stop": 41}, {"checkpoint_steps": 7, "killed": 24}], ids=["stopped", "killed"]
+)
+def test_the_history_of_an_interrupted_training_is_that_of_an_uninterrupted_one(tmp_path, asked):
+    """Byte for byte: with a loss for two steps each, one of which was done before the interruption."""
+
+    def prepared(folder):
+        torch.manual_seed(3)
+        return job(folder, bert(), texts(), max_steps=100, checkpoint_steps=asked["checkpoint_steps"])
+
+    whole = train(prepared(tmp_path / "whole")).history
+    cut = prepared(tmp_path / "cut")
+    done = []
+    cut.on_step = interrupt_at(asked.get("killed")) if "killed" in asked else lambda step, *rest: done.append(step)
+    cut.stop = lambda: done[-1:] == [asked.get("stop")]
+    with pytest.raises(KeyboardInterrupt if "killed" in asked else StoppedError):
+        train(cut)
+    resumed = train(prepared(tmp_path / "cut")).history
+    assert [entry["step"] for entry in whole] == list(range(2, 101, 2))
+    assert list(map(json.dumps, resumed)) == list(map(json.dumps, whole))
+
+
+def test_a_training_that_diverges_and_is_stopped_at_once_has_diverged(tmp_path):
+    cut = job(tmp_path, bert(), texts(), max_steps=100)
+    cut.task = _Infinite()
+    cut.stop = lambda: True
+    with pytest.raises(DivergedError, match="not finite at step 1"):
+        train(cut)
+
+
+class _Infinite:
+    """A task whose loss is not finite."""
+
+    def loss(self, logits, labels, label_smoothing=0.0):
+        return logits.sum() * float("inf")
 
 
 def test_a_checkpoint_that_was_cut_while_being_saved_is_not_resumed_from(tmp_path):
