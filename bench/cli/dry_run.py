@@ -27,8 +27,7 @@ def plan_table(runs: Sequence[PlannedRun], store: Store, is_tuned: bool = True) 
     rows = []
     for planned, difference in zip(runs, told, strict=True):
         spec = planned.spec
-        is_done = is_tuned and store.is_done(spec.run_id)
-        state = "done" if is_done else f"to be skipped: {planned.skip}" if planned.skip else "to do"
+        state = _state(planned, store) if is_tuned else _to_do(planned)
         budget = spec.budget["asked"] if spec.budget else "—"
         run_id = spec.run_id if is_tuned else "—"
         cells = [run_id, spec.task, spec.base_model, spec.method, budget, str(spec.seed), state]
@@ -36,6 +35,19 @@ def plan_table(runs: Sequence[PlannedRun], store: Store, is_tuned: bool = True) 
             cells.insert(4, difference or "—")
         rows.append(cells)
     return Grid(tuple(titles), rows, sentences=frozenset({"differs by", "record"}))
+
+
+def _state(planned: PlannedRun, store: Store) -> str:
+    from parbench.bench.store.store import Unreadable
+
+    if store.is_done(planned.spec.run_id):
+        return "done"
+    found = store.load(planned.spec.run_id)
+    return _to_do(planned) + (f"; what is there {found.reason}" if isinstance(found, Unreadable) else "")
+
+
+def _to_do(planned: PlannedRun) -> str:
+    return f"to be skipped: {planned.skip}" if planned.skip else "to do"
 
 
 def differences(specs: Sequence[RunSpec]) -> list[str]:

@@ -202,7 +202,7 @@ def _execute(plan: Plan, session: CommandSession, overwrite: Overwrite) -> list[
     with make_progress(console, len(waiting)) as progress:
         records = []
         superseding = Superseding(store) if overwrite == "stale" else None
-        for record in session.executor.execute(waiting, store, progress):
+        for record in session.execute(waiting, progress):
             records.append(record)
             for run_id in superseding.by(record) if superseding else ():
                 progress.note(f"moved aside: {run_id}, which {record.run_id} supersedes")

@@ -9,15 +9,21 @@ from parbench.bench.cli.console import announce, open_console, say
 from parbench.bench.cli.execution import make_executor
 from parbench.bench.cli.options import ClusterOptions, ComparisonOptions, ScoringOptions, WorkerOptions
 from parbench.bench.cli.parsing import read_fractions, read_names, read_positive, read_precisions, read_seeds
+from parbench.bench.store.layout import ASIDE
 from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from rich.console import Console
 
-    from parbench.bench.execute.executor import Executor
+    from parbench.bench.execute.executor import Executor, FollowUp
+    from parbench.bench.execute.progress import Progress
     from parbench.bench.plan.overrides import Overrides
+    from parbench.bench.plan.planned_run import PlannedRun
     from parbench.bench.plan.planner import Plan
     from parbench.bench.plan.suite import Suite
+    from parbench.bench.record.run_record import RunRecord
     from parbench.bench.store.store import Store
     from parbench.tasks.data.lock import RevisionLock
 
@@ -55,6 +61,28 @@ class CommandSession:
         plan = make_plan(self.suite, self.overrides, self.lock, announce)
         self.show_notes(plan)
         return plan
+
+    def execute(
+        self, runs: Sequence[PlannedRun], progress: Progress, follow_up: FollowUp | None = None
+    ) -> Iterator[RunRecord]:
+        """Yield the record of each run when it is written; see `parbench.bench.execute.executor.Executor`.
+
+        What lies where a record will be and cannot be read is named: the run is done again.
+        """
+        from parbench.bench.store.store import Unreadable
+
+        def named(runs: Sequence[PlannedRun]) -> Sequence[PlannedRun]:
+            for run in runs:
+                found = self.store.load(run.spec.run_id)
+                if isinstance(found, Unreadable):
+                    aside = f"the run is done again, and its folder is then moved to {self.store.root / ASIDE}"
+                    progress.note(f"{found.path} {found.reason}: {aside}")
+            return runs
+
+        def following(record: RunRecord) -> Sequence[PlannedRun]:
+            return named(follow_up(record)) if follow_up else ()
+
+        return self.executor.execute(named(runs), self.store, progress, following)
 
     def show_notes(self, plan: Plan) -> None:
         """Print what is left out of a plan, and what is slow here."""

@@ -50,9 +50,7 @@ def run_studies(session: CommandSession, effort: TuningBudget) -> Studies:
     # At once, not after hours of trials, when their results are to be added to it.
     read_tuned(store.root / TUNED)
     with make_progress(console, len(studies) * effort.trials * len(effort.seeds)) as progress:
-        found = tune(
-            studies, effort, store, lambda runs, follow_up: session.executor.execute(runs, store, progress, follow_up)
-        )
+        found = tune(studies, effort, store, lambda runs, follow_up: session.execute(runs, progress, follow_up))
     _print_found(found, console)
     written = _write(tuned_suite(session.suite, session.overrides, effort, found), store.root, console)
     failed = [tuned for tuned in found if tuned.best is None]

@@ -128,11 +128,18 @@ def test_a_half_written_record_is_made_again_and_kept_aside(bench, bench_run, tm
     assert "left out of the report: " in report.err
     assert "record.json is not whole JSON" in report.err.replace("\n", " ")
 
-    assert bench_run(methods="lora").code == 0
+    assert "to do; what is there is not whole JSON" in bench_run("--dry-run", methods="lora").out
+    result = bench_run(methods="lora")
+    assert result.code == 0
+    said = [line for line in result.out.splitlines() if "the run is done again" in line]
+    assert [line.partition(" is not whole JSON")[0] for line in said] == [str(path)]
+    assert said[0].endswith(f"its folder is then moved to {store.root / 'aside'}")
     (again,) = store.scan()
     assert again.metrics == record.metrics
     (aside,) = (store.root / "aside").iterdir()
     assert (aside / "record.json").read_text() == half
+    assert (aside / "predictions.parquet").is_file()
+    assert "is done again" not in bench_run(methods="lora").out
 
 
 @pytest.mark.parametrize(
