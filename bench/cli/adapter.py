@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from parbench.bench.cli.console import announce_loading, counted, end_incomplete, open_console, say
+from parbench.bench.cli.console import announce_loading, counted, open_console, say
 from parbench.bench.cli.once import CommandLine
 from parbench.bench.cli.options import DEFAULT_STORE, DataRoot, Out
 from parbench.bench.cli.parsing import read_folder, read_sizes
@@ -90,9 +90,9 @@ def measure(
             refused.append(f"{run_id}: {error}")
             continue
         say(f"measured {trained.record.spec}", console)
+    for sentence in refused:
+        say(f"not measured: {sentence}", console)
     say(f"see them with: bench report --out {store.root}", console)
-    if refused:
-        end_incomplete("not measured", refused)
 
 
 def _completed(store: Store) -> list[str]:

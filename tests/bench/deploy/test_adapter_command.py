@@ -289,11 +289,6 @@ def test_measuring_needs_the_data_of_the_run(bench, adapter, run_of, tiny_data, 
     assert result.code == 2
     assert "the data of glue/sst2 is at revision" in result.err
     assert result.out == ""
-    # Of all runs, those that cannot be measured are left out.
-    whole = bench("adapter", "measure", "--again", *adapter, "--data-root", other)
-    assert whole.code == 1
-    assert "bench: not measured: " in whole.err
-    assert "the data of glue/sst2 is at revision" in whole.err
 
 
 def test_a_damaged_measurement_is_named(bench, adapter, run_of, trained_store):
