@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from parbench.bench.util.elsewhere import Elsewhere
 
-Names = Annotated[tuple[str, ...], Field(min_length=1)]
+# In the order in which a block computes with them, as papers write them; other modules come behind, by name.
+_USUAL_ORDER = ("query", "key", "value", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def in_usual_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Return each name once, in one order for all ways to write them: a setting is a set, and makes one run."""
+
+    def place(name: str) -> tuple[int, str]:
+        last = re.split("[.:]", name)[-1]
+        return (_USUAL_ORDER.index(last) if last in _USUAL_ORDER else len(_USUAL_ORDER), name)
+
+    return tuple(sorted(set(names), key=place))
+
+
+def _ascending(layers: Iterable[int]) -> tuple[int, ...]:
+    return tuple(sorted(set(layers)))
+
+
+Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(in_usual_order)]
 """Names of modules, at least one: an empty list would adapt what none does."""
+
+Layers = Annotated[tuple[NonNegativeInt, ...], AfterValidator(_ascending)]
+"""Indices of layers, each once."""
 
 _ELSEWHERE = Elsewhere(
     renamed={
@@ -44,10 +67,10 @@ class Setting(BaseModel):
     target_modules: Names | None = Field(
         default=None, description="last parts of the adapted modules' names; default: query and value projections"
     )
-    layers: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] | None = Field(
+    layers: Annotated[Layers, Field(min_length=1)] | None = Field(
         default=None, description="indices of the adapted layers; default: all"
     )
-    larger_layers: tuple[NonNegativeInt, ...] = Field(
+    larger_layers: Layers = Field(
         default=(), description="indices of layers whose size is one step larger, where the method can"
     )
 

@@ -104,8 +104,14 @@ class TrainingSettings(BaseModel):
     )
 
     def deciding(self) -> dict[str, Any]:
-        """Return the settings that decide the result of a training, as JSON values."""
-        return self.model_dump(mode="json", exclude=set(_NOT_DECIDING))
+        """Return the settings that decide the result of a training, as JSON values.
+
+        A share of warm-up beside a number of steps decides nothing, and is the default: it makes no other run.
+        """
+        values = self.model_dump(mode="json", exclude=set(_NOT_DECIDING))
+        if self.warmup_steps is not None:
+            values["warmup_ratio"] = type(self).model_fields["warmup_ratio"].default
+        return values
 
     def not_deciding(self) -> dict[str, Any]:
         """Return the settings that do not: those of how a training is carried out."""
