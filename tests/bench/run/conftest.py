@@ -39,12 +39,14 @@ def plan_lora_gen(
         method: str = "lora_gen", task: str = "commonsense", budget: str | None = None, **changes: Any
     ) -> PlannedRun:
         changes = {key.replace("__", "."): value for key, value in changes.items()}
+        # A budget sizes it, at the scale of its defaults.
+        size = () if budget is None else ("lora_gen.r=", "lora_gen.alpha=")
         overrides = Overrides(
             methods=(method, "lora_gen"),
             tasks=(task,),
             base_model=str(llama_folder),
             seeds=(1,),
-            sets=sets(changes, task),
+            sets=tuple(text for text in sets(changes, task) if not text.startswith(size)),
             data_root=sets_root,
             budgets=budget,
         )
