@@ -42,4 +42,6 @@ def has_learnt(found: Estimate, constant: float | None) -> bool:
     """Return whether a score is above that of a constant prediction: its interval, or where it has none its mean."""
     if constant is None:
         return True
-    return (found.interval.low if found.interval else found.mean) > constant
+    score = found.interval.low if found.interval else found.mean
+    # A constant prediction has this very score, which is summed in another order there.
+    return score - constant > 1e-9 * max(1.0, abs(constant))

@@ -181,6 +181,8 @@ def load(folder: str | PathLike[str]) -> Results:
     Raises:
         UserError: the folder does not exist, or holds no runs.
     """
+    if not isinstance(folder, str | PathLike):
+        raise UserError(f"load needs the folder of a store, and not {folder!r}")
     path = Path(folder).expanduser()
     frame = read_frame(Store(path))
     if frame.unreadable:
@@ -200,6 +202,8 @@ def leaderboard(results: Results, baseline: str | None = None) -> Leaderboards:
         UserError: the frame is another one, or has no score of the baseline.
     """
     store, left_out = _origin(results, "leaderboard")
+    if "row_order" not in results or "run_id" not in results:
+        raise UserError("leaderboard needs all columns of the frame; select rows, and not columns")
     runs = pd.DataFrame(results).reset_index(drop=True)
     kept = {run_id: left_out[run_id] for run_id in runs["run_id"] if run_id in left_out}
     suites = read_suites(sorted(runs["suite"].unique()), store.root)

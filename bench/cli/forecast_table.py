@@ -163,11 +163,13 @@ def _print_tuning(tuning: Forecast, effort: TuningBudget, console: Console) -> N
         return
     asked = dict.fromkeys(one.run.spec.budget["asked"] for one in tuning.estimates if one.run.spec.budget)
     command = f"bench tune --trials {effort.trials} --selection-seeds {','.join(map(str, effort.seeds))}"
-    budget = f' --budget "{",".join(asked)}"' if asked else ""
+    # One budget is tuned at a time.
+    commands = ", and ".join([f'{command} --budget "{one}"' for one in asked] or [command])
     each = f"{counted(effort.trials, 'trial')} of {counted(len(effort.seeds), 'seed')}"
     say(
         f"equal tuning, which this leaves out: {each} for each of {studies} methods, tasks and budgets that are not "
-        f"tuned yet: {counted(studies * effort.runs, 'run')}, about {_time(tuning, effort.runs)} ({command}{budget})",
+        f"tuned yet: {counted(studies * effort.runs, 'run')}, about {_time(tuning, effort.runs)} ({commands}, "
+        "with this command's other options)",
         console,
     )
 

@@ -127,8 +127,7 @@ class Resolver:
         if precision != FLOAT32:
             skip = skip or self.refused_precision(choice.method, task, precision)
             notes += (f"base weights: {DESCRIPTIONS[precision]}",)
-        fixed = by_hand(choice, self.sets)
-        notes += untuned(self.suite, self.overrides, task, choice.method.name, precision, fixed, fraction)
+        notes += untuned(self.suite, self.overrides, task, choice, precision, by_hand(choice, self.sets), fraction)
         spec = RunSpec(
             suite=self.suite.name,
             small=self.suite.small,

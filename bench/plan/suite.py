@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -15,7 +15,6 @@ from parbench.bench.train.protocol import Protocol
 from parbench.bench.util.base_precision import FLOAT32, BasePrecision
 from parbench.bench.util.shipped_yaml import ShippedYaml
 from parbench.bench.util.validation import validated
-from parbench.methods.declaration import UPDATE_STEP
 from parbench.tasks.base import Kind, Task
 
 AUTO = "auto"
@@ -69,22 +68,16 @@ class Tuning(BaseModel):
     sets: tuple[str, ...] = Field(default=(), description="the --set it was tuned with")
     found: dict[str, dict[str, Any]] = Field(description="by task and method: best trial, space, trials")
 
-    def has(self, task: str, method: str, precision: str, fixed: Collection[str] = ()) -> bool:
+    def has(self, task: str, method: str, precision: str) -> bool:
         """Return whether a setting was found for a method on a task, with base weights of a precision.
 
         Args:
             task: its name.
             method: its name.
             precision: of the base weights.
-            fixed: fields of the setting that are given by hand; of what was found, they must replace nothing.
         """
         found = self.found.get(task, {}).get(method, {})
-        if found.get("best") is None or self.base_precision != precision:
-            return False
-        tried = {
-            "learning_rate" if name == UPDATE_STEP else name for trial in found.get("trials", ()) for name in trial
-        }
-        return not tried.intersection(fixed)
+        return found.get("best") is not None and self.base_precision == precision
 
 
 class Suite(Layer):

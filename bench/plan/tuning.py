@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from parbench.bench.plan.layers import merged
 from parbench.bench.plan.overrides import TRAINING, Overrides, read_sets
@@ -12,7 +13,8 @@ from parbench.bench.train.settings import TrainingSettings
 from parbench.bench.util.base_precision import BasePrecision
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.validation import validated
-from parbench.methods.expression import split
+from parbench.methods import find_method
+from parbench.methods.expression import ResolvedMethod, split
 from parbench.tasks.base import Task
 
 _UNTUNED = "its setting was not tuned, though the suite is of tuned ones"
@@ -23,9 +25,9 @@ def untuned(
     suite: Suite,
     overrides: Overrides,
     task: Task,
-    method: str,
+    choice: ResolvedMethod,
     precision: BasePrecision,
-    fixed: Collection[str],
+    fixed: Mapping[str, Any],
     fraction: float = 1.0,
 ) -> tuple[str, ...]:
     """Return a note for a run whose setting was not tuned in a suite of tuned ones, or for other runs than this.
@@ -34,20 +36,35 @@ def untuned(
         suite: the suite.
         overrides: what the command changes of it.
         task: of the run.
-        method: its name.
+        choice: its method.
         precision: of the base weights.
-        fixed: fields of the setting that the command sets.
+        fixed: what the command gives options of the method.
         fraction: share of the training split.
     """
     tuning = suite.tuning
     of_its_own = suite.has_base_model(task, overrides.base_model)
     if tuning is None:
         return ()
-    if not (of_its_own and tuning.has(task.name, method, precision, fixed)):
+    if not (of_its_own and tuning.has(task.name, choice.method.name, precision)):
+        return (_UNTUNED,)
+    if _changes(fixed, suite, tuning, task, choice):
         return (_UNTUNED,)
     on_other_data = fraction != 1.0 or overrides.limit not in (None, suite.on(task, "limit"))
     trained, tuned = (_training(suite, task, sets) for sets in (overrides.sets, tuning.sets))
     return (_TUNED_OTHERWISE,) if on_other_data or trained.deciding() != tuned.deciding() else ()
+
+
+def _changes(fixed: Mapping[str, Any], suite: Suite, tuning: Tuning, task: Task, choice: ResolvedMethod) -> bool:
+    """Return whether options that are given by hand are others than a method was tuned with: what is best changes."""
+    names, kind = choice.setting_names, choice.method.setting_type
+    parts = (suite, *suite.layers(task))
+    layers: list[Mapping[str, Any]] = [part.settings.get(name, {}) for part in parts for name in names]
+    own = (find_method(expression) for expression in suite.methods)
+    layers += [one.values for one in own if one.method.name == choice.method.name]
+    sets = read_sets(tuning.sets, [text.partition(".")[0] for text in tuning.sets])
+    values = merged(*layers, *(sets.get(name, {}) for name in names))
+    what = f"the setting of {choice.method.name} on {task.name}"
+    return validated(kind, values, what) != validated(kind, merged(values, fixed), what)
 
 
 def _training(suite: Suite, task: Task, sets: Sequence[str]) -> TrainingSettings:

@@ -7,6 +7,7 @@ every record and every file beside it is checked, and a link, or a path out of t
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import re
@@ -33,6 +34,8 @@ from parbench.bench.util.file_errors import writing
 from parbench.bench.util.files import explained
 
 _PIECE = 2**20
+# What a file of which another is to lie inside gives, or a name that no disk has: the archive is wrong, not the disk.
+_CLASHES = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
 _DECLARATION = re.compile(r"[a-z0-9_]+-[0-9a-f]{16}\.json")
 
@@ -187,7 +190,7 @@ def _unpacked(file: Path, store: Store) -> Iterator[Store]:
             except UserError:
                 raise
             except (tarfile.TarError, EOFError, ValueError, OSError, zlib.error) as error:
-                if isinstance(error, OSError) and error.errno is not None:  # the disk's, not the file's
+                if isinstance(error, OSError) and error.errno not in (None, *_CLASHES):  # the disk's, not the file's
                     raise
                 raise UserError(f'"{file}" is not a complete file of bench export: {error}') from error
         yield Store(staging)

@@ -30,7 +30,7 @@ _CLOSE = (
     rf"(?:</\|?{_NAME}\|?>|<\|?/?(?:end_|end_of_){_NAME}\|?>|\[/think\]|◁/think▷|<unused95>|<\|channel\|>final\b|"
     r"\bassistantfinal)"
 )
-_REASONING = re.compile(rf"{_OPEN}.*?{_CLOSE}", re.I | re.S)
+_MARK = re.compile(rf"({_OPEN})|{_CLOSE}", re.I)
 # A chat template may have opened it in the prompt; a reply that was cut off does not close it.
 _UNOPENED = re.compile(rf"\A.*{_CLOSE}", re.I | re.S)
 _UNCLOSED = re.compile(rf"\A\s*{_OPEN}.*", re.I | re.S)
@@ -177,9 +177,22 @@ def fastchat_pair(judgment: str) -> PairVerdict:
 def _decided(judgment: str) -> str:
     """Return a judgment without reasoning, repeated examples and markdown, and with plain brackets and digits."""
     text = unicodedata.normalize("NFKC", judgment.replace("【", "[").replace("】", "]"))
-    for pattern in (_REASONING, _UNOPENED, _UNCLOSED, _EXAMPLES):
+    text = _without_reasoning(text)
+    for pattern in (_UNOPENED, _UNCLOSED, _EXAMPLES):
         text = pattern.sub(" ", text)
     return _MARKDOWN.sub("", text)
+
+
+def _without_reasoning(text: str) -> str:
+    """Return a text without what is between each opening mark and the next closing one, in one pass of the text."""
+    kept, end, opened = [], 0, None
+    for mark in _MARK.finditer(text):
+        if mark[1] is not None:
+            opened = mark.start() if opened is None else opened
+        elif opened is not None:
+            kept.append(text[end:opened])
+            end, opened = mark.end(), None
+    return " ".join([*kept, text[end:]])
 
 
 def _last_number(text: str) -> float | None:

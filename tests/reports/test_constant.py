@@ -12,13 +12,13 @@ from sklearn.dummy import DummyClassifier
 
 from parbench.bench.util.errors import UserError
 from parbench.reports.columns import best_rows
-from parbench.reports.constant import constant_score
+from parbench.reports.constant import constant_score, has_learnt
 from parbench.reports.contrasts import contrast_methods
 from parbench.reports.examples import Examples, with_answers
 from parbench.reports.frame import read_frame
 from parbench.reports.leaderboard import Leaderboard, leaderboards
 from parbench.reports.report import write_report
-from parbench.reports.statistics import RankRange
+from parbench.reports.statistics import RankRange, Scores, estimate
 from parbench.tasks.metrics.classification import METRICS
 from tests.support.planter import rows_with
 
@@ -65,6 +65,15 @@ def test_no_constant_prediction_scores_more(metric: str) -> None:
 def test_over_subsets_it_is_the_mean_of_one_class() -> None:
     labels, subsets = np.array([0, 0, 1, 1, 1, 1]), np.array([0, 0, 0, 1, 1, 1])
     assert constant_score("accuracy", Examples(subsets, labels)) == pytest.approx((1 / 3 + 1) / 2)
+
+
+@pytest.mark.parametrize("size", [20, 277, 300, 408, 872, 2000])
+def test_a_constant_prediction_has_learnt_nothing_however_its_score_is_rounded(size: int) -> None:
+    for most in range(-(-size // 2), size + 1):
+        constant = constant_score("accuracy", Examples(np.zeros(size, int), (np.arange(size) < most).astype(int)))
+        found = estimate(Scores("a", (0,), np.array([most / size]), np.empty((0, 1)), 0))
+        better = estimate(Scores("a", (0,), np.array([(most + 1) / size]), np.empty((0, 1)), 0))
+        assert (has_learnt(found, constant), has_learnt(better, constant)) == (False, True)
 
 
 @pytest.mark.parametrize("metric", ["bleu", "rating", "log_likelihood"])

@@ -75,6 +75,10 @@ def test_the_leaderboard_has_the_means_of_the_runs(results):
     assert list(parbench.leaderboard(results[results["method"] == "lora"])["method"]) == ["lora"]
     with pytest.raises(parbench.UserError, match=r"parbench\.load"):
         parbench.leaderboard(pd.DataFrame(results))
+    with pytest.raises(parbench.UserError, match="select rows, and not columns"):
+        parbench.leaderboard(results[["method", "run_id"]])
+    with pytest.raises(parbench.UserError, match="the folder of a store, and not 3"):
+        parbench.load(3)
 
 
 def test_a_notebook_shows_the_main_columns_and_escapes_them(results):

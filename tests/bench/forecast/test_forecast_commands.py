@@ -40,7 +40,8 @@ def test_the_command_prints_what_tuning_takes_apart_from_the_runs(bench, calibra
     # 100 steps of half a second, and no reported rows: 60 s each, 16 of each of three.
     assert (
         "8 trials of 2 seeds for each of 3 methods, tasks and budgets that are not tuned yet: 48 runs, about 48 min "
-        '(bench tune --trials 8 --selection-seeds 1001,1002 --budget "500,1k")'
+        '(bench tune --trials 8 --selection-seeds 1001,1002 --budget "500", and '
+        'bench tune --trials 8 --selection-seeds 1001,1002 --budget "1k", with this command\'s other options)'
     ) in text
     assert "6 runs, about 6 min" in " ".join(bench("plan", "--methods", "lora", "--trials", "3").split())
 

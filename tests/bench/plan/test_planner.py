@@ -197,7 +197,8 @@ def test_tuned_settings_of_a_suite_are_for_its_own_base_models(tmp_path, tiny_mo
         ("lora", None, []),
         # What is set by hand in place of what was tuned was not tuned.
         ("lora(learning_rate=0.2)", None, [untuned]),
-        ("lora(dropout=0.1)", None, []),
+        ("lora(dropout=0.1)", None, [untuned]),
+        ("lora(dropout=0)", None, []),  # as it is
         ("vera", None, [untuned]),
         ("lora", str(tiny_model), ["the settings of the suite were tuned on its own base models", untuned]),
     ):

@@ -122,6 +122,12 @@ def test_reasoning_is_dropped(thought):
     assert parse_pair(pair) == "error"
 
 
+def test_marks_of_reasoning_are_read_in_one_pass():
+    """A text of many openings was read to its end from each of them: half a minute for 56 KB, hours for a megabyte."""
+    assert parse_rating("<think>" * 100_000 + " [[5]]").problem == "unparsable"
+    assert parse_rating("<think>a <think>b [[1]]</think>" * 20_000 + "[[5]]").value == 5
+
+
 def test_reasoning_that_was_cut_off_has_no_verdict_and_a_quoted_mark_is_not_reasoning():
     assert parse_rating("<think>It may be a [[9]], or").problem == "unparsable"
     assert parse_rating("The answer leaks its <think> mark. Rating: [[4]]").value == 4
