@@ -104,10 +104,10 @@ class Architecture:
                 return self._count_on(base_device, adapter_device, method, setting)
             except (MemoryError, torch.OutOfMemoryError):
                 break
-            except UserError:
-                raise
             except (RuntimeError, ValueError, TypeError) as error:
                 if "meta" not in str(error).lower():
+                    if isinstance(error, UserError):
+                        raise
                     raise ValueError(str(error)) from error
             except (LookupError, AttributeError, AssertionError, ArithmeticError) as error:
                 # Either an error of the method, or its reaction to missing weights.

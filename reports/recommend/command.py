@@ -21,6 +21,7 @@ from parbench.bench.record.run_spec import Json
 from parbench.bench.store.store import Store
 from parbench.bench.train.protocol import Protocol
 from parbench.bench.util.errors import UserError
+from parbench.methods import find_method
 from parbench.reports.recommend.options import Option, rate_to_begin
 from parbench.reports.recommend.quality import Quality
 from parbench.reports.suites import plain_name
@@ -99,7 +100,10 @@ def begin(option: Option, found: Quality, asked: Asked) -> Command:
         words += ["--protocol", str(cell["protocol"])]
     if (option.precision,) != suite.base_precisions:
         words += ["--base-precision", option.precision]
-    values = {option.method: _differing(_setting(option, is_own), usual.setting)}
+    setting = _setting(option, is_own)
+    if is_own and pd.notna(cell["budget"]):
+        setting = _before_the_budget(option.method, setting, usual.setting)
+    values = {option.method: _differing(setting, usual.setting)}
     values[TRAINING] = _differing(_training(option, asked, is_own), usual.training)
     values[task.name] = _differing(_json(cell["options"]), usual.options) if is_own else {}
     words += [part for owner, given in values.items() for one in _sets(owner, given) for part in ("--set", one)]
@@ -149,6 +153,15 @@ def _setting(option: Option, is_own: bool) -> Json:
     """Return the hyper-parameters: those of the runs, from other tasks with the mean of their learning rates."""
     rate = rate_to_begin(option)
     return dict(option.setting) if is_own or rate is None else {**option.setting, "learning_rate": float(f"{rate:.3g}")}
+
+
+def _before_the_budget(method: str, setting: Json, usual: Json) -> Json:
+    """Return a setting at the usual size, from which the budget makes its own, with all that goes with a size."""
+    found = find_method(method).method
+    if found.size_knob is None or found.size_knob.field not in usual:
+        return setting
+    size = usual[found.size_knob.field]
+    return dict(found.with_size(found.setting_type.model_validate(setting), size).model_dump(mode="json"))
 
 
 def _training(option: Option, asked: Asked, is_own: bool) -> Json:

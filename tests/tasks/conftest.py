@@ -54,7 +54,8 @@ def planned(store, mt_bench_root, llama_folder):
     """Plan one small run of a judged task."""
 
     def make(judge, task="mt_bench", method="lora", base=llama_folder, sets=(), plan=None, **options):
-        small = ("train.max_steps=2", "train.batch_size=2", "train.max_length=300")
+        steps = () if any(text.startswith("train.max_steps=") for text in sets) else ("train.max_steps=2",)
+        small = (*steps, "train.batch_size=2", "train.max_length=300")
         overrides = Overrides(
             methods=(method,),
             tasks=(task,),

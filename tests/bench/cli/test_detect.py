@@ -9,12 +9,10 @@ from parbench.reports.needed import default_words
 
 @pytest.fixture
 def detect(bench, tiny_model, tiny_data, tmp_path):
-    def call(points, *arguments):
-        common = ["--suite", "mini", "--tasks", "glue/sst2", "--methods", "bitfit,linear_probe", "--budget", "none"]
-        paths = ["--model", tiny_model, "--data-root", tiny_data, "--out", tmp_path / "store"]
-        return bench(
-            "plan", "--detect", points, *common, *paths, "--seeds", "1,2,3", "--set", "train.max_length=32", *arguments
-        )
+    def call(points, task="glue/sst2", seeds="1,2,3", data_root=tiny_data):
+        common = ["--suite", "mini", "--tasks", task, "--methods", "bitfit,linear_probe", "--budget", "none"]
+        paths = ["--model", tiny_model, "--data-root", data_root, "--out", tmp_path / "store"]
+        return bench("plan", "--detect", points, *common, *paths, "--seeds", seeds, "--set", "train.max_length=32")
 
     return call
 
@@ -28,7 +26,7 @@ def test_without_a_store_the_defaults_are_stated(detect):
 
 
 def test_two_seeds_see_nothing_since_they_are_not_compared(detect):
-    (row,) = [line for line in detect("20", "--seeds", "1,2").out.splitlines() if line.startswith("glue/sst2")]
+    (row,) = [line for line in detect("20", seeds="1,2").out.splitlines() if line.startswith("glue/sst2")]
     (three,) = [line for line in detect("20").out.splitlines() if line.startswith("glue/sst2")]
     assert row.split()[-2:] == ["alone", "—"]
     assert float(three.split()[-1]) > 0
@@ -41,7 +39,7 @@ def test_the_noise_of_an_accuracy_is_not_assumed_of_another_metric(detect, tmp_p
     for split in ("train", "validation"):
         rows = [{**dict.fromkeys(columns, f"word {row}"), "label": row % 2, "idx": row} for row in range(40)]
         (folder / f"{split}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    result = detect("1", "--tasks", task, "--data-root", tmp_path)
+    result = detect("1", task=task, data_root=tmp_path)
     assert result.code == 0, result.err
     assert "not known" in result.out
     assert " ".join(default_words().split()[:4]) not in result.out

@@ -51,8 +51,6 @@ def test_runs_that_would_be_faster_in_float32_are_warned_of(
     result = bench(
         *(
             "run",
-            "--suite",
-            "mini",
             *arguments,
             "--data-root",
             tiny_data,
