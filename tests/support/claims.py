@@ -10,12 +10,18 @@ import numpy as np
 from parbench.bench.record.run_spec import Json
 from parbench.reports.claims.claim import ClaimFile, SetUp, Side, as_claim
 from parbench.reports.claims.condition import Condition
+from parbench.reports.claims.judge import Judgment, judge_store
+from parbench.reports.frame import read_frame
 from tests.support.planter import COST, LEDGER, PROVENANCE, Planter, rows_with
 
 SEEDS = (0, 1, 2, 3, 4)
 EXAMPLES = 1000
 LABELS = np.arange(EXAMPLES) % 2
 EVEN = (200, 200, 200, 200, 200)
+# Numbers of examples whose mistakes begin with each seed.
+A_LITTLE = (203, 198, 201, 199, 199)
+A_LOT = (260, 140, 230, 170, 200)
+UNEVEN = (150, 240, 210, 180, 220)
 
 
 def claim(**changes: Any) -> ClaimFile:
@@ -117,3 +123,8 @@ def plant_seeds(
             **where,
         )
     return np.array(scores)
+
+
+def judged(planter: Planter, *claims: ClaimFile) -> list[Judgment]:
+    """Return the judgments of claims about a planted store."""
+    return list(judge_store(planter.store, read_frame(planter.store), claims).judgments)

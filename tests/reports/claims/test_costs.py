@@ -9,19 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from parbench.reports.claims.judge import Judgment, judge_store
-from parbench.reports.frame import read_frame
-from tests.support.claims import EVEN, SEEDS, claim, fields_of, plant_seeds, set_up
-
-# Number of examples whose mistakes begin with each seed.
-A_LITTLE = (203, 198, 201, 199, 199)
-A_LOT = (260, 140, 230, 170, 200)
-UNEVEN = (150, 240, 210, 180, 220)
-
-
-def judged(planter: Any, *claims: Any) -> list[Judgment]:
-    return list(judge_store(planter.store, read_frame(planter.store), claims).judgments)
-
+from tests.support.claims import A_LITTLE, EVEN, SEEDS, claim, fields_of, judged, plant_seeds, set_up
 
 COUNT = {"kind": "cheaper", "measure": "parameters", "factor": 0.5}
 

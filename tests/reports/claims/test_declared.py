@@ -16,9 +16,7 @@ from parbench.bench.store.store import Unreadable
 from parbench.reports.claims.judge import judge_store
 from parbench.reports.frame import read_frame
 from parbench.reports.report import write_report
-from tests.support.claims import claim, plant_seeds, set_up
-
-A_LOT = (260, 140, 230, 170, 200)
+from tests.support.claims import A_LOT, claim, plant_seeds, set_up
 
 
 def plant_both(planter: Any, started: str) -> None:

@@ -9,19 +9,8 @@ import pytest
 from scipy.stats import ttest_1samp, ttest_rel
 from statsmodels.stats.multitest import multipletests
 
-from parbench.reports.claims.judge import Judgment, judge_store
 from parbench.reports.claims.tables import would_take
-from parbench.reports.frame import read_frame
-from tests.support.claims import EVEN, claim, plant_seeds, set_up
-
-# Number of examples whose mistakes begin with each seed.
-A_LITTLE = (203, 198, 201, 199, 199)
-A_LOT = (260, 140, 230, 170, 200)
-UNEVEN = (150, 240, 210, 180, 220)
-
-
-def judged(planter: Any, *claims: Any) -> list[Judgment]:
-    return list(judge_store(planter.store, read_frame(planter.store), claims).judgments)
+from tests.support.claims import A_LITTLE, A_LOT, EVEN, UNEVEN, claim, judged, plant_seeds, set_up
 
 
 def test_a_true_effect_is_supported(planter: Any) -> None:

@@ -11,12 +11,8 @@ from scipy.stats import ttest_rel
 
 from parbench.reports.claims.judge import judge_store
 from parbench.reports.frame import read_frame
-from tests.support.claims import EVEN, LABELS, SEEDS, claim, fields_of, predictions, set_up
+from tests.support.claims import A_LOT, EVEN, LABELS, SEEDS, UNEVEN, claim, fields_of, predictions, set_up
 from tests.support.planter import rows_with
-
-# Number of examples whose mistakes begin with each seed.
-A_LOT = (260, 140, 230, 170, 200)
-UNEVEN = (150, 240, 210, 180, 220)
 
 
 def plant_sets(planter: Any, method: str, mistakes: dict[str, int], sizes: tuple[int, ...]) -> np.ndarray:
