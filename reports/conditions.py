@@ -14,6 +14,7 @@ import pandas as pd
 from parbench.bench.budget import TOLERANCE
 from parbench.bench.plan.overrides import NO_BUDGET
 from parbench.bench.plan.suite import Suite, Tuning
+from parbench.bench.plan.tuning import NOT_TUNED, TUNED_OTHERWISE
 from parbench.reports.hardware import hardware_in_words
 from parbench.reports.rows import BOARD, COLUMN
 from parbench.reports.tables import Table, is_counted
@@ -21,10 +22,6 @@ from parbench.reports.tables import Table, is_counted
 # Marks the score of a setting that was not tuned, where others were.
 DAGGER = "†"
 UNTUNED_NOTE = f"{DAGGER}: its setting was not tuned, while others of this table were."
-# What a run's notes hold where its suite is of tuned settings and has none for it; see `parbench.bench.plan.resolve`.
-NOT_TUNED = "its setting was not tuned"
-# And where it was tuned for runs of another training, or on another part of the data.
-_TUNED_OTHERWISE = "its setting was tuned with another training"
 # What the trials of a cell have in common with it.
 _SEARCH = ["base_model", "base_precision", "column", "method", "budget"]
 # In place of the budget of trials of a method of fixed size.
@@ -60,7 +57,7 @@ def trials_of_cells(
         suites: what is known of the suites.
     """
     key = [*BOARD, *COLUMN, "row"]
-    untuned, otherwise = (_cells_noted(runs, key, note) for note in (NOT_TUNED, _TUNED_OTHERWISE))
+    untuned, otherwise = (_cells_noted(runs, key, note) for note in (NOT_TUNED, TUNED_OTHERWISE))
     suites_of: dict[tuple[Any, ...], list[str]] = {}
     for *place, suite in runs[[*key, "suite"]].drop_duplicates().itertuples(index=False, name=None):
         suites_of.setdefault(tuple(place), []).append(suite)

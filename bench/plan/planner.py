@@ -11,6 +11,7 @@ from parbench.bench.plan.names import refuse_unknown_names
 from parbench.bench.plan.overrides import Overrides
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.plan.resolve import Resolver
+from parbench.bench.plan.run_planner import RunPlanner
 from parbench.bench.plan.suite import Suite, SuiteChoice, choose_suite
 from parbench.bench.plan.tuning import differences_from_tuning
 from parbench.bench.util.errors import UserError
@@ -48,6 +49,7 @@ def make_plan(
             can be put on its base model.
     """
     resolver = Resolver(suite, overrides, lock, announce)
+    planner = RunPlanner(resolver)
     tasks, notes = resolver.tasks()
     refuse_unknown_names(suite, [task.name for task in resolver.asked_tasks.values()])
     if suite.tuning:
@@ -63,7 +65,7 @@ def make_plan(
         for precision in overrides.base_precisions or suite.base_precisions
         # Methods innermost, so that an interrupted comparison has all methods for some seeds and not the reverse.
         for seed in overrides.seeds or suite.on(task, "seeds")
-        for run in (resolver.run(method, task, seed, budget, fraction, precision) for method in resolver.methods)
+        for run in (planner.run(method, task, seed, budget, fraction, precision) for method in resolver.methods)
     ]
     if resolver.asked_budget.text is None:
         _refuse_if_none_can_run(runs)

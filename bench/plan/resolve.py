@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from parbench.bench.budget.budget import Budget, parse_budgets
 from parbench.bench.budget.count import Architecture
@@ -14,25 +14,19 @@ from parbench.bench.models.base_model import BaseModel
 from parbench.bench.models.catalogue import find_model
 from parbench.bench.plan.asked_budget import AskedBudget, asked_budget
 from parbench.bench.plan.layers import by_hand, merged
-from parbench.bench.plan.model_checks import check_model, check_training, refusal, refused_precision
-from parbench.bench.plan.names import AskedNames, expand_tasks
+from parbench.bench.plan.model_checks import check_training
+from parbench.bench.plan.names import expand_tasks
 from parbench.bench.plan.overrides import TRAINING, Overrides, read_sets
-from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.plan.suite import Suite
-from parbench.bench.plan.tuning import untuned
-from parbench.bench.record.code_hashes import harness_code, method_code
-from parbench.bench.record.run_spec import RunSpec
-from parbench.bench.train.input_checks import check_length
+from parbench.bench.plan.values import setting_of, training_of
 from parbench.bench.train.protocol import Protocol, Purpose
 from parbench.bench.train.settings import TrainingSettings
-from parbench.bench.util.base_precision import DESCRIPTIONS, FLOAT32, QUANTISED, BasePrecision
 from parbench.bench.util.errors import UserError
-from parbench.bench.util.validation import validated
 from parbench.methods import find_method
-from parbench.methods.base import Method, Setting
+from parbench.methods.base import Setting
 from parbench.methods.expression import ResolvedMethod
 from parbench.methods.presets import TaskPreset, find_preset
-from parbench.tasks import find_task, task_code
+from parbench.tasks import find_task
 from parbench.tasks.base import Task
 from parbench.tasks.data.location import DataLocation
 from parbench.tasks.data.lock import RevisionLock
@@ -40,6 +34,18 @@ from parbench.tasks.data.source import DataSource
 from parbench.tasks.retention import check_measurable, general_text_at
 
 T = TypeVar("T")
+
+
+class Limits(NamedTuple):
+    """At most how many examples are used.
+
+    Attributes:
+        limit: of each split; ``None`` for all.
+        evaluation_limit: of the selection split, and of each subset of the reported one.
+    """
+
+    limit: int | None
+    evaluation_limit: int | None
 
 
 @dataclass(frozen=True)
@@ -109,112 +115,6 @@ class Resolver:
         """The budgets of the command, or else the suite's."""
         return asked_budget(self.suite, self.overrides, self.asked_tasks.values(), self.methods.values(), self.sets)
 
-    def run(
-        self,
-        expression: str,
-        task: Task,
-        seed: int,
-        budget: Budget | None,
-        fraction: float = 1.0,
-        precision: BasePrecision = FLOAT32,
-    ) -> PlannedRun:
-        """Return one run with its setting and training resolved, checked and fitted to the budget."""
-        choice = self.methods[expression]
-        setting, training = self.resolved(expression, task)
-        self.check_inputs(choice, setting, training, task)
-        budget = budget if choice.method.size_knob else None  # else one run for all budgets
-        setting, skip, notes = self.sized(choice, setting, task, budget)
-        if precision != FLOAT32:
-            skip = skip or self.refused_precision(choice.method, task, precision)
-            notes += (f"base weights: {DESCRIPTIONS[precision]}",)
-        notes += untuned(self.suite, self.overrides, task, choice, precision, by_hand(choice, self.sets), fraction)
-        spec = RunSpec(
-            suite=self.suite.name,
-            small=self.suite.small,
-            protocol=self.protocol.value,
-            task=task.name,
-            base_model=self.base_model(task).name,
-            method=choice.method.name,
-            setting=setting.model_dump(mode="json"),
-            training=training.deciding(),
-            budget=budget.as_json(self.overrides.budget_mode) if budget else None,
-            seed=seed,
-            limit=self.overrides.limit or self.suite.on(task, "limit"),
-            data_source=self.once(("data source", task.name), lambda: task.describe(self.source(task))),
-            data_revision=self.data_revision(task),
-            model_revision=self.model_revision(task),
-            method_code=method_code(choice),
-            task_code=task_code(task),
-            harness_code=harness_code(),
-            purpose=self.overrides.purpose.value,
-            options=task.options.deciding(),
-            definition=dict(task.definition) if task.definition else None,
-            train_fraction=fraction,
-            evaluation_limit=self.overrides.evaluation_limit or self.suite.on(task, "evaluation_limit"),
-            retention=self.retention_revision(task),
-            base_precision=precision,
-        )
-        not_deciding = {"training": training.not_deciding(), "options": task.options.not_deciding()}
-        return PlannedRun(spec, self.asked(expression, task), self.location, skip, notes, not_deciding)
-
-    def sized(
-        self, choice: ResolvedMethod, setting: Setting, task: Task, budget: Budget | None
-    ) -> tuple[Setting, str | None, tuple[str, ...]]:
-        """Return a setting fitted to the budget, why the run must be skipped, if so, and remarks on its size."""
-        if budget is None:
-            return setting, self.refusal(choice, setting, task), ()
-        fitted = self.fitted(choice, task, budget)
-        if fitted.setting is None:
-            return setting, fitted.note, ()
-        return fitted.setting, None, (fitted.note,) if fitted.note else ()
-
-    def check_inputs(self, choice: ResolvedMethod, setting: Setting, training: TrainingSettings, task: Task) -> None:
-        """Check that the base model and the task fit, and that inputs are not longer than the model takes."""
-        model = self.base_model(task)
-        limit = self.once(
-            # The shape of a model that is known here is that of every revision.
-            ("input limit", model.name, task.name),
-            lambda: check_model(model, "" if model.shape else self.model_revision(task), task),
-        )
-        if task.modality.has_text:
-            check_length(training.max_length, limit, choice.method.virtual_tokens(setting), model.name)
-
-    def refusal(self, choice: ResolvedMethod, setting: Setting, task: Task) -> str | None:
-        """Return why a method cannot be put on the base model, as far as is known without weights.
-
-        It is tried once for all tasks of one auto class: the labels of a head do not matter.
-        """
-        model = self.base_model(task)
-        chosen = bool(by_hand(choice, self.sets))
-
-        def find() -> str | None:
-            if self.announce:
-                self.announce(f"checking {choice.method.name} on {model.name}")
-            return refusal(choice.method, setting, self.architecture(task), chosen)
-
-        method = (choice.method.name, setting.model_dump_json(), chosen)
-        return self.once(("refusal", *method, model.name, task.head.auto_class), find)
-
-    def refused_precision(self, method: Method[Any], task: Task, precision: BasePrecision) -> str | None:
-        """Return why a method does not work on base weights of a precision, see `model_checks.refused_precision`."""
-        model = self.base_model(task)
-
-        def find() -> str | None:
-            if self.announce and precision in QUANTISED:
-                self.announce(f"trying {method.name} on {precision} weights")
-            config = model.config("" if model.shape else self.model_revision(task))
-            return refused_precision(method, precision, config.model_type, task)
-
-        return self.once(("precision", method.name, precision, model.name, task.head.auto_class), find)
-
-    def asked(self, expression: str, task: Task) -> AskedNames:
-        """Return the names that the command uses for a run of a method on a task."""
-        return AskedNames(
-            method=expression,
-            task=next(asked for asked, plain in self.asked_tasks.items() if plain.name == task.name),
-            base_model=self.overrides.base_model or self.suite.on(task, "base_model"),
-        )
-
     @cached_property
     def location(self) -> DataLocation:
         """Where the data of all tasks is read from."""
@@ -248,10 +148,9 @@ class Resolver:
         )
 
     def _fit(self, choice: ResolvedMethod, setting: Setting, task: Task, budget: Budget) -> Fit:
-        if self.announce:
-            self.announce(f"fitting {choice.method.name} to {budget.text} on {task.name}")
+        self.say(f"fitting {choice.method.name} to {budget.text} on {task.name}")
         mode = self.overrides.budget_mode
-        return fit(choice.method, setting, budget, self.architecture(task), mode, by_hand(choice, self.sets))
+        return fit(choice.method, setting, budget, self.architecture(task), mode, self.given(choice))
 
     def architecture(self, task: Task) -> Architecture:
         """Return the base model under the head of a task, for counting parameters."""
@@ -259,27 +158,27 @@ class Resolver:
         return self.once(("architecture", model.name, task.head), lambda: Architecture(model, task.head))
 
     def setting(self, choice: ResolvedMethod, task: Task) -> Setting:
-        """Merge preset, suite, expression and command line over the method's defaults.
-
-        A modified method starts from the values of the plain one.
-        """
-        names = choice.setting_names
-        over = (self.suite, *self.suite.layers(task))
-        layers = [dict(layer.settings.get(name, {})) for layer in over for name in names]
-        if preset := self.preset(choice, task):
-            layers.insert(0, preset.setting)
-        values = merged(*layers, by_hand(choice, self.sets))
-        return validated(choice.method.setting_type, values, f"the setting of {choice.method.name} on {task.name}")
+        """Return the setting of a method on a task, before it is fitted to a budget."""
+        return setting_of(self.suite, task, choice, self.given(choice), self.preset(choice, task))
 
     def training(self, choice: ResolvedMethod, task: Task) -> TrainingSettings:
-        """Merge preset, the suite's values for the task and the command line over the suite's training."""
-        layers = [self.suite.training, *(layer.training for layer in self.suite.layers(task))]
-        if preset := self.preset(choice, task):
-            layers.insert(1, preset.training)
-        values = merged(*layers, self.sets.get(TRAINING, {}))
-        training = validated(TrainingSettings, values, f"the training of {choice.method.name} on {task.name}")
+        """Return how a method is trained on a task."""
+        training = training_of(
+            self.suite, task, choice.method.name, self.sets.get(TRAINING, {}), self.preset(choice, task)
+        )
         check_training(training, self.protocol, choice.method, task)
         return training
+
+    def limits(self, task: Task) -> Limits:
+        """Return at most how many examples are used: as the command says, or the suite."""
+        given, of_suite = self.overrides, self.suite
+        return Limits(
+            given.limit or of_suite.on(task, "limit"), given.evaluation_limit or of_suite.on(task, "evaluation_limit")
+        )
+
+    def given(self, choice: ResolvedMethod) -> dict[str, Any]:
+        """Return what the expression of a method and the command line's ``--set`` give its options."""
+        return by_hand(choice, self.sets)
 
     @property
     def protocol(self) -> Protocol:
@@ -329,6 +228,11 @@ class Resolver:
         """Return the revision of a task's backbone."""
         model = self.base_model(task)
         return self.once(("model", model.name), lambda: model.weights.revision(self.lock))
+
+    def say(self, text: str) -> None:
+        """Announce a step that can take seconds."""
+        if self.announce:
+            self.announce(text)
 
     def once(self, key: Hashable, find: Callable[[], T]) -> T:
         """Return the cached value of ``key``, or compute it: runs share nearly everything that they consist of."""

@@ -9,16 +9,17 @@ from parbench.bench.plan.layers import merged
 from parbench.bench.plan.overrides import TRAINING, Overrides, read_sets
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.plan.suite import Suite, Tuning
+from parbench.bench.plan.values import setting_of, training_of
 from parbench.bench.train.settings import TrainingSettings
 from parbench.bench.util.base_precision import BasePrecision
 from parbench.bench.util.errors import UserError
-from parbench.bench.util.validation import validated
 from parbench.methods import find_method
 from parbench.methods.expression import ResolvedMethod, split
 from parbench.tasks.base import Task
 
-_UNTUNED = "its setting was not tuned, though the suite is of tuned ones"
-_TUNED_OTHERWISE = "its setting was tuned with another training, or on other data"
+# Notes of a run, by which reports know it.
+NOT_TUNED = "its setting was not tuned, though the suite is of tuned ones"
+TUNED_OTHERWISE = "its setting was tuned with another training, or on other data"
 
 
 def untuned(
@@ -46,33 +47,27 @@ def untuned(
     if tuning is None:
         return ()
     if not (of_its_own and tuning.has(task.name, choice.method.name, precision)):
-        return (_UNTUNED,)
+        return (NOT_TUNED,)
     if _changes(fixed, suite, tuning, task, choice):
-        return (_UNTUNED,)
+        return (NOT_TUNED,)
     on_other_data = fraction != 1.0 or overrides.limit not in (None, suite.on(task, "limit"))
     trained, tuned = (_training(suite, task, sets) for sets in (overrides.sets, tuning.sets))
-    return (_TUNED_OTHERWISE,) if on_other_data or trained.deciding() != tuned.deciding() else ()
+    return (TUNED_OTHERWISE,) if on_other_data or trained.deciding() != tuned.deciding() else ()
 
 
 def _changes(fixed: Mapping[str, Any], suite: Suite, tuning: Tuning, task: Task, choice: ResolvedMethod) -> bool:
     """Return whether options that are given by hand are others than a method was tuned with: what is best changes."""
-    names, kind = choice.setting_names, choice.method.setting_type
-    parts = (suite, *suite.layers(task))
-    layers: list[Mapping[str, Any]] = [part.settings.get(name, {}) for part in parts for name in names]
-    own = (find_method(expression) for expression in suite.methods)
-    layers += [one.values for one in own if one.method.name == choice.method.name]
+    of_suite = (find_method(expression) for expression in suite.methods)
+    own = [one.values for one in of_suite if one.method.name == choice.method.name]
     sets = read_sets(tuning.sets, [text.partition(".")[0] for text in tuning.sets])
-    values = merged(*layers, *(sets.get(name, {}) for name in names))
-    what = f"the setting of {choice.method.name} on {task.name}"
-    return validated(kind, values, what) != validated(kind, merged(values, fixed), what)
+    tuned = merged(*own, *(sets.get(name, {}) for name in choice.setting_names))
+    return setting_of(suite, task, choice, tuned) != setting_of(suite, task, choice, merged(tuned, fixed))
 
 
 def _training(suite: Suite, task: Task, sets: Sequence[str]) -> TrainingSettings:
     """Return the training of a task's runs with some ``--set``."""
     of_training = [text for text in sets if text.startswith(f"{TRAINING}.")]
-    layers = (suite.training, *(layer.training for layer in suite.layers(task)))
-    values = merged(*layers, read_sets(of_training, ()).get(TRAINING, {}))
-    return validated(TrainingSettings, values, f"the training on {task.name}")
+    return training_of(suite, task, "a method", read_sets(of_training, ()).get(TRAINING, {}))
 
 
 def to_be_tuned(suite: Suite, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
@@ -83,7 +78,7 @@ def to_be_tuned(suite: Suite, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     tuning = suite.tuning
     if tuning is None:
         return list(runs)
-    left = [run for run in runs if _UNTUNED in run.notes]
+    left = [run for run in runs if NOT_TUNED in run.notes]
     budgets = split(tuning.budget or "", ",")
     at_these = [run for run in left if run.spec.budget is None or run.spec.budget["asked"] in budgets]
     return at_these if any(run.spec.budget for run in at_these) else left

@@ -62,8 +62,7 @@ class Condition:
             "base_precision": FLOAT32,
             "base_model": resolver.base_model(found).name,
             "train_fraction": overrides.train_fractions[0],
-            "limit": overrides.limit or suite.on(found, "limit"),
-            "evaluation_limit": overrides.evaluation_limit or suite.on(found, "evaluation_limit"),
+            **resolver.limits(found)._asdict(),
         }
         return cls(choice.method, found, fixed, side.budget or here.budget, setting, training)
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from parbench.bench.cli.report import report
 from parbench.bench.plan.suite import Tuning, load_suite, suite_text
+from parbench.bench.plan.tuning import NOT_TUNED, TUNED_OTHERWISE
 from parbench.reports.brief import BriefLeaderboard, brief_table
 from parbench.reports.conditions import UNTUNED_NOTE
 from parbench.reports.frame import read_frame
@@ -22,7 +23,6 @@ from tests.support.planter import PROVENANCE
 from tests.support.shares import CONSTANT, plant_shares
 
 TASKS = [f"outside/task-{number}" for number in range(8)]
-NOT_TUNED = "its setting was not tuned, though the suite is of tuned ones"
 
 
 def board_of(planter: Any) -> Leaderboard:
@@ -196,7 +196,7 @@ def test_a_setting_that_is_not_the_best_trial_was_not_tuned(planter: Any) -> Non
 
 
 def test_settings_that_were_tuned_with_another_training_are_said_to_be(planter: Any) -> None:
-    noted = replace(PROVENANCE, notes=("its setting was tuned with another training, or on other data",))
+    noted = replace(PROVENANCE, notes=(TUNED_OTHERWISE,))
     for method, provenance in (("lora", PROVENANCE), ("loca", noted)):
         planter.run(0.5, "accuracy", task="glue/rte", task_code="glue/rte", method=method, provenance=provenance)
         planter.run(None, purpose="selection", task="glue/rte", task_code="glue/rte", seed=11, method=method)
