@@ -31,6 +31,11 @@ def test_initials_are_understood(word, name):
     assert did_you_mean(word, fields) == f'; did you mean "{name}"?'
 
 
+def test_all_names_that_begin_with_a_word_are_offered():
+    kinds = ("image_text", "classification", "image_classification")
+    assert did_you_mean("image", kinds) == '; did you mean "image_classification" or "image_text"?'
+
+
 def test_else_all_names_are():
     assert did_you_mean("xyz", ("b", "a")) == "; there is: a, b"
     assert did_you_mean("xyz", ()) == "; there is none"
