@@ -113,7 +113,8 @@ class Suite(Layer):
     presets: bool = Field(default=False, description="start from the published settings of each method")
     requires: Requirements = Requirements()
     by_kind: dict[Kind, TaskLayer] = Field(
-        default_factory=dict, description="by the kind of model of a task; options that a task lacks do not apply"
+        default_factory=dict,
+        description="by the kind of model of a task; options that a task lacks, or gives in its own file, do not apply",
     )
     by_task: dict[str, TaskLayer] = Field(default_factory=dict, description="by task or task group")
     tuning: Tuning | None = None
@@ -124,14 +125,19 @@ class Suite(Layer):
         return self.name in suite_names()
 
     def layers(self, task: Task) -> list[TaskLayer]:
-        """Return the values that go over the suite's on a task: those of its kind, of its group, and its own."""
+        """Return the values that go over the suite's on a task: those of its kind, of its group, and its own.
+
+        Options of a kind do not replace what the file of a user's own task gives.
+        """
         names = dict.fromkeys((task.name.partition("/")[0], task.name))
         of_kind = self.by_kind.get(task.kind)
         layers = [self.by_task[name] for name in names if name in self.by_task]
         if of_kind is None:
             return layers
-        known = type(task.options).model_fields
-        options = {name: value for name, value in of_kind.options.items() if name in known}
+        open_to_it = set(type(task.options).model_fields) - (
+            task.options.model_fields_set if task.definition else set()
+        )
+        options = {name: value for name, value in of_kind.options.items() if name in open_to_it}
         return [of_kind.model_copy(update={"options": options}), *layers]
 
     def on(self, task: Task, field: str) -> Any:

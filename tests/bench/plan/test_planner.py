@@ -268,6 +268,25 @@ def test_a_task_of_a_users_own_starts_from_the_values_of_its_kind(tmp_path):
     assert (own.options["image_size"], own.options["fit"]) == (digits.options["image_size"], "crop")
 
 
+def test_an_option_in_a_users_own_file_goes_over_that_of_its_kind_and_under_the_commands(tmp_path):
+    path = str(task_file(tmp_path, {**IMAGES, "options": {"image_size": 70}}))
+    for split in ("train", "test"):
+        write(
+            tmp_path / f"{split}.parquet",
+            [{"image": png((9 * n, 0, 0)), "label": ("cat", "dog")[n % 2]} for n in range(40)],
+        )
+    lock = RevisionLock(tmp_path / "lock.json")
+
+    def image_size(**command):
+        overrides = Overrides(tasks=(path,), methods=("lora",), seeds=(1,), **command)
+        (run,) = make_plan(load_suite("mini"), overrides, lock).runs
+        return run.spec.options["image_size"]
+
+    assert image_size() == 70
+    assert image_size(sets=("my/images.image_size=42",)) == 42
+    assert image_size(options={"image_size": 84}) == 84
+
+
 def test_options_of_a_kind_apply_only_to_tasks_that_have_them(tmp_path):
     mini = load_suite("mini")
     values = {**mini.model_dump(), "by_kind": {"text": {"options": {"image_size": 7}, "limit": 5}}}
