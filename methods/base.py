@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from parbench.bench.util.reference import Reference
-from parbench.methods.parts import with_parts
 from parbench.methods.selection import Selection, adapted_modules
 from parbench.methods.setting import Names as Names
 from parbench.methods.setting import Setting
+from parbench.methods.targets import located
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,7 +145,7 @@ class Method(ABC, Generic[S]):
         """
         from peft import get_peft_model
 
-        setting = with_parts(setting, model, names.parts)
+        setting = located(setting, model, names)
         selection = Selection.of_setting(setting)
         selection.check_names(model)
         config = self.config(names, setting)

@@ -7,18 +7,14 @@ The connector is the head of such a model: it is trained whole under every metho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from parbench.bench.util.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from parbench.methods.setting import Setting
-
-    S = TypeVar("S", bound=Setting)
 
 VISION_TOWER, LANGUAGE_MODEL = "vision_tower", "language_model"
 
@@ -67,33 +63,14 @@ PARTS: dict[str, Parts] = {
 def modules_in(model: nn.Module, part: str, names: Iterable[str]) -> tuple[str, ...]:
     """Return the modules of ``model`` inside ``part`` that have one of these names, or end with one.
 
-    The first component of a full name is left out where there are more: peft applies its choice of layers only to names
-    that it finds at the end of others.
+    The first component is left out: peft applies its choice of layers only to names that it finds at the end of others.
     """
     ends = tuple(f".{name}" for name in names)
     inside = (name for name, _ in model.named_modules() if part in name.split(".")[:-1] and name.endswith(ends))
-    return tuple(name.partition(".")[2] if name.split(".")[0] != part else name for name in inside)
+    return tuple(suffix(name, part) for name in inside)
 
 
-def with_parts(setting: S, model: nn.Module, parts: Parts | None) -> S:
-    """Return a setting whose ``target_modules`` name modules; those with a part in front are looked up.
-
-    Raises:
-        UserError: the model has no parts, not this one, or no module of the name inside it.
-    """
-    targets: Sequence[str] = setting.target_modules or ()
-    if not any(":" in target for target in targets):
-        return setting
-    found: list[str] = []
-    for target in targets:
-        part, colon, name = target.partition(":")
-        if not colon:
-            found.append(target)
-            continue
-        if parts is None:
-            raise UserError(f'target_modules has "{target}", and this model has no parts; leave "{part}:" out')
-        inside = modules_in(model, parts.module(part), (name,))
-        if not inside:
-            raise UserError(f'target_modules has "{target}", and no module of the {part} is called "{name}"')
-        found += inside
-    return setting.model_copy(update={"target_modules": tuple(dict.fromkeys(found))})
+def suffix(name: str, part: str | None) -> str:
+    """Return a module's full name without its first component, where that is not ``part`` and not all of it."""
+    first, _, rest = name.partition(".")
+    return name if first == part or not rest else rest

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from parbench.bench.util.errors import UserError, did_you_mean
+from parbench.methods.setting import ALL_LINEAR
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from parbench.methods.setting import Setting
 
 MODULES = "target_modules"
-ALL_LINEAR = "all-linear"
-"""peft's word for all linear layers, which is not a regular expression."""
-
 HEADS_OF_PEFT = ("classifier", "score", "qa_outputs")
 """Names that peft adds to ``modules_to_save`` whether or not a model has them."""
 

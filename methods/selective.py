@@ -15,8 +15,8 @@ from pydantic import Field, PositiveFloat
 
 from parbench.bench.util.reference import Reference
 from parbench.methods.base import Dimension, Method, Names, S, Setting
-from parbench.methods.parts import with_parts
 from parbench.methods.selection import Selection, layer_index
+from parbench.methods.targets import located
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +90,7 @@ class SelectiveMethod(Method[S]):
         """
         if setting.larger_layers:
             raise ValueError(f'"{self.name}" has no size that could be larger on some layers; leave larger_layers out')
-        setting = with_parts(setting, model, names.parts)
+        setting = located(setting, model, names)
         selection = Selection.of_setting(setting)
         selection.check_names(model)
         model.requires_grad_(False)

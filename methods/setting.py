@@ -6,9 +6,12 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from parbench.bench.util.elsewhere import Elsewhere
+
+ALL_LINEAR = "all-linear"
+"""peft's word for all linear layers, which is not a regular expression."""
 
 # In the order in which a block computes with them, as papers write them; other modules come behind, by name.
 _USUAL_ORDER = ("query", "key", "value", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -28,8 +31,12 @@ def _ascending(layers: Iterable[int]) -> tuple[int, ...]:
     return tuple(sorted(set(layers)))
 
 
-Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(in_usual_order)]
-"""Names of modules, at least one: an empty list would adapt what none does."""
+def _listed(names: object) -> object:
+    return (names,) if names == ALL_LINEAR else names
+
+
+Names = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_listed), AfterValidator(in_usual_order)]
+"""Names of modules, at least one, since an empty list would adapt what none does; or ``all-linear``."""
 
 Layers = Annotated[tuple[NonNegativeInt, ...], AfterValidator(_ascending)]
 """Indices of layers, each once."""
@@ -65,7 +72,8 @@ class Setting(BaseModel):
     learning_rate: PositiveFloat = Field(description="peak learning rate of the adapter")
     head_learning_rate: PositiveFloat = Field(description="peak learning rate of the task head")
     target_modules: Names | None = Field(
-        default=None, description="last parts of the adapted modules' names; default: query and value projections"
+        default=None,
+        description="last parts of the adapted modules' names, or all-linear; default: query and value projections",
     )
     layers: Annotated[Layers, Field(min_length=1)] | None = Field(
         default=None, description="indices of the adapted layers; default: all"

@@ -22,9 +22,9 @@ from parbench.bench.util.errors import UserError
 from parbench.bench.util.reference import Reference
 from parbench.methods.base import Dimension, Method, Setting, adapter_parameters, head_parameters, warn_of_excess
 from parbench.methods.from_peft.known import KnownTuner
-from parbench.methods.parts import with_parts
 from parbench.methods.quantisation import weight_shape
 from parbench.methods.selection import Selection, adapted_modules, matches
+from parbench.methods.targets import located
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,7 +107,7 @@ class PeftMethod(Method[Setting]):
                 of ``setting`` matches nothing; or the method computes with the weights and the model has none, being on
                 the meta device.
         """
-        setting = with_parts(setting, model, names.parts)
+        setting = located(setting, model, names)
         selection = Selection.of_setting(setting)
         try:
             config = self.config(names, setting)

@@ -64,6 +64,17 @@ def test_the_connector_is_trained_and_is_the_head():
     assert [group.name for group in groups if group.is_head and group.numbers] == ["head"]
 
 
+def test_all_linear_layers_are_those_of_the_language_model_or_of_a_named_part():
+    attention = [f"self_attn.{name}_proj" for name in "qkvo"]
+    inside = [*attention, "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]
+    language = {f"model.language_model.layers.{layer}.{name}" for layer in (0, 1) for name in inside}
+    assert set(adapted_modules(adapted(target_modules=("all-linear",))[0])) == language
+    vision = set(adapted_modules(adapted(target_modules=("vision_tower:all-linear",))[0]))
+    # Of Dinov2: four projections of the attention and two of the MLP in each of two layers.
+    assert len(vision) == 2 * 6
+    assert not any("language_model" in name for name in vision)
+
+
 @pytest.mark.parametrize(
     ("target", "reason"),
     [
