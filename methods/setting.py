@@ -43,6 +43,7 @@ Layers = Annotated[tuple[NonNegativeInt, ...], AfterValidator(_ascending)]
 
 _ELSEWHERE = Elsewhere(
     renamed={
+        "lr": "learning_rate",
         "rank": "r",
         "lora_r": "r",
         "lora_rank": "r",

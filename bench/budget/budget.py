@@ -54,7 +54,7 @@ def _parse(text: str, architecture: Architecture, counted: Callable[[str], int])
     else:
         parameters = count(text)
     if parameters is None:
-        raise UserError(f'"--budget {text}" is none of 24000, 24k, 0.3M, 0.1% and match:lora(r=8)')
+        raise UserError(f'"--budget {text}" is none of 24000, 24k, 0.3M, 0.1% (of the base model) and match:lora(r=8)')
     if parameters < 1:
         raise UserError(f'"--budget {text}" comes to no parameter; give more')
     return Budget(budget_text(text), parameters)

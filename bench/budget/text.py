@@ -30,11 +30,12 @@ BudgetText = Annotated[str, AfterValidator(budget_text)]
 
 
 def count(text: str) -> int | None:
-    """Return the parameters that a number such as ``24k`` stands for; ``None`` if it is no number."""
+    """Return the parameters that a number such as ``24k`` stands for; ``None`` if it is no whole number."""
     if (found := _COUNT.fullmatch(text)) is None:
         return None
     scale = {name.lower(): scale for name, scale in _SCALES.items()}[found[2].lower()]
-    return round(Decimal(found[1]) * scale)
+    number = Decimal(found[1]) * scale
+    return int(number) if number == int(number) else None
 
 
 def share(text: str) -> Decimal | None:

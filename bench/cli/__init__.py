@@ -15,12 +15,12 @@ from rich.console import Console
 import parbench
 from parbench.bench.cli.adapter import adapter
 from parbench.bench.cli.budget import budget
+from parbench.bench.cli.command import CommandLine
 from parbench.bench.cli.compare import compare
 from parbench.bench.cli.gc import gc
 from parbench.bench.cli.judge import judge
 from parbench.bench.cli.listing import list_names
 from parbench.bench.cli.new import new
-from parbench.bench.cli.once import CommandLine
 from parbench.bench.cli.plan import plan
 from parbench.bench.cli.profile import profile
 from parbench.bench.cli.recommend import recommend

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from parbench.bench.cli.command import CommandLine
 from parbench.bench.cli.console import announce_loading, counted, open_console, say
-from parbench.bench.cli.once import CommandLine
 from parbench.bench.cli.options import DEFAULT_STORE, DataRoot, Out
 from parbench.bench.cli.parsing import read_folder, read_sizes
 from parbench.bench.util.errors import UserError

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from parbench.bench.cli.command import CommandLine
 from parbench.bench.cli.console import open_console, say
-from parbench.bench.cli.once import CommandLine
 from parbench.bench.cli.options import DEFAULT_STORE, Out
 from parbench.bench.cli.parsing import read_folder
 from parbench.bench.util.errors import UserError

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from parbench.bench.cli.command import CommandLine
 from parbench.bench.cli.console import say
-from parbench.bench.cli.once import CommandLine
 from parbench.bench.cli.parsing import read_folder
 
 if TYPE_CHECKING:

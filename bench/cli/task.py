@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from parbench.bench.cli.command import CommandLine
 from parbench.bench.cli.console import open_console, say
 from parbench.bench.cli.grid import Grid
-from parbench.bench.cli.once import CommandLine
 from parbench.bench.cli.options import DEFAULT_STORE, DataRoot, Out
 from parbench.bench.cli.parsing import read_positive
 from parbench.bench.util.errors import UserError

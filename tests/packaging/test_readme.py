@@ -35,7 +35,7 @@ def test_commands_have_the_options_that_are_shown(line):
 
 def test_the_parser_refuses_what_is_not_an_option():
     """Otherwise the test above would show nothing."""
-    with pytest.raises(Exception, match="No such option"):
+    with pytest.raises(Exception, match="there is no option"):
         typer.main.get_command(app).commands["run"].make_context("run", ["--method", "lora"])
 
 

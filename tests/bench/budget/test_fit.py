@@ -241,7 +241,10 @@ def test_several_budgets_at_once(roberta):
     assert [budget.parameters for budget in found] == [24_000, 7, 1_240_550]
 
 
-@pytest.mark.parametrize("text", ["", "many", "-5", "0", "0.00000001%", "24k,", "24kk", "5%%", "match:", "match: "])
+@pytest.mark.parametrize(
+    "text",
+    ["", "many", "-5", "0", "0.1", "24000.7", "0.0005k", "0.00000001%", "24k,", "24kk", "5%%", "match:", "match: "],
+)
 def test_what_is_not_a_budget_is_a_sentence(roberta, text):
     with pytest.raises(UserError, match="--budget"):
         parse_budgets(text, roberta, lambda expression: 0)

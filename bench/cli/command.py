@@ -1,4 +1,7 @@
-"""Commands whose options are given once: of one that is given twice, the first value would be dropped silently."""
+"""Commands that say in one sentence which option they lack, and which is given twice.
+
+Of one that is given twice, the first value would be dropped silently.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,22 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from parbench.bench.cli.unknown_option import refuse_unknown
 from parbench.bench.util.errors import UserError
 
 
-class OnceCommand(TyperCommand):
-    """A command that refuses an option which is given twice, unless each of its values counts."""
+class CheckedCommand(TyperCommand):
+    """A command that refuses an option which it lacks, or which is given twice, unless each of its values counts."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments into the context.
 
         Raises:
-            UserError: an option is given twice.
+            UserError: an option is unknown, or given twice.
         """
+        refuse_unknown(
+            args, [name for parameter in self.get_params(ctx) for name in (*parameter.opts, *parameter.secondary_opts)]
+        )
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
         for parameter, times in Counter(order).items():
             if times > 1 and parameter.param_type_name == "option" and not getattr(parameter, "multiple", False):
@@ -35,4 +42,4 @@ class CommandLine(typer.Typer):
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
         """Return the decorator that makes a function a command, as Typer's own does."""
-        return super().command(name, cls=OnceCommand, **settings)
+        return super().command(name, cls=CheckedCommand, **settings)

@@ -1,4 +1,4 @@
-"""An option that is given twice is an error, and not its last value, in every command."""
+"""An option that is given twice is an error, and not its last value, in every command; and so is an unknown one."""
 
 import pytest
 import typer
@@ -52,3 +52,41 @@ def test_it_is_one_sentence_and_exit_code_2(bench):
     assert result.code == 2
     assert result.err.startswith("bench: --methods is given twice; give it once")
     assert len(result.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "advice"),
+    [
+        ("--lr", '; give it as "--set METHOD.learning_rate=VALUE"'),
+        ("--learning_rate=1e-3", '; give it as "--set METHOD.learning_rate=VALUE"'),
+        ("--rank", '; give it as "--set METHOD.r=VALUE"'),
+        ("--num_train_epochs", '; give it as "--set train.epochs=VALUE"'),
+        ("--per-device-train-batch-size", '; give it as "--set train.batch_size=VALUE"'),
+        ("--max_steps", '; give it as "--set train.max_steps=VALUE"'),
+        ("--seed", '; did you mean "--seeds"?'),
+        ("--model_name_or_path", '; did you mean "--model"?'),
+        ("--output_dir", '; did you mean "--out"?'),
+        ("--base_precision", '; did you mean "--base-precision"?'),
+        ("--metods", '; did you mean "--methods"?'),
+        ("--load-in-4bit", ": give --base-precision nf4"),
+        ("--resume", ": the same command resumes what was interrupted"),
+        ("--logging_steps", ": the loss is logged some fifty times in each run, in its history.jsonl"),
+    ],
+)
+def test_an_unknown_option_is_answered_by_the_one_here(option, advice):
+    with pytest.raises(UserError) as refused:
+        COMMANDS["run"].make_context("run", ["--methods", "lora", option, "5"])
+    assert str(refused.value) == f"there is no option {option.partition('=')[0]}{advice}"
+
+
+def test_a_command_without_settings_offers_none():
+    with pytest.raises(UserError, match=r"^there is no option --lr; there is: .*--out"):
+        COMMANDS["gc"].make_context("gc", ["--lr", "5"])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_no_unknown_option_and_a_longer_name_is(name):
+    COMMANDS[name].make_context(name, ["--help"], resilient_parsing=True)
+    for option in options(COMMANDS[name]):
+        with pytest.raises(UserError, match=f"^there is no option {option.opts[0]}x"):
+            COMMANDS[name].make_context(name, [f"{option.opts[0]}x"])
