@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from parbench.bench.util.elsewhere import Elsewhere
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.bench.util.reference import Reference
 from parbench.bench.util.validation import in_place_of, validated
@@ -28,6 +29,24 @@ from parbench.methods.base import Method
 from parbench.methods.declaration import check_declaration
 from parbench.methods.modifiers import LoraOption, LoraPlus, QvRatio, RankStabilised
 from parbench.methods.setting import Setting
+
+_ELSEWHERE = Elsewhere(
+    renamed={
+        "full_finetuning": "full",
+        "full_fine_tuning": "full",
+        "finetuning": "full",
+        "fft": "full",
+        "sft": "full",
+        "bias": "bitfit",
+        "linear_probing": "linear_probe",
+        "head": "linear_probe",
+    },
+    explained={
+        "qlora": "it is lora on quantised weights, --methods lora --base-precision nf4",
+        "qdora": "it is dora on quantised weights, --methods dora --base-precision nf4",
+        "loraplus": "it is a modifier, as in lora+lora_plus(16)",
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +82,8 @@ def parse(expression: str) -> ResolvedMethod:
         UserError: the expression cannot be parsed, or a name in it is unknown.
     """
     head, *modifiers = (_Term.read(part, expression) for part in split(expression, "+"))
+    if head.name not in METHODS and (hint := _elsewhere(head.name)):
+        raise UserError(f'there is no method called "{head.name}"{hint}')
     method = METHODS[head.name]
     check_declaration(method)
     values = head.options(method, expression)
@@ -78,6 +99,13 @@ def parse(expression: str) -> ResolvedMethod:
     for term in sorted(modifiers, key=lambda term: list(MODIFIERS).index(term.name)):
         method = MODIFIERS[term.name](method, term, expression)
     return ResolvedMethod(method, values, head.name)
+
+
+def _elsewhere(name: str) -> str | None:
+    """Return how a message on a method goes on that has another name here, or is something else."""
+    if name in MODIFIERS:
+        return f": it is a modifier, as in lora+{name}"
+    return _ELSEWHERE.hint(name.lower(), list(METHODS))
 
 
 def split(text: str, separator: str) -> list[str]:

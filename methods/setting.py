@@ -32,11 +32,12 @@ def _ascending(layers: Iterable[int]) -> tuple[int, ...]:
 
 
 def _listed(names: object) -> object:
-    return (names,) if names == ALL_LINEAR else names
+    """Return a list of one name that is written without brackets; a regular expression is none."""
+    return (names,) if isinstance(names, str) and re.fullmatch(r"[\w.:-]+", names) else names
 
 
 Names = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_listed), AfterValidator(in_usual_order)]
-"""Names of modules, at least one, since an empty list would adapt what none does; or ``all-linear``."""
+"""Names of modules, or ``all-linear``; at least one, since an empty list would adapt what none does."""
 
 Layers = Annotated[tuple[NonNegativeInt, ...], AfterValidator(_ascending)]
 """Indices of layers, each once."""

@@ -241,6 +241,9 @@ def find_model(name: str) -> BaseModel:
         return MODELS[known]
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return BaseModel(name, HubWeights(name))
+    if name.startswith((".", "/", "~")):
+        raise UserError(f'there is no folder "{name}" with a base model')
     raise UserError(
-        f'there is no base model called "{name}"{did_you_mean(name, MODELS)} (or give a hub id or a local folder)'
+        f'there is no base model called "{name}"{did_you_mean(name, MODELS)} (or give a hub id with its owner, such as '
+        "google-bert/bert-base-uncased, or a local folder)"
     )

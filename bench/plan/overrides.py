@@ -10,6 +10,7 @@ from typing import Any
 
 from parbench.bench.budget import BudgetMode
 from parbench.bench.train.protocol import Protocol, Purpose
+from parbench.bench.train.settings import TrainingSettings
 from parbench.bench.util.base_precision import BasePrecision
 from parbench.bench.util.errors import UserError, did_you_mean
 from parbench.bench.util.yaml import read_yaml
@@ -67,7 +68,7 @@ def read_sets(sets: Iterable[str], owners: Iterable[str]) -> dict[str, dict[str,
     for text in sets:
         match = re.fullmatch(r"(?P<owner>.+?)\.(?P<key>\w+)=(?P<value>.*)", text)
         if match is None:
-            raise UserError(f'"--set {text}" is not of the form method.key=value, for example lora.r=4')
+            raise UserError(f'"--set {text}" is not of the form method.key=value, for example {_example(text)}')
         if match["owner"] not in allowed:
             raise UserError(
                 f'"--set {text}": "{match["owner"]}" is not in this comparison{did_you_mean(match["owner"], allowed)}'
@@ -80,3 +81,10 @@ def read_sets(sets: Iterable[str], owners: Iterable[str]) -> dict[str, dict[str,
         if first is not value and first != value:
             raise UserError(f'"--set {text}": another --set makes it {first}; give one of the two')
     return found
+
+
+def _example(text: str) -> str:
+    """Return what was perhaps meant, where the owner of a known key is left out."""
+    key, _, value = text.partition("=")
+    known = TrainingSettings.elsewhere.renamed.get(key, key)
+    return f"{TRAINING}.{known}={value}" if known in TrainingSettings.model_fields else "lora.r=4"

@@ -18,14 +18,17 @@ class DivergedError(RuntimeError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ``'; did you mean "lora"?'`` for a near miss, a first word or initials, else the list of known names."""
+    """Return ``'; did you mean "lora"?'``, or else the list of known names.
+
+    Offered are near misses, names that begin with the word or end with it behind a slash, and those of these initials.
+    """
     names = sorted(known)
-    lower = {name.lower(): name for name in names}
+    lower, part = {name.lower(): name for name in names}, word.lower()
     # Swapped letters are a common slip, which difflib counts as two.
-    swapped = [name for name in lower if sorted(name) == sorted(word.lower())]
-    short = [name for name in lower if "_" in name and "".join(part[:1] for part in name.split("_")) == word.lower()]
-    begun = [name for name in lower if name.startswith(f"{word.lower()}_")]
-    close = swapped[:1] or short[:1] or begun or difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.6)
+    swapped = [name for name in lower if sorted(name) == sorted(part)]
+    short = [name for name in lower if "_" in name and "".join(piece[:1] for piece in name.split("_")) == part]
+    whole = [name for name in lower if name.startswith(f"{part}_") or name.endswith(f"/{part}")]
+    close = swapped[:1] or short[:1] or whole or difflib.get_close_matches(part, lower, n=1, cutoff=0.6)
     if close:
         offered = " or ".join(f'"{lower[name]}"' for name in close)
         return f"; did you mean {offered}?"

@@ -46,6 +46,13 @@ def test_values_are_not_checked_but_their_names_are():
     ("expression", "why"),
     [
         ("lorra", 'no method called "lorra"; did you mean "lora"'),
+        (
+            "qlora(r=8)",
+            'no method called "qlora": it is lora on quantised weights, --methods lora --base-precision nf4',
+        ),
+        ("pissa", 'no method called "pissa": it is a modifier, as in lora+pissa'),
+        ("full_finetuning", 'no method called "full_finetuning"; did you mean "full"'),
+        ("lora(rank=8)", 'no option "rank"; did you mean "r"'),
         ("lora(rank=3)", 'the method "lora" has no option "rank"; '),
         ("lora(lerning_rate=3)", 'did you mean "learning_rate"'),
         ("lora+qvratio(4)", 'no modifier called "qvratio"; did you mean "qv_ratio"'),

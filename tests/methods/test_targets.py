@@ -8,6 +8,7 @@ import pytest
 from peft import LoraConfig, get_peft_model
 from pydantic import ValidationError
 
+from parbench.bench.util.errors import UserError
 from parbench.methods import find_method
 from parbench.methods.architecture import module_names
 from parbench.methods.selection import adapted_modules, layer_index
@@ -59,6 +60,9 @@ def test_a_configuration_has_last_parts_where_they_say_enough() -> None:
     assert listed("llama") == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
 
-def test_another_word_in_place_of_a_list_is_refused() -> None:
+def test_one_name_needs_no_brackets_and_a_regular_expression_is_refused() -> None:
+    assert adapted("lora(target_modules=query)", "bert") == adapted("lora(target_modules=[query])", "bert")
+    with pytest.raises(UserError, match="no module of this model is called"):
+        adapted("lora(target_modules=all_linear)", "bert")
     with pytest.raises(ValidationError, match="target_modules"):
-        find_method("lora").method.setting_type(target_modules="all_linear")
+        find_method("lora").method.setting_type(target_modules=".*query")

@@ -178,3 +178,17 @@ def test_quantised_weights_are_refused_before_loading(tmp_path, method):
     config.save_pretrained(tmp_path / "q")
     with pytest.raises(UserError, match=rf"are quantised \({method}\), and runs start from weights in full precision"):
         find_model(str(tmp_path / "q")).check("any", Head("AutoModelForSequenceClassification", ("no", "yes")))
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("/no/such/folder", '^there is no folder "/no/such/folder" with a base model$'),
+        ("./mine", '^there is no folder "./mine" with a base model$'),
+        ("bert-base-uncased", "or give a hub id with its owner, such as google-bert/bert-base-uncased, or a local"),
+        ("minilm-l7", 'did you mean "minilm-l6"'),
+    ],
+)
+def test_a_model_that_is_not_there_is_one_sentence(name, answer):
+    with pytest.raises(UserError, match=answer):
+        find_model(name)

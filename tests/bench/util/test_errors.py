@@ -36,6 +36,12 @@ def test_all_names_that_begin_with_a_word_are_offered():
     assert did_you_mean("image", kinds) == '; did you mean "image_classification" or "image_text"?'
 
 
+def test_a_tasks_name_is_enough_without_its_group():
+    tasks = ("vision/cifar10", "vtab/cifar100", "vtab/dtd", "vision/dtd", "glue/sst2")
+    assert did_you_mean("cifar10", tasks) == '; did you mean "vision/cifar10"?'
+    assert did_you_mean("DTD", tasks) == '; did you mean "vision/dtd" or "vtab/dtd"?'
+
+
 def test_else_all_names_are():
     assert did_you_mean("xyz", ("b", "a")) == "; there is: a, b"
     assert did_you_mean("xyz", ()) == "; there is none"
