@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,7 +22,7 @@ def own_defaults_aside(model: nn.Module) -> Iterator[None]:
     penalty, which would make another text of a greedy search, and one that an answer with the numbers of its question
     suffers from. Models with an encoder keep theirs, which name the token that a text begins with.
     """
-    kept = {
+    kept: dict[Any, GenerationConfig] = {
         module: module.generation_config
         for module in model.modules()
         if isinstance(vars(module).get("generation_config"), GenerationConfig)

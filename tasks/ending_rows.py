@@ -38,8 +38,8 @@ def generate_greedily(
 ) -> list[list[int]]:
     """Return the tokens that each row gets, up to the first of ``ends`` and with it.
 
-    The model must have no defaults of its own (`parbench.tasks.decoding.own_defaults_aside`): some count the tokens of a
-    call.
+    The model must have no defaults of its own (`parbench.tasks.decoding.own_defaults_aside`): some count the tokens
+    of a call.
 
     Args:
         model: see `parbench.tasks.shared_prompts.shares_prompts`.
