@@ -22,18 +22,18 @@ def own_defaults_aside(model: nn.Module) -> Iterator[None]:
     penalty, which would make another text of a greedy search, and one that an answer with the numbers of its question
     suffers from. Models with an encoder keep theirs, which name the token that a text begins with.
     """
-    kept: dict[Any, GenerationConfig] = {
-        module: module.generation_config
-        for module in model.modules()
-        if isinstance(vars(module).get("generation_config"), GenerationConfig)
-        and not getattr(module.config, "is_encoder_decoder", False)
-    }
-    for module, own in kept.items():
+    modules: list[Any] = [module for module in model.modules() if "generation_config" in vars(module)]
+    kept = [
+        (module, module.generation_config)
+        for module in modules
+        if module.generation_config is not None and not module.config.is_encoder_decoder
+    ]
+    for module, own in kept:
         module.generation_config = GenerationConfig(**{name: getattr(own, name) for name in _TOKENS})
     try:
         yield
     finally:
-        for module, own in kept.items():
+        for module, own in kept:
             module.generation_config = own
 
 
