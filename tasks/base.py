@@ -16,6 +16,7 @@ from parbench.bench.util.reference import Reference
 from parbench.bench.util.validation import validated
 from parbench.tasks.data.findings import class_findings
 from parbench.tasks.data.folder import FolderSource
+from parbench.tasks.data.labels import in_one_order
 from parbench.tasks.data.source import DataRef, DataSource, Reads
 from parbench.tasks.data.split import CutSplits, capped, cut_splits
 from parbench.tasks.metrics.units import RAW, UNITS, Unit, unit_among
@@ -324,7 +325,7 @@ def load_checked(source: DataSource, data: DataRef, check: Callable[[Dataset, st
         UserError: the source does not hold the data, or ``check`` refuses it. The local file is then named.
     """
     found = {}
-    for name, dataset in source.load(data).items():
+    for name, dataset in in_one_order(source.load(data)).items():
         try:
             found[name] = check(dataset, name)
         except UserError as error:

@@ -1,9 +1,40 @@
-"""Decoding rules that papers report with and transformers does not have."""
+"""Decoding rules that papers report with and transformers does not have, and those of a checkpoint set aside."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
-from transformers import LogitsProcessor, NoRepeatNGramLogitsProcessor
+from torch import nn
+from transformers import GenerationConfig, LogitsProcessor, NoRepeatNGramLogitsProcessor
+
+# What a checkpoint's defaults say of its tokens, and not of how they are chosen.
+_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+
+
+@contextmanager
+def own_defaults_aside(model: nn.Module) -> Iterator[None]:
+    """Let language models generate inside the block by the given arguments alone.
+
+    transformers takes what is not given from a checkpoint's ``generation_config``: many chat models bring a repetition
+    penalty, which would make another text of a greedy search, and one that an answer with the numbers of its question
+    suffers from. Models with an encoder keep theirs, which name the token that a text begins with.
+    """
+    modules: list[Any] = [module for module in model.modules() if "generation_config" in vars(module)]
+    kept = [
+        (module, module.generation_config)
+        for module in modules
+        if module.generation_config is not None and not module.config.is_encoder_decoder
+    ]
+    for module, own in kept:
+        module.generation_config = GenerationConfig(**{name: getattr(own, name) for name in _TOKENS})
+    try:
+        yield
+    finally:
+        for module, own in kept:
+            module.generation_config = own
 
 
 class NoRepeatAfterPrompt(LogitsProcessor):

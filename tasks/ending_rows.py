@@ -10,22 +10,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import DynamicCache
 
 # Tokens per call. Preparing one takes about as long as one token of a small model.
 AT_ONCE = 16
 # With other options what a row gets may depend on the rows beside it, or on where it is in the batch.
 _OPTIONS = {"max_new_tokens", "num_beams", "do_sample"}
-# Defaults of a model that count the tokens of a call.
-_COUNTING = ("min_length", "min_new_tokens", "forced_eos_token_id", "forced_bos_token_id")
 
 
-def rows_may_leave(model: nn.Module, decoding: Mapping[str, Any]) -> bool:
+def rows_may_leave(decoding: Mapping[str, Any]) -> bool:
     """Return whether rows may leave a batch under these arguments of ``generate``: in plain greedy search only."""
     if decoding.get("num_beams", 1) != 1 or decoding.get("do_sample") is not False:
-        return False
-    if any(getattr(model.generation_config, name, None) for name in _COUNTING):
         return False
     given = {name for name, value in decoding.items() if value is not None}
     return "max_new_tokens" in given and given <= _OPTIONS
@@ -42,6 +37,9 @@ def generate_greedily(
     **decoding: Any,
 ) -> list[list[int]]:
     """Return the tokens that each row gets, up to the first of ``ends`` and with it.
+
+    The model must have no defaults of its own (`parbench.tasks.decoding.own_defaults_aside`): some count the tokens
+    of a call.
 
     Args:
         model: see `parbench.tasks.shared_prompts.shares_prompts`.

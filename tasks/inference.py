@@ -14,6 +14,7 @@ from transformers import DynamicCache
 
 from parbench.bench.util.errors import DivergedError
 from parbench.tasks import shared_prompts
+from parbench.tasks.decoding import own_defaults_aside
 from parbench.tasks.ending_rows import generate_greedily, rows_may_leave
 from parbench.tasks.shared_prompts import Context, Prompt
 
@@ -92,6 +93,8 @@ class Predictor:
     def generate(self, prompts: Sequence[Sequence[int]], **decoding: Any) -> list[list[int]]:
         """Return the tokens that a causal language model writes after each prompt, up to its end of text.
 
+        How they are chosen is decided by ``decoding`` alone, and by no default of the model's checkpoint.
+
         Args:
             prompts: token ids, padded here on the left, or behind what all of them share; that is computed once. In
                 greedy search a row that has ended leaves its batch; see `parbench.tasks.ending_rows`.
@@ -109,8 +112,8 @@ class Predictor:
         for places in _batches([len(prompt) for prompt in prompts], self.batch_size):
             ids, mask = _laid_out([prompts[place] for place in places], len(shared), pad, self.device)
             copies = head.copies(len(places) * decoding.get("num_beams", 1)).cache if shared else DynamicCache()
-            with self._context():
-                if caches and rows_may_leave(self.model, decoding):
+            with self._context(), own_defaults_aside(self.model):
+                if caches and rows_may_leave(decoding):
                     found = generate_greedily(self.model, copies, ids, mask, ends, pad, **decoding)
                 else:
                     past = {"past_key_values": copies} if shared else {}

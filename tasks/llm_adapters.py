@@ -35,6 +35,7 @@ REFERENCE = Reference(
 )
 
 _INDENT = " " * 16
+_RESPONSE = "### Response:"
 
 
 class InstructionOptions(TaskOptions):
@@ -62,7 +63,7 @@ def instruction_prompt(instruction: str) -> str:
     """
     return (
         "Below is an instruction that describes a task. Write a response that appropriately completes the request.  \n"
-        f"\n{_INDENT}### Instruction:\n{_INDENT}{instruction}\n{_INDENT}\n{_INDENT}### Response:\n{_INDENT[1:]}"
+        f"\n{_INDENT}### Instruction:\n{_INDENT}{instruction}\n{_INDENT}\n{_INDENT}{_RESPONSE}\n{_INDENT[1:]}"
     )
 
 
@@ -72,19 +73,20 @@ def instruction_response(output: str) -> str:
 
 
 def generated(predictor: Predictor, inputs: Rows, options: InstructionOptions) -> list[str]:
-    """Return the generated text after each prompt, stripped."""
+    """Return the generated text after each prompt, stripped.
+
+    It ends where a model that does not stop begins a further response, behind which LLM-Adapters' evaluation does not
+    look: it takes what is between the first two ``### Response:`` of prompt and text.
+    """
     prompts = [inputs[row]["prompt"] for row in range(len(inputs))]
     tokens = predictor.generate(
         prompts,
         do_sample=False,
         num_beams=options.num_beams,
         max_new_tokens=options.max_new_tokens,
-        # A base model may have its own for sampling, of which transformers warns where nothing is sampled.
-        temperature=None,
-        top_p=None,
-        top_k=None,
     )
-    return [str(predictor.processor.decode(written, skip_special_tokens=True)).strip() for written in tokens]
+    texts = [str(predictor.processor.decode(written, skip_special_tokens=True)) for written in tokens]
+    return [text.partition(_RESPONSE)[0].strip() for text in texts]
 
 
 class MixedSet(NamedTuple):

@@ -69,6 +69,49 @@ def class_ids(dataset: Dataset, column: str, labels: Sequence[str], where: str) 
     return found
 
 
+def in_one_order(splits: Mapping[str, Dataset]) -> dict[str, Dataset]:
+    """Return splits in which a number of a column with names for its numbers (`ClassLabel`) means the same class.
+
+    Files that were written one by one may name their classes in different orders. Those of the first split count: a
+    task that knows its classes by number only would take one class for another.
+
+    Raises:
+        UserError: a split names other classes than the first.
+    """
+    from datasets import ClassLabel
+
+    found = dict(splits)
+    firsts: dict[str, tuple[str, ClassLabel]] = {}
+    for split, dataset in splits.items():
+        named = {name: kind for name, kind in dataset.features.items() if isinstance(kind, ClassLabel)}
+        for column, kind in named.items():
+            first, wanted = firsts.setdefault(column, (split, kind))
+            if [*map(composed, kind.names)] == [*map(composed, wanted.names)]:
+                continue
+            if sorted(map(composed, kind.names)) != sorted(map(composed, wanted.names)):
+                raise UserError(
+                    f"the splits {first} and {split} name other classes in column {column}: {shortened(wanted.names)}, "
+                    f"and {shortened(kind.names)}; write both with the same names"
+                )
+            found[split] = _renumbered(found[split], column, kind.names, wanted)
+    return found
+
+
+def _renumbered(dataset: Dataset, column: str, names: Sequence[str], wanted: Any) -> Dataset:
+    """Return a split whose numbers in ``column`` mean the names of the class label ``wanted``."""
+    from datasets import Dataset, Features, concatenate_datasets
+
+    places = {composed(name): place for place, name in enumerate(wanted.names)}
+    numbers = [
+        places[composed(names[value])] if isinstance(value, int) and 0 <= value < len(names) else value
+        for value in dataset[column][:]
+    ]
+    changed = Dataset.from_dict({column: numbers}, Features({column: wanted}))
+    others = dataset.remove_columns(column)
+    whole = concatenate_datasets([others, changed], axis=1) if others.column_names else changed
+    return whole.select_columns(dataset.column_names)
+
+
 def class_id(value: Any, labels: Sequence[str]) -> int | None:
     """Return the place of one label, or ``None`` if it is missing, unknown, or could mean two classes.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from parbench.bench.util.errors import UserError
+from parbench.tasks.data.trial_picture import check_pixels
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -70,7 +71,7 @@ class Preprocessing:
         normalises = getattr(processor, "do_normalize", False)
         mean = tuple(processor.image_mean) if normalises else (0.0, 0.0, 0.0)
         std = tuple(processor.image_std) if normalises else (1.0, 1.0, 1.0)
-        return cls(
+        found = cls(
             size=(height, width),
             mean=tuple((1 + value) / 2 for value in mean) if centred else mean,
             std=tuple(value / 2 for value in std) if centred else std,
@@ -78,6 +79,8 @@ class Preprocessing:
             crop_pct=_kept(height, edge if edge is not None else size["height"]),
             crop_mode="center" if edge is not None else "squash",
         )
+        check_pixels(processor, found.evaluation(), found.size, found.std)
+        return found
 
     @classmethod
     def _of_timm(cls, config: Mapping[str, Any]) -> Self:

@@ -164,10 +164,6 @@ def _written(predictor: Predictor, batch: Sequence[_Asked]) -> list[str]:
         eos_token_id=sorted(ends),
         num_beams=1,
         do_sample=False,
-        # A base model's generation config may set these, and transformers warns about them when nothing is sampled.
-        temperature=None,
-        top_p=None,
-        top_k=None,
     )
     texts = [str(tokenizer.decode(written, skip_special_tokens=True)) for written in tokens]
     return [one.prompt.finish(text) for one, text in zip(batch, texts, strict=True)]

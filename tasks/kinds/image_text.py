@@ -280,6 +280,7 @@ def generate(predictor: Predictor, rows: ImageTextRows, **decoding: Any) -> list
     """
     import torch
 
+    from parbench.tasks.decoding import own_defaults_aside
     from parbench.tasks.inference import autocast
 
     model: Any = predictor.model.eval()
@@ -292,7 +293,7 @@ def generate(predictor: Predictor, rows: ImageTextRows, **decoding: Any) -> list
         for name in ("labels", DECODER):
             batch.pop(name, None)
         inputs = {name: tensor.to(predictor.device) for name, tensor in batch.items()}
-        with torch.no_grad(), autocast(predictor.device, predictor.precision):
+        with torch.no_grad(), autocast(predictor.device, predictor.precision), own_defaults_aside(model):
             found = model.generate(**inputs, do_sample=False, pad_token_id=pad, eos_token_id=end, **decoding)
         # A decoder of its own repeats the token that it starts from, and no prompt.
         first = 1 if writes_apart else inputs["input_ids"].shape[1]

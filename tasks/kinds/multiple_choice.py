@@ -152,13 +152,25 @@ class MultipleChoice(LanguageModelTask):
         return over_subsets(predictions, scored)
 
     def _choices(self, dataset: Dataset, where: str) -> list[list[str]]:
+        """Return the texts of each row's choices.
+
+        Raises:
+            UserError: a row has fewer than two, or a blank one, which would be the likeliest of all: it has no words.
+        """
         if len(self.choices) > 1:
             columns = [texts_of(dataset, column, where) for column in self.choices]
-            return [list(texts) for texts in zip(*columns, strict=True)]
+            found = [list(texts) for texts in zip(*columns, strict=True)]
+            for row, texts in enumerate(found, start=1):
+                if absent := [name for name, text in zip(self.choices, texts, strict=True) if not text.strip()]:
+                    raise UserError(
+                        f"{where} has no text in column {absent[0]}, row {row}, which is a choice; fix or remove the "
+                        "row, or give one column with a list of texts, of which each row may have its own number"
+                    )
+            return found
         (column,) = self.choices
         found = text_lists_of(dataset, column, where)
         for row, texts in enumerate(found, start=1):
-            if len(texts) < 2 or not all(texts):
+            if len(texts) < 2 or not all(text.strip() for text in texts):
                 raise UserError(
                     f"{where} has no list of two or more texts in column {column}, row {row}; fix or remove the row, "
                     "or name several columns of one text each"

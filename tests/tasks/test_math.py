@@ -178,6 +178,18 @@ def test_answers_are_compared_within_the_tolerance(root: Path) -> None:
     )
 
 
+def test_what_follows_a_further_response_is_not_looked_at(root: Path) -> None:
+    """LLM-Adapters' evaluation takes ``output.split("### Response:")[1]`` of prompt and text together."""
+    examples = MATH.splits(FolderSource(root)).reported.select([0])
+    text = f" It is {examples['answer'][0]}.\n\n### Instruction:\nAnd the next?\n\n### Response:\nThat is 987."
+    scripted = Scripted([text])
+
+    found = MATH.predict(scripted, examples, MATH.prepare(examples, scripted.processor, 512))  # type: ignore[arg-type]
+
+    assert found["text"].tolist() == [f"{MATH.prompt(examples[0])}{text}".split("### Response:")[1].strip()]
+    assert found["accuracy"].tolist() == [1]
+
+
 def test_the_prompt_and_solution_are_llm_adapters_text(root: Path) -> None:
     example = MATH.splits(FolderSource(root)).train[0]
 

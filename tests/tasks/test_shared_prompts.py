@@ -204,13 +204,35 @@ def test_rows_that_have_ended_leave_the_batch(model: Any, shared: int, monkeypat
     ],
 )
 def test_rows_leave_in_plain_greedy_search_only(changes: dict[str, Any], may: bool) -> None:
-    assert rows_may_leave(llama(), {"max_new_tokens": 4, "do_sample": False, **changes}) is may
+    assert rows_may_leave({"max_new_tokens": 4, "do_sample": False, **changes}) is may
 
 
-def test_a_model_that_counts_the_tokens_of_a_call_keeps_its_rows() -> None:
-    model = llama()
-    model.generation_config.min_new_tokens = 3
-    assert not rows_may_leave(model, {"max_new_tokens": 4, "do_sample": False})
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("default", [{"repetition_penalty": 1.8}, {"no_repeat_ngram_size": 1}, {"min_new_tokens": 12}])
+@torch.no_grad()
+def test_a_checkpoints_defaults_choose_no_tokens(default: dict[str, Any], beams: int) -> None:
+    """Qwen2.5's chat models have a repetition penalty, BART forbids n-grams; a search without them was asked for."""
+    torch.manual_seed(0)
+    model = llama().double().eval()
+    options = {"max_new_tokens": 15, "do_sample": False, "num_beams": beams}
+    prompts = [[40, 41], [42, 43, 44, 45], [46], [47, 40, 40]]
+    first = model.generate(input_ids=torch.tensor([prompts[0]]), pad_token_id=0, eos_token_id=None, **options)
+    end = int(first[0, 6])
+    tokens = SimpleNamespace(pad_token_id=0, eos_token_id=end)
+
+    def by_transformers() -> list[list[int]]:
+        rows = (torch.tensor([prompt]) for prompt in prompts)
+        found = [model.generate(input_ids=row, pad_token_id=0, eos_token_id=end, **options)[0].tolist() for row in rows]
+        return [row[len(prompt) :] for row, prompt in zip(found, prompts, strict=True)]
+
+    expected = by_transformers()
+    model.generation_config.update(**default)
+    assert by_transformers() != expected
+
+    found = Predictor(model, tokens, None, 4, CPU).generate(prompts, **options)  # type: ignore[arg-type]
+
+    assert found == [row[: row.index(end)] if end in row else row for row in expected]
+    assert model.generation_config.to_diff_dict().items() >= default.items()
 
 
 @pytest.mark.parametrize(

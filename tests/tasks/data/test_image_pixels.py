@@ -12,6 +12,7 @@ from parbench.bench.util.errors import UserError
 from parbench.tasks.data.image_rows import AugmentedRows, ImageRows
 from parbench.tasks.data.images import checked_images
 from parbench.tasks.data.preprocessing import Preprocessing
+from parbench.tasks.data.trial_picture import trial_picture
 from tests.support.pictures import encoded, images, picture
 
 
@@ -68,6 +69,33 @@ def test_pixels_are_those_of_timms_processor():
 def test_processors_that_do_something_else_are_refused(processor, complaint):
     with pytest.raises(UserError, match=complaint):
         Preprocessing.of(processor)
+
+
+@pytest.mark.parametrize("kind", ["LevitImageProcessor", "MobileViTImageProcessor", "EfficientNetImageProcessor"])
+def test_a_processor_that_does_more_than_its_settings_state_is_refused(kind):
+    """LeViT's resizes to 8/7 of its size, MobileViT's swaps red and blue, EfficientNet's normalises twice."""
+    import transformers
+
+    with pytest.raises(UserError, match=f"{kind} does more than resize, crop and normalise"):
+        Preprocessing.of(getattr(transformers, kind)())
+
+
+@pytest.mark.parametrize(
+    "kind", ["BeitImageProcessor", "CLIPImageProcessor", "DINOv3ViTImageProcessor", "MobileNetV2ImageProcessor"]
+)
+@pytest.mark.parametrize("side", [48, 97])
+def test_libraries_that_resize_or_crop_a_little_differently_agree(kind, side):
+    import transformers
+
+    made = getattr(transformers, kind)
+    settings = {"size": {"height": side, "width": side}, "do_center_crop": False}
+    if kind == "MobileNetV2ImageProcessor":
+        settings = {"size": {"shortest_edge": side + 10}, "crop_size": {"height": side, "width": side}}
+    processor = made(**settings)
+    image = trial_picture(side, side)
+    ours = Preprocessing.of(processor).evaluation()(image)
+    theirs = torch.as_tensor(np.asarray(processor(image, return_tensors="pt")["pixel_values"][0]))
+    assert (ours - theirs).abs().mean() < 0.1
 
 
 def test_options_change_what_they_name():

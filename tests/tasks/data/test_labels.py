@@ -4,7 +4,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 from parbench.bench.util.errors import UserError
-from parbench.tasks.data.labels import class_ids, places_of
+from parbench.tasks.data.labels import class_ids, in_one_order, places_of
 
 WHERE = "the test split of my/task"
 
@@ -149,3 +149,26 @@ def test_numbers_that_are_texts_in_some_rows_are_not_guessed(values, choices, wh
 def test_a_choice_that_is_not_there(value):
     with pytest.raises(UserError, match=r"row 1 has the unknown label .*; it may be the text of one choice"):
         places([value], ["x", "y", "z"])
+
+
+def test_classes_that_files_name_in_different_orders_are_the_same_classes():
+    """Without names of its own, a task would score a cat by the number that another split has for dogs."""
+    orders = {"train": ["cat", "dog", "Ä"], "test": ["dog", "A\u0308", "cat"], "more": ["cat", "dog", "Ä"]}
+    said = ["dog", "cat", "cat", "Ä"]
+    as_numbers = {
+        "train": [1, 0, 0, 2],
+        "test": [0, 2, 2, 1],
+        "more": [1, 0, 0, 2],
+    }
+    splits = {name: column(as_numbers[name], ClassLabel(names=names)) for name, names in orders.items()}
+    found = in_one_order(splits)
+    for name in orders:
+        assert found[name].features["c"].int2str(found[name]["c"][:]) == said
+        assert class_ids(found[name], "c", ["0", "1", "2"], WHERE) == [1, 0, 0, 2]
+        assert class_ids(splits[name], "c", ["cat", "Ä", "dog"], WHERE) == [2, 0, 0, 1]
+
+
+def test_splits_of_other_classes_are_refused():
+    splits = {"train": column([0], ClassLabel(names=["cat", "dog"])), "test": column([0], ClassLabel(names=["a", "b"]))}
+    with pytest.raises(UserError, match="train and test name other classes in column c: cat, dog, and a, b"):
+        in_one_order(splits)

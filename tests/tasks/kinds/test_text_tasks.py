@@ -146,6 +146,18 @@ def test_the_right_choice_is_a_number_a_letter_or_its_text(tmp_path, rights, in_
     assert task.response(splits.reported[1]) == " blue"
 
 
+@pytest.mark.parametrize("blank", ["", " "])
+@pytest.mark.parametrize("in_columns", [False, True])
+def test_a_blank_choice_is_refused(tmp_path, blank, in_columns):
+    """It has no words that could be unlikely, so that it would be the answer to every question."""
+    rows = [{**row, "options": [*row["options"][:2], blank]} for row in RANKED]
+    if in_columns:
+        rows = [{**dict(zip("xyz", row.pop("options"), strict=True)), **row} for row in rows]
+    both(tmp_path, rows, ".csv" if in_columns else ".jsonl")
+    with pytest.raises(UserError, match="no text in column z, row 1" if in_columns else "two or more texts"):
+        loaded(task_file(tmp_path, CHOICES, choices=["x", "y", "z"] if in_columns else "options"))
+
+
 def test_options_of_a_file_are_its_defaults(tmp_path):
     both(tmp_path, ASKED)
     task = task_of_file(task_file(tmp_path, QUESTIONS))
