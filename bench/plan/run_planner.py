@@ -47,12 +47,13 @@ class RunPlanner:
         choice = shared.methods[expression]
         setting, training = shared.resolved(expression, task)
         self.check_inputs(choice, setting, training, task)
+        fixed = shared.fixed(choice, setting)
         budget = budget if choice.method.size_knob else None  # else one run for all budgets
         setting, skip, notes = self.sized(choice, setting, task, budget)
         if precision != FLOAT32:
             skip = skip or self.refused_precision(choice.method, task, precision)
             notes += (f"base weights: {DESCRIPTIONS[precision]}",)
-        notes += untuned(shared.suite, shared.overrides, task, choice, precision, shared.given(choice), fraction)
+        notes += untuned(shared.suite, shared.overrides, task, choice, precision, fixed, fraction)
         limits = shared.limits(task)
         spec = RunSpec(
             suite=shared.suite.name,
