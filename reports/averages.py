@@ -58,10 +58,13 @@ def average_column(
 
 
 def _average_unit(units: Sequence[Unit], combine: _Combine) -> Unit:
-    """Return the unit of an average: its tasks' where they share one, else what their bounds average to."""
+    """Return the unit of an average: its tasks' where they share one, else what their bounds average to.
+
+    Where no task has a score there is no average, and its unit does not matter.
+    """
     if len(set(units)) == 1:
         return units[0]
-    if any(unit.factor != 100 for unit in units):
+    if not units or any(unit.factor != 100 for unit in units):
         return RAW
     (low, high), _ = combine(np.array([[unit.low, unit.high] for unit in units]))
     return Unit("average of fractions", 100, 1, float(low), float(high))

@@ -40,6 +40,7 @@ class PredictedCounts:
         adapted: numbers of the weights that are adapted; 0 where the method adapts no weights of modules.
         excess: a sentence where the rank is larger than an adapted weight can use; else empty.
         layers: indices of the layers with adapted modules; not every layer of a hybrid model has attention.
+        modules: names of the adapted modules; none where a method adapts no modules.
     """
 
     reported: int
@@ -50,6 +51,7 @@ class PredictedCounts:
     adapted: int
     excess: str = ""
     layers: tuple[int, ...] = ()
+    modules: tuple[str, ...] = ()
 
 
 class NeedsWeightsError(ValueError):
@@ -131,6 +133,7 @@ class Architecture:
                 reported = method.reported_parameters(adapted, names)
                 state = method.adapter_state(adapted, names)
         refuse_shared(state)
+        modules = adapted_modules(adapted)
         head = sum(group.numbers for group in groups if group.is_head)
         return PredictedCounts(
             reported=reported,
@@ -140,7 +143,8 @@ class Architecture:
             head=head,
             adapted=sum(weight.numel() for weight in _adapted_weights(adapted)),
             excess=excess_rank(method, setting, adapted) or "",
-            layers=tuple(sorted({at for at in map(layer_index, adapted_modules(adapted)) if at is not None})),
+            layers=tuple(sorted({at for at in map(layer_index, modules) if at is not None})),
+            modules=tuple(modules),
         )
 
 

@@ -48,6 +48,7 @@ class Fit:
         counts: what that size has; ``None`` where nothing fits.
         larger: the next size up, where there is one.
         note: one sentence where the budget is missed by more than the tolerance, or cannot be met.
+        refusal: why the architecture takes the method at no size, if so.
     """
 
     budget: Budget
@@ -57,6 +58,7 @@ class Fit:
     counts: PredictedCounts | None = None
     larger: Sized | None = None
     note: str = ""
+    refusal: str | None = None
 
     @property
     def achieved(self) -> float | None:
@@ -140,7 +142,8 @@ class _Sizes:
         if self._mistake is not None and given:
             where = f"{self.method.name} on {self._architecture.base_model.name}"
             raise UserError(f"{where}: {self._mistake}") from self._mistake
-        return Fit(budget, self.method.name, note=f"cannot be counted here: {self.refusal}")
+        note = f"cannot be counted here: {self.refusal}"
+        return Fit(budget, self.method.name, note=note, refusal=self.refusal)
 
     @property
     def layers(self) -> tuple[int, ...]:

@@ -32,9 +32,8 @@ from parbench.bench.cli.terminal import cannot_print, check_arguments, print_any
 from parbench.bench.cli.transfer import export, import_
 from parbench.bench.cli.tune import tune
 from parbench.bench.util.errors import UserError
+from parbench.bench.util.interrupted import INTERRUPTED, SENTENCE
 from parbench.bench.util.process_environment import clean_process
-
-INTERRUPTED = 130
 
 app = CommandLine(
     name="bench",
@@ -87,7 +86,7 @@ def main() -> None:
     except SystemExit as end:
         # Typer uses this exit code for Ctrl-C itself, and prints nothing.
         if end.code == INTERRUPTED:
-            errors.print("bench: interrupted; the same command resumes", soft_wrap=True)
+            errors.print(SENTENCE, soft_wrap=True)
         raise
 
 

@@ -13,6 +13,7 @@ from parbench.bench.cli.available_model import find_available_model
 from parbench.bench.cli.console import announce, announce_loading, open_console, say
 from parbench.bench.cli.grid import Grid
 from parbench.bench.cli.parsing import read_names, read_positive
+from parbench.bench.profile import MOST_EXAMPLES
 
 if TYPE_CHECKING:
     from parbench.bench.budget.budget import Budget
@@ -55,7 +56,7 @@ def budget(
     chosen = [find_method(expression) for expression in expressions]
     base = find_available_model(model, weights=False)
     if matched != "parameters":
-        read_positive(batch, "--batch")
+        read_positive(batch, "--batch", most=MOST_EXAMPLES)
         read_positive(seq, "--seq")
         workload = Workload(model, batch, seq, str(choose_device(device)))
         check_length(workload)

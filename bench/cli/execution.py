@@ -17,7 +17,7 @@ from parbench.bench.cli.options import (
     WorkerOptions,
     option_name,
 )
-from parbench.bench.cli.parsing import read_bytes, read_names, read_positive
+from parbench.bench.cli.parsing import MOST_PLANNED, read_bytes, read_names, read_positive
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.process_environment import worker_server
 
@@ -93,7 +93,7 @@ def _local_executor(execution: ExecutionOptions, options: RunOptions) -> Executo
     from parbench.bench.util.environment import choose_device, use_deterministic_algorithms
 
     devices = [choose_device(name) for name in _device_names(execution)]
-    workers = read_positive(execution.workers, "--workers") or _default_workers(execution, devices)
+    workers = read_positive(execution.workers, "--workers", most=MOST_PLANNED) or _default_workers(execution, devices)
     if execution.isolate:
         from parbench.bench.execute.local import LocalExecutor, workers_on
 
@@ -120,7 +120,7 @@ def _default_workers(execution: ExecutionOptions, devices: list[torch.device]) -
 
 
 def _cluster_executor(execution: ExecutionOptions, cluster: ClusterOptions, options: RunOptions) -> Executor:
-    engine, workers = cluster.executor, read_positive(execution.workers, "--workers")
+    engine, workers = cluster.executor, read_positive(execution.workers, "--workers", most=MOST_PLANNED)
     if find_spec(_PACKAGES[engine]) is None:
         install = f'pip install "parbench[{engine}]"'
         raise UserError(f"--executor {engine} needs the package {_PACKAGES[engine]}; install it with: {install}")

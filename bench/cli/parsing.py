@@ -10,6 +10,9 @@ import typer
 from parbench.bench.util.base_precision import PRECISIONS, BasePrecision
 from parbench.bench.util.errors import UserError
 
+# Of trials, repeated runs and processes: each is planned, which takes minutes and gigabytes for a slip of the finger.
+MOST_PLANNED = 10_000
+
 
 def read_folder(given: str | Path) -> Path:
     """Return a path that is not empty: the empty path of an unset shell variable would be the working folder.
@@ -56,14 +59,16 @@ def read_seeds(text: str | None, option: str = "--seeds") -> tuple[int, ...] | N
     return tuple(int(name) for name in found)
 
 
-def read_positive(value: int | None, option: str, least: int = 1) -> int | None:
-    """Return a number that is not below ``least``.
+def read_positive(value: int | None, option: str, least: int = 1, most: int | None = None) -> int | None:
+    """Return a number that is not below ``least``, and not above ``most`` where there is one.
 
     Raises:
-        UserError: it is smaller.
+        UserError: it is smaller or larger.
     """
     if value is not None and value < least:
         raise UserError(f"{option} is {value}; give a number of at least {least}")
+    if value is not None and most is not None and value > most:
+        raise UserError(f"{option} is {value}; give a number of at most {most}")
     return value
 
 

@@ -10,7 +10,7 @@ from parbench.bench.cli.console import announce_loading
 from parbench.bench.cli.detect import print_needed
 from parbench.bench.cli.forecast_table import print_forecast
 from parbench.bench.cli.options import ComparisonOptions, ScoringOptions, WorkerOptions, takes
-from parbench.bench.cli.parsing import read_positive, read_seeds
+from parbench.bench.cli.parsing import MOST_PLANNED, read_positive, read_seeds
 from parbench.bench.cli.session import open_session, read_overrides
 
 
@@ -43,7 +43,7 @@ def plan(
     from parbench.bench.plan.tuning import to_be_tuned
     from parbench.bench.tune.study import DESIGNED, SELECTION_SEEDS, TuningBudget
 
-    read_positive(trials, "--trials")
+    read_positive(trials, "--trials", most=MOST_PLANNED)
     seeds = read_seeds(selection_seeds, "--selection-seeds")
     session = open_session(comparison, read_overrides(comparison, scoring), workers)
     if detect is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from parbench.bench.cli.available_model import find_available_model
-from parbench.bench.cli.console import announce_loading, open_console, say
+from parbench.bench.cli.console import announce_loading, end_incomplete, open_console, say
 from parbench.bench.cli.options import takes
 from parbench.bench.cli.parsing import (
     read_bytes,
@@ -19,6 +19,7 @@ from parbench.bench.cli.parsing import (
     read_seeds,
     read_share,
 )
+from parbench.bench.profile import MOST_EXAMPLES
 from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,8 +67,9 @@ class WorkloadOptions:
         Raises:
             UserError: a number is out of range.
         """
-        for value, option in ((self.batch, "--batch"), (self.seq, "--seq"), (self.new_tokens, "--new-tokens")):
-            read_positive(value, option)
+        read_positive(self.batch, "--batch", most=MOST_EXAMPLES)
+        read_positive(self.seq, "--seq")
+        read_positive(self.new_tokens, "--new-tokens")
         read_positive(self.system_prompt_tokens, "--system-prompt-tokens")
         read_share(self.padding, 0.5, "--padding")
         read_share(self.at, 1.0, "--at")
@@ -76,11 +78,11 @@ class WorkloadOptions:
         """Return the batch sizes to measure.
 
         Raises:
-            UserError: one is not a number of at least 1.
+            UserError: one is not a number from 1 to `MOST_EXAMPLES`.
         """
         sizes = read_seeds(self.batches, "--batches") or (self.batch,)
-        if 0 in sizes:
-            raise UserError(f'"--batches {self.batches}" has a 0; give numbers of at least 1')
+        for size in sizes:
+            read_positive(size, f'a size of "--batches {self.batches}"', most=MOST_EXAMPLES)
         return sizes
 
     def workload(self, device: str) -> Workload:
@@ -213,6 +215,8 @@ def profile(
     if measurement.out is not None:
         _write(found, measurement.out, curves=len(sizes) > 1)
         say(f"written to {measurement.out}", console)
+    if found.failures:
+        end_incomplete("not measured", (f"{name}: {reason}" for name, reason in found.failures.items()))
 
 
 def _print_profile(found: Profile, console: Console) -> None:

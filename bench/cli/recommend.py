@@ -17,6 +17,7 @@ from parbench.bench.cli.options import DEFAULT_STORE, ComparisonOptions, DataRoo
 from parbench.bench.cli.parsing import read_bytes, read_folder, read_names, read_positive
 from parbench.bench.cli.predicted_memory import print_predicted_of_runs
 from parbench.bench.cli.session import open_session, read_overrides
+from parbench.bench.profile import MOST_EXAMPLES
 from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class RecommendOptions:
                 f'--data is "{self.data}"; give a YAML file that describes your data, such as: name: my/reviews, kind: '
                 "classification, data: ..., texts: ..., labels: ...; bench task check reads the same"
             )
-        read_positive(self.batch, "--batch")
+        read_positive(self.batch, "--batch", most=MOST_EXAMPLES)
         read_positive(self.seq, "--seq")
 
 

@@ -25,7 +25,7 @@ from parbench.bench.cli.options import (
     ScoringOptions,
     takes,
 )
-from parbench.bench.cli.parsing import read_positive
+from parbench.bench.cli.parsing import MOST_PLANNED, read_positive
 from parbench.bench.cli.session import CommandSession, open_session, read_overrides
 from parbench.bench.cli.studies import print_dry_studies, run_studies
 from parbench.bench.record.run_record import Status
@@ -92,7 +92,8 @@ class RunRequest:
             raise UserError("--overwrite always does not re-run trials; use another --out to tune from scratch")
         if rerun.noise_floor is not None and rerun.noise_floor < 2:
             raise UserError(f"--noise-floor is {rerun.noise_floor}; a spread needs at least 2 runs")
-        read_positive(rerun.trials, "--trials")
+        read_positive(rerun.trials, "--trials", most=MOST_PLANNED)
+        read_positive(rerun.noise_floor, "--noise-floor", most=MOST_PLANNED)
         return _tuned_suite(out) if rerun.tuned else self.comparison.suite
 
 

@@ -50,7 +50,9 @@ def run_studies(session: CommandSession, effort: TuningBudget) -> Studies:
     # At once, not after hours of trials, when their results are to be added to it.
     read_tuned(store.root / TUNED)
     with make_progress(console, len(studies) * effort.trials * len(effort.seeds)) as progress:
-        found = tune(studies, effort, store, lambda runs, follow_up: session.execute(runs, progress, follow_up))
+        found = tune(
+            studies, effort, store, lambda runs, follow_up: session.execute(runs, progress, follow_up), progress.known
+        )
     _print_found(found, console)
     written = _write(tuned_suite(session.suite, session.overrides, effort, found), store.root, console)
     failed = [tuned for tuned in found if tuned.best is None]
@@ -80,15 +82,16 @@ def print_dry_studies(session: CommandSession, effort: TuningBudget) -> None:
 
 
 def _write(suite: Suite, out: Path, console: Console) -> Suite:
-    """Write the tuned suite into the store, merged with what was tuned there under the same conditions."""
+    """Write the tuned suite into the store, merged with what was tuned there under the same conditions, if any."""
     from parbench.bench.tune.tuned_suite import write_tuned
 
     path = out / TUNED
-    written, is_merged = write_tuned(suite, path)
-    if is_merged is False:
-        say(f"the earlier {path} was tuned under other conditions and is replaced", console)
+    written = write_tuned(suite, path)
+    if written.kept is not None:
+        what = f"the earlier {path} was tuned under other conditions and is now {written.kept}"
+        say(f"{what}; run with it by --suite {written.kept}", console)
     say(f"the settings are in {path}", console)
-    return written
+    return written.suite
 
 
 def _studies_table(studies: list[Study], effort: TuningBudget) -> Grid:

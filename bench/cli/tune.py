@@ -9,7 +9,7 @@ import typer
 from parbench.bench.cli.console import say
 from parbench.bench.cli.execution import start_loading
 from parbench.bench.cli.options import ComparisonOptions, DryRun, ProcessOptions, takes
-from parbench.bench.cli.parsing import read_positive, read_seeds
+from parbench.bench.cli.parsing import MOST_PLANNED, read_positive, read_seeds
 from parbench.bench.cli.session import open_session, read_overrides
 from parbench.bench.cli.studies import print_dry_studies, run_studies
 from parbench.bench.tune import Sampler
@@ -40,7 +40,7 @@ def tune(
     start_loading(processes, dry_run=dry_run)
     from parbench.bench.tune.study import SELECTION_SEEDS, TuningBudget
 
-    read_positive(trials, "--trials")
+    read_positive(trials, "--trials", most=MOST_PLANNED)
     seeds = read_seeds(selection_seeds, "--selection-seeds") or SELECTION_SEEDS
     effort = TuningBudget(trials, seeds, sampler)
     session = open_session(comparison, read_overrides(comparison), processes)

@@ -22,6 +22,9 @@ NOTEBOOK_INTERVAL = 0.5
 class Progress(Protocol):
     """Shows what happens. A context manager: what it draws is gone after the block."""
 
+    def known(self, runs: int) -> None:
+        """So many of the runs have a record from before, and will not begin."""
+
     def begin(self, spec: RunSpec) -> None:
         """A run begins."""
 
@@ -50,6 +53,9 @@ def make_progress(console: Console, runs: int) -> Progress:
 
 class SilentProgress:
     """Shows nothing; a base for classes that show some of it."""
+
+    def known(self, runs: int) -> None:
+        """Show nothing."""
 
     def begin(self, spec: RunSpec) -> None:
         """Show nothing."""
@@ -80,6 +86,10 @@ class LineProgress(SilentProgress):
         self._runs = runs
         self._ended = 0
         self._started: dict[str, float] = {}
+
+    def known(self, runs: int) -> None:
+        """Count runs that have a record from before."""
+        self._ended += runs
 
     def begin(self, spec: RunSpec) -> None:
         """Start the clock of a run."""
@@ -164,6 +174,11 @@ class TerminalProgress:
         self._lines = LineProgress(console, runs)
         self._all = self._bars.add_task("runs", total=runs, loss="")
         self._run: dict[str, TaskID] = {}
+
+    def known(self, runs: int) -> None:
+        """Count runs that have a record from before, and move the bar over all runs."""
+        self._lines.known(runs)
+        self._bars.advance(self._all, runs)
 
     def begin(self, spec: RunSpec) -> None:
         """Show the run's bar."""

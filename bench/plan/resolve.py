@@ -13,6 +13,7 @@ from parbench.bench.budget.fit import Fit, fit
 from parbench.bench.models.base_model import BaseModel
 from parbench.bench.models.catalogue import find_model
 from parbench.bench.plan.asked_budget import AskedBudget, asked_budget
+from parbench.bench.plan.defaults import without_defaults
 from parbench.bench.plan.layers import by_hand, merged
 from parbench.bench.plan.model_checks import check_training
 from parbench.bench.plan.names import expand_tasks
@@ -158,8 +159,12 @@ class Resolver:
         return self.once(("architecture", model.name, task.head), lambda: Architecture(model, task.head))
 
     def setting(self, choice: ResolvedMethod, task: Task) -> Setting:
-        """Return the setting of a method on a task, before it is fitted to a budget."""
-        return setting_of(self.suite, task, choice, self.given(choice), self.preset(choice, task))
+        """Return the setting of a method on a task, before it is fitted to a budget.
+
+        A default that is written out is left out: with it or without it, it is one run.
+        """
+        found = setting_of(self.suite, task, choice, self.given(choice), self.preset(choice, task))
+        return without_defaults(choice.method, found, lambda: self.architecture(task))
 
     def training(self, choice: ResolvedMethod, task: Task) -> TrainingSettings:
         """Return how a method is trained on a task."""
@@ -179,6 +184,16 @@ class Resolver:
     def given(self, choice: ResolvedMethod) -> dict[str, Any]:
         """Return what the expression of a method and the command line's ``--set`` give its options."""
         return by_hand(choice, self.sets)
+
+    def fixed(self, choice: ResolvedMethod, setting: Setting) -> dict[str, Any]:
+        """Return what the command gives a method's options, with ``None`` for a default that is written out.
+
+        Args:
+            choice: the method.
+            setting: of its runs.
+        """
+        given = self.given(choice)
+        return {name: None if getattr(setting, name) is None else value for name, value in given.items()}
 
     @property
     def protocol(self) -> Protocol:

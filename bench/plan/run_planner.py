@@ -16,8 +16,9 @@ from parbench.bench.record.run_spec import RunSpec
 from parbench.bench.train.input_checks import check_length
 from parbench.bench.train.settings import TrainingSettings
 from parbench.bench.util.base_precision import DESCRIPTIONS, FLOAT32, QUANTISED, BasePrecision
+from parbench.bench.util.errors import UserError
 from parbench.methods.base import Method, Setting
-from parbench.methods.expression import ResolvedMethod
+from parbench.methods.expression import ResolvedMethod, default_setting
 from parbench.tasks import task_code
 from parbench.tasks.base import Task
 
@@ -46,12 +47,13 @@ class RunPlanner:
         choice = shared.methods[expression]
         setting, training = shared.resolved(expression, task)
         self.check_inputs(choice, setting, training, task)
+        fixed = shared.fixed(choice, setting)
         budget = budget if choice.method.size_knob else None  # else one run for all budgets
         setting, skip, notes = self.sized(choice, setting, task, budget)
         if precision != FLOAT32:
             skip = skip or self.refused_precision(choice.method, task, precision)
             notes += (f"base weights: {DESCRIPTIONS[precision]}",)
-        notes += untuned(shared.suite, shared.overrides, task, choice, precision, shared.given(choice), fraction)
+        notes += untuned(shared.suite, shared.overrides, task, choice, precision, fixed, fraction)
         limits = shared.limits(task)
         spec = RunSpec(
             suite=shared.suite.name,
@@ -87,9 +89,12 @@ class RunPlanner:
     ) -> tuple[Setting, str | None, tuple[str, ...]]:
         """Return a setting fitted to the budget, why the run must be skipped, if so, and remarks on its size."""
         if budget is None:
-            return setting, self.refusal(choice, setting, task), ()
+            reason = self.refusal(choice, setting, task)
+            self.refuse_suite(choice, setting, task, reason)
+            return setting, reason, ()
         fitted = self.shared.fitted(choice, task, budget)
         if fitted.setting is None:
+            self.refuse_suite(choice, setting, task, fitted.refusal)
             return setting, fitted.note, ()
         return fitted.setting, None, (fitted.note,) if fitted.note else ()
 
@@ -118,6 +123,27 @@ class RunPlanner:
 
         method = (choice.method.name, setting.model_dump_json(), chosen)
         return self.shared.once(("refusal", *method, model.name, task.head.auto_class), find)
+
+    def refuse_suite(self, choice: ResolvedMethod, setting: Setting, task: Task, reason: str | None) -> None:
+        """Check that a base model does not refuse a method for what the suite sets.
+
+        Such a mistake is named before any run, as that of the command line is. But a suite that comes with parbench is
+        also the start for base models that its values are not for: there the run is skipped.
+
+        Args:
+            reason: why the method cannot be put on the base model, if so.
+
+        Raises:
+            UserError: it takes the method with the method's own values.
+        """
+        suite, plain = self.shared.suite, default_setting(choice)
+        for_others = suite.is_shipped and not suite.has_base_model(task, self.shared.overrides.base_model)
+        if reason is None or for_others or setting == plain:
+            return
+        architecture = self.shared.architecture(task)
+        if refusal(choice.method, plain, architecture, chosen=False) is None:
+            where = f'the suite "{suite.name}", {choice.method.name} on {architecture.base_model.name}'
+            raise UserError(f"{where}: {reason}")
 
     def refused_precision(self, method: Method[Any], task: Task, precision: BasePrecision) -> str | None:
         """Return why a method does not work on base weights of a precision, see `model_checks.refused_precision`."""

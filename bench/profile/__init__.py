@@ -14,3 +14,6 @@ How it is measured:
 - The *frozen floor* is the base model's forward pass and the gradient of its inputs: the least cost of any method that
   adapts the first layer.
 """
+
+# The largest batch that is measured or predicted: it is made on the CPU before it is known whether a step on it fits.
+MOST_EXAMPLES = 1 << 16

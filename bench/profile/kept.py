@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,12 @@ class KeptMeasurements:
         if self._file is None or measurement.status is not Status.OK:
             return
         content = {"key": _key(measurement.job), "measurement": dataclasses.asdict(measurement)}
-        with explained(self._file), self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(content, allow_nan=False) + "\n")
+        line = json.dumps(content, allow_nan=False) + "\n"
+        with explained(self._file), self._file.open("ab+") as file:
+            # A line that a killed process has begun would take this one with it.
+            if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
+                file.write(b"\n")
+            file.write(line.encode())
 
     def clear(self) -> None:
         """Remove the file: the profile is written."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from parbench.bench.profile.machine_load import MachineLoad
 from parbench.bench.profile.measurement import Measurement
 from parbench.bench.profile.workload import Candidate, Repetitions, Workload
+from parbench.bench.record.run_record import Status
 from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -83,6 +84,13 @@ class Profile:
     def warning(self) -> str:
         """A sentence if the machine was not idle all the time, else empty."""
         return next((load.warning for load in self.machine_load if load.warning), "")
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Why a candidate could not be measured at any batch size, by its name; none that was refused before."""
+        measured = {one.job.candidate.name for one in self.measurements if one.status in (Status.OK, Status.SKIPPED)}
+        failed = (one for one in self.measurements if one.job.candidate.name not in measured)
+        return {one.job.candidate.name: one.reason or str(one.status) for one in failed}
 
     def to_json(self) -> str:
         """Return the profile as JSON text."""

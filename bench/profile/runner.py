@@ -10,6 +10,7 @@ import torch
 
 from parbench.bench.models.catalogue import find_model
 from parbench.bench.models.kind import own_frames
+from parbench.bench.profile import MOST_EXAMPLES
 from parbench.bench.profile.kept import KeptMeasurements
 from parbench.bench.profile.machine_load import MachineLoad, sample_machine_load
 from parbench.bench.profile.measurement import Measurement
@@ -19,9 +20,6 @@ from parbench.bench.profile.workload import Candidate, MeasurementJob, Repetitio
 from parbench.bench.record.run_record import Status
 from parbench.bench.util import environment
 from parbench.bench.util.errors import UserError
-
-# Largest batch that is tried.
-MOST_EXAMPLES = 1 << 16
 
 Measure = Callable[[MeasurementJob], Measurement]
 Say = Callable[[str], None]

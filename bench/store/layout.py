@@ -21,7 +21,8 @@ Layout::
       deployment/RUN_ID/        what `bench adapter measure` found of the run's adapter, see
                                 `parbench.bench.store.deployments`
       slurm/                    job files of submitit
-      aside/                    records that were replaced or could not be read: moved here, never deleted
+      aside/                    records and tuned suites that were replaced, and records that could not be read: moved
+                                here, never deleted
 """
 
 from __future__ import annotations

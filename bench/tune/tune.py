@@ -75,7 +75,13 @@ class Search:
         self._chooser.tell(asked, score, state=TrialState.PRUNED if score is None else TrialState.COMPLETE)
 
 
-def tune(studies: Sequence[Study], effort: TuningBudget, store: Store, execute: Execute) -> list[StudyResult]:
+def tune(
+    studies: Sequence[Study],
+    effort: TuningBudget,
+    store: Store,
+    execute: Execute,
+    known: Callable[[int], None] = lambda runs: None,
+) -> list[StudyResult]:
     """Run all studies side by side, one trial of each at a time.
 
     Unlike in a report, a diverged run is not repeated: too large a learning rate is a result of a trial.
@@ -85,6 +91,7 @@ def tune(studies: Sequence[Study], effort: TuningBudget, store: Store, execute: 
         effort: the number of trials of each study, and how they are drawn.
         store: its records are reused.
         execute: executes runs and, as `parbench.bench.execute.executor.Executor` does, those that records lead to.
+        known: is told how many runs of each trial have a record from an earlier tuning.
     """
     searches = [Search(study, effort) for study in studies]
     waiting: dict[str, _Waiting] = {}
@@ -94,6 +101,7 @@ def tune(studies: Sequence[Study], effort: TuningBudget, store: Store, execute: 
         while runs := search.ask():
             records = {run.spec.run_id: record for run in runs if (record := _recorded(store, run))}
             missing = [run for run in runs if run.spec.run_id not in records]
+            known(len(records))
             if missing:
                 trial = _Waiting(search, runs, records)
                 waiting.update((run.spec.run_id, trial) for run in missing)

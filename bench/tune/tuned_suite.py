@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from parbench.bench.plan.overrides import Overrides
 from parbench.bench.plan.suite import Suite, TaskLayer, Tuning, load_suite, suite_text
-from parbench.bench.store.layout import LOCK
+from parbench.bench.store.layout import ASIDE, LOCK
 from parbench.bench.tune.study import SAMPLER_SEED, StudyResult, TuningBudget
 from parbench.bench.util.errors import UserError
 from parbench.bench.util.file_lock import file_lock
@@ -63,12 +65,24 @@ def tuned_suite(suite: Suite, overrides: Overrides, effort: TuningBudget, found:
     return suite.model_copy(update=changes)
 
 
-def write_tuned(suite: Suite, path: Path) -> tuple[Suite, bool | None]:
+@dataclass(frozen=True)
+class Written:
+    """What `write_tuned` wrote.
+
+    Attributes:
+        suite: what is in the file now: what was there and what is new, where both were tuned under the same conditions.
+        kept: where an earlier suite is now that was tuned under other conditions; ``None`` where nothing of it is lost.
+    """
+
+    suite: Suite
+    kept: Path | None = None
+
+
+def write_tuned(suite: Suite, path: Path) -> Written:
     """Write a tuned suite, merged with the one that is there; several processes may do so at once.
 
-    Returns:
-        What was written, and whether it was merged: ``None`` where there was nothing, ``False`` where the earlier one
-        was tuned under other conditions and is replaced.
+    One that was tuned under other conditions cannot be merged, since tuning is equal: it is kept among what was
+    replaced, unless the same was tuned again with more trials.
 
     Raises:
         UserError: the file is damaged, or cannot be written.
@@ -76,9 +90,13 @@ def write_tuned(suite: Suite, path: Path) -> tuple[Suite, bool | None]:
     with explained(path), file_lock(path.with_name(LOCK)):
         earlier = read_tuned(path)
         both = merged(earlier, suite) if earlier else None
-        written = both or suite
-        write_atomically(path, suite_text(written))
-    return written, None if earlier is None else both is not None
+        kept = None
+        if earlier is not None and both is None and not _supersedes(suite, earlier):
+            kept = path.parent / ASIDE / f"{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}"
+            kept.parent.mkdir(exist_ok=True)
+            write_atomically(kept, suite_text(earlier))
+        write_atomically(path, suite_text(both or suite))
+    return Written(both or suite, kept)
 
 
 def read_tuned(path: Path) -> Suite | None:
@@ -98,11 +116,7 @@ def read_tuned(path: Path) -> Suite | None:
 def merged(earlier: Suite, new: Suite) -> Suite | None:
     """Return what two tunings found, the new one first; ``None`` where their conditions differ."""
 
-    def conditions(suite: Suite) -> dict[str, Any]:
-        what = {"methods", "tasks", "seeds", "protocol", "by_task"}
-        return suite.model_dump(mode="json", exclude={**dict.fromkeys(what, True), "tuning": {"found"}})
-
-    if earlier.tuning is None or new.tuning is None or conditions(earlier) != conditions(new):
+    if earlier.tuning is None or new.tuning is None or _conditions(earlier) != _conditions(new):
         return None
     by_task, found = dict(earlier.by_task), dict(earlier.tuning.found)
     for task, notes in new.tuning.found.items():
@@ -117,6 +131,24 @@ def merged(earlier: Suite, new: Suite) -> Suite | None:
             "tuning": new.tuning.model_copy(update={"found": found}),
         }
     )
+
+
+def _conditions(suite: Suite, besides: Iterable[str] = ()) -> dict[str, Any]:
+    """Return under what a suite was tuned, without some fields of its tuning."""
+    what = {"methods", "tasks", "seeds", "protocol", "by_task"}
+    left_out: Any = {**dict.fromkeys(what, True), "tuning": {"found", *besides}}
+    return suite.model_dump(mode="json", exclude=left_out)
+
+
+def _supersedes(new: Suite, earlier: Suite) -> bool:
+    """Return whether a tuning found all that an earlier one did, with more trials."""
+    if earlier.tuning is None or new.tuning is None or new.tuning.trials <= earlier.tuning.trials:
+        return False
+    before, now = (
+        {(task, method) for task, methods in tuning.found.items() for method in methods}
+        for tuning in (earlier.tuning, new.tuning)
+    )
+    return before <= now and _conditions(new, ["trials"]) == _conditions(earlier, ["trials"])
 
 
 def _note(tuned: StudyResult) -> dict[str, Any]:

@@ -109,7 +109,7 @@ class ShortList:
     """The options.
 
     Attributes:
-        options: the best first; none is dominated by another.
+        options: the best first, one for each method; none is dominated by another.
         left: the others, with the reason.
     """
 
@@ -154,7 +154,7 @@ def _rates(row: str, evidence: Sequence[Evidence]) -> Mapping[str, tuple[float, 
 def short_list(
     options: Sequence[Option], found: Quality, memory: int | None = None, refusals: Mapping[str, str] | None = None
 ) -> ShortList:
-    """Return the options that fit and that no other dominates.
+    """Return the options that fit and that no other dominates, of each method the best.
 
     One dominates another that is not better in its score and, but for differences within `SAME`, in no cost, where it
     is better itself in one of them. Costs that are not known of both count for neither.
@@ -182,7 +182,11 @@ def short_list(
             beaten = [one for one in kept if dominates(option, one, found)]
             kept = [one for one in kept if one not in beaten]
             left += [Left(one, f"{option.row} scores no less and costs no more") for one in beaten]
-            kept.append(option)
+            same = next((one for one in kept if one.method == option.method), None)
+            if same is None:
+                kept.append(option)
+            else:
+                left.append(Left(option, f"{same.row} is the same method and scores no less"))
     return ShortList(tuple(kept), tuple(left))
 
 

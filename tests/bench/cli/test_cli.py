@@ -160,6 +160,7 @@ def test_a_half_written_record_is_made_again_and_kept_aside(bench, bench_run, tm
         (["--seeds", "-1"], '"--seeds -1" are not comma-separated whole numbers'),
         (["--limit", "0"], "--limit is 0; give a number of at least 1"),
         (["--limit", "-5"], "--limit is -5"),
+        (["--workers", "100000000"], "--workers is 100000000; give a number of at most 10000"),
         (["--set", "lora.rank=3"], 'there is no field "rank"'),
         (["--set", "lora.r=-3"], "greater than 0 (it is -3)"),
         (["--set", "train.batch_size=0"], 'field "batch_size"'),

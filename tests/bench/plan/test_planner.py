@@ -77,6 +77,40 @@ def test_the_command_line_wins_over_the_suite(plan):
     assert run.spec.training["batch_size"] == 7
 
 
+@pytest.mark.parametrize("budget", [None, "4k"])
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"target_modules": ["qery"]}, 'target_modules has "qery", which no module of this model is called'),
+        ({"layers": [7]}, "layers has 7, but the layers of this model are 0 and 1"),
+        ({"target_modules": ["LayerNorm"]}, "LayerNorm"),  # peft's own words
+    ],
+)
+def test_modules_and_layers_that_a_suite_names_wrongly_are_refused_before_any_run(
+    tmp_path, tiny_model, tiny_data, budget, values, complaint
+):
+    own = load_suite("mini").model_copy(
+        update={"name": "my_suite", "tuning": None, "budget": budget, "by_task": {}, "settings": {"lora": values}}
+    )
+    asked = Overrides(methods=("lora",), tasks=("glue/sst2",), data_root=tiny_data, sets=("train.max_length=32",))
+
+    def made(suite, **changes):
+        return make_plan(suite, replace(asked, **changes), RevisionLock(tmp_path / "lock.json"))
+
+    with pytest.raises(UserError, match=r"my_suite.*lora on tiny-bert: .*" + complaint):
+        made(own, base_model=str(tiny_model))
+    # A suite that comes with parbench is not written for this model, and what the model refuses is no mistake.
+    if budget is None:
+        with pytest.raises(UserError, match=r"there is nothing to run: .*" + complaint):
+            made(own.model_copy(update={"name": "mini"}), base_model=str(tiny_model))
+    # Nor is it one of the suite where the model refuses the method itself.
+    unsuited = replace(asked, methods=("lora", "lora_gen"), base_model=str(tiny_model))
+    plain = own.model_copy(update={"settings": {"lora_gen": {"learning_rate": 1e-3}}, "budget": None})
+    skipped = {run.spec.method: run.skip for run in make_plan(plain, unsuited, RevisionLock(tmp_path / "l.json")).runs}
+    assert skipped["lora"] is None
+    assert skipped["lora_gen"]
+
+
 def test_a_length_in_epochs_replaces_one_in_steps(plan):
     training = plan(sets=("train.epochs=2",)).runs[0].spec.training
     assert (training["epochs"], training["max_steps"]) == (2.0, None)

@@ -45,3 +45,39 @@ def test_a_suites_own_base_model_may_be_named(plan):
 def test_a_registered_base_model_has_one_name(name):
     assert find_model(name) is MODELS["roberta-base"]
     assert read_overrides(ComparisonOptions(model=name)).base_model == "roberta-base"
+
+
+@pytest.mark.parametrize(
+    ("method", "written_out"),
+    [
+        ("lora", "lora.target_modules=[value,query]"),
+        ("lora", "lora.target_modules=[self.query,attention.self.value]"),
+        ("lora", "lora.layers=[1,0]"),
+        ("loca", "loca.target_modules=[query,value]"),
+        ("lora+qv_ratio(4)", "lora.target_modules=[query,value]"),
+    ],
+)
+@pytest.mark.parametrize("budget", [None, "4k"])
+def test_a_default_of_the_base_model_that_is_written_out_makes_no_other_run(plan, method, written_out, budget):
+    asked = {"methods": (method,), "tasks": ("glue/sst2",), "seeds": (1,), "base_model": "bert-tiny"}
+    asked |= {"budgets": budget or "none"}
+    plain, written = plan(**asked).runs, plan(**asked, sets=(written_out,)).runs
+    assert [run.spec.run_id for run in written] == [run.spec.run_id for run in plain]
+    assert [run.notes for run in written] == [run.notes for run in plain]
+    # As it always was.
+    assert (plain[0].spec.setting["target_modules"], plain[0].spec.setting["layers"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("method", "other"),
+    [
+        ("lora", "lora.target_modules=[query]"),
+        ("lora", "lora.layers=[1]"),
+        # What it trains is more than linear layers, and not known by the names of adapted modules.
+        ("full", "full.layers=[0,1]"),
+    ],
+)
+def test_what_is_no_default_makes_another_run(plan, method, other):
+    asked = {"methods": (method,), "tasks": ("glue/sst2",), "seeds": (1,), "base_model": "bert-tiny"}
+    ids = {plan(**asked, sets=sets).runs[0].spec.run_id for sets in ((), (other,))}
+    assert len(ids) == 2

@@ -8,6 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from transformers import AutoModelForSequenceClassification
 
 from parbench.bench.profile import energy, machine_load
 from parbench.bench.profile.build import BuiltCandidate
@@ -95,6 +96,35 @@ class TestCounts:
         assert count_flops(lambda: found.append(layer(x).sum())) == base + low_rank
         # The gradient of x through all three, and of A and B; none of W, which is frozen.
         assert count_flops(lambda: found[0].backward()) == base + 2 * low_rank
+
+    @pytest.mark.parametrize("key_heads", [4, 2])
+    def test_operations_of_attention_are_those_of_its_products(self, key_heads):
+        """By torch's fused kernel, and by the products that it stands for."""
+        queries = torch.randn(2, 4, 6, 8, requires_grad=True)
+        keys, values = (torch.randn(2, key_heads, 10, 8, requires_grad=True) for _ in range(2))
+        found = []
+
+        def fused():
+            grouped = {"enable_gqa": True} if key_heads < 4 else {}
+            found.append(nn.functional.scaled_dot_product_attention(queries, keys, values, **grouped).sum())
+
+        def by_products():
+            each, times = 4 // key_heads, keys.repeat_interleave(4 // key_heads, dim=1)
+            (queries @ times.transpose(2, 3)).softmax(dim=-1) @ values.repeat_interleave(each, dim=1)
+
+        products = count_flops(by_products)
+        assert count_flops(fused) == products == 2 * (2 * 2 * 4 * 6 * 10 * 8)
+        # The gradients of both factors of both products, and the scores again.
+        assert count_flops(lambda: found[0].backward()) == pytest.approx(2.5 * products)
+
+    def test_operations_of_a_model_do_not_depend_on_its_kernels(self, tiny_model):
+        tokens = torch.ones(3, 16, dtype=torch.long)
+        models = [
+            AutoModelForSequenceClassification.from_pretrained(tiny_model, attn_implementation=kernels).eval()
+            for kernels in ("eager", "sdpa")
+        ]
+        eager, fused = (count_flops(lambda model=model: model(input_ids=tokens)) for model in models)
+        assert eager == fused
 
     def test_kept_for_the_backward_pass(self, layer, x):
         with saved_tensors(layer) as kept:

@@ -75,6 +75,18 @@ def test_what_was_measured_otherwise_does_not_count(tiny_model, tmp_path, monkey
     assert len(again.asked) == 6
 
 
+def test_a_line_that_a_killed_process_has_begun_costs_itself_alone(tiny_model, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run_profile(request(tiny_model, tmp_path), print, Machine(most=3))
+    file = tmp_path / FILE
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(KeyboardInterrupt):
+        run_profile(request(tiny_model, tmp_path), print, Machine(most=2))
+    again = Machine()
+    run_profile(request(tiny_model, tmp_path), print, again)
+    assert again.asked == [("frozen floor", 2), ("lora", 2)]
+
+
 def test_failures_are_measured_again(tiny_model, tmp_path):
     run_profile(request(tiny_model, tmp_path, rounds=1), print, Machine(status=Status.OUT_OF_MEMORY))
     again = Machine()

@@ -174,7 +174,9 @@ def test_a_profile_s_mistakes_are_sentences(bench_profile):
     for arguments, warning in (
         (["--batch", "0"], "--batch is 0; give a number of at least 1"),
         (["--batches", "2,x"], '"--batches 2,x" are not comma-separated whole numbers'),
-        (["--batches", "0,2"], "has a 0"),
+        (["--batches", "0,2"], 'a size of "--batches 0,2" is 0; give a number of at least 1'),
+        (["--batch", "1000000000"], "--batch is 1000000000; give a number of at most 65536"),
+        (["--batches", "8,65537"], 'a size of "--batches 8,65537" is 65537; give a number of at most 65536'),
         (["--system-prompt-tokens", "0"], "--system-prompt-tokens is 0; give a number of at least 1"),
         (["--padding", "0.7"], "--padding is 0.7; give a share from 0 to 0.5"),
         (["--trace"], "--trace writes files"),
@@ -185,6 +187,19 @@ def test_a_profile_s_mistakes_are_sentences(bench_profile):
         (["--memory-limit", "much"], "is not a size"),
     ):
         assert warning in bench_profile(*arguments)
+
+
+def test_a_profile_in_which_nothing_could_be_measured_ends_as_a_failure(bench, tiny_model, tmp_path):
+    few = ("--rounds", "1", "--steps", "1", "--warm-up", "0", "--batch", "2", "--seq", "8")
+    found = bench(
+        *("profile", "--model", tiny_model, "--methods", "lora", *few, "--memory-limit", "1MiB"),
+        *("--out", tmp_path / "profile"),
+    )
+    assert found.code == 1
+    assert "bench: not measured: frozen floor: the process used" in found.err
+    assert "; lora: the process used" in found.err
+    # What was found out is kept.
+    assert "out of memory" in (tmp_path / "profile" / "profile.md").read_text()
 
 
 @pytest.fixture

@@ -126,6 +126,8 @@ def test_out_of_memory_is_a_row_and_ends_the_subject_at_that_batch(tiny_model):
     rows = {(row.method, row.batch): row for row in rows_of(found)}
     assert rows["heavy", 8].status is Status.OUT_OF_MEMORY
     assert rows["heavy", 4].status is Status.OK
+    assert found.failures == {}
+    assert profiled(tiny_model, HEAVY, batches=(8,))[0].failures == {"heavy": "too much"}
     assert "heavy, batch 8: out of memory, too much" in remarks(found)
     assert any("heavy: out of memory, too much" in line for line in message)
 

@@ -83,7 +83,7 @@ def test_an_interrupted_tuning_goes_on_and_ends_as_an_uninterrupted_one(bench_tu
     assert lost in again.out
     assert (store.root / "tuned.yaml").read_text() == whole
     # One more trial goes on from these two.
-    assert len(re.findall(r"\[\d+/6\]", bench_tune(trials=3).out)) == 2
+    assert re.findall(r"\[\d+/6\]", bench_tune(trials=3).out) == ["[5/6]", "[6/6]"]
 
 
 def test_a_trial_that_diverges_is_not_tried_again(bench_tune, tmp_path, monkeypatch):
@@ -145,6 +145,12 @@ def test_a_tuned_file_that_cannot_be_read_is_refused_before_the_first_trial(benc
     ("arguments", "complaint"),
     [
         ({"trials": 0}, "--trials is 0; give a number of at least 1"),
+        ({"trials": 100_000_000, "extra": ("--dry-run",)}, "--trials is 100000000; give a number of at most 10000"),
+        ({"trials": 100_000_000, "command": "run"}, "--trials is 100000000; give a number of at most 10000"),
+        (
+            {"command": "run", "extra": ("--noise-floor", "100000000"), "trials": None},
+            "--noise-floor is 100000000; give a number of at most 10000",
+        ),
         ({"methods": "lorra"}, 'no method called "lorra"; did you mean "lora"'),
         ({"seeds": "1002"}, "the seeds 1002 would both choose"),
         ({"command": "run", "extra": ("--tuned",)}, "--tuned uses settings"),

@@ -142,6 +142,7 @@ def test_a_sample_that_cannot_be_read_is_left_out(planter: Any) -> None:
     assert json.loads(extras_json(planter.store, runs, {})) == {"curve": None, "predictions": None}
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_hostile_texts_are_only_ever_text(hostile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     averages = {text.partition("/")[0]: (Average(text, (text,), fmean),) for text in HOSTILE}
     monkeypatch.setattr("parbench.reports.averages.AVERAGES", averages)

@@ -70,6 +70,16 @@ def test_of_the_same_score_the_cheaper_one_stays():
     assert rows([option("a", 0.9), option("b", 0.9)])[0] == ["a", "b"]
 
 
+def test_of_several_settings_of_one_method_the_best_that_fits_is_listed():
+    large, small = (replace(option(f"a (r={r})", r / 10, memory=r), method="a") for r in (8, 4))
+    kept, left = rows([large, option("b", 0.6, memory=6), small])
+    assert kept == ["a (r=8)", "b"]
+    assert left == {"a (r=4)": "a (r=8) is the same method and scores no less"}
+    assert rows([large, small], memory=5 * GIB)[0] == ["a (r=4)"]
+    # A cheaper setting of the same score takes the place of the other.
+    assert rows([large, replace(small, quality=large.quality)])[0] == ["a (r=4)"]
+
+
 def test_what_does_not_fit_is_left_out_with_its_size():
     kept, left = rows([option("a", 0.9, memory=20), option("b", 0.8, memory=2)], memory=16 * GIB)
     assert kept == ["b"]
