@@ -1,7 +1,7 @@
 """Publishes the result of a store as a study: tables, overview figure, suites, claims and the records behind them.
 
 .venv/bin/python .ci/study.py results/claims reports/studies/2026-11-28-claims "What a reader must know of these runs."
-.venv/bin/python .ci/study.py reports/studies/*
+.venv/bin/python .ci/study.py reports/studies/*/
 
 The records have neither adapters nor logits. From them bench import and bench report make the same tables. The second
 form makes the tables of published studies again, from their records, where what a report says has changed.

@@ -12,7 +12,6 @@ from parbench.bench.store.store import Store
 from parbench.reports.report import write_report
 from tests.support.paths import ROOT
 
-assert True
 STUDIES = sorted(path.parent for path in ROOT.glob("reports/studies/*/records.tar.gz"))
 # The others take longer.
 QUICK = ("2026-11-29-alternation", "2026-11-29-lora-gen")
@@ -24,7 +23,7 @@ QUICK = ("2026-11-29-alternation", "2026-11-29-lora-gen")
     [pytest.param(path, id=path.name, marks=() if path.name in QUICK else pytest.mark.slow) for path in STUDIES],
 )
 def test_the_records_of_a_study_make_its_tables(study: Path, tmp_path: Path) -> None:
-    """After a change of what a report says: `.ci/study.py reports/studies/*` makes them again."""
+    """After a change of what a report says: `.ci/study.py reports/studies/*/` makes them again."""
     store = Store(tmp_path / "store")
     done = take_in(study / "records.tar.gz", store)
     assert not done.refused
