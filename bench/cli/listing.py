@@ -28,7 +28,7 @@ class Listing(StrEnum):
 
 
 def list_names(
-    what: Annotated[Listing, typer.Argument(help="What to list.")],
+    what: Annotated[Listing, typer.Argument(help="What to list.", metavar="|".join(Listing))],
     probe: Annotated[
         bool, typer.Option("--probe", help="Try each method on tiny models and show what it can do (a minute).")
     ] = False,

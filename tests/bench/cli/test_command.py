@@ -90,3 +90,31 @@ def test_help_is_no_unknown_option_and_a_longer_name_is(name):
     for option in options(COMMANDS[name]):
         with pytest.raises(UserError, match=f"^there is no option {option.opts[0]}x"):
             COMMANDS[name].make_context(name, [f"{option.opts[0]}x"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["run", "--methods", "lora,", "loca"],
+            '"loca" is an argument too many for the command run; write a list without blanks',
+        ),
+        (["report", "{folder}"], r"is an argument too many for the command report; did you mean --out .*\?$"),
+        (["report", "nowhere"], '^"nowhere" is an argument too many for the command report$'),
+        (["compare", "lora", "loca", "dora"], '^"dora" is an argument too many for the command compare$'),
+        (["compare", "lora"], "^the command compare needs an argument, B: A second method or store$"),
+        (["show"], "^the command show needs an argument, RUN_ID: A run's id, or its first digits$"),
+        (["list"], "^the command list needs an argument, methods[|]tasks[|]models[|]suites[|]claims: What to list$"),
+    ],
+)
+def test_the_wrong_number_of_arguments_is_one_sentence(arguments, sentence, tmp_path):
+    name, *others = (word.format(folder=tmp_path) for word in arguments)
+    with pytest.raises(UserError, match=sentence):
+        COMMANDS[name].make_context(name, others)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_needs_no_arguments(name, capsys):
+    with pytest.raises(typer.Exit):
+        COMMANDS[name].make_context(name, ["--help"])
+    assert "Usage" in capsys.readouterr().out
