@@ -31,9 +31,10 @@ from parbench.bench.cli.options import (
 )
 from parbench.bench.cli.python_values import option_values
 from parbench.bench.cli.run import RunRequest, run_comparison
+from parbench.bench.cli.unknown_option import advice
 from parbench.bench.store.rows import read_rows
 from parbench.bench.store.store import Store
-from parbench.bench.util.errors import UserError, did_you_mean
+from parbench.bench.util.errors import UserError
 from parbench.reports.frame import Frame, read_frame
 from parbench.reports.jackknife import LeftOut
 from parbench.reports.leaderboard import Leaderboard, leaderboards
@@ -153,7 +154,7 @@ def run(
         model: a base model's name, hub id or local folder; the suite's by default.
         seeds: the suite's by default.
         budget: limits on adapter parameters, such as ``24000``, ``"24k"`` or ``"match:lora(r=8)"``.
-        sets: hyper-parameters, such as ``{"lora.r": 4, "train.max_steps": 200}``.
+        sets: hyper-parameters, such as ``{"lora.r": 4, "train.max_steps": 200}``, or ``{"lora": {"r": 4}}``.
         out: folder of the store.
         **options: any other option of `bench run`, with underscores: ``workers=2``, ``trials=8``, ``limit=100``.
 
@@ -167,7 +168,8 @@ def run(
     if values:
         known = {entry.name for group in _GROUPS.values() for entry in fields(group)} - _NOT_IN_PYTHON
         unknown = next(iter(values))
-        raise UserError(f'parbench.run has no option "{unknown}"{did_you_mean(unknown, known)}')
+        hint = advice(unknown, known, lambda name: name, lambda key: f'sets={{"{key}": VALUE}}')
+        raise UserError(f'parbench.run has no option "{unknown}"{hint}')
     outcome = run_comparison(request)
     if outcome.untuned:
         raise UserError("; ".join(outcome.untuned))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from numbers import Integral, Real
 from pathlib import Path
@@ -97,7 +97,7 @@ def _item(name: str, value: Any) -> str:
 def _assignments(name: str, value: Any) -> list[str]:
     if isinstance(value, Mapping):
         try:
-            return [f"{key}={item if isinstance(item, str) else json.dumps(item)}" for key, item in value.items()]
+            return [f"{key}={item if isinstance(item, str) else json.dumps(item)}" for key, item in _flat(value)]
         except TypeError as error:
             raise UserError(f"{name}: {error}; give numbers, texts and lists") from error
     if isinstance(value, str):
@@ -106,3 +106,12 @@ def _assignments(name: str, value: Any) -> list[str]:
     if not all(isinstance(item, str) for item in items):
         raise UserError(f'{name} is {value!r}; give a mapping such as {{"lora.r": 4}}')
     return items
+
+
+def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield keys and values: of ``{"lora": {"r": 4}}`` the same as of ``{"lora.r": 4}``."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and "." not in str(key):
+            yield from ((f"{key}.{name}", item) for name, item in value.items())
+        else:
+            yield key, value

@@ -114,6 +114,9 @@ def test_refused_records_are_named(results, tmp_path):
         ({"suite": None}, "suite is None"),
         ({"worker": 2}, 'no option "worker"; did you mean "workers"?'),
         ({"dry_run": True}, 'no option "dry_run"'),
+        ({"lr": 1e-3}, r'no option "lr"; give it as sets=\{"METHOD.learning_rate": VALUE\}'),
+        ({"num_train_epochs": 2}, r'no option "num_train_epochs"; give it as sets=\{"train.epochs": VALUE\}'),
+        ({"output_dir": "mine"}, 'no option "output_dir"; did you mean "out"?'),
         ({"device": "banana"}, '"banana"'),
     ],
 )
@@ -133,7 +136,12 @@ def test_python_values_are_those_of_the_command_line(tmp_path):
         "tasks": [tmp_path / "a.yaml"],
         "seeds": range(1, 4),
         "budget": 24000,
-        "sets": {"lora.r": 4, "train.schedule": "cosine", "loca.targets": ["query"]},
+        "sets": {
+            "lora": {"r": 4},
+            "train.schedule": "cosine",
+            "loca.targets": ["q"],
+            "loha.rank_pattern": {"k": 2},
+        },
         "out": "~/results",
     }
     assert option_values(ComparisonOptions, values) == {
@@ -141,7 +149,7 @@ def test_python_values_are_those_of_the_command_line(tmp_path):
         "tasks": f"{tmp_path}/a.yaml",
         "seeds": "1,2,3",
         "budget": "24000",
-        "sets": ["lora.r=4", "train.schedule=cosine", 'loca.targets=["query"]'],
+        "sets": ["lora.r=4", "train.schedule=cosine", 'loca.targets=["q"]', 'loha.rank_pattern={"k": 2}'],
         "out": Path.home() / "results",
     }
     assert option_values(ScoringOptions, {"protocol": "strict", "train_fraction": [0.1, 1]}) == {

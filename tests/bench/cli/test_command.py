@@ -57,12 +57,12 @@ def test_it_is_one_sentence_and_exit_code_2(bench):
 @pytest.mark.parametrize(
     ("option", "advice"),
     [
-        ("--lr", '; give it as "--set METHOD.learning_rate=VALUE"'),
-        ("--learning_rate=1e-3", '; give it as "--set METHOD.learning_rate=VALUE"'),
-        ("--rank", '; give it as "--set METHOD.r=VALUE"'),
-        ("--num_train_epochs", '; give it as "--set train.epochs=VALUE"'),
-        ("--per-device-train-batch-size", '; give it as "--set train.batch_size=VALUE"'),
-        ("--max_steps", '; give it as "--set train.max_steps=VALUE"'),
+        ("--lr", "; give it as --set METHOD.learning_rate=VALUE"),
+        ("--learning_rate=1e-3", "; give it as --set METHOD.learning_rate=VALUE"),
+        ("--rank", "; give it as --set METHOD.r=VALUE"),
+        ("--num_train_epochs", "; give it as --set train.epochs=VALUE"),
+        ("--per-device-train-batch-size", "; give it as --set train.batch_size=VALUE"),
+        ("--max_steps", "; give it as --set train.max_steps=VALUE"),
         ("--seed", '; did you mean "--seeds"?'),
         ("--model_name_or_path", '; did you mean "--model"?'),
         ("--output_dir", '; did you mean "--out"?'),
