@@ -47,15 +47,15 @@ def warnings(runs: pd.DataFrame) -> Iterator[str]:
         what = f"{column.removeprefix('hardware/')} with"
         yield from _mixed(runs, "mixed hardware, times and memory do not compare", what, column, "base_model")
     counted = runs[is_counted(runs)]
-    for name, part in counted[counted["cost/shared_device"] == 1].groupby("row"):
+    if len(shared := counted[counted["cost/shared_device"] == 1]):
         yield (
-            f"shared accelerator: other runs were at work beside {name} ({_runs(len(part))}); "
+            f"shared accelerator: other runs were at work beside {_rows(shared)}; "
             "their times are no measurement of speed, and are left out."
         )
-    for name, part in counted[waited_for_cores(counted)].groupby("row"):
+    if len(waited := counted[waited_for_cores(counted)]):
         yield (
-            f"other work on the machine: {name} ({_runs(len(part))}) waited up to "
-            f"{100 * part['cost/core_wait_share'].max():.0f} % of its training for cores that other processes used; "
+            f"other work on the machine: {_rows(waited)} waited up to "
+            f"{100 * waited['cost/core_wait_share'].max():.0f} % of the training for cores that other processes used; "
             "their times are no measurement of speed, and are left out."
         )
     again = counted[counted.duplicated([*COLUMN, "method", "row", "seed"])]
@@ -74,6 +74,12 @@ def _mixed(runs: pd.DataFrame, flag: str, what: str, column: str, per: str) -> I
         if len(counts) > 1:
             listed = ", ".join(f"{value} ({_runs(counts[value])})" for value in sorted(counts.index))
             yield f"{flag}: {what} {name}: {listed}."
+
+
+def _rows(runs: pd.DataFrame) -> str:
+    """Return the rows that runs are of, with their number, as ``dora (3 runs) and lora (1 run)``."""
+    *others, last = [f"{name} ({_runs(len(part))})" for name, part in runs.groupby("row")]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _runs(count: int) -> str:

@@ -190,25 +190,19 @@ def _by_column(cells: pd.DataFrame, name: str) -> str:
     return "; ".join(parts)
 
 
-def unmatched_sizes(cells: pd.DataFrame) -> str | None:
+def unmatched_sizes(runs: pd.DataFrame, cells: pd.DataFrame) -> str | None:
     """Return a sentence where methods that are compared differ in size by more than the tolerance of a budget.
 
     Args:
-        cells: the summary of one leaderboard.
+        runs: the frame's runs of one leaderboard.
+        cells: its summary.
     """
     counted = cells[cells["ledger/reported"].notna() & (cells["n_ok"] > 0)]
     if counted.empty:
         return None
     sizes = counted.astype({"ledger/reported": "int64"})
     if sizes["budget"].notna().any():
-        share = sizes["of_budget"].astype("float64")
-        off = sizes[(share > 1) | (share < 1 - TOLERANCE)]
-        if off.empty:
-            return None
-        rows = [f"{row} ({_percents(part['of_budget'])})" for row, part in off.groupby("row")]
-        more = f" and {len(rows) - _MOST} more" if len(rows) > _MOST else ""
-        listed = f"{', '.join(rows[:_MOST])}{more}"
-        return f"Sizes are not matched; farther than {TOLERANCE:.0%} from the budget, in per cent of it: {listed}."
+        return _off_the_budget(sizes, set(runs.loc[runs["every_budget"], "row"]))
     for (column, _), part in sizes.groupby(COLUMN):
         counts = sorted(zip(part["ledger/reported"].tolist(), part["row"].tolist(), strict=True))
         (low, smallest), (high, largest) = counts[0], counts[-1]
@@ -218,6 +212,24 @@ def unmatched_sizes(cells: pd.DataFrame) -> str | None:
                 f"({smallest}) to {high:,} ({largest})."
             )
     return None
+
+
+def _off_the_budget(sizes: pd.DataFrame, of_fixed_size: set[str]) -> str | None:
+    fixed = sizes["row"].isin(of_fixed_size)
+    share = sizes["of_budget"].astype("float64")
+    off = sizes[((share > 1) | (share < 1 - TOLERANCE)) & ~fixed]
+    sentences = []
+    if len(off):
+        rows = [f"{row} ({_percents(part['of_budget'])})" for row, part in off.groupby("row")]
+        more = f" and {len(rows) - _MOST} more" if len(rows) > _MOST else ""
+        listed = f"{', '.join(rows[:_MOST])}{more}"
+        sentences.append(
+            f"Sizes are not matched; farther than {TOLERANCE:.0%} from the budget, in per cent of it: {listed}."
+        )
+    if fixed.any():
+        names = sorted(sizes.loc[fixed, "row"].unique())
+        sentences.append(f"Without a size to fit: {', '.join(names)}.")
+    return " ".join(sentences) or None
 
 
 def _percents(shares: pd.Series[float]) -> str:

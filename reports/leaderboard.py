@@ -180,7 +180,7 @@ def _leaderboard(
         label=SMALL_LABEL if first["small"] else None,
         verdict=verdict(cells, ranking, compared, limits),
         conditions=tuple(conditions(runs, cells)),
-        sizes=unmatched_sizes(cells),
+        sizes=unmatched_sizes(runs, cells),
         facts=tuple(facts(runs)),
         warnings=tuple(warnings(runs)),
         scores=scores.table(rows),

@@ -226,10 +226,15 @@ def test_sizes_that_do_not_match_are_called_so(planter: Any) -> None:
 
 def test_sizes_off_the_budget_are_named(planter: Any) -> None:
     budget = {"asked": "10k", "parameters": 10_000, "mode": "uniform"}
-    costs = {"lora": (1.0, 1.0, 9_900), "loca": (1.0, 1.0, 9_400), "full": (1.0, 1.0, 100_000)}
-    plant_shares(planter, {"lora": 0.25, "loca": 0.1, "full": 0.1}, costs=costs, seeds=[1], budget=budget)
+    costs = {"lora": (1.0, 1.0, 9_900), "loca": (1.0, 1.0, 9_400), "vera": (1.0, 1.0, 100_000)}
+    plant_shares(planter, {"lora": 0.25}, costs=costs, seeds=[1], budget=budget)
+    # It was run without a budget, which has nothing to change of it.
+    plant_shares(planter, {"full": 0.1}, costs={"full": (1.0, 1.0, 1_000_000)}, seeds=[1])
+    assert board_of(planter).sizes == "Without a size to fit: full."
+    plant_shares(planter, {"loca": 0.1, "vera": 0.1}, costs=costs, seeds=[1], budget=budget)
     assert board_of(planter).sizes == (
-        "Sizes are not matched; farther than 5% from the budget, in per cent of it: full (1,000 %), loca (94 %)."
+        "Sizes are not matched; farther than 5% from the budget, in per cent of it: loca (94 %), vera (1,000 %). "
+        "Without a size to fit: full."
     )
 
 

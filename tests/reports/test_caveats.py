@@ -23,7 +23,7 @@ from parbench.reports.tables import summarise
         ),
         (
             {"core_wait_share": 0.25},
-            "other work on the machine: lora (1 run) waited up to 25 % of its training for cores that other processes "
+            "other work on the machine: lora (1 run) waited up to 25 % of the training for cores that other processes "
             "used; their times are no measurement of speed, and are left out.",
         ),
         ({"core_wait_share": 0.03}, None),
@@ -40,6 +40,16 @@ def test_times_beside_other_work_are_warned_of(planter: Any, changed: dict[str, 
     (cell,) = summarise(runs).to_dict("records")
     expected = (0.5, 3.0) if warning else (0.7, 6.0)
     assert (cell["train_seconds_per_step"], cell["evaluation_seconds"]) == pytest.approx(expected)
+
+
+def test_rows_that_waited_are_in_one_warning(planter: Any) -> None:
+    for method, shares in {"dora": (0.25, 0.5), "loca": (0.3, 0.1), "lora": (0.0, 0.0)}.items():
+        for seed, share in enumerate(shares):
+            planter.run(0.5, seed=seed, method=method, cost=replace(planter.cost, core_wait_share=share))
+    (found,) = (text for text in warnings(read_frame(planter.store).runs) if "other work" in text)
+    assert found.startswith(
+        "other work on the machine: dora (2 runs) and loca (2 runs) waited up to 50 % of the training"
+    )
 
 
 def test_of_a_row_whose_runs_all_waited_no_time_is_shown(planter: Any) -> None:
