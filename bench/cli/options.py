@@ -89,7 +89,7 @@ class ComparisonOptions:
         str | None, typer.Option(help="Base model: a name, a hub id or a local folder; default: the suite's.")
     ] = None
     seeds: Annotated[
-        str | None, typer.Option(help="Seeds to report, comma-separated; default: the suite's.", metavar="1,2,3")
+        str | None, typer.Option(help="Seeds to report, such as 1,2,3 or 1-5; default: the suite's.", metavar="1,2,3")
     ] = None
     limit: Annotated[int | None, typer.Option(help="Maximum number of examples of each split.")] = None
     evaluation_limit: Annotated[

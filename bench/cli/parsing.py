@@ -46,17 +46,26 @@ def read_names(text: str | None, option: str) -> tuple[str, ...] | None:
 
 
 def read_seeds(text: str | None, option: str = "--seeds") -> tuple[int, ...] | None:
-    """Return comma-separated whole numbers.
+    """Return comma-separated whole numbers, and those of ranges such as ``1-5``, each once.
 
     Raises:
-        UserError: one is not a whole number, or is too large for a random generator.
+        UserError: one is not a whole number, or is too large for a random generator; or there are too many.
     """
     found = read_names(text, option)
     if found is None:
         return None
-    if not all(name.isdecimal() and int(name) < 2**32 for name in found):
-        raise UserError(f'"{option} {text}" are not comma-separated whole numbers from 0 to {2**32 - 1}')
-    return tuple(int(name) for name in found)
+    numbers: dict[int, None] = {}
+    for name in found:
+        first, dash, last = name.partition("-")
+        ends = (first, last) if dash else (first, first)
+        if not all(end.isdecimal() and int(end) < 2**32 for end in ends) or int(ends[0]) > int(ends[1]):
+            raise UserError(
+                f'"{option} {text}" are not comma-separated whole numbers from 0 to {2**32 - 1}, or ranges such as 1-5'
+            )
+        if int(ends[1]) - int(ends[0]) >= MOST_PLANNED:
+            raise UserError(f'"{option} {text}" are more than {MOST_PLANNED:,} numbers')
+        numbers |= dict.fromkeys(range(int(ends[0]), int(ends[1]) + 1))
+    return tuple(numbers)
 
 
 def read_positive(value: int | None, option: str, least: int = 1, most: int | None = None) -> int | None:

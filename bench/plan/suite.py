@@ -18,7 +18,7 @@ from parbench.bench.util.validation import validated
 from parbench.tasks.base import Kind, Task
 
 AUTO = "auto"
-# The range of random generators' seeds, see also `parbench.bench.cli.console.read_seeds`.
+# The range of random generators' seeds, see also `parbench.bench.cli.parsing.read_seeds`.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 # The suite that `auto` prefers, and the one that it falls back to, with a message.
 FULL, MINI = "loca_paper", "mini"
