@@ -13,8 +13,9 @@ from parbench.bench.util.file_errors import reading
 from parbench.tasks.data.hidden import walk
 from parbench.tasks.data.image_files import class_names, image_files, read_class_folders, read_image_list
 from parbench.tasks.data.named_images import named_files, with_named_images
+from parbench.tasks.data.shards import absent, read_shards, shard_sets, shards
 from parbench.tasks.data.source import DataRef, Reads
-from parbench.tasks.data.tables import ENDINGS, as_dataset, read_table
+from parbench.tasks.data.tables import ENDINGS, as_dataset
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -27,7 +28,8 @@ class FolderSource:
     """Files under one root: ``ROOT/glue-sst2/train.jsonl.gz`` (or ``ROOT/glue/sst2/``, parquet, CSV).
 
     A split is the file or folder of its name, with or without the file's ending; or the file ``SPLIT_anything.ending``
-    where it is only a part of the official split and is named so. Images may also be files: in ``SPLIT/CLASS/``,
+    where it is only a part of the official split and is named so; or the parquet files of a download of the hub,
+    ``SPLIT-00000-of-00001.parquet``. Images may also be files: in ``SPLIT/CLASS/``,
     where the classes are numbered by their sorted names, or wherever a list ``SPLIT.txt`` names them, one line per
     image with its path and class number.
     """
@@ -46,7 +48,10 @@ class FolderSource:
                 return f'there is no folder "{data.folder}" in "{self.root}"'
             for split in data.split_names:
                 name = data.files.get(split, split)
-                if not _candidates(folder, name):
+                found = _candidates(folder, name)
+                if lost := next((file for file in map(absent, found) if file), None):
+                    return f'"{lost.name}" is not in "{folder}", where other parts of the split {split} are'
+                if not found:
                     return (
                         f'there is no {name} file (one of {", ".join(ENDINGS)}) in "{folder}", nor a folder of images '
                         f"called {name} (one folder in it per class) or a list of images {name}{IMAGE_LIST}"
@@ -89,7 +94,7 @@ class FolderSource:
                     return read_class_folders(path, names, data.media)
                 if path.suffix == IMAGE_LIST:
                     return read_image_list(path, data.media)
-                return with_named_images(as_dataset(read_table(path, data.reads), path), data.images, path)
+                return with_named_images(as_dataset(read_shards(path, data.reads), path), data.images, path)
 
             return {split: read(path) for split, path in paths.items()}
 
@@ -98,7 +103,7 @@ class FolderSource:
         if not data.images or path.is_dir() or path.suffix == IMAGE_LIST:
             return []
         columns = Reads(texts=data.images)
-        rows = with_named_images(as_dataset(read_table(path, columns), path), data.images, path)
+        rows = with_named_images(as_dataset(read_shards(path, columns), path), data.images, path)
         return sorted(set(named_files(rows, data.images)))
 
     def paths(self, data: DataRef) -> list[Path]:
@@ -110,7 +115,8 @@ class FolderSource:
         with reading(self.root / data.folder):
             folder = self._folder(data)
             names = [data.files.get(split, split) for split in data.split_names]
-            return [] if folder is None else [path for name in names for path in _candidates(folder, name)]
+            found = [] if folder is None else [path for name in names for path in _candidates(folder, name)]
+            return [file for path in found for file in shards(path)]
 
     def file_of(self, data: DataRef, split: str) -> Path:
         """Return the file or folder of a split.
@@ -158,7 +164,10 @@ def _candidates(folder: Path, name: str) -> list[Path]:
     found = [path for path in (folder / f"{name}{ending}" for ending in endings) if path.is_file()]
     if exact.is_dir():
         found.append(exact)
-    return found or sorted(path for ending in ENDINGS for path in folder.glob(f"{_plain(name)}_*{ending}"))
+    return found or [
+        *sorted(path for ending in ENDINGS for path in folder.glob(f"{_plain(name)}_*{ending}")),
+        *shard_sets(folder, name),
+    ]
 
 
 def _plain(name: str) -> str:
@@ -173,4 +182,4 @@ def _contents(path: Path) -> list[Path]:
     if path.suffix == IMAGE_LIST:
         listed = {Path(example["path"]) for example in read_image_list(path)["image"]}
         return [path, *sorted(file for file in listed if file.is_file())]
-    return [path]
+    return shards(path)

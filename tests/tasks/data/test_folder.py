@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 
 import pyarrow as pa
 import pytest
@@ -36,6 +37,44 @@ def test_every_kind_of_file_reads_the_same(tmp_path, kind, folder):
         "train": ROWS,
         "validation": ROWS,
     }
+
+
+def hub_files(folder, split, parts):
+    for number, rows in enumerate(parts):
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"{split}-{number:05d}-of-{len(parts):05d}.parquet"
+        parquet.write_table(pa.Table.from_pylist(rows), folder / name)
+
+
+def test_a_download_of_the_hub_is_read_whole_and_in_order(tmp_path):
+    rows = [{"sentence": f"text {number}", "label": number % 2} for number in range(7)]
+    folder = tmp_path / "glue" / "sst2"
+    hub_files(folder, "train", [rows[:3], rows[3:6], rows[6:]])
+    hub_files(folder, "validation", [rows[:2]])
+    source = FolderSource(tmp_path)
+    assert source.missing(SST2.data) is None
+    loaded = source.load(SST2.data)
+    assert loaded["train"].to_list() == rows
+    assert loaded["validation"].to_list() == rows[:2]
+    assert len(source.paths(SST2.data)) == 4
+    before = source.revision(SST2.data)
+    hub_files(folder, "train", [rows[:3], rows[2:5], rows[6:]])
+    assert source.revision(SST2.data) != before
+
+
+def test_a_download_that_lacks_a_part_or_has_two_is_refused(tmp_path):
+    folder = tmp_path / "glue-sst2"
+    for split in ("train", "validation"):
+        hub_files(folder, split, [ROWS, ROWS])
+    (folder / "train-00000-of-00002.parquet").unlink()
+    lost = '"train-00000-of-00002.parquet" is not in ".*", where other parts of the split train are'
+    assert re.fullmatch(lost, FolderSource(tmp_path).missing(SST2.data))
+    hub_files(folder, "train", [ROWS, [{"sentence": "x", "label": "good"}]])
+    with pytest.raises(UserError, match=r"columns of other names or types than .*label .string.*label .int64"):
+        FolderSource(tmp_path).load(SST2.data)
+    hub_files(folder, "train", [ROWS])
+    with pytest.raises(UserError, match=r"could be any of train-[*]-of-00001.parquet, train-[*]-of-00002.parquet"):
+        FolderSource(tmp_path).load(SST2.data)
 
 
 def test_the_revision_is_the_content(tmp_path):
