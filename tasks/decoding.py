@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from transformers import GenerationConfig, LogitsProcessor, NoRepeatNGramLogitsProcessor
 
+from parbench.bench.util.errors import DivergedError
+
 # What a checkpoint's defaults say of its tokens, and not of how they are chosen.
 _TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
@@ -35,6 +37,23 @@ def own_defaults_aside(model: nn.Module) -> Iterator[None]:
     finally:
         for module, own in kept:
             module.generation_config = own
+
+
+class MustBeFinite(LogitsProcessor):
+    """Ends a generation from scores that are not finite, of which the first token of the vocabulary would be chosen.
+
+    Minus infinity is a score: that of a token that another processor forbids.
+    """
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Return the scores as they are, of shape (rows, vocabulary).
+
+        Raises:
+            DivergedError: one is not a number, or infinite.
+        """
+        if not bool((scores < torch.inf).all()):
+            raise DivergedError("the trained model's outputs are not finite")
+        return scores
 
 
 class NoRepeatAfterPrompt(LogitsProcessor):

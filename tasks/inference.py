@@ -14,7 +14,7 @@ from transformers import DynamicCache
 
 from parbench.bench.util.errors import DivergedError
 from parbench.tasks import shared_prompts
-from parbench.tasks.decoding import own_defaults_aside
+from parbench.tasks.decoding import MustBeFinite, own_defaults_aside
 from parbench.tasks.ending_rows import generate_greedily, rows_may_leave
 from parbench.tasks.shared_prompts import Context, Prompt
 
@@ -99,9 +99,14 @@ class Predictor:
             prompts: token ids, padded here on the left, or behind what all of them share; that is computed once. In
                 greedy search a row that has ended leaves its batch; see `parbench.tasks.ending_rows`.
             decoding: arguments of transformers' ``generate``, such as ``num_beams`` and ``max_new_tokens``.
+
+        Raises:
+            DivergedError: a logit is not finite.
         """
         self.model.eval()
         tokenizer: PreTrainedTokenizerBase = self.processor
+        leave = rows_may_leave(decoding)
+        decoding["logits_processor"] = [MustBeFinite(), *decoding.get("logits_processor", ())]
         end, pad = decoding.pop("eos_token_id", tokenizer.eos_token_id), int(tokenizer.pad_token_id)
         ends = list(end) if isinstance(end, list) else [] if end is None else [int(end)]
         caches = shared_prompts.shares_prompts(self.model)
@@ -113,7 +118,7 @@ class Predictor:
             ids, mask = _laid_out([prompts[place] for place in places], len(shared), pad, self.device)
             copies = head.copies(len(places) * decoding.get("num_beams", 1)).cache if shared else DynamicCache()
             with self._context(), own_defaults_aside(self.model):
-                if caches and rows_may_leave(decoding):
+                if caches and leave:
                     found = generate_greedily(self.model, copies, ids, mask, ends, pad, **decoding)
                 else:
                     past = {"past_key_values": copies} if shared else {}

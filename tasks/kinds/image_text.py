@@ -277,10 +277,13 @@ def generate(predictor: Predictor, rows: ImageTextRows, **decoding: Any) -> list
         predictor: the model; its processor is one of images and text.
         rows: the prompts.
         decoding: arguments of transformers' ``generate``, such as ``num_beams`` and ``max_new_tokens``.
+
+    Raises:
+        DivergedError: a logit is not finite.
     """
     import torch
 
-    from parbench.tasks.decoding import own_defaults_aside
+    from parbench.tasks.decoding import MustBeFinite, own_defaults_aside
     from parbench.tasks.inference import autocast
 
     model: Any = predictor.model.eval()
@@ -288,6 +291,7 @@ def generate(predictor: Predictor, rows: ImageTextRows, **decoding: Any) -> list
     pad, end = int(tokenizer.pad_token_id), int(tokenizer.eos_token_id)
     written: list[list[int]] = []
     writes_apart = bool(model.config.is_encoder_decoder)
+    decoding["logits_processor"] = [MustBeFinite()]
     for rows_of_batch in _in_batches(rows.with_responses(None), predictor.batch_size):
         batch = batch_of(rows_of_batch, pad, left=not writes_apart)
         for name in ("labels", DECODER):

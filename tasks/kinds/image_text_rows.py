@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from parbench.bench.util.errors import UserError
 from parbench.tasks.data.images import decoded, images_of
-from parbench.tasks.kinds.special_tokens import closed_ids
+from parbench.tasks.kinds.special_tokens import closed_ids, continuing_ids
 
 if TYPE_CHECKING:
     import torch
@@ -109,7 +109,7 @@ class ImageTextRows:
         tokenizer = self.processor.tokenizer
         # What a decoder of its own writes begins as every text of its tokenizer does.
         begin = [] if getattr(self.processor, "decoder_start_token_id", None) is None else [tokenizer.bos_token_id]
-        ids = [*begin, *tokenizer(self.responses[row], add_special_tokens=False)["input_ids"]]
+        ids = [*begin, *continuing_ids(self.responses[row], tokenizer)]
         return (closed_ids(ids, tokenizer) if self.closed else ids)[:most]
 
     def _encoded(self, row: int) -> dict[str, Any]:

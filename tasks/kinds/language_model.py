@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from parbench.bench.util.errors import UserError
 from parbench.tasks.base import LANGUAGE_MODEL, Collate, Head, Modality, Task
-from parbench.tasks.kinds.special_tokens import beginning, closed_ids, open_ids, shortened
+from parbench.tasks.kinds.special_tokens import beginning, closed_ids, continuing_ids, open_ids, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,7 +113,7 @@ class LanguageModelTask(Task):
         from parbench.tasks.inference import IGNORED
 
         prompt = self.prompt_ids(example, tokenizer)
-        response = closed_ids(tokenizer(self.response(example), add_special_tokens=False)["input_ids"], tokenizer)
+        response = closed_ids(continuing_ids(self.response(example), tokenizer), tokenizer)
         # At least one token stands before the response, which nothing would predict otherwise.
         response = response[: max(1, max_length - max(1, beginning(prompt, tokenizer)))]
         kept = shortened(prompt, max(0, max_length - len(response)), tokenizer)

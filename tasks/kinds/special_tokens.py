@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +23,22 @@ def open_ids(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[int
     if len(found) > first and found[-1] == tokenizer.eos_token_id:
         found.pop()
     return found
+
+
+def continuing_ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the ids of a text that stands behind another, without special tokens.
+
+    Some tokenizers put a blank before all that they are given, also where it begins with one (the ``Prepend`` of older
+    Llama files): behind another text it would be there twice.
+    """
+    given = text.removeprefix(" ") if text.startswith(" ") and _doubles_blanks(tokenizer) else text
+    return list(tokenizer(given, add_special_tokens=False)["input_ids"])
+
+
+@lru_cache(maxsize=1)
+def _doubles_blanks(tokenizer: PreTrainedTokenizerBase) -> bool:
+    word, blank, both = (list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in ("a", " a", "a a"))
+    return blank != word and both == [*word, *word]
 
 
 def closed_ids(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:

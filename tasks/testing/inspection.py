@@ -32,7 +32,7 @@ from parbench.tasks.gpt4tools import Gpt4Tools
 from parbench.tasks.kinds.features_text import FEATURES, WithFeatures
 from parbench.tasks.kinds.language_model import LanguageModelTask
 from parbench.tasks.kinds.multiple_choice import MultipleChoice
-from parbench.tasks.kinds.special_tokens import closed_ids
+from parbench.tasks.kinds.special_tokens import closed_ids, continuing_ids
 from parbench.tasks.kinds.text_generation import TextGeneration
 from parbench.tasks.leaks import ADDED, content_of
 
@@ -221,7 +221,7 @@ def _predicted(task: Task, examples: Dataset, logits: np.ndarray) -> pd.DataFram
 def _lengths(task: Task, dataset: Dataset, tokenizer: Any) -> Iterator[int]:
     if isinstance(task, LanguageModelTask) and task.modality is Modality.TEXT:
         for example in dataset:
-            response = tokenizer(task.response(example), add_special_tokens=False)["input_ids"]
+            response = continuing_ids(task.response(example), tokenizer)
             yield len(task.prompt_ids(example, tokenizer)) + len(closed_ids(response, tokenizer))
     else:
         rows = task.prepare(dataset, tokenizer, ANY_LENGTH)

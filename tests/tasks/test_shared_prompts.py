@@ -27,6 +27,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from parbench.bench.util.errors import DivergedError
 from parbench.tasks.ending_rows import rows_may_leave
 from parbench.tasks.inference import IGNORED, Predictor
 from parbench.tasks.shared_prompts import common_head, shares_prompts
@@ -256,3 +257,16 @@ def test_only_models_with_a_growing_cache_share(make: Callable[[], Any], shares:
 )
 def test_the_common_head(prompts: list[list[int]], head: list[int]) -> None:
     assert common_head(prompts) == head
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 1}, {"num_beams": 3}, {"logits_processor": [], "num_beams": 1}])
+@pytest.mark.parametrize("shared", [0, 20])
+def test_a_model_whose_outputs_are_not_finite_writes_nothing(options: dict[str, Any], shared: int) -> None:
+    """Of scores that are no numbers the first token would be chosen, and a diverged run be scored as a bad one."""
+    model = llama()
+    model.get_output_embeddings().weight.data[5] = torch.nan
+    tokens = SimpleNamespace(pad_token_id=0, eos_token_id=1)
+    predictor = Predictor(model, tokens, None, 2, CPU)  # type: ignore[arg-type]
+    prompts = [[*HEAD[:shared], *rest] for rest in ([40], [41, 42], [43])]
+    with pytest.raises(DivergedError, match="not finite"):
+        predictor.generate(prompts, do_sample=False, max_new_tokens=4, **options)

@@ -139,11 +139,8 @@ def test_generation_does_not_depend_on_padding(tokenizer, model, batch_size, bea
 
 
 def test_generation_ends_at_the_end_of_text(tokenizer):
-    class Says:
+    class Says(torch.nn.Module):
         """Writes a fixed answer, as transformers does: padded after its end."""
-
-        def eval(self):
-            return self
 
         def generate(self, input_ids, **_):
             answer = torch.tensor([[5, 6, 1, 0, 0]]).expand(len(input_ids), -1)

@@ -2,7 +2,7 @@
 
 import pytest
 from datasets import Dataset
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
@@ -102,3 +102,13 @@ def test_a_chat_template_that_begins_the_text_itself():
     short = task.prepare(rows, llama, 5)[0]
     assert short["prompt"] == [BOS, D, E, F, INST]
     assert short["input_ids"] == [BOS, F, INST, G, EOS]
+
+
+def test_a_blank_that_a_tokenizer_puts_before_every_text_is_not_there_twice():
+    """As in the files of Llama 2, whose normalizer prepends one to all that it is given."""
+    backend = Tokenizer(models.BPE(vocab={"\u2581": 0, "a": 1, "b": 2, ":": 3, "</s>": 4}, merges=[]))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    made = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="</s>", eos_token="</s>")
+    rows = Dataset.from_dict({"prompt": ["a b:"] * 2, "response": [" b a", "  b"]})
+    found = Asked().prepare(rows, made, 64)["input_ids"][:]
+    assert found == [[*made(text)["input_ids"], made.eos_token_id] for text in ("a b: b a", "a b:  b")]
