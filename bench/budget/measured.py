@@ -6,6 +6,7 @@ reached is reported next to what was asked for.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class Match:
         reached: what it was measured at, or what the smallest size was, if nothing is within the limit.
         limit: seconds or bytes.
         within: whether a size is within the limit.
-        tried: every size and its amount.
+        tried: every size and its amount; infinite where it was out of memory.
     """
 
     method: str
@@ -67,22 +68,59 @@ class Match:
 
 
 MeasureSetting = Callable[[Method[Any], Setting], Measured]
+# Returns why a base model takes a method in no such setting, as far as is known without weights; else ``None``.
+RefuseSetting = Callable[[Method[Any], Setting], str | None]
 
 
-def fit_measured(choice: ResolvedMethod, limit: float, currency: MeasuredLimit, measure: MeasureSetting) -> Match:
-    """Try sizes of a method, doubling from the smallest, and keep the largest within the limit."""
+class OutOfMemoryError(UserError):
+    """A setting takes more memory than there is: more than any limit."""
+
+
+def fit_measured(
+    choice: ResolvedMethod,
+    limit: float,
+    currency: MeasuredLimit,
+    measure: MeasureSetting,
+    refuse: RefuseSetting = lambda method, setting: None,
+) -> Match | str:
+    """Try sizes of a method, doubling from the smallest, and keep the largest within the limit.
+
+    Args:
+        choice: the method.
+        limit: seconds or bytes.
+        currency: which of them.
+        measure: measures a setting.
+        refuse: finds out, without measuring, that the base model does not take a size, which is then skipped.
+
+    Returns:
+        What was found; or why no size can be measured, in a sentence.
+    """
     method = choice.method
     start = default_setting(choice)
     tried: list[tuple[str, Setting, float]] = []
+    refusal = ""
     for size in _sizes(method):
-        setting = start if size is None else method.with_size(start, size)
+        try:
+            setting = start if size is None else method.with_size(start, size)
+            if why := refuse(method, setting):
+                refusal = why
+                continue
+            amount = measure(method, setting).amount(currency)
+        except OutOfMemoryError as error:
+            refusal, amount = str(error), math.inf
+        except ValueError as error:
+            refusal = str(error)
+            continue
         name = "" if size is None or method.size_knob is None else f"{method.size_knob.field}={size}"
-        tried.append((name, setting, measure(method, setting).amount(currency)))
+        tried.append((name, setting, amount))
         # One try over the limit may be noise.
         if len(tried) > 1 and all(amount > limit for _, _, amount in tried[-2:]):
             break
-    within = [entry for entry in tried if entry[2] <= limit]
-    size_name, setting, reached = within[-1] if within else tried[0]
+    known = [entry for entry in tried if math.isfinite(entry[2])]
+    if not known:
+        return refusal
+    within = [entry for entry in known if entry[2] <= limit]
+    size_name, setting, reached = within[-1] if within else known[0]
     amounts = tuple((name, amount) for name, _, amount in tried)
     return Match(method.name, size_name, setting, reached, limit, bool(within), amounts)
 
@@ -115,7 +153,8 @@ def in_fresh_process(workload: Workload) -> MeasureSetting:
             candidate = Candidate.of(method.name, method, setting)
             measurement = measure_in_subprocess(MeasurementJob(candidate, workload, EFFORT, counts=False))
             if measurement.status is not Status.OK:
-                raise UserError(f"{method.name} cannot be measured on {workload.base_model}: {measurement.reason}")
+                kind = OutOfMemoryError if measurement.status is Status.OUT_OF_MEMORY else UserError
+                raise kind(f"{method.name} cannot be measured on {workload.base_model}: {measurement.reason}")
             peaks = [memory for phase, memory in measurement.memory.items() if phase != LOAD]
             peak = max(memory.process if memory.allocated is None else memory.allocated for memory in peaks)
             kept[key] = Measured(statistics.median(measurement.seconds[STEP]), peak)
@@ -128,6 +167,9 @@ def _sizes(method: Method[Any]) -> Sequence[int | None]:
     knob = method.size_knob
     if knob is None:
         return [None]
-    if knob.choices:
-        return knob.choices[:MOST_TRIES]
-    return [knob.smallest * 2**power for power in range(MOST_TRIES)]
+    if knob.choices is None:
+        return [size for power in range(MOST_TRIES) if (size := knob.smallest * 2**power) <= knob.ceiling]
+    if len(knob.choices) <= MOST_TRIES:
+        return knob.choices
+    # Of many, as even ranks are, those in double distance.
+    return [knob.choices[at] for power in range(MOST_TRIES) if (at := 2**power - 1) < len(knob.choices)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -14,6 +16,7 @@ from parbench.bench.cli.console import announce, announce_loading, open_console,
 from parbench.bench.cli.grid import Grid
 from parbench.bench.cli.parsing import read_names, read_positive
 from parbench.bench.profile import MOST_EXAMPLES
+from parbench.bench.util.errors import UserError
 
 if TYPE_CHECKING:
     from parbench.bench.budget.budget import Budget
@@ -112,7 +115,10 @@ def _print_fits(console: Console, model: str, target: Budget, fits: Mapping[str,
 def _print_matches(
     chosen: Mapping[str, ResolvedMethod], budget: str, currency: MeasuredLimit, workload: Workload
 ) -> None:
+    from parbench.bench.budget.count import Architecture
     from parbench.bench.budget.measured import fit_measured, in_fresh_process, read_limit
+    from parbench.bench.models.catalogue import find_model
+    from parbench.bench.plan.model_checks import refusal
 
     console = open_console()
     measure = in_fresh_process(workload)
@@ -122,11 +128,22 @@ def _print_matches(
     detail = f"batch {workload.batch_size} x {workload.length} tokens on {workload.device}, random weights; measured"
     say(f"{title} ({detail})", console)
     titles = ("method", "size", f"reached ({unit})", "of budget", f"tried ({unit})")
-    rows = []
+    rows, refused = [], []
+    refuse = partial(refusal, architecture=Architecture(find_model(workload.base_model)), chosen=False)
     for expression, choice in chosen.items():
-        found = fit_measured(choice, limit, currency, measure)
+        found = fit_measured(choice, limit, currency, measure, refuse)
+        if isinstance(found, str):
+            refused.append(f"{expression}: {found}")
+            continue
         size = found.size or "fixed"
-        tried = ", ".join(f"{name or 'fixed'} {amount * factor:,.1f}" for name, amount in found.tried)
+        tried = ", ".join(
+            f"{name or 'fixed'} {f'{amount * factor:,.1f}' if math.isfinite(amount) else 'out of memory'}"
+            for name, amount in found.tried
+        )
         share = f"{found.reached / limit:.1%}{'' if found.within else ', over'}"
         rows.append((expression, size, f"{found.reached * factor:,.1f}", share, tried))
+    if not rows:
+        raise UserError(f"nothing can be measured: {'; '.join(refused)}")
     console.print(Grid(titles, rows, names=2, sentences=frozenset(titles[4:]), numbers=frozenset(titles[2:4])))
+    for sentence in refused:
+        say(sentence, console)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import tempfile
 import threading
@@ -140,10 +141,19 @@ def _larger(one: int | None, other: int | None) -> int | None:
     return max((number for number in (one, other) if number is not None), default=None)
 
 
+def _end_without_reader(line: Connection) -> None:
+    """End this process when nobody reads its line any more: the command was killed, and this can take hours."""
+    poller = select.poll()
+    poller.register(line.fileno(), 0)  # an end of the other side is reported even so
+    poller.poll()
+    os._exit(1)
+
+
 def _main(job: dict[str, Any], line: Connection, log: str) -> None:
     leave_current_folder()
     # Ctrl-C is handled by the command, which ends its measurement.
     ignore_interrupts()
+    threading.Thread(target=_end_without_reader, args=(line,), daemon=True, name="reader").start()
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
     for output in (1, 2):
         os.dup2(descriptor, output)

@@ -1,6 +1,15 @@
+import math
+
 import pytest
 
-from parbench.bench.budget.measured import Measured, Workload, fit_measured, in_fresh_process, read_limit
+from parbench.bench.budget.measured import (
+    Measured,
+    OutOfMemoryError,
+    Workload,
+    fit_measured,
+    in_fresh_process,
+    read_limit,
+)
 from parbench.bench.util.errors import UserError
 from parbench.methods import find_method
 
@@ -36,6 +45,42 @@ def test_memory_is_its_own_currency():
 def test_a_method_of_fixed_size_is_measured_once():
     found = fit_measured(find_method("linear_probe"), 1.0, "step-time", costing(lambda r: 0.5))
     assert (found.size, found.reached, len(found.tried)) == ("", 0.5, 1)
+
+
+def test_of_many_choices_those_in_double_distance_are_tried():
+    even = find_method("hra")
+    assert even.method.size_knob.choices[:3] == (2, 4, 6)
+    tried = fit_measured(even, 1.0, "step-time", costing(lambda r: 0.001 * r)).tried
+    assert [name for name, _ in tried] == [f"r={r}" for r in (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)]
+
+
+def test_sizes_that_a_base_model_refuses_are_skipped():
+    odd = fit_measured(
+        find_method("lora"),
+        0.5,
+        "step-time",
+        costing(lambda r: 0.01 * r),
+        lambda method, one: "even" * (one.r in (2, 8)),
+    )
+    assert [name for name, _ in odd.tried] == ["r=1", "r=4", "r=16", "r=32", "r=64", "r=128"]
+    found = fit_measured(find_method("lora"), 0.5, "step-time", costing(lambda r: 0.1), lambda method, one: "no layers")
+    assert found == "no layers"
+
+
+def test_a_size_that_is_out_of_memory_is_over_any_limit():
+    def measure(method, setting):
+        if setting.r > 4:
+            raise OutOfMemoryError("too much")
+        return Measured(0.1, 1)
+
+    found = fit_measured(find_method("lora"), 1e9, "memory", measure)
+    assert (found.size, found.reached, found.within) == ("r=4", 1, True)
+    assert found.tried[-2:] == (("r=8", math.inf), ("r=16", math.inf))
+    assert fit_measured(find_method("linear_probe"), 1.0, "memory", failing) == "no r"
+
+
+def failing(method, setting):
+    raise OutOfMemoryError("no r")
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
 
+import psutil
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -105,6 +107,33 @@ def test_a_measurement_is_watched_from_outside(tiny_model):
     assert measurement.peak_process >= max(memory.process for memory in measurement.memory.values()) - (8 << 20)
     measured = sum(map(sum, measurement.seconds.values()))
     assert 0 < measured < 2 * measurement.wall
+
+
+_UNTIL_KILLED = """
+import json, sys
+from parbench.bench.profile.process import measure_in_subprocess
+from parbench.bench.profile.workload import MeasurementJob
+measure_in_subprocess(MeasurementJob.of_json(json.load(sys.stdin)))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_measurement_ends_with_the_command_that_waits_for_it(tiny_model, number):
+    job = replace(job_for(tiny_model), effort=Repetitions(10**7, 0, parts=("training",)), counts=False)
+    command = subprocess.Popen([sys.executable, "-c", _UNTIL_KILLED], stdin=subprocess.PIPE, text=True)
+    command.stdin.write(json.dumps(job.as_json()))
+    command.stdin.close()
+    # The server, and the process that it forks.
+    end = time.monotonic() + 200
+    while not (
+        found := [one for one in psutil.Process(command.pid).children(recursive=True) if one.ppid() != command.pid]
+    ):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    time.sleep(1.0)
+    command.send_signal(number)
+    assert command.wait() == -number
+    assert psutil.wait_procs(found, timeout=20)[1] == []
 
 
 def test_a_fault_of_one_measurement_is_a_reason(tiny_model):
