@@ -122,9 +122,14 @@ def _without_empty_sections(lines: Sequence[str]) -> list[str]:
 
 
 def _write_inputs(store: Store, report: Report, folder: Path) -> None:
-    """Write the suites as they are now, and the claims as they were declared."""
+    """Write the suites as they are now, the tasks of the study's own, and the claims as they were declared."""
     for name in sorted(set(report.frame.runs["suite"]) & set(suite_names())):
         (folder / f"suite-{name}.yaml").write_text(suite_text(load_suite(name)), "utf-8")
+    own = {record.spec.task: record.spec.definition for record in store.scan() if isinstance(record, RunRecord)}
+    for name, definition in own.items():
+        if definition:
+            text = yaml.safe_dump(definition, sort_keys=False, width=120)
+            (folder / f"task-{name.replace('/', '-')}.yaml").write_text(text, "utf-8")
     claims = folder / "claims"
     for made in read_declarations(store):
         if isinstance(made, Declaration):
