@@ -25,8 +25,9 @@ from parbench.bench.record.run_record import RunRecord
 from parbench.bench.record.serialization import to_json
 from parbench.bench.store.archive import export, take_in
 from parbench.bench.store.declarations import Declaration, read_declarations
-from parbench.bench.store.layout import ADAPTER, DECLARATIONS, LOGITS, RECORD, RUNS
+from parbench.bench.store.layout import ADAPTER, DECLARATIONS, LOGITS, RECORD, RUNS, TUNED
 from parbench.bench.store.store import Store
+from parbench.bench.tune.tuned_suite import read_tuned
 from parbench.reports.claims.tables import claim_lines
 from parbench.reports.every_budget import once
 from parbench.reports.render import escape
@@ -47,6 +48,8 @@ def publish(source: Store, folder: Path, notes: Sequence[str]) -> None:
         done = export(store, folder / RECORDS, adapters=False, logits=False)
         report = _write_tables(store, folder, notes)
         _write_inputs(store, report, folder)
+        if (tuned := read_tuned(source.root / TUNED)) is not None:
+            (folder / f"suite-{tuned.name}.yaml").write_text(suite_text(tuned), "utf-8")
     if done.left_out:
         raise SystemExit("\n".join(done.left_out))
     if (size := (folder / RECORDS).stat().st_size) > MOST_BYTES:
