@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from parbench.bench.budget import TOLERANCE
+from parbench.bench.plan.notes import NOT_TUNED, TUNED_OTHERWISE
 from parbench.bench.plan.overrides import NO_BUDGET
 from parbench.bench.plan.suite import Suite, Tuning
-from parbench.bench.plan.tuning import NOT_TUNED, TUNED_OTHERWISE
 from parbench.reports.hardware import hardware_in_words
 from parbench.reports.rows import BOARD, COLUMN
 from parbench.reports.tables import Table, is_counted

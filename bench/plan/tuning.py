@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from parbench.bench.plan.layers import merged
+from parbench.bench.plan.notes import NOT_TUNED, TUNED_OTHERWISE
 from parbench.bench.plan.overrides import TRAINING, Overrides, read_sets
 from parbench.bench.plan.planned_run import PlannedRun
 from parbench.bench.plan.suite import Suite, Tuning
@@ -16,10 +17,6 @@ from parbench.bench.util.errors import UserError
 from parbench.methods import find_method
 from parbench.methods.expression import ResolvedMethod, split
 from parbench.tasks.base import Task
-
-# Notes of a run, by which reports know it.
-NOT_TUNED = "its setting was not tuned, though the suite is of tuned ones"
-TUNED_OTHERWISE = "its setting was tuned with another training, or on other data"
 
 
 def untuned(

@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from parbench.bench.plan.notes import NOT_TUNED
 from parbench.bench.plan.suite import Suite
-from parbench.bench.plan.tuning import NOT_TUNED
 from parbench.reports.figures.curves import DASHES
 from parbench.reports.figures.style import (
     MARKERS,

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from parbench.bench.cli.report import report
+from parbench.bench.plan.notes import NOT_TUNED, TUNED_OTHERWISE
 from parbench.bench.plan.suite import Tuning, load_suite, suite_text
-from parbench.bench.plan.tuning import NOT_TUNED, TUNED_OTHERWISE
 from parbench.reports.brief import BriefLeaderboard, brief_table
 from parbench.reports.conditions import UNTUNED_NOTE
 from parbench.reports.frame import read_frame

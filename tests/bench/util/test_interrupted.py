@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
+# A test run in the background has inherited that Ctrl-C is ignored.
 BEGIN = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
     "import atexit, os, signal, sys, time; sys.argv = ['bench', '--version']; import parbench.bench.__main__ as bench;"
 )
 CTRL_C = "os.kill(os.getpid(), signal.SIGINT)"
