@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PER_TOKEN = ("token_type_ids", "mm_token_type_ids")
 # Of a model with an encoder and a decoder: what it has written before each of the labels.
 DECODER = "decoder_input_ids"
+# More than any model takes.
+_ANY_LENGTH = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,12 @@ class ImageTextRows:
             return iter(())
         image = getattr(self.processor, "image_token", "")
         return (len(self.processor.tokenizer(prompt.replace(image, ""))["input_ids"]) for prompt in self.prompts)
+
+    def needed_length(self, row: int) -> int:
+        """Return the ``max_length`` from which on a row's response is whole; an end of text behind it may be cut."""
+        whole = replace(self, max_length=_ANY_LENGTH, closed=False)[row]
+        # A decoder of its own has a token in front of what it writes.
+        return len(whole["labels"]) - (DECODER in whole)
 
     def with_responses(self, responses: Sequence[str] | None) -> ImageTextRows:
         """Return the same prompts with other responses."""
