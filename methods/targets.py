@@ -63,13 +63,16 @@ def _all_linear(setting: Setting, model: PreTrainedModel, names: ModuleNames, pa
 
     def fits(name: str, module: nn.Module) -> bool:
         linear = isinstance(module, (nn.Linear, Conv1D)) and module is not vocabulary
-        chosen = setting.layers is None or layer_index(name) in setting.layers
-        return linear and chosen and not names.in_head(name) and (inside is None or inside in name.split("."))
+        return linear and not names.in_head(name) and (inside is None or inside in name.split("."))
 
     linear = [name for name, module in model.named_modules() if fits(name, module)]
     if not linear:
         raise UserError(f"target_modules has {ALL_LINEAR}, and this model has no linear layers")
-    named_alike = {_last(name) for name, module in model.named_modules() if not fits(name, module)}
+    if setting.layers is not None:
+        # Where the model has none of these layers, that is what is said of them later.
+        linear = [name for name in linear if layer_index(name) in setting.layers] or linear
+    kept = set(linear)
+    named_alike = {_last(name) for name, _ in model.named_modules() if name not in kept}
     return [suffix(name, inside) if _last(name) in named_alike else _last(name) for name in linear]
 
 

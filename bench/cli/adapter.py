@@ -92,7 +92,7 @@ def measure(
         say(f"measured {trained.record.spec}", console)
     for sentence in refused:
         say(f"not measured: {sentence}", console)
-    say(f"see them with: bench report --out {store.root}", console)
+    say(f"see them with: bench report --out {shlex.quote(str(store.root))}", console)
 
 
 def _completed(store: Store) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,6 +53,7 @@ def _write(kind: Kind, name: str, registry: Registry[Any], to: Path) -> None:
     folder = write_package(package, to)
     use = "--methods" if kind == "method" else "--tasks"
     say(f"{folder} has {', '.join(package.files)}; what to edit is marked EDIT")
-    say(f"test it:     cd {folder} && python -m pytest")
-    say(f"install it:  python -m pip install --no-deps --editable {folder}")
+    place = shlex.quote(str(folder))
+    say(f"test it:     cd {place} && python -m pytest")
+    say(f"install it:  python -m pip install --no-deps --editable {place}")
     say(f"run it:      bench run --suite mini {use} {name} --seeds 1")

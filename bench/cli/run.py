@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -178,7 +179,7 @@ def _run_claims(request: RunRequest) -> ComparisonOutcome:
 def _tuned_suite(out: Path) -> str:
     path = out / TUNED
     if not path.is_file():
-        raise UserError(f'there is no "{path}"; make it with: bench tune --out {out}')
+        raise UserError(f'there is no "{path}"; make it with: bench tune --out {shlex.quote(str(out))}')
     return str(path)
 
 
@@ -228,7 +229,10 @@ def _print_counts(records: list[RunRecord], store: Store, console: Console) -> N
     skipped = f", {ended[Status.SKIPPED]} skipped" if ended[Status.SKIPPED] else ""
     failed = len(records) - ended[Status.OK] - ended[Status.SKIPPED]
     completed = counted(ended[Status.OK], "run")
-    say(f"{completed} done, {failed} failed{skipped}; see them with: bench report --out {store.root}", console)
+    say(
+        f"{completed} done, {failed} failed{skipped}; see them with: bench report --out {shlex.quote(str(store.root))}",
+        console,
+    )
 
 
 def _print_noise(plan: Plan, store: Store, console: Console) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -50,6 +51,7 @@ def tune(
     if run_studies(session, effort).failures:
         raise typer.Exit(1)
     say(
-        f"run them with fresh seeds: bench run --tuned --out {comparison.out}, and the options given here",
+        f"run them with fresh seeds: bench run --tuned --out {shlex.quote(str(comparison.out))}, "
+        "and the options given here",
         session.console,
     )

@@ -13,6 +13,8 @@ from parbench.bench.util.errors import UserError
 MOST_UNKNOWN = 0.03
 # A length that cuts one long text in ten leaves a task what it is; one that cuts most of them makes it another.
 MOST_CUT = 0.1
+# An answer that loses its end is learnt without one, and so is never ended: one in a hundred is too many.
+MOST_UNENDED = 0.01
 # So many texts show the share well enough, and tokenising them again takes a moment.
 _TRIED = 1000
 
@@ -74,3 +76,33 @@ def cut_texts(lengths: Sequence[int], whole: Callable[[Sequence[int]], Iterable[
     if share <= MOST_CUT:
         return None
     return f"{share:.0%} of the training texts have more than {max_length} tokens, train.max_length, and were cut"
+
+
+def cut_prompts(lengths: Sequence[int], max_length: int) -> str | None:
+    """Return a warning where more than `MOST_CUT` of the prompts that an encoder reads are longer than ``max_length``.
+
+    Args:
+        lengths: tokens of each whole prompt.
+    """
+    share = sum(length > max_length for length in lengths) / (len(lengths) or 1)
+    if share <= MOST_CUT:
+        return None
+    return (
+        f"{share:.0%} of the training prompts have more than {max_length} tokens, train.max_length, and lost their end"
+    )
+
+
+def cut_answers(labels: Iterable[Sequence[int]], end: int, max_length: int) -> str | None:
+    """Return a warning where more than `MOST_UNENDED` of the answers trained on were cut.
+
+    Args:
+        labels: of each text, the answer last.
+        end: the token behind each whole answer.
+    """
+    ended = [len(row) > 0 and row[-1] == end for row in labels]
+    share = ended.count(False) / (len(ended) or 1)
+    if share <= MOST_UNENDED:
+        return None
+    return (
+        f"{share:.0%} of the training answers do not fit into {max_length} tokens, train.max_length, and lost their end"
+    )

@@ -6,20 +6,24 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from datasets import Dataset
 
 from parbench.bench.record.run_spec import RunSpec
-from parbench.bench.train.input_checks import check_length, cut_texts, unknown_tokens
+from parbench.bench.train.input_checks import check_length, cut_answers, cut_prompts, cut_texts, unknown_tokens
 from parbench.bench.train.protocol import Protocol, Purpose, ReportedSplit, SplitData
 from parbench.bench.train.resolved_run import ResolvedRun
-from parbench.tasks.base import Modality, Task
+from parbench.tasks.base import Task
 from parbench.tasks.data.split import nested_share
 from parbench.tasks.inference import Rows
 from parbench.tasks.kinds.image_text_rows import ImageTextRows
+from parbench.tasks.kinds.language_model import LanguageModelTask
 from parbench.tasks.kinds.system_prompt import SystemPrompts, split_system_prompt
 from parbench.tasks.leaks import leak_findings
+
+# Rows with images or videos that are read to see whether their answers fit: a second's work.
+_DECODED = 32
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ def task_for_method(run: ResolvedRun) -> Task:
 def prepare(run: ResolvedRun) -> PreparedData:
     """Load, cut and tokenise the data of a run; the reported split only when it is asked for.
 
-    Warns where the tokenizer does not know the words of the training texts, and where many of them are cut.
+    Warns where the tokenizer does not know the words of the training texts, and where many of them, or some of the
+    answers, are cut.
 
     Raises:
         UserError: data, base model or tokenizer are not available, or do not fit the task.
@@ -104,9 +109,16 @@ def _misfits(task: Task, train: SplitData, processor: Any, max_length: int, mode
 
     if unknown := unknown_tokens(counted(), getattr(processor, "tokenizer", processor), model):
         yield unknown
-    # Texts beside images are never cut.
-    if task.modality is Modality.TEXT and (cut := cut_texts(lengths, whole, max_length)):
+    if isinstance(train.inputs, ImageTextRows):
+        cut = cut_prompts(list(train.inputs.encoder_lengths()), max_length)
+    else:
+        cut = cut_texts(lengths, whole, max_length)
+    if cut:
         yield cut
+    if isinstance(task, LanguageModelTask):
+        end = int(getattr(processor, "tokenizer", processor).eos_token_id)
+        if cut := cut_answers(_labels(train.inputs), end, max_length):
+            yield cut
 
 
 def _token_ids(inputs: Rows) -> Iterator[Sequence[int]]:
@@ -114,6 +126,14 @@ def _token_ids(inputs: Rows) -> Iterator[Sequence[int]]:
     if isinstance(inputs, ImageTextRows):
         return inputs.text_ids()
     return (inputs[row]["input_ids"] for row in range(len(inputs)))
+
+
+def _labels(inputs: Rows) -> Iterator[Sequence[int]]:
+    """Yield the labels of each row; of rows with images or features some, since each is decoded for them."""
+    if isinstance(inputs, ImageTextRows):
+        return (inputs[row]["labels"] for row in range(len(inputs))[:: max(1, len(inputs) // _DECODED)])
+    column: Sequence[Sequence[int]] = cast(Dataset, inputs)["labels"][:]
+    return iter(column)
 
 
 def training_inputs(run: ResolvedRun, data: PreparedData, prompts: SystemPrompts | None) -> Rows:

@@ -46,7 +46,9 @@ class TaskTrainer(Trainer):
     packing: bool = False
     # Whether logits are computed only where a label counts, see `counted_logits`.
     some_logits: bool = False
+    # Whether a batch was found to be computed packed as it is padded, and one whose texts share rows.
     _checked: bool = False
+    _checked_sharing: bool = False
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -65,10 +67,13 @@ class TaskTrainer(Trainer):
             # The mean over no labels is not a number; this part of an accumulated batch has no share in its loss.
             return torch.zeros((), device=self.args.device)
         if self.packing:
-            if not self._checked:
+            packed = pack(inputs)
+            shares = len(packed["input_ids"]) < len(inputs["input_ids"])
+            # Texts of equal lengths have a row each, and would pass whatever the model does with a row of several.
+            if not self._checked or (shares and not self._checked_sharing):
                 check_packing(model, self._prepare_inputs(inputs))
-                self._checked = True
-            return step(model, pack(inputs), num_items_in_batch)
+                self._checked, self._checked_sharing = True, shares
+            return step(model, packed, num_items_in_batch)
         groups = list(split_by_length(inputs, self.most_groups))
         if len(groups) > 1:
             # Likewise rows of a batch.

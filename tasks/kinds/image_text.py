@@ -260,6 +260,26 @@ class ImageTextChoice(WithImages, MultipleChoice):
     options: ImageChoiceOptions = field(default_factory=ImageChoiceOptions)
     own_source: DataSource | None = None
 
+    def prepare(self, dataset: Dataset, processor: Any, max_length: int) -> ImageTextRows:
+        """Return rows that are decoded and tokenised one by one, on access; see `WithImages.prepare`.
+
+        Raises:
+            UserError: as there, or the longest prompt leaves no room for its choices: of what is cut only the beginning
+                would be ranked.
+        """
+        rows = super().prepare(dataset, processor, max_length)
+        if len(rows):
+            longest = max(range(len(rows)), key=lambda row: len(rows.prompts[row]))
+            choices = [self._answer(f" {text}", processor) for text in dataset["choices"][longest]]
+            written = max(choices, key=len)
+            needed = rows.select([longest]).with_responses([written]).needed_length(0)
+            if needed > max_length:
+                raise UserError(
+                    f"example {dataset['example'][longest]} of {self.name} has {needed} tokens with its images and the "
+                    f'choice "{written.strip()[:40]}", and train.max_length is {max_length}; raise it'
+                )
+        return rows
+
     def predict(self, predictor: Predictor, examples: Dataset, inputs: Rows) -> pd.DataFrame:
         """Return one row per example; see `MultipleChoice.predictions` and `WithImages.pictured`."""
         rows = cast(ImageTextRows, inputs)

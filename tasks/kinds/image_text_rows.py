@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PER_TOKEN = ("token_type_ids", "mm_token_type_ids")
 # Of a model with an encoder and a decoder: what it has written before each of the labels.
 DECODER = "decoder_input_ids"
+# More than any model takes.
+_ANY_LENGTH = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,19 @@ class ImageTextRows:
             text = prompt if self.responses is None else f"{prompt}{self.responses[row]}"
             yield self.processor.tokenizer(text.replace(getattr(self.processor, "image_token", ""), ""))["input_ids"]
 
+    def encoder_lengths(self) -> Iterator[int]:
+        """Yield the tokens of each whole prompt that an encoder reads; nothing of a decoder, which cuts none."""
+        if self._starts_from is None:
+            return iter(())
+        image = getattr(self.processor, "image_token", "")
+        return (len(self.processor.tokenizer(prompt.replace(image, ""))["input_ids"]) for prompt in self.prompts)
+
+    def needed_length(self, row: int) -> int:
+        """Return the ``max_length`` from which on a row's response is whole; an end of text behind it may be cut."""
+        whole = replace(self, max_length=_ANY_LENGTH, closed=False)[row]
+        # A decoder of its own has a token in front of what it writes.
+        return len(whole["labels"]) - (DECODER in whole)
+
     def with_responses(self, responses: Sequence[str] | None) -> ImageTextRows:
         """Return the same prompts with other responses."""
         return replace(self, responses=responses)
@@ -68,7 +83,7 @@ class ImageTextRows:
         """Return ``input_ids`` and ``labels`` as lists, and what the processor makes of the images as tensors.
 
         A response that is too long loses its end. Of a model that reads the prompt in an encoder, ``input_ids`` are the
-        prompt's, whose end is cut off where it is too long, and ``decoder_input_ids`` are as long as ``labels``.
+        prompt's, which loses its last words where it is too long, and ``decoder_input_ids`` are as long as ``labels``.
 
         Raises:
             UserError: an image cannot be decoded, or the prompt with its images leaves no room for a response.
@@ -79,10 +94,13 @@ class ImageTextRows:
         tokenizer = self.processor.tokenizer
         ids = encoded.pop("input_ids")[0].tolist()
         encoded.pop("attention_mask", None)
-        start = getattr(self.processor, "decoder_start_token_id", None)
+        start = self._starts_from
         if start is not None:
             written = [start, *self._response(row, self.max_length)]
-            ids = ids[: self.max_length]
+            if len(ids) > self.max_length:
+                # As tokenizers cut: the end of text that an encoder knows texts to have stays.
+                ends = ids[-1:] if ids[-1] == tokenizer.eos_token_id else []
+                ids = [*ids[: self.max_length - len(ends)], *ends]
             return {"input_ids": ids, DECODER: written, "labels": [IGNORED, *written[1:]], **encoded}
         # The end of text that some tokenizers put behind every text.
         kept = len(ids) - (ids[-1] == tokenizer.eos_token_id)
@@ -102,13 +120,18 @@ class ImageTextRows:
             **encoded,
         }
 
+    @property
+    def _starts_from(self) -> int | None:
+        """The token that a decoder of its own starts from; ``None`` where the model has no encoder."""
+        return getattr(self.processor, "decoder_start_token_id", None)
+
     def _response(self, row: int, most: int) -> list[int]:
         """Return at most so many tokens of a response."""
         if self.responses is None:
             return []
         tokenizer = self.processor.tokenizer
         # What a decoder of its own writes begins as every text of its tokenizer does.
-        begin = [] if getattr(self.processor, "decoder_start_token_id", None) is None else [tokenizer.bos_token_id]
+        begin = [] if self._starts_from is None else [tokenizer.bos_token_id]
         ids = [*begin, *continuing_ids(self.responses[row], tokenizer)]
         return (closed_ids(ids, tokenizer) if self.closed else ids)[:most]
 

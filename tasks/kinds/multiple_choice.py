@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from parbench.tasks.data.labels import places_of
 from parbench.tasks.data.source import DataRef, Reads
 from parbench.tasks.data.values import check_columns, text_lists_of, texts_of
 from parbench.tasks.kinds.language_model import LanguageModelTask
+from parbench.tasks.kinds.special_tokens import continuing_ids
 from parbench.tasks.kinds.text_generation import Template
 from parbench.tasks.metrics.subsets import over_subsets
 
@@ -95,10 +97,18 @@ class MultipleChoice(LanguageModelTask):
         """Return token ids with the right choice to train on, and in ``scored`` and ``spared`` all choices to rank.
 
         ``scored`` are the tokens of prompt and choice, ``spared`` the number of those that are the prompt's. Where they
-        are more than ``max_length``, the prompt loses its beginning.
+        are more than ``max_length``, the prompt loses its beginning. Of a choice that is longer by itself only the
+        beginning is ranked, as a warning says: two that begin alike cannot be told apart.
         """
         inputs = super().prepare(dataset, processor, max_length)
-        rows = [self._ranked(example, processor, max_length) for example in dataset]
+        found = [self._ranked(example, processor, max_length) for example in dataset]
+        if cut := sum(not whole for _, whole in found):
+            warnings.warn(
+                f"{cut} of {len(found)} examples of {self.name} have a choice that does not fit into {max_length} "
+                "tokens, train.max_length: only its beginning is ranked; raise it",
+                stacklevel=2,
+            )
+        rows = [ranked for ranked, _ in found]
         scored = [[tokens for tokens, _ in row] for row in rows]
         return inputs.add_column("scored", scored).add_column("spared", [[number for _, number in row] for row in rows])
 
@@ -179,12 +189,18 @@ class MultipleChoice(LanguageModelTask):
 
     def _ranked(
         self, example: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, max_length: int
-    ) -> list[tuple[list[int], int]]:
+    ) -> tuple[list[tuple[list[int], int]], bool]:
+        """Return of each choice its tokens behind the prompt's and the number of those, and whether all are whole."""
         # The very tokens that a response is trained on, so that the two mean the same; but for the end of text, which
         # is the same for every choice.
-        pairs = []
+        pairs, whole = [], True
         for number in range(len(example["choices"])):
-            row = self._encoded({**example, "label": number}, tokenizer, max_length)
-            tokens = row["input_ids"]
-            pairs.append((tokens[:-1] if tokens[-1] == tokenizer.eos_token_id else tokens, len(row["kept"])))
-        return pairs
+            answered = {**example, "label": number}
+            row = self._encoded(answered, tokenizer, max_length)
+            tokens, spared = row["input_ids"], len(row["kept"])
+            if tokens[-1] == tokenizer.eos_token_id:
+                tokens = tokens[:-1]
+            elif len(continuing_ids(self.response(answered), tokenizer)) > len(tokens) - spared:
+                whole = False
+            pairs.append((tokens, spared))
+        return pairs, whole

@@ -1,8 +1,11 @@
 """The accuracy of VQA: an answer counts as far as annotators gave the same one.
 
-Normalisation and accuracy are those of the official evaluator, ``vqaEval.py`` of GT-Vision-Lab/VQA at commit c4e6a0e,
-also where it does what its authors may not have meant: answers of annotators are cleaned of punctuation only, and only
-where they differ; a period is removed 32 times at most.
+Normalisation and accuracy are those of the official evaluator, ``vqaEval.py`` of GT-Vision-Lab/VQA at commit a013f00
+(March 2021), also where it does what one may not expect: where all annotators agree, answers are compared as they are,
+since questions about a text in the image ask for it as it is written; a period is removed 32 times at most.
+
+Before that commit annotators' answers were cleaned of punctuation only, so that "none" or "the cat" was never right:
+scores of older papers may be lower by that.
 """
 
 from __future__ import annotations
@@ -45,8 +48,8 @@ AGREEING = 3
 
 
 def normalised(answer: str) -> str:
-    """Return an answer as it is compared."""
-    text = without_punctuation(answer.replace("\n", " ").replace("\t", " ").strip())
+    """Return an answer as it is compared where annotators differ."""
+    text = without_punctuation(_on_one_line(answer))
     words = (NUMBERS.get(word, word) for word in text.lower().split())
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
 
@@ -67,9 +70,13 @@ def vqa_accuracy(answer: str, annotators: Sequence[str]) -> float:
         answer: as it was written.
         annotators: their answers, two or more; ten in VQA.
     """
-    given = normalised(answer)
-    # Where all agree the evaluator leaves their answer as it is.
-    theirs = [without_punctuation(text) for text in annotators] if len(set(annotators)) > 1 else list(annotators)
+    given, theirs = _on_one_line(answer), [_on_one_line(text) for text in annotators]
+    if len(set(theirs)) > 1:
+        given, theirs = normalised(given), [normalised(text) for text in theirs]
     same = sum(text == given for text in theirs)
     without = [min(1.0, (same - (text == given)) / AGREEING) for text in theirs]
     return sum(without) / len(without)
+
+
+def _on_one_line(text: str) -> str:
+    return text.replace("\n", " ").replace("\t", " ").strip()

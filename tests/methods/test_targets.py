@@ -50,6 +50,12 @@ def test_on_some_layers_only() -> None:
     assert chosen == {name for name in adapted_by_peft("bert") if layer_index(name) == 1}
 
 
+def test_layers_that_the_model_has_not_are_what_is_said() -> None:
+    for layers in ("[7]", "[1,7]"):
+        with pytest.raises(UserError, match="layers has 7"):
+            adapted(f"lora(r=1,target_modules=all-linear,layers={layers})", "bert")
+
+
 def test_a_configuration_has_last_parts_where_they_say_enough() -> None:
     def listed(model: str) -> Any:
         base = TINY_MODELS[model].build()

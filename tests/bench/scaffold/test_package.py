@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shlex
 import subprocess
 import sys
 
@@ -124,6 +125,12 @@ def test_a_task_has_at_most_a_group_before_its_name(name):
 def test_a_name_that_is_taken_is_refused(kind, name, why):
     with pytest.raises(UserError, match=why):
         new_package(kind, name, {"method": METHODS, "task": TASKS}[kind])
+
+
+def test_what_is_said_to_be_typed_can_be_typed(bench, tmp_path):
+    result = bench("new", "method", "mine", "--to", tmp_path / "with blanks")
+    (line,) = [line for line in result.out.splitlines() if line.startswith("install it:")]
+    assert shlex.split(line)[-1] == str(tmp_path / "with blanks" / "mine")
 
 
 @pytest.mark.parametrize("what", ["folder", "file", "link"])

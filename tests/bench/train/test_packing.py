@@ -4,8 +4,9 @@ import pytest
 import torch
 from datasets import Dataset
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer
 
+from parbench.bench.train import trainer
 from parbench.bench.train.packing import check_packing, pack, rows_of
 from parbench.bench.train.train import train
 from parbench.bench.util.errors import UserError
@@ -75,6 +76,26 @@ def test_a_model_that_mixes_texts_is_refused():
     check_packing(llama(), batch)
     with pytest.raises(UserError, match="mixes the texts"):
         check_packing(Mixing(), batch)
+
+
+def test_the_first_texts_that_share_a_row_are_checked(tmp_path, monkeypatch):
+    """In the first batch texts are of one length, and have a row each: nothing is seen of what a model mixes."""
+    checked = []
+    monkeypatch.setattr(trainer, "check_packing", lambda model, batch: checked.append(len(batch["input_ids"])))
+    ids = [[3 + place] * length for place, length in enumerate([6, 6, 6, 6, 6, 6, 6, 2, 2])]
+    equal, mixed = ids[:4], ids[4:9]
+    batches = [collate([{"input_ids": one, "labels": one} for one in some]) for some in (equal, equal, mixed, mixed)]
+    stepped = []
+    monkeypatch.setattr(
+        Trainer, "training_step", lambda self, model, inputs, count: stepped.append(len(inputs["labels"]))
+    )
+    work = object.__new__(trainer.TaskTrainer)
+    work.packing = True
+    monkeypatch.setattr(trainer.TaskTrainer, "_prepare_inputs", lambda self, inputs: inputs)
+    for batch in batches:
+        work.training_step(None, batch)
+    assert checked == [4, 5]
+    assert stepped == [4, 4, 4, 4]
 
 
 def test_a_model_without_positions_is_refused():

@@ -6,7 +6,7 @@ import pytest
 
 from parbench.bench.plan.planner import Overrides, make_plan
 from parbench.bench.plan.suite import load_suite
-from parbench.bench.train.input_checks import cut_texts
+from parbench.bench.train.input_checks import cut_answers, cut_prompts, cut_texts
 from parbench.bench.train.prepare import prepare
 from parbench.tasks.data.lock import RevisionLock
 from tests.support.films import COMMON, FILMS, task_file
@@ -55,6 +55,24 @@ def test_prompts_that_a_length_cuts_are_noted(notes, tmp_path):
     (cut,) = [note for note in notes(ASKED, 40, base_model=llama)[0] if "train.max_length" in note]
     assert cut.startswith("31% of the training texts have more than 40 tokens")
     assert not [note for note in notes(ASKED, 400, base_model=llama)[0] if "train.max_length" in note]
+
+
+def test_answers_that_lose_their_end_are_noted(notes, tmp_path):
+    """A byte is a token of the tiny model: an answer of 60 bytes and its end of text do not fit into 40."""
+    llama = tiny_model_folder(tmp_path / "llama", tiny_llama())
+    rows = [{"sentence": f"film {n}", "other": "x" * (60 if n < 20 else 5), "label": 0} for n in range(40)]
+    cut = [note for note in notes(ASKED, 40, rows, base_model=llama)[0] if "answers" in note]
+    assert len(cut) == 1
+    assert "do not fit into 40 tokens, train.max_length, and lost their end" in cut[0]
+    assert not [note for note in notes(ASKED, 80, rows, base_model=llama)[0] if "answers" in note]
+
+
+def test_prompts_of_an_encoder_and_answers_are_counted():
+    assert cut_prompts([10, 11, 12, 9, 9], 10).startswith("40% of the training prompts have more than 10 tokens")
+    assert cut_prompts([10] * 10, 10) is None
+    assert cut_prompts([], 10) is None
+    assert cut_answers([[-100, 5, 2]] * 99 + [[5, 5]], 2, 8) is None
+    assert cut_answers([[-100, 5, 2]] * 9 + [[5, 5]], 2, 8).startswith("10% of the training answers do not fit into 8")
 
 
 def test_texts_of_just_the_length_are_not_cut():

@@ -204,6 +204,16 @@ def test_the_most_likely_choice_is_predicted():
     assert PAIRS.score(frame)["accuracy"] == (frame["prediction"] == frame["label"]).mean()
 
 
+def test_a_choice_that_would_be_cut_is_refused():
+    """The choices are " no" and " yes, it is", a token per byte."""
+    data, processor = checked(PAIRS, pairs()), vlm_processor()
+    whole = PAIRS.prepare(data, processor, 100)
+    longest = max(len(whole.with_responses(None)[row]["input_ids"]) for row in range(len(whole)))
+    PAIRS.prepare(data, processor, longest + len(" yes, it is"))
+    with pytest.raises(UserError, match=r'choice "yes, it is", and train.max_length is .*; raise it'):
+        PAIRS.prepare(data, processor, longest + len(" yes, it is") - 1)
+
+
 def test_the_first_rows_have_a_small_picture_and_the_question():
     data = checked(QUESTIONS, questions(PICTURED + 2, image=[encoded(picture(800, 600))] * (PICTURED + 2)))
     frame = QUESTIONS.pictured(data, QUESTIONS.predictions(data, [""] * (PICTURED + 2)))

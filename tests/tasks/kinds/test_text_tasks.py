@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -127,10 +129,24 @@ def test_the_likelihood_of_a_choice_does_not_count_the_end_of_text(tmp_path, tok
     assert all(tokenizer.eos_token_id not in tokens for tokens in inputs[0]["scored"])
     assert inputs[0]["spared"] == [2, 2, 2]
     # Where there is room for three tokens, the end of the prompt is what is left of it.
-    short = task.prepare(splits.reported, tokenizer, 3)[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        short = task.prepare(splits.reported, tokenizer, 3)[0]
     last = tokenizer("pick 0").input_ids[-1]
     assert short["spared"] == [1, 1, 1]
     assert short["scored"] == [[last, *tokenizer(text).input_ids] for text in ("red one", "blue", "green")]
+
+
+def test_of_a_choice_that_is_cut_a_warning_tells(tmp_path, tokenizer):
+    """Of "red one" and "red two" the same token is left, so that the first of them would always be taken."""
+    both(tmp_path, RANKED)
+    task, splits = loaded(task_file(tmp_path, CHOICES))
+    count = len(splits.reported)
+    with pytest.warns(
+        UserWarning, match=f"{count} of {count} examples of .* have a choice that does not fit into 2 tok"
+    ):
+        short = task.prepare(splits.reported, tokenizer, 2)[0]
+    assert short["scored"][0][-1:] == tokenizer("red").input_ids
 
 
 @pytest.mark.parametrize("rights", [[0, 1, 2], ["A", "b", "C"], ["red one", "blue", "green"]])
