@@ -112,6 +112,8 @@ def _classification(definition: Any, common: dict[str, Any]) -> Task:
 
 
 def _images(definition: Any, common: dict[str, Any]) -> Task:
+    # A table may hold its images, or name their files.
+    common |= {"data": replace(common["data"], images=(definition.image,))}
     return FileImages(
         **common,
         labels=tuple(map(str, definition.labels)),

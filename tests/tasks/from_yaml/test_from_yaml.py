@@ -5,6 +5,7 @@ import pytest
 
 from parbench.tasks.data.folder import FolderSource
 from parbench.tasks.data.hub import HubSource
+from parbench.tasks.data.images import decoded
 from parbench.tasks.from_yaml import defined_task, read_definition, task_of_file
 from tests.support.yaml_files import (
     CHOICES,
@@ -97,6 +98,28 @@ def test_where_names_of_images_are_numbers_the_numbers_of_a_file_are_names(tmp_p
     both(tmp_path, rows, ".parquet")
     _, splits = loaded(task_file(tmp_path, IMAGES, labels=[2, 1]))
     assert splits.reported["label"][:] == [1, 0] * 4
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl"])
+def test_a_table_of_images_may_name_their_files(tmp_path, ending):
+    (tmp_path / "pictures").mkdir()
+    rows = []
+    for number in range(20):
+        (tmp_path / "pictures" / f"{number}.png").write_bytes(png((9 * number, 0, 0)))
+        rows.append({"image": f"pictures/{number}.png", "label": ("cat", "dog")[number % 2]})
+    write(tmp_path / f"train{ending}", rows)
+    write(tmp_path / f"test{ending}", rows[:8])
+    path = task_file(tmp_path, IMAGES)
+    task, splits = loaded(path)
+    assert splits.sizes == {"train": 18, "selection": 2, "reported": 8}
+    assert splits.reported["label"][:] == [0, 1] * 4
+    reds = [decoded(image, "a row").getpixel((0, 0))[0] for image in splits.reported["image"][:]]
+    assert reds == [9 * number for number in range(8)]
+    before = task.revision(task.own_source)
+    (tmp_path / "pictures" / "7.png").write_bytes(png((0, 0, 0)))
+    assert task.revision(task.own_source) != before
+    (tmp_path / "pictures" / "7.png").unlink()
+    assert 'names the image "pictures/7.png", and there is no such file' in unusable(path)
 
 
 def test_the_revision_is_that_of_names_and_contents(tmp_path):
