@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Collection
 
+from parbench.bench.util.elsewhere import Elsewhere
 from parbench.bench.util.errors import UserError
 
 # Options of the commands of transformers, peft, lm-eval and of scripts beside them, by their names with underscores.
@@ -79,10 +80,8 @@ def advice(word: str, known: Collection[str], shown: Callable[[str], str], setti
         shown: how an option is written.
         setting: how a hyper-parameter such as ``train.epochs`` is given.
     """
-    if word in known:
-        return f'; did you mean "{shown(word)}"?'
-    if (renamed := _RENAMED.get(word)) in known:
-        return f'; did you mean "{shown(str(renamed))}"?'
+    if meant := Elsewhere(_RENAMED).known_as(word, known):
+        return f'; did you mean "{shown(meant)}"?'
     if _SETS in known and (hint := _setting(word, setting)):
         return hint
     close = difflib.get_close_matches(word, known, n=1)
@@ -99,8 +98,7 @@ def _setting(name: str, setting: Callable[[str], str]) -> str | None:
 
     owners = (("train", TrainingSettings), ("METHOD", LoraSetting))
     for owner, kind in owners:
-        here = kind.elsewhere.renamed.get(name, name)
-        if here in kind.model_fields:
+        if here := kind.elsewhere.known_as(name, kind.model_fields):
             return f"; give it as {setting(f'{owner}.{here}')}"
     words = (kind.elsewhere.explained.get(name) for _, kind in owners)
     return next((f": {text}" for text in words if text), None)

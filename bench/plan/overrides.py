@@ -86,5 +86,5 @@ def read_sets(sets: Iterable[str], owners: Iterable[str]) -> dict[str, dict[str,
 def _example(text: str) -> str:
     """Return what was perhaps meant, where the owner of a known key is left out."""
     key, _, value = text.partition("=")
-    known = TrainingSettings.elsewhere.renamed.get(key, key)
-    return f"{TRAINING}.{known}={value}" if known in TrainingSettings.model_fields else "lora.r=4"
+    known = TrainingSettings.elsewhere.known_as(key, TrainingSettings.model_fields)
+    return f"{TRAINING}.{known}={value}" if known else "lora.r=4"
