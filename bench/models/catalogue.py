@@ -239,10 +239,10 @@ def find_model(name: str) -> BaseModel:
         return BaseModel(folder.resolve().name, FolderWeights(folder))
     if (known := registered_name(name)) in MODELS:
         return MODELS[known]
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return BaseModel(name, HubWeights(name))
     if name.startswith((".", "/", "~")):
         raise UserError(f'there is no folder "{name}" with a base model')
+    if name.count("/") == 1:
+        return BaseModel(name, HubWeights(name))
     raise UserError(
         f'there is no base model called "{name}"{did_you_mean(name, MODELS)} (or give a hub id with its owner, such as '
         "google-bert/bert-base-uncased, or a local folder)"
