@@ -4,15 +4,18 @@ from parbench.bench.plan.planner import Overrides, make_plan
 from parbench.bench.plan.suite import Suite, load_suite
 from parbench.tasks import find_task
 from parbench.tasks.data.lock import RevisionLock
-from tests.support.yaml_files import IMAGES, png, task_file, write
+from tests.support.yaml_files import IMAGES, both, png, task_file
+
+
+def own_images(folder, **options):
+    """Write a user's own task of images, and return its file."""
+    rows = [{"image": png((9 * n, 0, 0)), "label": ("cat", "dog")[n % 2]} for n in range(40)]
+    both(folder, rows, ".parquet")
+    return str(task_file(folder, {**IMAGES, "options": options}))
 
 
 def test_a_task_of_a_users_own_starts_from_the_values_of_its_kind(tmp_path):
-    fields = {**IMAGES, "options": {"fit": "crop"}}
-    for split in ("train", "test"):
-        rows = [{"image": png((9 * n, 0, 0)), "label": ("cat", "dog")[n % 2]} for n in range(40)]
-        write(tmp_path / f"{split}.parquet", rows)
-    path = str(task_file(tmp_path, fields))
+    path = own_images(tmp_path, fit="crop")
     overrides = Overrides(tasks=(path, "vision/digits"), methods=("lora",), seeds=(1,))
     made = make_plan(load_suite("mini"), overrides, RevisionLock(tmp_path / "lock.json"))
     own, digits = (run.spec for run in made.runs)
@@ -23,12 +26,7 @@ def test_a_task_of_a_users_own_starts_from_the_values_of_its_kind(tmp_path):
 
 
 def test_an_option_in_a_users_own_file_goes_over_that_of_its_kind_and_under_the_commands(tmp_path):
-    path = str(task_file(tmp_path, {**IMAGES, "options": {"image_size": 70}}))
-    for split in ("train", "test"):
-        write(
-            tmp_path / f"{split}.parquet",
-            [{"image": png((9 * n, 0, 0)), "label": ("cat", "dog")[n % 2]} for n in range(40)],
-        )
+    path = own_images(tmp_path, image_size=70)
     lock = RevisionLock(tmp_path / "lock.json")
 
     def image_size(**command):
